@@ -45,11 +45,10 @@ import socket
 import sys
 import time
 import weakref
-from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +59,7 @@ FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 CONTROL = "control"  # the folder of the control within a record
 REPLAY = "replay"  # the folder of the replay within a record, where each layer was given what the other side's was
-FEED, LARGEST_FEED = "rosetta-feed", 1 << 24  # the format, and bytes of its feed.json
+FEED = "rosetta-feed"  # the format of what a replay is fed
 PLANTED = 1.25  # factor of a layer's weights, by which the control of a replay changes what it computes
 CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
 DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
@@ -92,12 +91,12 @@ class Record:
         self._control: tuple[Any, ...] = ()  # of a replay: a call that was fed, and what computes it again
         self._framework: Framework | None = None
         self._model: Any = None
-        self._watched = False  # from record.model until the first forward pass has ended
-        self._passed = False  # whether the forward pass is over
+        self._watched = True  # until the first forward pass, after record.model if there is a model, has ended
         self._unwatch: list[Callable[[], None]] = []
         self._arrays: dict[str, NDArray[Any]] = {}  # inputs and outputs of layers, until they are written
         self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
-        self._calls: list[dict[str, Any]] = []  # those that have begun and not ended
+        self._begun: Counter[str] = Counter()  # how often each layer was called
+        self._depth = 0  # calls that have begun and not ended
         self._content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -134,19 +133,18 @@ class Record:
         if not weights:
             raise RecordError("the model has no weights; if it makes them when it is called, call it once before")
         self._framework, self._model, self._watched = framework, model, True
-        first: dict[int, str] = {}
+        first = first_names(weights)
         for name, weight in weights.items():
-            tied_to = first.setdefault(id(weight), name)
             self._content["weights"][name] = {
                 "trainable": framework.trainable(weight),
                 "dtype": precision_of(weight),
-                "tied_to": None if tied_to == name else tied_to,
+                "tied_to": None if first[id(weight)] == name else first[id(weight)],
             }
         for layer in framework.layers(model):
             facts = self._describe(layer, framework.classes(layer.layer), framework.settings(layer.layer))
-            both = functools.partial(self._begins, facts), functools.partial(self._ends, layer.layer, facts)
             if not self._source:  # a replay is told by the record that it is of
-                self._unwatch.append(framework.watch(layer.layer, *both))
+                computed = functools.partial(self._computed, layer.layer, facts)
+                self._unwatch.append(framework.watch(layer.layer, computed))
         if self._feed:
             self._replay = Record(self.folder / REPLAY)
             Record.begun_last = weakref.ref(self)
@@ -164,7 +162,7 @@ class Record:
         """What stands between layers, or in a model without them, by a name that both sides use; returns it. It is
         compared in its place among the layers' outputs, and told with the line of the program that calls this."""
         record = self._now
-        if record._in_pass and not is_symbolic(tensor):
+        if record._watched and not is_symbolic(tensor):
             path = f"tap {name}"
             if path not in [layer["path"] for layer in record._content["layers"]]:
                 record._describe(Layer(path, None, {}, {}), ["tap"], {})
@@ -225,29 +223,30 @@ class Record:
         self._end_of_pass()
         if self._content["optimizer"] is not None:
             raise RecordError("an optimizer is already recorded; expected it once, after the first step")
-        groups: list[Any] = []
-        counters: set[int] = set()
-        keys: dict[str, str | None] = {}
-        classes, found = [optimizer], dict(slots or {})
+        classes, described, found = [optimizer], Described({}), dict(slots or {})
+        names: dict[int, str] = {}
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
             if framework_of(optimizer[0] if type(optimizer) is tuple else optimizer) is not framework:
                 kind = qualified(type(optimizer))
                 raise RecordError(f"the optimizer is of {kind}; expected one of {framework.name}, or a name")
             weights = framework.weights(self._model)
-            names = {id(weight): name for name, weight in reversed(list(weights.items()))}  # the first of tied ones
-            classes = framework.classes(optimizer)
-            own, groups = framework.optimizer(optimizer)
-            settings = {**own, **(settings or {})}
+            names = first_names(weights)
+            classes, described = framework.classes(optimizer), framework.optimizer(optimizer, names)
             for name, weight in weights.items():
                 kept = framework.slots(optimizer, weight, names[id(weight)])
                 found.update({f"{name}|{slot}": value for slot, value in kept.items()})
-            groups = [
-                dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]]) for group in groups
-            ]
-            counters, keys = framework.counters(optimizer), framework.keys(optimizer, names)
-        facts = {"class": classes[0], "classes": classes, "settings": plain(settings or {}), "groups": groups}
-        facts.update(counters=sorted(counters), keys=keys)
+        facts = {
+            "class": classes[0],
+            "classes": classes,
+            "settings": plain({**described.settings, **(settings or {})}),
+            "groups": [
+                dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]])
+                for group in described.groups
+            ],
+            "counters": sorted(described.counters),
+            "keys": described.keys,
+        }
         self._content["optimizer"] = facts
         self._add("slots", self._of_weights(found))
 
@@ -274,7 +273,7 @@ class Record:
             self._add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
         self.model(model)
         framework = self._recorded(model)
-        put_back = framework.randomness(model)
+        states = framework.states(model)
         if self._replay:
             step = functools.partial(self._replay._fed_step, optimizer)
             self._replayed(self._replay, lambda: loss_of(model, batches[0]), step)
@@ -297,11 +296,11 @@ class Record:
             del computed, gradients  # which are as large as the model, before the next ones are computed
         if callable(optimizer):
             del used
-            put_back()
+            put_back(states)
             self._put_back(moved=True)
             used = optimizer(framework.trained(model))
             Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
-            put_back()
+            put_back(states)
             self._put_back(moved=False)
         self._content["finished"] = True
         self._save()
@@ -382,11 +381,6 @@ class Record:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
 
-    @property
-    def _in_pass(self) -> bool:
-        """Whether a forward pass is being recorded; that of no model begins with the record."""
-        return self._watched or (self._model is None and not self._passed)
-
     def _describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
         """Add a layer to what record.json says; whether it trains is known when it is called."""
         facts: dict[str, Any] = {"path": layer.path, "classes": classes, "settings": plain(settings)}
@@ -394,26 +388,54 @@ class Record:
         self._content["layers"].append(facts)
         return facts
 
-    def _begins(self, facts: dict[str, Any], arguments: Mapping[str, Any], compute: Callable[[Any], Any]) -> Any:
-        """A layer is called with these arguments, and `compute` computes it with others. Returns what it is given
-        instead, in a replay."""
-        if self._now is not self:
-            return self._now._begins(facts, arguments, compute)
-        if self._watched and self._replay and not self._calls:
-            self._replayed(self._replay, lambda: compute(arguments))
+    def _computed(self, layer: Any, facts: dict[str, Any], call: Any, inputs: Any, options: Any) -> Any:
+        """What a call of a layer gives, which is recorded as long as a forward pass is. In a replay the layer is
+        given what the feed has for it, and what it gives is replaced."""
+        record, framework = self._now, self._recorded(self._model)
+        if not record._watched or is_symbolic([inputs, options]):
+            return call(*inputs, **options)
+        names = names_of(call, len(inputs))
+        own = {**dict(zip(names, inputs)), **options}
+        arguments = framework.padded(layer, own)
+
+        def taken(values: Mapping[str, Any]) -> tuple[Any, Any]:
+            """These arguments as the call takes them."""
+            values = framework.packed(layer, values, own)
+            return tuple(values[name] for name in names), {name: values[name] for name in options}
+
+        def again(values: Mapping[str, Any]) -> Any:
+            inputs, options = taken(values)
+            return layer(*inputs, **options)
+
+        if self._replay and record is self and not self._depth:
+            self._replayed(self._replay, lambda: again(arguments))
             if facts is self._content["layers"][0]:  # then no other part of the model is replayed
                 self._replay._end_of_pass()
                 self._replay = None
-        if not self._watched:
-            return None
-        call = self._called(facts["path"], arguments)
-        self._calls.append(call)
-        if not self._source:
-            return None
-        arguments = self._fed(self._source, "inputs", call, arguments)
-        if not self._control and facts["parameters"] and not facts["buffers"] and call["fed_inputs"]:
-            self._control = call, facts["parameters"].values(), lambda: compute(arguments)
-        return arguments
+        begun = record._called(facts["path"], arguments)
+        if record._source:
+            fed = record._fed(record._source, "inputs", begun, arguments)
+            if not record._control and facts["parameters"] and not facts["buffers"] and begun["fed_inputs"]:
+                record._control = begun, facts["parameters"].values(), lambda: again(fed)
+            inputs, options = taken(fed)
+        record._depth += 1
+        try:
+            output = call(*inputs, **options)
+        finally:
+            record._depth -= 1
+        if not record._watched or is_symbolic(output):
+            return output
+        facts["training"] = framework.training(layer, options)
+        record._content["autocast"] = record._content["autocast"] or framework.autocast(layer)
+        made = framework.padded(layer, output)
+        record._call(begun, made)
+        if record._source:
+            made = record._fed(record._source, "outputs", record._content["calls"][-1], made)
+            return framework.packed(layer, made, output)
+        if layer is record._model:
+            record._watched = False
+            record._write_layers()
+        return output
 
     @property
     def _now(self) -> Record:
@@ -422,49 +444,32 @@ class Record:
 
     def _called(self, path: str, arguments: Any) -> dict[str, Any]:
         """What is called, with what, and where."""
-        number, inputs = len(self._content["calls"]) + len(self._calls), {}
+        number, inputs = sum(self._begun.values()), {}
         for name, array in ((name, array_of(tensor)) for name, tensor in arrays_in(arguments).items()):
             if is_numeric(array):
                 inputs[name], kept = self._kept(f"in {number}:{path}:{name}", array)
                 self._arrays[inputs[name]] = kept
-        call = {"layer": path, "inputs": inputs, **calling_line()}
+        call: dict[str, Any] = {"layer": path, "inputs": inputs, **calling_line()}
         if self._source:
-            call["number"] = sum(one["layer"] == path for one in (*self._content["calls"], *self._calls))
+            call["number"] = self._begun[path]
+        self._begun[path] += 1
         return call
 
     def _operated(self, name: str, arguments: Any, output: Any) -> None:
         """An operator has computed an output between layers. Large arrays are not kept, since there are many."""
-        if self._in_pass:
+        if self._watched:
             given, made = (
                 [one for one in arrays_in(value).values() if math.prod(one.shape) <= LARGEST_OF_OPERATORS]
                 for value in (arguments, output)
             )
             self._call(self._called(f"operator {name}", given), made)
 
-    def _ends(self, layer: Any, facts: dict[str, Any], output: Any, training: Any) -> Any:
-        """A layer has computed an output. Returns what takes its place, in a replay."""
-        if self._now is not self:
-            return self._now._ends(layer, facts, output, training)
-        while self._watched and self._calls:  # those of calls that ended in an error stand above its own
-            call = self._calls.pop()
-            if call["layer"] == facts["path"]:
-                facts["training"] = training
-                assert self._framework
-                self._content["autocast"] = self._content["autocast"] or self._framework.autocast(layer)
-                self._call(call, output)
-                if self._source:
-                    return self._fed(self._source, "outputs", self._content["calls"][-1], output)
-                if layer is self._model:
-                    self._write_layers()
-                break
-        return None
-
     def _fed(self, feed: Feed, kind: str, call: dict[str, Any], value: Any) -> Any:
         """The arguments or the output of a call with what the feed has in place of its own; the call tells which."""
         framework, own = self._recorded(self._model), arrays_in(value)
         if kind == "outputs":
             own = {str(number): array for number, array in enumerate(own.values())}
-        arrays = feed.arrays(call["layer"], call["number"], kind)
+        arrays = feed.arrays(kind, call["layer"], call["number"])
         fits = [name for name in own if name in arrays and arrays[name].shape == tuple(own[name].shape)]
         call[f"fed_{kind}"] = fits
         tensors = {**own, **{name: framework.tensor(arrays[name], own[name]) for name in fits}}
@@ -476,40 +481,45 @@ class Record:
         """Compute with layers that are fed, into the replay alone, and then what comes after it; in the end the model
         is as it was before."""
         framework, weights = self._recorded(self._model), self._recorded(self._model).weights(self._model)
-        kept = {
-            name: np.array(array_of(weight)) for name, weight in weights.items() if not framework.trainable(weight)
-        }
-        put_back = framework.randomness(self._model)
+        statistics = [name for name, weight in weights.items() if not framework.trainable(weight)]
+        states = [*framework.states(self._model), *self._states(statistics)]
         self._watched, replay._watched = False, True
         computed = compute()
         replay._watched = False
         replay._plant()
         then(computed)
-        put_back()
-        for name, array in kept.items():  # such as running statistics
-            if not np.array_equal(array, array_of(weights[name])):
-                framework.put(weights[name], array)
+        put_back(states)
         self._watched = True
 
     def _plant(self) -> None:
         """The control of a replay: a layer computes once more, by mistake with other weights."""
         if self._control and "planted" not in self._content:
             call, names, compute = self._control
-            framework, weights = self._recorded(self._model), self._recorded(self._model).weights(self._model)
-            arrays = {name: np.array(array_of(weights[name])) for name in names}
-            for name, array in arrays.items():
-                framework.put(weights[name], array * PLANTED)
+            states = self._states(names)
+            put_back([(put, array * PLANTED) for put, array in states])
             self._content["planted"] = dict(call, parts=self._parts(f"planted:{call['layer']}", compute()))
-            for name, array in arrays.items():
-                framework.put(weights[name], array)
+            put_back(states)
+
+    def _states(self, names: Iterable[str]) -> States:
+        """Those of weights."""
+        framework = self._recorded(self._model)
+        weights = framework.weights(self._model)
+
+        def put(weight: Any, array: NDArray[Any]) -> None:
+            if not np.array_equal(array, array_of(weight)):  # a backward pass refuses what was put in its place
+                framework.put(weight, array)
+
+        chosen = [weights[name] for name in names]
+        return [(functools.partial(put, weight), np.array(array_of(weight))) for weight in chosen]
 
     def _fed_step(self, optimizer: Any, computed: Any) -> None:
         """In a replay of a training: the loss, and one step of a new optimizer with the gradients of the feed."""
         framework, feed = self._recorded(self._model), self._source
         self.loss(loss_in(computed))
-        if feed and feed.gradients and callable(optimizer):
+        gradients = feed.arrays("gradients") if feed else {}
+        if gradients and callable(optimizer):
             weights = framework.weights(self._model)
-            arrays = {name: array for name, array in feed.read(feed.gradients).items() if name in weights}
+            arrays = {name: array for name, array in gradients.items() if name in weights}
             held = framework.hold(self._model, arrays)
             if held is not None:
                 self._add("gradients", arrays)
@@ -539,17 +549,16 @@ class Record:
         return first, np.array(array) if first == name else self._arrays[first]
 
     def _write_layers(self) -> None:
-        self._watched = False
         self._add("layers", self._arrays)
-        self._arrays, self._names, self._calls = {}, {}, []
+        self._arrays, self._names = {}, {}
 
     def _end_of_pass(self) -> None:
         """The forward pass is over, even if only parts of the model were called."""
-        self._passed = True
         if self._replay:
             self._replay._end_of_pass()
             self._replay = None
         if self._watched or self._arrays:
+            self._watched = False
             self._write_layers()
         while self._unwatch:
             self._unwatch.pop()()
@@ -584,42 +593,25 @@ class Feed:
     into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "feed.safetensors"
         try:
-            if (folder / "feed.json").stat().st_size > LARGEST_FEED:
-                raise ValueError(f"it has more than {LARGEST_FEED} bytes")
-            read = json.loads((folder / "feed.json").read_text("utf-8"))
-            if read["format"] != FEED:
-                raise ValueError(f"its format is {read['format']!r}")
-            self.of = str(read["of"])  # what tells the record whose numbers these are
-            self._names = {  # the arrays of the file, by layer, number of its call, and kind
-                (str(layer), number, kind): {str(name): str(array) for name, array in call[kind].items()}
-                for layer, calls in read["calls"].items()
-                for number, call in enumerate(calls)
-                for kind in ("inputs", "outputs")
-            }
-            self.gradients = {str(weight): str(array) for weight, array in read["gradients"].items()}
-            with safe_open(self._path, "np") as file:
-                named = (*self._names.values(), self.gradients)
-                missing = {name for names in named for name in names.values()} - {*file.keys()}
-            if missing:
-                raise ValueError(f"feed.safetensors lacks {len(missing)} arrays")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+            self._file: Any = safe_open(folder / "feed.safetensors", "np")
+            facts = self._file.metadata() or {}  # type: ignore[no-untyped-call]
+            if facts.get("format") != FEED:
+                raise ValueError(f"its format is {facts.get('format')!r}")
+        except (OSError, ValueError, SafetensorError) as error:
             raise RecordError(
                 f"{folder} holds no feed: {error!r}; rosetta diff LEFT RIGHT --feed writes one"
             ) from error
+        self.of = facts.get("of")  # what tells the record whose numbers these are
+        self._names: dict[str, list[str]] = {}  # of the arrays of a call
+        for name in [*self._file.keys()]:  # type: ignore[no-untyped-call]
+            self._names.setdefault(name.rpartition("|")[0], []).append(name)
 
-    def arrays(self, layer: str, number: int, kind: str) -> dict[str, NDArray[Any]]:
-        """By the names of arguments, or by the numbers of an output's arrays."""
-        return self.read(self._names.get((layer, number, kind), {}))
-
-    def read(self, names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-        with safe_open(self._path, "np") as file:
-            return {own: file.get_tensor(name) for own, name in names.items()}
-
-
-Before = Callable[[Mapping[str, Any], Callable[[Any], Any]], Any]  # is given the arguments of a layer's call
-After = Callable[[Any, Any], Any]  # is given the output of a layer, and whether it is in training mode
+    def arrays(self, kind: str, layer: str = "", number: int = 0) -> dict[str, NDArray[Any]]:
+        """Inputs of a call of a layer by the names of arguments, its outputs by their numbers, or gradients by their
+        weights."""
+        names = self._names.get(f"{kind} {number} {layer}", [])
+        return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in names}
 
 
 def tap(name: str, tensor: Any) -> Any:
@@ -638,10 +630,30 @@ class Layer(NamedTuple):
     buffers: Mapping[str, str]  # the same of what is no parameter, such as running statistics
 
 
-class Framework(ABC):
+class Described(NamedTuple):
+    """What is recorded of an optimizer beside its slots, under the framework's own names."""
+
+    settings: Mapping[str, Any]
+    groups: Iterable[Mapping[str, Any]] = ()  # settings of groups of weights, which are there as "params"
+    counters: Iterable[int] = ()  # how many steps it says it took; several where it counts those of each weight
+    # The keys by which it loads its state, and what each stands for: a weight, None for one of another model,
+    # "WEIGHT|SLOT", or "|NAME" for what is of no weight.
+    keys: Mapping[str, str | None] = {}
+
+
+States = List[Tuple[Callable[[Any], Any], Any]]  # functions that put something back, each with what it is now
+
+
+def put_back(states: States) -> None:
+    for put, state in states:
+        put(state)
+
+
+class Framework(Protocol):
     """What a record asks of a framework. Tensors stay the framework's own until they are written."""
 
     name: str  # of its module, too
+    entry: str  # the method by which a layer computes
 
     @property
     def api(self) -> Any:
@@ -651,169 +663,189 @@ class Framework(ABC):
     def facts(self) -> dict[str, Any]:
         return {"name": self.name, "version": str(self.api.__version__), "backend": None}
 
-    @abstractmethod
     def layer_class(self) -> Any:
         """The class from which all layers and models inherit."""
 
-    @abstractmethod
     def array(self, tensor: Any) -> NDArray[Any]:
         """The numbers of a tensor, uncopied where that is possible."""
 
-    @abstractmethod
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        """A new tensor of these numbers, of the type of another one and where that is."""
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        """Give the weight these values."""
+
     def weights(self, model: Any) -> dict[str, Any]:
         """All parameters and buffers by name. A tied one is there under each of its names."""
+
+    def layers(self, model: Any) -> list[Layer]:
+        """The model itself and all layers in it, in the order in which they were defined."""
 
     def classes(self, value: Any) -> list[str]:
         """The class of a layer or an optimizer and those of the framework from which it inherits, nearest first."""
         return classes_of(value, self)
 
-    @abstractmethod
-    def layers(self, model: Any) -> list[Layer]:
-        """The model itself and all layers in it, in the order in which they were defined."""
-
-    @abstractmethod
     def settings(self, layer: Any) -> dict[str, Any]:
         """What the layer was made with, under the framework's own names."""
 
-    @abstractmethod
-    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        """Have each call of the layer begin with `before(arguments, compute)`, where arguments have names and
-        `compute(others)` calls the layer, and end with `after(output, training)`, where `training` is the layer's
-        mode, until the function that is given back is called. What they give takes the place of the arguments and of
-        the output, unless it is None."""
+    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
+        """Have each call of the layer give `computed(call, inputs, options)`, until the function that is given back
+        is called; `call(*inputs, **options)` gives what the layer computes. The layer is given a method of its own
+        before that of its class."""
+        own, call = vars(layer).get(self.entry), getattr(layer, self.entry)
+
+        @functools.wraps(call)
+        def watched(*inputs: Any, **options: Any) -> Any:
+            return computed(call, inputs, options)
+
+        def unwatch() -> None:
+            vars(layer).pop(self.entry)
+            vars(layer).update({self.entry: own} if own else {})
+
+        vars(layer)[self.entry] = watched
+        return unwatch
+
+    def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
+        """Whether a layer that is called with these options is in training mode; None where nothing tells."""
+
+    def padded(self, layer: Any, value: Any) -> Any:
+        """Arguments or an output of the layer with its packed sequences padded, and `packed` the other way round."""
+        return value
+
+    def packed(self, layer: Any, value: Any, like: Any) -> Any:
+        return value
 
     def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
         """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
         between layers, where the framework tells of them."""
         return nullcontext()
 
-    @abstractmethod
     def trainable(self, weight: Any) -> bool:
         """Whether the optimizer is to change the weight."""
+
+    def trained(self, model: Any) -> list[Any]:
+        """The trainable weights in the framework's order."""
+        weights = {id(weight): weight for weight in self.weights(model).values()}.values()
+        return [weight for weight in weights if self.trainable(weight)]
 
     def computes_in(self, precision: str | None) -> str | None:
         """The precision in which it computes a model whose weights have this one."""
         return precision
 
-    @abstractmethod
     def autocast(self, layer: Any) -> str | None:
         """The type in which automatic mixed precision has this layer compute now; None where it is off."""
 
-    @abstractmethod
-    def trained(self, model: Any) -> list[Any]:
-        """The trainable weights in the framework's order."""
-
-    @abstractmethod
     def gradients(self, model: Any) -> list[Any]:
         """The gradients that the trainable weights hold; None for those that hold none."""
-
-    @abstractmethod
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        """The optimizer's settings under the framework's own names, and groups of weights with settings of their own,
-        each a dict with the weights as "params"."""
-
-    def begun(self, model: Any, optimizer: Any) -> Any:
-        """The optimizer with its state, which is kept apart from it in optax."""
-        return optimizer
-
-    def rate(self, optimizer: Any) -> Any:
-        """The learning rate of the next step, where it is known."""
-        return None
-
-    @abstractmethod
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        """What the optimizer remembers of the weight of this name, under the framework's own names."""
-
-    @abstractmethod
-    def counters(self, optimizer: Any) -> set[int]:
-        """How many steps the optimizer says it took; several where it counts those of each weight, none if it does
-        not count."""
-
-    @abstractmethod
-    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
-        """The keys by which the optimizer loads its state, and what each stands for: a weight, None for one of
-        another model, "WEIGHT|SLOT", or "|NAME" for what is of no weight. `names` are the weights' by their ids."""
-
-    @abstractmethod
-    def put(self, weight: Any, array: NDArray[Any]) -> None:
-        """Give the weight these values."""
-
-    @abstractmethod
-    def tensor(self, array: NDArray[Any], like: Any) -> Any:
-        """A new tensor of these numbers, of the type of another one and where that is."""
 
     def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
         """Have the trainable weights hold these gradients, by the weights' names; returns them as `backward` does, or
         None where nobody here knows how."""
-        names = {id(weight): name for name, weight in reversed(list(self.weights(model).items()))}
+        names = first_names(self.weights(model))
         both = [(weight, gradients.get(names[id(weight)])) for weight in self.trained(model)]
         return [None if array is None else self.tensor(array, weight) for weight, array in both]
 
-    @abstractmethod
-    def randomness(self, model: Any) -> Callable[[], None]:
-        """A function that has random numbers, such as dropout's, come again as they come from now on."""
-
-    @abstractmethod
     def forget(self, model: Any) -> None:
         """Have the trainable weights hold no gradients."""
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+    def states(self, model: Any) -> States:
+        """Those of random numbers, such as dropout's."""
+
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         """What `loss_of(model, batch)` gives, and the gradients of the trainable weights."""
         self.forget(model)
         computed = loss_of(model, batch)
         loss_in(computed).backward()
         return computed, self.gradients(model)
 
-    @abstractmethod
-    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+    def begun(self, model: Any, optimizer: Any) -> Any:
+        """The optimizer with its state, which is kept apart from it in optax."""
+        return optimizer
+
+    def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         """One step of the optimizer."""
 
+    def rate(self, optimizer: Any) -> Any:
+        """The learning rate of the next step, where it is known."""
+        return None
 
-class Modules(Framework):
-    """What torch and Paddle have in common: a layer keeps parameters, buffers and parts by name, and a weight keeps
-    its gradient."""
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+        """`names` are the weights' by their ids."""
 
-    parts: str  # the attribute in which a layer keeps its parts
-    hooks: tuple[str, str]  # the methods of a layer that register what is called before it and after it
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
+        """What the optimizer remembers of the weight of this name, under the framework's own names."""
 
-    @abstractmethod
-    def composites(self) -> tuple[Any, ...]:
-        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
 
-    @abstractmethod
+Owned = Tuple[Mapping[str, Any], Mapping[str, Any]]  # parameters and buffers of a layer, by the layer's names
+
+
+class Modules(Framework, Protocol):
+    """What torch, Paddle and Flax have in common: a layer keeps its weights and parts by name. The rest is as torch
+    and Paddle have it: a weight keeps its gradient, and a layer its mode."""
+
+    entry: str = "forward"
+    children: str = ""  # the attribute in which a layer keeps its parts
+
     def exists(self, weight: Any) -> bool:
         """Whether the weight has values already."""
+
+    def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
+        """The layers in a layer."""
+        return [(name, part) for name, part in getattr(layer, self.children).items() if part is not None]
+
+    def owned(self, layer: Any) -> Owned:
+        """A layer's own weights."""
+        parameters, buffers = (
+            {role: weight for role, weight in kept.items() if weight is not None and self.exists(weight)}
+            for kept in (layer._parameters, layer._buffers)
+        )
+        return parameters, buffers
+
+    def closed(self) -> tuple[Any, ...]:
+        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
 
     def weights(self, model: Any) -> dict[str, Any]:
         return {
             joined(path, role): weight
-            for path, layer in self._walk(model, self.composites())
-            for kind in ("_parameters", "_buffers")
-            for role, weight in self._owned(layer, kind).items()
+            for path, layer in self._walk(model, self.closed())
+            for own in self._owned(layer)
+            for role, weight in own.items()
         }
 
     def layers(self, model: Any) -> list[Layer]:
         found: dict[int, Layer] = {}  # each once, by its first name
-        for path, layer in self._walk(model, self.composites()):
-            owned = (self._owned(layer, kind) for kind in ("_parameters", "_buffers"))
-            parameters, buffers = ({role: joined(path, role) for role in roles} for roles in owned)
-            found.setdefault(id(layer), Layer(path, layer, parameters, buffers))
+        for path, layer in self._walk(model, self.closed()):
+            # Of a recurrent layer of Flax those of its cell are the layer's own.
+            names = ({re.sub(r"^cell\.", "", role): joined(path, role) for role in own} for own in self._owned(layer))
+            found.setdefault(id(layer), Layer(path, layer, *names))
         return list(found.values())
+
+    def _walk(
+        self, layer: Any, closed: tuple[Any, ...] = (), path: str = "", above: tuple[int, ...] = ()
+    ) -> Iterator[tuple[str, Any]]:
+        """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
+        yield path, layer
+        for name, part in () if isinstance(layer, closed) else self.parts(layer):
+            if id(part) not in above:
+                yield from self._walk(part, closed, joined(path, name), (*above, id(layer)))
+
+    def _owned(self, layer: Any) -> Owned:
+        """The layer's own weights; of a closed one also those of its parts, each by its first name."""
+        if not isinstance(layer, self.closed()):
+            return self.owned(layer)
+        found: tuple[dict[int, Any], dict[int, Any]] = {}, {}
+        for path, part in self._walk(layer):
+            for kept, own in zip(found, self.owned(part)):
+                for role, weight in own.items():
+                    kept.setdefault(id(weight), (joined(path, role), weight))
+        return dict(found[0].values()), dict(found[1].values())
 
     def settings(self, layer: Any) -> dict[str, Any]:
         common = vars(self.layer_class()())
         return {name: value for name, value in vars(layer).items() if name not in common}
 
-    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        def begins(layer: Any, inputs: Any, options: Any) -> Any:
-            return given(layer, layer.forward, inputs, options, before)
-
-        def ends(layer: Any, inputs: Any, options: Any, output: Any) -> Any:
-            return after(output, layer.training)
-
-        both = zip(self.hooks, (begins, ends))
-        handles = [getattr(layer, register)(hook, with_kwargs=True) for register, hook in both]
-        return lambda: [handle.remove() for handle in handles]
+    def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
+        return layer.training
 
     def autocast(self, layer: Any) -> str | None:
         if hasattr(self.api, "get_autocast_dtype"):  # not before torch 2.4, where outputs alone tell it
@@ -821,9 +853,6 @@ class Modules(Framework):
                 if self.api.is_autocast_enabled(device):
                     return name_of(self.api.get_autocast_dtype(device))
         return None
-
-    def trained(self, model: Any) -> list[Any]:
-        return [weight for weight in model.parameters() if self.trainable(weight)]
 
     def gradients(self, model: Any) -> list[Any]:
         return [weight.grad for weight in self.trained(model)]
@@ -836,39 +865,22 @@ class Modules(Framework):
                 weight.grad = gradient
         return found
 
-    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+    def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         optimizer.step()
         self.forget(model)
 
-    def _walk(self, layer: Any, closed: tuple[Any, ...], path: str = "") -> Iterator[tuple[str, Any]]:
-        """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
-        yield path, layer
-        if not isinstance(layer, closed):
-            for name, part in getattr(layer, self.parts).items():
-                if part is not None:
-                    yield from self._walk(part, closed, joined(path, name))
-
-    def _owned(self, layer: Any, kind: str) -> dict[str, Any]:
-        """The layer's own parameters or buffers; of a composite also those of its parts, each by its first name."""
-        found: dict[int, tuple[str, Any]] = {}
-        for path, part in self._walk(layer, ()) if isinstance(layer, self.composites()) else [("", layer)]:
-            for role, weight in getattr(part, kind).items():
-                if weight is not None and self.exists(weight):
-                    found.setdefault(id(weight), (joined(path, role), weight))
-        return dict(found.values())
-
 
 class Torch(Modules):
-    name, parts, hooks = "torch", "_modules", ("register_forward_pre_hook", "register_forward_hook")
+    name, children = "torch", "_modules"
 
     def layer_class(self) -> Any:
         return self.api.nn.Module
 
-    def composites(self) -> tuple[Any, ...]:
-        return (self.api.nn.MultiheadAttention,)
-
     def exists(self, weight: Any) -> bool:
         return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
+
+    def closed(self) -> tuple[Any, ...]:
+        return (self.api.nn.MultiheadAttention,)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
@@ -878,34 +890,30 @@ class Torch(Modules):
             tensor = tensor.float()
         return np.asarray(tensor.numpy())
 
-    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        """A packed sequence is padded, with time where the layer has it in other arrays, and packed again."""
-        rnn, batch_first = self.api.nn.utils.rnn, getattr(layer, "batch_first", True)
+    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
+        """Where a layer has a hook, torch computes what it is in by parts, also without gradients."""
+        hook, unwatch = layer.register_forward_hook(lambda *_: None), super().watch(layer, computed)
+        return lambda: (hook.remove(), unwatch())
 
-        def padded(value: Any) -> Any:
-            if isinstance(value, rnn.PackedSequence):
-                return rnn.pad_packed_sequence(value, batch_first=batch_first)[0]
-            if type(value) is dict:
-                return {name: padded(part) for name, part in value.items()}
-            return tuple(map(padded, value)) if type(value) is tuple else value
+    def padded(self, layer: Any, value: Any) -> Any:
+        """With time where the layer has it in other arrays."""
+        rnn = self.api.nn.utils.rnn
+        if isinstance(value, rnn.PackedSequence):
+            return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
+        if type(value) is dict:
+            return {name: self.padded(layer, part) for name, part in value.items()}
+        return tuple(self.padded(layer, part) for part in value) if type(value) is tuple else value
 
-        def packed(value: Any, like: Any) -> Any:
-            if isinstance(like, rnn.PackedSequence):
-                lengths = rnn.pad_packed_sequence(like)[1]
-                return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
-            if type(like) is dict:
-                return {name: packed(part, like[name]) for name, part in value.items()}
-            return tuple(map(packed, value, like)) if type(like) is tuple else value
-
-        def begins(arguments: Mapping[str, Any], compute: Callable[[Any], Any]) -> Any:
-            changed = before(padded(arguments), lambda values: compute(packed(values, arguments)))
-            return None if changed is None else packed(changed, arguments)
-
-        def ends(output: Any, training: Any) -> Any:
-            changed = after(padded(output), training)
-            return None if changed is None else packed(changed, output)
-
-        return super().watch(layer, begins, ends)
+    def packed(self, layer: Any, value: Any, like: Any) -> Any:
+        rnn = self.api.nn.utils.rnn
+        if isinstance(like, rnn.PackedSequence):
+            lengths, batch_first = rnn.pad_packed_sequence(like)[1], getattr(layer, "batch_first", True)
+            return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
+        if type(like) is dict:
+            return {name: self.packed(layer, part, like[name]) for name, part in value.items()}
+        if type(like) is tuple:
+            return tuple(self.packed(layer, *both) for both in zip(value, like))
+        return value
 
     def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
         torch = self.api
@@ -933,9 +941,15 @@ class Torch(Modules):
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
 
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
         groups = optimizer.param_groups
-        return groups[0], groups if len(groups) > 1 else []
+        weights = [weight for group in groups for weight in group["params"]]
+        return Described(
+            groups[0],
+            groups if len(groups) > 1 else (),
+            {int(state["step"]) for state in optimizer.state.values() if "step" in state},
+            {str(number): names.get(id(weight)) for number, weight in enumerate(weights)},
+        )
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.param_groups[0]["lr"]
@@ -943,45 +957,33 @@ class Torch(Modules):
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
 
-    def counters(self, optimizer: Any) -> set[int]:
-        return {int(state["step"]) for state in optimizer.state.values() if "step" in state}
-
-    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        return {str(number): names.get(id(weight)) for number, weight in enumerate(weights)}
-
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.detach().copy_(self.api.from_numpy(array))
 
     def tensor(self, array: NDArray[Any], like: Any) -> Any:
         return self.api.tensor(array).to(like)
 
-    def randomness(self, model: Any) -> Callable[[], None]:
+    def states(self, model: Any) -> States:
         torch = self.api
-        state, cuda = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-
-        def put_back() -> None:
-            torch.set_rng_state(state)
-            torch.cuda.set_rng_state_all(cuda)
-
-        return put_back
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return [(torch.set_rng_state, torch.get_rng_state()), (torch.cuda.set_rng_state_all, cuda)]
 
     def forget(self, model: Any) -> None:
         model.zero_grad(set_to_none=True)
 
 
 class Paddle(Modules):
-    name, parts, hooks = "paddle", "_sub_layers", ("register_forward_pre_hook", "register_forward_post_hook")
+    name, children = "paddle", "_sub_layers"
 
     def layer_class(self) -> Any:
         return self.api.nn.Layer
 
-    def composites(self) -> tuple[Any, ...]:
-        return (self.api.nn.layer.rnn.RNNBase,)
-
     def exists(self, weight: Any) -> bool:
         """What has been computed is no weight, such as the one that weight_norm makes of two others."""
         return bool(weight._is_initialized()) and weight.is_leaf
+
+    def closed(self) -> tuple[Any, ...]:
+        return (self.api.nn.layer.rnn.RNNBase,)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if tensor.is_selected_rows():  # the gradient of a sparse embedding
@@ -996,13 +998,27 @@ class Paddle(Modules):
     def trainable(self, weight: Any) -> bool:
         return not weight.stop_gradient
 
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
         settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
         for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
             if part is not None:
                 settings[name] = type(part).__name__
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
-        return settings, [group for group in optimizer._param_groups if isinstance(group, dict)]
+        groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
+        weights = [weight for group in groups for weight in group["params"]] or optimizer._param_groups
+        keys = {weight.name: names.get(id(weight)) for weight in weights}
+        return Described(settings, groups, self._counters(optimizer, weights), keys)
+
+    def _counters(self, optimizer: Any, weights: Iterable[Any]) -> set[int]:
+        """Of Adam, which keeps powers of its betas; the second one can be told apart for longer."""
+        kept = [self.slots(optimizer, weight) for weight in weights]
+        for number in (1, 2):
+            slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
+            powers = [array_of(slots[slot]) for slots in kept if slot in slots]
+            if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
+                log = math.log(powers[0].dtype.type(beta))
+                return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
+        return set()
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.get_lr()
@@ -1018,33 +1034,14 @@ class Paddle(Modules):
             found = {slot: held[own_key] for slot, own_key in keys.items() if own_key in held}
         return found if master is None else dict(found, master_weight=master)
 
-    def counters(self, optimizer: Any) -> set[int]:
-        """Of Adam, which keeps powers of its betas; the second one can be told apart for longer."""
-        kept = [self.slots(optimizer, weight) for weight in self._parameters(optimizer)]
-        for number in (1, 2):
-            slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
-            powers = [array_of(slots[slot]) for slots in kept if slot in slots]
-            if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
-                log = math.log(powers[0].dtype.type(beta))
-                return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
-        return set()
-
-    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
-        return {weight.name: names.get(id(weight)) for weight in self._parameters(optimizer)}
-
-    def _parameters(self, optimizer: Any) -> list[Any]:
-        groups = [group["params"] if isinstance(group, dict) else [group] for group in optimizer._param_groups]
-        return [weight for group in groups for weight in group]
-
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
 
     def tensor(self, array: NDArray[Any], like: Any) -> Any:
         return self.api.to_tensor(array, like.dtype, like.place)
 
-    def randomness(self, model: Any) -> Callable[[], None]:
-        state = self.api.get_rng_state()
-        return lambda: self.api.set_rng_state(state)
+    def states(self, model: Any) -> States:
+        return [(self.api.set_rng_state, self.api.get_rng_state())]
 
     def forget(self, model: Any) -> None:
         for weight in self.trained(model):
@@ -1052,7 +1049,7 @@ class Paddle(Modules):
 
 
 class Keras(Framework):
-    name = "keras"
+    name, entry = "keras", "call"
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=self.api.backend.backend())
@@ -1074,7 +1071,7 @@ class Keras(Framework):
         return dict(zip(unique(weight.path for weight in found), found))
 
     def layers(self, model: Any) -> list[Layer]:
-        names = {id(weight): name for name, weight in self.weights(model).items()}
+        names = first_names(self.weights(model))
         paths, layers = zip(*self._walk(model))
         found = []
         for path, layer in zip(unique(paths), layers):
@@ -1091,28 +1088,14 @@ class Keras(Framework):
         except NotImplementedError:  # a person's own layer
             return {}
 
-    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
-        """Keras has no hooks: the layer is given a `call` of its own, before that of its class."""
-        own, call = vars(layer).get("call"), layer.call
-
-        @functools.wraps(call)
-        def watched(*inputs: Any, **options: Any) -> Any:
-            if is_symbolic([inputs, options]):
-                return call(*inputs, **options)
-            inputs, options = given(layer, call, inputs, options, before) or (inputs, options)
-            output = call(*inputs, **options)
-            changed = None if is_symbolic(output) else after(output, options.get("training"))
-            return output if changed is None else changed
-
-        def unwatch() -> None:
-            vars(layer).pop("call")
-            vars(layer).update({"call": own} if own else {})
-
-        vars(layer)["call"] = watched
-        return unwatch
+    def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
+        return options.get("training")
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.trainable)
+
+    def trained(self, model: Any) -> list[Any]:
+        return list(model.trainable_variables)
 
     def computes_in(self, precision: str | None) -> str | None:
         # On torch and on JAX it is float32 for weights of float64, too (keras-team/keras#23704).
@@ -1121,14 +1104,18 @@ class Keras(Framework):
     def autocast(self, layer: Any) -> str | None:
         return str(layer.compute_dtype) if layer.compute_dtype != layer.variable_dtype else None
 
-    def trained(self, model: Any) -> list[Any]:
-        return list(model.trainable_variables)
-
     def gradients(self, model: Any) -> list[Any]:
         return [getattr(weight.value, "grad", None) for weight in self.trained(model)]  # held by the torch backend
 
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        return flat_config(optimizer.get_config()), []
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+        slots = {
+            id(variable): f"{names[id(weight)]}|{slot}"
+            for weight in optimizer._trainable_variables
+            if id(weight) in names
+            for slot, variable in self.slots(optimizer, weight).items()
+        }
+        keys = {str(n): slots.get(id(one), f"|{one.name}") for n, one in enumerate(optimizer.variables)}
+        return Described(flat_config(optimizer.get_config()), (), {int(self.array(optimizer.iterations))}, keys)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.learning_rate
@@ -1144,41 +1131,22 @@ class Keras(Framework):
         variables = [slot for slot in found if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
         return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
 
-    def counters(self, optimizer: Any) -> set[int]:
-        return {int(self.array(optimizer.iterations))}
-
-    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
-        found = {
-            id(variable): f"{names[id(weight)]}|{slot}"
-            for weight in optimizer._trainable_variables
-            if id(weight) in names
-            for slot, variable in self.slots(optimizer, weight).items()
-        }
-        return {str(n): found.get(id(one), f"|{one.name}") for n, one in enumerate(optimizer.variables)}
-
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)
 
     def tensor(self, array: NDArray[Any], like: Any) -> Any:
         return self.api.ops.convert_to_tensor(array, self.api.backend.standardize_dtype(like.dtype))
 
-    def randomness(self, model: Any) -> Callable[[], None]:
-        weights = {id(weight) for weight in self.weights(model).values()}
-        seeds = [(state, np.array(self.array(state))) for state in model.variables if id(state) not in weights]
-        torch = FRAMEWORKS["torch"].randomness(model) if self.api.backend.backend() == "torch" else None
-
-        def put_back() -> None:
-            for state, array in seeds:
-                state.assign(array)
-            if torch is not None:
-                torch()
-
-        return put_back
+    def states(self, model: Any) -> States:
+        weights = first_names(self.weights(model))
+        seeds = [state for state in model.variables if id(state) not in weights]
+        of_torch = FRAMEWORKS["torch"].states(model) if self.api.backend.backend() == "torch" else []
+        return [*((state.assign, np.array(self.array(state))) for state in seeds), *of_torch]
 
     def forget(self, model: Any) -> None:
         model.zero_grad(set_to_none=True)  # a model of the torch backend; the others hold none
 
-    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+    def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         backend = self.api.backend.backend()
         if backend == "jax":
             return self._backward_in_jax(model, loss_of, batch)
@@ -1188,14 +1156,14 @@ class Keras(Framework):
             computed = loss_of(model, batch)
         return computed, tape.gradient(loss_in(computed), [weight.value for weight in self.trained(model)])
 
-    def update(self, model: Any, optimizer: Any, gradients: list[Any]) -> None:
+    def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         pairs = [pair for pair in zip(gradients, self.trained(model)) if pair[0] is not None]
         with sys.modules["torch"].no_grad() if self.api.backend.backend() == "torch" else nullcontext():
             optimizer.apply_gradients(pairs)
 
-    def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, list[Any]]:
+    def _backward_in_jax(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         trained, others = self.trained(model), model.non_trainable_variables
-        if "call" in vars(model):  # it is watched, and no values are seen where gradients are traced
+        if self.entry in vars(model):  # it is watched, and no values are seen where gradients are traced
             with self.api.StatelessScope():
                 loss_of(model, batch)
 
@@ -1236,13 +1204,13 @@ class Keras(Framework):
         return [owner._trainable_variables, owner._non_trainable_variables]
 
 
-class Flax(Framework):
+class Flax(Modules):
     """Flax NNX, with the optimizers of optax."""
 
-    name = "flax"
+    name, entry = "flax", "__call__"
 
     def __init__(self) -> None:
-        self._watched: dict[type, dict[int, tuple[Before, After]]] = {}  # of the layers of a class, by their ids
+        self._watched: dict[type, dict[int, Any]] = {}  # of the layers of a class what computes them, by their ids
         self._compiled: tuple[Any, Any] = (None, None)  # the last `loss_of`, and its gradients compiled
         self._updates: Any = None  # a step of an optimizer, compiled
 
@@ -1255,8 +1223,39 @@ class Flax(Framework):
     def array(self, tensor: Any) -> NDArray[Any]:
         return np.asarray(tensor.get_value() if isinstance(tensor, self.api.nnx.Variable) else tensor)
 
+    def exists(self, weight: Any) -> bool:
+        return hasattr(weight, "dtype") and not isinstance(weight, self.api.nnx.RngState)
+
+    def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
+        return [(name, part) for name, part in self._inside(layer) if isinstance(part, self.layer_class())]
+
+    def owned(self, layer: Any) -> Owned:
+        found = [(name, part) for name, part in self._inside(layer) if isinstance(part, self.api.nnx.Variable)]
+        parameters, buffers = (
+            {name: part for name, part in found if self.exists(part) and self.trainable(part) == trained}
+            for trained in (True, False)
+        )
+        return parameters, buffers
+
+    def _inside(self, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+        """The layers and the variables in a layer, through its lists and what gives it random numbers."""
+        nnx = self.api.nnx
+        if isinstance(value, nnx.Pytree):
+            parts: Iterable[tuple[Any, Any]] = vars(value).items()
+        else:
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in parts:
+            if isinstance(part, (nnx.Module, nnx.Variable)):
+                yield joined(name, str(key)), part
+            elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith("_pytree"):
+                yield from self._inside(part, joined(name, str(key)))
+
+    def closed(self) -> tuple[Any, ...]:
+        recurrent = sys.modules["flax.nnx.nn.recurrent"]
+        return recurrent.RNN, recurrent.RNNCellBase
+
     def weights(self, model: Any) -> dict[str, Any]:
-        found = {path: part for path, part in self._walk(model) if self._is_weight(part)}
+        found = super().weights(model)
         first = arrays_in(self.api.nnx.state(model))  # has a tied one once, under the name by which optax knows it
         return {**{path: found[path] for path in found if path in first}, **found}
 
@@ -1267,23 +1266,10 @@ class Flax(Framework):
         cell = value.cell if isinstance(value, self.api.nnx.RNN) else None
         return classes_of(value, self) + ([] if cell is None else classes_of(cell, self))
 
-    def layers(self, model: Any) -> list[Layer]:
-        found: dict[int, Layer] = {}  # each once, by its first name
-        for path, layer in self._walk(model, lambda layer: not self._is_closed(layer)):
-            if not isinstance(layer, self.layer_class()):
-                continue
-            own = self._owned(layer)
-            names: tuple[dict[str, str], dict[str, str]] = {}, {}  # of parameters and of what else it keeps
-            for role, part in own.items():
-                names[not self.trainable(part)][role.removeprefix("cell.")] = joined(path, role)
-            if own or self._is_called(type(layer)):
-                found.setdefault(id(layer), Layer(path, layer, *names))
-        return list(found.values())
-
     def settings(self, layer: Any) -> dict[str, Any]:
         return {**vars(getattr(layer, "cell", layer)), **vars(layer)}
 
-    def watch(self, layer: Any, before: Before, after: After) -> Callable[[], Any]:
+    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
         """Python looks a layer's __call__ up in its class, which is given another one as long as layers of it are
         watched; unless it has none, as what holds the weights of functions has."""
         kind = type(layer)
@@ -1291,19 +1277,8 @@ class Flax(Framework):
 
         @functools.wraps(call)
         def seeing(layer: Any, *inputs: Any, **options: Any) -> Any:
-            if id(layer) not in watched or is_symbolic([inputs, options]):
-                return call(layer, *inputs, **options)
-            before, after = watched[id(layer)]
-            own_call = functools.partial(call, layer)
-            inputs, options = given(layer, own_call, inputs, options, before) or (inputs, options)
-            output = call(layer, *inputs, **options)
-            flags = (
-                getattr(layer, name, None) if options.get(name) is None else options[name]
-                for name in ("deterministic", "use_running_average")
-            )
-            training = next((not flag for flag in flags if flag is not None), None)
-            changed = None if is_symbolic(output) else after(output, training)
-            return output if changed is None else changed
+            of_layer, computed = functools.partial(call, layer), watched.get(id(layer))
+            return computed(of_layer, inputs, options) if computed else of_layer(*inputs, **options)
 
         def unwatch() -> None:
             del watched[id(layer)]
@@ -1314,10 +1289,17 @@ class Flax(Framework):
                 if own is not None:
                     kind.__call__ = own
 
-        if not watched and self._is_called(kind):
+        if not watched and any("__call__" in vars(one) for one in kind.__mro__):
             kind.__call__ = seeing
-        watched[id(layer)] = before, after
+        watched[id(layer)] = computed
         return unwatch
+
+    def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
+        flags = (
+            getattr(layer, name, None) if options.get(name) is None else options[name]
+            for name in ("deterministic", "use_running_average")
+        )
+        return next((not flag for flag in flags if flag is not None), None)
 
     def autocast(self, layer: Any) -> str | None:
         dtype, of_weights = (name_of(getattr(layer, name, None)) for name in ("dtype", "param_dtype"))
@@ -1326,22 +1308,19 @@ class Flax(Framework):
     def trainable(self, weight: Any) -> bool:
         return isinstance(weight, self.api.nnx.Param)
 
-    def trained(self, model: Any) -> list[Any]:
-        return list(
-            {id(weight): weight for weight in self.weights(model).values() if self.trainable(weight)}.values()
-        )
-
     def gradients(self, model: Any) -> list[Any]:
         return [None for _ in self.trained(model)]  # no weight holds one
 
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        """What the closures of optax's functions hold. Of a schedule nothing is known, nor of masks."""
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+        """What the closures of optax's functions hold. Of a schedule nothing is known, nor of masks; and optax loads
+        no state by keys."""
         tx, state = self._parts(optimizer)
         held = {f"{name}.{key}": one for name, of in transformations(tx.update) for key, one in of.items()}
-        for kind, value in self._kept(state):
+        kept = [*self._kept(state)]
+        for kind, value in kept:
             if kind.endswith(".hyperparams"):  # those that optax.inject_hyperparams keeps in the state
                 held.update({f"hyperparams.{name}": one for name, one in value.items()})
-        return held, []
+        return Described(held, (), {int(array_of(value)) for kind, value in kept if kind.endswith(".count")})
 
     def begun(self, model: Any, optimizer: Any) -> Any:
         nnx = self.api.nnx
@@ -1350,13 +1329,6 @@ class Flax(Framework):
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         kept = [(kind, arrays_in(value)) for kind, value in self._kept(self._parts(optimizer)[1])]
         return {kind: arrays[name] for kind, arrays in kept if name in arrays}
-
-    def counters(self, optimizer: Any) -> set[int]:
-        kept = self._kept(self._parts(optimizer)[1])
-        return {int(array_of(value)) for kind, value in kept if kind.endswith(".count")}
-
-    def keys(self, optimizer: Any, names: Mapping[int, str]) -> dict[str, str | None]:
-        return {}  # optax loads no state by keys
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.tensor(array, weight))
@@ -1367,18 +1339,17 @@ class Flax(Framework):
     def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
         return None
 
-    def randomness(self, model: Any) -> Callable[[], None]:
-        states = [part for _, part in self._walk(model) if isinstance(part, self.api.nnx.RngState)]
-        return self._kept_values(states)
+    def states(self, model: Any) -> States:
+        return self._variables(model, self.api.nnx.RngState)
 
     def forget(self, model: Any) -> None:
         pass  # there is no gradient to forget
 
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         if self._watched:  # no values are seen where gradients are traced
-            put_back = self._kept_values([part for _, part in self._walk(model) if hasattr(part, "set_value")])
+            before = self._variables(model, self.api.nnx.Variable)
             loss_of(model, batch)
-            put_back()
+            put_back(before)
 
         def compute(model: Any, batch: Any) -> Any:
             computed = loss_of(model, batch)
@@ -1398,47 +1369,9 @@ class Flax(Framework):
         self._updates = self._updates or self.api.nnx.jit(lambda optimizer, *others: optimizer.update(*others))
         self._updates(optimizer, model, gradients)
 
-    def _walk(
-        self, node: Any, enters: Callable[[Any], bool] = lambda layer: True, path: str = "", above: Any = ()
-    ) -> Any:
-        """The node and all that is in it, under each of its names, but for parts of layers that are not entered."""
-        yield path, node
-        parts: Iterable[tuple[Any, Any]] = ()
-        if isinstance(node, self.api.nnx.Pytree):  # a layer, or what gives random numbers
-            parts = vars(node).items() if not isinstance(node, self.layer_class()) or enters(node) else ()
-        elif isinstance(node, (Mapping, list, tuple)):
-            parts = node.items() if isinstance(node, Mapping) else enumerate(node)
-        for name, part in parts:
-            kinds = (self.api.nnx.Pytree, self.api.nnx.Variable, Mapping, list, tuple)
-            if isinstance(part, kinds) and id(part) not in above and not str(name).startswith("_pytree"):
-                yield from self._walk(part, enters, joined(path, str(name)), (*above, id(node)))
-
-    def _owned(self, layer: Any) -> dict[str, Any]:
-        """The layer's own weights; of one that is closed also those of its parts."""
-        inside = self._walk(layer, lambda part: part is layer or self._is_closed(layer))
-        return {role: part for role, part in inside if self._is_weight(part)}
-
-    def _is_weight(self, part: Any) -> bool:
-        nnx = self.api.nnx
-        return isinstance(part, nnx.Variable) and not isinstance(part, nnx.RngState) and hasattr(part, "dtype")
-
-    def _is_closed(self, layer: Any) -> bool:
-        """Whether the layer counts as one with its parts: a cell, and what goes through time with it."""
-        recurrent = sys.modules["flax.nnx.nn.recurrent"]
-        return isinstance(layer, (recurrent.RNN, recurrent.RNNCellBase))
-
-    def _is_called(self, kind: type) -> bool:
-        return any("__call__" in vars(one) for one in kind.__mro__)
-
-    def _kept_values(self, variables: list[Any]) -> Callable[[], None]:
-        """A function that gives variables the values that they have now."""
-        values = [(variable, variable.get_value()) for variable in variables]
-
-        def put_back() -> None:
-            for variable, value in values:
-                variable.set_value(value)
-
-        return put_back
+    def _variables(self, model: Any, kind: Any) -> States:
+        found = (part for _, part in self.api.nnx.iter_graph(model) if isinstance(part, kind))
+        return [(variable.set_value, variable.get_value()) for variable in found]
 
     def _parts(self, optimizer: Any) -> Any:
         """The transformation and its state: of an nnx.Optimizer, or given as a pair."""
@@ -1501,25 +1434,19 @@ def qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def given(layer: Any, call: Any, inputs: Any, options: Any, before: Before) -> tuple[Any, Any] | None:
-    """What `before` makes of the arguments of a layer's call, as the call takes them; None where it leaves them.
-    Positional ones have the names that the call has for them, or numbers where it has none."""
+def names_of(call: Any, number: int) -> list[str]:
+    """The names that a call has for so many positional arguments, or numbers where it has none."""
     try:
         parameters = [*inspect.signature(call).parameters.values()]
     except (TypeError, ValueError):  # of what is compiled
         parameters = []
     names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    names += [str(number) for number in range(len(names), len(inputs))]
+    return [*names, *map(str, range(len(names), number))][:number]
 
-    def as_taken(values: Mapping[str, Any]) -> tuple[Any, Any]:
-        return tuple(values[name] for name in names[: len(inputs)]), {name: values[name] for name in options}
 
-    def compute(values: Mapping[str, Any]) -> Any:
-        own, named = as_taken(values)
-        return layer(*own, **named)
-
-    changed = before({**dict(zip(names, inputs)), **options}, compute)
-    return None if changed is None else as_taken(changed)
+def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
+    """The name of each weight by its id, and of a tied one the first of its names."""
+    return {id(weight): name for name, weight in reversed(list(weights.items()))}
 
 
 def calling_line() -> dict[str, str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import rosetta_record
-from rosetta_record import CONTROL, FILES, Record, RecordError, one_unit_moved
+from rosetta_record import CONTROL, FILES, Record, RecordError
 from tests.porting_pairs import ADAM, write_batches
-from tests.porting_side import Side, record, record_small, train
-from tests.porting_zoo import EPSILON, Array
+from tests.porting_side import Side, record, record_small, run_program, train
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
@@ -161,32 +158,6 @@ def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(lef
     assert [layer["training"] for layer in content(left / way)["layers"]].count(False) == 0
 
 
-# Of a layer of a program: the record's folder, the classes, some settings, some parameters and buffers. Those that a
-# cause is named by are seen in tests/porting_pairs.py.
-LAYERS: list[tuple[str, str, list[str], dict[str, Any], str]] = [
-    ("torch", "", ["tests.porting_zoo.Model"], {}, ""),
-    ("torch", "blocks.0.inner", ["LSTM", "RNNBase"], {"batch_first": True, "bidirectional": True}, ""),
-    ("torch", "blocks.1.inner", ["BatchNorm1d"], {"eps": EPSILON, "momentum": 0.25}, "weight bias running_mean"),
-    ("torch", "blocks.4.inner", ["MultiheadAttention"], {"num_heads": 2}, "in_proj_weight out_proj.weight"),
-    ("paddle", "blocks.0.inner", ["LSTM", "RNNBase"], {"num_directions": 2}, "weight_ih_l0"),
-    ("paddle", "blocks.1.inner", ["BatchNorm1D"], {"_epsilon": EPSILON, "_momentum": 0.75}, "weight _mean"),
-    ("keras", "model", ["tests.porting_zoo.Model", "Model"], {}, ""),
-    (
-        "keras",
-        "model/recurrent/bidirectional/backward_lstm",
-        ["LSTM", "RNN"],
-        {"units": 4, "go_backwards": True},
-        "kernel recurrent_kernel bias",
-    ),
-    (
-        "keras",
-        "model/of_channels/batch_normalization",
-        ["BatchNormalization"],
-        {"epsilon": EPSILON},
-        "gamma moving_mean",
-    ),
-    ("keras", "model/dense_1/dense_2", ["Dense"], {"units": 4}, "kernel"),
-]
 OF_TWO_LAYERS = {"blocks.5.inner.weight": "blocks.3.inner.weight"}
 TIED = {"torch": {"head.weight": "embedding.weight"} | OF_TWO_LAYERS, "paddle": OF_TWO_LAYERS, "keras": {}}
 FROZEN = {"keras": {"model/dense_5/dense_6/kernel", "model/dense_5/dense_6/bias"}}
@@ -194,19 +165,14 @@ BACKENDS = {"keras": "tensorflow", "keras:torch": "torch"}
 
 
 def test_layers_and_weights_are_described_in_the_frameworks_own_words(left: Left) -> None:
+    """Classes and settings are what tests/porting_pairs.py pairs by, and names causes by."""
     read, backend = content(left / "calls"), BACKENDS.get(left.name)
-    layers, weights = {layer["path"]: layer for layer in read["layers"]}, read["weights"]
-    for framework, path, classes, settings, names in LAYERS:
-        if framework == left.framework:
-            found = layers[path]
-            assert found["classes"][: len(classes)] == classes
-            assert settings.items() <= found["settings"].items()
-            assert not [name for name in found["settings"] if "initializer" in name or "hook" in name]
-            assert set(names.split()) <= found["parameters"].keys() | found["buffers"].keys()
-    kinds = ("parameters", "buffers")
-    owned = [weight for layer in layers.values() for kind in kinds for weight in layer[kind].values()]
+    layers, weights = read["layers"], read["weights"]
+    settings = {name for layer in layers for name in layer["settings"]}
+    assert not [name for name in settings if "initializer" in name or "hook" in name]
+    owned = [weight for layer in layers for kind in ("parameters", "buffers") for weight in layer[kind].values()]
     assert sorted(owned) == sorted(weights), "every weight belongs to a layer"
-    assert not [path for path in layers if "cell" in path]
+    assert not [layer["path"] for layer in layers if "cell" in layer["path"]]
     assert (read["framework"]["name"], read["framework"]["backend"]) == (left.framework, backend)
     assert re.match(r"\d+\.\d+", read["framework"]["version"])
     assert read["precision"] == "float64"
@@ -326,86 +292,34 @@ def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_comp
         assert (np.abs(steps)[array != 0] == 1 << 16).all()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_a_unit_in_the_last_place_is_the_neighbouring_number(dtype: str) -> None:
-    array = np.array([1.0, -1.0, 0.1, 1.5, -3e-5, 0.0, -0.0], dtype)
-    for seed in range(5):
-        moved = one_unit_moved(array, dtype, np.random.default_rng(seed))
-        neighbours = np.nextafter(array, np.inf, dtype=dtype), np.nextafter(array, -np.inf, dtype=dtype)
-        assert ((moved == neighbours[0]) | (moved == neighbours[1]))[:5].all()
-        assert moved[5:].tobytes() == array[5:].tobytes()
-    assert one_unit_moved(np.array(1.0, dtype), dtype, np.random.default_rng(0)) != 1
-    assert np.abs(one_unit_moved(np.array(1.0), "bfloat16", np.random.default_rng(0)) - 1) in (2.0**-7, 2.0**-8)
-    assert (one_unit_moved(np.arange(3), "int64", np.random.default_rng(0)) == np.arange(3)).all()
+GRADIENTS = """
+import sys, weakref
+import torch
+from rosetta_record import Record
 
+model, made, alive = torch.nn.Linear(2, 1), [], []
 
-class Model:
-    """Of a framework that is made up."""
+class Sgd(torch.optim.SGD):
+    def step(self):
+        made.append(weakref.ref(model.weight.grad))
+        super().step()
 
+def loss_of(model, batch):
+    alive.append(sum(one() is not None for one in made))
+    return model(batch).sum()
 
-class Optimizer:
-    """Of the same."""
-
-
-class MadeUp(rosetta_record.Framework):
-    """Of one weight, whose gradients are counted as long as anything holds them."""
-
-    name = "made up"
-
-    def __init__(self) -> None:
-        self.weight = np.ones(2)
-        self.made: list[weakref.ref[Array]] = []
-        self.alive: list[int] = []  # before each step
-
-    def layer_class(self) -> Any:
-        return Model
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def weights(self, model: Any) -> dict[str, Any]:
-        return {"weight": self.weight}
-
-    def trained(self, model: Any) -> list[Any]:
-        return [self.weight]
-
-    def trainable(self, weight: Any) -> bool:
-        return True
-
-    def layers(self, model: Any) -> list[Any]:
-        return []
-
-    def backward(self, model: Any, loss_of: Any, batch: Any) -> tuple[float, list[Array]]:
-        self.alive.append(sum(one() is not None for one in self.made))
-        gradient = np.ones(2)
-        self.made.append(weakref.ref(gradient))
-        return 0.5, [gradient]
-
-    def optimizer(self, optimizer: Any) -> tuple[dict[str, Any], list[Any]]:
-        return {}, []
-
-    def slots(self, *_: Any) -> dict[str, Any]:
-        return {}
-
-    def counters(self, optimizer: Any) -> set[int]:
-        return set()
-
-    keys, randomness = slots, lambda self, model: lambda: None
-
-
-MadeUp.__abstractmethods__ = frozenset()  # the rest gives None, and no such training needs it
+Record(sys.argv[1]).training(model, [torch.ones(1, 2)], loss_of, Sgd(model.parameters(), lr=0.1), steps=3)
+assert alive == [0, 0, 0], alive
+"""
 
 
 def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    side_of: Callable[[str], Side], tmp_path: Path
 ) -> None:
     """They are as large as the model."""
-    framework = MadeUp()
-    monkeypatch.setattr(
-        rosetta_record, "framework_of", lambda value: framework if isinstance(value, Model | Optimizer) else None
-    )
-    Record(tmp_path / "side").training(Model(), [np.ones(1)], abs, Optimizer(), steps=3)
-    assert framework.alive == [0, 0, 0]
+    torch = side_of("torch")
+    torch.start(run_program, text=GRADIENTS, arguments=[str(tmp_path / "side")])
+    torch.wait()
 
 
 # Plain arrays

@@ -6,8 +6,7 @@ to it, which shows what stands between layers.
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from safetensors.numpy import save
 from benchmarks.compare.activations import activated
 from benchmarks.compare.arrangement import PARTS
 from benchmarks.compare.carry import laid_out as laid_out_weights
-from benchmarks.compare.comparer import Array, largest, largest_difference, nearest_arrangement
+from benchmarks.compare.comparer import ARRANGEMENTS, Array, largest, largest_difference, nearest_arrangement
 from benchmarks.compare.groups import GroupPair, Read, WeightGroup
 from benchmarks.compare.layouts import ACTIVATED, PARENT, RECURRENT
 from benchmarks.compare.record import RecordedCall, RecordedLayer, Side, UnfitRecordsError
@@ -33,45 +32,23 @@ FORMAT = "rosetta-feed"
 FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what it is given
 NEAR = 1e-3  # of the largest value: how near an argument must be to one of another name to be the same
 READ_AT_ONCE = 1 << 22  # bytes of a file
-# How the right side may have an array of the left one.
-WAYS: tuple[Callable[[Array], Array], ...] = (
-    lambda array: array,
-    lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
-    lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
-    lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
-)
-AS_IT_IS, TIME_TURNED, CHANNELS_FIRST, CHANNELS_LAST = WAYS
+AS_IT_IS, TIME_TURNED, CHANNELS_LAST, CHANNELS_FIRST = ARRANGEMENTS.values()
 
 
-class Places(Mapping[str, Array]):
-    """In place of each of these arrays one of its shape with numbers from 0, no two of which are the same."""
-
-    def __init__(self, side: Side, names: Sequence[str]) -> None:
-        self._side = side
-        self.first: dict[str, int] = {}  # the first number of each
-        size = 0
-        for name in names:
-            self.first[name] = size
-            size += prod(self.shape(name))
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._side.shape(name, "layers")
-
-    def outputs(self, group: WeightGroup, call: list[str]) -> dict[str, Read]:
-        """Where a group's outputs have their numbers: what it makes of these arrays in place of the record's."""
-        side = copy(group.side)
-        side.arrays = lambda file: self  # type: ignore[method-assign,assignment,return-value]
-        return replace(group, side=side).outputs(call)
-
-    def __getitem__(self, name: str) -> Array:
-        shape = self.shape(name)
-        return np.arange(self.first[name], self.first[name] + prod(shape)).reshape(shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.first)
-
-    def __len__(self) -> int:
-        return len(self.first)
+def places_of(group: WeightGroup, call: Sequence[str]) -> tuple[dict[str, slice], dict[str, Read]]:
+    """Of the numbers of a call's arrays, one array after the other, those of each array; and where among them a
+    group's outputs have theirs."""
+    arrays, spans = {}, {}
+    start = 0
+    for name in call:
+        shape = group.side.shape(name, "layers")
+        spans[name] = slice(start, start + prod(shape))
+        arrays[name] = np.arange(start, spans[name].stop).reshape(shape)
+        start = spans[name].stop
+    side = copy(group.side)
+    side.arrays = lambda file: arrays  # type: ignore[method-assign,assignment,return-value]
+    side.shape = lambda name, file="": arrays[name].shape  # type: ignore[method-assign]
+    return spans, replace(group, side=side).outputs([*call])
 
 
 @dataclass(frozen=True)
@@ -182,19 +159,18 @@ class Feeding:
         for pair in self.pairs:
             calls = pair.left.calls, pair.right.calls
             for one, other in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else ():
-                places, gave = Places(right, other), pair.left.outputs(one)
+                (spans, outputs), gave = places_of(pair.right, other), pair.left.outputs(one)
                 own = [right.arrays("layers")[part].ravel() for part in other]
-                for name, read in places.outputs(pair.right, other).items() if own else ():
+                for name, read in outputs.items() if own else ():
                     where = read()
                     array = self._activated(pair, gave[name]()) if name in gave else None
                     made = None if array is None else laid_out(array, np.concatenate(own)[where], pair)
                     if made is None:
                         continue
-                    for part, first in places.first.items():
-                        size = prod(places.shape(part))
-                        here = (where >= first) & (where < first + size)
-                        values.setdefault(part, np.zeros(size, made.dtype))[where[here] - first] = made[here]
-                        known.setdefault(part, np.zeros(size, bool))[where[here] - first] = True
+                    for part, span in spans.items():
+                        here, size = (where >= span.start) & (where < span.stop), span.stop - span.start
+                        values.setdefault(part, np.zeros(size, made.dtype))[where[here] - span.start] = made[here]
+                        known.setdefault(part, np.zeros(size, bool))[where[here] - span.start] = True
         return {name: values[name].reshape(right.shape(name, "layers")) for name in values if known[name].all()}
 
     def _activated(self, pair: GroupPair, array: Array) -> Array | None:
@@ -220,7 +196,7 @@ def containing(side: Side, paths: frozenset[str], paired: set[str]) -> RecordedL
 def laid_out(array: Array, own: Array, pair: GroupPair) -> Array | None:
     """An array of the left side in the layout of the right side's own one; None where nothing tells how. Of several
     ways that fit the nearest to the right side's numbers is chosen."""
-    kind, turned = pair.left.kind, False
+    kind = pair.left.kind
     if kind in SPATIAL and array.ndim > 2:
         first = [channels_stand_first(group) for group in pair.both]
         ways = [AS_IT_IS if first[0] == first[1] else CHANNELS_LAST if first[0] else CHANNELS_FIRST]
@@ -228,7 +204,7 @@ def laid_out(array: Array, own: Array, pair: GroupPair) -> Array | None:
         turned = len({bool(group.settings.get("time_first")) for group in pair.both}) > 1
         ways = [TIME_TURNED if turned else AS_IT_IS]
     else:
-        ways = [*WAYS, *reordered(pair)]
+        ways = [*ARRANGEMENTS.values(), *reordered(pair)]
     made = [way(array) for way in ways]
     fitting = [one for one in made if one.shape == own.shape]
     if not fitting and array.size == own.size and without_ones(array.shape, own.shape):
@@ -275,28 +251,22 @@ def write_feed(folder: Path, feeding: Feeding) -> int:
     left = feeding.rungs.left
     if not any(call.inputs for call in left.says.calls):
         raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
-    if folder.exists() and not (folder / "feed.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+    path = folder / "feed.safetensors"
+    if folder.exists() and not path.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
-    arrays: dict[str, Array] = {}
-
-    def kept(array: Array) -> str:
-        name = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode() + array.tobytes()).hexdigest()
-        arrays[name] = np.ascontiguousarray(array)
-        return name
-
-    calls: dict[str, list[dict[str, dict[str, str]]]] = {}
-    outputs = feeding.outputs
-    for path in feeding.partners:
-        for number, (_, call) in enumerate(feeding.calls(path)):
-            given = {name: kept(array) for name, array in feeding.inputs(path, number).items()}
-            gave = {str(part): kept(outputs[name]) for part, name in enumerate(call.parts) if name in outputs}
-            calls.setdefault(path, []).append({"inputs": given, "outputs": gave})
+    arrays = {f"gradients 0 |{name}": array for name, array in gradients_of(feeding.rungs).items()}
+    outputs, count = feeding.outputs, 0
+    for layer in feeding.partners:
+        for number, (_, call) in enumerate(feeding.calls(layer)):
+            given = feeding.inputs(layer, number)
+            gave = {f"{part}": outputs[name] for part, name in enumerate(call.parts) if name in outputs}
+            for kind, own in (("inputs", given), ("outputs", gave)):
+                arrays.update({f"{kind} {number} {layer}|{name}": array for name, array in own.items()})
+            count += 1
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"format": FORMAT, "version": 1, "of": numbers_of(left), "calls": calls}
-    said["gradients"] = {name: kept(array) for name, array in gradients_of(feeding.rungs).items()}
-    write_atomically(folder / "feed.safetensors", save(arrays))
-    write_atomically(folder / "feed.json", json.dumps(said))
-    return sum(map(len, calls.values()))
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_atomically(path, save(arrays, {"format": FORMAT, "of": numbers_of(left)}))
+    return count
 
 
 def gradients_of(rungs: Rungs) -> dict[str, Array]:

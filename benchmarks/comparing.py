@@ -62,7 +62,7 @@ def parity(
 
     def so_far() -> Group:
         left = [climber for climber in climbers if climber not in result.certificates]
-        return Group(ladder_table(result.checks, terminal.err.width), f"starting and comparing: {', '.join(left)}")
+        return Group(ladder_table(result.checks), f"starting and comparing: {', '.join(left)}")
 
     try:
         with (
@@ -79,7 +79,7 @@ def parity(
         if json and result.checks:
             terminal.print_json(result.as_json())
         elif result.checks:
-            terminal.out.print(ladder_table(result.checks, terminal.out.width))
+            terminal.out.print(ladder_table(result.checks))
             for explanation in result.explanations:
                 for line in explanation.split("\n"):
                     terminal.say(line)

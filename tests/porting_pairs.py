@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from safetensors.numpy import save_file
 
 from benchmarks.compare.bounds import NOISES, PRECISE
 from benchmarks.compare.carry import carried
-from benchmarks.compare.comparer import Check, judge
+from benchmarks.compare.comparer import judge
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.mapping import read_mapping
@@ -332,7 +331,7 @@ def size_of(left: Recorded, right: Recorded) -> tuple[float, str]:
     that may differ inside. Where a bound is the table's, a quarter of it is taken for the noise."""
     rungs = Rungs(left, right, paired(left, right), noise_of(left).of)
     sizes = [
-        (NOISES * judge(item, partial(Check, "", "", "")).error / item.tolerance, item.tensor)
+        (NOISES * judge(item).error / item.tolerance, item.tensor)
         for rung in COMPARED[2:]
         for item in rungs.items(rung)
         if item.tolerance and not (rung == "forward" and item.pair)

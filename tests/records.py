@@ -67,8 +67,6 @@ def tagger(seed: int = 0) -> dict[str, Any]:
         "losses": list(np.linspace(2.0, 1.0, 10)),
         "settings": {},  # of a layer: what is not as usual, by the framework's own names
         "optimizer": {},
-        "precision": "float64",
-        "training": True,
     }
 
 
@@ -83,50 +81,45 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> floa
     return float((1 - smoothing) * plain - smoothing * log_probabilities.mean())
 
 
-# Each layer's classes, and the framework's own name of each canonical array; ^T where it keeps it transposed. Beside
-# `bias_ih_l0` stands a second bias, which is zero.
-Layout = tuple[list[str], dict[str, str]]
-EMBEDDING: Layout = (["Embedding"], {"embeddings": "weight"})
-RECURRENT = {"kernel": "weight_ih_l0^T", "recurrent_kernel": "weight_hh_l0^T", "bias": "bias_ih_l0"}
-NORM = {"gamma": "weight", "beta": "bias"}
-FRAMEWORKS: dict[str, dict[str, Layout]] = {
+# Each layer's classes in each framework.
+CLASSES = {
     "torch": {
-        "emb": EMBEDDING,
-        "lstm": (["LSTM", "RNNBase"], RECURRENT),
-        "bn": (
-            ["BatchNorm1d", "_BatchNorm", "_NormBase"],
-            NORM | {"moving_mean": "running_mean", "moving_variance": "running_var"},
-        ),
-        "fc": (["Linear"], {"kernel": "weight^T", "bias": "bias"}),
+        "emb": ["Embedding"],
+        "lstm": ["LSTM", "RNNBase"],
+        "bn": ["BatchNorm1d", "_BatchNorm", "_NormBase"],
+        "fc": ["Linear"],
     },
     "paddle": {
-        "emb": EMBEDDING,
-        "lstm": (["LSTM", "RNNBase", "LayerList"], RECURRENT),
-        "bn": (["BatchNorm1D", "_BatchNormBase"], NORM | {"moving_mean": "_mean", "moving_variance": "_variance"}),
-        "fc": (["Linear"], {"kernel": "weight", "bias": "bias"}),
+        "emb": ["Embedding"],
+        "lstm": ["LSTM", "RNNBase", "LayerList"],
+        "bn": ["BatchNorm1D", "_BatchNormBase"],
+        "fc": ["Linear"],
     },
-    "keras": {
-        layer: (classes, {name: name for name in names.split()})
-        for layer, classes, names in [
-            ("emb", ["Embedding"], "embeddings"),
-            ("lstm", ["LSTM", "RNN"], "kernel recurrent_kernel bias"),
-            ("bn", ["BatchNormalization"], "gamma beta moving_mean moving_variance"),
-            ("fc", ["Dense"], "kernel bias"),
-        ]
+    "keras": {"emb": ["Embedding"], "lstm": ["LSTM", "RNN"], "bn": ["BatchNormalization"], "fc": ["Dense"]},
+    "flax": {
+        "emb": ["Embed"],
+        "lstm": ["RNN", "OptimizedLSTMCell", "RNNCellBase"],
+        "bn": ["BatchNorm"],
+        "fc": ["Linear"],
     },
 }
-FRAMEWORKS["flax"] = {
-    layer: (classes, dict(pair.split("=") for pair in names.split()))
-    for layer, classes, names in [
-        ("emb", ["Embed"], "embeddings=embedding"),
-        (
-            "lstm",
-            ["RNN", "OptimizedLSTMCell", "RNNCellBase"],
-            "kernel=dense_i.kernel recurrent_kernel=dense_h.kernel bias=dense_h.bias",
-        ),
-        ("bn", ["BatchNorm"], "gamma=scale beta=bias moving_mean=mean moving_variance=var"),
-        ("fc", ["Linear"], "kernel=kernel bias=bias"),
-    ]
+FRAMEWORKS = [*CLASSES]
+# The frameworks' own names of each canonical array; ^T where one keeps it transposed. Beside `bias_ih_l0` stands a
+# second bias, which is zero.
+NAMES = {
+    name: dict(zip(FRAMEWORKS, own.split(), strict=True))
+    for name, own in {
+        "emb embeddings": "weight weight embeddings embedding",
+        "lstm kernel": "weight_ih_l0^T weight_ih_l0^T kernel dense_i.kernel",
+        "lstm recurrent_kernel": "weight_hh_l0^T weight_hh_l0^T recurrent_kernel dense_h.kernel",
+        "lstm bias": "bias_ih_l0 bias_ih_l0 bias dense_h.bias",
+        "bn gamma": "weight weight gamma scale",
+        "bn beta": "bias bias beta bias",
+        "bn moving_mean": "running_mean _mean moving_mean mean",
+        "bn moving_variance": "running_var _variance moving_variance var",
+        "fc kernel": "weight^T weight kernel kernel",
+        "fc bias": "bias bias bias bias",
+    }.items()
 }
 SLOTS = {
     "torch": {"momentum": "exp_avg", "mean_square": "exp_avg_sq"},
@@ -178,13 +171,13 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 
 def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     """Write `data`, as `tagger` gives it, as a record of this framework."""
-    kinds, dot = FRAMEWORKS[framework], "/" if framework == "keras" else "."
+    kinds, dot = CLASSES[framework], "/" if framework == "keras" else "."
 
     def own(arrays: dict[str, dict[str, Array]]) -> dict[str, Array]:
         made = {}
         for layer, of in arrays.items():
             for name, array in of.items():
-                role, _, transposed = kinds[layer][1][name].partition("^")
+                role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
                 made[f"{layer}{dot}{role}"] = array.T if transposed else array
                 if role == "bias_ih_l0":
                     made[f"{layer}{dot}bias_hh_l0"] = np.zeros_like(array)
@@ -214,25 +207,21 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         layers.append(
             {
                 "path": layer,
-                "classes": kinds[layer][0],
+                "classes": kinds[layer],
                 "settings": SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {}),
-                "training": data["training"],
+                "training": True,
                 "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
                 "buffers": {},
             }
         )
     moving = ("running", "moving", "_mean", "_variance")
-    weights = {
-        name: {"trainable": not any(word in name for word in moving), "tied_to": data.get("tied", {}).get(name)}
-        for name in files["weights"]
-    }
+    weights = {name: {"trainable": not any(word in name for word in moving)} for name in files["weights"]}
     return saved(
         path,
         framework,
         layers,
         files,
         framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
-        precision=data["precision"],
         calls=calls,
         weights=weights,
         optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},

@@ -1,30 +1,25 @@
 """The parity ladder: it lets correct backends pass, and catches planted mistakes where they belong."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from backends import BASELINE, TABLE
 from backends.process.parent import Runtime
 from benchmarks.compare.bounds import TOLERANCES
-from benchmarks.compare.comparer import RUNGS, Check, Rung
+from benchmarks.compare.comparer import RUNGS
 from benchmarks.compare.course import QUICK, Answers, Course, Size
-from benchmarks.compare.parity import Climber, Parity, backends_and_dtypes, climb, rungs_of
-from benchmarks.compare.tables import ladder_table
+from benchmarks.compare.parity import Climber, Parity, backends_and_dtypes, climb
 from common.config import DataConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.machine import has_bfloat16
-from common.weights import ModelState, in_dtype, permute_units
+from common.weights import ModelState, in_dtype
 from tests import child
 from tests.conftest import EXACT
 from tests.sharing import Processes, SharingCourse
@@ -152,15 +147,15 @@ def test_a_sentence_is_translated_alone_as_it_is_among_others(climber: Climber) 
 
 # Each mistake, the rung on which it falls, and what the explanation must say.
 PLANTED = {
-    "numpy:GatesSwapped": ("forward", ["state_h", "time step: first seen with 1 of", "gate: "]),
-    "numpy:SquareTransposed": ("forward", ["time step: first seen with 2 of", "gate: "]),
-    "numpy:TransposedOnce": ("weights", ["encoder/recurrent_kernel", "input gate", "64 of 64 rows differ"]),
-    "numpy:OneRowDisturbed": ("weights", ["decoder/recurrent_kernel", "row 23", "1 of 64 rows differ: row 23"]),
+    "numpy:GatesSwapped": ("forward", ["state_h"]),
+    "numpy:SquareTransposed": ("forward", []),
+    "numpy:TransposedOnce": ("weights", ["encoder/recurrent_kernel", "input gate"]),
+    "numpy:OneRowDisturbed": ("weights", ["decoder/recurrent_kernel", "row 23"]),
     "numpy:NotANumber": ("forward", ["state_c", "not finite at [3, 7]"]),
-    "numpy:LaterStepsDisturbed": ("forward", ["probabilities", "first seen with 1 of", " and 6 of"]),
+    "numpy:LaterStepsDisturbed": ("forward", ["probabilities"]),
     "torch:TargetsPaddedWithZeros": ("loss", ["look at the targets, their padding"]),
     "torch:DividedByItsOwnPositions": ("loss", []),
-    "numpy:WrongGradient": ("gradients", ["encoder/kernel", "forget gate", "gate: the forget gate of the encoder"]),
+    "numpy:WrongGradient": ("gradients", ["encoder/kernel", "forget gate"]),
     "torch:SecondBiasTrained": ("step", ["/bias", "its list of parameters"]),
     "torch:EpsilonOutsideTheRoot": ("step", ["where epsilon stands"]),
     "torch:OtherRho": ("step", ["rmsprop/", "look at its constants"]),
@@ -239,59 +234,9 @@ def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
         backends_and_dtypes(["torch:bfloat16"], ["float64"])
 
 
-def test_a_certificate_names_the_error_that_broke_the_rung_and_not_the_largest() -> None:
-    weights = Check("torch", "", "float32", "step", "dense/bias", error=1e-7, tolerance=6e-8)
-    slots = Check("torch", "", "float32", "step", "rmsprop/dense/bias", error=2e-6, tolerance=1e-5)
-    assert rungs_of([weights, slots]) == {"step": Rung(error=1e-7, tolerance=6e-8, passed=False)}
-
-
 def test_what_backends_on_a_gpu_are_held_to_computes_on_none_whatever_share_is_held_out() -> None:
     data = DataConfig(split="grouped", validation_split=0.001)  # which leaves few pairs nothing
     with Course(data, SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as course:
         assert len(course.questions["trajectory"].rows) == QUICK.steps * SETTINGS.batch_size
         for record in (course.referee, course.float32):
             assert record["forward"].keys() == {"state_h", "state_c", "probabilities"}
-
-
-def test_what_the_threads_of_a_comparison_share_is_computed_once(course_of: CourseOf) -> None:
-    class Process:
-        asked = 0
-
-        def call(self, function: object, on_event: object, timeout: float, **arguments: Any) -> dict[str, np.ndarray]:
-            time.sleep(0.3)
-            self.asked += 1
-            return {}
-
-    process: Any = Process()
-    answers = Answers(process, "float64", course_of().questions)
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(lambda _: answers["strings"], range(2))
-    assert one is other
-    assert process.asked == 1
-
-
-def test_permuted_units_compute_the_same_function(course_of: CourseOf) -> None:
-    course, order = course_of(), np.random.default_rng(0).permutation(SMALL)
-    permuted = permute_units(course.probe, order)
-    back = permute_units(permuted, np.argsort(order))
-    for kind in ("weights", "mean_squares"):
-        for name, array in getattr(course.probe, kind).items():
-            assert np.array_equal(getattr(back, kind)[name], array), name
-            assert name == "dense/bias" or not np.array_equal(getattr(permuted, kind)[name], array), name
-    got = course.referee.ask(replace(course.questions["forward"], state=permuted))
-    expected = course.referee["forward"]
-    assert np.abs(got["probabilities"] - expected["probabilities"]).max() < 1e-13
-    assert np.abs(got["state_c"] - expected["state_c"][:, order]).max() < 1e-13
-
-
-def test_a_variants_name_is_whole_in_the_table_of_a_narrow_terminal() -> None:
-    names = [name.split(":") for name in TABLE if ":" in name]
-    checks = [Check(*name, "float32", rung, "", 1.2e-7, 1e-6) for name in names for rung in RUNGS]
-    for width in (80, 60):
-        console = Console(width=width)
-        with console.capture() as capture:
-            console.print(ladder_table(checks, width))
-        shown = capture.get()
-        first_words = {line.split()[0] for line in shown.splitlines() if line.strip()}
-        assert {word for backend, variant in names for word in (f"{backend}:", variant)} <= first_words
-        assert "…" not in shown

@@ -148,9 +148,6 @@ class Check:
         return asdict(self) | {"error": self.finite_error, "passed": self.passed}
 
 
-Make = Callable[..., Check]  # Check for a backend, variant and dtype
-
-
 class Rung(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The result of one rung, with the error of the check that came nearest to its tolerance or exceeded it most.
 
@@ -197,10 +194,10 @@ class Item:
         return self.scale if self.scale is not None else max(largest(left), self.smallest_scale) or 1.0
 
 
-def judge(item: Item, make: Make) -> Check:
+def judge(item: Item, backend: str = "", variant: str = "", dtype: str = "") -> Check:
     """The check of an item: shape, dtype and finiteness before values. Of an output it is that of the arrangement in
     which both sides are nearest."""
-    make = partial(make, rung=item.rung, tensor=item.tensor, tolerance=item.tolerance)
+    make = partial(Check, backend, variant, dtype, item.rung, item.tensor, tolerance=item.tolerance)
     right, left = item.load()
     if right is None or left is None:
         return make(error=inf, note=f"the {'left' if right is None else 'right'} side alone has it")
@@ -218,7 +215,7 @@ def nearest_arrangement(errors: Sequence[float]) -> int:
     return min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))
 
 
-def _judged(item: Item, make: Make, right: Array, left: Array, words: str) -> Check:
+def _judged(item: Item, make: Callable[..., Check], right: Array, left: Array, words: str) -> Check:
     wrong = _incomparable(right, left, item.dtype)
     if wrong:
         return make(error=inf, note=wrong)

@@ -86,12 +86,6 @@ class Answers:
             batch_size=question.batch_size,
         )
 
-    def of_batch(self, batch: Batch) -> "Answers":
-        """The record of the same backend where this batch is what the rungs up to the step are asked of."""
-        rows = np.arange(len(batch))
-        questions = {name: replace(one, corpus=batch, rows=rows) for name, one in self.questions.items()}
-        return Answers(self.process, self.dtype, questions)
-
 
 class Course:
     """A context manager, since it starts processes and must end them. Several threads may use it."""

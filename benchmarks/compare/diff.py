@@ -5,7 +5,6 @@ The control shows that the comparison can fail, and what rounding does to it: th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from benchmarks.compare.comparer import Array, Check, Item, explained, head, jud
 from benchmarks.compare.drafts import guessed, line_of_pair
 from benchmarks.compare.layouts import PARENT, TAP
 from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.noise import ONE_ULP, Noise, noise_of
+from benchmarks.compare.noise import Noise, noise_of
 from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side, is_number
@@ -47,7 +46,7 @@ class Control:
         left = item.left()
         if left is None or not left.size or not np.isfinite(left).all():
             return
-        rows, make = head(left), partial(Check, ONE_ULP, "", self.precision)
+        rows = head(left)
         allowed = item.allowed() if item.allowed else None
         own = replace(
             item,
@@ -57,8 +56,8 @@ class Control:
             scale=item.scale_of(rows),
         )
         if item.tolerance and is_number(left):
-            self.rounding.append(judge(replace(own, right=lambda: nudged(rows)), make))
-        check = judge(replace(own, right=lambda: planted(rows, own)), make)
+            self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
+        check = judge(replace(own, right=lambda: planted(rows, own)))
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
@@ -162,8 +161,7 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):
-            measured = item.quantity in rungs.measured
-            judged.append((item, judge(item, partial(Check, right.name, "", rungs.precision, measured=measured))))
+            judged.append((item, replace(judge(item), measured=item.quantity in rungs.measured)))
             diff.control.add(item)
         if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
             judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
@@ -197,7 +195,7 @@ def called(item: LayerItem) -> Iterator[str]:
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
     """Whether the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
     cut, masked or called otherwise, and nothing comes of it."""
-    judged = outputs or [judge(item, partial(Check, "", "", rungs.precision)) for item in rungs.items("loss")]
+    judged = outputs or [judge(item) for item in rungs.items("loss")]
     return bool(judged) and all(check.passed for check in judged)
 
 

@@ -6,7 +6,6 @@ by one unit in the last place, and those that a person gives of a repeated run, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import isfinite, sqrt
 
 import numpy as np
@@ -16,8 +15,6 @@ from benchmarks.compare.comparer import Array, Check, Item, judge, pieces
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side, UnfitRecordsError, is_number
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
-
-ONE_ULP = "one ulp"
 
 
 @dataclass
@@ -69,7 +66,7 @@ def rounding_of_loss(left: Side) -> float:
 def require_same_start(rungs: Rungs) -> None:
     for rung in COMPARED[:2]:
         for item in rungs.items(rung):
-            check = judge(item, partial(Check, "", "", rungs.precision))
+            check = judge(item)
             if not check.passed:
                 raise UnfitRecordsError(
                     f"{rungs.right.name} is no other run of {rungs.left.name}, since their {rung} differ: "
@@ -82,7 +79,7 @@ def checks_of(rungs: Rungs) -> Iterator[tuple[LayerItem, Check]]:
     for rung in COMPARED[2:]:
         for item in rungs.items(rung):
             if item.quantity:
-                yield item, judge(moved_back(item), partial(Check, ONE_ULP, "", rungs.precision))
+                yield item, judge(moved_back(item))
 
 
 def moved_back(item: LayerItem) -> Item:

@@ -16,7 +16,6 @@ from backends.process.group import ENGINES, ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.compare.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
 from benchmarks.compare.comparer import (
-    GATES,
     RUNGS,
     Certificate,
     Check,
@@ -29,7 +28,6 @@ from benchmarks.compare.comparer import (
 )
 from benchmarks.compare.course import REFEREE, Answers, Course
 from common.errors import CannotBeginError
-from common.tensors import Batch
 from common.weights import SLOT_PREFIX, permute_units
 
 # How differences of numbers that are always float64 are measured, and those of tensors whose size is not known.
@@ -51,7 +49,6 @@ AXES: dict[str, tuple[str, ...]] = {
     "train": ("batch",),
     "evaluate": ("batch",),
 }
-SEPARATE = 3.0  # the worst gate is named if its error is this many times the second worst gate's
 
 
 class Climber:
@@ -65,7 +62,7 @@ class Climber:
         self.precision = self.process.facts.precision  # in which it computes, which may be coarser than `dtype`
         self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
         backend, _, variant = self.process.name.partition(":")
-        self.check = partial(Check, backend, variant, self.dtype)
+        self.own = backend, variant, self.dtype
 
     def climb(self) -> Iterator[Check]:
         """The checks of each rung, up to the first rung that fails."""
@@ -86,7 +83,7 @@ class Climber:
         absolute, and the right array has the promised dtype."""
         arrays = partial(np.asarray, right), partial(np.asarray, left)
         usual: dict[str, Any] = {"scale": 1.0, "dtype": self.dtype}
-        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), self.check)
+        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), *self.own)
 
     def held(self, rung: str, tensor: str, tolerance: float, **how: Any) -> Check:
         """The check that both records have the same array of this rung and name."""
@@ -182,7 +179,7 @@ class Climber:
             counts_none = self.process.name == BASELINE and np.isnan(self.right["counts"][tensor]).all()
             if counts_none and tensor == "train correct_real":
                 note = f"{BASELINE} counts none, since the example's own `fit` does not"
-                yield self.check("counts", tensor, 0.0, 0.0, note=note)
+                yield Check(*self.own, "counts", tensor, 0.0, 0.0, note=note)
             elif name == "loss_sums":
                 yield self.held("counts", tensor, self.tolerances["loss_sums"], **RELATIVE)
             else:
@@ -202,85 +199,22 @@ class Climber:
             row, *both = wrong[0]
             text, expected = map(course.material.decoder_vocabulary.text_of, both)
             note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
-        yield self.check("strings", "strings", inf if wrong else error, PARTED[self.precision], note=note)
+        yield Check(*self.own, "strings", "strings", inf if wrong else error, PARTED[self.precision], note=note)
 
 
 def explain(climber: Climber) -> str:
-    """A few lines on the rung that failed: the tensor, time step, gate, row and unit, and both values."""
+    """A few lines on the rung that failed: the tensor, the place in it, such as its gate and unit, both values."""
     failed = [check for check in climber.checks if not check.passed]
     broken = failed[nearest(failed)]
     checks = sum(check.rung == broken.rung for check in climber.checks)
     at = place_of(broken.tensor, broken.where, climber.course.model.latent_dim)
     lines = explained(broken.climber, broken, at, len(failed), checks, BREAKS.get(broken.rung, ""))
-    if broken.rung == "weights":
-        lines += _rearrangement(*(side["weights"][broken.tensor] for side in (climber.right, climber.left)))
-    if broken.rung in ("forward", "loss", "gradients"):
-        batch, steps = _shortest_prefix(climber, broken.rung)
-        lines += [steps, _gate(climber, batch)]
     return "\n  ".join(lines)
 
 
 def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
     """Describe an index of a tensor, such as "row 3, forget gate, unit 5" or "row 3, time step 2, character 7"."""
     return place(where, AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ()), latent_dim)
-
-
-def _rearrangement(came_out: NDArray[Any], went_in: NDArray[Any]) -> list[str]:
-    """How weights that came out of a backend differ: transposed, or in how many rows."""
-    if came_out.shape != went_in.shape:
-        return []
-    if np.array_equal(came_out, went_in.T):
-        return ["it came out transposed"]
-    rows = np.unique(np.argwhere(came_out != went_in)[:, 0])
-    return [f"{len(rows)} of {len(went_in)} rows differ" + (f": row {rows[0]}" if len(rows) == 1 else "")]
-
-
-def _shortest_prefix(climber: Climber, rung: str) -> tuple[Batch, str]:
-    """The fewest time steps with which the rung still fails, as a batch and in words: first the decoder's steps are
-    shortened as far as possible, then the encoder's."""
-    question = climber.right.questions[rung if rung in climber.right.questions else "gradients"]
-    whole = question.corpus.take(question.rows)
-
-    def breaks(encoder_steps: int, decoder_steps: int) -> bool:
-        """Whether the rung fails with so many time steps."""
-        sides = (
-            side.of_batch(_prefix(whole, encoder_steps, decoder_steps)) for side in (climber.right, climber.left)
-        )
-        return not all(check.passed for check in Climber(climber.course, *sides).rung(rung))
-
-    t_enc, t_dec = whole.encoder_ids.shape[1], whole.decoder_input_ids.shape[1]
-    d = next((d for d in range(1, t_dec) if breaks(t_enc, d)), t_dec)
-    e = next((e for e in range(1, t_enc) if breaks(e, d)), t_enc)
-    return _prefix(whole, e, d), f"time step: first seen with {e} of {t_enc} encoder and {d} of {t_dec} decoder steps"
-
-
-def _prefix(batch: Batch, encoder_steps: int, decoder_steps: int) -> Batch:
-    """The batch with only its first time steps."""
-    return replace(
-        batch,
-        encoder_ids=batch.encoder_ids[:, :encoder_steps],
-        encoder_lengths=np.minimum(batch.encoder_lengths, encoder_steps),
-        decoder_ids=batch.decoder_ids[:, : decoder_steps + 1],
-        decoder_lengths=np.minimum(batch.decoder_lengths, decoder_steps + 1),
-    )
-
-
-def _gate(climber: Climber, batch: Batch) -> str:
-    """Name the gate whose columns have the largest gradient error, if that is clearly larger than the next."""
-    got, expected = (side.of_batch(batch)["gradients"] for side in (climber.right, climber.left))
-    gates, of_lstms = GATES["lstm"], {}
-    for lstm in ("encoder", "decoder"):
-        errors = np.zeros(len(gates))
-        for name in (f"{lstm}/kernel", f"{lstm}/recurrent_kernel", f"{lstm}/bias"):
-            largest = np.abs(expected[name]).max() or 1.0  # all zero for a recurrent kernel if there is a single step
-            difference = np.nan_to_num(np.abs(got[name] - expected[name]) / largest, nan=inf, posinf=inf)
-            by_gate = difference.reshape(-1, len(gates), climber.course.model.latent_dim)
-            errors = np.maximum(errors, by_gate.max((0, 2)))
-        of_lstms[lstm] = errors
-    lstm = max(of_lstms, key=lambda name: float(of_lstms[name].max()))
-    second, worst = np.argsort(of_lstms[lstm])[-2:]
-    separate = of_lstms[lstm][worst] > SEPARATE * of_lstms[lstm][second]
-    return f"gate: the {gates[worst]} gate of the {lstm}" if separate else "gate: not separable"
 
 
 @dataclass

@@ -5,7 +5,7 @@ is compared with the left side's before the left side's takes its place, so a mi
 passes by default: what could not be judged is listed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -121,7 +121,6 @@ class Judging:
     found: Replay = field(default_factory=Replay)
 
     def judge(self) -> None:
-        make = partial(Check, self.side.name, "", self.rungs.precision)
         fed = self._fed()
         items: dict[tuple[str, int], list[LayerItem]] = {}
         for item in self.rungs.items("forward"):
@@ -134,7 +133,7 @@ class Judging:
             if key not in fed:
                 continue
             for item in self._arrivals(call):
-                check = judge(item, make)
+                check = judge(item)
                 if not check.passed and unfed:
                     self.found.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
                 elif not check.passed:
@@ -144,14 +143,14 @@ class Judging:
                     continue
                 seen.add(id(item))
                 self.found.judged.update(paths(item))
-                check = judge(item, make)
+                check = judge(item)
                 if not check.passed:
                     self._add(item, check, call, GIVES)
                     unfed = unfed if len(call.fed_outputs) == len(call.parts) else call.layer
-        self._loss(fed, make)
-        self._step(make)
+        self._loss(fed)
+        self._step()
         self._not_judged(fed)
-        self._control(make)
+        self._control()
 
     def _fed(self) -> dict[tuple[str, int], RecordedCall]:
         """The calls that were given all that the left one's was."""
@@ -181,40 +180,36 @@ class Judging:
             return
         causes: list[Cause] = []
         if what == GIVES and len(self.found.wrong) < MOST_EXPLAINED:
-            causes = self._causes(item, check)
+            causes = self._causes(item, check, [(item, check)])
         self.found.wrong.append(Wrong(layer, words, check, item.place(check.where), (left_line, right_line), causes))
 
-    def _causes(self, item: LayerItem, check: Check) -> list[Cause]:
+    def _causes(self, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
         """Those whose test passed; what is only told needs the whole model."""
-        return [one for one in causes_of(self.rungs, item, check, [(item, check)]) if one.standing == LIKELY]
+        return [one for one in causes_of(self.rungs, item, check, failed) if one.standing == LIKELY]
 
-    def _loss(self, fed: Mapping[tuple[str, int], RecordedCall], make: Callable[..., Check]) -> None:
+    def _loss(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
         """Judge the loss of the left side's outputs, where the model's own became these."""
         model = fed.get((self.side.says.layers[0].path, 0)) if self.side.says.layers else None
-        for item in self.rungs.items("loss") if model and len(model.fed_outputs) == len(model.parts) else ():
-            check = judge(item, make)
-            self.found.judged.add(LOSS)
-            if not check.passed:
-                self.found.wrong.append(Wrong(LOSS, GIVES, check, "", ("", ""), self._causes(item, check)))
+        if model and len(model.fed_outputs) == len(model.parts):
+            self._judge_rung(LOSS, [*self.rungs.items("loss")])
 
-    def _step(self, make: Callable[..., Check]) -> None:
+    def _step(self) -> None:
         """Judge one step of the optimizer with the left side's gradients, of the weights that are the same."""
-        if not self.side.says.steps:
-            return
-        same = {
-            (item.pair.name, item.name)
-            for item in self.rungs.items("weights")
-            if item.pair and judge(item, make).passed
-        }
-        items = [item for item in self.rungs.items("step") if not item.pair or (item.pair.name, item.name) in same]
-        failed = [(item, check) for item in items if not (check := judge(item, make)).passed]
-        self.found.judged.add(STEP)
+        if self.side.says.steps:
+            weights = [item for item in self.rungs.items("weights") if judge(item).passed]
+            same = {(item.pair.name, item.name) for item in weights if item.pair}
+            items = self.rungs.items("step")
+            self._judge_rung(STEP, [one for one in items if not one.pair or (one.pair.name, one.name) in same])
+
+    def _judge_rung(self, name: str, items: Sequence[LayerItem]) -> None:
+        """Judge what no layer computes; of all that fails the nearest to the cause is told."""
+        if items:
+            self.found.judged.add(name)
+        failed = [(item, check) for item in items if not (check := judge(item)).passed]
         if failed:
             item, check = failed[nearest([check for _, check in failed])]
-            causes = [one for one in causes_of(self.rungs, item, check, failed) if one.standing == LIKELY]
-            self.found.wrong.append(
-                Wrong(STEP, f"of {check.tensor}", check, item.place(check.where), ("", ""), causes)
-            )
+            what, at = GIVES if name == LOSS else f"of {check.tensor}", item.place(check.where)
+            self.found.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
 
     def _not_judged(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
         """List the layers with weights, and those that are paired, of which not a call was judged."""
@@ -237,7 +232,7 @@ class Judging:
                 why = "whose output is of another kind or shape than the left one's"
             self.found.not_judged.setdefault(path, why)
 
-    def _control(self, make: Callable[..., Check]) -> None:
+    def _control(self) -> None:
         """See whether the mistake that was planted is seen: the layer with other weights must fail, by another error
         than without."""
         planted = self.side.says.planted
@@ -251,11 +246,7 @@ class Judging:
         for name in ("calls", "called"):
             vars(side).pop(name, None)
         errors = [
-            [
-                judge(item, make)
-                for item in rungs.items("forward")
-                if item.call == place[1] and place[0] in paths(item)
-            ]
+            [judge(item) for item in rungs.items("forward") if item.call == place[1] and place[0] in paths(item)]
             for rungs in (self.rungs, rungs_of(self.feeding, side))
         ]
         both = zip(*errors, strict=False)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from math import inf
 
-from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,26 +14,20 @@ from common.terminal import table
 from common.text import printable
 
 SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
-WIDTH = 80  # columns of a terminal that the whole ladder fits into
 MOST_NAMED = 10  # remarks
 
 
-def ladder_table(checks: Sequence[Check], width: int = WIDTH) -> Group:
-    """One row for each side and precision, one column for each rung, with its worst error; red where it failed.
-
-    A terminal that is narrower than all rungs together has them in two tables.
-    """
-    tables: list[Table] = []
-    for rungs in [RUNGS] if width >= WIDTH else [RUNGS[:5], RUNGS[5:]]:
-        title = "" if tables else "Worst error on each rung, against the float64 referee"
-        heads = [SHORT.get(rung, rung) for rung in rungs]
-        tables.append(made := table(title, ["", *heads], [], numeric=heads))
-        for climber in dict.fromkeys(check.climber for check in checks):
-            # The name is narrow, to leave room for the rungs.
-            name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
-            own = [check for check in checks if check.climber == climber]
-            made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in rungs))
-    return Group(*tables)
+def ladder_table(checks: Sequence[Check]) -> Table:
+    """One row for each side and precision, one column for each rung, with its worst error; red where it failed. It
+    fits into a terminal of 80 columns."""
+    heads = [SHORT.get(rung, rung) for rung in RUNGS]
+    made = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
+    for climber in dict.fromkeys(check.climber for check in checks):
+        # The name is narrow, to leave room for the rungs.
+        name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
+        own = [check for check in checks if check.climber == climber]
+        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in RUNGS))
+    return made
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:

@@ -6,6 +6,7 @@ The first are built in memory; `written` puts one into a file.
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,7 +108,7 @@ def recording(
     plan, format = plan or plan_of(seconds), "rosetta-benchmark"
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
-    head = Head(format, FORMATS[format], MACHINE, "2026-07-01T10:00:00Z", plan, corpus)
+    head = Head(format, FORMATS[format], MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
     made = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]

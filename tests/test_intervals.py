@@ -3,18 +3,14 @@
 import math
 from collections.abc import Iterable
 from itertools import combinations
-from statistics import median
 
-import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.in_child import Visit
-from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import WITHIN, Row
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
 from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations
-from tests.recordings import CYCLES, RESTLESS, SECONDS, Noise, each_visit, plan_of, recording
+from tests.recordings import RESTLESS, Noise, plan_of, recording
 
 SIMULATIONS = 200
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
@@ -92,34 +88,3 @@ def test_a_row_of_fewer_rounds_counts_as_if_it_had_been_in_all_and_too_few_give_
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
     still = independent_ratio([0.0, 0.0], [0.1, 0.1])
     assert still.low == still.value == still.high, "without a spread there is a ratio all the same"
-    apart = Observations({n: dict.fromkeys((0, 1) if n < 2 else (2, 3), 0.1 * n) for n in range(4)})
-    assert apart.ratio(0, 1)
-    assert apart.ratio(0, 2) is None, "no round has both"
-
-
-def test_an_observation_is_the_mean_over_cycles_of_the_logarithm_of_a_visits_median() -> None:
-    """Steps that do not count do not, and nothing is left out for its times."""
-
-    def slow(line: Round, visit: Visit) -> Visit:
-        factor = 100 if (line.number, line.work, visit.row) == (3, "training", 0) else 1
-        visit = msgspec.structs.replace(visit, steps=[factor * seconds for seconds in visit.steps])
-        return msgspec.structs.replace(visit, lead=[9.0] * len(visit.lead), loop=9.0 * len(visit.lead) + visit.loop)
-
-    made = recording(noise=RESTLESS)
-    visits = [visit for cycle in made.rounds()[2].cycles for visit in cycle if visit.row == 0]
-    plain, slowed = observations(made).logarithms, observations(each_visit(made, slow)).logarithms
-    expected = np.mean([math.log(median(visit.steps)) for visit in visits])
-    assert plain[3][0] == pytest.approx(expected, rel=1e-12)
-    assert slowed[3].pop(0) - plain[3].pop(0) == pytest.approx(math.log(100))
-    assert slowed == plain
-    alone = observations(made, "alone")
-    assert alone.seconds(3).value == pytest.approx(10 * SECONDS["torch"] / 40, rel=0.02), "by the character"
-
-
-def test_a_cycle_in_which_others_were_at_work_is_left_out_for_all_rows() -> None:
-    plain = observations(recording(noise=RESTLESS)).logarithms
-    busy = observations(recording(noise=RESTLESS, busy=[(2, 3), *((4, place) for place in range(CYCLES))])).logarithms
-    assert plain.keys() - busy.keys() == {4}, "a round without any cycle that counts"
-    assert {(number, row) for number in busy for row in plain[number] if busy[number][row] != plain[number][row]} == {
-        (2, row) for row in range(4)
-    }

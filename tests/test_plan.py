@@ -1,5 +1,6 @@
 """What is measured: the rows that options ask for, and the command that asks for them again."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from benchmarks.commands import measure
-from benchmarks.measure import bench, plan
+from benchmarks.measure import bench
 from benchmarks.measure.plan import Plan, Row, require_named, rows_of
 from common.errors import CannotBeginError, RosettaError
 from tests.program import refusal, rosetta
@@ -66,15 +67,14 @@ def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
     assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
 
 
-def test_rows_of_other_interpreters_are_called_by_version(monkeypatch) -> None:
-    """Of the framework, else also of Python, else by a number; each also as installed."""
-    (own, other, _, elsewhere) = rows_of(["numpy"], [f"numpy={sys.executable}"] * 2)
-    assert own.called == ""
-    assert other.python == elsewhere.python == sys.executable
-    assert elsewhere.label == f"numpy {__import__('numpy').__version__}, as installed"
-    monkeypatch.setattr(plan, "interpreter_versions", lambda python, *_: ("3.12", "9.1"))
-    labels = [row.label for row in rows_of([], [f"torch=/bin/{program}" for program in ("ls", "cat", "cp")])]
-    assert labels[:3] == ["torch 9.1", "torch 9.1 under Python 3.12", "torch 9.1 number 2"]
+def test_rows_of_other_interpreters_are_called_by_version_and_number() -> None:
+    """Each is also measured as installed."""
+    folder, program = os.path.split(sys.executable)
+    rows = rows_of(["numpy"], [f"numpy={sys.executable}", f"numpy={folder}/./{program}"])
+    version = __import__("numpy").__version__
+    names = ["numpy", f"numpy {version}", f"numpy {version} number 2"]
+    assert [row.label for row in rows] == [*names, *(f"{name}, as installed" for name in names)]
+    assert [row.python for row in rows[:2]] == ["", sys.executable]
 
 
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -53,21 +53,6 @@ def tokens(markdown: str) -> Iterator[Token]:
         yield from token.children or [token]
 
 
-@pytest.mark.parametrize(
-    ("estimate", "words"),
-    [
-        (Estimate(1.12, 1.09, 1.15), "faster by 12 %"),
-        (Estimate(1 / 1.05, 0.93, 0.97), "slower by 5 %"),
-        (Estimate(2.5, 2.4, 2.6), "2.5 times as fast"),
-        (Estimate(0.4, 0.39, 0.41), "takes 2.5 times as long"),
-        (Estimate(1.0, 0.98, 1.02), "the same within 2 %"),
-        (Estimate(1.0, 0.95, 1.06), "not told apart yet: ± 6 % after 5 rounds; about 4 more minutes would do"),
-    ],
-)
-def test_a_verdict_has_its_number(estimate: Estimate, words: str) -> None:
-    assert render.verdict(estimate, 0.03, 5, 75.0).replace(render.SPACE, " ") == words
-
-
 def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     empty = page.report_of(replace(committed("intel"), lines=[])).page
     assert re.findall("^## (.*)", empty, re.MULTILINE) == [

@@ -23,7 +23,6 @@ def test_numbers_have_three_figures_and_the_unit_that_suits_them() -> None:
     estimates = [Estimate(0.0615, 0.0001, 1.2), Estimate(2.0, 2.0, 2.0), None]
     intervals = ["61.5 ms (0.100 to 1,200)", "2.00 s", MISSING]
     assert plain([render.interval(estimate) for estimate in estimates]) == intervals
-    assert render.day("yesterday") == "yesterday"
 
 
 @pytest.mark.parametrize(

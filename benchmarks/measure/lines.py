@@ -56,12 +56,12 @@ class Opening(Line, frozen=True):
     format: str  # such as those of FORMATS
     version: int
     machine: Machine
-    started: str  # date and time in ISO 8601
+    started: datetime
 
     @staticmethod
-    def now(format: str, version: int) -> tuple[str, int, Machine, str]:
+    def now(format: str, version: int) -> tuple[str, int, Machine, datetime]:
         """The values of these fields for a recording that begins now, here."""
-        return format, version, describe_machine(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return format, version, describe_machine(), datetime.now(UTC).replace(microsecond=0)
 
 
 class Start(Measured, frozen=True):

@@ -170,10 +170,9 @@ def _interpreter(given: str) -> tuple[str, str]:
 
 
 def _called(name: str, path: str, taken: set[str]) -> str:
-    """What tables call a row of another interpreter: its framework's version, else Python's, else a number."""
-    python, framework = interpreter_versions(path, name, find(name, path))
-    words = [f"{name} {framework}", f"{name} {framework} under Python {python}"]
-    words += [f"{name} {framework} number {number}" for number in range(2, len(taken) + 3)]
+    """What tables call a row of another interpreter: its framework's version, with a number if that is taken."""
+    _, framework = interpreter_versions(path, name, find(name, path))
+    words = [f"{name} {framework}", *(f"{name} {framework} number {n}" for n in range(2, len(taken) + 3))]
     return next(word for word in words if word not in taken)
 
 

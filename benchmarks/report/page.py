@@ -105,7 +105,7 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
         "headline": safe(results.headline),
         "machine": _machine(results),
         "reached": f"95{render.SPACE}% intervals within ±{percent(results.reached)} · " if results.reached else "",
-        "when": safe(render.day(results.head.started)),
+        "when": render.day(results.head.started),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "charts": " ".join(f"![{title}](chart)" for title in charts),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),

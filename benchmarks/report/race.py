@@ -10,7 +10,7 @@ from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.race import Proof, RacePlan, RaceRecording
-from benchmarks.measure.statistics import UNEVEN, Estimate, grouped
+from benchmarks.measure.statistics import UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
 from benchmarks.report.page import Columns, by_row, in_common
 from benchmarks.report.render import MISSING, SPACE, TWICE, Bar, Report, code, quantity, safe, table
@@ -85,13 +85,11 @@ class RaceResults(Outcome):
         differs = any(proof.word == "differs" for proof in self.proofs.values())
         return f"{'; '.join([*proven, *self.sentences] if differs else [*self.sentences, *proven])}."
 
-    def slower(self, limit: float) -> str:
-        """Whether the first script is surely slower than the second by more than a limit ("slower"), surely not ("not
-        slower"), or neither ("not told apart")."""
+    def slower(self, limit: float) -> Word:
+        """Whether the first script is surely slower than the second by more than a limit ("slower"), or surely not
+        ("faster")."""
         found = self.rows[1].ratio if len(self.rows) > 1 else None
-        if found is None or found.low <= 1 / (1 + limit) <= found.high:
-            return "not told apart"
-        return "slower" if found.high < 1 / (1 + limit) else "not slower"
+        return found.times(1 + limit).word(within=0.0) if found else "not told apart"
 
     def _proven(self) -> Iterator[str]:
         """What the records show, in words; those that are alike in one sentence."""

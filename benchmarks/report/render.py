@@ -345,12 +345,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def day(started: str) -> str:
-    """A date and time in words: 25 November 2025, 14:03 UTC. A text that is not in ISO 8601 is returned as it is."""
-    try:
-        when = datetime.fromisoformat(started)
-    except ValueError:
-        return started
+def day(when: datetime) -> str:
+    """A date and time in words: 25 November 2025, 14:03 UTC."""
     return f"{when.day} {when:%B %Y, %H:%M} {when.tzname() or ''}".rstrip()
 
 

@@ -123,7 +123,7 @@ def report_of(recording: Recording) -> Report:
     plan, machine = recording.plan, recording.head.machine
     results = Scaled(recording) if plan.workers > 1 else Scaling(recording)
     values = {
-        "day": safe(render.day(recording.head.started)),
+        "day": render.day(recording.head.started),
         "command": render.code(plan.command),
         "origin": render.origin(machine, {"corpus": f"{plan.data.data}, up to {plan.data.num_samples:,} pairs"}),
         "units": str(plan.latent_dim),

@@ -111,7 +111,7 @@ def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
     for group in groups:
         if group.name in names or group.layer.path in names:
             continue
-        kept = {name: tensor for name, tensor in group.tensors.items() if not {*tensor.names} & {*names}}
+        kept = {name: one for name, one in group.tensors.items() if not any(own in names for own in one.names)}
         if kept or not group.tensors:
             found.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
     return found
@@ -374,17 +374,19 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
     for number, side in enumerate(sides):
         paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
         owners = {path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair}
+        whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
+        parted: set[str] = set()  # the paths of layers that have some layers of a pair
+        for place, of_pair in enumerate(paths):
+            above = [{*_above(path)} - {path} | ({path} & owners) for path in of_pair]
+            of_all = set.intersection(*above)
+            parted |= set.union(*above) - of_all
+            for path in of_all:
+                whole.setdefault(path, set()).add(place)
         parents.append({})
         for layer in side.says.layers:
-            if layer.path not in side.calls or (layer.own and layer.path not in owners):
-                continue
-            starts = tuple(f"{layer.path}{dot}" for dot in "./") if layer.path else ("",)
-            within = [
-                {path in owners if path == layer.path else path.startswith(starts) for path in of} for of in paths
-            ]
-            inside = frozenset(place for place, of in enumerate(within) if of == {True})
-            if inside and {True, False} not in within:
-                parents[-1].setdefault(inside, []).append(layer)
+            is_parent = layer.path in side.calls and (not layer.own or layer.path in owners)
+            if is_parent and layer.path in whole and layer.path not in parted:
+                parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
     after: dict[int, list[GroupPair]] = {}
     for inside, ones in parents[0].items():
         others = parents[1].get(inside, [])
@@ -392,3 +394,8 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
             made = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (one, other), strict=True)]
             after.setdefault(max(inside), []).append(GroupPair(made[0], made[1], "order"))  # the inner one ends first
     return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]
+
+
+def _above(path: str) -> list[str]:
+    """The paths of the layers that contain a layer; that of the whole model may be empty."""
+    return ["", *(path[: dot.start()] for dot in re.finditer("[./]", path))]

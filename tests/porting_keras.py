@@ -89,11 +89,6 @@ def concat(parts: Sequence[Any], axis: int = -1) -> Any:
     return ops.concatenate(list(parts), axis)
 
 
-def image_of(x: Any) -> Any:
-    """(N, T, M) as an image of one channel."""
-    return x[..., None]
-
-
 def padded(image: Any, before: int, after: int) -> Any:
     return ops.pad(image, [[0, 0], [before, after], [before, after], [0, 0]])
 
@@ -355,23 +350,15 @@ def lazy() -> keras.Model:
 
 
 def lstm_returns(a: dict[str, Array]) -> dict[str, list[Any]]:
-    def called(
-        return_sequences: bool, return_state: bool, x: Array = a["x"], states: list[Array] | None = None
-    ) -> list[Any]:
-        units = len(a["recurrent_kernel"])
-        layer = layers.LSTM(units, return_sequences=return_sequences, return_state=return_state)
+    states, found = [a["state_h"], a["state_c"]], {}
+    began = {"initial_state": (a["x"], states), "step": (a["x"][:, :1], states)}
+    for row in ("ff", "tf", "ft", "tt", *began):  # "f" where return_sequences or return_state is false
+        x, initial = began.get(row, (a["x"], None))
+        options = {"return_sequences": row[0] != "f", "return_state": row[1] != "f"}
+        layer = layers.LSTM(len(a["recurrent_kernel"]), **options)
         layer.build(x.shape)
         layer.set_weights([a["kernel"], a["recurrent_kernel"], a["bias"]])
-        result = layer(x, initial_state=states)
-        assert isinstance(result, list | tuple) == return_state  # one tensor, or output, state_h, state_c
-        return list(result) if return_state else [result]
-
-    states = [a["state_h"], a["state_c"]]
-    return {
-        "ff": called(False, False),
-        "tf": called(True, False),
-        "ft": called(False, True),
-        "tt": called(True, True),
-        "initial_state": called(True, True, a["x"], states),
-        "step": called(True, True, a["x"][:, :1], states),
-    }
+        result = layer(x, initial_state=initial)
+        assert isinstance(result, list | tuple) == options["return_state"]  # one tensor, or output, state_h, state_c
+        found[row] = list(result) if options["return_state"] else [result]
+    return found

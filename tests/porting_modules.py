@@ -117,11 +117,6 @@ def concat(parts: Sequence[Any], axis: int = -1) -> Any:
     return api.concat(list(parts), axis)
 
 
-def image_of(x: Any) -> Any:
-    """(N, T, M) as an image of one channel."""
-    return x[:, None]
-
-
 def channels_of(image: Any, order: Array) -> Any:
     return image[:, order.tolist()]
 

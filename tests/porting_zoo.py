@@ -40,6 +40,11 @@ def keep(output: Any) -> Any:
     return output
 
 
+def image_of(api: Any, x: Any) -> Any:
+    """(N, T, M) as an image of one channel."""
+    return x[..., None] if api.CHANNELS == "last" else x[:, None]
+
+
 class Block:
     """A layer whose other base is the framework's class of layers. `config` says how its weights are arranged;
     `computed` says how it computes, which is something else where that is the planted mistake."""
@@ -280,7 +285,7 @@ class Image(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         api, cut = self.api, self.computed["cut"]
-        image = self.conv(api.image_of(x))
+        image = self.conv(image_of(api, x))
         if cut != api.CHANNELS:
             image = api.transpose(image, (0, 3, 1, 2) if cut == "first" else (0, 2, 3, 1))
         return x + self.dense(api.tanh(api.reshape(image, (x.shape[0], -1))))[:, None]
@@ -305,7 +310,7 @@ class ConvNet(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         api, channels, groups = self.api, self.config["channels"], self.config.get("groups", 1)
-        image = api.tanh(self.first(api.image_of(x)))
+        image = api.tanh(self.first(image_of(api, x)))
         if self.computed.get("in turns"):  # channels of a group, which are no neighbours then
             image = api.channels_of(image, np.arange(channels).reshape(-1, groups).T.ravel())
         before, after = self.computed.get("pad", (1, 1))
@@ -333,7 +338,7 @@ class UNet(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         api = self.api
-        image = self.enter(api.image_of(x))
+        image = self.enter(image_of(api, x))
         both = [image, self.up(api.tanh(self.down(api.tanh(image))))]
         made = self.out(api.concat(both[:: -1 if self.computed.get("up first") else 1], api.CHANNEL_AXIS))
         return x + (made[..., 0] if api.CHANNELS == "last" else made[:, 0])
@@ -363,7 +368,7 @@ class Vit(Block):
 
     def compute(self, x: Any, ids: Any) -> Any:
         api, size = self.api, self.config["size"]
-        image = self.patches(api.image_of(x))
+        image = self.patches(image_of(api, x))
         image = image if api.CHANNELS == "last" else api.transpose(image, (0, 2, 3, 1))
         image = api.transpose(image, (0, 2, 1, 3)) if self.computed.get("by columns") else image
         token = api.concat([self.token] * x.shape[0], 0)

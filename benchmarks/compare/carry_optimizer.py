@@ -119,7 +119,7 @@ def carried_optimizer(pairing: Pairing) -> OptimizerState:
 
 def _counter(left: Optimizer) -> int:
     """How many steps were taken; 0 where an optimizer does not count them."""
-    counters = left.side.counters
+    counters = left.says.counters
     if len(counters) == 1:
         return counters[0]
     if counters:
@@ -168,7 +168,7 @@ def _remarks(pairing: Pairing, left: Optimizer, like: Optimizer, slots: Slots) -
     anew = [name for name in trained if any(name not in of for of in slots.values())]
     if anew:
         yield f"{left.side.name} has no slots of {len(anew)} weights, such as {anew[0]}, which begin anew"
-    if not left.side.counters and like.side.framework == "keras":
+    if not left.says.counters and like.side.framework == "keras":
         yield f"{left.side.name} counts no steps, so Keras counts them from 0, which a schedule of rates would see"
     precisions = {left.side.precision, like.side.precision}
     for cause in steps_differ(left.side, like.side, "float64" if precisions == {"float64"} else "float32"):

@@ -187,7 +187,7 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
 def called(item: LayerItem) -> Iterator[str]:
     """Where both programs tap what differs."""
     groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
-    lines = [group.side.lines(group.layer.path)[item.call] for group in groups]
+    lines = [group.side.called[group.layer.path][item.call].line for group in groups]
     if any(lines):
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
 

@@ -95,7 +95,7 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
-    counters: list[Counter] = []  # of steps; several where weights have their own
+    counters: list[Counter] = []  # of steps; none where it does not count, several where weights have their own
     keys: dict[Name, Name | None] = {}  # by which the optimizer loads its state -> "WEIGHT", "WEIGHT|SLOT", "|NAME"
 
     @property
@@ -286,10 +286,6 @@ class Side:
             found.setdefault(call.layer, []).append(call)
         return found
 
-    def lines(self, path: str) -> list[str]:
-        """Where the program calls a layer, call by call."""
-        return [call.line for call in self.says.calls if call.layer == path]
-
     @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
         """The layer of each weight."""
@@ -365,11 +361,6 @@ class Side:
         """Where the optimizer has epsilon, if that is known."""
         inside = self.optimizer.settings.get("scale_by_rms.eps_in_sqrt", True)
         return EPSILON.get(self.optimizer_class) if inside else "outside the root"
-
-    @property
-    def counters(self) -> list[int]:
-        """How many steps the optimizer says it took; none where it does not count."""
-        return self.optimizer.counters
 
     @property
     def first_rate(self) -> Any:

@@ -234,7 +234,7 @@ class Rungs:
                 yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
 
     def _step(self) -> Iterator[LayerItem]:
-        left, right = (side.counters for side in (self.left, self.right))
+        left, right = (side.optimizer.counters for side in (self.left, self.right))
         if left and right:
             one, other = (partial(np.array, counters, np.float64) for counters in (right, left))
             yield self._held("step", "step counter", one, other, "", scale=1.0)

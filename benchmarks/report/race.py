@@ -120,14 +120,18 @@ class RaceResults(Outcome):
                 f"some steps differ by more than {UNEVEN:.0%} from one another, so the same steps were compared; "
                 "take_turns gives their number to a step that takes an argument"
             )
+        for row, proof in self.proofs.items():
+            if proof.word != "same" and proof.why:
+                verb = "differs" if proof.word == "differs" else "is not compared"
+                yield f"{self.plan.rows[row].label} {verb}: {'; '.join(proof.why)}"
 
     def _growth(self, row: int) -> float:
-        """How many times as long steps took in the last cycle of a round as in the first, in the median of rounds."""
+        """How many times as long steps took in the last cycle of a round as in the first, at least in every round."""
         found = []
         for line in self.recording.rounds():
             steps = [median(visit.steps) for cycle in line.cycles for visit in cycle if visit.row == row]
             found += [steps[-1] / steps[0]] if len(steps) > 1 else []
-        return median(found) if found else 1.0
+        return min(found) if len(found) >= LEAST_ROUNDS else 1.0
 
 
 def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:

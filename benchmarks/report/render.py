@@ -311,8 +311,11 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
     if word == "same":
         return f"the same within {percent(max(ratio.high, 1 / ratio.low) - 1)}"
     if word == "not told apart":
+        if ratio.half_width > TWICE - 1:
+            return f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer --budget"
         minutes = ceil(seconds * ((ratio.half_width / max(within, 1e-3)) ** 2 - 1) / 60)
-        more = f"; about {count(minutes, 'more minute')} would do" if minutes > 0 else ""
+        longer = "more than an hour" if minutes > 60 else f"about {count(minutes, 'more minute')}"
+        more = f"; {longer} would do" if minutes > 0 else ""
         return f"not told apart yet: ±{SPACE}{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
     if factor >= TWICE:
         return f"{times(factor)} times as fast" if word == "faster" else f"takes {times(factor)} times as long"

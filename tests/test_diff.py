@@ -291,8 +291,8 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
         put("weights", "fc", "kernel", value=lambda a: a * 1e200), "weights", "fc kernel", ""
     ),
     "one row of an embedding": (
-        put("weights", "emb", "embeddings", value=one_row), "weights", "row 2 of emb is zero on the right only",
-        "padding-idx",
+        put("weights", "emb", "embeddings", value=one_row), "weights",
+        "of emb only row 2 differs and is zero on the right only", "padding-idx",
     ),
     "an LSTM's last output, where it gives no other": (
         put("outputs", "lstm", value=lambda a: a[:, -1] + 0.01), "forward", "lstm:l0 last", ""
@@ -303,7 +303,7 @@ MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     "epsilon of a norm": (settings("bn", epsilon=1e-3), "forward", "epsilon is 1e-05", "batchnorm-epsilon"),
     "gradient of a padding row": (
         put("gradients", "emb", "embeddings", value=one_row), "gradients",
-        "row 2 of emb is zero on the right only", "padding-idx",
+        "of emb only row 2 differs and is zero on the right only", "padding-idx",
     ),
     "gradients of a sum": (
         scale_all("gradients", factor=N), "gradients", f"the mean over {N} rows", "padding-denominator"

@@ -27,7 +27,10 @@ SMALLER = 10  # times that the error must become smaller within the bound
 MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
 CHOICES_TRIED, WORK = 4000, 1 << 35  # choices of a space, and multiplications for all of them, for each side
 LIKELY, SEEN, MORE = "likely", "differs", "to see more"
+# Aspects that are whole sentences.
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
+ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
+WHOLE_SENTENCES = (TWO_BIASES, ANOTHER_DIVISOR)
 CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")  # torch and Paddle have their channels first
 ROUNDING = 1e-13  # an error that is as good as none
 LEFT_CHOICES = 8  # of those by which the left side can be explained
@@ -71,10 +74,10 @@ class Broken:
     @cached_property
     def moved(self) -> tuple[Array, Array]:
         """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
-        return self.moved_of(self.item) if self.item.is_update else self.arrays
-
-    def moved_of(self, item: LayerItem) -> tuple[Array, Array]:
-        pairs = list(zip(item.load(), (group.tensor(item.name) for group in reversed(both(item))), strict=True))
+        if not self.item.is_update:
+            return self.arrays
+        starts = (group.tensor(self.item.name) for group in reversed(self.groups))
+        pairs = list(zip(self.item.load(), starts, strict=True))
         if any(after is None or start is None or start.shape != after.shape for after, start in pairs):
             return np.zeros(0), np.zeros(0)
         right, left = (head(after).astype(np.float64) - head(start) for after, start in pairs)  # type: ignore
@@ -88,7 +91,7 @@ class Broken:
     @property
     def groups(self) -> Sequence[WeightGroup]:
         """The groups that are shown, left and right; none for what is of no layer."""
-        return both(self.item)
+        return self.item.pair.both if self.item.pair else ()
 
     @property
     def kind(self) -> str:
@@ -122,32 +125,8 @@ class Broken:
                 yield name, array
 
 
-def embeddings(broken: Broken) -> Iterator[tuple[str, float, Array, Array]]:
-    """The embeddings that fail: the name, the largest difference that is allowed, the right and the left array."""
-    for item, check in broken.failed:
-        right, left = item.load()
-        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
-            continue
-        if right.shape == left.shape and left.ndim == 2:
-            yield item.pair.name, check.tolerance * item.scale_of(left), right, left
-
-
-def both(item: LayerItem) -> Sequence[WeightGroup]:
-    return item.pair.both if item.pair else ()
-
-
 def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
-
-
-def factor(broken: Broken, right: Array, left: Array) -> float | None:
-    """The number by which the right array is the left one's multiple, if it is one."""
-    right, left = head(right).astype(np.float64), head(left).astype(np.float64)
-    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
-        return None
-    with np.errstate(over="ignore"):
-        ratio = float((right * (left / largest(left))).sum() / (left * (left / largest(left))).sum())
-    return ratio if ratio and abs(ratio - 1) > 1e-12 and broken.explains(ratio * left, right) else None
 
 
 def tied(broken: Broken) -> str:
@@ -177,8 +156,9 @@ Choice = Mapping[str, Any]  # for each aspect what is chosen
 
 @dataclass(frozen=True)
 class Space:
-    """All that a side may compute: for each aspect what there is to choose, the usual first, and what comes of a
-    choice; None for one that cannot be."""
+    """All that a side may compute: for each aspect what there is to choose, the usual first, and what comes of the
+    values of a choice; None for one that cannot be. An aspect is called by the words that stand before its value in a
+    cause, where {} is the layer or the weight; one that is called "" is not told."""
 
     aspects: Mapping[str, Sequence[Any]]
     compute: Callable[..., Array | None]
@@ -197,7 +177,7 @@ class Space:
             for choice in islice(self._others(start, number), tried):
                 tried -= 1
                 try:
-                    error = self.left_over(self.compute(**choice))
+                    error = self.left_over(self.compute(*choice.values()))
                 except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
                     continue
                 if error < inf:

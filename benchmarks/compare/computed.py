@@ -64,10 +64,11 @@ def pads_of(padding: int | str | Sizes, sizes: Sizes, kernel: Sizes, stride: Siz
 def normalized(x: Array, axes: Sizes, epsilon: float, place: str, centered: bool = True, ddof: int = 0) -> Array:
     """x with mean 0, where it is centered, and mean square 1 along these axes."""
     of = x - x.mean(axes, keepdims=True) if centered else x
-    return of / root((of**2).sum(axes, keepdims=True) / (np.prod([x.shape[a] for a in axes]) - ddof), epsilon, place)
+    number = np.prod([x.shape[axis] for axis in axes]) - ddof
+    return of / rooted((of**2).sum(axes, keepdims=True) / number, epsilon, place)
 
 
-def root(square: Array, epsilon: float, place: str) -> Array:
+def rooted(square: Array, epsilon: float, place: str) -> Array:
     return np.sqrt(square + epsilon) if place == "inside the root" else np.sqrt(square) + epsilon
 
 
@@ -80,10 +81,10 @@ def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bo
     return np.asarray(np.einsum("nhts,nshd->nthd", weights, v)).reshape(*q.shape[:2], -1)
 
 
-def rotated(x: Array, order: str, base: float, first: int) -> Array:
-    """x (N, T, H, D) with rotary embeddings: pairs are halves apart or interleaved, positions begin at `first`."""
+def rotated(x: Array, order: str, base: float) -> Array:
+    """x (N, T, H, D) with rotary embeddings, whose pairs are halves apart or interleaved."""
     half = x.shape[-1] // 2
-    angles = (first + np.arange(x.shape[1]))[:, None] / base ** (np.arange(half) / half)
+    angles = np.arange(x.shape[1])[:, None] / base ** (np.arange(half) / half)
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
     one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
     turned = one * cos - two * sin, two * cos + one * sin

@@ -2,16 +2,58 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import Broken, Cause, drops, embeddings, factor, name_of, number, tied
-from benchmarks.compare.comparer import largest, pieces
+from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number, tied
+from benchmarks.compare.comparer import head, largest, pieces
 from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
-from benchmarks.compare.training_causes import clipping
+from benchmarks.compare.training_causes import KEPT_SHARE, clipping
+
+# The register's entry of what differs, by the kind of the layer or of the optimizer where it depends on that.
+ENTRIES: dict[str, str | dict[str, str]] = {
+    "epsilon is": {
+        "layernorm": "layernorm-epsilon",
+        "batchnorm": "batchnorm-epsilon",
+        "RMSprop": "rmsprop-epsilon",
+        "Adam": "adam-epsilon",
+    },
+    "momentum is": "batchnorm-momentum",
+    "padding_idx is": "padding-idx",
+    "approximate is": "gelu-approximation",
+    "reset_after is": "gru-reset-after",
+    "time_first is": "time-axis",
+    "the axis of time in {} is": "time-axis",
+    "the attention's mask is": "attention-mask",
+    "the initial state of {} is": "state-shape",
+    "in the loss count": "padding-denominator",
+    "the loss is": "padding-denominator",
+    "labels are smoothed by": "label-smoothing",
+    "gradients are": "padding-denominator",
+    "gradients are clipped": "clipping",
+    "the optimizer's weight_decay is": "weight-decay",
+    "weight decay of {} goes": "weight-decay",
+    "the optimizer's epsilon is": "optimizer-epsilon",
+    "the optimizer's rho is": "rmsprop-defaults",
+    "Adam counts the first step as": "optimizer-slots",
+    "mean squares begin with": "rmsprop-slot-start",
+    TWO_BIASES: "second-bias",
+    KEPT_SHARE: "batchnorm-momentum",
+    ANOTHER_DIVISOR: "batchnorm-variance",
+}
+
+
+def entry_of(words: str, kind: str = "", *values: Any) -> str:
+    """The register's entry of what differs, by what stands before the values; "" where there is none."""
+    if words.startswith("the activation ") and all("gelu" in value for value in values):
+        return "gelu-approximation"
+    entry = ENTRIES.get(words, "")
+    return entry if isinstance(entry, str) else entry.get(kind, "")
 
 
 def settings_differ(broken: Broken) -> Iterator[Cause]:
@@ -20,26 +62,12 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     for item in [broken.item] if forward else [item for item, _ in broken.failed]:
         one = replace(broken, item=item)
         left, right = [group.settings for group in one.groups] or ({}, {})
-        for name in left:
-            hidden = name in ("padding_idx", "momentum")
-            one_number = type(left[name]) is not type(right.get(name))  # which may stand for one of each axis
-            if name == "padding" or (name in ("stride", "dilation") and one_number):
-                continue
-            if name in right and left[name] != right[name] and (hidden or forward):
-                entry = ENTRIES.get(name, "")
-                entry = entry if isinstance(entry, str) else entry.get(one.kind, "")
+        for name in [name for name in left if name in right and name != "padding"]:
+            # A setting of one number may stand for one of each axis.
+            same_type = name not in ("stride", "dilation") or type(left[name]) is type(right[name])
+            if left[name] != right[name] and same_type and (forward or name in ("padding_idx", "momentum")):
                 words = f"{name} is {left[name]} on the left and {right[name]} on the right"
-                yield Cause(words, entry)
-
-
-ENTRIES: dict[str, str | dict[str, str]] = {
-    "epsilon": {"layernorm": "layernorm-epsilon", "batchnorm": "batchnorm-epsilon"},
-    "momentum": "batchnorm-momentum",
-    "padding_idx": "padding-idx",
-    "approximate": "gelu-approximation",
-    "reset_after": "gru-reset-after",
-    "time_first": "time-axis",
-}
+                yield Cause(words, entry_of(f"{name} is", one.kind))
 
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
@@ -51,12 +79,11 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
     sides = left_side, right_side
     left, right = (side.optimizer_settings for side in sides)
     classes = [side.optimizer_class for side in sides]
-    entries = {"epsilon": "optimizer-epsilon", "weight_decay": "weight-decay", "rho": "rmsprop-defaults"}
     for name in left:
         one, other = left[name], right.get(name)
         if name in right and (one or 0) != (other or 0):
             single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            entry = "constants-precision" if single else entries.get(name, "")
+            entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
             yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
     for side, (framework, class_name) in zip(sides, classes, strict=True):
         coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
@@ -65,15 +92,15 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
             if float(np.float32(value)) != value:
                 entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
                 yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
-    if any("." in side.optimizer.class_name and side.framework != "flax" for side in sides):
-        classes = []  # a person's own may compute otherwise than the framework's from which it comes
-    places = [side.place_of_epsilon for side in sides] if classes else []
-    if all(places) and len({*places}) > 1:
-        entry = "rmsprop-epsilon" if "RMS" in classes[0][1] else "adam-epsilon"
-        yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
-    decoupled = [name == "AdamW" or framework == "keras" for framework, name in classes]
-    if len({*decoupled}) > 1 and any(side.get("weight_decay") for side in (left, right)):
-        one, other = ("straight to the weight" if alone else "through the gradient" for alone in decoupled)
+    # A person's own class may compute otherwise than the framework's from which it comes.
+    own = any("." in side.optimizer.class_name and side.framework != "flax" for side in sides)
+    one, other = ("" if own else side.place_of_epsilon for side in sides)
+    if one and other and one != other:
+        entry = entry_of("epsilon is", "RMSprop" if "RMS" in classes[0][1] else "Adam")
+        yield Cause(f"epsilon is {one} on the left and {other} on the right", entry)
+    straight = [name == "AdamW" or framework == "keras" for framework, name in classes]
+    if not own and straight[0] != straight[1] and any(side.get("weight_decay") for side in (left, right)):
+        one, other = ("straight to the weight" if alone else "through the gradient" for alone in straight)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
     if clipping(left_side) != clipping(right_side):
         one, other = map(clipping_in_words, sides)
@@ -82,21 +109,10 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
 
 def clipping_in_words(side: Side) -> str:
     found = clipping(side)
-    return (
-        f"{found[0]} of {found[1]}"
-        if found
-        else "not by the optimizer"
-        + (", where torch never does it and a record does not show it," if side.framework == "torch" else "")
-    )
-
-
-def same_in_each_row(broken: Broken) -> Iterator[Cause]:
-    """The same numbers are added to each row, as a bias is."""
-    right, left = (array.astype(np.float64) for array in broken.arrays)
-    if right.shape != left.shape or left.ndim < 2 or left.size <= left.shape[-1] or not broken.item.is_output:
-        return
-    if broken.explains(left + (right - left).mean(tuple(range(left.ndim - 1))), right):
-        yield Cause("the right side is the left one with the same numbers added to each row, as a bias is")
+    if found:
+        return f"{found[0]} of {found[1]}"
+    unseen = ", where torch never does it and a record does not show it," if side.framework == "torch" else ""
+    return f"not by the optimizer{unseen}"
 
 
 def of_training(broken: Broken) -> Iterator[Cause]:
@@ -116,19 +132,17 @@ def arranged(broken: Broken) -> Iterator[Cause]:
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     """What was paired by its numbers before the layer that breaks, and stands in another order on the right."""
     order = {name: place for place, name in enumerate(broken.sides[1].owners)}
-    last, moved = -1, []
-    for pair in broken.rungs.pairing.pairs:
-        if pair is broken.item.pair:
-            break
-        ran = pair.found == "value" and pair.right.calls
-        places = [order[name] for name in pair.right.names if name in order] if ran else []
+    last, moved = -1, ""
+    for pair in takewhile(lambda pair: pair is not broken.item.pair, broken.rungs.pairing.pairs):
+        by_value = pair.found == "value" and pair.right.calls
+        places = [order[name] for name in pair.right.names if by_value and name in order]
         if places:
             if places != sorted(places) or places[0] < last:
-                moved.append(f"{pair.name} has the numbers of {' + '.join(pair.right.names)}")
+                moved = f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
             last = places[0]
     if moved:
         words = "which run in another order on the right: are they exchanged, there or in the weights?"
-        yield Cause(f"{moved[-1]}, {words}")
+        yield Cause(f"{moved}, {words}")
 
 
 def of_one_side(broken: Broken) -> Iterator[Cause]:
@@ -145,38 +159,48 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
     if right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
     elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
-        attentions = tuple(
-            f"{layer.path}."
+        within = [
+            layer
             for group in broken.groups
             for layer in group.side.says.layers
-            if group.side.framework == "flax" and "MultiHeadAttention" in layer.classes
-        )
-        inside = any(group.layer.path.startswith(attentions) for group in broken.groups)
-        entry = "flax-attention-float32" if inside else "array-dtype"
+            if group.side.framework == "flax" and group.layer.path.startswith(f"{layer.path}.")
+        ]
+        attention = any("MultiHeadAttention" in layer.classes for layer in within)
+        entry = "flax-attention-float32" if attention else "array-dtype"
         yield Cause("the difference is as small as the rounding of float32", entry)
 
 
 def multiple(broken: Broken) -> Iterator[Cause]:
     """One side is a multiple of the other."""
-    ratio = factor(broken, *broken.moved)
-    if ratio is not None and abs(ratio - 1) > 1e-6:
-        what = (
-            "every update" if broken.item.is_update else "the loss" if broken.item.rung == "loss" else "every number"
-        )
+    right, left = (head(array).astype(np.float64) for array in broken.moved)
+    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
+        return
+    scaled = left / largest(left)  # so that no square is too large
+    ratio = float((right * scaled).sum() / (left * scaled).sum())
+    if ratio and abs(ratio - 1) > 1e-6 and broken.explains(ratio * left, right):
+        every = "every update" if broken.item.is_update else "every number"
+        what = "the loss" if broken.item.rung == "loss" else every
         yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
     """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
-    for name, allowed, right, left in embeddings(broken):
-        rows = [
-            piece.start + row
-            for piece in pieces(left.shape)
-            for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
-        ]
-        if len(rows) < min(len(left), 4):
-            which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
-            yield Cause(f"of {name} only {which}", "padding-idx")
+    for item, check in broken.failed:
+        right, left = item.load()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape == left.shape and left.ndim == 2:
+            allowed = check.tolerance * item.scale_of(left)
+            rows = [
+                piece.start + row
+                for piece in pieces(left.shape)
+                for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
+            ]
+            if len(rows) < min(len(left), 4):
+                which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
+                zero = [words for words, array in (("left", left), ("right", right)) if not array[rows].any()]
+                and_is = f" and is zero on the {zero[0]} only" if len(zero) == len(rows) == 1 else ""
+                yield Cause(f"of {item.pair.name} only {which}{and_is}", "padding-idx")
 
 
 def where_in_it(broken: Broken) -> Iterator[Cause]:
@@ -220,15 +244,7 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
     "weights": (of_other_type, few_rows, multiple, of_one_side, settings_differ),
-    "forward": (
-        settings_differ,
-        where_in_it,
-        of_training,
-        of_other_type,
-        multiple,
-        same_in_each_row,
-        found_elsewhere,
-    ),
+    "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
     "gradients": (of_one_side, few_rows, multiple, settings_differ, of_training),
     "step": (multiple, settings_differ, optimizers_differ),
@@ -238,24 +254,22 @@ FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
 
 def next_record(broken: Broken) -> str:
     """What shows more where no cause passed its test."""
-    item, rung = broken.item, broken.item.rung
+    sides = broken.sides
     if not np.isfinite(broken.check.error):
         return ""
-    if rung == "forward":
+    if broken.item.rung == "forward":
         before = [*computed_before(broken)[0]][:1]
         where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
-    if rung == "loss":
-        missing = [file for file in ("inputs", "outputs") if not broken.sides[0].arrays(file)]
-        if missing:
-            return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
-        return "give the loss of each position to record.forward by name on both sides, or return it from loss_of"
-    if rung == "gradients":
-        return "record a batch of one row without padding: if it agrees, rows or positions are weighed otherwise"
-    if rung == "step" and not item.name.startswith("moving_"):
-        if not all(side.arrays("gradients") for side in broken.sides):
-            return "record the gradients of both sides with record.gradients, then the step is computed anew"
-        return "call record.gradients right before the optimizer's step on both sides, so that clipping shows there"
-    if rung == "trajectory":
-        return "give Record.training fewer steps: of the last one it keeps the weights"
-    return ""
+    if broken.item.rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
+        return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
+    if broken.item.rung == "step" and broken.item.name.startswith("moving_"):
+        return ""
+    if broken.item.rung == "step" and not all(side.arrays("gradients") for side in sides):
+        return "record the gradients of both sides with record.gradients, then the step is computed anew"
+    return {
+        "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
+        "gradients": "record a batch of one row without padding: if it agrees, positions are weighed otherwise",
+        "step": "call record.gradients right before the optimizer's step on both sides, so that clipping shows there",
+        "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
+    }.get(broken.item.rung, "")

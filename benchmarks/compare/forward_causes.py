@@ -3,7 +3,7 @@ differ, until one way gives the left side's numbers and another one the right si
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import chain, permutations, product
 from math import prod
 from typing import Any
 
@@ -14,11 +14,11 @@ from benchmarks.compare.broken import CHANNELLED, Broken, Space, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
-from benchmarks.compare.layers_anew import LAYERS, Arrays, Aspects, Shown
+from benchmarks.compare.layers_anew import LAYERS, Aspects, Shown
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, OPERATOR, PARENT, RECURRENT
 from benchmarks.compare.record import RecordedLayer
 from benchmarks.compare.rungs import channels_stand_first
-from benchmarks.compare.taken import channels_last, sums, taken
+from benchmarks.compare.taken import channels_last, taken
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
@@ -32,6 +32,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of t
     "the root of a head's size": lambda size, heads: size**0.5,
 }
 IS_GIVEN = " is given"
+GATED = "the activation of what a gate multiplies before {} is"
 PROJECTIONS = ("query", "key", "value")
 ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
 HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # how models of one's own call settings
@@ -57,57 +58,49 @@ def shown_sides(broken: Broken) -> list[Shown]:
     ]
     group = next((group for group in groups if group.kind in LAYERS), groups[0])
     before, of_right = computed_before(broken)
-    found = [given_to(broken, place) for place in range(len(broken.groups))]
-    given = [array for array in found if array is not None]
-    given = given if len(given) == 2 else []
+    given = [given_to(broken, place) for place in range(len(broken.groups))]
     if group.kind in CHANNELLED:
         first = [channels_stand_first(of_side) for of_side in broken.groups]
-        given = [channels_last(array) if of else array for array, of in zip(given, first, strict=False)]
+        given = [[*map(channels_last, own)] if of else own for own, of in zip(given, first, strict=True)]
         if first[0]:  # then the right side's output has its axes as the left one's
             left, right = channels_last(left), channels_last(right)
             before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
-    given = given if len({array.shape for array in given}) == 1 else []  # else one side has zeros around it
+    if not given or not all(given) or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape):
+        given = [[], []]  # one side may have zeros around it
     numbers = LARGEST_BATCH if group.kind == "batchnorm" else NUMBERS_TRIED  # its statistics are of all rows
-    cut = min(rows_tried(a.shape, numbers) for a in (left, right, *given, *before.values(), *of_right.values()))
+    every = left, right, *chain(*given), *before.values(), *of_right.values()
+    cut = min(max(1, numbers // max(1, prod(array.shape[1:]))) for array in every)
+
+    def rows(array: Array) -> Array:
+        return array[:cut].astype(np.float64)
+
     inputs = broken.rungs.left.arrays("inputs")
     ids = [name for name in inputs if inputs[name].dtype.kind in "iu" and inputs[name].ndim and "batch" not in name]
     of_model = {name: inputs[name][:cut].astype(np.int64) for name in ids}
-    left_before, of_right = ({n: a[:cut].astype(np.float64) for n, a in of.items()} for of in (before, of_right))
-    left, right, *given = (array[:cut].astype(np.float64) for array in (left, right, *given))
+    left_before, of_right = ({name: rows(array) for name, array in of.items()} for of in (before, of_right))
     all_before = left_before | of_right
     of_left = all_before if group.kind in RECURRENT else left_before  # a stacked layer's sequence may be on the right
-    both = [
-        Shown(broken, group, array, given[place] if given else None, (of_left, all_before)[place], of_model)
-        for place, array in enumerate((left, right))
-    ]
-    parts = [parts_given(broken, place, cut) for place in range(2)]
-    return [replace(one, parts_given=own) for one, own in zip(both, parts, strict=True)] if all(parts) else both
+    sides = zip((left, right), given, (of_left, all_before), strict=True)
+    return [Shown(broken, group, rows(target), [*map(rows, own)], had, of_model) for target, own, had in sides]
 
 
-def parts_given(broken: Broken, place: int, cut: int) -> list[Array] | None:
-    """What the query, the key and the value of a framework's attention are computed of, where that is recorded."""
-    pairs = broken.rungs.pairing.pairs
-    layer = broken.groups[0].layer if broken.groups else None
-    parts = {pair.left.part: pair for pair in pairs if pair.left.layer is layer}
-    if not {*PROJECTIONS} <= parts.keys():
-        return None
-    several = [given_to(replace(broken, item=replace(broken.item, pair=parts[name])), place) for name in PROJECTIONS]
-    found = [array[:cut].astype(np.float64) for array in several if array is not None]
-    return found if len(found) == len(PROJECTIONS) else None
-
-
-def given_to(broken: Broken, place: int) -> Array | None:
+def given_to(broken: Broken, place: int) -> list[Array]:
     """What the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
-    framework's attention that of which its query, key or value is computed."""
-    group, side = broken.groups[place], broken.sides[place]
-    if group.part == "output" or (group.kind in RECURRENT and not (group.part or "l0").startswith("l0")):
-        return None  # it is computed within the layer
-    calls = [call.inputs for call in side.says.calls if call.layer == group.layers[0].path]
-    call = calls[broken.item.call] if broken.item.call < len(calls) else {}
-    arrays = side.arrays("layers")
-    names = [call[group.part]] if group.part in call else [*call.values()]
-    found = (arrays.mapped(name) for name in names)
-    return next((array for array in found if array.dtype.kind == "f" and array.ndim > 1 and array.size), None)
+    framework's attention three, of which its query, key and value are computed."""
+    shown, side, found = broken.groups[place], broken.sides[place], list[Array]()
+    groups = [shown]
+    if broken.groups[0].part == "output":
+        pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
+        groups = [pair.both[place] for name in PROJECTIONS for pair in pairs if pair.left.part == name]
+    elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
+        return []  # it is computed within the layer
+    for group in groups:
+        calls = [call.inputs for call in side.says.calls if call.layer == group.layers[0].path]
+        call = calls[broken.item.call] if broken.item.call < len(calls) else {}
+        names = [call[group.part]] if group.part in call else call.values()
+        arrays = map(side.arrays("layers").mapped, names)
+        found += [array for array in arrays if array.dtype.kind == "f" and array.ndim > 1 and array.size][:1]
+    return found if len(found) == len(groups) else []
 
 
 def known(group: WeightGroup) -> WeightGroup:
@@ -120,10 +113,6 @@ def all_with_channels_last(arrays: dict[str, Array]) -> dict[str, Array]:
     """Each with its channels last, whether they are the second axis or are last already."""
     last = {f"{name}, whose channels stand last,": array for name, array in arrays.items() if array.ndim > 2}
     return {name: channels_last(array) for name, array in arrays.items()} | last
-
-
-def rows_tried(shape: Sequence[int], numbers: int = NUMBERS_TRIED) -> int:
-    return max(1, numbers // max(1, prod(shape[1:])))
 
 
 def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -176,40 +165,44 @@ def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:
     """Whether the first rows of the array are those of another, but for rounding and the order of axes."""
     turned = [arranged(array) for arranged in ARRANGEMENTS.values()]
     pairs = [(one, other) for other in others for one in turned if one.shape == other.shape]
-    return any(broken.explains(one[: rows_tried(one.shape)], other[: rows_tried(one.shape)]) for one, other in pairs)
+    rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
+    return any(broken.explains(one[:rows], other[:rows]) for one, other in pairs)
 
 
 def of_given(side: Shown) -> Iterator[Space]:
     """A layer that takes what it was given, where that is recorded; an unknown one may be an activation."""
-    given, layer = side.picked(side.given), side.layer
-    if side.given is None or given is None or layer.width != given.shape[-1] or side.group.kind == PARENT:
-        return
-    acts = {"before": [*ACTIVATIONS]} if side.group.kind not in LAYERS else {"before": ["linear"]}
-    yield side.space(
-        {**acts, **layer.aspects}, lambda before, **choice: layer.compute(ACTIVATIONS[before](given), **choice)
-    )
+    given = side.picked(side.given[0]) if len(side.given) == 1 and side.group.kind != PARENT else None
+    if given is not None and side.layer.width == given.shape[-1]:
+        yield computed(side, {"": (given, None)}, ["linear"] if side.group.kind in LAYERS else [*ACTIVATIONS])
 
 
 def of_input(side: Shown) -> Iterator[Space]:
     """What a known layer takes, where that is recorded."""
-    if side.given is not None and side.group.kind in LAYERS:
-        yield from of_layer(replace(side, target=side.given, of_input=True))
+    if len(side.given) == 1 and side.group.kind in LAYERS:
+        yield from of_layer(replace(side, target=side.given[0], of_input=True))
 
 
 def of_layer(side: Shown) -> Iterator[Space]:
     """A layer that takes what is recorded before it."""
-    found, layer = taken(side) if side.layer.width else {}, side.layer
+    found = taken(side) if side.layer.width else {}
+    if found:
+        yield computed(side, found, [*ACTIVATIONS])
 
-    def compute(takes: str, before: str, gated: str, **rest: Any) -> Array | None:
+
+def computed(side: Shown, found: dict[str, tuple[Array, Array | None]], activations: list[str]) -> Space:
+    """A layer that takes one of these arrays, perhaps multiplied by another one as its gate."""
+    layer = side.layer
+
+    def compute(takes: str, before: str, gated: str, *rest: Any) -> Array | None:
         array, times = found.get(takes, (None, None))
         if array is None or (times is None and gated != "linear"):
             return None
         x = ACTIVATIONS[before](array)
-        return layer.compute(x if times is None else x * ACTIVATIONS[gated](times), **rest)
+        return layer.compute(x if times is None else x * ACTIVATIONS[gated](times), *rest)
 
-    if found:
-        choices = {"takes": [*found], "before": [*ACTIVATIONS], "gated": ["linear", "tanh", "sigmoid"]}
-        yield side.space({**choices, **layer.aspects}, compute)
+    before = "the activation before {} is" if side.group.kind in LAYERS else "the activation before or in {} is"
+    choices = {"{} takes": [*found], before: activations, GATED: ["linear", "tanh", "sigmoid"]}
+    return side.space({**choices, **layer.aspects}, compute)
 
 
 def of_embedding(side: Shown) -> Iterator[Space]:
@@ -221,15 +214,14 @@ def of_embedding(side: Shown) -> Iterator[Space]:
     ids = {name: array for name, array in side.ids.items() if array.shape == shape}
     ids["positions"] = np.broadcast_to(np.arange(shape[-1]), shape)
 
-    def compute(ids_of: str, first: int, padding: Any, times: str) -> Array | None:
+    def compute(ids_of: str, first: int, padding: Any) -> Array | None:
         rows = ids[ids_of] + first
         if rows.min() < 0 or rows.max() >= len(table):
             return None
-        kept = np.ones(shape) if padding is None else rows != padding
-        return side.picked(table[rows] * kept[..., None] * (table.shape[1] ** 0.5 if times == "the root" else 1))
+        return side.picked(table[rows] * (rows != padding)[..., None])
 
     paddings = [None, *(one for one in side.settings("padding_idx", 0) if isinstance(one, int))]
-    aspects: Aspects = {"ids_of": [*ids], "first": [0, 1, 2, -1], "padding": paddings, "times": ["1", "the root"]}
+    aspects: Aspects = {"{} looks up": [*ids], "positions begin at": [0, 1, 2, -1], "padding_idx is": paddings}
     yield side.space(aspects, compute)
 
 
@@ -238,80 +230,70 @@ def of_embedding(side: Shown) -> Iterator[Space]:
 
 def of_attention(side: Shown) -> Iterator[Space]:
     """A dense layer that takes an attention of queries, keys and values."""
-    if side.group.kind != "dense":
-        return
+    for parts, one_output in projections(side) if side.group.kind == "dense" else ():
+        yield attention(side, parts, one_output)
+
+
+def attention(side: Shown, whole: list[Array], one_output: bool) -> Space:
+    """The layer takes an attention of query, key and value (N, T, ...), which one output may have together."""
     width, layer = side.layer.width, side.layer
-    usual = {name: choices[0] for name, choices in layer.aspects.items()}
-    inner = None  # what is given to the layer, which is the attention
-    if side.given is not None and side.group.part != "output":
-        inner = replace(side, target=side.given, of_input=True)
+    usual = [choices[0] for choices in layer.aspects.values()]
+    # What is given to the layer is the attention.
+    shown = replace(side, target=side.given[0], of_input=True) if len(side.given) == 1 else side
     recorded = [one.settings for of_side in side.broken.sides for one in of_side.says.layers]
-    bases = [number(one.get(name)) for one in recorded for name in BASES]
-    for found, is_one in projections(side):
-        q, k, _ = next(iter(found.values()))
-        sizes = [n for n in range(1, width + 1) if width % n == 0]
-        named = [one.get(name) for one in recorded for name in HEADS]
-        masks = masks_of(side, q.shape[1], k.shape[1])
-        pairs = prod(q.shape[:2]) * k.shape[1]
+    bases = [base for one in recorded for name in BASES if (base := number(one.get(name))) > 1]
+    sizes = [n for n in range(1, width + 1) if width % n == 0]
+    named = [one.get(name) for one in recorded for name in HEADS]
+    queries, keys = whole[0].shape[1], whole[1].shape[1]
+    masks, pairs = masks_of(side, queries, keys), len(whole[0]) * queries * keys
 
-        def compute(
-            takes: str, order: str, packed: str, heads: int, shared: str, mask: str, scale: str, rope: str,
-            base: float, first: int, all_masked: str, found: dict[str, list[Array]] = found, masks: Arrays = masks,
-            pairs: int = pairs,
-        ) -> Array | None:  # fmt: skip
-            size, whole = width // heads, found.get(takes)
-            if whole is None or heads * pairs > LARGEST_SCORES:
-                return None
-            parts = whole
-            if packed != "one after the other":
-                groups = whole[1].shape[-1] // size
-                of_groups = np.concatenate(whole, -1).reshape(*whole[0].shape[:2], groups, -1)
-                split = np.split(of_groups, [width // groups, width // groups + size], -1)
-                parts = [part.reshape(*part.shape[:2], -1) for part in split]
-            parts = [parts[place] for place in ORDERS[order]]
-            q, k, v = (part.reshape(*part.shape[:2], -1, size) for part in parts)
-            if rope != "none":
-                q, k = (rotated(one, rope, base, first) for one in (q, k))
-            k, v = (
-                np.repeat(one, heads // k.shape[2], 2)
-                if shared == "in blocks"
-                else np.tile(one, (1, 1, heads // k.shape[2], 1))
-                for one in (k, v)
-            )
-            made = attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
-            if inner is not None:
-                return inner.picked(made)
-            picked = side.picked(made)
-            return None if picked is None else layer.compute(picked, **usual)
+    def compute(
+        heads: int, mask: str, scale: str, order: str, packed: str, shared: str, rope: str, base: float,
+        all_masked: str,
+    ) -> Array | None:  # fmt: skip
+        size, parts = width // heads, whole
+        if heads * pairs > LARGEST_SCORES:
+            return None
+        if packed != "one after the other":
+            groups = whole[1].shape[-1] // size
+            of_groups = np.concatenate(whole, -1).reshape(*whole[0].shape[:2], groups, -1)
+            parts = np.split(of_groups, [width // groups, width // groups + size], -1)
+        q, k, v = (parts[place].reshape(*parts[place].shape[:2], -1, size) for place in ORDERS[order])
+        if rope != "none":
+            q, k = (rotated(one, rope, base) for one in (q, k))
+        each = heads // k.shape[2]
+        k, v = (one.repeat(each, 2) if shared == "in blocks" else np.tile(one, (1, 1, each, 1)) for one in (k, v))
+        made = attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
+        picked = shown.picked(made)
+        return layer.compute(picked, *usual) if shown is side and picked is not None else picked
 
-        aspects: Aspects = {
-            "takes": [*found], "heads": list(dict.fromkeys([one for one in named if one in sizes] + sizes)),
-            "mask": [*masks], "scale": [*SCALES], "order": [*ORDERS],
-            "packed": ["one after the other", "group by group"][: 1 + is_one], "shared": ["in blocks", "in turns"],
-            "rope": ["none", "halves", "interleaved"],
-            "base": list(dict.fromkeys((*(base for base in bases if base > 1), *USUAL_BASES))), "first": [0, 1],
-            "all_masked": ["each counts the same", "nothing counts"],
-        }  # fmt: skip
-        if side.group.part == "output":  # a framework's own layer has these as usual
-            as_usual = ("order", "shared", "rope", "base", "first")
-            aspects = {name: choices[:1] if name in as_usual else choices for name, choices in aspects.items()}
-        yield (inner or side).space(aspects, compute, pairs * width)
+    own = side.group.part == "output"  # a framework's own layer has these as usual
+    aspects: Aspects = {
+        "the attention's number of heads is": list(dict.fromkeys([one for one in named if one in sizes] + sizes)),
+        "the attention's mask is": [*masks],
+        "the attention's scores are multiplied by": [*SCALES],
+        "an output is divided into": [*ORDERS][: 1 if own else None],
+        "query, key and value stand": ["one after the other", "group by group"][: 1 + one_output],
+        "heads share keys": ["in blocks", "in turns"][: 1 if own else None],
+        "pairs of rotary embeddings are": ["none", "halves", "interleaved"][: 1 if own else None],
+        "the base of rotary embeddings is": list(dict.fromkeys((*bases, *USUAL_BASES))),
+        "": ["each counts the same", "nothing counts"],  # where all is masked
+    }
+    return shown.space(aspects, compute, pairs * width)
 
 
-def projections(side: Shown) -> Iterator[tuple[dict[str, list[Array]], bool]]:
-    """Queries, keys and values (N, T, ...) that an attention may take, by what they are computed of, and whether they
-    are one output: computed of a layer's own weights, or three outputs of other layers, or one that has all."""
+def projections(side: Shown) -> Iterator[tuple[list[Array], bool]]:
+    """Query, key and value (N, T, ...) that an attention may take, and whether they are one output: computed with a
+    framework's own weights, or three outputs of other layers, or one that has all."""
     width, layer = side.layer.width, side.group.layer
-    parts = {pair.left.part: pair.left for pair in side.broken.rungs.pairing.pairs if pair.left.layer is layer}
-    if side.group.part == "output" and {*PROJECTIONS} <= parts.keys():
-        kernels, biases = ([parts[name].tensor(of) for name in PROJECTIONS] for of in ("kernel", "bias"))
-        known = {name: (x, x, x) for name, x in (*side.before.items(), *sums(side))}
-        found = {}
-        for name, several in known.items() if side.parts_given is None else [("", side.parts_given)]:
-            both = [*zip(several, kernels, biases, strict=True)]
-            if all(x.ndim == 3 and k is not None and len(k) == x.shape[-1] for x, k, _ in both):
-                found[name] = [x @ k + (0 if b is None else b) for x, k, b in both]
-        if found:
+    groups = {pair.left.part: pair.left for pair in side.broken.rungs.pairing.pairs if pair.left.layer is layer}
+    if side.group.part == "output" and {*PROJECTIONS} <= groups.keys():
+        found = []
+        for x, group in zip(side.given, map(groups.__getitem__, PROJECTIONS), strict=False):
+            kernel, bias = group.tensor("kernel"), group.tensor("bias")
+            if kernel is not None and x.ndim == 3 and x.shape[-1] == len(kernel):
+                found.append(x @ kernel + (0 if bias is None else bias))
+        if len(found) == len(PROJECTIONS):
             yield found, False
         return
     outputs = [array for name, array in side.before.items() if not name.endswith(IS_GIVEN)]
@@ -319,11 +301,11 @@ def projections(side: Shown) -> Iterator[tuple[dict[str, list[Array]], bool]]:
     wide = [array.reshape(*array.shape[:2], -1) for array in before]  # heads may have an axis of their own
     for v, k, q in zip(wide, wide[1:], wide[2:], strict=False):
         if q.shape[-1] == width and k.shape == v.shape and width % k.shape[-1] == 0:
-            yield {"": [q, k, v]}, False
+            yield [q, k, v], False
     for array in wide:
         of_keys = (array.shape[-1] - width) // 2
         if of_keys > 0 and array.shape[-1] == width + 2 * of_keys and width % of_keys == 0:
-            yield {"": np.split(array, [width, width + of_keys], -1)}, True
+            yield np.split(array, [width, width + of_keys], -1), True
 
 
 def masks_of(side: Shown, queries: int, keys: int) -> dict[str, Array]:

@@ -11,26 +11,30 @@ import numpy as np
 from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.broken import Broken, Space, number
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.computed import convolved, normalized, pads_of, recurrent, root, spread
+from benchmarks.compare.computed import convolved, normalized, pads_of, recurrent, rooted, spread
 from benchmarks.compare.groups import WeightGroup
-from benchmarks.compare.layouts import PARENT
+from benchmarks.compare.layouts import PARENT, RECURRENT
 
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
 NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
 LARGEST_STEP = 1000  # of a convolution
 REPEATED = ", with the last output repeated,"  # where a sequence has ended, which else has zeros
+LAST_STEP = "the last time step"
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
+PADS = (0, "same", 1, 2, 3, "causal")
 PLACES = ("inside the root", "added to the root")
 Arrays = Mapping[str, Array]
 Aspects = Mapping[str, Sequence[Any]]
 
 
 class Layer(NamedTuple):
-    """What a layer computes: its aspects, what comes of an input and a choice, and the input's width."""
+    """What a layer computes: its aspects, what comes of an input and a choice, the input's width, and whether it
+    computes each row by itself."""
 
     aspects: Aspects
     compute: Callable[..., Array | None]
     width: int
+    by_row: bool = True
 
 
 UNKNOWN = Layer({}, lambda x: None, 0)  # what nobody here can compute
@@ -43,11 +47,10 @@ class Shown:
     broken: Broken
     group: WeightGroup  # the left side's where its kind is known, since the weights agree
     target: Array  # the side's output, in its first rows
-    given: Array | None  # what it was given, where that is recorded on both sides
+    given: list[Array]  # what it was given, or a framework's attention for query, key and value, if both recorded it
     before: Arrays  # what the side computed before, that which was computed last first
     ids: Arrays  # the integers that the model takes
     of_input: bool = False  # whether the target is what the layer was given instead
-    parts_given: list[Array] | None = None  # what a framework's attention was given for query, key and value
 
     @cached_property
     def weights(self) -> dict[str, Array]:
@@ -57,15 +60,15 @@ class Shown:
     @cached_property
     def layer(self) -> Layer:
         if self.of_input:
-            return Layer({}, lambda x: x, self.target.shape[-1])
-        make, required, _ = LAYERS.get(self.group.kind, (unchanged, "", False))
+            return Layer({}, lambda x: x, self.target.shape[-1], by_row=False)
+        make, required = LAYERS.get(self.group.kind, (unchanged, ""))
         return make(self) if {*required.split()} <= self.weights.keys() else UNKNOWN
 
     @cached_property
     def rows(self) -> Array | None:
         """Of a layer that computes each row by itself some rows: the first ones, and those in which the sides differ
         most. None for other layers."""
-        if self.of_input or (self.group.kind in LAYERS and LAYERS[self.group.kind][2]):
+        if not self.layer.by_row:
             return None
         right, left = self.broken.arrays
         total, fewest = prod(self.target.shape[:-1]), ROWS_TRIED[0]
@@ -106,7 +109,7 @@ def unchanged(side: Shown) -> Layer:
     factors = {"1": 1.0, "the root of the width": side.target.shape[-1] ** 0.5}
     known = side.group.kind == PARENT or not side.group.tensors
     width = side.target.shape[-1] if known else 0
-    return Layer({"times": [*factors]}, lambda x, times: x * factors[times], width)
+    return Layer({"what {} gives is multiplied by": [*factors]}, lambda x, times: x * factors[times], width)
 
 
 def within(side: Shown) -> list[str]:
@@ -117,61 +120,50 @@ def within(side: Shown) -> list[str]:
 
 def dense(side: Shown) -> Layer:
     kernel, bias = side.weights["kernel"], side.weights.get("bias", 0.0)
-    return Layer({"within": within(side)}, lambda x, within: ACTIVATIONS[within](x @ kernel + bias), len(kernel))
+    aspects = {"the activation after {} is": within(side)}
+    return Layer(aspects, lambda x, within: ACTIVATIONS[within](x @ kernel + bias), len(kernel))
 
 
 def norm(side: Shown) -> Layer:
-    """Of the last axis: LayerNorm, or RMSNorm, whose gain may be stored without its 1."""
-    gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
+    """LayerNorm, RMSNorm, whose gain may be stored without its 1, GroupNorm and BatchNorm."""
+    kind, gain, shift = side.group.kind, side.weights.get("gamma", np.ones(1)), side.weights.get("beta", np.zeros(1))
     gains = {"its gain": gain, "its gain plus 1": gain + 1, "its shift": shift}
-    means = ["takes off the mean", "keeps the mean"][:: 1 if side.group.kind == "layernorm" else -1]
-
-    def compute(x: Array, epsilon: float, place: str, mean: str, divisor: str, gain_is: str) -> Array:
-        made = normalized(x, (-1,), epsilon, place, mean == "takes off the mean", divisor == "n - 1")
-        return made * gains[gain_is] + (gain if gain_is == "its shift" else shift)
-
-    aspects: Aspects = {"epsilon": side.epsilons(), "place": PLACES, "mean": means, "divisor": ["n", "n - 1"]}
-    return Layer({**aspects, "gain_is": [*gains]}, compute, len(gain))
-
-
-def groupnorm(side: Shown) -> Layer:
-    gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
-    layers = [group.layer.settings for group in side.broken.groups]
-    own = [layer.get(name) for layer in layers for name in ("num_groups", "_num_groups", "groups")]
-    groups = [one for one in (*own, 1, len(gain)) if isinstance(one, int) and one > 0 and len(gain) % one == 0]
-
-    def compute(x: Array, groups: int, epsilon: float, place: str) -> Array:
-        grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
-        return normalized(grouped, (1, 3), epsilon, place).reshape(x.shape) * gain + shift
-
-    aspects: Aspects = {"groups": list(dict.fromkeys(groups)), "epsilon": side.epsilons(), "place": PLACES}
-    return Layer(aspects, compute, len(gain))
-
-
-def batchnorm(side: Shown) -> Layer:
-    gain, shift = side.weights.get("gamma", 1.0), side.weights.get("beta", 0.0)
-    mean, variance = side.weights["moving_mean"], side.weights["moving_variance"]
-
-    def compute(x: Array, statistics: str, epsilon: float, place: str) -> Array:
-        if statistics == "the running ones":
-            return (x - mean) / root(variance, epsilon, place) * gain + shift
-        return normalized(x, tuple(range(x.ndim - 1)), epsilon, place) * gain + shift
-
+    means = ["takes off the mean", "keeps the mean"][:: -1 if kind == "rmsnorm" else 1]
+    width, numbers = len(side.weights.get("moving_mean", gain)), [0]
+    if kind == "groupnorm":
+        settings = [group.layer.settings for group in side.broken.groups]
+        own = [of.get(name) for of in settings for name in ("num_groups", "_num_groups", "groups")]
+        numbers = [one for one in (*own, 1, width) if isinstance(one, int) and one > 0 and width % one == 0]
+    by_row = kind in ("layernorm", "rmsnorm")
     aspects: Aspects = {
-        "statistics": ["the running ones", "those of the batch"],
-        "epsilon": side.epsilons(),
-        "place": PLACES,
+        "the statistics of {} are": ["the running ones", "those of the batch"] if kind == "batchnorm" else [""],
+        "the number of groups of {} is": list(dict.fromkeys(numbers)),
+        "epsilon is": side.epsilons(),
+        "epsilon of {} is": PLACES,
+        "{}": means if by_row else means[:1],
+        "the variance of {} is divided by": ["n", "n - 1"] if by_row else ["n"],
+        "{} multiplies by": [*gains] if by_row else ["its gain"],
     }
-    return Layer(aspects, compute, len(mean))
+
+    def compute(
+        x: Array, statistics: str, groups: int, epsilon: float, place: str, mean: str, divisor: str, gain_is: str
+    ) -> Array:
+        if statistics == "the running ones":
+            made = (x - side.weights["moving_mean"]) / rooted(side.weights["moving_variance"], epsilon, place)
+        else:
+            axes = tuple(range(x.ndim - 1)) if statistics else (1, 3) if groups else (-1,)
+            of = x.reshape(len(x), -1, groups, x.shape[-1] // groups) if groups else x
+            made = normalized(of, axes, epsilon, place, mean == "takes off the mean", divisor == "n - 1")
+        return made.reshape(x.shape) * gains[gain_is] + (gain if gain_is == "its shift" else shift)
+
+    return Layer(aspects, compute, width, by_row)
 
 
 def conv(side: Shown) -> Layer:
-    kernel, bias, transposed = (side.weights["kernel"], side.weights.get("bias", 0.0), side.group.kind != "conv")
+    kernel, bias, transposed = side.weights["kernel"], side.weights.get("bias", 0.0), side.group.kind != "conv"
     axes, each = kernel.ndim - 2, kernel.shape[-1 if transposed else -2]
-    steps = [
-        [one for one in side.settings(name, *((n,) * axes for n in (1, 2, 3))) if is_shape(one)]
-        for name in ("stride", "dilation")
-    ]
+    usual = [(n,) * axes for n in (1, 2, 3)]
+    strides, dilations = (filter(is_shape, side.settings(name, *usual)) for name in ("stride", "dilation"))
     groups = [side.group.layer.settings.get(name) for name in ("groups", "_groups")]
     known = [each * one for one in groups if isinstance(one, int)]
     channels = [array.shape[-1] for array in side.before.values() if array.ndim == kernel.ndim]
@@ -179,31 +171,36 @@ def conv(side: Shown) -> Layer:
     kernels = {"as it is stored": kernel, "flipped": np.flip(kernel, tuple(range(axes)))}
 
     def compute(
-        x: Array, stride: Any, kernel_is: str, within: str, groups_are: str, **more: Any
-    ) -> Array | None:  # fmt: skip
+        x: Array, stride: Any, dilation: Any, pad: Any, crop: int, kernel_is: str, within: str, groups_are: str
+    ) -> Array | None:
         if x.ndim != kernel.ndim:
             return None
-        if groups_are == "in turns":
-            x = np.concatenate([x[..., group :: width // each] for group in range(width // each)], -1)
         if transposed:
-            made = spread(x, kernels[kernel_is], stride, more["crop"], side.target.shape)
+            made = spread(x, kernels[kernel_is], stride, crop, side.target.shape)
         else:
-            pads = pads_of(more["pad"], x.shape[1:-1], kernel.shape[:-2], stride, more["dilation"])
-            made = convolved(x, kernels[kernel_is], stride, more["dilation"], pads)
+            if groups_are == "in turns":
+                x = np.concatenate([x[..., group :: width // each] for group in range(width // each)], -1)
+            pads = pads_of(pad, x.shape[1:-1], kernel.shape[:-2], stride, dilation)
+            made = convolved(x, kernels[kernel_is], stride, dilation, pads)
         return None if made is None else ACTIVATIONS[within](made + bias)
 
+    pads = [one for one in side.settings("padding", *PADS) if is_shape(one) or one in PADS]
+    grouped = not transposed and width != each
     aspects: Aspects = {
-        "stride": steps[0],
-        "kernel_is": [*kernels],
-        "within": within(side),
-        "groups_are": ["in blocks", "in turns"][: 1 if transposed or width == each else 2],
+        "the stride of {} is": [*strides],
+        "the dilation of {} is": [()] if transposed else [*dilations],
+        "the padding of {} is": [0] if transposed else list(dict.fromkeys(map(once_if_alike, pads))),
+        "the number of positions that {} leaves out first is": range(max(kernel.shape[:-2]) if transposed else 1),
+        "the kernel of {} is used": [*kernels],
+        "the activation after {} is": within(side),
+        "the channels of {} are divided into groups": ["in blocks", "in turns"] if grouped else ["in blocks"],
     }
-    if transposed:
-        return Layer({**aspects, "crop": range(max(kernel.shape[:-2]))}, compute, width)
-    own_pads = [one for one in side.settings("padding") if is_shape(one) or one in ("same", "causal")]
-    own_pads = [one[0] if len({*one}) == 1 and not isinstance(one, str) else one for one in own_pads]
-    pads = list(dict.fromkeys((*own_pads, 0, "same", 1, 2, 3, "causal")))
-    return Layer({**aspects, "dilation": steps[1], "pad": pads}, compute, width)
+    return Layer(aspects, compute, width, by_row=False)
+
+
+def once_if_alike(pad: Any) -> Any:
+    """Zeros around each axis as one number where they are as many around all."""
+    return pad[0] if is_shape(pad) and len({*pad}) == 1 else pad
 
 
 def is_shape(value: Any) -> bool:
@@ -216,17 +213,17 @@ def recurrent_layer(side: Shown) -> Layer:
     kernels = w["kernel"], w["recurrent_kernel"]
 
     def compute(x: Array, time: str, axis: str, gates: str, after: bool, start: str, lengths: str) -> Array | None:
-        x = x.swapaxes(0, 1) if axis == "first" else x
-        x = x[:, ::-1] if time == "last" else x
+        x = x.swapaxes(0, 1) if axis == "the first" else x
+        x = x[:, ::-1] if time == LAST_STEP else x
         if start == "zeros":
             made = recurrent(kind, x, *kernels, biases, gates, after, np.zeros((len(x), len(kernels[1]))))
-        elif kind == "lstm" or target.ndim != 3 or time == "last":
+        elif kind == "lstm" or target.ndim != 3 or time == LAST_STEP:
             return None
         else:  # each later step follows from the state that the side has after its first step
             later = recurrent(kind, x[:, 1:], *kernels, biases, gates, after, target[:, 0])
             made = np.concatenate([target[:, :1], later], 1)
-        made = made[:, ::-1] if time == "last" else made
-        made = made.swapaxes(0, 1) if axis == "first" else made
+        made = made[:, ::-1] if time == LAST_STEP else made
+        made = made.swapaxes(0, 1) if axis == "the first" else made
         if made.shape[:2] != target.shape[:2] and target.ndim == 3:  # the record's axes are in one order
             made = made.swapaxes(0, 1)
         if lengths == "none":
@@ -239,20 +236,23 @@ def recurrent_layer(side: Shown) -> Layer:
 
     padded = [name for name, ids in side.ids.items() if ids.ndim == 2 and (ids == 0).any()]
     lengths = ["none", *padded, *(f"{name}{REPEATED}" for name in padded if target.ndim == 3)]
-    aspects = {"time": ["first", "last"], "axis": ["second", "first"], "gates": ["as usual", "exchanged"]}
-    aspects |= {"after": side.settings("reset_after", True, False), "lengths": lengths, "start": ["zeros", "another"]}
-    return Layer(aspects, compute, len(kernels[0]))
+    aspects: Aspects = {
+        "{} begins with": ["the first time step", LAST_STEP],
+        "the axis of time in {} is": ["the second", "the first"],
+        "sigmoid and tanh of {} are": ["as usual", "exchanged"],
+        "reset_after is": side.settings("reset_after", True, False),
+        "the initial state of {} is": ["zeros", "another"],
+        "the lengths by which {} stops are": lengths,
+    }
+    return Layer(aspects, compute, len(kernels[0]), by_row=False)
 
 
-# By kind: what makes the layer, the weights that it must have, and whether its rows depend on each other.
-LAYERS: dict[str, tuple[Callable[[Shown], Layer], str, bool]] = {
-    "embedding": (lambda side: UNKNOWN, "embeddings", False),
-    "dense": (dense, "kernel", False),
-    "layernorm": (norm, "gamma", False),
-    "rmsnorm": (norm, "gamma", False),
-    "groupnorm": (groupnorm, "gamma", True),
-    "batchnorm": (batchnorm, "moving_mean moving_variance", True),
-    "conv": (conv, "kernel", True),
-    "conv_transpose": (conv, "kernel", True),
-    **dict.fromkeys(("rnn", "gru", "lstm"), (recurrent_layer, "kernel recurrent_kernel", True)),
+# By kind: what makes the layer, and the weights that it must have.
+LAYERS: dict[str, tuple[Callable[[Shown], Layer], str]] = {
+    "embedding": (lambda side: UNKNOWN, "embeddings"),
+    "dense": (dense, "kernel"),
+    **dict.fromkeys(("layernorm", "rmsnorm", "groupnorm"), (norm, "gamma")),
+    "batchnorm": (norm, "moving_mean moving_variance"),
+    **dict.fromkeys(("conv", "conv_transpose"), (conv, "kernel")),
+    **dict.fromkeys(RECURRENT, (recurrent_layer, "kernel recurrent_kernel")),
 }

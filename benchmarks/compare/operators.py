@@ -12,7 +12,7 @@ from benchmarks.compare.record import RecordedCall, Side, is_number
 from benchmarks.compare.rungs import LayerItem
 
 LARGEST = 1 << 20  # numbers of an array that is looked at
-MEANS = 256  # of its numbers, by which it is told
+MEANS = 256  # of its numbers, in a fingerprint
 MOST_STEPS = 1000  # that are looked at
 LONGEST_CODE = 60  # characters of a line of a program that are shown
 
@@ -30,19 +30,15 @@ class Step:
 
     @property
     def name(self) -> str:
-        code = f": {shortened(self.call.code)}" if self.call.code else ""
-        return f"{self.call.layer.removeprefix(OPERATOR)} ({self.call.line}{code})"
+        code = self.call.code if len(self.call.code) <= LONGEST_CODE else f"{self.call.code[:LONGEST_CODE]}…"
+        return f"{self.call.layer.removeprefix(OPERATOR)} ({self.call.line}{code and ': '}{code})"
 
     @cached_property
-    def told(self) -> Array:
-        """What tells the numbers of its output from others; nothing for what is not looked at."""
-        return self._told(self.call.parts[0]) if self.call.parts else np.zeros(0)
+    def output(self) -> Array:
+        """The fingerprint of what it gives; empty for what is not looked at."""
+        return self.fingerprint(self.call.parts[0]) if self.call.parts else np.zeros(0)
 
-    @cached_property
-    def inputs(self) -> set[bytes]:
-        return {self._told(name).tobytes() for name in self.call.inputs.values()}
-
-    def _told(self, name: str) -> Array:
+    def fingerprint(self, name: str) -> Array:
         """How many numbers an array has, how many of them are finite, and means of these in order of size, since axes
         may be turned."""
         array = self.side.arrays("layers")[name]
@@ -61,10 +57,10 @@ def parting(sides: tuple[Side, Side], agreed: Iterable[LayerItem], item: LayerIt
     agreed = list(agreed)
     left, right = (steps_of(side, number, agreed, item) for number, side in enumerate(sides))
     if all(any(step.is_operator for step in steps) for steps in (left, right)):
-        firsts = [next(own_way(one, other, bound), None) for one, other in ((left, right), (right, left))]
-        told = [f"{step.name} on the {side}" for step, side in zip(firsts, ("left", "right"), strict=True) if step]
-        if told:
-            yield f"between layers they part at {' and at '.join(told)}"
+        firsts = {"left": first_of_own(left, right, bound), "right": first_of_own(right, left, bound)}
+        named = [f"{step.name} on the {side}" for side, step in firsts.items() if step]
+        if named:
+            yield f"between layers they part at {' and at '.join(named)}"
 
 
 def steps_of(side: Side, number: int, agreed: Iterable[LayerItem], item: LayerItem) -> list[Step]:
@@ -81,26 +77,22 @@ def steps_of(side: Side, number: int, agreed: Iterable[LayerItem], item: LayerIt
     return [Step(side, call) for call in calls[start + 1 : end + 1][-MOST_STEPS:]]
 
 
-def own_way(steps: list[Step], others: list[Step], bound: float) -> Iterator[Step]:
-    """The operators of whose numbers, and of all that comes of them, the other side has none."""
+def first_of_own(steps: list[Step], others: list[Step], bound: float) -> Step | None:
+    """The first operator of whose numbers, and of all that comes of them, the other side has none."""
     shared: set[bytes] = set()  # numbers of which comes what the other side has
-    found = []
+    first = None
     for step in reversed(steps):
-        if not step.told.size:
+        if not step.output.size:
             continue
-        if step.told.tobytes() in shared or any(alike(step.told, other.told, bound) for other in others):
-            shared |= step.inputs
+        if step.output.tobytes() in shared or any(alike(step.output, other.output, bound) for other in others):
+            shared |= {step.fingerprint(name).tobytes() for name in step.call.inputs.values()}
         elif step.is_operator:
-            found.append(step)
-    yield from reversed(found)
+            first = step
+    return first
 
 
 def alike(one: Array, other: Array, bound: float) -> bool:
-    """Whether what is told of two arrays is the same but for rounding."""
+    """Whether two fingerprints are the same but for rounding."""
     if one.shape != other.shape or not np.array_equal(one[:2], other[:2]):
         return False
     return largest_difference(one[2:], other[2:])[0] <= bound * largest(one[2:])
-
-
-def shortened(code: str) -> str:
-    return code if len(code) <= LONGEST_CODE else f"{code[:LONGEST_CODE]}…"

@@ -22,49 +22,48 @@ def channels_last(array: Array) -> Array:
 def taken(side: Shown) -> dict[str, tuple[Array, Array | None]]:
     """What the layer may take, by what a cause calls it: what an activation is applied to, and what that is then
     multiplied by."""
-    width, found = side.layer.width, dict[str, tuple[Array, Array | None]]()
-    channels_first = channels_stand_first(side.group) and side.group.kind not in CHANNELLED
+    found = dict[str, tuple[Array, Array | None]]()
 
     def add(name: str, array: Array, times: Array | None = None) -> None:
         one, other = side.picked(array), side.picked(times)
-        if one is not None and array.shape[-1] == width:
+        if one is not None and array.shape[-1] == side.layer.width:
             found.setdefault(name, (one, other))
 
-    for name, array in side.before.items():
-        add(name, array)
-        if channels_first and array.ndim > 2:
-            add(f"{name} with its channels last", channels_last(array))
-        if array.ndim > 2 and prod(array.shape[1:]) == width:
-            ways = {"last": array, "first": np.moveaxis(array, -1, 1)}
-            if channels_first:
-                ways = {"first": array, "last": channels_last(array)}
-            for order, turned in ways.items():
-                add(f"{name} flattened with its channels {order}", turned.reshape(len(turned), -1))
-        if array.ndim == 4 and array.shape[1] == array.shape[2] and side.group.kind == "conv":
-            add(f"{name} with its rows and columns exchanged", array.swapaxes(1, 2))
-        if array.shape[-1] == 2 * width:
+    outputs, summed = side.before, [*sums(side)]
+    for name, array in outputs.items():
+        for words, way in ways(side, array):
+            add(f"{name}{words}", way)
+        if array.shape[-1] == 2 * side.layer.width:
             halves = np.split(array, 2, -1), (array[..., ::2], array[..., 1::2])
             for how, (one, other) in zip(("half", "number of each two"), halves, strict=True):
                 add(f"{name} with its first {how} as the gate", one, other)
                 add(f"{name} with its second {how} as the gate", other, one)
-    for name, array in (*side.before.items(), *sums(side)) if side.target.ndim == 2 else ():
+    for name, array in (*outputs.items(), *summed) if side.target.ndim == 2 else ():
         if array.ndim == 3:
             for token, chosen in (("first", array[:, 0]), ("last", array[:, -1]), ("mean", array.mean(1))):
                 add(f"the {token} token of {name}", chosen)
-    backwards = {
-        f"{name} backwards in time": array[:, ::-1] for name, array in side.before.items() if array.ndim == 3
-    }
-    for name, array in backwards.items():
-        add(name, array)
-    for (name, one), (also, other) in permutations({**side.before, **backwards}.items(), 2):
-        if one.shape[:-1] == other.shape[:-1] and one.shape[-1] + other.shape[-1] == width:
+    backwards = {f"{name} backwards in time": array[:, ::-1] for name, array in outputs.items() if array.ndim == 3}
+    for (name, one), (also, other) in permutations({**outputs, **backwards}.items(), 2):
+        if one.shape[:-1] == other.shape[:-1] and one.shape[-1] + other.shape[-1] == side.layer.width:
             add(f"{name} and then {also}", np.concatenate([one, other], -1))
-    for (name, one), (also, other) in permutations(side.before.items(), 2):
-        if one.shape == other.shape:
+        if name in outputs and also in outputs and one.shape == other.shape:
             add(f"{also} with {name} as its gate", one, other)
-    for name, array in (*sums(side), *tokens(side), *(otherwise_arranged(side) if side.of_input else ())):
+    more = otherwise_arranged(side) if side.of_input else ()
+    for name, array in (*backwards.items(), *summed, *tokens(side), *more):
         add(name, array)
     return found
+
+
+def ways(side: Shown, array: Array) -> Iterator[tuple[str, Array]]:
+    """How the axes of an output may stand when the layer takes it."""
+    channels_first = channels_stand_first(side.group) and side.group.kind not in CHANNELLED
+    yield "", array
+    if channels_first and array.ndim > 2:
+        yield " with its channels last", channels_last(array)
+    if array.ndim > 2 and prod(array.shape[1:]) == side.layer.width:
+        orders = (channels_last(array), array) if channels_first else (array, np.moveaxis(array, -1, 1))
+        for order, turned in zip(("last", "first"), orders, strict=True):
+            yield f" flattened with its channels {order}", turned.reshape(len(turned), -1)
 
 
 def otherwise_arranged(side: Shown) -> Iterator[tuple[str, Array]]:
@@ -105,12 +104,8 @@ def tokens(side: Shown) -> Iterator[tuple[str, Array]]:
     """Tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
     weights of no known layer."""
     width = side.layer.width
-    owned = [
-        pair.left.tensor(name)
-        for pair in side.broken.rungs.pairing.pairs
-        if pair.left.kind == "parameters"
-        for name in pair.left.tensors
-    ]
+    groups = [pair.left for pair in side.broken.rungs.pairing.pairs if pair.left.kind == "parameters"]
+    owned = [group.tensor(name) for group in groups for name in group.tensors]
     tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
     for name, array in side.before.items():
         image = channels_last(array) if channels_stand_first(side.group) and array.ndim > 3 else array

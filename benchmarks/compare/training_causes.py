@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import Broken, Space, factor, number
+from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Space, number
 from benchmarks.compare.comparer import Array, head, largest
-from benchmarks.compare.computed import root
+from benchmarks.compare.computed import rooted
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT, SAME_SLOTS
 from benchmarks.compare.record import Side
 
@@ -30,6 +31,16 @@ TENSORS_TRIED = 4
 MOST_ADDED_UP = 1000  # passes, of which gradients are added up
 LARGEST_OUTPUT = 1 << 24  # numbers, of which the loss is computed anew
 SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.3)
+# What is made of the loss of each position (N, ...), of which 1 or 0 is counted.
+MEANS: dict[str, Callable[[Array, Array], Any]] = {
+    "a mean over the positions that count": lambda each, counts: each.sum() / counts.sum(),
+    "a mean over all positions": lambda each, counts: each.mean(),
+    "a mean over the rows": lambda each, counts: each.sum() / len(each),
+    "a sum": lambda each, counts: each.sum(),
+    "a mean of the means of rows": lambda each, counts: (
+        each.reshape(len(each), -1).sum(1) / counts.reshape(len(each), -1).sum(1)
+    ).mean(),
+}
 MEASURES: dict[str, Callable[[Array], Array]] = {
     "squares of differences": lambda x: x**2,
     "halves of squares of differences": lambda x: x**2 / 2,
@@ -38,6 +49,10 @@ MEASURES: dict[str, Callable[[Array], Array]] = {
 WITHIN, BEFORE = "inside the root", "added to the root before its bias is corrected"
 ADAM_PLACES = ("added to the root after its bias is corrected", BEFORE, WITHIN)
 RMSPROP_PLACES = ("outside the root", WITHIN)
+DECAY_GOES, WEIGHT_DECAY = "weight decay of {} goes", "the optimizer's weight_decay is"
+DECAYS = ("through the gradient", "straight to the weight")
+MOVED = "moved by the optimizer"
+KEPT_SHARE = "momentum, as the share of the old statistics that is kept, is"
 Spaces = Iterator[tuple[Space, Space, tuple[int, int]]]
 
 
@@ -47,17 +62,18 @@ def losses(broken: Broken) -> Spaces:
     inputs = {name: arrays[name] for name in arrays if not name.startswith("batch")}
     recorded = broken.rungs.left.arrays("outputs").values()
     outputs = [one for array in recorded for one in (array, np.moveaxis(array, 1, -1))[: 1 if array.ndim < 3 else 2]]
-    for output in outputs:  # classes may stand last or second
-        for target in inputs.values() if output.size <= LARGEST_OUTPUT else ():
-            if output.ndim > 1 and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
-                made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
-            elif target.dtype.kind == "f" and target.shape == output.shape:
-                made = differences(output.astype(np.float64) - target)
-            else:
-                continue
-            values = [np.array(number(side.says.loss)) for side in broken.sides]
-            one, other = (Space(*made, partial(left_over, broken, v), output.size) for v in values)
-            yield one, other, (3, 2)
+    for output, target in product(outputs, inputs.values()):  # classes may stand last or second
+        if output.size > LARGEST_OUTPUT:
+            continue
+        if output.ndim > 1 and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
+            made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
+        elif target.dtype.kind == "f" and target.shape == output.shape:
+            made = differences(output.astype(np.float64) - target)
+        else:
+            continue
+        values = [np.array(number(side.says.loss)) for side in broken.sides]
+        one, other = (Space(*made, partial(left_over, broken, value), output.size) for value in values)
+        yield one, other, (3, 2)
 
 
 def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -> tuple[dict[str, Any], Any]:
@@ -79,36 +95,29 @@ def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -
         found, labels, counts = logs[reads][of_output], target[of_target], kept[counted][of_target]
         right = np.take_along_axis(found, np.clip(labels, 0, found.shape[-1] - 1)[..., None], -1)[..., 0]
         each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * found.mean(-1)
-        each = np.where(counts, each, 0.0)
-        if DIVISORS[mean] == "each":
-            axes = tuple(range(1, counts.ndim))
-            return np.asarray((each.sum(axes) / counts.sum(axes)).mean())
-        over = {"counts": counts.sum(), "all": counts.size, "rows": len(labels), "nothing": 1}
-        return np.asarray(each.sum() / over[DIVISORS[mean]])
+        return np.asarray(MEANS[mean](np.where(counts, each, 0.0), counts))
 
-    same = ({"all", "each"} if len(kept) == 1 else set()) | ({"rows", "each"} if target.ndim == 1 else set())
-    means = [words for words, divisor in DIVISORS.items() if divisor not in same]
-    aspects = {"reads": [*logs], "shift": [*ways], "counted": [*kept], "mean": means, "smoothing": SMOOTHINGS}
+    means = [*MEANS]
+    if len(kept) == 1:  # all positions count
+        means = ["a mean over the positions that count", "a mean over the rows", "a sum"]
+    if target.ndim == 1:  # each row is one position
+        means = [words for words in means if "rows" not in words]
+    aspects = {
+        "the loss takes the outputs for": [*logs],
+        "labels are shifted by": [*ways],
+        "in the loss count": [*kept],
+        "the loss is": means,
+        "labels are smoothed by": SMOOTHINGS,
+    }
     return aspects, compute
 
 
-DIVISORS = {
-    "a mean over the positions that count": "counts",
-    "a mean over all positions": "all",
-    "a mean over the rows": "rows",
-    "a sum": "nothing",
-    "a mean of the means of rows": "each",
-}
-
-
 def differences(difference: Array) -> tuple[dict[str, Any], Any]:
-    over = {"all": difference.size, "rows": len(difference), "nothing": 1}
-    means = [words for words, divisor in DIVISORS.items() if divisor in over]
-
     def compute(measure: str, mean: str) -> Array:
-        return np.asarray(MEASURES[measure](difference).sum() / over[DIVISORS[mean]])
+        return np.asarray(MEANS[mean](MEASURES[measure](difference), np.ones(difference.shape)))
 
-    return {"measure": [*MEASURES], "mean": means}, compute
+    means = ["a mean over all positions", "a mean over the rows", "a sum"]
+    return {"the loss is of": [*MEASURES], "the loss is": means}, compute
 
 
 def gradients(broken: Broken) -> Spaces:
@@ -123,29 +132,22 @@ def gradients(broken: Broken) -> Spaces:
     for count in sorted(counts):
         words = f"(as between the mean over {count} rows or positions and their sum)"
         factors |= {f"{count} times as large {words}": count, f"{count} times smaller {words}": 1 / count}
-    for name, array in broken.padded_inputs():
-        real = int(np.count_nonzero(array))
-        words = f"(as between the mean over {array.size} positions and over those {real} whose {name} is not 0)"
-        factors |= {f"larger {words}": array.size / real, f"smaller {words}": real / array.size}
     norms_of_both = [norm(of) for of in both]
     for large, small in (norms_of_both, norms_of_both[::-1]):
         ratio = large / (small or 1.0)
         if 1.5 < ratio < MOST_ADDED_UP and round(ratio) not in counts:
             words = f"(as where those of {round(ratio)} passes are added up)"
             factors[f"{round(ratio)} times as large {words}"] = round(ratio)
-    for place, base in enumerate(both):
-        other = both[1 - place]
-        norms = [norm(other), norm_of_all(broken.sides[1 - place]), max(map(largest, other))]
+    for base, other, side, other_side in zip(both, both[::-1], broken.sides, broken.sides[::-1], strict=True):
+        norms = [norm(other), norm_of_all(other_side), max(map(largest, other))]
         limits = [float(f"{one:.3g}") for one in norms] + [*USUAL_LIMITS]
-        clips = [
-            clippings(array, norm_of_all(broken.sides[place]), broken.sides[1 - place], limits) for array in base
-        ]
+        clips = [clippings(array, norm_of_all(side), other_side, limits) for array in base]
 
-        def compute(clips_to: str, times: str, clips: Any = clips) -> Array:
-            return np.concatenate([of[clips_to].ravel() * factors[times] for of in clips])
+        def compute(clips_to: str, multiplied: str, clips: Any = clips) -> Array:
+            return np.concatenate([of[clips_to].ravel() * factors[multiplied] for of in clips])
 
         wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
-        aspects = {"clips_to": [*clips[0]], "times": [*factors]}
+        aspects = {"gradients are clipped": [*clips[0]], "gradients are": [*factors]}
         one, two = (Space(aspects, compute, partial(left_over, broken, w)) for w in wanted)
         yield one, two, (1, 1)
 
@@ -186,12 +188,35 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
 
 
 def steps(broken: Broken) -> Spaces:
-    """What the first step makes of a weight, or of what the optimizer keeps of it."""
+    """What the first step makes of a weight, or of what the optimizer keeps of it; and of running statistics."""
     kinds = [SAME_SLOTS.get(side.optimizer.kind, side.optimizer.kind) for side in broken.sides]
-    if broken.groups and not broken.item.name.startswith("moving_") and kinds[0] == kinds[1] in UPDATES:
+    if broken.groups and broken.item.name.startswith("moving_"):
+        yield from of_statistics(broken)
+    elif broken.groups and kinds[0] == kinds[1] in UPDATES:
         one, other = (of_step(broken, place, kinds[0]) for place in range(2))
         if one and other:
             yield one, other, (2, 2)
+
+
+def of_statistics(broken: Broken) -> Spaces:
+    """Running means and variances, of which the left side's batch has those that its momentum leads to."""
+    (right, left), start = broken.moved, broken.groups[0].tensor(broken.item.name)
+    shares = [number(share) for share in broken.settings("momentum")]
+    if not 0 < shares[0] < 1 or start is None or left.shape != right.shape:
+        return
+    old = head(start).astype(np.float64)
+    batch = left / (1 - shares[0]) + old
+    shapes = [broken.sides[0].shape(parts[0], "layers") for parts in broken.groups[0].calls if parts]
+    counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
+    ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
+
+    def compute(kept: float, variance: float) -> Array:
+        return (1 - kept) * (variance * batch - old)
+
+    aspects = {KEPT_SHARE: list(dict.fromkeys(one for share in shares for one in (share, round(1 - share, 12))))}
+    aspects[ANOTHER_DIVISOR] = [1.0, *ratios]
+    one, other = (Space(aspects, compute, partial(left_over, broken, array)) for array in (left, right))
+    yield one, other, (0, 2)
 
 
 def of_step(broken: Broken, place: int, kind: str) -> Space | None:
@@ -201,94 +226,81 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
         return None
     gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
 
-    def values(setting: str, usual: float) -> list[float]:
+    def values(setting: str, as_installed: float) -> list[float]:
         """A setting of the optimizer on the left and on the right."""
-        found = [one.rates.get(1) if setting == "learning_rate" else None for one in broken.sides]
-        found = [r if r else one.optimizer_settings.get(setting) for r, one in zip(found, broken.sides, strict=True)]
-        return list(dict.fromkeys(usual if value is None else number(value) for value in found))
+        found = [one.optimizer_settings.get(setting) for one in broken.sides]
+        if setting == "learning_rate":
+            found = [one.first_rate for one in broken.sides]
+        return list(dict.fromkeys(as_installed if value is None else number(value) for value in found))
 
-    own = [found for found in map(clipping, broken.sides) if found]
+    own, left = [found for found in map(clipping, broken.sides) if found], broken.sides[0]
     clips = clippings(gradient, norm_of_all(side), side, [limit for _, limit in own] + [*USUAL_LIMITS])
-    named, left = ([f"{words} of {limit}" for words, limit in own[:1]], broken.sides[0])
-    clips_to = list(dict.fromkeys((*(named if clipping(left) else ()), *clips)))
-    decays = ["through the gradient", "straight to the weight", "nowhere"]
-    if left.optimizer.kind == "AdamW" or left.framework == "keras":
-        decays = [decays[1], decays[0], decays[2]]
-    names, update = UPDATES[kind]
+    of_left = [f"{words} of {limit}" for words, limit in own[:1] if clipping(left)]
+    decoupled = left.optimizer.kind == "AdamW" or left.framework == "keras"
+    rounded = FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ())
+    update, settings, choices = UPDATES[kind]
     aspects: dict[str, Sequence[Any]] = {
-        "clips_to": clips_to,
-        "decay": decays,
-        "weight_decay": values("weight_decay", 0.0),
+        "gradients are clipped": list(dict.fromkeys((*of_left, *clips))),
+        DECAY_GOES: [*(DECAYS[::-1] if decoupled else DECAYS), "nowhere"],
+        WEIGHT_DECAY: values("weight_decay", 0.0),
+        "{} is": [MOVED, f"not {MOVED}"],
+        "the learning rate of the first step is": values("learning_rate", 0.0),
+        **{f"the optimizer's {name} is": values(name, as_installed) for name, as_installed in settings.items()},
+        **{name: sorted(words, key=lambda one: one != left.place_of_epsilon) for name, words in choices.items()},
+        TWO_BIASES: [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1],
     }
-    aspects |= {name: one if isinstance(one, list) else values(name, one) for name, one in names.items()}
-    if "place" in aspects:
-        aspects["place"] = sorted(aspects["place"], key=lambda words: words != left.place_of_epsilon)
-    aspects |= {"rate": rates(broken, kind, values("learning_rate", 0.0))}
-    aspects["biases"] = [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1]
-    rounded = {n for one in broken.sides for n in FLOAT32_SETTINGS.get(one.platform, {}).get(one.optimizer.kind, ())}
-    aspects["constants"] = ["as they are given", *(["rounded to float32"] if rounded else [])]
 
-    def compute(
-        clips_to: str, decay: str, weight_decay: float, biases: int, constants: str, rate: float, **more: Any
-    ) -> Array | None:
-        if constants != "as they are given":
-            more = {name: float(np.float32(value)) if name in rounded else value for name, value in more.items()}
+    def compute(clips_to: str, decay: str, weight_decay: float, moved: str, rate: float, *more: Any) -> Array | None:
+        if moved != MOVED:
+            return np.zeros_like(start) if item.is_update and gradient.any() else None
+        *own_values, biases = more
+        names = zip((*settings, *choices), own_values, strict=True)
+        constants = [float(np.float32(value)) if name in rounded else value for name, value in names]
         g = clips[clips_to] + (weight_decay * start if decay == "through the gradient" else 0.0)
-        kept, step = update(g, **more)
+        kept, step = update(g, *constants)
         if not item.is_update:
             return kept.get(item.tensor.partition(" of ")[0])
-        return -rate * (biases * step + (weight_decay * start if decay == "straight to the weight" else 0.0))
+        straight = weight_decay * start if decay == "straight to the weight" else 0.0
+        return np.asarray(-rate * (biases * step + straight))
 
     return Space(aspects, compute, lambda array: broken.left_over(array, wanted), gradient.size)
 
 
-def rates(broken: Broken, kind: str, known: list[float]) -> list[float]:
-    """Learning rates on the left and on the right, and by how much all tensors alike move more on the right; of SGD
-    only where its momentum agrees, since otherwise it may be the gradients."""
-    updates = [item for item, _ in broken.failed if item.is_update]
-    trained = [name for _, name in broken.rungs.tensors_of_pairs("gradients") if not name.startswith("moving_")]
-    momentum_agrees = broken.groups[0].slots(broken.item.name) and len(updates) == len(broken.failed)
-    if len(known) > 1 or not len(trained) == len(updates) > 1 or (kind == "SGD" and not momentum_agrees):
-        return known
-    ratios = [factor(broken, *broken.moved_of(item)) or 0.0 for item in updates[:TENSORS_TRIED]]
-    alike = max(ratios) - min(ratios) < 1e-6 * max(ratios)
-    return [*known, float(f"{known[0] * ratios[0]:.6g}")] if alike else known
-
-
-Kept = tuple[
-    dict[str, Array], Array
-]  # what an optimizer keeps of a weight, and the update, as a multiple of the rate
+# What an optimizer keeps of a weight, and the update, as a multiple of the rate.
+Kept = tuple[dict[str, Array], Array]
 
 
 def sgd(g: Array, momentum: float, nesterov: float) -> Kept:
     return {"momentum": g}, g + momentum * g if nesterov else g
 
 
-def adam(g: Array, beta_1: float, beta_2: float, epsilon: float, place: str, corrected: str, counter: int) -> Kept:
+def adam(g: Array, beta_1: float, beta_2: float, epsilon: float, root: str, corrected: str, counter: int) -> Kept:
     m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
     one, two = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
-    divisor = (np.sqrt(v) + epsilon) / two**0.5 if place == BEFORE else root(v / two, epsilon, place)
+    divisor = (np.sqrt(v) + epsilon) / two**0.5 if root == BEFORE else rooted(v / two, epsilon, root)
     return {"momentum": m, "mean_square": v}, m / one / divisor
 
 
-def rmsprop(g: Array, rho: float, epsilon: float, place: str, started: float) -> Kept:
+def rmsprop(g: Array, rho: float, epsilon: float, root: str, started: float) -> Kept:
     v = rho * started + (1 - rho) * g**2
-    return {"mean_square": v}, g / root(v, epsilon, place)
+    return {"mean_square": v}, g / rooted(v, epsilon, root)
 
 
-# For each kind the aspects of its own, with what a setting is as installed or with all there is to choose.
-UPDATES: dict[str, tuple[dict[str, Any], Callable[..., Kept]]] = {
-    "SGD": ({"momentum": 0.0, "nesterov": 0.0}, sgd),
+# What each kind of optimizer computes, its settings as installed, and what else there is to choose.
+UPDATES: dict[str, tuple[Callable[..., Kept], dict[str, float], dict[str, Sequence[Any]]]] = {
+    "SGD": (sgd, {"momentum": 0.0, "nesterov": 0.0}, {}),
     "Adam": (
-        {
-            "beta_1": 0.9,
-            "beta_2": 0.999,
-            "epsilon": 1e-8,
-            "place": [*ADAM_PLACES],
-            "corrected": ["corrected", "not corrected"],
-            "counter": [1, 2],
-        },
         adam,
+        {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+        {
+            "epsilon is": ADAM_PLACES,
+            "the bias of Adam's means is": ["corrected", "not corrected"],
+            "Adam counts the first step as": [1, 2],
+        },
     ),
-    "RMSprop": ({"rho": 0.9, "epsilon": 1e-8, "place": [*RMSPROP_PLACES], "started": [0.0, 1.0]}, rmsprop),
+    "RMSprop": (
+        rmsprop,
+        {"rho": 0.9, "epsilon": 1e-8},
+        {"epsilon is": RMSPROP_PLACES, "mean squares begin with": [0.0, 1.0]},
+    ),
 }

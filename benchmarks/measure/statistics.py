@@ -206,8 +206,8 @@ def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
         return []
     cores = fmean(visit.others for _, cycle in counted for visit in cycle)
     return [
-        f"other programs used {cores:.2f} cores meanwhile beside the turns, which slows some rows more than others and "
-        "widens intervals; a machine at rest tells more"
+        f"other programs used {cores:.2f} cores meanwhile beside the turns, which slows some rows more than others "
+        "and widens intervals; a machine at rest tells more"
     ]
 
 

@@ -18,20 +18,12 @@ from tests.program import refusal, rosetta
 from tests.recordings import SECONDS, plan_of, recording, written
 
 
-class PlannedError(Exception):
-    """Raised in place of measuring."""
-
-
 def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     """The plan of what is typed; nothing is measured."""
-
-    def opened(path: Path, plan: Plan, *also: object) -> None:
-        raise PlannedError(plan)
-
+    opened = Mock(side_effect=CannotBeginError("it is planned"))
     monkeypatch.setattr(bench, "opened_benchmark", opened)
-    with pytest.raises(PlannedError) as caught:
-        rosetta(*typed)
-    found: Plan = caught.value.args[0]
+    rosetta(*typed)
+    found: Plan = opened.call_args.args[1]
     return found
 
 

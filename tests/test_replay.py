@@ -20,7 +20,7 @@ from tests.porting_replays import missed, others, places, port, replayed
 from tests.porting_side import FRAMEWORKS, Side, run_program
 
 PORTS = ("decoder", "tagger from keras", "decoder to keras")
-CORRECT = 3  # `python -m tests.porting_replays 50` replays as many correct pairs as one likes
+CORRECT = 3  # random pairs
 # A model whose parts are called one by one, by names and with tuples, and which is recorded call by call.
 BY_HAND = """
 import sys

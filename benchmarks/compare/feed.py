@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from benchmarks.compare.activations import activated
 from benchmarks.compare.arrangement import PARTS
 from benchmarks.compare.carry import laid_out as laid_out_weights
 from benchmarks.compare.comparer import ARRANGEMENTS, Array, largest, largest_difference, nearest_arrangement
 from benchmarks.compare.groups import GroupPair, Read, WeightGroup
-from benchmarks.compare.layouts import ACTIVATED, PARENT, RECURRENT
+from benchmarks.compare.layouts import PARENT, RECURRENT
 from benchmarks.compare.record import RecordedCall, RecordedLayer, Side, UnfitRecordsError
-from benchmarks.compare.rungs import SPATIAL, Rungs, channels_stand_first
+from benchmarks.compare.rungs import SPATIAL, Rungs, activations, channels_stand_first
 from common.errors import CannotBeginError
 from common.files import write_atomically
 
@@ -163,8 +162,10 @@ class Feeding:
                 own = [right.arrays("layers")[part].ravel() for part in other]
                 for name, read in outputs.items() if own else ():
                     where = read()
-                    array = self._activated(pair, gave[name]()) if name in gave else None
-                    made = None if array is None else laid_out(array, np.concatenate(own)[where], pair)
+                    changes = activations(pair)  # of the left one alone, since the right one's is what it gives
+                    if name not in gave or changes is None or changes[1] is not np.asarray:
+                        continue
+                    made = laid_out(changes[0](gave[name]()), np.concatenate(own)[where], pair)
                     if made is None:
                         continue
                     for part, span in spans.items():
@@ -172,14 +173,6 @@ class Feeding:
                         values.setdefault(part, np.zeros(size, made.dtype))[where[here] - span.start] = made[here]
                         known.setdefault(part, np.zeros(size, bool))[where[here] - span.start] = True
         return {name: values[name].reshape(right.shape(name, "layers")) for name in values if known[name].all()}
-
-    def _activated(self, pair: GroupPair, array: Array) -> Array | None:
-        """A left output as the right layer gives it; None where the left one has an activation in it and the right
-        one has not."""
-        of_left, of_right = (group.settings.get("activation") or "linear" for group in pair.both)
-        if pair.left.kind not in ACTIVATED or of_left == of_right:
-            return array
-        return activated(array, of_right) if of_left == "linear" else None
 
 
 def containing(side: Side, paths: frozenset[str], paired: set[str]) -> RecordedLayer | None:

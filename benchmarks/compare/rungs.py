@@ -21,7 +21,7 @@ from benchmarks.compare.bounds import (
     WIDENED,
 )
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, Load, largest, largest_difference, place
-from benchmarks.compare.groups import GroupPair, Read, WeightGroup, then
+from benchmarks.compare.groups import GroupPair, WeightGroup, then
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side, coarsest
@@ -193,10 +193,11 @@ class Rungs:
                 again = f", call {number + 1}" if len(calls[0]) > 1 else ""
                 for name in [name for name in left if name in right]:
                     tensor = f"{pair.name or 'the model'} {name}{again}"
-                    both = self._alike(pair, right[name], left[name])
-                    if both is None:
+                    changes = activations(pair)
+                    if changes is None:
                         self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                         continue
+                    both = then(right[name], changes[1]), then(left[name], changes[0])
                     made = self._held("forward", tensor, *both, "outputs", is_output=True, pair=pair, name=name)
                     yield replace(made, call=number)
         if alone:
@@ -205,18 +206,6 @@ class Rungs:
             self._skipped("forward", f"outputs of {names}{more}, which one side computes without such layers")
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", "outputs")
-
-    def _alike(self, pair: GroupPair, right: Read, left: Read) -> tuple[Read, Read] | None:
-        """What reads the outputs of both sides. Where one side's layer has an activation in it, which follows the
-        layer on the other side, that of the other side is activated, too; None where no such activation is here."""
-        of_left, of_right = (group.settings.get("activation") or "linear" for group in pair.both)
-        if pair.left.kind not in ACTIVATED or of_left == of_right:
-            return right, left
-        if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
-            return None
-        if of_left == "linear":
-            return right, then(left, lambda array: activated(array, of_right))
-        return then(right, lambda array: activated(array, of_left)), left
 
     def _loss(self) -> Iterator[LayerItem]:
         losses = [side.says.loss for side in (self.right, self.left)]
@@ -305,6 +294,20 @@ class Rungs:
             (pair, name, max(distance, smallest * most) or moved(pair.right, name, file) or 1.0)
             for pair, name, distance in far
         ]
+
+
+def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
+    """What makes the outputs of a pair the same, the left one's first. Where one side's layer has an activation in
+    it, which follows the layer on the other side, that of the other side is activated, too; None where no such
+    activation is here."""
+    of_left, of_right = (group.settings.get("activation") or "linear" for group in pair.both)
+    if pair.left.kind not in ACTIVATED or of_left == of_right:
+        return np.asarray, np.asarray
+    if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
+        return None
+    if of_left == "linear":
+        return partial(activated, name=of_right), np.asarray
+    return np.asarray, partial(activated, name=of_left)
 
 
 def alike_in_shape(pair: GroupPair) -> bool:

@@ -95,10 +95,13 @@ def backends(
         require_known(name)
     if not json:
         terminal.say(terminal.BACKENDS_HEADER)
-    show = (lambda name, facts: None) if json else terminal.say_backend
-    facts = describe_backends(chosen, Runtime(threads=threads), show)
+    found = {}
+    for name, facts in describe_backends(chosen, Runtime(threads=threads)):
+        found[name] = facts
+        if not json:
+            terminal.say_backend(name, facts)
     if json:
-        terminal.print_json({"backends": facts})
+        terminal.print_json({"backends": {name: found[name] for name in chosen}})
 
 
 @app.command(rich_help_panel=USE)

@@ -131,12 +131,13 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> World:
 
     @contextmanager
     def started(
-        indices: Iterable[int], launch: Callable[[int], FakeProcess], failed: object, at_once: int
-    ) -> Iterator[Iterator[tuple[int, FakeProcess]]]:
-        def one_after_another() -> Iterator[tuple[int, FakeProcess]]:
+        indices: Iterable[int], launch: Callable[[int], FakeProcess], at_once: int
+    ) -> Iterator[Iterator[tuple[int, SimpleNamespace]]]:
+        def one_after_another() -> Iterator[tuple[int, SimpleNamespace]]:
             for index in indices:
                 world.work(world.start_seconds / at_once)
-                yield index, launch(index)
+                process = launch(index)
+                yield index, SimpleNamespace(result=lambda process=process: process)
 
         yield one_after_another()
         world.alive.clear()

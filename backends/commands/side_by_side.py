@@ -107,12 +107,12 @@ def open_side_by_side(
         return opener.launch(name)
 
     def opened() -> Iterator[tuple[str, Translator]]:
-        for name, process in started:
+        for name, future in started:
             try:
-                yield name, opener.load(process)
+                yield name, opener.load(future.result())
             except RosettaError as error:
                 together.leave_out(name, error)
 
     together = SideBySide(names, opened(), warn, showing)
-    with started_side_by_side(names, launch, together.leave_out) as started:
+    with started_side_by_side(names, launch) as started:
         yield together

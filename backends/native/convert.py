@@ -24,7 +24,6 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
     """
     find(backend)
     refuse_existing(out, "choose another --out")
-    run.read_state(weights)
     with (
         new_folder(out) as folder,
         CONVERTING.start(backend, run.model_config, run.train_config) as process,

@@ -31,7 +31,6 @@ NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere sa
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
 
-Facts = dict[str, Any]  # those of BackendFacts
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -304,16 +303,13 @@ def _naming(worker: str, error: BaseException) -> BaseException:
 
 @contextmanager
 def started_side_by_side(
-    items: Iterable[Item],
-    launch: Callable[[Item], BackendProcess],
-    failed: Callable[[Item, RosettaError], None],
-    at_once: int | None = None,
-) -> Iterator[Iterator[tuple[Item, BackendProcess]]]:
+    items: Iterable[Item], launch: Callable[[Item], BackendProcess], at_once: int | None = None
+) -> Iterator[Iterator[tuple[Item, "Future[BackendProcess]"]]]:
     """Each item with its process, which `launch` starts, as soon as the backend is open. In the end all are ended.
 
-    `launch` is called in other threads. `failed` is called with an item whose process could not be started, and with
-    the reason. At most `at_once` processes are being started at any time; by default as many as there are cores and
-    memory for.
+    The `result()` of an item is its process, or raises the reason why it could not be started. `launch` is called in
+    other threads. At most `at_once` processes are being started at any time; by default as many as there are cores
+    and memory for.
     """
     at_once = at_once or max(1, min(cores(), psutil.virtual_memory().available // PROCESS_BYTES))
     processes: list[BackendProcess] = []
@@ -323,19 +319,10 @@ def started_side_by_side(
         process.wait_until_open()
         return process
 
-    def as_they_open() -> Iterator[tuple[Item, BackendProcess]]:
-        for future in as_completed(items_of):
-            try:
-                process = future.result()
-            except RosettaError as error:
-                failed(items_of[future], error)
-            else:
-                yield items_of[future], process
-
     with ThreadPoolExecutor(at_once) as threads:
         items_of = {threads.submit(opened, item): item for item in items}
         try:
-            yield as_they_open()
+            yield ((items_of[future], future) for future in as_completed(items_of))
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             all_done = False
@@ -346,29 +333,15 @@ def started_side_by_side(
                 sleep(0 if all_done else 0.02)
 
 
-def describe_backends(
-    names: Sequence[str], runtime: Runtime, on_found: Callable[[str, Facts], None]
-) -> dict[str, Facts]:
-    """The facts that each backend reports of itself, or as `missing` the reason why it cannot start.
-
-    The processes are started side by side, and `on_found` is called with each backend as soon as it has answered.
-    """
+def describe_backends(names: Sequence[str], runtime: Runtime) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each backend, as soon as it has answered, with the facts that it reports of itself (those of BackendFacts), or
+    with the reason why it cannot start as `missing`. The processes are started side by side."""
     model = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=4)
-    found: dict[str, Facts] = {}
-
-    def keep(name: str, facts: Facts) -> None:
-        found[name] = facts
-        on_found(name, facts)
-
-    with started_side_by_side(
-        names,
-        lambda name: BackendProcess(name, model, TrainConfig(), runtime),
-        lambda name, error: keep(name, {"missing": str(error)}),  # not there, or there and broken
-    ) as started:
-        for name, process in started:
+    with started_side_by_side(names, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
+        for name, future in started:
             try:
-                keep(name, asdict(process.facts))
-            except RosettaError as error:
-                keep(name, {"missing": str(error)})
-            process.close()
-    return {name: found[name] for name in names}
+                with future.result() as process:
+                    facts = asdict(process.facts)
+            except RosettaError as error:  # it is not there, or it is there and broken
+                facts = {"missing": str(error)}
+            yield name, facts

@@ -17,7 +17,6 @@ from benchmarks.in_child import Visit, WarmUp
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Start
 from benchmarks.measure.turns import Contestant, Counts, Stepper
-from common.errors import RosettaError
 from common.tensors import Batch, Batches
 from common.weights import ModelState
 
@@ -98,13 +97,9 @@ def opened(
 
     Starts are timed where they are made one by one; several at once are quicker.
     """
-
-    def failed(row: int, error: RosettaError) -> None:
-        raise error
-
     contestants, seconds, began = [], [], machine.now()
-    for row, process in stack.enter_context(started_side_by_side(rows, launch, failed, at_once)):
-        contestants.append(Trainees(row, counts, [process], epoch))
+    for row, process in stack.enter_context(started_side_by_side(rows, launch, at_once)):
+        contestants.append(Trainees(row, counts, [process.result()], epoch))
         seconds.append(machine.now() - began if at_once == 1 else 0.0)
         after_each()
         began = machine.now()

@@ -100,7 +100,7 @@ class Translator:
         decoded = self._search(ids, lengths)
         vocabulary = self.decoder_vocabulary
         # All characters, since the decoded one is not always among the first.
-        every = self.process.call(
+        every_id, every_probability = self.process.call(
             in_child.choices,
             None,
             timeout_for(sentences=1),
@@ -112,7 +112,7 @@ class Translator:
         translation = vocabulary.text_of(decoded.ids[0, 0])
         ended = len(translation) < decoded.ids.shape[2]
         characters = []
-        positions = zip(translation + STOP * ended, every.ids[0], every.probabilities[0], strict=False)
+        positions = zip(translation + STOP * ended, every_id[0], every_probability[0], strict=False)
         for character, ids_at, probabilities_at in positions:
             named = (vocabulary.characters[n] for n in ids_at)
             probabilities = dict(zip(named, map(float, probabilities_at), strict=True))

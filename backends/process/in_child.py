@@ -116,14 +116,6 @@ def _decode(
     beams.seconds[rows] = perf_counter() - begun
 
 
-@dataclass(frozen=True, eq=False)
-class Choices:
-    """The most probable characters at each position of decoded sentences, the best first."""
-
-    ids: Ids  # (N, L, best)
-    probabilities: Array  # (N, L, best)
-
-
 def choices(
     backend: Backend,
     emit: Emit,
@@ -132,8 +124,9 @@ def choices(
     encoder_lengths: Ids,
     decoded_ids: Ids,
     best: int,
-) -> Choices:
-    """The `best` most probable characters at each position of decoded_ids (N, L), which `search` found.
+) -> tuple[Ids, Array]:
+    """The `best` most probable characters at each position of decoded_ids (N, L), which `search` found: their ids and
+    their probabilities (N, L, best), the best first.
 
     One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """
@@ -141,7 +134,7 @@ def choices(
     batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
     probabilities = backend.forward(batch).probabilities  # (N, L, V_dec)
     ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., :best]
-    return Choices(ids, np.take_along_axis(probabilities, ids, axis=-1))
+    return ids, np.take_along_axis(probabilities, ids, axis=-1)
 
 
 @dataclass(frozen=True, eq=False)

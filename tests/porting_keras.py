@@ -281,7 +281,9 @@ def everything(model: Model) -> list[Any]:
 def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
     names = {"all": "global_clipnorm", "each": "clipnorm", "value": "clipvalue"}
     own: dict[str, Any] = {names[more.get("norm", "all")]: clip} if clip else {}
-    rate = Warmup(rate, more["warmup"]) if "warmup" in more else rate
+    if "warmup" in more:
+        values = [rate * factor for factor in more["warmup"]]
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay([*range(len(values) - 1)], values)
     if name == "sgd":
         made = guide.SGD(rate, more["momentum"], more.get("nesterov", False), **own)
     elif name == "rmsprop":
@@ -296,17 +298,6 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         made.exclude_from_weight_decay([one for one in weights if len(one.shape) == 1 or one.name == "bias"])
     made.iterations.assign(more.get("counter", 0))
     return made
-
-
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    def __init__(self, rate: float, factors: list[float]) -> None:
-        self.rate, self.factors = rate, factors
-
-    def __call__(self, step: Any) -> Any:
-        return self.rate * self.factors[min(int(step), len(self.factors) - 1)]
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rate": self.rate}
 
 
 def stock(kind: type) -> type:

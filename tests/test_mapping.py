@@ -2,7 +2,6 @@
 the equation that fails. Weights find each other by their numbers in every such arrangement."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -126,44 +125,6 @@ def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(
     written = "".join(f"{line_of(entry)}\n" for entry in found)
     again = entries(tmp_path, f"[weights]\n{written}", left, right)
     assert again == found
-
-
-def random_case(rng: np.random.Generator) -> tuple[str, Arrays, Arrays]:
-    """A line with random axes and one array of the left side in one or several parts of the right one."""
-    sizes = {f"x{number}": int(rng.integers(1, 4)) for number in range(rng.integers(1, 5))}
-    widths = rng.integers(1, 4, rng.integers(1, 5)).tolist()
-    one, other = (
-        np.split(rng.permutation([*sizes, "parts"]), np.sort(rng.integers(0, len(sizes) + 2, rng.integers(4))))
-        for _ in range(2)
-    )
-
-    def shape(groups: list[Any], width: int) -> list[int]:
-        return [int(np.prod([{**sizes, "parts": width}[name] for name in group])) for group in groups]
-
-    names, flat = np.concatenate(one).tolist(), np.concatenate(other).tolist()
-    whole = np.arange(np.prod(shape(one, sum(widths)))).reshape([{**sizes, "parts": sum(widths)}[n] for n in names])
-    parts = np.split(whole, np.cumsum(widths)[:-1], names.index("parts"))
-    right = {
-        f"r{number}": part.transpose([names.index(name) for name in flat]).reshape(shape(other, width))
-        for number, (part, width) in enumerate(zip(parts, widths, strict=True))
-    }
-    pattern = " -> ".join(" ".join(f"({' '.join(group)})" for group in groups) for groups in (one, other))
-    given_sizes = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
-    line = f'"l" = {{to = {list(right)}, axes = "{pattern}", sizes = {{{given_sizes}}}}}'
-    return line, {"l": whole.reshape(shape(one, sum(widths)))}, right
-
-
-def test_any_arrangement_is_a_bijection(tmp_path: Path) -> None:
-    for seed in range(150):
-        line, left, right = random_case(np.random.default_rng(seed))
-        (entry,) = entries(tmp_path, f"[weights]\n{line}\n", left, right)
-        whole = entry.left.together(left)
-        np.testing.assert_array_equal(entry.right.together(right), whole, line)
-        for layout, own in ((entry.right, right), (entry.left, left)):
-            made = {name: np.full(array.shape, -1) for name, array in own.items()}
-            layout.apart(whole, made)
-            for name, array in made.items():
-                np.testing.assert_array_equal(array, own[name], line)
 
 
 def names(found: list[Arrangement]) -> list[set[str]]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,46 +18,35 @@ from benchmarks.measure.machine import PLACE, holder_of, only_benchmark
 from common.errors import CannotBeginError
 from tests.program import refusal
 
-# A benchmark that says what it does and ends when its input does. Its first argument may be the id of another user.
+# A benchmark that says what it does and ends when its input does.
 BENCHMARK = """
-import os, sys
+import sys
 from benchmarks.measure.machine import only_benchmark
 say = lambda text: print(text, flush=True)
-if sys.argv[1:] and sys.argv[1].isdecimal():
-    os.setuid(int(sys.argv[1]))
 with only_benchmark(lambda message: say("waits: " + message)):
     say("holds")
     sys.stdin.read()
 say("released")
 """
-NOBODY = "65534"  # id of a user without rights
 HOSTILE = "\x1b[2J\nall is well"  # an argument of the first benchmark
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts benchmarks that share a lock with this process and have temporary folders of their own."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts benchmarks that share a lock with this process."""
     started: list[subprocess.Popen[str]] = []
-    with TemporaryDirectory(dir="/tmp") as folder:  # pytest's own are closed to other users
-        os.chmod(folder, 0o755)
-        monkeypatch.setenv(PLACE, folder)
+    monkeypatch.setenv(PLACE, str(tmp_path))
 
-        def begin(*arguments: str) -> "subprocess.Popen[str]":
-            temporary, pipe = Path(folder, str(len(started))), subprocess.PIPE
-            temporary.mkdir()
-            command, variables = [sys.executable, "-c", BENCHMARK, *arguments], {"TMPDIR": str(temporary)}
-            started.append(
-                subprocess.Popen(
-                    command, cwd=PROJECT, env=os.environ | variables, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-                )
-            )
-            return started[-1]
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        command, pipe = [sys.executable, "-c", BENCHMARK, *arguments], subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
 
-        yield begin
-        for process in started:
-            with process:  # which closes its pipes
-                process.kill()
+    yield begin
+    for process in started:
+        with process:  # which closes its pipes
+            process.kill()
 
 
 def line(process: "subprocess.Popen[str]") -> str:
@@ -70,11 +58,11 @@ def no_wait(message: str) -> None:
 
 
 def test_a_second_benchmark_waits_until_the_first_ends_or_is_killed_and_says_who_that_is(start: Start) -> None:
-    """Whoever starts it, and whatever the first one's command would write over the terminal."""
+    """Whatever the first one's command would write over the terminal."""
     first = start(HOSTILE)
     assert line(first) == "holds"
     second = start()
-    other = start(*([NOBODY] if os.getuid() == 0 else []))  # only root starts processes of other users
+    other = start()
     holder = rf"process {first.pid} of \w+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d: \S+ -c "
     for waiting in (second, other):
         said = line(waiting)

@@ -209,10 +209,9 @@ def test_a_batch_is_trimmed_to_a_multiple_of_four_and_no_character_is_lost() -> 
     assert batch_of([("a", "xyz"), ("b", "x")]).real_positions.tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("lengths", [((20, 18), (30, 28)), ((3, 1), (4, 6))])
-def test_where_padding_is_masked_trimming_changes_no_number(lengths) -> None:
+def test_where_padding_is_masked_trimming_changes_no_number() -> None:
     """States, probabilities of what is left, loss and every gradient, by the referee in float64."""
-    pairs = [("a" * 30, "b" * 50), *(("ab" * e, "cd" * d) for e, d in zip(*lengths, strict=True))]
+    pairs = [("a" * 30, "b" * 50), ("ab" * 3, "cd" * 4), ("ab", "cd" * 6)]
     corpus = batch_of(pairs, "float64", "mask")
     backend = NumpyBackend(model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED)
     whole = corpus.take([1, 2])

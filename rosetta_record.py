@@ -174,7 +174,8 @@ class Record:
     def operators(self) -> Any:
         """A context, as long as which the operators between layers are recorded, with the lines that call them. Of
         torch alone, since Paddle, Keras and JAX have nothing that is told of each."""
-        return (self._framework or FRAMEWORKS["torch"]).operators(self._operated)
+        torch = FRAMEWORKS["torch"]
+        return operators_of(torch.api, self._operated) if self._framework in (None, torch) else nullcontext()
 
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
@@ -682,8 +683,19 @@ class Framework(Protocol):
         """The model itself and all layers in it, in the order in which they were defined."""
 
     def classes(self, value: Any) -> list[str]:
-        """The class of a layer or an optimizer and those of the framework from which it inherits, nearest first."""
-        return classes_of(value, self)
+        """The class of a layer or an optimizer and those of the framework from which it inherits, nearest first. A
+        class from elsewhere is named with its module, so that a person's own LSTM is not taken for the framework's;
+        so is one of paddle.compat, whose Linear keeps its weight as torch does."""
+        names: list[str] = []
+        for kind in type(value).__mro__:
+            if kind is self.layer_class():
+                break
+            package, *modules = kind.__module__.split(".")
+            own = package == self.name
+            if own or not names:
+                compat = "compat." if own and modules[:1] == ["compat"] else ""
+                names.append(f"{compat}{kind.__name__}" if own else qualified(kind))
+        return names
 
     def settings(self, layer: Any) -> dict[str, Any]:
         """What the layer was made with, under the framework's own names."""
@@ -714,11 +726,6 @@ class Framework(Protocol):
 
     def packed(self, layer: Any, value: Any, like: Any) -> Any:
         return value
-
-    def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
-        """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
-        between layers, where the framework tells of them."""
-        return nullcontext()
 
     def trainable(self, weight: Any) -> bool:
         """Whether the optimizer is to change the weight."""
@@ -914,29 +921,6 @@ class Torch(Modules):
         if type(like) is tuple:
             return tuple(self.packed(layer, *both) for both in zip(value, like))
         return value
-
-    def operators(self, seen: Callable[[str, Any, Any], None]) -> Any:
-        torch = self.api
-        if torch is None:
-            return nullcontext()
-        is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
-
-        class Seeing(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
-            def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-                output = function(*arguments, **(options or {}))
-                if is_compiling() or not isinstance(output, torch.Tensor):  # no frames are seen while it compiles
-                    return output
-                name, in_place = function.__name__, function.__name__.endswith("_")
-                with suppress(RuntimeError):  # of tensors without memory of their own, such as sparse ones
-                    others = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
-                    others = [one for one in others if one is not output or not in_place]
-                    memory = {one.untyped_storage().data_ptr() for one in others}
-                    is_view = output.untyped_storage().data_ptr() in memory
-                    if output.is_floating_point() and not is_view and between_layers():
-                        seen(name.strip("_"), [*arguments, options], output)
-                return output
-
-        return Seeing()
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
@@ -1263,8 +1247,8 @@ class Flax(Modules):
         """Those of a recurrent layer's cell, too; of an optimizer the names of its transformations in their order."""
         if not isinstance(value, self.layer_class()):
             return [name for name, _ in transformations(self._parts(value)[0].update)]
-        cell = value.cell if isinstance(value, self.api.nnx.RNN) else None
-        return classes_of(value, self) + ([] if cell is None else classes_of(cell, self))
+        parts = [value, value.cell] if isinstance(value, self.api.nnx.RNN) else [value]
+        return [name for part in parts for name in super(Flax, self).classes(part)]
 
     def settings(self, layer: Any) -> dict[str, Any]:
         return {**vars(getattr(layer, "cell", layer)), **vars(layer)}
@@ -1399,22 +1383,6 @@ def framework_of(value: Any) -> Framework | None:
     return next((FRAMEWORKS[name] for name in packages if name in FRAMEWORKS), None)
 
 
-def classes_of(value: Any, framework: Framework) -> list[str]:
-    """The value's class and those of the framework from which it inherits, nearest first. A class from elsewhere is
-    named with its module, so that a person's own LSTM is not taken for the framework's; so is one of paddle.compat,
-    whose Linear keeps its weight as torch does."""
-    names: list[str] = []
-    for kind in type(value).__mro__:
-        if kind is framework.layer_class():
-            break
-        package, *modules = kind.__module__.split(".")
-        own = package == framework.name
-        if own or not names:
-            compat = "compat." if own and modules[:1] == ["compat"] else ""
-            names.append(f"{compat}{kind.__name__}" if own else qualified(kind))
-    return names
-
-
 def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The transformations that an update function of optax is made of: the name of each, and what its closure holds,
     which is where its settings are."""
@@ -1460,6 +1428,31 @@ def calling_line() -> dict[str, str]:
     below = os.path.abspath(path).startswith(os.path.join(os.getcwd(), ""))
     code = linecache.getline(path, number, frame.f_globals).strip()[:LONGEST_LINE]
     return {"line": f"{os.path.relpath(path) if below else os.path.basename(path)}:{number}", "code": code}
+
+
+def operators_of(torch: Any, seen: Callable[[str, Any, Any], None]) -> Any:
+    """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
+    between layers. `torch` is the module, or None where nobody imported it."""
+    if torch is None:
+        return nullcontext()
+    is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
+
+    class Seeing(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            output = function(*arguments, **(options or {}))
+            if is_compiling() or not isinstance(output, torch.Tensor):  # no frames are seen while it compiles
+                return output
+            name, in_place = function.__name__, function.__name__.endswith("_")
+            with suppress(RuntimeError):  # of tensors without memory of their own, such as sparse ones
+                others = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
+                others = [one for one in others if one is not output or not in_place]
+                memory = {one.untyped_storage().data_ptr() for one in others}
+                is_view = output.untyped_storage().data_ptr() in memory
+                if output.is_floating_point() and not is_view and between_layers():
+                    seen(name.strip("_"), [*arguments, options], output)
+            return output
+
+    return Seeing()
 
 
 def between_layers() -> bool:

@@ -28,7 +28,6 @@ from tests.program import answer, refusal, rosetta
 from tests.records import (
     FRAMEWORKS,
     Array,
-    H,
     Layers,
     N,
     T,
@@ -276,13 +275,6 @@ def one_row(rows: Array) -> Array:
 MISTAKES: dict[str, tuple[Change, str, str, str]] = {
     "rows in another order": (
         put("inputs", "x", value=lambda x: x[::-1]), "tensors", "x", "shuffling"
-    ),
-    "transposed square kernel": (
-        put("weights", "fc", "kernel", value=np.transpose), "weights", "fc kernel", "output-layer-layout"
-    ),
-    "gates in another order": (
-        put("weights", "lstm", "kernel", value=lambda k: np.hstack([k[:, H : 2 * H], k[:, :H], k[:, 2 * H :]])),
-        "weights", "in the order forget, input, candidate, output", "lstm-kernel-layout",
     ),
     "a constant in float32": (
         put("weights", "bn", "moving_mean", value=lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"

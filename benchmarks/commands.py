@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -23,16 +24,32 @@ if TYPE_CHECKING:
     from benchmarks.report.render import Report
 
 # Options that cannot be given with --resume, which takes their values from the recording.
-PLANNED = [*"backends threads device within run baseline workers".split(), *options.FIXED_BY_RUN]
+PLANNED = [*"backends threads device within run baseline".split(), *options.FIXED_BY_RUN]
 OWN_PLAN = "--resume continues the recording's own plan"
 LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
 
 Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
+_share = partial(typer.Option, metavar="PERCENT", parser=options.share)
+Within = Annotated[
+    float | None,
+    _share(
+        help="Measure until each interval's half-width is at most this, such as 2%.", show_default="7%; 3% in a race"
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        metavar="TIME",
+        parser=options.seconds,
+        help="Take at most so long, such as 10m.",
+        show_default="under 5m; 1h with --within, 5m in a race",
+    ),
+]
+FailSlower = Annotated[
+    float | None, _share(help="Exit with 1 if anything is surely slower by more than this, such as 10%.")
+]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
-Wait = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="If another benchmark is running, wait for its end, or exit with 2.")
-]
 
 
 def bench(
@@ -42,24 +59,11 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME=PATH",
-            help="Add a row: backend NAME, run by the Python interpreter at PATH, such as one with another version."
-            " With --resume, name those of the recording again.",
+            help="Add a row: backend NAME, run by the Python interpreter at PATH; with --resume name it again.",
         ),
     ] = None,
-    within: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PERCENT",
-            help="Measure until each interval's half-width is at most this, such as 2%.",
-            show_default="7%",
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Take at most so long, such as 10m.", show_default="under 5m; 1h with --within"
-        ),
-    ] = None,
+    within: Within = None,
+    budget: Budget = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +90,6 @@ def bench(
     device: options.Device = "cpu",
     out: Out = None,
     resume: Resume = False,
-    wait: Wait = True,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
@@ -95,17 +98,16 @@ def bench(
     enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
     interrupted, and `rosetta report` to make a page of its recording.
     """
-    from backends import find, frameworks
+    from backends import frameworks
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
 
     path, plan = recording_path(context, out, resume), None
-    seconds = options.seconds(budget) if budget is not None else None
     if not resume:
         names = options.installed_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
-        narrow = WITHIN if within is None else options.share(within)
+        narrow = WITHIN if within is None else within
         plan = Plan(
             DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines),
             TrainConfig(batch_size, seed=seed),
@@ -114,13 +116,11 @@ def bench(
             threads,
             rows_of(names, python or [], careful=narrow < CAREFUL),
             narrow,
-            seconds or (BUDGET if within is None else LONG_BUDGET),
+            budget or (BUDGET if within is None else LONG_BUDGET),
             baseline or "",
             str(run.resolve()) if run else "",
         )
-        for row in plan.rows:
-            find(row.backend, row.python or None)
-    measure(path, resume, wait, json, lambda: opened_benchmark(path, plan, seconds, python or []))
+    measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, python or []))
 
 
 def sweep(
@@ -144,8 +144,6 @@ def sweep(
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Out = None,
-    resume: Resume = False,
-    wait: Wait = True,
     json: options.Json = False,
 ) -> None:
     """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus.
@@ -157,32 +155,31 @@ def sweep(
     from benchmarks.measure.plan import Plan, Row
     from benchmarks.measure.sweep import AXES, opened_sweep
 
-    path, plan = recording_path(context, out, resume), None
-    if not resume:
-        by_default = [name for name in frameworks() if name != BASELINE]
-        names = options.installed_backends(backends) if backends is not None else by_default
-        for name in names:
-            # The example makes the tensors of a whole epoch in advance, so its memory depends on the corpus alone.
-            # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
-            if name == BASELINE or TABLE[name].reduced:
-                raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
-            if workers > 1:
-                engine_of(name)
-        plan = Plan(
-            DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines),
-            TrainConfig(batch_size, seed=seed),
-            latent_dim,
-            device,
-            threads if workers == 1 else threads or 1,
-            tuple(map(Row, names)),
-            axes=AXES if workers == 1 else {},
-            workers=workers,
-        )
-    measure(path, resume, wait, json, lambda: opened_sweep(path, plan))
+    path = recording_path(context, out, resume=False)
+    by_default = [name for name in frameworks() if name != BASELINE]
+    names = options.installed_backends(backends) if backends is not None else by_default
+    for name in names:
+        # The example makes the tensors of a whole epoch in advance, so its memory depends on the corpus alone.
+        # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
+        if name == BASELINE or TABLE[name].reduced:
+            raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
+        if workers > 1:
+            engine_of(name)
+    plan = Plan(
+        DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines),
+        TrainConfig(batch_size, seed=seed),
+        latent_dim,
+        device,
+        threads if workers == 1 else threads or 1,
+        tuple(map(Row, names)),
+        axes=AXES if workers == 1 else {},
+        workers=workers,
+    )
+    measure(path, False, json, lambda: opened_sweep(path, plan))
 
 
 def machine(json: options.Json = False) -> None:
-    """Check whether this machine is fit for measuring now: other programs, clock, heat, cores and memory."""
+    """Check whether this machine is fit for measuring now: other programs and machines, clock and memory."""
     from benchmarks.measure.machine import check
 
     findings = check()
@@ -190,7 +187,7 @@ def machine(json: options.Json = False) -> None:
     if json:
         terminal.print_json({"fit": fit, "findings": [vars(finding) for finding in findings]})
     else:
-        rows = [(f.name, "yes" if f.ok else "NO", f.found, "" if f.ok else f.advice) for f in findings]
+        rows = [(f.name, "yes" if f.ok else "NO", f.found, f.advice) for f in findings]
         title = "Is this machine fit to measure on now?"
         terminal.out.print(terminal.table(title, ["", "fit", "found", "advice"], rows))
     if not fit:
@@ -227,13 +224,9 @@ def report(
     if out is None:
         return render.terminal(found.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
-        raise CannotBeginError(
-            f"{out} ends with {out.suffix or 'nothing'}; give --out a name with .html, .md or .svg"
-        )
+        raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
     if out.suffix == ".svg" and not found.charts:
-        raise CannotBeginError(
-            "there is no chart of it: charts are of one recording of `rosetta bench` that has times"
-        )
+        raise CannotBeginError("it has no chart; charts are of one recording of `rosetta bench` that has times")
     if format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
     if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
@@ -254,17 +247,13 @@ def report(
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A recording of `rosetta bench`.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="A later recording, or one of another version.")],
-    fail_slower: Annotated[
-        str | None,
-        typer.Option(metavar="PERCENT", help="Exit with 1 if a figure is surely slower by more than this, e.g. 10%."),
-    ] = None,
+    fail_slower: FailSlower = None,
     json: options.Json = False,
 ) -> None:
     """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
     from benchmarks.measure.recording import Recording
     from benchmarks.report import changes, render
 
-    limit = options.share(fail_slower) if fail_slower is not None else None
     found = changes.compare(*(Recording.read(path, "rosetta-benchmark") for path in (before, after)))
     if not found.changes:
         raise RosettaError(
@@ -275,11 +264,13 @@ def compare(
         terminal.print_json(asdict(found))
     else:
         render.terminal(changes.page(found), terminal.out)
-    slower = [change for change in found.changes if limit is not None and change.slower_by > limit]
+    if fail_slower is None:
+        return
+    slower = [change for change in found.changes if change.slower_by > fail_slower]
     if slower:
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
-            f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {fail_slower}; "
+            f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {100 * fail_slower:g}%; "
             f"worst: {printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
         )
 
@@ -293,7 +284,7 @@ class _Progress:
     def __init__(self) -> None:
         from rich.live import Live
 
-        self.began, self.logged = monotonic(), -LOG_SECONDS
+        self.began = self.due = monotonic()  # when the next line of a log is due
         self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
 
     def status(self, doing: str) -> None:
@@ -301,8 +292,8 @@ class _Progress:
 
         if self.live.console.is_terminal:
             self.live.update(Text(self._timed(doing)), refresh=True)
-        elif monotonic() - self.began - self.logged >= LOG_SECONDS:
-            self.logged = monotonic() - self.began
+        elif monotonic() >= self.due:
+            self.due = monotonic() + LOG_SECONDS
             self.note(doing)
 
     def note(self, line: str) -> None:
@@ -348,23 +339,24 @@ def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Pa
     return path
 
 
-def measure(
-    path: Path, resume: bool, wait: bool, json: bool, opened: Callable[[], "Benchmark | Sweep | Race"]
-) -> None:
+def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Sweep | Race"]) -> None:
     """Measure what a recording lacks, alone on the machine; then show the results so far, and where the recording is
     unless the JSON names it.
 
-    The message of whatever error ends the measuring gets the command that resumes the recording, which a race has
-    not. After Ctrl-C the results so far are shown before CtrlCError is raised.
+    The message of whatever error ends the measuring says how to go on, which only a benchmark does. After Ctrl-C the
+    results so far are shown before CtrlCError is raised.
     """
     from benchmarks.measure.lines import only_writer
     from benchmarks.measure.machine import only_benchmark
+    from benchmarks.measure.plan import Plan
     from benchmarks.report import render
 
     # The recording is opened under the locks, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn, wait), only_writer(path, new=not resume):
+    with only_benchmark(terminal.warn), only_writer(path, new=not resume):
         measuring, progress, interrupted = opened(), _Progress(), False
-        go_on = measuring.plan.go_on(path)
+        plan, go_on = measuring.plan, f"measure again with another --out than {quoted(path)}"
+        if resumable := isinstance(plan, Plan) and plan.kind == "benchmark":
+            go_on = plan.go_on(path)
         try:
             with progress.live:
                 measuring.run(progress.status, progress.note)
@@ -374,7 +366,7 @@ def measure(
             message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
             raise RosettaError(message) from error
         except RosettaError as error:
-            no_more = isinstance(error, CannotBeginError) or measuring.plan.kind == "race"
+            no_more = isinstance(error, CannotBeginError) or not resumable
             if no_more and path.read_bytes().count(b"\n") == 1:
                 path.unlink()  # it holds only the plan, so there is nothing to resume
                 raise

@@ -8,7 +8,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from backends.process.in_child import search
 from common.interface import COUNTED, Backend, Emit, Metrics, unreported
+from common.machine import peak_memory
 from common.profiling import Kernel
 from common.tensors import Batch, Batches, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState, initial_state
@@ -211,10 +211,3 @@ def seconds_of(work: Callable[[], Any]) -> float:
     start = perf_counter()
     work()
     return perf_counter() - start
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has ever had in memory (resident, not swapped out), as Linux tells it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024

@@ -4,21 +4,20 @@ import io
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from backends.commands import options
-from benchmarks.commands import Out, Wait, measure, recording_path
+from benchmarks.commands import Budget, FailSlower, Out, Within, measure, recording_path
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError
@@ -27,10 +26,7 @@ from common.text import printable
 if TYPE_CHECKING:
     from benchmarks.measure.scripts import Runner
 
-LANES: dict[str, Literal["matched", "default"]] = {
-    "matched": "matched",
-    "installed": "default",
-}  # as they are typed, and as they are recorded
+LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # as they are typed, and as they are recorded
 
 
 def race(
@@ -60,16 +56,10 @@ def race(
         bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
     ] = False,
     mapping: MappingOption = None,
-    within: Annotated[
-        str, typer.Option(metavar="PERCENT", help="Race until each interval's half-width is at most this.")
-    ] = "3%",
-    budget: Annotated[str, typer.Option(metavar="TIME", help="Take at most so long.")] = "5m",
-    fail_slower: Annotated[
-        str | None,
-        typer.Option(metavar="PERCENT", help="Exit with 1 if the first script is surely slower by more than this."),
-    ] = None,
+    within: Within = None,
+    budget: Budget = None,
+    fail_slower: FailSlower = None,
     out: Out = None,
-    wait: Wait = True,
     json: options.Json = False,
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
@@ -78,10 +68,9 @@ def race(
     is compared with each other one.
     """
     from benchmarks.compare.mapping import read_mapping
-    from benchmarks.measure.race import FORMAT, VERSION, Race, RaceHead, RacePlan, RaceRecording
+    from benchmarks.measure.race import BUDGET, FORMAT, VERSION, WITHIN, Race, RaceHead, RacePlan, RaceRecording
     from benchmarks.report.race import RaceResults
 
-    limit = options.share(fail_slower) if fail_slower is not None else None
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume=False)
     with ExitStack() as stack:
         if against is not None:
@@ -90,21 +79,21 @@ def race(
             folder = Path(stack.enter_context(TemporaryDirectory()))
             scripts = [*scripts, _as_it_was(scripts[0], against, folder)]
         runners = _runners(scripts, python or [], env or [], lanes, control)
-        plan = RacePlan(runners, options.share(within), options.seconds(budget))
+        plan = RacePlan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
 
         def opened() -> Race:
             head = RaceHead(*RaceHead.now(FORMAT, VERSION), plan)
             return Race(RaceRecording.create(path, head), mapping=known)
 
-        measure(path, False, wait, json, opened)
-    if limit is None:
+        measure(path, False, json, opened)
+    if fail_slower is None:
         return
     results = RaceResults(RaceRecording.read(path))
-    found = results.slower(limit)
+    found, limit = results.slower(fail_slower), f"slower by more than {100 * fail_slower:g}%"
     if found == "slower":
-        raise RosettaError(f"slower by more than {fail_slower}: {results.sentences[0]}")
+        raise RosettaError(f"{limit}: {results.sentences[0]}")
     if found == "not told apart":
-        terminal.warn(f"whether it is slower by more than {fail_slower} is not told apart: {results.sentences[0]}")
+        terminal.warn(f"whether it is {limit} is not told apart: {results.sentences[0]}")
 
 
 def _runners(
@@ -113,24 +102,19 @@ def _runners(
     """The contestants of a race, as they were typed. Raises CannotBeginError."""
     from benchmarks.measure.scripts import Runner
 
-    commands = [_named(script) for script in scripts]
-    names = [name for name, _ in commands]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise CannotBeginError(f"two scripts are called {twice}; name them: A={scripts[0]} B={scripts[-1]}")
-    interpreters = {name: _program(given) for name, given in _of_names(names, "python", "=", pythons)}
-    values: dict[str, dict[str, str]] = {name: {} for name in names}
-    for name, given in _of_names(names, "env", ":", variables):
-        variable, equals, value = given.partition("=")
-        if not variable or not equals:
-            raise CannotBeginError(f"--env is NAME:VARIABLE=VALUE; found {name}:{given}")
+    commands = dict(map(_named, scripts))
+    if len(commands) < len(scripts):
+        raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
+    interpreters = dict(_of_names([*commands], "--python NAME=PATH", "(.+?)=(.+)", pythons))
+    values: dict[str, dict[str, str]] = {name: {} for name in commands}
+    for name, variable, value in _of_names([*commands], "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)", variables):
         values[name][variable] = value
-    unknown = [lane for lane in lanes.split(",") if lane not in LANES]
-    if unknown:
+    if unknown := set(lanes.split(",")) - {*LANES}:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     found = [
-        Runner(name, command, interpreters.get(name, sys.executable), values[name], lane)
-        for lane in dict.fromkeys(LANES[lane] for lane in lanes.split(","))
-        for name, command in commands
+        Runner(name, command, interpreters.get(name, sys.executable), values[name], LANES[lane])
+        for lane in dict.fromkeys(lanes.split(","))
+        for name, command in commands.items()
     ]
     if len(found) + control < 2:
         raise CannotBeginError(
@@ -153,23 +137,13 @@ def _named(script: str) -> tuple[str, tuple[str, ...]]:
     return name if named else Path(words[0]).stem, words
 
 
-def _of_names(names: Sequence[str], option: str, between: str, given: Sequence[str]) -> list[tuple[str, str]]:
-    """The parts of options that each begin with the name of a script. Raises CannotBeginError."""
-    parts = [text.partition(between) for text in given]
-    for name, found, _ in parts:
-        if not found or name not in names:
-            known = ", ".join(names)
-            raise CannotBeginError(
-                f"--{option} begins with the name of a script and {between}; found {name}, of {known}"
-            )
-    return [(name, rest) for name, _, rest in parts]
-
-
-def _program(path: str) -> str:
-    program = shutil.which(path)
-    if program is None:
-        raise CannotBeginError(f"{path} is no program that can be run; give --python another path")
-    return os.path.abspath(program)
+def _of_names(names: Sequence[str], form: str, pattern: str, given: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The parts of options that have a form and begin with the name of a script. Raises CannotBeginError."""
+    for text in given:
+        parts = re.fullmatch(pattern, text, re.DOTALL)
+        if parts is None or parts[1] not in names:
+            raise CannotBeginError(f"it is {form}, where NAME is one of {', '.join(names)}; found {text}")
+        yield parts.groups()
 
 
 def _as_it_was(script: str, commit: str, folder: Path) -> str:

@@ -102,6 +102,13 @@ def system_text(file: Path) -> str:
         return ""
 
 
+def peak_memory(pid: int | str = "self") -> int:
+    """The most bytes that a process has ever had in memory (resident, not swapped out), as Linux tells it; 0 of one
+    that has ended."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", system_text(Path(f"/proc/{pid}/status")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
 def versions() -> dict[str, str]:
     """The installed version of each package whose version can change a result.
 
@@ -185,10 +192,10 @@ class Watch:
     def __init__(self, children: Iterable[int]) -> None:
         import psutil  # here, since --help waits for this module
 
-        self.spent = {psutil.Process(): 0.0}  # seconds of each process, with those of its children that have ended
+        self.own = [psutil.Process()]
         for child in children:
             with suppress(psutil.NoSuchProcess):
-                self.spent[psutil.Process(child)] = 0.0
+                self.own.append(psutil.Process(child))
         self.began, self.before = time.perf_counter(), self._seconds()
 
     def others(self) -> float:
@@ -209,12 +216,10 @@ class Watch:
         """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
         import psutil
 
-        for process in [*self.spent]:
-            try:
-                self.spent[process] = sum(process.cpu_times()[:4])
-            except psutil.NoSuchProcess:
-                del self.spent[process]  # its parent has its seconds now
-        own = sum(self.spent.values())
+        own = 0.0
+        for process in self.own:
+            with suppress(psutil.NoSuchProcess):  # of one that has ended, its parent has the seconds
+                own += sum(process.cpu_times()[:4])
         return busy_seconds(), own, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
 
 

@@ -164,7 +164,7 @@ def test_measuring_tells_what_is_kept_and_how_to_go_on(tmp_path: Path) -> None:
     path = tmp_path / "my results.jsonl"
     full = SimpleNamespace(plan=plan_of(), run=Mock(side_effect=FULL))
     with pytest.raises(RosettaError) as caught:
-        measure(path, resume=False, wait=True, json=False, opened=lambda: full)
+        measure(path, resume=False, json=False, opened=lambda: full)
     assert str(caught.value) == (
         f"{path}: the disk is full; {path} keeps what was measured before; go on with: rosetta bench --out '{path}' "
         "--resume"

@@ -102,5 +102,5 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     require_named(made, [f"numpy={program}"], path)
     dying = SimpleNamespace(plan=made, run=Mock(side_effect=RosettaError("it died")))
     with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
-        measure(path, resume=True, wait=True, json=False, opened=lambda: dying)
+        measure(path, resume=True, json=False, opened=lambda: dying)
     assert not (tmp_path / "started").exists()

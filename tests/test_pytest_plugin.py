@@ -4,44 +4,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from backends.process.parent import PROJECT
 
 SIDE = """
 import sys
 import numpy as np
 from rosetta_record import Record
-kernel = np.arange(6.0).reshape(2, 3)
-inputs = np.array([[1.0, 2.0]])
-record = Record(sys.argv[1])
+record, inputs = Record(sys.argv[1]), np.array([[1.0, 2.0]])
 record.inputs(x=inputs)
-record.layer("output", "Dense", {"kernel": kernel}, output=inputs @ kernel * FACTOR)
-record.forward(y=inputs @ kernel * FACTOR)
+record.forward(y=inputs * FACTOR)
 """
 TESTS = """
 import backends, common  # the stranger's own
+import pytest
 def test_same(assert_same):
     assert common.MINE and backends.MINE
     assert "equal" in assert_same("left.py", "same.py")
-def test_another(assert_same):
-    assert_same("left.py", "another.py")
-def test_fails(assert_same):
-    assert_same("left.py", "fails.py")
-def test_nothing(assert_same):
-    assert_same("left.py", "nothing.py")
+    assert_same("left.py", "same.py")  # into the same folder
+@pytest.mark.parametrize("right", ["another.py", "fails.py", "nothing.py"])
+def test_another(assert_same, right):
+    assert_same("left.py", right)
 def test_empty(assert_same):
     assert_same("empty.py", "empty.py")
 def test_rung(assert_same):
     assert_same("left.py", "same.py", require="forward,step")
-def test_folder(assert_same):
-    assert "equal" in assert_same("left.py", "same.py")
-    assert_same("left.py", "same.py")
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_table(tmp_path: Path) -> None:
     for package in ("common", "backends"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("MINE = True\n")
@@ -55,18 +45,17 @@ def project(tmp_path: Path) -> Path:
         "test_port": TESTS,
     }.items():
         (tmp_path / f"{name}.py").write_text(text)
-    return tmp_path
-
-
-def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_table(project: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
-    assert "6 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    assert "left.py and another.py do not compute the same" in done.stdout
-    assert "right breaks at forward" in done.stdout
-    assert "fails.py ended with status 1:\nno such model" in done.stdout
-    assert "nothing.py made no record" in done.stdout
-    assert "nothing of right and left was compared" in done.stdout
-    assert "--require asks for what was not compared: step: " in done.stdout
-    assert "left is there already, perhaps an old record; give a new folder" in done.stdout
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    for words in (
+        "6 failed",
+        "left.py and another.py do not compute the same",
+        "right breaks at forward",
+        "fails.py ended with status 1:\nno such model",
+        "nothing.py made no record",
+        "nothing of right and left was compared",
+        "--require asks for what was not compared: step: ",
+        "left is there already, perhaps an old record; give a new folder",
+    ):
+        assert words in done.stdout, done.stdout + done.stderr
     assert str(PROJECT) not in done.stdout, "the table is shown, and no traceback of ours"

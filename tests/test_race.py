@@ -1,6 +1,5 @@
 """Scripts of strangers in a race: what is measured of those that behave, and what becomes of those that do not."""
 
-import json
 import math
 import re
 import subprocess
@@ -13,23 +12,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.in_child import Visit, WarmUp
-from benchmarks.measure import machine, rounds, scripts
+from benchmarks.measure import machine, rounds
 from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import Row
 from benchmarks.measure.race import FORMAT, VERSION, Race, RaceHead, RacePlan, RaceRecording, not_of_a_record
-from benchmarks.measure.scripts import Runner, Script
-from benchmarks.measure.statistics import observations, observed, uneven
+from benchmarks.measure.scripts import Runner, Script, marked
+from benchmarks.measure.statistics import observations, uneven
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
 from rosetta_record import Record, RecordError, take_turns
 from tests import recordings
-from tests.program import rosetta
+from tests.program import answer, refusal, rosetta
 from tests.recordings import MACHINE
 
 STEPS = """
@@ -52,15 +50,14 @@ READY = {{"python": "3", "versions": {{}}, "batch": 1, "synced": False, "record"
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def start(tmp_path: Path) -> Any:
     """Starts a script of this text, which is ended with the test at the latest."""
-    monkeypatch.setattr(scripts, "ENDING_SECONDS", 5.0)
     with ExitStack() as stack:
 
         def started(text: str, patience: float = 20.0) -> Script:
             path = tmp_path / "side.py"
             path.write_text(text.format(project=str(PROJECT)))
-            script = Script(0, lambda step: (1, 2), Runner("side", (str(path),), sys.executable), patience)
+            script = Script(0, Runner("side", (str(path),), sys.executable), patience, counts=lambda step: (1, 2))
             script.start(stack)
             return script
 
@@ -74,36 +71,26 @@ def visited(script: Script) -> Visit:
     return script.visit(0)
 
 
+ANSWERS = RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': STEPS}})"
+DEAF = "print(json.dumps({{'ready': READY}}), file=wire, flush=True)\nimport time; time.sleep(0.5); os._exit(3)"
+LATER = "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)"
 MISBEHAVING = {
     "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
     "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
     "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(Killed\) in its turn"),
     "never calls it": (STEPS, r"status 0 before it called take_turns; end the script with take_turns\(step\)"),
-    "exits early": (
-        STEPS + "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)",
-        "ended with status 0 while it waited for its turn",
-    ),
-    "ends without reading its turn": (RAW + "wire.write(json.dumps({{'ready': READY}}) + '\\n'); wire.flush()\n"
-        "import time; time.sleep(0.5); os._exit(3)", "ended with status 3 in its turn"),
-    "calls it twice": (
-        STEPS + "take_turns(lambda: take_turns(step))",
-        "in its turn; .*take_turns was called before; expected it once",
-    ),
+    "exits early": (STEPS + LATER, "ended with status 0 while it waited for its turn"),
+    "ends without reading its turn": (RAW + DEAF, "ended with status 3 in its turn"),
+    "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
     "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
     "hangs before": (STEPS + "time.sleep(60)", "sent nothing for 1 s before it called take_turns, and was ended"),
     "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
     "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
     "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
     "sends no end": (RAW + "wire.write('1' * 2000000)", "a message of more than 1 MiB"),
-    "is too quick": (
-        RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': [1e9]}})",
-        "sent 1 times, 1e.09 s in all; expected 1, and the turn took",
-    ),
-    "counts otherwise": (
-        RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': [1e-9] * 9}})",
-        "sent 9 times, .*; expected 1",
-    ),
-}  # fmt: skip
+    "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 times, 1e.09 s in all; expected 1, and the turn"),
+    "counts otherwise": (ANSWERS.replace("STEPS", "[1e-9] * 9"), "sent 9 times, .*; expected 1"),
+}
 
 
 @pytest.mark.parametrize("how", MISBEHAVING)
@@ -143,12 +130,9 @@ take_turns(step, batch=5)
     assert visited(script).steps == pytest.approx([0.01, 0.01], rel=0.9)
     assert script.ready.batch == 5
 
-    def left() -> list[psutil.Process]:
-        return scripts._marked(script.mark)
-
-    assert len(left()) == 2
+    assert len(marked(script.mark)) == 2
     script.end()
-    assert left() == []
+    assert marked(script.mark) == []
 
 
 def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
@@ -158,12 +142,10 @@ def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
     time.sleep(0.3)
     visit = script.visit(0)
     assert visit.idle > 0.3
-    found = [*misfits("side", [visit], 1.4)]
-    assert "side used" in found[0]
-    assert "while it was not its turn" in found[0]
-    assert "takes 1.4 times as long at the end of a round" in found[-1]
-    calm = msgspec.structs.replace(visit, idle=0.0)
-    assert [*misfits("side", [calm], 1.0)] == []
+    idle, growing = misfits("side", [visit], 1.4)
+    assert re.match(r"side used \d.\d cores while it was not its turn", idle)
+    assert "takes 1.4 times as long at the end of a round" in growing
+    assert [*misfits("side", [msgspec.structs.replace(visit, idle=0.0)], 1.0)] == []
 
 
 RECORDED = (
@@ -219,13 +201,8 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=4)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
-    options = ["--out", out, "--json", "--control", "--within", "50%", "--env", "slow:MINE=1"]
-    status, printed, errors = rosetta("race", quick, slow, *options)
-    assert status == 0, errors
-    found = json.loads(printed)
-    assert "quick is" in found["headline"]
-    assert "times as fast as slow" in found["headline"]
-    assert found["headline"].endswith("computes the same (forward).")
+    found = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
+    assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", found["headline"])
     assert 2 < found["rows"][1]["ratio"]["value"] < 8
     assert [row["items"] for row in found["rows"]] == [4, 1]
     assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
@@ -234,8 +211,6 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert RaceRecording.read(out).head.plan.rows[1].variables == {"MINE": "1"}
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "computes the same (forward)" in page.read_text()
-    shown = rosetta("report", out)[1]
-    assert "items a step" in shown
     assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
 
 
@@ -250,9 +225,9 @@ def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
     old, new = side(tmp_path / "old.py", 0.01), side(tmp_path / "new.py", 0.03, factor=1.5)
     with pytest.raises(pytest.fail.Exception) as failed:
         assert_not_slower(new, old, tmp_path, by="5%", within="50%")
-    told = " ".join(str(failed.value).split())
-    assert "not the same model: parts at forward" in told
-    assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", told)
+    shown = " ".join(str(failed.value).split())
+    assert "not the same model: parts at forward" in shown
+    assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", shown)
     assert "new is" in assert_not_slower(old, new, tmp_path, by="5%", within="50%")
 
 
@@ -267,23 +242,22 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
     for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
         subprocess.run([*git, *words], check=True)
     mine.write_text("SECONDS = 0.01")
-    options = ["--within", "50%", "--json", "--out", tmp_path / "r.jsonl"]
-    status, printed, errors = rosetta("race", script, "--against", "HEAD", *options)
-    assert status == 0, errors
-    assert "train-at-HEAD" in printed
-    assert 1.5 < json.loads(printed)["rows"][1]["ratio"]["value"] < 6
-    assert "git cannot give" in rosetta("race", script, "--against", "--output=x", *options[:-1], tmp_path / "s")[2]
+    found = answer("race", script, "--against", "HEAD", "--within", "50%", "--out", tmp_path / "r.jsonl")
+    assert "train-at-HEAD" in found["headline"]
+    assert 1.5 < found["rows"][1]["ratio"]["value"] < 6
+    assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
 
 
-def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path) -> None:
+def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:
+    monkeypatch.chdir(tmp_path)
     one = side(tmp_path / "one.py", 0.01)
     for arguments, message in {
         ("nowhere.py", one): "nowhere.py is not a file",
-        (one, one): f"two scripts are called one; name them: A={one} B={one}",
+        (one, one): f"two scripts have one name; name them: A={one} B={one}",
         (one,): "a race needs two scripts",
-        (one, f"b={one}", "--env", "c:A=1"): "--env begins with the name of a script and :; found c, of one, b",
-        (one, f"b={one}", "--env", "b:A"): "--env is NAME:VARIABLE=VALUE; found b:A",
-        (one, f"b={one}", "--python", "b=/no/python"): "/no/python is no program",
+        (one, f"b={one}", "--env", "c:A=1"): "--env NAME:VARIABLE=VALUE, where NAME is one of one, b; found c:A=1",
+        (one, f"b={one}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
+        (one, f"b={one}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
         (one, f"b={one}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
         (one, f"b={one}", "--against", "HEAD"): "--against takes one script, and 2 were given",
     }.items():
@@ -294,27 +268,22 @@ def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path) -> None:
 def test_where_steps_differ_much_the_same_steps_are_compared() -> None:
     """Every other step takes ten times as long, and the two scripts time another share of these."""
 
-    def visit(row: int, first: int, steps: int, slower: float) -> tuple[int, Visit]:
+    def visit(row: int, first: int, steps: int, slower: float) -> Visit:
         seconds = [slower * (0.1 if number % 2 else 0.01) for number in range(first, first + steps)]
-        return 1, Visit(row, [], seconds, 9.0, True, first=first)
+        return Visit(row, [], seconds, 9.0, True, first=first)
 
-    visits = [visit(0, 0, 5, 1.0), visit(1, 1, 4, 1.1), visit(0, 7, 3, 1.0), visit(1, 7, 2, 1.1)]
-    assert uneven(visit for _, visit in visits)
-    paired, plain = (observed(visits, same_steps=same).logarithms[1] for same in (True, False))
-    assert paired[1] - paired[0] == pytest.approx(math.log(1.1))
-    assert abs(plain[1] - plain[0]) > 0.5
-    assert observed([visit(0, 0, 2, 1.0), visit(1, 5, 2, 1.0)], same_steps=True).logarithms == {}
-    assert not uneven([Visit(0, [], [0.1, 0.11], 1.0, True)])
-    together, apart = ([visit(0, 7, 3, 1.0)[1], visit(1, first, 2, 1.1)[1]] for first in (7, 90))
-
-    def same_steps(*cycles: list[Visit]) -> bool:
-        """Whether rounds of a cycle each are compared by the same steps."""
+    def ratio(*cycles: list[Visit]) -> tuple[bool, float]:
+        """Whether rounds of a cycle each are compared by the same steps, and the logarithm of their ratio."""
         made = [SimpleNamespace(number=number, cycles=[cycle]) for number, cycle in enumerate(cycles)]
         recording: Any = SimpleNamespace(SAME_STEPS=True, items=lambda work: {}, rounds=lambda work: made)
-        return observations(recording).same_steps
+        found = observations(recording)
+        return found.same_steps, found.logarithms[0][1] - found.logarithms[0][0]
 
-    assert same_steps(together, together, apart)
-    assert not same_steps(together, apart, apart), "most rounds would be left out"
+    together, apart = ([visit(0, 6, 4, 1.0), visit(1, first, 1, 1.1)] for first in (7, 91))
+    assert uneven(together)
+    assert not uneven([Visit(0, [], [0.1, 0.11], 1.0, True)])
+    assert ratio(together, together, apart) == (True, pytest.approx(math.log(1.1)))
+    assert ratio(together, apart, apart) == (False, pytest.approx(math.log(2))), "most rounds would be left out"
 
 
 def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:
@@ -331,9 +300,6 @@ def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         visits = [Visit(row, [0.5], [0.01 + 0.001 * row * number], 0.51, True, first=3) for row in (0, 1)]
         made.append(Round(number, "training", starts, [visits], 2.0))
-    control = msgspec.structs.replace(runners[0], control=True)
-    assert RacePlan((*runners, control)).question == [*runners]
-    assert RacePlan((runners[0], control)).question == [runners[0], control], "nothing else is raced"
     text = out.read_text()
     out.write_text(text.replace('"name":"two"', '"name":"<b>|@x"'))
     assert rosetta("report", out, "-o", page)[0] == 0

@@ -1,35 +1,153 @@
 """How a plan is carried out, on a machine with a clock of its own: who is visited when, for how long, when it ends.
 
-Here stands what must hold on machines that nobody has: slower ones, busier ones, and any budget.
+Backends' processes only say how long something would have taken, so a benchmark of minutes runs in no time, on
+machines that nobody has: slower ones, busier ones, and with any budget.
 """
 
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.in_child import Visit
+from benchmarks.in_child import Profile, Visit, WarmUp
+from benchmarks.measure import bench, machine, sentences, trainees
+from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import BUDGET, Plan, Row
-from benchmarks.measure.recording import Decoded, Recording, RowProfile
+from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
 from benchmarks.measure.rounds import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
+from benchmarks.measure.sentences import Sentences, Weights
 from benchmarks.measure.turns import MOST_TRIES
 from benchmarks.report.results import Results
 from common.config import DataConfig, TrainConfig
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
-from tests.fake_processes import GIGABYTE, World, begun, put_in_place
+from common.tensors import Batch, Batches, model_config
+from common.weights import initial_state
+from tests import recordings
 from tests.recordings import SECONDS, plan_of
 
 NAMES = ["torch", "keras", "paddle"]
 THREE = plan_of(NAMES)
+TICK = 0.05  # seconds in which the simulation goes on where somebody waits
+
+
+@dataclass
+class World:
+    """What the machine is like, and what was done on it."""
+
+    spread: float = 0.02  # standard deviation of processes and of steps, so that intervals have a width
+    slowness: float = 1.0  # how many times as long as elsewhere everything takes
+    start_seconds: float = 2.0  # of a process that is started alone
+    neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
+    stolen: Callable[[float], float] = lambda now: 0.0  # cores that other virtual machines take at a time
+    disturbs: float = 1.0  # how many times as long a step takes while a core is used by others
+    available: int = 100 * 10**9  # bytes of memory
+    now: float = 1000.0  # seconds on the clock
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    visits: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first pair's place
+    notes: list[str] = field(default_factory=list)
+    statuses: list[float] = field(default_factory=list)  # when something was said
+
+    def seconds_of(self, process: "FakeProcess") -> float:
+        """How long its next step would take; tests plant others."""
+        return SECONDS[process.row.backend] * math.exp(process.off + self.rng.normal(0, self.spread))
+
+    def work(self, seconds: float) -> float:
+        """Let something take so long on a machine without neighbours; returns how long it took."""
+        taken = seconds * self.slowness * (1 + (self.disturbs - 1) * min(1.0, self.neighbour(self.now)))
+        self.now += taken
+        return taken
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def used(self, began: float) -> float:
+        """Cores that others have used since then, on average."""
+        times = np.arange(began, max(self.now, began + TICK), TICK)
+        return float(np.mean([self.neighbour(time) for time in times]))
+
+    def wait_until_idle(self) -> None:
+        began = self.now
+        self.sleep(TICK)
+        while self.used(self.now - TICK) > machine.IDLE and self.now - began < machine.MOST_WAIT:
+            self.sleep(TICK)
+
+    def watch(self, children: Iterable[int]) -> SimpleNamespace:
+        began = self.now
+        return SimpleNamespace(others=lambda: self.used(began), stolen=lambda: self.stolen(began))
+
+    def certify(self, benchmark: Benchmark) -> None:
+        if not benchmark.recording.of_kind(Certified):
+            self.work(20.0)
+            for line in recordings.recording(benchmark.plan, rounds=0).of_kind(Certified):
+                benchmark.recording.append(line)
+
+    @contextmanager
+    def started(
+        self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int
+    ) -> Iterator[Iterator[tuple[int, SimpleNamespace]]]:
+        def one_after_another() -> Iterator[tuple[int, SimpleNamespace]]:
+            for index in indices:
+                self.work(self.start_seconds / at_once)
+                process = launch(index)
+                yield index, SimpleNamespace(result=lambda process=process: process)
+
+        yield one_after_another()
+
+
+class FakeProcess:
+    """Answers as the functions of in_child do."""
+
+    pid = 1
+
+    def __init__(self, world: World, row: Row) -> None:
+        self.world, self.row, self.facts = world, row, recordings.facts(row)
+        self.off = world.rng.normal(0, world.spread)  # by which it is slower, as a logarithm
+
+    def call(self, function: Callable[..., Any], *listening: object, **arguments: Any) -> Any:
+        answer: Callable[..., Any] = getattr(self, function.__name__)
+        return answer(**arguments)
+
+    def _steps(self, count: int) -> list[float]:
+        return [self.world.work(self.world.seconds_of(self)) for _ in range(count)]
+
+    def warm_up(self, batches: Batches) -> WarmUp:
+        first, *others = self._steps(1 + len(batches))
+        return WarmUp(first, others, 600_000_000)
+
+    def steps(self, batches: Batches, lead: int) -> Visit:
+        self.world.visits.append((self.row, int(batches.rows[0])))
+        taken = self._steps(len(batches))
+        return Visit(0, taken[:lead], taken[lead:], sum(taken), True, peak=700_000_000)
+
+    def decoding(self, state: object, batch: Batch) -> Visit:
+        calls = [self.world.work(0.06) for _ in range(3)]
+        return Visit(0, [], calls, sum(calls), True)
+
+    def decoded(self, state: object, batch: Batch) -> tuple[float, np.ndarray]:
+        seconds = self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
+        return seconds, np.ones((len(batch), 20), np.int64)
+
+    def profiled(self, batches: Batches) -> Profile:
+        self.world.work(2.0)
+        return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
+
+    def product_speed(self, size: int) -> float:
+        self.world.work(0.5)
+        return recordings.FLOPS
 
 
 class Run(NamedTuple):
@@ -40,16 +158,23 @@ class Run(NamedTuple):
     took: float  # seconds
 
     @property
-    def visits(self) -> list[Visit]:
-        return [visit for line in self.rounds for cycle in line.cycles for visit in cycle]
+    def tries(self) -> set[int]:
+        """How often turns were taken."""
+        return {visit.tries for line in self.rounds for cycle in line.cycles for visit in cycle}
 
     @property
     def answers(self) -> int:
         """The number of pairs of its question that have an answer."""
         return len([pair for pair in self.results.pairs if pair.kind == "frameworks"])
 
+    def is_right(self, other: str, rel: float) -> bool:
+        """Whether the interval of torch's speed over another row's has the true ratio, or nearly."""
+        ratio, true = self.results.ratio("torch", other), SECONDS[other] / SECONDS["torch"]
+        return ratio.low / (1 + rel) < true < ratio.high * (1 + rel)
+
 
 Measure = Callable[..., Run]
+fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +184,30 @@ def small() -> Material:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Processes and steps differ, so that intervals have a width."""
-    made = put_in_place(monkeypatch)
-    restless(made)
-    return made
+    """A machine whose clock goes on only by what is done on it, and every backend of which is a fake."""
+    world = World()
+    memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=world.available))
+    fakes: dict[Any, dict[str, Any]] = {
+        Benchmark: {
+            "_launch": lambda benchmark, index: FakeProcess(world, benchmark.plan.rows[index]),
+            "_certify": lambda benchmark: world.certify(benchmark),
+        },
+        bench: {"psutil": memory},
+        trainees: {"started_side_by_side": world.started},
+        sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
+        machine: {
+            "Watch": world.watch,
+            "now": lambda: world.now,
+            "wait_until_idle": world.wait_until_idle,
+            "time": SimpleNamespace(sleep=world.sleep),
+            "_processes": dict,
+        },
+        os: {"fsync": lambda descriptor: None},  # which takes longer than all the rest
+    }
+    for place, names in fakes.items():
+        for name, fake in names.items():
+            monkeypatch.setattr(place, name, fake)
+    return world
 
 
 @pytest.fixture
@@ -70,30 +215,24 @@ def measure(tmp_path: Path, world: World, small: Material) -> Measure:
     """Runs a benchmark, or goes on with one whose recording has this name."""
 
     def run(plan: Plan, name: str = "a.jsonl", budget: float | None = None) -> Run:
-        began, benchmark = world.now, begun(plan, tmp_path / name, small, budget)
-        benchmark.run(world.status, world.notes.append)
-        made = Recording.read(tmp_path / name)
+        began, path = world.now, tmp_path / name
+        model = model_config(small.batch, small.decoder_vocabulary, plan.latent_dim, "float32")
+        sentences = Sentences(small, Weights("fresh weights", "", fresh(model), frozenset()))
+        corpus = Text("0" * 64, Sizes.of(small), "fresh weights", "", sentences.shown)
+        recording = Recording.read(path) if path.exists() else Recording.begin(path, plan, corpus)
+        Benchmark(recording, small, sentences, budget).run(
+            lambda doing: world.statuses.append(world.now), world.notes.append
+        )
+        made = Recording.read(path)
         return Run(made.rounds(), Results(made), world.now - began)
 
     return run
 
 
-def restless(world: World, spread: float = 0.02) -> None:
-    rng = np.random.default_rng(0)
-    of_process: dict[int, float] = {}
-
-    def step(row: Row, number: int) -> float:
-        off = of_process.setdefault(id(world.alive[-1]) ^ hash(row), float(rng.normal(0, spread)))
-        return SECONDS[row.backend] * math.exp(off + rng.normal(0, spread))
-
-    world.step_seconds = step
-
-
 @pytest.mark.parametrize(
     ("slowness", "start", "budget"),
     [(slowness, start, BUDGET) for slowness in (1.0, 8.0) for start in (1.0, 20.0)]
-    + [(1.0, 20.0, 60.0), (2.0, 5.0, 60.0), (4.0, 1.0, 60.0), (8.0, 20.0, 60.0)]
-    + [(1.0, 1.0, 120.0), (4.0, 5.0, 120.0), (8.0, 5.0, 120.0)],
+    + [(1.0, 20.0, 60.0), (4.0, 1.0, 60.0), (8.0, 20.0, 60.0), (8.0, 5.0, 120.0)],
 )
 def test_at_any_speed_there_is_an_answer_or_soon_a_budget_that_will_do(
     world, measure, slowness, start, budget
@@ -111,11 +250,10 @@ def test_at_any_speed_there_is_an_answer_or_soon_a_budget_that_will_do(
         assert world.now - began < budget, "before anything is measured in vain"
         found = measure(plan_of(budget=budget), "b.jsonl")
     assert found.answers == 6
-    assert found.took <= 1.1 * (1.5 if world.notes else 1.0) * budget
+    assert found.took <= 1.1 * (2 if world.notes else 1) * budget
     assert all("are too few for 3 rounds of new processes on this machine, so this takes" in n for n in world.notes)
-    assert found.results.rounds >= 3 or (budget < BUDGET and "only 2 rounds" in " ".join(found.results.doubts))
-    torch = found.results.ratio("torch", "paddle")
-    assert torch.low / 1.02 < SECONDS["paddle"] / SECONDS["torch"] < torch.high * 1.02
+    assert found.results.rounds >= 3
+    assert found.is_right("paddle", 0.02)
 
 
 def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measure) -> None:
@@ -125,9 +263,8 @@ def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measu
     assert found.results.missing == []
     assert found.took < 285
     assert not world.notes
-    made = found.results.recording
-    assert {line.row for line in made.of_kind(Decoded)} == {0, 1, 2, 3}
-    assert {line.row for line in made.of_kind(RowProfile)} == {0, 1, 2, 3}
+    for kind in (Decoded, RowProfile):
+        assert {line.row for line in found.results.recording.of_kind(kind)} == {0, 1, 2, 3}
     early = found.rounds[:ENOUGH_ROUNDS]
     assert all(len(line.starts) == 4 for line in early), "rows as installed come after the answer"
     # Something was said at least every thirty seconds, after parity.
@@ -136,7 +273,7 @@ def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measu
 
 def test_decoding_is_timed_before_rounds_that_only_narrow_wide_intervals_take_the_time(world, measure) -> None:
     """The fourth and later rounds would leave a few seconds, which do not suffice for the official example."""
-    restless(world, spread=0.06)
+    world.spread = 0.08
     world.slowness, world.start_seconds = 1.5, 8.0
     found = measure(plan_of())
     assert found.results.reached > 0.07
@@ -146,33 +283,27 @@ def test_decoding_is_timed_before_rounds_that_only_narrow_wide_intervals_take_th
 
 def test_each_cycle_visits_every_row_once_in_another_order_with_the_same_batches(world, measure) -> None:
     """Half a second that does not count, and two fifths that do."""
-    world.step_seconds = lambda row, step: 0.02 if row.backend == "torch" else 0.1
-
-    def orders(found: Run) -> list[list[int]]:
-        return [[visit.row for visit in cycle] for line in found.rounds for cycle in line.cycles]
-
-    found = measure(THREE)
-    assert len(found.rounds[0].cycles) == CYCLES
-    places = [place for _, _, place in world.visits]
+    world.seconds_of = lambda process: 0.02 if process.row.backend == "torch" else 0.1
+    cycles = measure(THREE).rounds[0].cycles
+    assert len(cycles) == CYCLES
+    places = [place for _, place in world.visits]
     assert all(len({*places[start : start + 3]}) == 1 for start in range(0, 3 * CYCLES, 3))
-    for visit in (visit for cycle in found.rounds[0].cycles for visit in cycle):
+    for visit in (visit for cycle in cycles for visit in cycle):
         step = 0.02 if visit.row == 0 else 0.1
         assert (len(visit.lead), len(visit.steps)) == (round(LEAD_SECONDS / step), round(Rounds.timed_seconds / step))
-    visited = orders(found)
-    assert all(sorted(order)[:3] == [0, 1, 2] for order in visited)
-    assert len({*map(tuple, visited)}) > 3
-    assert orders(measure(THREE, "b.jsonl"))[:CYCLES] == visited[:CYCLES], "the seed decides the order"
+    orders = [[visit.row for visit in cycle] for cycle in cycles]
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+    assert len({*map(tuple, orders)}) > 1
 
 
 def test_a_neighbour_that_works_two_seconds_in_six_leaves_an_unbiased_answer(world, measure) -> None:
     """Whatever it disturbs is taken again, be the row slow or quick: ratios are those of an idle machine."""
-    restless(world, spread=0.005)
+    world.spread = 0.005
     world.neighbour = lambda now: 1.0 if now % 6 < 2 else 0.0
     world.disturbs = 4.0
     found = [measure(msgspec.structs.replace(THREE, settings=TrainConfig(seed=n)), f"{n}.jsonl") for n in range(4)]
     for one in found:
         assert one.took < 1.1 * THREE.budget
-        assert len(one.rounds) >= 3
         assert one.results.dropped <= 0.1 * one.results.cycles
         assert one.results.again > 0
     for other in ("paddle", "keras"):
@@ -182,16 +313,13 @@ def test_a_neighbour_that_works_two_seconds_in_six_leaves_an_unbiased_answer(wor
 
 def test_a_turn_is_taken_again_for_the_work_of_others_and_never_for_its_own_times(world, measure) -> None:
     """Time that other virtual machines took has it taken again too, and counts at last, since it may never end."""
-    world.step_seconds = lambda row, step: 0.5 if len(world.visits) % 7 == 0 else 0.06  # some visits are slow
-    found = measure(THREE)
-    assert {visit.tries for visit in found.visits} == {1}
-    assert found.results.dropped == 0
-    world.stolen = lambda now: 0.3 if now % 10 < 2 else 0.0
-    assert measure(THREE, "b.jsonl").results.again > 0
+    world.seconds_of = lambda process: 0.5 if len(world.visits) % 7 == 0 else 0.06  # some visits are slow
+    assert measure(THREE).tries == {1}
     world.stolen = lambda now: 0.3
-    found = measure(THREE, "c.jsonl")
-    assert {visit.tries for visit in found.visits} == {MOST_TRIES}
-    assert (found.results.dropped, len(found.rounds) >= 3, found.took < 285) == (0, True, True)
+    found = measure(THREE, "b.jsonl")
+    assert found.tries == {MOST_TRIES}
+    assert (found.results.dropped, len(found.rounds) >= 3) == (0, True)
+    assert found.took < 1.1 * THREE.budget
     assert any("other virtual machines took 0.30 cores" in note for note in found.results.notes)
 
 
@@ -200,10 +328,9 @@ def test_beside_a_program_that_never_rests_turns_are_taken_all_the_same_with_a_d
     world.neighbour, world.disturbs = lambda now: 1.9, 2.0
     found = measure(THREE)
     assert found.took < 1.1 * THREE.budget
-    assert {visit.tries for visit in found.visits} == {1}
+    assert found.tries == {1}
     assert (found.answers, found.results.dropped) == (3, 0)
-    torch = found.results.ratio("torch", "paddle")
-    assert torch.low / 1.02 < SECONDS["paddle"] / SECONDS["torch"] < torch.high * 1.02
+    assert found.is_right("paddle", 0.02)
     assert world.notes == [
         "other programs use the machine, now 1.9 cores; waiting up to 20 s for their end",
         "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; end them, "
@@ -212,46 +339,41 @@ def test_beside_a_program_that_never_rests_turns_are_taken_all_the_same_with_a_d
     assert "other programs used 1.90 cores meanwhile" in found.results.doubts[0]
 
 
-def test_a_program_that_begins_later_and_never_rests_leaves_what_was_measured_before(world, measure) -> None:
-    """Cycles beside it are left out while they are fewer than the others; once it ends, turns are taken again."""
+def test_cycles_beside_a_program_that_works_for_a_while_are_left_out(world, measure) -> None:
+    """While they are fewer than the others; once it ends, turns are taken again."""
     began = world.now
     world.neighbour = lambda now: 1.9 if began + 150 < now < began + 220 else 0.0
     found = measure(THREE)
     assert (found.answers, found.results.doubts) == (3, [])
     assert 0 < found.results.dropped < found.results.cycles / 2
-    assert "other programs leave the machine no rest" in world.notes[-1]
-    assert max(visit.tries for visit in found.visits) == MOST_TRIES
+    assert max(found.tries) == MOST_TRIES
 
 
 @pytest.mark.parametrize(("within", "rounds"), [(0.07, 5), (0.02, 8)])
 def test_it_ends_when_intervals_are_narrow_but_not_before_so_many_rounds(world, measure, within, rounds) -> None:
-    restless(world, spread=0.001)
+    world.spread = 0.001
     found = measure(plan_of(NAMES, within, budget=3000.0)).rounds
     assert len([line for line in found if len(line.starts) == len(found[0].starts)]) == rounds
 
 
 def test_a_benchmark_that_is_done_measures_nothing_more_when_it_goes_on(tmp_path, world, measure) -> None:
     """The example alone has no row as installed, and does not decode in turns."""
-    restless(world, spread=0.001)
+    world.spread = 0.001
     for name, plan in (("a.jsonl", THREE), ("b.jsonl", plan_of(["keras:example"]))):
-        assert measure(plan, name).took < 285
+        measure(plan, name)
         whole = (tmp_path / name).read_bytes()
         assert measure(plan, name).took < 30
         assert (tmp_path / name).read_bytes() == whole
 
 
-@pytest.mark.parametrize("budget", [75.0, 160.0])
-def test_what_there_was_no_time_for_is_named_and_measured_by_going_on(measure, budget: float) -> None:
-    """Be its question answered already or not."""
-    cut_short = measure(plan_of(budget=budget))
+def test_what_there_was_no_time_for_is_named_and_measured_by_going_on(measure) -> None:
+    cut_short = measure(plan_of(budget=75.0))
     assert cut_short.answers == 6
-    if budget == 75.0:
-        assert cut_short.results.missing[-2:] == ["rows as installed", "why one is slower"]
-    assert cut_short.took < 1.1 * budget
+    assert cut_short.results.missing[-2:] == ["rows as installed", "why one is slower"]
     assert measure(plan_of(), budget=285.0).results.missing == []
 
 
 def test_rows_that_do_not_fit_into_memory_are_refused_with_what_to_do(world, measure) -> None:
-    world.available = 2 * GIGABYTE
+    world.available = 2 * 10**9
     with pytest.raises(CannotBeginError, match=r"4 processes need about 4\.3 GB.*name fewer with --backends"):
         measure(plan_of())

@@ -1,14 +1,13 @@
-"""Sweeps of sizes and of workers: what is measured once, in two goes, and what follows from known times."""
+"""Sweeps of sizes and of workers: what is measured, and what follows from known times."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from backends.process.parent import BackendProcess, Runtime, Worker
@@ -21,69 +20,51 @@ from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
 from common.config import DataConfig, TrainConfig
 from tests import child
-from tests.conftest import LATENT_DIM, batch_of, model
+from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal
-from tests.recordings import COMMITTED, changed, committed, each_visit
+from tests.recordings import changed, committed, each_visit
 
 STEP = {"one": 0.100, "apart": 0.110, "group": 0.125, "divided": 0.080}  # seconds, of workers
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let visits be short, and nothing be left out or taken again: tests run while other programs do."""
-    monkeypatch.setattr(sweep, "VISIT_SECONDS", 0.02)
-    monkeypatch.setattr(sweep, "ROUNDS", 1)
-    monkeypatch.setattr(sweep, "WORKERS_CYCLES", 1)
-    monkeypatch.setattr(sweep, "SUMS", 2)
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], Recording]:
+    """Makes the recording of a sweep with short visits, of which none is taken again for other programs."""
+    for name, value in {"VISIT_SECONDS": 0.02, "ROUNDS": 1, "WORKERS_CYCLES": 1, "SUMS": 2}.items():
+        monkeypatch.setattr(sweep, name, value)
     monkeypatch.setattr(sweep.in_child, "PRODUCT_SIZE", 128)
     monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
     monkeypatch.setattr(machine, "MOST_OTHERS", inf)
 
+    def run(plan: Plan) -> Recording:
+        path, notes = tmp_path / "a.jsonl", []
+        sweep.opened_sweep(path, plan).run(pytest.fail, notes.append)
+        made = Recording.read(path)
+        assert notes[-1].endswith(f"({len(made.rounds())} of {len(notes)})")
+        return made
 
-class EndedError(Exception):
-    """Raised where a sweep is killed."""
-
-
-def measured(path: Path, plan: Plan | None, most: int = 99) -> list[str]:
-    """Begin a sweep or go on with it, until a round begins after so many; what it notes."""
-    notes: list[str] = []
-
-    def note(title: str) -> None:
-        notes.append(title)
-        if len(notes) > most:
-            raise EndedError
-
-    with suppress(EndedError):
-        sweep.opened_sweep(path, plan).run(pytest.fail, note)
-    return notes
+    return run
 
 
-def test_every_size_is_measured_once_in_two_goes(tmp_path: Path, short: None) -> None:
-    path, axes = tmp_path / "a.jsonl", {"batch_size": [2], "num_samples": [400]}
+def test_every_size_is_measured_once(measured) -> None:
+    axes = {"batch_size": [2], "num_samples": [400]}
     plan = Plan(DataConfig(num_samples=200), TrainConfig(), 16, "cpu", 1, (Row("numpy"),), axes=axes)
-    assert measured(path, plan, most=1) == ["batch_size 2 (1 of 2)", "num_samples 400 (2 of 2)"]
-    with path.open("ab") as file:
-        file.write(b'{"kind": "rou')  # what a kill leaves
-    assert measured(path, None) == ["num_samples 400 (1 of 1)"]
-    made = Recording.read(path)
-    assert [line.number for line in made.rounds()] == [1, 2]
+    made = measured(plan)
     (peak,) = made.of_kind(RowProfile)
     assert peak.flops > 1e7
-    for line in made.rounds():
+    for line, least in zip(made.rounds(), (3, 16), strict=True):
         assert [start.row for start in line.starts] == [0]
         assert [[visit.row for visit in cycle] for cycle in line.cycles] == [[0]] * sweep.CYCLES
-        assert all(len(visit.steps) >= (16 if line.number > 1 else 3) for cycle in line.cycles for visit in cycle)
+        assert all(len(visit.steps) >= least for cycle in line.cycles for visit in cycle)
         assert all(visit.peak > 20_000_000 for cycle in line.cycles for visit in cycle)
     found = scaling.Scaling(made)
     assert [(point.axis, point.size) for point in found.points] == sweep.points_of(plan)
     assert all(point.share > 0 for point in found.points)
     assert found.command == "rosetta sweep --backends numpy --latent-dim 16 --threads 1 --num-samples 200"
-    path.write_text(path.read_text(encoding="utf-8").replace(made.head.corpus.sha256, "0" * 64), encoding="utf-8")
-    assert "phrasebook has changed since" in refusal(2, "sweep", "--resume", "--out", path)
 
 
 def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
-    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+    measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With processes of NumPy, each a group by itself, in place of torch's; see tests/test_group.py for those."""
     start = Runtime.start
@@ -95,11 +76,8 @@ def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
             yield [stack.enter_context(BackendProcess("numpy", *launch.args[1:])) for _ in workers]
 
     monkeypatch.setattr(sweep, "started_group", started_group)
-    path, settings = tmp_path / "a.jsonl", TrainConfig(batch_size=8)
-    plan = Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2)
-    assert measured(path, plan) == ["torch, round 1 of 1 (1 of 1)"]
-    assert measured(path, None) == []
-    made = Recording.read(path)
+    settings = TrainConfig(batch_size=8)
+    made = measured(Plan(DataConfig(num_samples=200), settings, 16, "cpu", 1, (Row("torch"),), workers=2))
     (line,) = made.rounds()
     visits = sorted(line.cycles[0], key=lambda visit: visit.row)
     assert [(len(visit.steps), len(visit.lead)) for visit in visits] == [(8, 2), (16, 4), (16, 4), (16, 4)]
@@ -127,9 +105,7 @@ def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[
 
 
 def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share() -> None:
-    even = sizes(lambda flop, size: flop / 4e11)
-    assert len(even) == 12
-    for curve in even.values():
+    for curve in sizes(lambda flop, size: flop / 4e11).values():
         assert [point.share for point in curve] == pytest.approx([0.4] * 4)
         assert scaling.departed(curve) is None
     curve = sizes(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1))["batch_size", "torch"]
@@ -137,84 +113,59 @@ def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share(
     assert scaling.departed(curve) == 16
 
 
-def groups(change: Callable[[int, Visit], Visit] = lambda number, visit: visit) -> Recording:
-    """The committed sweep of workers with planted steps, each visit as `change` makes it of its round's number.
+def groups(factor: Callable[[int, Visit], float], busy: int = 0) -> Recording:
+    """The committed sweep of workers with planted steps, each visit `factor` times as long, by its round's number.
 
-    torch has the rounds 1, 4, 7 and 10.
+    torch has the rounds 1, 4, 7 and 10. In the first `busy` rounds other programs were at work.
     """
-    steps = [[seconds] * 3 for seconds in STEP.values()]
+    steps = [*STEP.values()]
 
     def planted(line: Round, visit: Visit) -> Visit:
-        return change(line.number, msgspec.structs.replace(visit, steps=steps[visit.row], others=0.0))
+        seconds, others = steps[visit.row] * factor(line.number, visit), 0.5 * (line.number <= busy)
+        return msgspec.structs.replace(visit, steps=[seconds] * 3, others=others)
 
     return each_visit(committed("workers"), planted)
 
 
-def slower(visit: Visit, factor: float) -> Visit:
-    return msgspec.structs.replace(visit, steps=[factor * seconds for seconds in visit.steps])
-
-
 def test_efficiencies_are_shares_of_as_many_workers_that_are_as_fast_as_one() -> None:
-    found, *_ = scaling.Scaled(groups(lambda number, visit: slower(visit, 1 + number / 10))).frameworks
+    found, *_ = scaling.Scaled(groups(lambda number, visit: 1 + number / 10)).frameworks
     shares = [found.efficiency[name] for name in ("apart", "group", "divided")]
     assert [share.value for share in shares] == pytest.approx([100 / 110, 100 / 125, 100 / 80 / 2])
     assert all(share.half_width < 1e-9 for share in shares), "what slows all alike is no spread"
     assert found.communication.value == pytest.approx(1 - 110 / 125)
-    in_group = groups(lambda number, visit: slower(visit, 1.2) if (number, visit.row) == (1, 2) else visit)
+    in_group = groups(lambda number, visit: 1.2 if (number, visit.row) == (1, 2) else 1.0)
     one = scaling.Scaled(in_group).frameworks[0].efficiency["group"]
     assert one.value == pytest.approx(100 / 125 / 1.2**0.25)
     assert one.low < 0.75 < one.value < 100 / 125 < one.high
 
 
 def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_many() -> None:
-    def disturbed(until: int) -> Recording:
-        return groups(lambda n, visit: msgspec.structs.replace(slower(visit, 3), others=0.5) if n <= until else visit)
-
-    few, many = map(scaling.Scaled, map(disturbed, (6, 7)))
-    assert (few.cycles, few.dropped, few.others) == (36, 18, (0.0, 0.0))
-    assert few.frameworks[0].seconds["one"].value == pytest.approx(0.1)
-    assert (many.dropped, many.others) == (0, (pytest.approx(0.5 * 7 / 12), 0.5))
-    assert "**Other programs used 0.50 cores" in scaling.report_of(disturbed(99)).page
-    assert "Measure again on an idle" not in scaling.report_of(groups()).page
+    few, many = (groups(lambda number, visit, busy=busy: 1 + 2 * (number <= busy), busy) for busy in (6, 99))
+    found = scaling.Scaled(few)
+    assert (found.cycles, found.dropped) == (36, 18)
+    assert found.frameworks[0].seconds["one"].value == pytest.approx(0.1)
+    assert scaling.Scaled(many).dropped == 0
+    assert "**Other programs used 0.50 cores" in scaling.report_of(many).page
 
 
-def test_before_anything_is_measured_there_is_nothing_to_say() -> None:
-    found = scaling.report_of(replace(committed("scaling"), lines=[]))
-    assert found.content | {"command": ""} == {"command": "", "flops": 0.0, "points": []}
-    assert found.summary == "# Nothing was measured yet."
-    workers = scaling.report_of(replace(committed("workers"), lines=[]))
-    assert "Nothing was measured yet" in workers.summary
+def test_what_was_ended_before_its_first_round_has_a_page_without_figures() -> None:
+    for name in ("scaling", "workers"):
+        assert "Nothing was measured yet" in scaling.report_of(replace(committed(name), lines=[])).page
 
 
 def test_what_cannot_be_swept_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "b.jsonl"
     assert "cannot be swept" in refusal(2, "sweep", "--backends", "keras:example", "--out", out)
-    said = refusal(2, "sweep", "--workers", 2, "--backends", "numpy", "--out", out)
-    assert "backend numpy cannot train in a group" in said
-    assert "--out" in refusal(2, "sweep", "--resume")
-    assert "cannot be opened" in refusal(2, "sweep", "--resume", "--out", out)
+    refused = refusal(2, "sweep", "--workers", 2, "--backends", "numpy", "--out", out)
+    assert "backend numpy cannot train in a group" in refused
     assert not out.exists()
-    out.write_text((COMMITTED / "scaling.jsonl").read_text(encoding="utf-8").replace('"cores":', '"cores":7'))
-    assert "was begun elsewhere" in refusal(2, "sweep", "--resume", "--out", out)
-
-
-def test_random_rows_fill_the_sizes() -> None:
-    corpus, fits = batch_of(8, "float32"), model("float32")
-    rows = sweep.random_rows(Sizes(1, 7, 7, 1, 1), 5, fits, seed=1)
-    assert rows.encoder_input_data.shape == (5, 7, corpus.num_encoder_tokens)
-    assert rows.decoder_target_data.shape == (5, 7, corpus.num_decoder_tokens)
-    assert rows.encoder_ids.dtype == corpus.encoder_ids.dtype
-    assert rows.real_positions.sum() == 5 * 7
-    assert np.array_equal(rows.decoder_ids, sweep.random_rows(Sizes(1, 7, 7, 1, 1), 5, fits, seed=1).decoder_ids)
 
 
 def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
     """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
     assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
     example = Sizes(8000, 16, 59, 71, 92)
-    assert [example.step_flop(64, 256, one_hot) for one_hot in (True, False)] == pytest.approx(
-        [9.8e9, 8.1e9], rel=0.01
-    )
+    assert example.step_flop(64, 256, one_hot=False) == pytest.approx(8.1e9, rel=0.01)
     batch = batch_of(32, "float32")
     counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]

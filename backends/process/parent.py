@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
 from backends.process import in_child
@@ -284,16 +284,21 @@ class BackendProcess:
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         except subprocess.TimeoutExpired:
             how = "closed its socket without ending, and was ended"
-        size = os.fstat(self._output.fileno()).st_size
-        written = os.pread(self._output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
-        lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
-        last_words = next(filter(None, reversed(lines)), "")
+        words = last_words(self._output)
         self.close()
         if -status in FROM_OUTSIDE:  # what it wrote before has nothing to do with its end
             after = f", {FROM_OUTSIDE[-status]}"
         else:
-            after = f"; its last words: {last_words}" if last_words else ", without a word"
+            after = f"; its last words: {words}" if words else ", without a word"
         return f"the {self.name} backend's process {how}{after}"
+
+
+def last_words(output: IO[bytes]) -> str:
+    """The last line with words of what a process has written into a file."""
+    size = os.fstat(output.fileno()).st_size
+    written = os.pread(output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
+    lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
+    return next(filter(None, reversed(lines)), "")
 
 
 @cache

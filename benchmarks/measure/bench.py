@@ -10,7 +10,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ from benchmarks.compare.parity import Parity, climb
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Round, Start
-from benchmarks.measure.plan import LEAST_ROUNDS, Plan, Row, require_named
+from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
-from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds, step_counts
+from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences, weights_for
 from benchmarks.measure.trainees import Decoder, Trainees, opened
 from benchmarks.measure.turns import take_turns
@@ -61,11 +60,14 @@ class Benchmark(Rounds[Trainees]):
         # Those that decode and are profiled, since they are not measured a second time.
         self.plain = [index for index in self.matched if not self.plan.rows[index].control]
 
-    def _prepare(self) -> None:
-        self._certify()
-        _require_memory(len(self.matched))
-
     def _measure(self) -> None:
+        self._certify()
+        needed, available = len(self.matched) * PROCESS_BYTES, psutil.virtual_memory().available
+        if available < needed:
+            raise CannotBeginError(
+                f"{len(self.matched)} processes need about {needed / 1e9:.1f} GB of memory, and "
+                f"{available / 1e9:.1f} GB are available; close programs, or name fewer with --backends"
+            )
         super()._measure()
         while self._wants_extra():
             self._round(range(len(self.plan.rows)), extra=True)
@@ -76,9 +78,9 @@ class Benchmark(Rounds[Trainees]):
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
         names = ", ".join(self.plan.rows[index].label for index in sorted(indices))
         words = f"starting {names} for round {number} of new processes"
-        counts, starting = partial(step_counts, share=1.0, seconds=self.timed_seconds), partial(self.status, words)
+        starting = partial(self.status, words)
         starting()
-        return opened(stack, indices, self._launch, self.epoch, counts, at_once, starting)
+        return opened(stack, indices, self._launch, self.epoch, self.counts, at_once, starting)
 
     def _after_turns(self, live: Sequence[Trainees], number: int, rng: np.random.Generator, extra: bool) -> None:
         if self._used < LEAST_ROUNDS:
@@ -93,7 +95,8 @@ class Benchmark(Rounds[Trainees]):
     def _wants_extra(self) -> bool:
         """Whether rows as installed and decoding lack a round, and there is time and memory for it."""
         rows = self.plan.rows
-        if self._used < LEAST_ROUNDS or not self.start_seconds or not _has_memory(len(rows)):
+        has_memory = psutil.virtual_memory().available >= len(rows) * PROCESS_BYTES
+        if self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
             return False
         installed = {index for index, row in enumerate(rows) if row.installed}
         if not installed and all(row.backend == BASELINE for row in rows):  # which has no turns of decoding
@@ -120,8 +123,9 @@ class Benchmark(Rounds[Trainees]):
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
                 began = machine.now()
-                turns = take_turns(decoders, rng, partial(self.status, "decoding in turns"), self._most_tries)
-                self.recording.append(Round(number, work, [], [*islice(turns, EXTRA_CYCLES)], machine.now() - began))
+                say = partial(self.status, "decoding in turns")
+                turns = [take_turns(decoders, rng, say, self.most_tries) for _ in range(EXTRA_CYCLES)]
+                self.recording.append(Round(number, work, [], turns, machine.now() - began))
 
     def _unprofiled(self) -> set[int]:
         """The rows that have no profile and are to have one."""
@@ -150,7 +154,7 @@ class Benchmark(Rounds[Trainees]):
         for python in dict.fromkeys(row.python for row in missing.values()):
             names = {index: row.backend for index, row in missing.items() if row.python == python}
             self.status(f"starting {', '.join(names.values())}")
-            size, runtime = WHOLE if plan.careful else QUICK, self._runtime(Row("", python=python))
+            size, runtime = WHOLE if plan.within < CAREFUL else QUICK, self._runtime(Row("", python=python))
             with Course(plan.data, plan.settings, plan.latent_dim, size, runtime) as course:
                 again = partial(self.status, CHECKING)
                 parity = climb(course, [*names.values()], ["float32"], Parity(), again, at_once=cores())
@@ -165,20 +169,6 @@ class Benchmark(Rounds[Trainees]):
         return Runtime(self.plan.threads, self.plan.device, row.lane, row.python or None)
 
 
-def _has_memory(processes: int) -> bool:
-    return bool(psutil.virtual_memory().available >= processes * PROCESS_BYTES)
-
-
-def _require_memory(processes: int) -> None:
-    """Raise CannotBeginError where so many processes do not fit into memory."""
-    if not _has_memory(processes):
-        available = psutil.virtual_memory().available
-        raise CannotBeginError(
-            f"{processes} processes need about {processes * PROCESS_BYTES / 1e9:.1f} GB of memory, and "
-            f"{available / 1e9:.1f} GB are available; close programs, or name fewer with --backends"
-        )
-
-
 def opened_benchmark(
     path: Path, plan: Plan | None, budget: float | None = None, pythons: Sequence[str] = ()
 ) -> Benchmark:
@@ -188,15 +178,14 @@ def opened_benchmark(
     recording cannot be written; to go on, if the text, the weights, the machine or a version has changed, and unless
     `pythons`, each NAME=PATH, are its interpreters.
     """
-    begun = None
+    resume = plan is None
     if plan is None:
-        begun = Recording.read(path, "rosetta-benchmark")
-        plan = begun.plan
+        plan = Recording.read(path, "rosetta-benchmark").plan
         require_named(plan, pythons, path)
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
     model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
     weights = weights_for(material, model, plan.run, plan.settings.seed)
     sentences = Sentences(material, weights)
     text = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown)
-    recording = begun.resume(text) if begun else Recording.begin(path, plan, text)
+    recording = Recording.read(path).resume(text) if resume else Recording.begin(path, plan, text)
     return Benchmark(recording, material, sentences, budget)

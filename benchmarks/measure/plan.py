@@ -93,11 +93,6 @@ class Plan(Measured, frozen=True):
         return "workers" if self.workers > 1 else "sweep" if self.axes else "benchmark"
 
     @property
-    def careful(self) -> bool:
-        """Whether figures are wanted that are fit to quote."""
-        return self.within < CAREFUL
-
-    @property
     def question(self) -> list[Row]:
         """The rows whose ratios to one another must become as narrow as `within`: those that do the same work."""
         rows = [row for row in self.rows if not (row.installed or row.control)]
@@ -126,9 +121,8 @@ class Plan(Measured, frozen=True):
         return between.join([f"rosetta {program}", *words, *self.python_options])
 
     def go_on(self, path: Path) -> str:
-        """The words that tell how its recording at `path` is gone on with."""
-        program = "bench" if self.kind == "benchmark" else "sweep"
-        return " ".join([f"go on with: rosetta {program} --out {quoted(path)} --resume", *self.python_options])
+        """The words that tell how a benchmark whose recording is at `path` is gone on with."""
+        return " ".join([f"go on with: rosetta bench --out {quoted(path)} --resume", *self.python_options])
 
     @property
     def python_options(self) -> list[str]:

@@ -9,21 +9,18 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
 
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.record import Side
 from benchmarks.compare.rungs import COMPARED
-from benchmarks.in_child import Amount, CountOrZero, Measured, Visit
+from benchmarks.in_child import Amount, CountOrZero, Measured
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Line, Lines, Opening, Round, Start, Work, damages_of_cycles
-from benchmarks.measure.plan import CAREFUL
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Runner, Script
 from benchmarks.measure.statistics import uneven
 from common.errors import RosettaError, why
-from common.text import quoted
 
 FORMAT, VERSION = "rosetta-race", 1
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
@@ -41,25 +38,11 @@ class RacePlan(Measured, frozen=True):
     budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds
 
     @property
-    def kind(self) -> str:
-        """What measures it."""
-        return "race"
-
-    def go_on(self, path: Path) -> str:
-        """The words that tell what to do where its recording at `path` is not finished."""
-        return f"race again with another --out than {quoted(path)}"
-
-    @property
     def question(self) -> list[Runner]:
         """The contestants whose ratios to one another must become as narrow as `within`: without the control, unless
         there is only one other."""
         others = [row for row in self.rows if not row.control]
         return others if len(others) > 1 else list(self.rows)
-
-    @property
-    def careful(self) -> bool:
-        """Whether figures are wanted that are fit to quote."""
-        return self.within < CAREFUL
 
 
 class RaceHead(Opening, frozen=True, tag="race"):
@@ -116,16 +99,10 @@ class Race(Rounds[Script]):
     recording: RaceRecording
     timed_seconds = 0.75  # scripts start sooner than backends, so that visits are most of the time
 
-    def __init__(self, recording: RaceRecording, seed: int = 0, mapping: MappingFile | None = None) -> None:
+    def __init__(self, recording: RaceRecording, mapping: MappingFile | None = None) -> None:
         self.plan, self.mapping = recording.head.plan, mapping
-        super().__init__(recording, range(len(self.plan.rows)), seed)
+        super().__init__(recording, range(len(self.plan.rows)), seed=0)
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
-        self.uneven = False  # whether a script's steps differ much, so that all do the same ones
-
-    def _measure(self) -> None:
-        with TemporaryDirectory() as folder:
-            self.folder = Path(folder)
-            super()._measure()
 
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
         """One after another, since scripts may write the same files when they start."""
@@ -134,34 +111,33 @@ class Race(Rounds[Script]):
         for row in indices:
             runner = self.plan.rows[row]
             self.status(f"round {number}: starting {runner.label}")
-            script = Script(row, self._counts([], 1.0), runner, GIVES_WAY * self.budget)
-            began = machine.now()
+            script, began = Script(row, runner, GIVES_WAY * self.budget, counts=self.counts), machine.now()
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
             if number == 1 and ready.record is not None and not runner.control:
-                self._keep(row, Path(ready.record))
+                self._keep(row, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
             starts.append(Start(row, seconds, script.facts(), script.warm_up()))
             live.append(script)
-        for script in live:
-            script.planned = lambda own: max(one.step_seconds for one in live) if self.uneven else own
+        if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
+            for script in live:  # which all do the same steps, so turns are sized by the slowest one's
+                script.planned = lambda own: max(one.step_seconds for one in live)
         return live, starts
 
-    def _keep(self, row: int, record: Path) -> None:
-        """Copy a record, since the next script may write its own into the same folder."""
+    def _keep(self, row: int, record: Path, folder: Path) -> None:
+        """Copy a record into a folder, since the next script may write its own over it."""
+        self.records[row] = folder / record.name
         try:
-            copytree(record, self.folder / str(row) / record.name, ignore=not_of_a_record)
+            copytree(record, self.records[row], ignore=not_of_a_record)
         except OSError as error:
             label = self.plan.rows[row].label
             raise RosettaError(f"{label} names {record} as its record, which cannot be read: {why(error)}") from error
-        self.records[row] = self.folder / str(row) / record.name
 
     def _before_turns(self, live: Sequence[Script]) -> None:
         """See whether all compute what the first one computes."""
-        if self.recording.of_kind(Proof):
-            return
+        proven = {proof.row for proof in self.recording.of_kind(Proof)}
         for row, runner in enumerate(self.plan.rows):
-            if row and not runner.control:
+            if row and not runner.control and row not in proven:
                 self.status(f"comparing what {runner.label} computes")
                 self.recording.append(self._proof(row))
 
@@ -181,15 +157,6 @@ class Race(Rounds[Script]):
             reason = "the records have no output in common, or the control of their comparison failed"
             return Proof(row, "not compared", diff.climbed, None, [reason])
         return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
-
-    def _cycles(
-        self, live: Sequence[Script], rng: np.random.Generator, words: str, extra: bool
-    ) -> Iterator[list[Visit]]:
-        visits: list[Visit] = []
-        for cycle in super()._cycles(live, rng, words, extra):
-            visits += cycle
-            self.uneven |= uneven(visits)
-            yield cycle
 
     def _most_cycles(self) -> int:
         """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""

@@ -2,12 +2,12 @@
 
 - A round starts a process for every contestant, has them take turns and ends them. Each round has new processes,
   since two processes of the same program differ in speed.
-- No size rests on a guess: how many cycles a round has, and how long its visits are, follows from what a start and a
-  step cost here, so that three rounds fit into the time on a slow machine too.
+- No size rests on a guess: how many cycles a round has follows from what a start and a step cost here, so that three
+  rounds fit into the time on a slow machine too.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from math import ceil
@@ -19,25 +19,23 @@ import numpy as np
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Lines, Round, Start
-from benchmarks.measure.plan import LEAST_ROUNDS
+from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
 from benchmarks.measure.statistics import counting, half_width, widest
-from benchmarks.measure.turns import MOST_TRIES, Counts, Stepper, take_turns, undisturbed
+from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
 from common.errors import RosettaError
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
 CYCLES = 4  # in a round, where there is time
-FEWEST_CYCLES = 2  # visits become shorter before a round has fewer
+FEWEST_CYCLES = 2  # for which there must be time, once there are enough rounds for an answer
 EXTRA_CYCLES = 2  # in a round that does not answer the question
 LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
-TIMED_SECONDS = 0.4  # duration of a visit's timed steps
-SHORTER = (1.0, 0.5, 0.0)  # visits of these shares of the two durations are tried, the longest first
 FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
-GIVES_WAY = 1.5  # the budget may become so many times as long, where the least number of rounds does not fit
+GIVES_WAY = 2  # the budget may become so many times as long, where the least number of rounds does not fit
 SLOWER = 3.0  # how many times as long as any step so far one of another row may take, before it is known
 
-One = TypeVar("One", bound=Stepper)
+One = TypeVar("One", bound=Contestant)
 
 
 class Rounds(ABC, Generic[One]):
@@ -46,7 +44,7 @@ class Rounds(ABC, Generic[One]):
     All durations are seconds.
     """
 
-    timed_seconds = TIMED_SECONDS  # duration of a long visit's timed steps
+    timed_seconds = 0.4  # duration of a visit's timed steps
 
     def __init__(self, recording: Lines[Any], matched: Sequence[int], seed: int, budget: float | None = None) -> None:
         """`matched` are the rows whose rounds answer the question. A `budget` of None is the plan's own."""
@@ -95,7 +93,6 @@ class Rounds(ABC, Generic[One]):
         self.began = machine.now()
         self.end = self.began + self.budget
         self._wait_for_rest()
-        self._prepare()
         self._measure()
 
     def _wait_for_rest(self) -> None:
@@ -107,9 +104,6 @@ class Rounds(ABC, Generic[One]):
                 "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; "
                 "end them, or measure later"
             )
-
-    def _prepare(self) -> None:
-        """What comes before the first round."""
 
     def _measure(self) -> None:
         while self._goes_on():
@@ -123,17 +117,14 @@ class Rounds(ABC, Generic[One]):
     @property
     def _answered(self) -> bool:
         """Whether the intervals of the question are as narrow as asked, after enough rounds."""
-        if self._used < (CAREFUL_ROUNDS if self.asked.careful else ENOUGH_ROUNDS):
+        if self._used < (CAREFUL_ROUNDS if self.asked.within < CAREFUL else ENOUGH_ROUNDS):
             return False
         reached = half_width(self.recording)
         return reached is not None and reached <= self.asked.within
 
     def _goes_on(self) -> bool:
         """Whether the question has no answer yet, and there is time for another round."""
-        if self._answered:
-            return False
-        self._give_way()
-        return self._has_round()
+        return not self._answered and self._has_round()
 
     def _round(self, indices: Sequence[int], extra: bool = False) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
@@ -149,43 +140,40 @@ class Rounds(ABC, Generic[One]):
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             if not extra:
                 self.start_seconds = machine.now() - began
-                self._give_way(opened=True)
+            if number == 1:
+                self._give_way()
             self._before_turns(live)
             cycles: list[list[Visit]] = []
             try:
-                for cycle in self._cycles(live, rng, f"round {number} of new processes", extra):
-                    cycles.append(cycle)
+                self._cycles(live, rng, cycles, f"round {number} of new processes", extra)
             finally:  # whatever ends it
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
             self._after_turns(live, number, rng, extra)
 
     def _cycles(
-        self, live: Sequence[One], rng: np.random.Generator, words: str, extra: bool
-    ) -> Iterator[list[Visit]]:
-        """Let the rows take turns, for as many cycles and with visits as long as the time allows.
+        self, live: Sequence[One], rng: np.random.Generator, cycles: list[list[Visit]], words: str, extra: bool
+    ) -> None:
+        """Let the rows take turns, for as many `cycles` as the time allows.
 
         Unless they are `extra`, they leave time for the rounds that an answer still needs.
         """
         indices, began = [one.row for one in live], machine.now()
         to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
         seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
-        fitting = (share for share in SHORTER if seconds >= FEWEST_CYCLES * self._cycle_seconds(indices, share))
-        share, most = next(fitting, SHORTER[-1]), EXTRA_CYCLES if extra else self._most_cycles()
-        foreseen = self._cycle_seconds(indices, share) / self.stretch
-        for one in live:
-            one.counts = self._counts(live, share)
-        for number, cycle in enumerate(take_turns(live, rng, partial(self.status, words), self._most_tries), 1):
-            yield cycle
+        most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
+        for number in range(1, most + 1):
+            cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries))
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             passed = machine.now() - began
             self.stretch = max(1.0, passed / number / foreseen)
-            if number >= most or passed + passed / number > seconds:
+            if passed + passed / number > seconds:
                 break
-            if not (self.restless or undisturbed(cycle)):
+            if number < most and not (self.restless or undisturbed(cycles[-1])):
                 self._wait_for_rest()
 
-    def _most_tries(self) -> int:
+    @property
+    def most_tries(self) -> int:
         """How often a turn is taken, at most: not again where other programs would disturb it again."""
         return 1 if self.restless else MOST_TRIES
 
@@ -193,59 +181,47 @@ class Rounds(ABC, Generic[One]):
         """How many cycles a round has, where there is time."""
         return CYCLES
 
-    def _counts(self, live: Sequence[One], share: float) -> Counts:
-        """What tells each contestant how many steps a visit has; `share` is that of a long visit's duration."""
-        return partial(step_counts, share=share, seconds=self.timed_seconds)
+    def counts(self, step_seconds: float) -> tuple[int, int]:
+        """How many steps of a visit do not count, and how many are timed, where one takes so many seconds."""
+        lead, timed = (ceil(seconds / step_seconds) for seconds in (LEAD_SECONDS, self.timed_seconds))
+        return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 
     def _step(self, index: int) -> float:
         """The duration of a row's steps, as last measured; a guess before that."""
         return self.step_seconds.get(index) or SLOWER * max(self.step_seconds.values())
 
-    def _cycle_seconds(self, indices: Sequence[int], share: float = 1.0) -> float:
-        """How long a cycle of these rows will take, whose visits have this share of their longest duration."""
+    def _cycle_seconds(self, indices: Sequence[int]) -> float:
+        """How long a cycle of these rows will take."""
         steps = map(self._step, indices)
-        return self.stretch * sum(
-            BETWEEN + sum(step_counts(step, share, self.timed_seconds)) * step for step in steps
-        )
+        return self.stretch * sum(BETWEEN + sum(self.counts(step)) * step for step in steps)
 
     def _has_round(self) -> bool:
         """Whether there is time for another round of the matched rows."""
         if not self.start_seconds:  # nothing is known of this machine yet
             return True
-        fewest = min(FEWEST_CYCLES, self._most_cycles())
-        cycles, share = (fewest, 1.0) if self._used >= LEAST_ROUNDS else (1, 0.0)
-        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched, share)
+        cycles = min(FEWEST_CYCLES, self._most_cycles()) if self._used >= LEAST_ROUNDS else 1
+        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched)
 
-    def _give_way(self, opened: bool = False) -> None:
-        """Make the budget longer, at most by half, where the rounds that an answer needs do not fit, and note it.
+    def _give_way(self) -> None:
+        """Make the budget longer, at most to double, where the rounds that an answer needs do not fit, and note it.
 
-        With `opened`, the next round has its processes already. Raises RosettaError, before anything is measured in
-        vain, where not even two rounds would fit.
+        The first round has its processes already. Raises RosettaError, before anything is measured in vain, where not
+        even the double would do.
         """
-        used = self._used
-        if not self.start_seconds or used >= LEAST_ROUNDS:
-            return
-        missing, each = LEAST_ROUNDS - used, self.start_seconds + self._cycle_seconds(self.matched, share=0.0)
-        now, latest = machine.now() - opened * self.start_seconds, self.began + GIVES_WAY * self.budget
-        if not used and now + (missing - 1) * each > latest:
-            minutes = ceil((now + missing * each - self.began) / 60)
+        each = self.start_seconds + self._cycle_seconds(self.matched)
+        needed = machine.now() - self.began - self.start_seconds + LEAST_ROUNDS * each
+        if needed > GIVES_WAY * self.budget:
+            minutes = ceil(needed / 60)
             raise RosettaError(
                 f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about {minutes} minutes on this "
                 f"machine; give --budget {minutes}m"
             )
-        if now + missing * each > self.end and self.end < latest:
-            self.end = min(latest, now + missing * each)
+        if needed > self.budget:
+            self.end = self.began + needed
             self.note(
                 f"{duration(self.budget)} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so "
-                f"this takes {duration(self.end - self.began)}"
+                f"this takes {duration(needed)}"
             )
-
-
-def step_counts(step_seconds: float, share: float, seconds: float) -> tuple[int, int]:
-    """How many steps of a visit do not count, and how many are timed: for so many `seconds` in a long visit, of whose
-    durations this one has a `share`."""
-    lead, timed = (ceil(share * part / step_seconds) for part in (LEAD_SECONDS, seconds))
-    return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 
 
 def duration(seconds: float) -> str:

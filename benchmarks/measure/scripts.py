@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from secrets import token_hex
 from statistics import fmean
@@ -24,13 +24,14 @@ import msgspec
 import psutil
 
 from backends.process.environment import matched_settings
+from backends.process.parent import ENDING_SECONDS, last_words
 from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Short
-from benchmarks.measure.turns import Stepper
+from benchmarks.measure.turns import Contestant
 from common.errors import CannotBeginError, RosettaError
 from common.interface import BackendFacts
-from common.machine import cores
+from common.machine import cores, peak_memory
 from common.text import printable
 
 TURNS = "ROSETTA_TURNS"  # the variable that names the socket
@@ -41,10 +42,8 @@ MOST_PIECES = 10_000  # times in a message
 PIECE_SECONDS = 1e-3  # shorter steps are timed together
 SYNCED_SECONDS = 0.05  # the same where the device is waited for, so that waiting is a small part
 WARM_UP_STEPS = 2  # after the cold one
-ENDING_SECONDS = 10.0  # allowed for ending, for processes that were killed
 # How often a script's processes are looked for and killed, as they may start others meanwhile, with such pauses.
 MOST_KILLS, KILL_SECONDS = 50, 0.05
-LAST_WORDS = 2000  # bytes at the end of a script's output, from which an error message quotes the last line
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
@@ -90,12 +89,12 @@ class Message(Measured, frozen=True):
 
 
 @dataclass
-class Script(Stepper):
+class Script(Contestant):
     """A script in a process of its own. Raises RosettaError where it does anything but what it is asked."""
 
     runner: Runner
     patience: float  # seconds after which a script that sends nothing is ended
-    planned: Callable[[float], float] = field(default=lambda own: own, kw_only=True)  # step for which turns are sized
+    planned: Callable[[float], float] = lambda own: own  # the step for which its turns are sized, by its own
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
@@ -125,8 +124,8 @@ class Script(Stepper):
     def wait_until_ready(self) -> Ready:
         """Wait until the script has called `take_turns`."""
         ready: Ready = self._received("ready")
-        self.ready, self.doing = ready, "while it waited for its turn"
-        self.slept = monotonic(), self._busy()
+        self.ready = ready
+        self._sleeps()
         return ready
 
     def warm_up(self) -> WarmUp:
@@ -158,12 +157,10 @@ class Script(Stepper):
         pieces = min(ceil(timed / each), MOST_PIECES)
         energy, began = machine.energy(), machine.now()
         took = self._turn(first, lead, pieces, each)
-        loop, used = machine.now() - began, machine.energy_since(energy)
+        loop, joules = machine.now() - began, machine.energy_since(energy)
         self.step_seconds = fmean(took.steps)
-        led = [took.lead] if took.lead else []
-        return Visit(
-            0, led, took.steps, loop, True, peak=self._peak(), first=took.first, each=each, idle=idle, joules=used
-        )
+        led, peak = [took.lead] if took.lead else [], self._peak()
+        return Visit(0, led, took.steps, loop, True, peak=peak, first=took.first, each=each, idle=idle, joules=joules)
 
     def _turn(self, first: int, lead: int, pieces: int, each: int) -> Took:
         """Let the script do its steps, and wait until they are done."""
@@ -174,21 +171,25 @@ class Script(Stepper):
         with suppress(ConnectionError):  # what came of it is seen when nothing arrives
             self.wire.sendall(msgspec.json.encode({"turn": turn}) + b"\n")
         took: Took = self._received("took")
-        passed = monotonic() - began
-        told = took.lead + each * sum(took.steps)
-        if len(took.steps) != pieces or told > passed + MOST_BEYOND:
+        passed, sent = monotonic() - began, took.lead + each * sum(took.steps)
+        if len(took.steps) != pieces or sent > passed + MOST_BEYOND:
             raise RosettaError(
-                f"{self.runner.label} sent {len(took.steps)} times, {told:.3g} s in all; expected {pieces}, and the "
+                f"{self.runner.label} sent {len(took.steps)} times, {sent:.3g} s in all; expected {pieces}, and the "
                 f"turn took {passed:.3g} s"
             )
+        self._sleeps()
+        return took
+
+    def _sleeps(self) -> None:
+        """Take down since when it is not its turn, and what it had used of the processor by then."""
         self.doing = "while it waited for its turn"
         self.slept = monotonic(), self._busy()
-        return took
 
     def _received(self, kind: str) -> Any:
         """The content of the next message, which is to be of this kind."""
         latest = monotonic() + self.patience
         while b"\n" not in self.buffer:
+            # A process that it forked may hold the socket, so its death is watched, too.
             watched = [self.wire.fileno(), self.death]
             readable, _, _ = select.select(watched, [], [], max(0.0, latest - monotonic()))
             if not readable:
@@ -196,7 +197,6 @@ class Script(Stepper):
                     f"{self.runner.label} sent nothing for {self.patience:.0f} s {self.doing}, and was ended; see "
                     "whether it ends when it is run alone, or give a longer --budget"
                 )
-            # A process that it forked may hold the socket, so its death is watched, too.
             part = b""
             if watched[0] in readable:
                 with suppress(ConnectionError):  # it has ended without reading what it was sent
@@ -226,13 +226,10 @@ class Script(Stepper):
         ended = "closed its socket" if status is None else f"ended with status {status}"
         if status is not None and status < 0:
             ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        size = os.fstat(self.output.fileno()).st_size
-        written = os.pread(self.output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
-        lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
-        words = next(filter(None, reversed(lines)), "")
         message = f"{self.runner.label} {ended} {self.doing}"
         if status == 0 and "before" in self.doing:
             message += "; end the script with take_turns(step), which `from rosetta_record import take_turns` imports"
+        words = last_words(self.output)
         return f"{message}; its last words: {words}" if words else message
 
     def _family(self) -> list[psutil.Process]:
@@ -251,7 +248,7 @@ class Script(Stepper):
         return total
 
     def _peak(self) -> int:
-        return max(1, machine.peak_memory(self.process.pid))
+        return max(1, peak_memory(self.process.pid))
 
     def end(self) -> None:
         """End the process and whatever it has started."""
@@ -262,13 +259,13 @@ class Script(Stepper):
                     process.kill()
             with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
                 self.process.wait(ENDING_SECONDS)
-            left = _marked(self.mark)
+            left = marked(self.mark)
             if not left:
                 break
             sleep(KILL_SECONDS)
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def marked(mark: str) -> list[psutil.Process]:
     """The processes that a script has left behind, whatever group or parent they have now."""
     found = []
     for process in psutil.process_iter():
@@ -281,7 +278,6 @@ def _marked(mark: str) -> list[psutil.Process]:
 def environment_of(runner: Runner) -> dict[str, str]:
     """The environment of a script: that of this process, in the matched lane with the same settings for all."""
     environment = dict(os.environ)
-    if runner.lane == "matched":
-        for settings in matched_settings(cores()).values():
-            environment |= settings
+    for settings in matched_settings(cores()).values() if runner.lane == "matched" else ():
+        environment |= settings
     return environment | runner.variables

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from math import ceil
 from pathlib import Path
 
@@ -83,21 +82,19 @@ class Sweep:
         return self.recording.plan
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
-        """Measure the rounds that the recording lacks; `note` is told, before each, which of how many it is."""
+        """Measure all rounds; `note` is told, before each, which of how many it is."""
         measured = self._round_of_sizes if self.plan.workers == 1 else self._round_of_workers
         titles = [f"{axis} {size:,}" for axis, size in points_of(self.plan)] or [
             f"{row.label}, round {number} of {ROUNDS}" for number in range(1, ROUNDS + 1) for row in self.plan.rows
         ]
-        done = {line.number for line in self.recording.rounds()}
-        missing = [(number, title) for number, title in enumerate(titles, 1) if number not in done]
-        for place, (number, title) in enumerate(missing, 1):
-            note(f"{title} ({place} of {len(missing)})")
+        for number, title in enumerate(titles, 1):
+            note(f"{title} ({number} of {len(titles)})")
             with ExitStack() as stack:
                 for line in measured(number, stack):
                     self.recording.append(line)
 
     def _round_of_sizes(self, number: int, stack: ExitStack) -> Iterator[LATER]:
-        """Have all backends take turns at one size; then measure the machine's peak in each that lacks it."""
+        """Have all backends take turns at one size; in the first round, then measure the machine's peak in each."""
         began, (axis, size) = machine.now(), points_of(self.plan)[number - 1]
         model, epoch = self._training_at(axis, size)
         least = LEAST_STEPS.get(axis, FEW_STEPS)
@@ -109,20 +106,16 @@ class Sweep:
             return LEAD, min(max(ceil(VISIT_SECONDS / step), least), MOST_STEPS)
 
         contestants, starts = opened(stack, range(len(self.plan.rows)), launch, epoch, counts)
-        cycles = [*islice(take_turns(contestants, self._rng(number)), CYCLES)]
-        known = {line.row for line in self.recording.of_kind(RowProfile)}
-        for one in contestants:  # after all turns, so that these matrices are in no peak of memory
-            if one.row not in known:
-                machine.wait_until_idle()
-                (speed,) = one.ask(in_child.product_speed, size=in_child.PRODUCT_SIZE)
-                yield RowProfile(one.row, None, speed)
+        rng = np.random.default_rng([self.plan.settings.seed, number])
+        cycles = [take_turns(contestants, rng) for _ in range(CYCLES)]
+        for one in contestants if number == 1 else []:  # after all turns: these matrices are in no peak of memory
+            machine.wait_until_idle()
+            (speed,) = one.ask(in_child.product_speed, size=in_child.PRODUCT_SIZE)
+            yield RowProfile(one.row, None, speed)
         yield Round(number, "training", starts, cycles, machine.now() - began)
 
     def _round_of_workers(self, number: int, stack: ExitStack) -> Iterator[LATER]:
-        """Have the arrangements of one backend's processes take turns; then its group sums arrays and is profiled.
-
-        The round comes last: of one that is interrupted, the other lines are measured once more.
-        """
+        """Have the arrangements of one backend's processes take turns; then its group sums arrays and is profiled."""
         began, corpus, settings = machine.now(), self.material.batch, self.plan.settings
         row = (number - 1) % len(self.plan.rows)
         backend = self.plan.rows[row].backend
@@ -134,11 +127,12 @@ class Sweep:
         whole = replace(one, batch_size=settings.batch_size * self.plan.workers)
         arranged = [(alone[:1], one), (alone, one), (workers, whole), (workers, one)]  # as in ARRANGEMENTS
         contestants = [
-            Trainees(place, lambda step: (LEAD, WORKERS_STEPS), processes, epoch)
+            Trainees(place, processes, epoch, counts=lambda step: (LEAD, WORKERS_STEPS))
             for place, (processes, epoch) in enumerate(arranged)
         ]
         warm_ups = [contestant.warm_up() for contestant in contestants]
-        cycles = [*islice(take_turns(contestants, self._rng(number)), WORKERS_CYCLES)]
+        rng = np.random.default_rng([settings.seed, number])
+        cycles = [take_turns(contestants, rng) for _ in range(WORKERS_CYCLES)]
         machine.wait_until_idle()
         group = contestants[2]
         sums = group.ask(in_child.sums, sizes=[*SUM_SIZES], repetitions=SUMS)[0]
@@ -150,9 +144,6 @@ class Sweep:
     @property
     def _runtime(self) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device)
-
-    def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([self.plan.settings.seed, number])
 
     def _training_at(self, axis: str, size: int) -> tuple[ModelConfig, Batches]:
         """The model, and the batches that it trains on, where one axis has this size."""
@@ -167,19 +158,10 @@ class Sweep:
         return model, Batches(rows, epoch_order(len(rows), seed, 1), batch_size)
 
 
-def opened_sweep(path: Path, plan: Plan | None) -> Sweep:
-    """The sweep of a new plan or, where that is None, the one that was begun at `path`, to measure what it lacks.
-
-    Raises CannotBeginError if the file exists or the data cannot be read; to go on, as `Recording.read` and
-    `Recording.resume` do.
-    """
-    begun = None
-    if plan is None:
-        begun = Recording.read(path, "rosetta-sweep", "rosetta-workers")
-        plan = begun.plan
+def opened_sweep(path: Path, plan: Plan) -> Sweep:
+    """The sweep of a plan. Raises CannotBeginError if the file exists or the data cannot be read."""
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    text = Text(digest, Sizes.of(material))
-    return Sweep(begun.resume(text) if begun else Recording.begin(path, plan, text), material)
+    return Sweep(Recording.begin(path, plan, Text(digest, Sizes.of(material))), material)
 
 
 def sizes_at(plan: Plan, tensors: Sizes, axis: str, size: int) -> tuple[Sizes, int, int]:

@@ -16,7 +16,7 @@ from benchmarks import in_child
 from benchmarks.in_child import Visit, WarmUp
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Start
-from benchmarks.measure.turns import Contestant, Counts, Stepper
+from benchmarks.measure.turns import Contestant, Counts
 from common.tensors import Batch, Batches
 from common.weights import ModelState
 
@@ -24,7 +24,7 @@ WARM_UP_STEPS = 2  # after the cold one
 
 
 @dataclass
-class Trainees(Stepper):
+class Trainees(Contestant):
     """Processes that train, each by itself or all as one group."""
 
     processes: Sequence[BackendProcess]
@@ -99,7 +99,7 @@ def opened(
     """
     contestants, seconds, began = [], [], machine.now()
     for row, process in stack.enter_context(started_side_by_side(rows, launch, at_once)):
-        contestants.append(Trainees(row, counts, [process.result()], epoch))
+        contestants.append(Trainees(row, [process.result()], epoch, counts=counts))
         seconds.append(machine.now() - began if at_once == 1 else 0.0)
         after_each()
         began = machine.now()

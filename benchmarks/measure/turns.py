@@ -9,7 +9,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,6 +29,8 @@ class Contestant(ABC):
     """One process, or several that work at the same time."""
 
     row: int  # index by which its visits are known
+    counts: Counts = field(default=lambda step: (0, 1), kw_only=True)  # of its visits, where it does steps
+    step_seconds: float = field(default=0.0, kw_only=True)  # duration of its latest steps
 
     @property
     @abstractmethod
@@ -40,32 +42,23 @@ class Contestant(ABC):
         """Take a turn, which begins with the batch of this number."""
 
 
-@dataclass
-class Stepper(Contestant):
-    """A contestant that does steps, as many in a turn as follows from how long one takes."""
-
-    counts: Counts
-    step_seconds: float = field(default=0.0, kw_only=True)  # duration of its latest steps
-
-
 def take_turns(
     contestants: Sequence[Contestant],
     rng: np.random.Generator,
     before: Callable[[], None] = lambda: None,
-    most_tries: Callable[[], int] = lambda: MOST_TRIES,
-) -> Iterator[list[Visit]]:
-    """The visits of cycle after cycle, without end: the caller stops. `before` is called before each turn, and
-    `most_tries` tells how often one is taken, at most, where other programs disturb it."""
-    while True:
-        first = int(rng.integers(1 << 30))  # the first batch of this cycle, the same for all
-        cycle = []
-        for place in rng.permutation(len(contestants)):
-            before()
-            cycle.append(turn(contestants[place], first, contestants, most_tries()))
-        yield cycle
+    most_tries: int = MOST_TRIES,
+) -> list[Visit]:
+    """The visits of a cycle. `before` is called before each turn, and a turn that other programs disturb is taken
+    `most_tries` times, at most."""
+    first = int(rng.integers(1 << 30))  # the first batch of this cycle, the same for all
+    cycle = []
+    for place in rng.permutation(len(contestants)):
+        before()
+        cycle.append(_turn(contestants[place], first, contestants, most_tries))
+    return cycle
 
 
-def turn(contestant: Contestant, first: int, contestants: Sequence[Contestant], most_tries: int) -> Visit:
+def _turn(contestant: Contestant, first: int, contestants: Sequence[Contestant], most_tries: int) -> Visit:
     """One turn, taken again while other processes than those of `contestants` or other virtual machines disturb it.
 
     The last one is returned.

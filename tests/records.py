@@ -127,15 +127,9 @@ SLOTS = {
     "keras": {"momentum": "momentum", "mean_square": "velocity"},
     "flax": {"momentum": "ScaleByAdamState.mu", "mean_square": "ScaleByAdamState.nu"},
 }
-SETTINGS = {
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
     "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
-    "paddle": {
-        "lstm": {"time_major": False},
-        "bn": {"_epsilon": 1e-5, "_momentum": 0.9},
-        "emb": {"_padding_idx": -1},
-    },
     "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
-    "flax": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
 }
 OPTIMIZERS = {
     "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
@@ -208,7 +202,7 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
             {
                 "path": layer,
                 "classes": kinds[layer],
-                "settings": SETTINGS[framework].get(layer, {}) | data["settings"].get(layer, {}),
+                "settings": SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {}),
                 "training": True,
                 "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
                 "buffers": {},

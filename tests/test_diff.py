@@ -101,12 +101,6 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
         "bias": one[in_order],
         "recurrent_bias": two[in_order],
     }
-    attention = {
-        "in_proj_weight": np.vstack([q.T, k.T, v.T]),
-        "in_proj_bias": np.hstack([q[0], k[0], v[0]]),
-        "out_proj.weight": o.T,
-        "out_proj.bias": o[0],
-    }
     of_three = {"q_proj_weight": q.T, "k_proj_weight": k.T, "v_proj_weight": v.T, "out_proj.weight": o.T}
     heads = {"query": q, "key": k, "value": v, "output": o}
     return {
@@ -119,10 +113,6 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
             {"l": {"kernel": a, "recurrent_kernel": b}},
         ),
         "gru": ("paddle", ["GRU", "RNNBase"], {}, gru, {"l:l0": canonical_gru}),
-        "attention": (
-            "torch", ["MultiheadAttention"], {}, attention,
-            {f"l:{name}": {"kernel": array, "bias": array[0]} for name, array in heads.items()},
-        ),
         "attention of three widths": (
             "torch", ["MultiheadAttention"], {}, of_three,
             {f"l:{name}": {"kernel": array} for name, array in heads.items()},
@@ -472,7 +462,9 @@ OF_MAPPINGS = {
 def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -> None:
     sides = both(tmp_path, "torch", "keras")
     if '"l"' in text:
-        many = one_layer(tmp_path / "many", "torch", ["MultiheadAttention"], {}, layouts()["attention"][3])
+        many = one_layer(
+            tmp_path / "many", "torch", ["MultiheadAttention"], {}, layouts()["attention of three widths"][3]
+        )
         sides = many, one_layer(tmp_path / "one", "keras", ["Dense"], {}, {"kernel": np.ones((6, 18))})
     (tmp_path / "mapping.toml").write_text(text)
     with pytest.raises(CannotBeginError, match=OF_MAPPINGS[text]):

@@ -2,6 +2,7 @@
 numbers or their shapes, and what is wrong with one is named."""
 
 from collections.abc import Callable, Mapping
+from cProfile import Profile
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,20 @@ def test_parts_are_of_one_parent_where_order_leaves_several_ways_and_are_not_tol
     assert found == {"qkv": ["attention/q", "attention/k", "attention/v"]}
     alone = dense("torch", dict.fromkeys(map(str, range(MOST_ALONE + 1)), M + 1))
     assert partners(both(tmp_path / "alone", alone | left, parts)) == {}
+
+
+def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -> None:
+    """Each in a block, whose output is compared, too."""
+    calls = []
+    for number in (100, 200):
+        folder, profile = tmp_path / f"{number}", Profile()
+        folder.mkdir()
+        outer: Layers = {f"b{block}": (["mine.Block"], {}, np.ones(2)) for block in range(number)}
+        inner = [dense(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
+        found = profile.runcall(paired, *both(folder, inner[0] | outer, inner[1] | outer))
+        assert len(found.pairs) == 2 * number
+        calls.append(sum(entry.callcount for entry in profile.getstats()))
+    assert calls[1] < 2.2 * calls[0]
 
 
 def test_a_kernel_in_another_order_differs_and_passes_with_the_line_that_is_written(tmp_path: Path) -> None:

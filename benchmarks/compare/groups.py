@@ -183,7 +183,8 @@ class WeightGroup:
 
     def has(self, name: str, file: str) -> bool:
         """Whether a file has any of what a tensor is made of."""
-        return name in self.tensors and any(self.side.has(file, own) for own in self.tensors[name].names)
+        own = self.tensors[name].names if name in self.tensors else ()
+        return any(self.side.key(file, one) is not None for one in own)
 
     def tensor(self, name: str, file: str = "weights") -> Array | None:
         """A tensor out of one of the record's files."""

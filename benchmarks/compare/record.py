@@ -253,13 +253,10 @@ class Side:
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
         """What a file holds of a weight: its values, its gradient or its values after a step; None for nothing."""
-        found = self._key(file, name)
+        found = self.key(file, name)
         return None if found is None else self.arrays(file)[found]
 
-    def has(self, file: str, name: str) -> bool:
-        return self._key(file, name) is not None
-
-    def _key(self, file: str, name: str) -> str | None:
+    def key(self, file: str, name: str) -> str | None:
         """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
         tied = self.says.weights.get(name, RecordedWeight()).tied_to
         return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)

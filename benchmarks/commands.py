@@ -354,7 +354,7 @@ def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmar
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn), only_writer(path, new=not resume):
         measuring, progress, interrupted = opened(), _Progress(), False
-        plan, go_on = measuring.plan, f"measure again with another --out than {quoted(path)}"
+        plan, go_on = measuring.plan, "measure again, with another --out if you gave one"
         if resumable := isinstance(plan, Plan) and plan.kind == "benchmark":
             go_on = plan.go_on(path)
         try:

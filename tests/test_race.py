@@ -159,6 +159,7 @@ record.inputs(x=inputs)
 record.layer("output", "Dense", {{"kernel": kernel}}, output=inputs @ kernel * {factor})
 record.forward(y=inputs @ kernel * {factor})
 def step(number):
+    assert number < 100_000, "steps are counted from 0 in each process"
     time.sleep({seconds})
 take_turns(step, batch={batch}, after=record)
 """

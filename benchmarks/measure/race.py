@@ -14,11 +14,11 @@ from benchmarks.compare.diff import compare_records
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.record import Side
 from benchmarks.compare.rungs import COMPARED
-from benchmarks.in_child import Amount, CountOrZero, Measured
+from benchmarks.in_child import Amount, CountOrZero, Measured, Visit
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Line, Lines, Opening, Round, Start, Work, damages_of_cycles
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
-from benchmarks.measure.scripts import Runner, Script
+from benchmarks.measure.scripts import WARM_UP_STEPS, Runner, Script
 from benchmarks.measure.statistics import uneven
 from common.errors import RosettaError, why
 
@@ -157,6 +157,10 @@ class Race(Rounds[Script]):
             reason = "the records have no output in common, or the control of their comparison failed"
             return Proof(row, "not compared", diff.climbed, None, [reason])
         return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
+
+    def _first(self, before: Sequence[Visit]) -> int:
+        """Steps are counted on in each process, after those of warming up."""
+        return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
 
     def _most_cycles(self) -> int:
         """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""

@@ -31,6 +31,7 @@ FEWEST_CYCLES = 2  # for which there must be time, once there are enough rounds 
 EXTRA_CYCLES = 2  # in a round that does not answer the question
 LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
 FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
+LONGEST_WAIT = 0.1  # share of the budget for which the end of other programs is awaited, at most
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
 GIVES_WAY = 2  # the budget may become so many times as long, where the least number of rounds does not fit
 SLOWER = 3.0  # how many times as long as any step so far one of another row may take, before it is known
@@ -80,7 +81,8 @@ class Rounds(ABC, Generic[One]):
         words = [doing, f"{duration(max(0.0, self.left))} left"]
         if found := widest(self.recording):
             left, right, ratio = found
-            words.append(f"{left.label} over {right.label} {ratio.value:.2f}, ± {ratio.half_width:.0%} so far")
+            speed = f"{left.label} {ratio.value:.2f} times as fast as {right.label}"
+            words.append(f"{speed}, ± {ratio.half_width:.0%} so far")
         self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
@@ -98,7 +100,8 @@ class Rounds(ABC, Generic[One]):
     def _wait_for_rest(self) -> None:
         """Wait until other programs leave the machine alone. Where they do not, turns are taken beside them."""
         before = self.restless
-        self.restless = not machine.wait_until_fit(self.note, 0.0 if before else machine.LONGEST_WAIT)
+        longest = min(machine.LONGEST_WAIT, LONGEST_WAIT * self.budget)
+        self.restless = not machine.wait_until_fit(self.note, 0.0 if before else longest)
         if self.restless and not before:
             self.note(
                 "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; "
@@ -163,7 +166,8 @@ class Rounds(ABC, Generic[One]):
         seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
         most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
         for number in range(1, most + 1):
-            cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries))
+            first = self._first(cycles[-1] if cycles else [])
+            cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries, first))
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             passed = machine.now() - began
             self.stretch = max(1.0, passed / number / foreseen)
@@ -176,6 +180,10 @@ class Rounds(ABC, Generic[One]):
     def most_tries(self) -> int:
         """How often a turn is taken, at most: not again where other programs would disturb it again."""
         return 1 if self.restless else MOST_TRIES
+
+    def _first(self, before: Sequence[Visit]) -> int | None:
+        """The number of the first batch of a cycle, after the cycle `before` in this round; None if it is drawn."""
+        return None
 
     def _most_cycles(self) -> int:
         """How many cycles a round has, where there is time."""

@@ -47,10 +47,12 @@ def take_turns(
     rng: np.random.Generator,
     before: Callable[[], None] = lambda: None,
     most_tries: int = MOST_TRIES,
+    first: int | None = None,
 ) -> list[Visit]:
     """The visits of a cycle. `before` is called before each turn, and a turn that other programs disturb is taken
-    `most_tries` times, at most."""
-    first = int(rng.integers(1 << 30))  # the first batch of this cycle, the same for all
+    `most_tries` times, at most. All begin with batch number `first`, or one that is drawn."""
+    if first is None:
+        first = int(rng.integers(1 << 30))
     cycle = []
     for place in rng.permutation(len(contestants)):
         before()

@@ -119,7 +119,7 @@ FORWARD: dict[str, tuple[Layers, Layers, str]] = {
         norm("RMSNormalization"), norm("RMSNormalization", plus=1.0),
         "norm multiplies by its gain on the left and its gain plus 1",
     ),
-    "padding same with stride": (conv(1), conv(0), "the padding of conv is 1 on the left and same on the right"),
+    "padding same with stride": (conv(1), conv(0), "the padding of conv is (1,) on the left and same on the right"),
     "reset gate": (gru(), gru(False), "reset_after is True on the left and False on the right"),
     "mask shifted": (
         attention(PAST), attention(np.tril(PAST | True, 1)), "mask is causal on the left and causal, one position too"

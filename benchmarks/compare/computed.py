@@ -44,9 +44,9 @@ def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> 
     return np.pad(full, [(0, size) for size in short])[:, *(slice(0, size) for size in shape[1:-1])]
 
 
-def pads_of(padding: int | str | Sizes, sizes: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
-    """What a setting means: so many zeros on each side, "valid", "causal", or "same" as in Keras, where the odd zero
-    stands after."""
+def pads_of(padding: str | Sizes, sizes: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
+    """What a setting means: so many zeros on each side of each axis, "causal", or "same" as in Keras, where the odd
+    zero stands after."""
     found = []
     for axis, (size, k, s, d) in enumerate(zip(sizes, kernel, stride, dilation, strict=True)):
         span = (k - 1) * d
@@ -56,8 +56,7 @@ def pads_of(padding: int | str | Sizes, sizes: Sizes, kernel: Sizes, stride: Siz
         elif padding == "causal":
             found.append((span, 0))
         else:
-            one = 0 if isinstance(padding, str) else padding if isinstance(padding, int) else padding[axis]
-            found.append((one, one))
+            found.append((int(padding[axis]), int(padding[axis])))
     return found
 
 

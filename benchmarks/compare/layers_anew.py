@@ -21,7 +21,7 @@ LARGEST_STEP = 1000  # of a convolution
 REPEATED = ", with the last output repeated,"  # where a sequence has ended, which else has zeros
 LAST_STEP = "the last time step"
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
-PADS = (0, "same", 1, 2, 3, "causal")
+NAMED_PADS = ("same", "causal")
 PLACES = ("inside the root", "added to the root")
 Arrays = Mapping[str, Array]
 Aspects = Mapping[str, Sequence[Any]]
@@ -92,9 +92,6 @@ class Shown:
         known = [one for one in found if isinstance(one, int | float | str) or is_shape(one)]
         return list(dict.fromkeys((*known, *usual)))
 
-    def epsilons(self) -> list[float]:
-        return [number(one) for one in self.settings("epsilon", *EPSILONS)]
-
     def space(self, aspects: Aspects, compute: Callable[..., Array | None], more: int = 0) -> Space:
         """The space of what this side computes, of which the picked rows must be those of its output. `more` is how
         many multiplications it takes beside those with the layer's weights."""
@@ -138,7 +135,7 @@ def norm(side: Shown) -> Layer:
     aspects: Aspects = {
         "the statistics of {} are": ["the running ones", "those of the batch"] if kind == "batchnorm" else [""],
         "the number of groups of {} is": list(dict.fromkeys(numbers)),
-        "epsilon is": side.epsilons(),
+        "epsilon is": [number(one) for one in side.settings("epsilon", *EPSILONS)],
         "epsilon of {} is": PLACES,
         "{}": means if by_row else means[:1],
         "the variance of {} is divided by": ["n", "n - 1"] if by_row else ["n"],
@@ -184,23 +181,18 @@ def conv(side: Shown) -> Layer:
             made = convolved(x, kernels[kernel_is], stride, dilation, pads)
         return None if made is None else ACTIVATIONS[within](made + bias)
 
-    pads = [one for one in side.settings("padding", *PADS) if is_shape(one) or one in PADS]
+    pads = side.settings("padding", (0,) * axes, "same", *usual, "causal")
     grouped = not transposed and width != each
     aspects: Aspects = {
         "the stride of {} is": [*strides],
         "the dilation of {} is": [()] if transposed else [*dilations],
-        "the padding of {} is": [0] if transposed else list(dict.fromkeys(map(once_if_alike, pads))),
+        "the padding of {} is": [0] if transposed else [one for one in pads if is_shape(one) or one in NAMED_PADS],
         "the number of positions that {} leaves out first is": range(max(kernel.shape[:-2]) if transposed else 1),
         "the kernel of {} is used": [*kernels],
         "the activation after {} is": within(side),
         "the channels of {} are divided into groups": ["in blocks", "in turns"] if grouped else ["in blocks"],
     }
     return Layer(aspects, compute, width, by_row=False)
-
-
-def once_if_alike(pad: Any) -> Any:
-    """Zeros around each axis as one number where they are as many around all."""
-    return pad[0] if is_shape(pad) and len({*pad}) == 1 else pad
 
 
 def is_shape(value: Any) -> bool:

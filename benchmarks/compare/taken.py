@@ -6,13 +6,10 @@ from math import prod
 
 import numpy as np
 
-from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.broken import CHANNELLED
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.layers_anew import Shown
 from benchmarks.compare.rungs import channels_stand_first
-
-MOST_ZEROS, MOST_CHANNELS = 8, 10_000  # around an image, and of an output
 
 
 def channels_last(array: Array) -> Array:
@@ -48,8 +45,7 @@ def taken(side: Shown) -> dict[str, tuple[Array, Array | None]]:
             add(f"{name} and then {also}", np.concatenate([one, other], -1))
         if name in outputs and also in outputs and one.shape == other.shape:
             add(f"{also} with {name} as its gate", one, other)
-    more = otherwise_arranged(side) if side.of_input else ()
-    for name, array in (*backwards.items(), *summed, *tokens(side), *more):
+    for name, array in (*backwards.items(), *summed, *tokens(side)):
         add(name, array)
     return found
 
@@ -64,25 +60,6 @@ def ways(side: Shown, array: Array) -> Iterator[tuple[str, Array]]:
         orders = (channels_last(array), array) if channels_first else (array, np.moveaxis(array, -1, 1))
         for order, turned in zip(("last", "first"), orders, strict=True):
             yield f" flattened with its channels {order}", turned.reshape(len(turned), -1)
-
-
-def otherwise_arranged(side: Shown) -> Iterator[tuple[str, Array]]:
-    """Images with zeros around them, and outputs with their channels in another order, so that they become what the
-    layer was given."""
-    target = side.target
-    for name, array in side.before.items():
-        short = {wanted - size for wanted, size in zip(target.shape[1:-1], array.shape[1:-1], strict=False)}
-        if array.ndim == target.ndim > 2 and len(short) == 1 and 0 < min(short) <= MOST_ZEROS:
-            for first in range(min(short) + 1):
-                around = [(0, 0), *((first, min(short) - first) for _ in array.shape[1:-1]), (0, 0)]
-                yield f"{name} with {first} zeros before and {min(short) - first} after", np.pad(array, around)
-        if array.shape != target.shape or not 1 < array.shape[-1] <= MOST_CHANNELS:
-            continue
-        for activation in ACTIVATIONS.values():
-            ranks = [np.lexsort(of.reshape(-1, of.shape[-1])[:8]) for of in (activation(array), target)]
-            order = ranks[0][np.argsort(ranks[1])]
-            if order.tolist() != sorted(order) and side.broken.explains(activation(array)[..., order], target):
-                yield f"{name} with its channels in another order", array[..., order]
 
 
 def sums(side: Shown) -> Iterator[tuple[str, Array]]:

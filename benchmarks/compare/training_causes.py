@@ -41,11 +41,6 @@ MEANS: dict[str, Callable[[Array, Array], Any]] = {
         each.reshape(len(each), -1).sum(1) / counts.reshape(len(each), -1).sum(1)
     ).mean(),
 }
-MEASURES: dict[str, Callable[[Array], Array]] = {
-    "squares of differences": lambda x: x**2,
-    "halves of squares of differences": lambda x: x**2 / 2,
-    "differences": np.abs,
-}
 WITHIN, BEFORE = "inside the root", "added to the root before its bias is corrected"
 ADAM_PLACES = ("added to the root after its bias is corrected", BEFORE, WITHIN)
 RMSPROP_PLACES = ("outside the root", WITHIN)
@@ -57,23 +52,17 @@ Spaces = Iterator[tuple[Space, Space, tuple[int, int]]]
 
 
 def losses(broken: Broken) -> Spaces:
-    """Cross-entropies and differences of each output and each target."""
+    """Cross-entropies of each output and each target."""
     arrays = broken.rungs.left.arrays("inputs")
     inputs = {name: arrays[name] for name in arrays if not name.startswith("batch")}
-    recorded = broken.rungs.left.arrays("outputs").values()
+    recorded = [array for array in broken.rungs.left.arrays("outputs").values() if array.ndim > 1]
     outputs = [one for array in recorded for one in (array, np.moveaxis(array, 1, -1))[: 1 if array.ndim < 3 else 2]]
     for output, target in product(outputs, inputs.values()):  # classes may stand last or second
-        if output.size > LARGEST_OUTPUT:
-            continue
-        if output.ndim > 1 and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
+        if output.size <= LARGEST_OUTPUT and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
             made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
-        elif target.dtype.kind == "f" and target.shape == output.shape:
-            made = differences(output.astype(np.float64) - target)
-        else:
-            continue
-        values = [np.array(number(side.says.loss)) for side in broken.sides]
-        one, other = (Space(*made, partial(left_over, broken, value), output.size) for value in values)
-        yield one, other, (3, 2)
+            values = [np.array(number(side.says.loss)) for side in broken.sides]
+            one, other = (Space(*made, partial(left_over, broken, value), output.size) for value in values)
+            yield one, other, (3, 2)
 
 
 def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -> tuple[dict[str, Any], Any]:
@@ -110,14 +99,6 @@ def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -
         "labels are smoothed by": SMOOTHINGS,
     }
     return aspects, compute
-
-
-def differences(difference: Array) -> tuple[dict[str, Any], Any]:
-    def compute(measure: str, mean: str) -> Array:
-        return np.asarray(MEANS[mean](MEASURES[measure](difference), np.ones(difference.shape)))
-
-    means = ["a mean over all positions", "a mean over the rows", "a sum"]
-    return {"the loss is of": [*MEASURES], "the loss is": means}, compute
 
 
 def gradients(broken: Broken) -> Spaces:

@@ -183,7 +183,7 @@ def of_statistics(broken: Broken) -> Spaces:
     """Running means and variances, of which the left side's batch has those that its momentum leads to."""
     (right, left), start = broken.moved, broken.groups[0].tensor(broken.item.name)
     shares = [number(share) for share in broken.settings("momentum")]
-    if not 0 < shares[0] < 1 or start is None or left.shape != right.shape:
+    if not 0 < shares[0] < 1 or start is None or not left.shape == right.shape == head(start).shape:
         return
     old = head(start).astype(np.float64)
     batch = left / (1 - shares[0]) + old

@@ -228,9 +228,7 @@ class Record:
         names: dict[int, str] = {}
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
-            if framework_of(optimizer[0] if type(optimizer) is tuple else optimizer) is not framework:
-                kind = qualified(type(optimizer))
-                raise RecordError(f"the optimizer is of {kind}; expected one of {framework.name}, or a name")
+            framework.refuse_strange(optimizer)
             weights = framework.weights(self._model)
             names = first_names(weights)
             classes, described = framework.classes(optimizer), framework.optimizer(optimizer, names)
@@ -280,6 +278,7 @@ class Record:
             self._replayed(self._replay, lambda: loss_of(model, batches[0]), step)
             self._replay = None
         used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
+        framework.refuse_strange(used)
         for number in range(1, steps + 1):
             with self.operators() if number == 1 else nullcontext():
                 computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
@@ -768,6 +767,14 @@ class Framework(Protocol):
     def begun(self, model: Any, optimizer: Any) -> Any:
         """The optimizer with its state, which is kept apart from it in optax."""
         return optimizer
+
+    def refuse_strange(self, optimizer: Any) -> None:
+        """Raise RecordError for an optimizer that is not of this framework, such as one that derives from nothing."""
+        if framework_of(optimizer[0] if type(optimizer) is tuple else optimizer) is not self:
+            kind = qualified(type(optimizer))
+            raise RecordError(
+                f"the optimizer is of {kind}; expected one of {self.name}, from which your own may derive, or a name"
+            )
 
     def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         """One step of the optimizer."""

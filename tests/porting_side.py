@@ -230,6 +230,10 @@ def record_small(program: Any, folder: str) -> dict[str, str]:
     lines["gradients"] = _refused(lambda: record.gradients(model))
     lines["other model"] = _refused(lambda: record.gradients(program.small()))
     lines["optimizer"] = _refused(lambda: record.optimizer(object()))
+    trained = Record(Path(folder) / "trained")
+    lines["optimizer of a training"] = _refused(
+        lambda: trained.training(program.small(), [0], lambda model, batch: None, lambda weights: object())
+    )
     if hasattr(program, "lazy"):
         lines["lazy"] = _refused(lambda: Record(Path(folder) / "lazy").model(program.lazy()))
     return lines

@@ -173,6 +173,7 @@ def report_of(recording: RaceRecording) -> Report:
     rows, machine = results.plan.rows, recording.head.machine
     bars = [Bar(row.label, "", row.item) for row in results.rows if row.item]
     charts = {"An item": render.chart(bars)} if bars else {}
+    one_python = len({runner.python for runner in rows}) == 1
     values = {
         "headline": _bold(results.headline),
         "answer": by_row(results.rows, ANSWER, "script"),
@@ -195,7 +196,7 @@ def report_of(recording: RaceRecording) -> Report:
             [
                 (
                     safe(runner.label),
-                    code(" ".join(map(quoted, [runner.python, *runner.command]))),
+                    code(" ".join(map(quoted, ["python" if one_python else runner.python, *runner.command]))),
                     ", ".join(code(f"{name}={value}") for name, value in runner.variables.items()),
                 )
                 for runner in rows

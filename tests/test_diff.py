@@ -515,6 +515,14 @@ def test_weights_that_are_true_or_false_are_compared(tmp_path: Path) -> None:
     assert compare_records(*map(Side, sides)).broken == "weights"
 
 
+def test_running_statistics_that_a_record_lacks_after_a_step_are_a_break(tmp_path: Path) -> None:
+    sides = [write(tmp_path / name, "torch", DATA) for name in ("left", "right")]
+    arrays = load_file(sides[0] / "step-1.safetensors")
+    del arrays["bn.running_mean"]
+    save_file(arrays, sides[0] / "step-1.safetensors")
+    assert compare_records(*map(Side, sides)).broken == "step"
+
+
 def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_the_climb_goes_on(
     tmp_path: Path,
 ) -> None:

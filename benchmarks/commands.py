@@ -226,7 +226,8 @@ def report(
     if out.suffix not in (".html", ".md", ".svg"):
         raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
     if out.suffix == ".svg" and not found.charts:
-        raise CannotBeginError("it has no chart; charts are of one recording of `rosetta bench` that has times")
+        message = "there is no chart of it; charts are of one recording of `rosetta bench` that has times"
+        raise CannotBeginError(message)
     if format_of(out).startswith("rosetta-"):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
     if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too

@@ -66,10 +66,11 @@ class Referee:
         states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         source = {"encoder_ids": ids, "encoder_lengths": lengths}
         found = choices(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids, best=BEST)
+        likeliest, probabilities = (of_sentence[0] for of_sentence in found)
         decoded = decoder_vocabulary.decode(decoded_ids[0])
         steps = [
-            Step(fed, list(zip(decoder_vocabulary.decode(best), map(float, probabilities), strict=True)))
-            for fed, best, probabilities in zip(START + decoded, found.ids[0], found.probabilities[0], strict=False)
+            Step(fed, list(zip(decoder_vocabulary.decode(best), map(float, their_own), strict=True)))
+            for fed, best, their_own in zip(START + decoded, likeliest, probabilities, strict=False)
         ]
         vocabularies = encoder_vocabulary.characters, decoder_vocabulary.characters
         return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, states.state_h[0], states.state_c[0], steps)

@@ -25,7 +25,7 @@ class AsTorch(Summed):
 
     def update_step(self, gradient: tf.Tensor, weight: keras.Variable, rate: tf.Tensor) -> None:
         epsilon = self.epsilon
-        self.epsilon = epsilon * (1 - self.beta_2 ** (int(self.iterations) + 1)) ** 0.5
+        self.epsilon = epsilon * (1 - self.beta_2 ** tf.cast(self.iterations + 1, gradient.dtype)) ** 0.5
         super().update_step(gradient, weight, rate)
         self.epsilon = epsilon
 

@@ -47,24 +47,33 @@ else:
         model.load_weights(carried)
     trained = model.trainable_weights
 
+    @tf.function
+    def train(batch: dict) -> None:
+        with tf.GradientTape() as tape:
+            loss, _ = port.loss_of(model, batch)
+        optimizer.apply(tape.gradient(loss, trained), trained)
+
+
 make_optimizer = port.OPTIMIZERS["adam"]
 record = Record(name)
 record.training(model, data, port.loss_of, lambda weights: make_optimizer(trained))
 optimizer = make_optimizer(trained)
+if framework == "keras":
+    optimizer.build(trained)
 
 
 def step(number: int) -> None:
     batch = data[number % len(data)]
     if framework == "keras":
-        with tf.GradientTape() as tape:
-            loss, _ = port.loss_of(model, batch)
-        optimizer.apply(tape.gradient(loss, trained), trained)
+        train(batch)
+        return
+    loss, _ = port.loss_of(model, batch)
+    loss.backward()
+    optimizer.step()
+    if framework == "torch":
+        optimizer.zero_grad()
     else:
-        for one in trained:
-            one.clear_grad() if framework == "paddle" else one.__setattr__("grad", None)
-        loss, _ = port.loss_of(model, batch)
-        loss.backward()
-        optimizer.step()
+        optimizer.clear_grad()
 
 
 take_turns(step, batch=SENTENCES, after=record)

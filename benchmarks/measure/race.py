@@ -97,7 +97,7 @@ class Race(Rounds[Script]):
     """A race on its way. `mapping` says which weights of the records belong together."""
 
     recording: RaceRecording
-    timed_seconds = 1.5  # scripts start sooner than backends, so that timed steps are most of the time
+    timed_seconds = 0.75  # scripts start sooner than backends, so that visits are most of the time
 
     def __init__(self, recording: RaceRecording, mapping: MappingFile | None = None) -> None:
         self.plan, self.mapping = recording.head.plan, mapping

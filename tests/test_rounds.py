@@ -339,6 +339,14 @@ def test_beside_a_program_that_never_rests_turns_are_taken_all_the_same_with_a_d
     assert "other programs used 1.90 cores meanwhile" in found.results.doubts[0]
 
 
+def test_programs_that_hardly_rest_are_waited_for_once(world, measure) -> None:
+    """And not again after each short rest, which would take the budget."""
+    world.neighbour = lambda now: 0.0 if now % 40 < 6 else 1.9
+    found = measure(THREE)
+    assert found.answers == 3
+    assert len([note for note in world.notes if "waiting up to 20 s" in note]) == 1
+
+
 def test_cycles_beside_a_program_that_works_for_a_while_are_left_out(world, measure) -> None:
     """While they are fewer than the others; once it ends, turns are taken again."""
     began = world.now

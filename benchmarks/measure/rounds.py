@@ -31,7 +31,7 @@ FEWEST_CYCLES = 2  # for which there must be time, once there are enough rounds 
 EXTRA_CYCLES = 2  # in a round that does not answer the question
 LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
 FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
-LONGEST_WAIT = 0.1  # share of the budget for which the end of other programs is awaited, at most
+WAITED = 0.1  # share of the budget for which the end of other programs is awaited, at most
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
 GIVES_WAY = 2  # the budget may become so many times as long, where the least number of rounds does not fit
 SLOWER = 3.0  # how many times as long as any step so far one of another row may take, before it is known
@@ -59,6 +59,7 @@ class Rounds(ABC, Generic[One]):
         # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
         self.start_seconds = rounds[-1].seconds if rounds else 0.0
         self.stretch = 1.0  # how many times as long as foreseen the last cycles took
+        self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for the end of other programs
         self.restless = False  # whether other programs left the machine no rest, so that turns are not taken again
 
     @abstractmethod
@@ -98,11 +99,11 @@ class Rounds(ABC, Generic[One]):
         self._measure()
 
     def _wait_for_rest(self) -> None:
-        """Wait until other programs leave the machine alone. Where they do not, turns are taken beside them."""
-        before = self.restless
-        longest = min(machine.LONGEST_WAIT, LONGEST_WAIT * self.budget)
-        self.restless = not machine.wait_until_fit(self.note, 0.0 if before else longest)
-        if self.restless and not before:
+        """Wait until other programs leave the machine alone. Where they do not, turns are taken beside them, and they
+        are not waited for again."""
+        self.restless = not machine.wait_until_fit(self.note, self.longest_wait)
+        if self.restless and self.longest_wait:
+            self.longest_wait = 0.0  # waiting after each short rest would take the budget
             self.note(
                 "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; "
                 "end them, or measure later"

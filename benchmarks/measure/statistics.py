@@ -1,8 +1,8 @@
 """How sure a figure is: the times of rows that took turns, the ratios of these times, and their 95 % intervals.
 
-- An observation is one row in one round: the mean over its cycles of the logarithm of a visit's median time. Every
-  round has new processes, since two processes of the same program differ in speed; so what is known depends on the
-  number of rounds and not on the number of steps.
+- An observation is one row in one round: the mean over its cycles of the logarithm of a visit's median time, in a
+  race of its mean time. Every round has new processes, since two processes of the same program differ in speed; so
+  what is known depends on the number of rounds and not on the number of steps.
 - The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
   machine does during a round affects both alike and cancels.
 - Its interval is Student's. The variance is pooled: it is that of the residuals which are left of all rows when each

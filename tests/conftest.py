@@ -97,14 +97,6 @@ def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
 
 
-@pytest.fixture(scope="session")
-def fra_path() -> Path:
-    """Real sentence pairs, where the environment says that there are some."""
-    if "ROSETTA_FRA" not in os.environ:
-        pytest.skip("ROSETTA_FRA does not name a file of real pairs")
-    return Path(os.environ["ROSETTA_FRA"])
-
-
 @cache
 def material(dtype: str) -> Material:
     """1,500 pairs of the phrasebook, short and long ones."""

@@ -8,7 +8,6 @@ import tomllib
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from backends.process.environment import child_environment
@@ -47,19 +46,9 @@ def rendered() -> tuple[dict[str, str], Outcome]:
     """The pages that their sources make, and what the referee made of the run for them, as the scripts do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TUTORIAL)
-        render = runpy.run_path(str(TUTORIAL / "render.py"))["render"]
-    losses, translations = list[float](), dict[str, str]()
-
-    class Heard(render.__globals__["Referee"]):  # type: ignore[misc]
-        def train(self) -> list[float]:
-            losses.extend(super().train())
-            return losses
-
-        def translate(self, sentence: str) -> str:
-            return translations.setdefault(sentence, super().translate(sentence))
-
-    render.__globals__["Referee"] = Heard
-    return render(), (losses, translations)
+        program = runpy.run_path(str(TUTORIAL / "render.py"))
+    walk, *outcome = program["results"]()
+    return program["render"](walk, *outcome), tuple(outcome)
 
 
 def source(name: str) -> str:
@@ -96,11 +85,6 @@ def test_a_script_gives_the_referees_results_and_what_one_would_usually_write_ru
 ) -> None:
     """It stands alone and has the blocks, too."""
     expected, expected_translations = rendered[1]
-
-    def furthest(losses: list[float]) -> float:
-        """The largest relative difference from the referee's losses of the same steps."""
-        return float(np.abs(np.array(losses) / expected[: len(losses)] - 1).max())
-
     imported = set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE))
     assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name}
     titles = [f"# {number}. {title}" for number, title in enumerate(BLOCKS, 1)]
@@ -116,13 +100,13 @@ def test_a_script_gives_the_referees_results_and_what_one_would_usually_write_ru
         scripts[-1].write_text(text, encoding="utf-8")
     (losses, translations), *trapped = outcomes(scripts, tmp_path / "out")
     assert any((tmp_path / "out").iterdir()), "nothing was saved"
-    assert len(losses) == len(expected) == 10
-    assert furthest(losses) <= TOLERANCE
+    assert losses == pytest.approx(expected, rel=TOLERANCE)
+    assert len(losses) == 10
     assert translations == expected_translations
     assert len(set(translations.values())) == 3
-    assert [len(losses) for losses, _ in trapped] == [3] * len(wrong)
-    differences = [furthest(losses) for losses, _ in trapped]
-    assert min(differences) > TOLERANCE, differences
+    for other_losses, _ in trapped:
+        assert len(other_losses) == 3
+        assert other_losses != pytest.approx(expected[:3], rel=TOLERANCE)
 
 
 def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], Outcome]) -> None:

@@ -46,15 +46,23 @@ class Line:
     html: str = ""  # the code
 
 
-def render() -> dict[str, str]:
-    """The pages by their files' names."""
+def results() -> tuple[Walk, list[float], dict[str, str]]:
+    """The numbers on the pages: the walk of one sentence, and the losses and the translations of the scripts."""
     referee = Referee()
     walk = referee.walk(SENTENCE)
     losses = referee.train()  # after which it decodes as the scripts do
-    sources = [(HERE / f"{name}_seq2seq.py").read_text(encoding="utf-8") for name in SCRIPTS]
+    sentences = re.findall(r"for text in (.*):\n", source("keras"))[0]
+    return walk, losses, {text: referee.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
+
+
+def source(name: str) -> str:
+    return (HERE / f"{name}_seq2seq.py").read_text(encoding="utf-8")
+
+
+def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dict[str, str]:
+    """The pages by their files' names."""
+    sources = [source(name) for name in SCRIPTS]
     (options,) = {OPTIONS.findall(code)[0] for code in sources}  # the same in all three
-    sentences = re.findall(r"for text in (.*):\n", sources[0])[0]
-    translations = {text: referee.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -202,5 +210,5 @@ def svg(kind: str, width: float, height: float, parts: list[str], label: str) ->
 
 
 if __name__ == "__main__":
-    for name, page in render().items():
+    for name, page in render(*results()).items():
         write_atomically(HERE / name, page)

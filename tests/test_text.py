@@ -5,7 +5,6 @@ import os
 import subprocess
 from itertools import chain, product
 from pathlib import Path
-from threading import Thread
 
 from common.text import (
     LINES_AT_ONCE,
@@ -13,12 +12,9 @@ from common.text import (
     PIECE,
     as_json,
     for_terminal,
-    lines_as_they_arrive,
-    not_utf8,
     printable,
     quoted,
     split_lines,
-    with_replacements,
 )
 
 # An escape that clears the screen, the byte that begins one in eight bits, a right-to-left override, a byte that is
@@ -29,25 +25,6 @@ HOSTILE = "a\x1b[2Jb\x9b2Jc\u202ed\udce9e\u2028f"
 def lines_of(content: bytes, size: int = PIECE) -> list[bytes]:
     """The lines of a stream that comes in pieces of this size."""
     return [*chain.from_iterable(split_lines(content[n : n + size] for n in range(0, len(content), size)))]
-
-
-def test_a_line_comes_at_once_while_the_pipe_stays_open() -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb", buffering=0) as writer:
-        found: list[list[str]] = []
-        thread = Thread(target=lambda: found.extend(lines_as_they_arrive(reader)), daemon=True)
-        thread.start()
-        for count, written in enumerate([b"Go.\n", b"Run!\nWow!\nha", b"lf\n"], 1):
-            writer.write(written)
-            for _ in range(1000):  # a reader that waits for more is a failure and not a test that hangs
-                thread.join(0.005)
-                if len(found) == count:
-                    break
-            assert len(found) == count
-        writer.write(b"end")
-        writer.close()
-        thread.join(5)
-    assert found == [["Go."], ["Run!", "Wow!"], ["half"], ["end"]]
 
 
 LINES = {
@@ -76,14 +53,6 @@ def test_the_longest_line_stays_whole_and_of_a_longer_one_only_a_part() -> None:
         found = lines_of(longest + b"\r\n" + longer + b"\nGo.\n" + longer + end, size)
         assert found[::2] == [longest, b"Go."]
         assert all(LONGEST_LINE < len(line) <= LONGEST_LINE + PIECE + 2 for line in found[1::2])
-
-
-def test_a_line_that_is_not_utf8_can_be_told_and_shown(tmp_path: Path) -> None:
-    (tmp_path / "lines").write_bytes("caf\u00e9\n\u00e9".encode() + b"caf\xe9 \xff\n")
-    with (tmp_path / "lines").open("rb") as file:
-        ((good, bad),) = lines_as_they_arrive(file)
-    assert (not_utf8(good), with_replacements(good)) == (None, "caf\u00e9")
-    assert (not_utf8(bad), with_replacements(bad)) == (6, "\u00e9caf\ufffd \ufffd"), "of bytes, not of characters"
 
 
 def test_what_is_printed_is_one_line_and_no_escape_and_json_keeps_its_value() -> None:

@@ -26,16 +26,14 @@ def run(tmp_path_factory) -> Path:
     return path
 
 
-def test_data_prints_the_examples_five_figures(tmp_path) -> None:
+def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("Go.\tVa !\nRun!\tCours !\tattribution\n", encoding="utf-8")
     figures = answer("data", "--data", path)
-    expected = {"num_samples": 2, "num_encoder_tokens": 8, "max_encoder_seq_length": 4, "max_decoder_seq_length": 9}
-    assert expected.items() <= figures.items()
-    assert figures["num_decoder_tokens"] == len(set("Va !Cours !\t\n"))
+    num_decoder_tokens = len(set("Va !Cours !\t\n"))
+    assert list(figures.values())[:6] == [str(path), 2, 8, num_decoder_tokens, 4, 9]
     printed = rosetta("data", "--data", path)[1]
-    assert "num_decoder_tokens" in printed
-    assert re.search(r"Run! +Cours !", printed)
+    assert re.search(r"num_decoder_tokens[^\n]*\n(?s:.*)Run! +Cours !", printed)
 
 
 def hinted(said: str) -> list[str]:
@@ -55,15 +53,11 @@ def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the
     assert hint[:2] == ["translate", str(out)]
     assert rosetta(*hint)[0] == 0
     again = ["train", "--out", str(out), "--resume", "--epochs"]
-    assert "--latent-dim" in refusal(2, *again, 2, "--latent-dim", 8)
-    own = ["--latent-dim", 16]  # with which it was begun
-    trained = answer(*again, 2, "--learning-rate", "3e-4", *own)
+    trained = answer(*again, 2, "--learning-rate", "3e-4", "--latent-dim", 16)  # with which it was begun
     names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
-    assert list(trained) == names.split()
-    assert trained["epochs"] == 2
+    assert (list(trained), trained["epochs"]) == (names.split(), 2)
     config = json.loads((out / "config.json").read_text())
     assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
-    assert json.loads((out / "machine.json").read_text())["instructions"].split()
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
     def interrupted(*_: object) -> None:
@@ -72,7 +66,6 @@ def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the
     monkeypatch.setattr("backends.commands.training.resume", interrupted)
     status, _, said = rosetta(*again, 2)  # which it has already
     assert (status, hinted(said)) == (130, ["evaluate", str(out)])
-    assert "is whole. See it with: " in said
     of_torch = ["--backend", "torch"]
     assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
@@ -84,22 +77,17 @@ def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
     assert "--padding mask" in refusal(2, *bucketed)
     assert not (tmp_path / "run").exists()
     assert rosetta(*bucketed, "--padding", "mask")[0] == 0
-    assert "--batches" in refusal(2, "train", "--out", tmp_path / "run", "--resume", "--batches", "shuffled")
 
 
-def test_as_many_lines_come_out_as_went_in_whatever_their_form(run, tmp_path) -> None:
+def test_lines_of_a_file_are_translated_as_those_of_standard_input_whatever_their_form(run, tmp_path) -> None:
     path = tmp_path / "lines.txt"
-    path.write_bytes(b"It is red.\n\n  \nIt is red.\r\nIt's old.")
+    path.write_bytes(b"It is red.\n\n  \nIt is red.\r\nit is red")
     status, out, _ = rosetta("translate", run, stdin=path.read_bytes())
-    assert status == 0
-    first, *blank, fourth, _, end = out.split("\n")
-    assert (blank, end) == (["", ""], "")
-    assert first == fourth
+    first = out.partition("\n")[0]
+    assert (status, out) == (0, f"{first}\n\n\n{first}\n{first}\n")
     assert rosetta("translate", run, "--file", path)[1] == out
     assert str(path) in refusal(2, "translate", run, "--file", path, "It is red.")
-    found = answer("translate", run, "it is red")
-    (red,) = found["translations"]
-    assert found["backend"] == "numpy"
+    (red,) = answer("translate", run, "it is red")["translations"]
     assert (red["source"], red["read_as"], red["translation"]) == ("it is red", "It is red.", first)
 
 
@@ -207,15 +195,16 @@ def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path
     assert own[0] != own[1]
 
 
-def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing(tmp_path, run) -> None:
+def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing_and_a_corrupt_run_ends_with_status_1(
+    tmp_path, run
+) -> None:
     train, bad = [*TRAIN, "--out", tmp_path / "run"], tmp_path / "bad.txt"
     bad.write_bytes(b"Go.\tVa !\nRun!\n")
     for expected, command in {
         "cannot be read": ["data", "--data", tmp_path / "none.txt"],
         "line 2: 1 column": [*train, "--data", bad],
         "choose one of numpy, keras": [*train, "--backend", "jax"],
-        "choose one of": ["translate", run, "--backend", "torch:fast", "It is red."],
-        "no backend 'jax'": ["bench", "--backends", "torch,jax"],
+        "is not a run": ["evaluate", tmp_path],
     }.items():
         assert expected in refusal(2, *command)
     for option in ("--num-samples 0", "--dtype float8", "--validation-split nan", "--learning-rate nan"):
@@ -224,19 +213,10 @@ def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing(tmp_path, run) -
         assert option.split()[0] in err, "in typer's form"
         assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
-
-
-def test_no_run_at_all_is_told_from_a_corrupt_one(tmp_path, run) -> None:
-    for command in ("translate", "evaluate"):
-        assert "is not a run" in refusal(2, command, tmp_path / "nothing")
-    assert "is not a run" in refusal(2, "translate", tmp_path, "It is red.")
     damaged = shutil.copytree(run, tmp_path / "damaged")
-    whole = (damaged / "state.safetensors").read_bytes()
-    (damaged / "state.safetensors").write_bytes(whole[: len(whole) // 2])
+    (damaged / "state.safetensors").write_bytes((run / "state.safetensors").read_bytes()[:-99])
     for command in (["translate", damaged, "It is red."], ["evaluate", damaged]):
         assert "state.safetensors is damaged" in refusal(1, *command)
-    (damaged / "config.json").write_text("{")
-    assert "config.json" in refusal(1, "translate", damaged, "It is red.")
 
 
 def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequence(tmp_path: Path) -> None:
@@ -266,21 +246,18 @@ def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequenc
 
 
 @pytest.mark.parametrize("at_a_terminal", [True, False])
-def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: bool
-) -> None:
+def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(monkeypatch, capsys, at_a_terminal) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
-    print_answer({"source": "a", "translation": "Ça va\u202f!\x1b[2J"}, 1, None)
-    print_answer({"source": "a", "translation": ""}, 1, None)
-    print_answer({"source": " ", "translation": ""}, 1, None)
-    print_answer({"source": "a", "n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, 1)
-    first, ended, blank, *best = (line.rstrip(" ") for line in capsys.readouterr().out.split("\n"))
-    shown = "?" if at_a_terminal else "\x1b"
-    assert first == f"Ça va\u202f!{shown}[2J"
-    assert ended == ("(nothing: the model ended the sentence at once)" if at_a_terminal else "")
-    assert blank == ""
-    if at_a_terminal:
-        assert best[1].split() == ["score", "sentence"]
-        assert best[3].split() == ["-1.0000", "?[2J"]
-    else:
-        assert best == ["1\t-1.0000\t\x1b[2J", ""]
+    ended = "(nothing: the model ended the sentence at once)"
+    for line, n_best, at_terminal, elsewhere in (
+        ({"source": "a", "translation": "Ça va\u202f!\x1b[2J"}, None, "Ça va\u202f!?[2J", "Ça va\u202f!\x1b[2J"),
+        ({"source": "a", "translation": ""}, None, ended, ""),
+        ({"source": " ", "translation": ""}, None, "", ""),
+        ({"source": "a", "n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, None, "1\t-1.0000\t\x1b[2J"),
+    ):
+        print_answer(line, 1, n_best)
+        printed = capsys.readouterr().out
+        if at_a_terminal and n_best:
+            assert re.search(r"score +sentence *\n.*\n *-1.0000 +\?\[2J", printed)
+        else:
+            assert printed == f"{at_terminal if at_a_terminal else elsewhere}\n"

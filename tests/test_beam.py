@@ -15,7 +15,7 @@ from tests import child, conftest
 from tests.conftest import FRAMEWORKS, StartBackend, model
 
 TINY = ModelConfig(5, 4, start_token=0, stop_token=1, latent_dim=8, dtype="float64")
-MAX_LENGTH = 4
+MAX_LENGTH = 4  # of a translation that an exhaustive search finds
 # Numbers of sentences and their widths. A graph that was traced for the first must take the others.
 SIZES = [(1, 11), (12, 14), (1, 9)]
 
@@ -31,19 +31,16 @@ def ignored(**event: Any) -> None:
 
 def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() -> None:
     """The search is one for all backends; this is the referee's, which needs no process."""
-    backend, tokens, stop = NumpyBackend(TINY, TrainConfig()), range(TINY.num_decoder_tokens), TINY.stop_token
+    backend, stop = NumpyBackend(TINY, TrainConfig()), TINY.stop_token
     backend.load(sharpened(initial_state(TINY, seed=5)))
     ids, lengths = np.random.default_rng(3).integers(0, 5, (3, 6)), np.array([6, 4, 5])
-    lengths_of = dict[tuple[int, ...], int]()  # of each text that can be decoded, filled up, up to its stop token
-    for text in product(tokens, repeat=MAX_LENGTH):
-        end = text.index(stop) + 1 if stop in text else MAX_LENGTH
-        lengths_of[(*text[:end], *[stop] * (MAX_LENGTH - end))] = end
-    texts = np.array(list(lengths_of))  # (T, L)
-    beam = TINY.num_decoder_tokens**MAX_LENGTH
+    every = np.array(list(product(range(TINY.num_decoder_tokens), repeat=MAX_LENGTH)))
+    ended = np.logical_or.accumulate(every == stop, axis=1)
+    texts = np.unique(np.where(ended, stop, every), axis=0)  # (T, L), filled up after the stop token
+    counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]  # up to the stop token
     sources = {"encoder_ids": ids, "encoder_lengths": lengths, "max_length": MAX_LENGTH}
-    found = in_child.search(backend, ignored, **sources, beam=beam)
+    found = in_child.search(backend, ignored, **sources, beam=len(every))
     decoder_ids = np.insert(texts, 0, TINY.start_token, axis=1)
-    counted = np.arange(MAX_LENGTH) < np.array(list(lengths_of.values()))[:, None]
     for row in range(len(ids)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))
         probabilities = backend.forward(Batch.of_ids(TINY, *repeated, decoder_ids)).probabilities[:, :MAX_LENGTH]
@@ -59,21 +56,19 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
 # The other variants have nothing of their own here.
 @pytest.mark.parametrize("name", [*FRAMEWORKS, "keras:example"])
 def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backend_of: StartBackend) -> None:
-    slow = name == "keras:example"  # it decodes a character in 40 ms; other tests have begun it in float32
-    dtype = "float32" if slow else "float64"
-    config, process = model(dtype), backend_of(name, dtype)
+    config, process = model("float64"), backend_of(name, "float64")
     state = sharpened(initial_state(config, seed=2))
     referee = NumpyBackend(config, TrainConfig())
     referee.load(state)
     process.call(child.load, state=state)
-    for num_rows, width in SIZES[:1] if slow else SIZES:
-        batch = conftest.batch_of(num_rows, dtype)
+    for num_rows, width in SIZES:
+        batch = conftest.batch_of(num_rows, "float64")
         encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
         lengths = np.minimum(batch.encoder_lengths, width)
-        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 4 if slow else 16}
+        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 8}
         found = process.call(in_child.search, **sources, beam=4)
         expected = in_child.search(referee, ignored, **sources, beam=4)
         np.testing.assert_array_equal(found.ids, expected.ids)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5 if slow else 1e-9)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
     narrow = process.call(in_child.search, **sources, beam=1)
     np.testing.assert_array_equal(narrow.ids, process.call(in_child.search, **sources).ids)

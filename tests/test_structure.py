@@ -134,16 +134,11 @@ def test_a_lesson_is_the_plain_model_with_the_interfaces_methods_in_the_same_ord
     assert not re.search(r"\bif\b.*(variant|device|dtype|group)|import .*(group|sharing)", source)
 
 
-@pytest.mark.parametrize("file", ["backends/{}_backend.py", "docs/tutorial/{}_seq2seq.py"])
 @pytest.mark.parametrize(("other", "least"), [("paddle", 0.7), ("keras", 0.5)])
-def test_the_lessons_are_alike_line_by_line(other: str, least: float, file: str) -> None:
+def test_the_lessons_are_alike_line_by_line(other: str, least: float) -> None:
     """Of the lines that are not empty, comments and docstrings too, without the names of frameworks."""
     torch, another = (
-        [
-            PREFIX.sub("", line).strip()
-            for line in (PROJECT / file.format(name)).read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
+        [PREFIX.sub("", line).strip() for line in LESSONS[name].read_text("utf-8").splitlines() if line.strip()]
         for name in ("torch", other)
     )
     assert SequenceMatcher(None, torch, another, autojunk=False).ratio() >= least

@@ -40,7 +40,9 @@ def test_a_seed_gives_the_same_weights_in_both_precisions_and_another_gives_othe
     )
     assert to_bytes(in_dtype(single, "float64"), {}) == to_bytes(double, {})
     assert to_bytes(in_dtype(double, "float32"), {}) == to_bytes(single, {})
-    drawn = [state.weights[f"{side}/recurrent_kernel"] for state in (single, other) for side in ("encoder", "decoder")]
+    drawn = [
+        state.weights[f"{side}/recurrent_kernel"] for state in (single, other) for side in ("encoder", "decoder")
+    ]
     assert len({kernel.tobytes() for kernel in drawn}) == len(drawn)
 
 

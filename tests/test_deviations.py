@@ -1,60 +1,61 @@
-"""The register of deviations: whole, with tests and evidence that exist, and the page made from it."""
+"""The register of deviations: whole, with tests and evidence that exist."""
 
 import importlib.util
 import re
-import runpy
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backends.process.parent import PROJECT
 
-ENTRIES: list[dict[str, Any]] = tomllib.loads((PROJECT / "docs" / "deviations.toml").read_text(encoding="utf-8"))[
-    "deviation"
-]
-FIELDS = {"id": str, "what": str, "effect": str, "we": str, "rung": str} | dict.fromkeys(
-    ("framework", "version", "evidence", "test"), list
-)
+TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
+FIELDS = ["Effect", "What Rosetta does", "Rung", "Test", "Evidence", "Versions"]
 RUNGS = {"tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings", "none"}
-entries = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["id"])
+FIELD = re.compile(r"^- \*\*(.+?)\*\*:(.*(?:\n  .+)*)", re.MULTILINE)  # its lines after the first are indented
+ENTRIES = {
+    section.partition("\n")[0]: {name: " ".join(text.split()) for name, text in FIELD.findall(section)}
+    for section in SECTIONS
+}
+entries = pytest.mark.parametrize("name", ENTRIES)
 
 
-def test_the_page_is_what_the_register_says() -> None:
-    page = runpy.run_path(str(PROJECT / "docs" / "render_deviations.py"))["render"]()
-    assert page == (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8")
-
-
-@entries
-def test_an_entry_has_every_field_and_no_other(entry: dict[str, Any]) -> None:
-    assert {name: type(value) for name, value in entry.items()} == FIELDS
-    assert all(value for name, value in entry.items() if name != "test")
-    assert entry["test"] or entry["rung"] == "none", "nothing holds what changes numbers"
-    assert all(isinstance(item, str) for name in ("framework", "version", "evidence", "test") for item in entry[name])
-    assert len(entry["framework"]) == len(entry["version"])
-    assert entry["rung"] in RUNGS
-    assert re.fullmatch(r"[a-z0-9-]+", entry["id"])
-    assert [other["id"] for other in ENTRIES].count(entry["id"]) == 1
+def test_the_table_names_every_entry_with_its_frameworks_and_rung() -> None:
+    rows = re.findall(r"^\| \[(.+)\]\(#(.+)\) \| (.+) \| (.+) \|$", TABLE, re.MULTILINE)
+    of_versions = [re.findall(r"(\w+) [^,]+", fields["Versions"]) for fields in ENTRIES.values()]
+    expected = [(n, n, ", ".join(of), ENTRIES[n]["Rung"]) for n, of in zip(ENTRIES, of_versions, strict=True)]
+    assert rows == expected
+    assert len(ENTRIES) == len(SECTIONS), "each name is another"
 
 
 @entries
-def test_the_tests_that_hold_an_entry_exist(entry: dict[str, Any]) -> None:
-    for test in entry["test"]:
-        file, _, function = test.partition("::")
-        assert re.search(rf"^def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), test
+def test_an_entry_has_every_field_and_a_rung(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+", name)
+    assert list(ENTRIES[name]) == FIELDS
+    assert all(ENTRIES[name].values())
+    assert ENTRIES[name]["Rung"] in RUNGS
 
 
 @entries
-def test_evidence_is_an_issue_or_a_symbol_in_an_installed_file(entry: dict[str, Any]) -> None:
-    for source in entry["evidence"]:
-        if source.startswith("https://"):
-            assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+", source)
+def test_the_tests_that_hold_an_entry_exist(name: str) -> None:
+    tests = re.findall(r"\[`(\S+)::(\w+)`\]\(\.\./(\S+)\)", ENTRIES[name]["Test"])
+    assert tests or ENTRIES[name]["Rung"] == "none", "nothing holds what changes numbers"
+    for file, function, linked in tests:
+        assert re.search(rf"^def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), function
+        assert linked == file
+
+
+@entries
+def test_evidence_is_an_issue_or_a_symbol_in_an_installed_file(name: str) -> None:
+    sources = re.findall(r"`(\S+)`|\[\S+\]\((\S+)\)", ENTRIES[name]["Evidence"])
+    assert sources
+    for inside, issue in sources:
+        if issue:
+            assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+", issue)
             continue
-        file, _, symbol = source.partition("::")
-        package, _, inside = file.partition("/")
+        file, _, symbol = inside.partition("::")
+        package, _, path = file.partition("/")
         spec = importlib.util.find_spec(package)
         assert spec is not None, f"{package} is not installed"
         assert spec.origin is not None
-        text = (Path(spec.origin).parent / inside).read_text(encoding="utf-8")
-        assert re.search(rf"\b{re.escape(symbol)}\b", text), source
+        text = (Path(spec.origin).parent / path).read_text(encoding="utf-8")
+        assert re.search(rf"\b{re.escape(symbol)}\b", text), inside

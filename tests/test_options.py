@@ -27,25 +27,22 @@ def completed(monkeypatch: pytest.MonkeyPatch):
     return offered
 
 
-def test_tab_completes_the_names_of_backends_alone_and_in_lists_which_have_no_empty_name(
-    completed, monkeypatch
-) -> None:
-    for options in (
-        "backends numpy",
-        "train --backend",
-        "translate --backend",
-        "convert run --to",
-        "bench --backends",
-    ):
+ONE = "backends numpy;train --backend;translate --backend;convert run --to;bench --backends"
+LISTS = ("bench", "sweep", "parity", "serve")
+
+
+def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> None:
+    for options in ONE.split(";"):
         offered = completed(f"rosetta {options} ")
         assert [name for name in offered if name not in ("weights", "all")] == list(TABLE)
         assert completed(f"rosetta {options} pad") == ["paddle"]
-    lists = ("bench", "sweep", "parity", "serve")
-    for command in lists:
+    for command in LISTS:
         last = completed(f"rosetta {command} --backends torch,numpy,t")
         assert last == ["torch,numpy,torch:compile", "torch,numpy,torch:bfloat16"]
-    monkeypatch.delenv("_ROSETTA_COMPLETE")
-    for command in lists:
+
+
+def test_an_unknown_or_empty_name_of_a_backend_is_refused_with_those_that_there_are() -> None:
+    for command in LISTS:
         for listed in ("", "numpy,,torch"):
             assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
 
@@ -77,7 +74,6 @@ def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp
 
 
 COMMANDS = "backends data train translate evaluate convert serve parity diff carry bench report sweep machine compare"
-TAKE_A_BACKEND = set("train translate evaluate convert bench sweep parity serve".split())
 
 
 def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> None:
@@ -86,7 +82,7 @@ def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> 
         assert f" {command} " in listed
         said = rosetta(command, "--help")[1]
         assert f"Usage: rosetta {command}" in said
-        if command in TAKE_A_BACKEND:
+        if "--backend" in said or command == "convert":
             words = set(said.replace("│", " ").split())
             assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words] == []
     assert rosetta("--version")[1].startswith("rosetta ")

@@ -182,22 +182,16 @@ def note_wrongs(page: Page, wrong: list[str], expected: str, asked: tuple[str, .
 
 @pytest.fixture(scope="module")
 def opened(browser: Browser) -> Iterator[Open]:
-    """Opens a file offline, once for each width; what pages did wrong fails in the end."""
+    """Opens a file offline in a window of this width; what pages did wrong fails in the end."""
     wrong: list[str] = []
-    pages: dict[tuple[Path, int], Page] = {}
+    with ExitStack() as stack:
 
-    def open_page(path: Path, width: int = 1400, scheme: Any = "light") -> Page:
-        if (path, width) not in pages:
-            viewport: Any = {"width": width, "height": 900}
-            made = browser.new_context(viewport=viewport, offline=True, accept_downloads=True).new_page()
-            note_wrongs(made, wrong, "^$", ("file:", "blob:", "data:"))
-            made.goto(path.as_uri())
-            pages[path, width] = made
-        found = pages[path, width]
-        found.emulate_media(color_scheme=scheme, media="screen")
-        return found
+        def open_page(path: Path, width: int) -> Page:
+            context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+            page = stack.enter_context(context).new_page()
+            note_wrongs(page, wrong, "^$", ("file:", "blob:", "data:"))
+            page.goto(path.as_uri())
+            return page
 
-    yield open_page
-    for one in pages.values():
-        one.context.close()
+        yield open_page
     assert wrong == []

@@ -10,6 +10,8 @@ from pathlib import Path
 from backends.process.parent import PROJECT
 
 NAME = "mimic"
+NEW = ["numpy_backend.py", "profiling/numpy.py"]  # the files after which the new backend's are written
+ENTRY = f'    "{NAME}": Entry("backends.{NAME}_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
 # The framework that is made up for this test: NumPy under another name.
 FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
 
@@ -26,23 +28,19 @@ def like_numpys(name: str) -> str:
     return text
 
 
-def with_line(text: str, before: str, line: str) -> str:
-    """The text with a line more after the one that is `before` it."""
-    assert text.count(before) == 1
-    return text.replace(before, before + line)
-
-
 def steps() -> dict[str, str]:
     """The files that the page's four steps write, by name. The extra's package needs no installation, since
     PYTHONPATH leads to it."""
-    entry = f'    "{NAME}": Entry("backends.{NAME}_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
-    extra = with_line(project_file("pyproject.toml"), "[project.optional-dependencies]\n", f"{NAME} = []\n")
-    return {
-        f"backends/{NAME}_backend.py": like_numpys("backends/numpy_backend.py"),
-        f"backends/profiling/{NAME}.py": like_numpys("backends/profiling/numpy.py"),
-        "backends/__init__.py": with_line(project_file("backends/__init__.py"), "TABLE = {\n", entry),
-        "pyproject.toml": with_line(extra, 'all = ["rosetta-s2s[', f"{NAME},"),
-    }
+    files = {f"backends/{name.replace('numpy', NAME)}": like_numpys(f"backends/{name}") for name in NEW}
+    for name, before, line in (
+        ("backends/__init__.py", "TABLE = {\n", ENTRY),
+        ("pyproject.toml", "[project.optional-dependencies]\n", f"{NAME} = []\n"),
+        ("pyproject.toml", 'all = ["rosetta-s2s[', f"{NAME},"),
+    ):
+        text = files.get(name) or project_file(name)
+        assert text.count(before) == 1
+        files[name] = text.replace(before, before + line)
+    return files
 
 
 def files_of_the_page() -> set[str]:
@@ -57,15 +55,14 @@ def files_of_the_page() -> set[str]:
 
 def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     copy, framework = tmp_path / "project", tmp_path / "framework"
-    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    tracked = {name: (PROJECT / name).read_bytes() for name in listed.stdout.splitlines()}
-    taken = steps()
-    assert taken.keys() == files_of_the_page()
-    files = tracked | {name: text.encode() for name, text in taken.items()}
-    for name, content in files.items():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes(content)
+    copy.mkdir()
     framework.mkdir()
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout
+    subprocess.run(["xargs", "-0", "cp", "--parents", "-t", copy], cwd=PROJECT, input=tracked, check=True)
+    files = steps()
+    assert files.keys() == files_of_the_page()
+    for name, text in files.items():
+        (copy / name).write_text(text, encoding="utf-8")
     (framework / f"{NAME}.py").write_text(FRAMEWORK, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{framework}"}
 

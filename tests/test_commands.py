@@ -151,36 +151,38 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
 
 
 def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path, monkeypatch) -> None:
-    train = [*TRAIN, "--backend", "torch:bfloat16", "--dtype", "float64", "--out", tmp_path / "run"]
-    parity = ["parity", "--backends", "torch:bfloat16", "--dtype", "float64"]
-    (tmp_path / "cpuinfo").write_text("flags: avx512_bf16\n")
-    monkeypatch.setattr("common.machine.CPUINFO", tmp_path / "cpuinfo")
-    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
-    assert "--dtype float32" in refusal(2, *parity)
-    for flags, expected in {"avx512f avx512_vnni": False, "amx_bf16 amx_tile": True, "bf16 i8mm": True}.items():
-        (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags} sse\n")
+    cpuinfo, backend = tmp_path / "cpuinfo", ["--backend", "torch:bfloat16"]
+    train = [*TRAIN, *backend, "--dtype", "float64", "--out", tmp_path / "run"]
+    monkeypatch.setattr("common.machine.CPUINFO", cpuinfo)
+    for flags, expected in {
+        "avx512f avx512_vnni": False,
+        "avx512f avx512_bf16": True,
+        "amx_bf16 amx_tile": True,
+        "bf16 i8mm": True,
+    }.items():
+        cpuinfo.write_text(f"flags\t\t: fpu {flags} sse\n")
         assert has_bfloat16() == expected
-    (tmp_path / "cpuinfo").write_text("flags: sse\n")
+    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
+    cpuinfo.write_text("flags: sse\n")
     bench = ["bench", "--backends", "numpy,torch:bfloat16", "--out", tmp_path / "a.jsonl"]
-    for command in train, parity, bench:
+    for command in train, ["parity", "--backends", "torch:bfloat16"], bench:
         assert "a processor that computes in bfloat16" in refusal(2, *command)
     assert [path.name for path in tmp_path.iterdir()] == ["cpuinfo"]
 
 
 def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(run, tmp_path, monkeypatch) -> None:
     translate = ["translate", run, "Go.", "--backend", "torch:compile"]
-    with monkeypatch.context() as patch:
-        patch.setenv("CXX", "no-such-compiler")
-        assert "torch:compile needs a C++ compiler, and there is no no-such-compiler; install" in refusal(
-            2, *translate
-        )
-        assert "torch:compile" not in installed(), "parity takes what is installed"
-    assert "torch:compile" in installed()
     (tmp_path / "file").touch()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "folder"))
-    said = refusal(2, *translate)
-    assert "cannot be written" in said
-    assert "TORCHINDUCTOR_CACHE_DIR" in said
+    for variable, value, said in (
+        ("CXX", "no-such-compiler", "torch:compile needs a C++ compiler, and there is no no-such-compiler; install"),
+        ("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "folder"), "cannot be written"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            line = refusal(2, *translate)
+            assert said in line
+            assert variable in line
+            assert ("torch:compile" in installed()) == (variable != "CXX"), "parity takes what is installed"
 
 
 def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path, monkeypatch) -> None:

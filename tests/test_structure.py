@@ -38,21 +38,15 @@ def sources() -> list[Path]:
 
 
 @cache
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, and what it takes of them by name, as "module.name", wherever in it."""
+def packages(path: Path, within: str = "") -> set[str]:
+    """The top-level packages that a file imports, or the parts of a package, given with its dot, that it imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def packages(path: Path, within: str = "") -> set[str]:
-    """The top-level packages that a file imports, or the parts of a package, given with its dot, that it imports."""
-    modules = [module.removeprefix(within) for module in imports(path) if module.startswith(within)]
-    return {module.partition(".")[0] for module in modules}
+    return {module.removeprefix(within).partition(".")[0] for module in found if module.startswith(within)}
 
 
 def test_arrows_run_one_way() -> None:
@@ -107,17 +101,14 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """
     assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY
-
-
-def test_help_imports_nothing_heavy_nor_numpy() -> None:
-    program = """
+    of_help = """
 import contextlib, rosetta, sys
 for command in ([], ["train"], ["bench"]):
     sys.argv = ["rosetta", *command, "--help"]
     with contextlib.suppress(SystemExit):
         rosetta.main()
 """
-    assert not imported_by(program) & {*HEAVY, "numpy"}
+    assert not imported_by(of_help) & {*HEAVY, "numpy"}, "help needs no NumPy either"
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -126,9 +117,8 @@ def test_a_lesson_is_the_plain_model_with_the_interfaces_methods_in_the_same_ord
     expected = [method for method, value in vars(Backend).items() if getattr(value, "__isabstractmethod__", False)]
     source = LESSONS[name].read_text(encoding="utf-8")
     of_backend = re.search(r"^class \w+\(Backend\):\n((?: .*\n|\n)+)", source, re.MULTILINE)
-    methods = re.findall(
-        r"^(    @\w*property\n)?    def ([a-z]\w*)", of_backend[1] if of_backend else "", re.MULTILINE
-    )
+    assert of_backend
+    methods = re.findall(r"^(    @\w*property\n)?    def ([a-z]\w*)", of_backend[1], re.MULTILINE)
     assert [method for is_property, method in methods if not is_property] == expected
     assert len(re.findall(r"^from (?:backends|common)\b", source, re.MULTILINE)) <= 8
     assert not re.search(r"\bif\b.*(variant|device|dtype|group)|import .*(group|sharing)", source)

@@ -18,26 +18,20 @@ ASKED = [Requirement(line) for line in chain(ABOUT["dependencies"], *ABOUT["opti
 
 
 @pytest.mark.parametrize("torch", [TORCH_CPU, TORCH_CUDA], ids=lambda lock: lock.stem)
-def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows(torch: Path) -> None:
+def test_what_pyproject_asks_for_is_locked_with_hashes_at_one_version_that_it_allows(torch: Path) -> None:
+    hashed = re.compile(r"[a-z0-9.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+")
+    for lock in (DEV, torch):
+        without_comments = re.sub(r"^ *#.*\n", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        lines = without_comments.replace("\\\n", "").splitlines()
+        packages = [line for line in lines if not line.startswith("--index-url https://")]
+        assert [line for line in packages if not hashed.fullmatch(line)] == []
+        assert len(pins(lock)) == len(packages) > 0
     locked = pins(DEV, torch)
     asked = [requirement for requirement in ASKED if requirement.name != ABOUT["name"]]
     versions = {requirement: locked.get(canonicalize_name(requirement.name)) for requirement in asked}
     wrong = {str(r): version for r, version in versions.items() if not (version and r.specifier.contains(version))}
     assert wrong == {}, "run `make lock`"
-
-
-@pytest.mark.parametrize("lock", [DEV, TORCH_CPU, TORCH_CUDA], ids=lambda lock: lock.stem)
-def test_every_package_of_a_lock_has_one_version_and_hashes(lock: Path) -> None:
-    without_comments = re.sub(r"^ *#.*\n", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    lines = without_comments.replace("\\\n", "").splitlines()
-    packages = [line for line in lines if not line.startswith("--index-url https://")]
-    hashed = re.compile(r"[a-z0-9.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+")
-    assert [line for line in packages if not hashed.fullmatch(line)] == []
-    assert len(pins(lock)) == len(packages) > 0
-
-
-def test_both_builds_of_torch_are_of_the_same_version() -> None:
-    assert pins(TORCH_CPU)["torch"] == pins(TORCH_CUDA)["torch"]
+    assert locked["torch"] == pins(TORCH_CPU)["torch"], "both builds are of one version"
 
 
 def test_the_page_of_licences_lists_the_locked_packages() -> None:

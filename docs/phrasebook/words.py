@@ -58,7 +58,7 @@ THE_MAN = Agreement()
 
 @dataclass(frozen=True)
 class Word:
-    """A word of any kind; other kinds are subclasses. What has no forms stays as it is, whatever form is asked."""
+    """A noun, or a subject, whose French column ends with person and gender, or a word without forms."""
 
     english: str
     french: str
@@ -66,27 +66,6 @@ class Word:
 
     def agreement(self, many: bool) -> Agreement:
         """What agrees with this word, or with several."""
-        return Agreement(6 if many else 3)
-
-    def in_english(self, form: str, agreement: Agreement) -> str:
-        """The English form. `form` is "a", "many", "past", "ing", "present" or ""."""
-        return self.english
-
-    def in_french(self, form: str, agreement: Agreement) -> str:
-        """The French form.
-
-        `form` is a determiner, "many", "present", "past", "imparfait", "aux", "done" (the participle), "imperative",
-        or "".
-        """
-        return self.french
-
-
-@dataclass(frozen=True)
-class Noun(Word):
-    """A noun, or a subject, whose French column ends with person and gender."""
-
-    def agreement(self, many: bool) -> Agreement:
-        """That of its person and gender."""
         own = Agreement.of(self._marks)
         return Agreement(6, own.feminine) if many else own
 
@@ -96,12 +75,16 @@ class Noun(Word):
         return found[0] if found else ""
 
     def in_english(self, form: str, agreement: Agreement) -> str:
-        """With "a", or the plural."""
+        """The English form. `form` is "a", "many", "past", "ing", "present" or ""."""
         plural = self.more[0] if self.more else f"{self.english}s"
         return {"a": f"a {self.english}", "many": plural}.get(form, self.english)
 
     def in_french(self, form: str, agreement: Agreement) -> str:
-        """With a determiner, or the plural."""
+        """The French form.
+
+        `form` is a determiner, "many", "present", "past", "imparfait", "aux", "done" (the participle), "imperative",
+        or "".
+        """
         word = self.french.removesuffix(self._marks)
         if form in DETERMINERS:
             return f"{DETERMINERS[form][self.agreement(False).feminine]} {word}"
@@ -167,7 +150,7 @@ class Verb(Word):
         }.get(form, self.french)
 
 
-KINDS = {"subjects": Noun, "nouns": Noun, "adjectives": Adjective, "verbs": Verb, "words": Word}
+KINDS = {"adjectives": Adjective, "verbs": Verb}  # those of another kind are of the class Word
 
 
 def _plural(noun: str) -> str:
@@ -201,7 +184,7 @@ def read_words(path: Path) -> dict[str, list[Word]]:
             words += [known[kind, english] for english in line.removeprefix("= ").split(", ")]
         else:
             english, french, *more = line.split(" | ")
-            word = KINDS[kind](english, french, tuple(more))
+            word = KINDS.get(kind, Word)(english, french, tuple(more))
             known.setdefault((kind, word.base if isinstance(word, Verb) else english), word)
             words.append(word)
     return groups

@@ -15,19 +15,15 @@ INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test needs site lint pretrained lock set-up clean
-.NOTPARALLEL: # since needs comes before set-up
 
 demo: set-up
 	$(BIN)/rosetta bench
 
-test: needs set-up
-	@$(BIN)/python -m tests.needs # again, since playwright is there only now
+test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-# What tests need besides: a browser and a C++ compiler. Before the set-up, so that nobody waits for it in vain.
-needs:
-	@$(CHECK_PYTHON)
-	@$(PYTHON) -m tests.needs
+needs: set-up # a browser and a C++ compiler for the tests
+	@$(BIN)/python -m tests.needs
 
 site: set-up # static pages in site/, which begin with site/index.html
 	$(BIN)/python docs/render_site.py

@@ -1,8 +1,7 @@
-"""Install the browser and the compiler that the tests need. `make test` does this before its set-up, and again after.
+"""Install the browser and the compiler that the tests need. `make test` does this after its set-up.
 
-The first time, what is missing is installed by apt-get, for root and for users of sudo without a password. For others
-playwright downloads a browser the second time, since the set-up installs playwright. A compiler that cannot be
-installed ends the first time at once, with status 2, and a browser the second time. Only Python is needed here.
+What is missing is installed by apt-get, for root and for users of sudo without a password; for others playwright
+downloads a browser. What cannot be installed ends the program with status 2.
 """
 
 import os
@@ -10,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from common.machine import compiler, has_compiler
@@ -60,10 +58,9 @@ def install_by_apt(packages: list[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, (failure(*f"{sudo}{APT} {task}".split()) for task in tasks))))
 
 
-def install_by_playwright() -> str:
+def install_by_playwright(packages: list[str]) -> str:
     """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong."""
-    if not find_spec("playwright"):
-        print("There is no browser yet; playwright downloads its own after the set-up")
+    if "chromium" not in packages:
         return ""
     print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
     libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
@@ -76,15 +73,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "CXX" in os.environ and not has_compiler():
         end(f"The variable CXX names the compiler {compiler()}, which is not there. Unset CXX, or install it.")
-    if not (lacking := missing()):
-        return
-    wrong = [install_by_apt(lacking)]
-    lacking = missing()
-    if lacking == ["chromium"]:
-        wrong.append(install_by_playwright())
-        if not wrong[-1]:
-            return
-    if lacking:
+    wrong = []
+    for install in (install_by_apt, install_by_playwright):
+        if lacking := missing():
+            wrong.append(install(lacking))
+    if lacking := missing():
         by_hand = "as root: apt-get update && apt-get install" if shutil.which("apt-get") else "to install"
         end(
             f"The tests need {' and '.join(lacking)}. Installing failed: {'; '.join(filter(None, wrong))}.\n"

@@ -68,7 +68,7 @@ def race(
     is compared with each other one.
     """
     from benchmarks.compare.mapping import read_mapping
-    from benchmarks.measure.race import BUDGET, FORMAT, VERSION, WITHIN, Race, RaceHead, RacePlan, RaceRecording
+    from benchmarks.measure.race import BUDGET, FORMAT, WITHIN, Race, RacePlan, RaceRecording
     from benchmarks.report.race import RaceResults
 
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume=False)
@@ -80,12 +80,7 @@ def race(
             scripts = [*scripts, _as_it_was(scripts[0], against, folder)]
         runners = _runners(scripts, python or [], env or [], lanes, control)
         plan = RacePlan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
-
-        def opened() -> Race:
-            head = RaceHead(*RaceHead.now(FORMAT, VERSION), plan)
-            return Race(RaceRecording.create(path, head), mapping=known)
-
-        measure(path, False, json, opened)
+        measure(path, False, json, lambda: Race(RaceRecording.begin(path, FORMAT, plan), known))
     if fail_slower is None:
         return
     results = RaceResults(RaceRecording.read(path))

@@ -15,7 +15,7 @@ import pytest
 import common.machine
 from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, check, wait_until_fit, wait_until_idle
+from benchmarks.measure.machine import NOT_KNOWN, check, wait_until_idle
 from common.machine import Watch, busy_seconds, cores, quota
 from tests.program import rosetta
 
@@ -118,30 +118,13 @@ def test_a_visit_waits_for_an_idle_machine_but_not_for_ever(clock, monkeypatch, 
     assert least <= clock[0] < most
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, clock: list[float], used: float, until: float, stolen: float) -> None:
-    """Let others use and steal so many cores until a time, most of it by a process with a hostile name."""
-    watch = SimpleNamespace(others=lambda: used if clock[0] <= until else 0.0, stolen=lambda: stolen)
-    monkeypatch.setattr(looked_at, "Watch", lambda children: watch)
-    monkeypatch.setattr(looked_at, "_processes", lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", clock[0])})
-
-
-@pytest.mark.parametrize("rests_after", [0, 7, inf])
-def test_measuring_waits_a_while_for_the_end_of_other_programs_and_says_so(clock, monkeypatch, rests_after) -> None:
-    """The busiest is named, once."""
-    notes: list[str] = []
-    planted(monkeypatch, clock, 1.4, rests_after, 0.0)
-    assert wait_until_fit(notes.append) == (rests_after != inf)
-    assert clock[0] == min(rests_after + looked_at.FIT_SECONDS, looked_at.LONGEST_WAIT)
-    busy = "now 1.4 cores, most by compi?ler (process 8)"
-    waiting = f"other programs use the machine, {busy}; waiting up to 20 s for their end"
-    assert notes == ([waiting] if rests_after else [])
-
-
 @pytest.mark.parametrize("fit", [True, False])
 def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(clock, tmp_path, monkeypatch, fit: bool) -> None:
     """Cores that this process may not use do not count, and what is not known is no objection."""
     use(monkeypatch, 0, 1, 2)
-    planted(monkeypatch, clock, *((0.0, inf, 0.0) if fit else (0.9, inf, 0.2)))
+    watch = SimpleNamespace(others=lambda: 0.0 if fit else 0.9, stolen=lambda: 0.0 if fit else 0.2)
+    monkeypatch.setattr(looked_at, "Watch", lambda children: watch)
+    monkeypatch.setattr(looked_at, "_processes", lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", clock[0])})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=(12 if fit else 1) << 30))
     assert NOT_KNOWN in [finding.found for finding in check(tmp_path) if finding.ok]
     for number, governor in enumerate(["performance", "performance", "performance" if fit else "powersave", "x"]):

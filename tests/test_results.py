@@ -8,12 +8,12 @@ import pytest
 from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Certified, Decoded, Recording
-from benchmarks.measure.sentences import SHOWN, Sentences, weights_for
+from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.changes import compare, page
 from benchmarks.report.results import Results
 from common.config import DataConfig
-from common.corpus import prepare
-from common.tensors import model_config
+from common.corpus import Material, prepare
+from common.run_directory import BUNDLED_RUN, RunDirectory
 from tests.recordings import (
     CYCLES,
     QUIET,
@@ -168,11 +168,11 @@ def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
 @pytest.mark.parametrize(("num_samples", "trained"), [(10_000, SHOWN), (300, 0)], ids=["bundled", "fresh"])
 def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples: int, trained: int) -> None:
     material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
-    model = model_config(material.batch, material.decoder_vocabulary, 256, "float32")
-    weights = weights_for(material, model, "", 0)
-    shown = Sentences(material, weights).shown
+    shown = Sentences(material, 256, "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
-    assert all((sentence.source in weights.trained) != sentence.held_out for sentence in shown)
+    run = Material.of_run(RunDirectory.open(BUNDLED_RUN))
+    sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()
+    assert all((sentence.source in sources) != sentence.held_out for sentence in shown)
 
 
 def test_of_two_recordings_a_planted_change_is_found_and_what_else_differs() -> None:

@@ -7,10 +7,9 @@ machines that nobody has: slower ones, busier ones, and with any budget.
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -22,20 +21,20 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure import bench, machine, sentences, trainees
+from benchmarks.measure import bench, machine, trainees
+from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import BUDGET, Plan, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
 from benchmarks.measure.rounds import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
-from benchmarks.measure.sentences import Sentences, Weights
+from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import MOST_TRIES
 from benchmarks.report.results import Results
 from common.config import DataConfig, TrainConfig
-from common.corpus import Material, prepare
+from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
-from common.tensors import Batch, Batches, model_config
-from common.weights import initial_state
+from common.tensors import Batch, Batches
 from tests import recordings
 from tests.recordings import SECONDS, plan_of
 
@@ -56,6 +55,7 @@ class World:
     disturbs: float = 1.0  # how many times as long a step takes while a core is used by others
     available: int = 100 * 10**9  # bytes of memory
     now: float = 1000.0  # seconds on the clock
+    busy: float = 0.0  # seconds that other programs have used the cores
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     visits: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first pair's place
     notes: list[str] = field(default_factory=list)
@@ -68,26 +68,18 @@ class World:
     def work(self, seconds: float) -> float:
         """Let something take so long on a machine without neighbours; returns how long it took."""
         taken = seconds * self.slowness * (1 + (self.disturbs - 1) * min(1.0, self.neighbour(self.now)))
-        self.now += taken
+        self.sleep(taken)
         return taken
 
     def sleep(self, seconds: float) -> None:
+        """Let time pass, in which others work."""
+        self.busy += seconds * fmean(map(self.neighbour, np.arange(self.now, self.now + seconds, TICK)))
         self.now += seconds
 
-    def used(self, began: float) -> float:
-        """Cores that others have used since then, on average."""
-        times = np.arange(began, max(self.now, began + TICK), TICK)
-        return float(np.mean([self.neighbour(time) for time in times]))
-
-    def wait_until_idle(self) -> None:
-        began = self.now
-        self.sleep(TICK)
-        while self.used(self.now - TICK) > machine.IDLE and self.now - began < machine.MOST_WAIT:
-            self.sleep(TICK)
-
     def watch(self, children: Iterable[int]) -> SimpleNamespace:
-        began = self.now
-        return SimpleNamespace(others=lambda: self.used(began), stolen=lambda: self.stolen(began))
+        now, busy = self.now, self.busy
+        others = lambda: (self.busy - busy) / (self.now - now)  # noqa: E731
+        return SimpleNamespace(others=others, stolen=lambda: self.stolen(now))
 
     def certify(self, benchmark: Benchmark) -> None:
         if not benchmark.recording.of_kind(Certified):
@@ -95,17 +87,13 @@ class World:
             for line in recordings.recording(benchmark.plan, rounds=0).of_kind(Certified):
                 benchmark.recording.append(line)
 
-    @contextmanager
-    def started(
-        self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int
-    ) -> Iterator[Iterator[tuple[int, SimpleNamespace]]]:
-        def one_after_another() -> Iterator[tuple[int, SimpleNamespace]]:
-            for index in indices:
-                self.work(self.start_seconds / at_once)
-                process = launch(index)
-                yield index, SimpleNamespace(result=lambda process=process: process)
+    def started(self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int) -> nullcontext:
+        def one(index: int) -> tuple[int, SimpleNamespace]:
+            self.work(self.start_seconds / at_once)
+            process = launch(index)
+            return index, SimpleNamespace(result=lambda: process)
 
-        yield one_after_another()
+        return nullcontext(map(one, indices))
 
 
 class FakeProcess:
@@ -174,12 +162,13 @@ class Run(NamedTuple):
 
 
 Measure = Callable[..., Run]
-fresh = cache(lambda model: initial_state(model, 0))  # which takes long for many units
 
 
 @pytest.fixture(scope="module")
-def small() -> Material:
-    return prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")[0]
+def sentences() -> Sentences:
+    """Those of a small corpus, to which no run fits."""
+    material, _ = prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")
+    return Sentences(material, 256, "", 0)
 
 
 @pytest.fixture
@@ -194,13 +183,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         },
         bench: {"psutil": memory},
         trainees: {"started_side_by_side": world.started},
-        sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
+        decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         machine: {
             "Watch": world.watch,
             "now": lambda: world.now,
-            "wait_until_idle": world.wait_until_idle,
+            "busy_seconds": lambda: world.busy,
             "time": SimpleNamespace(sleep=world.sleep),
-            "_processes": dict,
+            "_processes": lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", world.busy)},
         },
         os: {"fsync": lambda descriptor: None},  # which takes longer than all the rest
     }
@@ -211,16 +200,16 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def measure(tmp_path: Path, world: World, small: Material) -> Measure:
+def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
     """Runs a benchmark, or goes on with one whose recording has this name."""
 
     def run(plan: Plan, name: str = "a.jsonl", budget: float | None = None) -> Run:
         began, path = world.now, tmp_path / name
-        model = model_config(small.batch, small.decoder_vocabulary, plan.latent_dim, "float32")
-        sentences = Sentences(small, Weights("fresh weights", "", fresh(model), frozenset()))
-        corpus = Text("0" * 64, Sizes.of(small), "fresh weights", "", sentences.shown)
-        recording = Recording.read(path) if path.exists() else Recording.begin(path, plan, corpus)
-        Benchmark(recording, small, sentences, budget).run(
+        corpus = Text("0" * 64, Sizes.of(sentences.material), sentences.weights, "", sentences.shown)
+        recording = (
+            Recording.read(path) if path.exists() else Recording.begin(path, "rosetta-benchmark", plan, corpus)
+        )
+        Benchmark(recording, sentences, budget).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
         )
         made = Recording.read(path)
@@ -332,7 +321,8 @@ def test_beside_a_program_that_never_rests_turns_are_taken_all_the_same_with_a_d
     assert (found.answers, found.results.dropped) == (3, 0)
     assert found.is_right("paddle", 0.02)
     assert world.notes == [
-        "other programs use the machine, now 1.9 cores; waiting up to 20 s for their end",
+        "other programs use the machine, now 1.9 cores, most by compi?ler (process 8); waiting up to 20 s for their "
+        "end",
         "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; end them, "
         "or measure later",
     ]
@@ -357,21 +347,20 @@ def test_cycles_beside_a_program_that_works_for_a_while_are_left_out(world, meas
     assert max(found.tries) == MOST_TRIES
 
 
-@pytest.mark.parametrize(("within", "rounds"), [(0.07, 5), (0.02, 8)])
-def test_it_ends_when_intervals_are_narrow_but_not_before_so_many_rounds(world, measure, within, rounds) -> None:
-    world.spread = 0.001
-    found = measure(plan_of(NAMES, within, budget=3000.0)).rounds
-    assert len([line for line in found if len(line.starts) == len(found[0].starts)]) == rounds
-
-
-def test_a_benchmark_that_is_done_measures_nothing_more_when_it_goes_on(tmp_path, world, measure) -> None:
+@pytest.mark.parametrize(
+    ("names", "within", "rounds"), [(NAMES, 0.07, 5), (NAMES, 0.02, 8), (["keras:example"], 0.07, 5)]
+)
+def test_it_ends_when_intervals_are_narrow_after_so_many_rounds_and_has_no_more_to_do_when_it_goes_on(
+    tmp_path, world, measure, names, within, rounds
+) -> None:
     """The example alone has no row as installed, and does not decode in turns."""
     world.spread = 0.001
-    for name, plan in (("a.jsonl", THREE), ("b.jsonl", plan_of(["keras:example"]))):
-        measure(plan, name)
-        whole = (tmp_path / name).read_bytes()
-        assert measure(plan, name).took < 30
-        assert (tmp_path / name).read_bytes() == whole
+    plan = plan_of(names, within, budget=3000.0)
+    found = measure(plan).rounds
+    assert len([line for line in found if len(line.starts) == len(found[0].starts)]) == rounds
+    whole = (tmp_path / "a.jsonl").read_bytes()
+    assert measure(plan).took < 30
+    assert (tmp_path / "a.jsonl").read_bytes() == whole
 
 
 def test_what_there_was_no_time_for_is_named_and_measured_by_going_on(measure) -> None:

@@ -27,13 +27,13 @@ from benchmarks.measure.lines import Round, Start
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
-from benchmarks.measure.sentences import Sentences, weights_for
+from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.trainees import Decoder, Trainees, opened
 from benchmarks.measure.turns import take_turns
-from common.corpus import Material, prepare
+from common.corpus import prepare
 from common.errors import CannotBeginError
 from common.machine import cores
-from common.tensors import epoch_batches, model_config
+from common.tensors import epoch_batches
 
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
@@ -47,14 +47,11 @@ class Benchmark(Rounds[Trainees]):
 
     recording: Recording
 
-    def __init__(
-        self, recording: Recording, material: Material, sentences: Sentences, budget: float | None = None
-    ) -> None:
+    def __init__(self, recording: Recording, sentences: Sentences, budget: float | None = None) -> None:
         """A `budget` of None is the plan's own."""
-        self.sentences, self.plan = sentences, recording.plan
+        self.sentences, self.plan, material = sentences, recording.plan, sentences.material
         matched = [index for index, row in enumerate(self.plan.rows) if not row.installed]
         super().__init__(recording, matched, self.plan.settings.seed, budget)
-        self.model = model_config(material.batch, material.decoder_vocabulary, self.plan.latent_dim, "float32")
         epoch = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
         self.epoch = epoch.part(0, len(epoch.rows) // epoch.batch_size)  # without a last batch that is not full
         # Those that decode and are profiled, since they are not measured a second time.
@@ -118,7 +115,7 @@ class Benchmark(Rounds[Trainees]):
                 self.recording.append(self.sentences.decoded_by(one.processes[0], one.row, shown_only=slow))
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
         for work, sources in self.sentences.timed.items():
-            state, batch = self.sentences.weights.state, self.sentences.batch(sources)
+            state, batch = self.sentences.state, self.sentences.batch(sources)
             decoders = [Decoder(one.row, one.processes[0], state, batch) for one in live if one.row in ready]
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
@@ -163,7 +160,7 @@ class Benchmark(Rounds[Trainees]):
 
     def _launch(self, index: int) -> BackendProcess:
         row = self.plan.rows[index]
-        return BackendProcess(row.backend, self.model, self.plan.settings, self._runtime(row))
+        return BackendProcess(row.backend, self.sentences.model, self.plan.settings, self._runtime(row))
 
     def _runtime(self, row: Row) -> Runtime:
         return Runtime(self.plan.threads, self.plan.device, row.lane, row.python or None)
@@ -183,9 +180,8 @@ def opened_benchmark(
         plan = Recording.read(path, "rosetta-benchmark").plan
         require_named(plan, pythons, path)
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    model = model_config(material.batch, material.decoder_vocabulary, plan.latent_dim, "float32")
-    weights = weights_for(material, model, plan.run, plan.settings.seed)
-    sentences = Sentences(material, weights)
-    text = Text(digest, Sizes.of(material), weights.words, weights.sha256, sentences.shown)
-    recording = Recording.read(path).resume(text) if resume else Recording.begin(path, plan, text)
-    return Benchmark(recording, material, sentences, budget)
+    sentences = Sentences(material, plan.latent_dim, plan.run, plan.settings.seed)
+    text = Text(digest, Sizes.of(material), sentences.weights, sentences.digest, sentences.shown)
+    if resume:
+        return Benchmark(Recording.read(path).resume(text), sentences, budget)
+    return Benchmark(Recording.begin(path, "rosetta-benchmark", plan, text), sentences, budget)

@@ -58,11 +58,6 @@ class Opening(Line, frozen=True):
     machine: Machine
     started: datetime
 
-    @staticmethod
-    def now(format: str, version: int) -> tuple[str, int, Machine, datetime]:
-        """The values of these fields for a recording that begins now, here."""
-        return format, version, describe_machine(), datetime.now(UTC).replace(microsecond=0)
-
 
 class Start(Measured, frozen=True):
     """The start of a contestant's process in a round."""
@@ -103,6 +98,12 @@ class Lines(ABC, Generic[First]):
     HEAD: ClassVar[Any]  # class of the first line
     LATER: ClassVar[Any]  # classes of the others
     SAME_STEPS: ClassVar[bool] = False  # whether steps have numbers, by which contestants can be compared
+
+    @classmethod
+    def begin(cls, path: Path, format: str, *planned: Any) -> Self:
+        """Begin a recording of what is `planned`, here and now. Raises as `create` does."""
+        started = datetime.now(UTC).replace(microsecond=0)
+        return cls.create(path, cls.HEAD(format, cls.VERSIONS[format], describe_machine(), started, *planned))
 
     @classmethod
     def create(cls, path: Path, head: First) -> Self:

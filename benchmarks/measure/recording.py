@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Self
 
 import msgspec
@@ -133,12 +132,6 @@ class Recording(Lines[Head]):
     VERSIONS = FORMATS
     HEAD = Head
     LATER = LATER
-
-    @classmethod
-    def begin(cls, path: Path, plan: Plan, corpus: Text) -> Self:
-        """Write the head of a new recording. Raises CannotBeginError if the file already exists."""
-        format = f"rosetta-{plan.kind}"
-        return cls.create(path, Head(*Opening.now(format, FORMATS[format]), plan, corpus))
 
     def items(self, work: Work) -> dict[int, int]:
         """The characters that a call puts out."""

@@ -20,7 +20,7 @@ from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.lines import Lines, Round, Start
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
-from benchmarks.measure.statistics import counting, half_width, widest
+from benchmarks.measure.statistics import counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
 from common.errors import RosettaError
 
@@ -123,8 +123,8 @@ class Rounds(ABC, Generic[One]):
         """Whether the intervals of the question are as narrow as asked, after enough rounds."""
         if self._used < (CAREFUL_ROUNDS if self.asked.within < CAREFUL else ENOUGH_ROUNDS):
             return False
-        reached = half_width(self.recording)
-        return reached is not None and reached <= self.asked.within
+        found = widest(self.recording)
+        return found is not None and found[2].half_width <= self.asked.within
 
     def _goes_on(self) -> bool:
         """Whether the question has no answer yet, and there is time for another round."""

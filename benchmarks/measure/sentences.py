@@ -1,7 +1,6 @@
 """The sentences that every backend decodes, and the weights that all of them decode with."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,49 +12,16 @@ from backends.process.parent import BackendProcess, timeout_for
 from benchmarks import in_child
 from benchmarks.measure.lines import Work
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
-from common.config import ModelConfig
 from common.corpus import Material
 from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.scoring import references, score
-from common.tensors import Batch
-from common.weights import ModelState, initial_state
+from common.tensors import Batch, model_config
+from common.weights import initial_state
 
 TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
 SHOWN = 5  # a report shows this many sentences that were trained on and as many that were held out
 SHOWN_SEED = 1  # seed with which these sentences are drawn
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights that all backends decode with."""
-
-    words: str  # a description of where the weights are from
-    sha256: str  # of the file with the weights; "" for fresh weights
-    state: ModelState
-    trained: frozenset[str]  # the sources that the weights were trained on
-
-
-def weights_for(material: Material, model: ModelConfig, run: str, seed: int) -> Weights:
-    """The last weights of the folder `run`, or if that is "", of the bundled run.
-
-    A run fits if its characters, sentence lengths and number of units are those of this corpus and model. If the
-    bundled run does not fit, the weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit.
-    """
-    folder = Path(run) if run else BUNDLED_RUN
-    directory = RunDirectory.open(folder)
-    own = Material.of_run(directory)
-    if _shape(own) != _shape(material) or directory.model_config.latent_dim != model.latent_dim:
-        if run:
-            raise CannotBeginError(
-                f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
-                "run's own --data, --num-samples and --latent-dim, or leave out --run"
-            )
-        return Weights("fresh weights, which were not trained", "", initial_state(model, seed), frozenset())
-    state, place = directory.read_state("last", model.dtype)
-    digest = sha256((folder / STATE_FILES["last"]).read_bytes()).hexdigest()
-    words = f"the weights of {run or 'the bundled run'} after {place.epoch} epochs"
-    return Weights(words, digest, state, frozenset(own.pairs[row][0] for row in own.training_rows))
 
 
 def _shape(material: Material) -> tuple[Any, ...]:
@@ -65,23 +31,42 @@ def _shape(material: Material) -> tuple[Any, ...]:
 
 
 class Sentences:
-    """The sentences that are decoded, as rows of the material, with their references.
+    """The sentences that are decoded, as rows of the material, with their references, and the weights.
 
-    Raises CannotBeginError where none is held out that the weights were not trained on.
+    These are the last ones of the folder `run`, or if that is "", of the bundled run. A run fits if its characters,
+    sentence lengths and number of units are those of this corpus and model. If the bundled run does not fit, the
+    weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit, and where no sentence is held
+    out that the weights were not trained on.
     """
 
-    def __init__(self, material: Material, weights: Weights) -> None:
-        self.material, self.weights = material, weights
+    def __init__(self, material: Material, latent_dim: int, run: str, seed: int) -> None:
+        self.material, folder = material, Path(run) if run else BUNDLED_RUN
+        self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
+        directory = RunDirectory.open(folder)
+        own = Material.of_run(directory)
+        if _shape(own) == _shape(material) and directory.model_config.latent_dim == latent_dim:
+            self.state, place = directory.read_state("last", self.model.dtype)
+            self.digest = sha256((folder / STATE_FILES["last"]).read_bytes()).hexdigest()
+            self.weights = f"the weights of {run or 'the bundled run'} after {place.epoch} epochs"  # in words
+            trained_on = {own.pairs[row][0] for row in own.training_rows}
+        elif run:
+            raise CannotBeginError(
+                f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
+                "run's own --data, --num-samples and --latent-dim, or leave out --run"
+            )
+        else:
+            self.state, self.digest, trained_on = initial_state(self.model, seed), "", set()
+            self.weights = "fresh weights, which were not trained"
 
         def rows_of(rows: NDArray[np.int64], trained: bool) -> dict[str, int]:
             """A row of each source that the weights were trained on or, if not `trained`, of each other one."""
             found = ((material.pairs[row][0], int(row)) for row in rows)
-            return {source: row for source, row in found if (source in weights.trained) == trained}
+            return {source: row for source, row in found if (source in trained_on) == trained}
 
         training, held_out = rows_of(material.training_rows, True), rows_of(material.validation_rows, False)
         if not held_out:
             raise CannotBeginError(
-                f"{weights.words} were trained on every sentence that is held out here; give another --seed, or "
+                f"{self.weights} were trained on every sentence that is held out here; give another --seed, or "
                 "leave out --run"
             )
         of_source = references(material.pairs, [*training, *held_out])
@@ -117,7 +102,7 @@ class Sentences:
     def _decoded(self, process: BackendProcess, rows: Sequence[int]) -> tuple[float, NDArray[np.int64]]:
         """Seconds and ids (N, L) of the translations of these rows' sources."""
         timeout = timeout_for(sentences=len(rows))
-        return process.call(in_child.decoded, None, timeout, state=self.weights.state, batch=self.batch(rows))
+        return process.call(in_child.decoded, None, timeout, state=self.state, batch=self.batch(rows))
 
     def _texts(self, translations: Iterable[NDArray[np.int64]]) -> list[str]:
         return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]

@@ -224,12 +224,6 @@ def widest(recording: Lines[Any]) -> tuple[Any, Any, Estimate] | None:
     return max(known, key=lambda pair: pair[2].half_width) if known and len(known) >= len(pairs) else None
 
 
-def half_width(recording: Lines[Any]) -> float | None:
-    """How far this interval reaches to its wider side, as a share: 0.07 is 7 %. None before it is known."""
-    found = widest(recording)
-    return found[2].half_width if found else None
-
-
 def mean_of(logarithms: Sequence[float]) -> Estimate | None:
     """The exponential of the mean of independent logarithms, with Student's interval; None of fewer than two."""
     if len(logarithms) < 2:

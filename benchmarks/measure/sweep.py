@@ -161,7 +161,8 @@ class Sweep:
 def opened_sweep(path: Path, plan: Plan) -> Sweep:
     """The sweep of a plan. Raises CannotBeginError if the file exists or the data cannot be read."""
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    return Sweep(Recording.begin(path, plan, Text(digest, Sizes.of(material))), material)
+    recording = Recording.begin(path, f"rosetta-{plan.kind}", plan, Text(digest, Sizes.of(material)))
+    return Sweep(recording, material)
 
 
 def sizes_at(plan: Plan, tensors: Sizes, axis: str, size: int) -> tuple[Sizes, int, int]:

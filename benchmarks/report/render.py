@@ -313,13 +313,18 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
     if word == "not told apart":
         if ratio.half_width > TWICE - 1:
             return f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer --budget"
-        minutes = ceil(seconds * ((ratio.half_width / max(within, 1e-3)) ** 2 - 1) / 60)
+        minutes = minutes_until(within, ratio.half_width, seconds)
         longer = "more than an hour" if minutes > 60 else f"about {count(minutes, 'more minute')}"
         more = f"; {longer} would do" if minutes > 0 else ""
         return f"not told apart yet: ±{SPACE}{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
     if factor >= TWICE:
         return f"{times(factor)} times as fast" if word == "faster" else f"takes {times(factor)} times as long"
     return f"{word} by {percent(factor - 1)}"
+
+
+def minutes_until(within: float, half_width: float, seconds: float) -> int:
+    """How many more minutes would make an interval as narrow as asked, which reaches so far after so many seconds."""
+    return ceil(seconds * ((half_width / max(within, 1e-3)) ** 2 - 1) / 60)
 
 
 def percent(share: float | Estimate | None) -> str:

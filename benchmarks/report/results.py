@@ -20,8 +20,8 @@ from benchmarks.in_child import Profile
 from benchmarks.measure.lines import Lines, Round
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan
 from benchmarks.measure.recording import Certified, Decoded, Head, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, half_width, observations
-from benchmarks.report.render import times
+from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, observations, widest
+from benchmarks.report.render import count, minutes_until, times
 from common.text import listed
 
 NOTHING = "Nothing was measured yet."
@@ -142,7 +142,8 @@ class Outcome(ABC):
         # Mean number of cores that other programs used during the visits that count.
         self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
-        self.reached = half_width(recording)  # by the widest interval, to its wider side
+        # How far the widest interval reaches to its wider side, as a share; None before it is known.
+        self.reached = pair[2].half_width if (pair := widest(recording)) else None
         # The row that is measured a second time, and its first measurement; None where none is.
         again = ((n, replace(rows[n], control=False)) for n, row in enumerate(rows) if row.control)
         found = ((n, rows.index(one)) for n, one in again if one in rows and n not in self.question)
@@ -338,11 +339,10 @@ class Results(Outcome):
             yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
-            spent = sum(line.seconds for line in self.recording.rounds())
-            more = ceil(spent * ((self.reached / max(within, 1e-3)) ** 2 - 1) / 60)
+            more = minutes_until(within, self.reached, self.seconds)
             yield (
                 f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
-                f"about {more} more minute{'s' * (more > 1)} would do: --resume --budget {more}m"
+                f"about {count(more, 'more minute')} would do: --resume --budget {more}m"
             )
         matched = [row for row in self.rows if not row.row.installed]
         fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)

@@ -17,6 +17,7 @@ from benchmarks.measure.statistics import Estimate, counting, grouped, observed
 from benchmarks.measure.sweep import ARRANGEMENTS, ROUNDS, points_of, sizes_at
 from benchmarks.report import render
 from benchmarks.report.render import Report, percent, safe
+from benchmarks.report.results import NOTHING
 from common.config import DataConfig
 from common.text import listed
 
@@ -28,7 +29,6 @@ AXES = {  # the names of the axes on a page
     "batch_size": "pairs in a batch",
     "num_samples": "pairs in the corpus",
 }
-NOTHING = "Nothing was measured yet."
 MEMORY = "num_samples"  # the axis along which a page shows memory and not time
 
 

@@ -183,14 +183,6 @@ def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_si
     return Traced(profiled, os.listdir(folder))
 
 
-def profile_without_onednn(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
-    """The same, with torch's switch of oneDNN off."""
-    import torch
-
-    with torch.backends.mkldnn.flags(enabled=False):
-        return profile(backend, emit, folder=folder, batch=batch, batch_size=batch_size)
-
-
 def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:
     return backend.profiling().matrix_product(*shape, 0.1)
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -35,7 +35,7 @@ PRODUCTS = {
     "numpy": r"numpy_backend\.py:Lstm|tensordot",
     "keras": r"while/(_Mkl)?MatMul",
     "keras:example": r"while/(_Mkl)?MatMul",
-    "torch": r"aten::mkldnn_rnn_layer|aten::(add)?mm",
+    "torch": r"aten::mkldnn_rnn_layer",
     "paddle": r"rnn kernel launch|matmul kernel launch",
 }
 
@@ -45,11 +45,9 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
     return Runtime(**runtime).start(name, model("float32"), SETTINGS)
 
 
-def traced(
-    process: BackendProcess, folder: Path, function: Callable[..., child.Traced] = child.profile
-) -> child.Traced:
+def traced(process: BackendProcess, folder: Path) -> child.Traced:
     batch = batch_of(3 * BATCH_SIZE, "float32")
-    found = process.call(function, folder=str(folder), batch=batch, batch_size=BATCH_SIZE)
+    found = process.call(child.profile, folder=str(folder), batch=batch, batch_size=BATCH_SIZE)
     assert found.files == []
     return found
 
@@ -118,7 +116,6 @@ def test_tensorflow_has_onednn_on_any_processor_and_without_it_runs_another_kern
 ) -> None:
     assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
     assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
-    assert backend_of("keras", "float32").facts.settings["matrix_library"] == "oneDNN"
     with_it = names(traced(backend_of("keras", "float32"), tmp_path))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:
@@ -128,36 +125,28 @@ def test_tensorflow_has_onednn_on_any_processor_and_without_it_runs_another_kern
     assert (with_it & kernels, without & kernels) == ({"while/_MklMatMul"}, {"while/MatMul"})
 
 
-def test_torch_without_onednn_runs_another_kernel(backend_of: StartBackend, tmp_path: Path) -> None:
-    process = backend_of("torch", "float32")
-    with_it = traced(process, tmp_path)
-    without = traced(process, tmp_path, child.profile_without_onednn)
-    assert "aten::mkldnn_rnn_layer" in names(with_it)
-    assert not any("mkldnn" in name for name in names(without))
-    assert "aten::lstm" in names(without)
-    assert {"aten::addmm", "aten::mm"} & names(without)
-
-
 BLAS = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["version"]  # type: ignore[call-overload,index]
-LIBRARIES = {"numpy": BLAS, "torch": r"oneDNN [\d.]+ in LSTMs, MKL [\d.]+ elsewhere$", "paddle": r"MKL [\d.]+$"}
+# The matrix library with its version, and what becomes of denormals, for which torch alone has a switch.
+READ_BACK = {
+    "numpy": (BLAS, "kept"),
+    "keras": ("oneDNN", "flushed"),
+    "torch": (r"oneDNN [\d.]+ in LSTMs, MKL [\d.]+ elsewhere$", "flushed"),
+    "paddle": (r"MKL [\d.]+$", "kept"),
+}
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="there is no MKL elsewhere")
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_the_matrix_library_is_told_with_its_version(backend_of: StartBackend, name: str) -> None:
-    assert re.search(LIBRARIES[name], str(backend_of(name, "float32").facts.settings["matrix_library"]))
-
-
-@pytest.mark.parametrize(("name", "found"), {"numpy": "kept", "keras": "flushed", "paddle": "kept"}.items())
-def test_denormals_where_a_framework_has_no_switch(backend_of: StartBackend, name: str, found: str) -> None:
-    assert backend_of(name, "float32").facts.settings["denormals"] == found
+@pytest.mark.parametrize("name", READ_BACK)
+def test_the_matrix_library_and_what_becomes_of_denormals_are_told(backend_of: StartBackend, name: str) -> None:
+    library, denormals = READ_BACK[name]
+    settings = backend_of(name, "float32").facts.settings
+    assert settings["denormals"] == denormals
+    if platform.machine() == "x86_64":  # there is no MKL elsewhere
+        assert re.search(library, str(settings["matrix_library"]))
 
 
 def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBackend) -> None:
     assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
-    process = backend_of("torch", "float32")
-    assert process.facts.settings["denormals"] == "flushed"
-    assert process.call(child.denormals_without_the_switch) == "kept"
+    assert backend_of("torch", "float32").call(child.denormals_without_the_switch) == "kept"
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +168,6 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
     facts = torch_on_two_threads.facts
     assert facts.threads == 2
     assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
-    assert facts.settings["denormals"] == "flushed"
     assert torch_on_two_threads.call(child.denormals_without_the_switch) == "some flushed"
 
 

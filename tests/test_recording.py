@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -196,13 +195,3 @@ def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeyp
     other = msgspec.structs.replace(known.head.corpus, weights_sha256="2" * 64)
     with pytest.raises(CannotBeginError, match="the bundled run after 30 epochs have changed since"):
         known.resume(other)
-
-
-def test_a_command_of_the_page_is_one_command_whatever_the_recording_names() -> None:
-    """Pasted into a terminal, too: it holds no character that the terminal would obey."""
-    named = {"run": "a'b; touch x", "baseline": "\x03\nreboot\n", "device": "$(id)`id`\u202e\x9b\\x41"}
-    command = msgspec.structs.replace(plan_of(["torch"]), **named).command.replace(" \\\n", " ")
-    assert command.isprintable()
-    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True)
-    words = done.stdout.decode().split("\0")
-    assert {name: words[words.index(f"--{name}") + 1] for name in named} == named

@@ -12,11 +12,12 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from backends import TABLE, colour_of
+from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
 from benchmarks.report.render import Bar, Report, chart
-from tests.conftest import OVERFLOW, Open
+from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 from tests.recordings import committed, hostile, recording
 
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
@@ -116,8 +117,15 @@ def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
     assert "| paddle | 6.35 s, 1.25× (1.22 to 1.27) | 6.35 s, 1.25×" in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_charts_have_a_colour_for_each_framework_and_draw_what_is_wild_or_missing() -> None:
-    assert colour_of("torch:compile") == TABLE["torch"].colour != colour_of("other")
+def test_each_framework_has_a_colour_of_its_own_which_its_variants_and_the_tutorial_have_too() -> None:
+    colours = [TABLE[name].colour for name in ("numpy", *FRAMEWORKS)]
+    assert len({*colours, colour_of("a stranger's"), ""}) == len(colours) + 2
+    tutorial = (PROJECT / "docs" / "tutorial" / "index.html").read_text("utf-8")
+    for name in FRAMEWORKS:
+        assert {*re.findall(rf"--{name}: (#\w+)", tutorial)} == {TABLE[name].colour} == {colour_of(f"{name}:any")}
+
+
+def test_charts_draw_what_is_wild_or_missing() -> None:
     drawn = chart([Bar("a" * 99, "torch", Estimate(1.0, 1e-3, 1e3)), Bar("<b>", "x", None)])
     assert f'<rect y="24" width="226.7" height="12" fill="{colour_of("torch")}"/>' in drawn, (
         "the interval takes a third"

@@ -11,20 +11,16 @@ import msgspec
 import pytest
 
 from backends.process.parent import BackendProcess, Runtime, Worker
-from benchmarks.in_child import Visit
 from benchmarks.measure import machine, sweep
 from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import Recording, RowProfile, Sizes, Summed
-from benchmarks.measure.statistics import grouped
 from benchmarks.report import scaling
 from common.config import DataConfig, TrainConfig
 from tests import child
 from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal
 from tests.recordings import changed, committed, each_visit
-
-STEP = {"one": 0.100, "apart": 0.110, "group": 0.125, "divided": 0.080}  # seconds, of workers
 
 
 @pytest.fixture
@@ -85,67 +81,19 @@ def test_a_round_of_workers_is_measured_once_with_its_sums_and_its_profile(
     assert [line.profile.steps for line in made.of_kind(RowProfile)] == [3]
 
 
-def sizes(seconds: Callable[[float, int], float]) -> dict[tuple[str, str], list[scaling.SizePoint]]:
-    """The curves of the committed sweep with other times: `seconds` of a step's operations and of the size.
+@pytest.mark.parametrize("name", ["scaling", "workers"])
+def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_many(name: str) -> None:
+    """What follows from times that nothing disturbed is on the committed page."""
+    made = committed(name)
 
-    At each size there is a second cycle, which is slow and which other programs disturb.
-    """
-    made = committed("scaling")
+    def with_slow_cycle(line: Round) -> Round:
+        slow = [msgspec.structs.replace(visit, steps=[9.0], others=0.5) for visit in line.cycles[0]]
+        return msgspec.structs.replace(line, cycles=[*line.cycles, slow])
 
-    def planted(line: Round) -> Round:
-        axis, size = sweep.points_of(made.plan)[line.number - 1]
-        tensors, *others = sweep.sizes_at(made.plan, made.head.corpus.sizes, axis, size)
-        step = {s.row: seconds(tensors.step_flop(*others, s.one_hot), size) for s in line.starts}
-        cycle = [msgspec.structs.replace(visit, steps=[step[visit.row]] * 3) for visit in line.cycles[0]]
-        slow = [msgspec.structs.replace(visit, steps=[9 * step[visit.row]], others=0.5) for visit in cycle]
-        return msgspec.structs.replace(line, cycles=[cycle, slow])
-
-    made = changed(changed(made, Round, planted), RowProfile, lambda line: RowProfile(line.row, None, 1e12))
-    return grouped(((point.axis, point.backend), point) for point in scaling.Scaling(made).points)
-
-
-def test_a_step_is_a_share_of_the_peak_and_departs_below_half_of_the_best_share() -> None:
-    for curve in sizes(lambda flop, size: flop / 4e11).values():
-        assert [point.share for point in curve] == pytest.approx([0.4] * 4)
-        assert scaling.departed(curve) is None
-    curve = sizes(lambda flop, size: flop / 4e11 * (3 if size in (1, 16) else 1))["batch_size", "torch"]
-    assert [point.share for point in curve] == pytest.approx([0.4 / 3, 0.4 / 3, 0.4, 0.4])
-    assert scaling.departed(curve) == 16
-
-
-def groups(factor: Callable[[int, Visit], float], busy: int = 0) -> Recording:
-    """The committed sweep of workers with planted steps, each visit `factor` times as long, by its round's number.
-
-    torch has the rounds 1, 4, 7 and 10. In the first `busy` rounds other programs were at work.
-    """
-    steps = [*STEP.values()]
-
-    def planted(line: Round, visit: Visit) -> Visit:
-        seconds, others = steps[visit.row] * factor(line.number, visit), 0.5 * (line.number <= busy)
-        return msgspec.structs.replace(visit, steps=[seconds] * 3, others=others)
-
-    return each_visit(committed("workers"), planted)
-
-
-def test_efficiencies_are_shares_of_as_many_workers_that_are_as_fast_as_one() -> None:
-    found, *_ = scaling.Scaled(groups(lambda number, visit: 1 + number / 10)).frameworks
-    shares = [found.efficiency[name] for name in ("apart", "group", "divided")]
-    assert [share.value for share in shares] == pytest.approx([100 / 110, 100 / 125, 100 / 80 / 2])
-    assert all(share.half_width < 1e-9 for share in shares), "what slows all alike is no spread"
-    assert found.communication.value == pytest.approx(1 - 110 / 125)
-    in_group = groups(lambda number, visit: 1.2 if (number, visit.row) == (1, 2) else 1.0)
-    one = scaling.Scaled(in_group).frameworks[0].efficiency["group"]
-    assert one.value == pytest.approx(100 / 125 / 1.2**0.25)
-    assert one.low < 0.75 < one.value < 100 / 125 < one.high
-
-
-def test_cycles_in_which_others_were_at_work_are_left_out_unless_these_are_too_many() -> None:
-    few, many = (groups(lambda number, visit, busy=busy: 1 + 2 * (number <= busy), busy) for busy in (6, 99))
-    found = scaling.Scaled(few)
-    assert (found.cycles, found.dropped) == (36, 18)
-    assert found.frameworks[0].seconds["one"].value == pytest.approx(0.1)
-    assert scaling.Scaled(many).dropped == 0
-    assert "**Other programs used 0.50 cores" in scaling.report_of(many).page
+    few = changed(made, Round, with_slow_cycle)
+    many = each_visit(made, lambda _, visit: msgspec.structs.replace(visit, others=0.5))
+    assert scaling.report_of(few).summary == scaling.report_of(made).summary
+    assert ("**Other programs used 0.50 cores" in scaling.report_of(many).page) == (name == "workers")
 
 
 def test_what_was_ended_before_its_first_round_has_a_page_without_figures() -> None:

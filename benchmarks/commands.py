@@ -199,7 +199,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RECORDING",
-            help="A file of `rosetta bench` or `sweep`, or several of `bench`, which are shown machine by machine.",
+            help="A file of `rosetta bench`, `race` or `sweep`; or several of `bench`, shown machine by machine.",
         ),
     ],
     out: Annotated[

@@ -106,9 +106,17 @@ def _runners(
         values[name][variable] = value
     if unknown := set(lanes.split(",")) - {*LANES}:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
+    asked = dict.fromkeys(lanes.split(","))
+    form = "{name}, {lane}" if len(asked) > 1 else "{name}"  # of the names in the answer
     found = [
-        Runner(name, command, interpreters.get(name, sys.executable), values[name], LANES[lane])
-        for lane in dict.fromkeys(lanes.split(","))
+        Runner(
+            form.format(name=name, lane=lane),
+            command,
+            interpreters.get(name, sys.executable),
+            values[name],
+            LANES[lane],
+        )
+        for lane in asked
         for name, command in commands.items()
     ]
     if len(found) + control < 2:

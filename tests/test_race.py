@@ -19,6 +19,7 @@ from benchmarks.measure.lines import Round
 from benchmarks.measure.race import Race, RaceRecording, not_of_a_record
 from benchmarks.measure.scripts import Runner, Script, marked
 from benchmarks.measure.statistics import observations
+from benchmarks.racing import _runners
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
@@ -244,6 +245,17 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
     assert "train-at-HEAD" in found["headline"]
     assert 1.5 < found["rows"][1]["ratio"]["value"] < 6
     assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
+
+
+def test_names_tell_the_lane_where_scripts_run_in_two(tmp_path: Path) -> None:
+    one = side(tmp_path / "one.py", 0.0)
+    in_one = _runners([str(one)], [], [], "matched", control=True)
+    in_two = _runners([str(one)], [], [], "matched,installed", control=False)
+    assert [runner.label for runner in in_one] == ["one", "one, control"]
+    assert [(runner.label, runner.lane) for runner in in_two] == [
+        ("one, matched", "matched"),
+        ("one, installed", "default"),
+    ]
 
 
 def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:

@@ -60,7 +60,7 @@ class Runner(Measured, frozen=True):
     @property
     def label(self) -> str:
         """The name of this contestant in tables and sentences."""
-        return f"{self.name}{', matched' * (self.lane == 'matched')}{', control' * self.control}"
+        return f"{self.name}, control" if self.control else self.name
 
 
 class Ready(Measured, frozen=True):

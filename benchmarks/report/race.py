@@ -192,11 +192,12 @@ def report_of(recording: RaceRecording) -> Report:
         "start": by_row(results.rows, START, "script"),
         "energy": "" if any(row.joules is not None for row in results.rows) else NO_ENERGY,
         "scripts": table(
-            ("script", "command", "variables"),
+            ("script", "command", "threads and memory", "variables"),
             [
                 (
                     safe(runner.label),
                     code(" ".join(map(quoted, ["python" if one_python else runner.python, *runner.command]))),
+                    "matched" if runner.lane == "matched" else "as installed",
                     ", ".join(code(f"{name}={value}") for name, value in runner.variables.items()),
                 )
                 for runner in rows

@@ -8,20 +8,24 @@ WHAT are the names of what to attack, as the outcomes show them. Of `soak` COUNT
 JSON for each attack, which an attack by itself prints; what is printed meanwhile is the table of docs/reliability.md.
 """
 
+import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from backends.process.parent import PROJECT
-from tests.attack.limits import INPUT_SECONDS
+from common.terminal import ENDING
+from tests.attack import limits
 
-MOST_SECONDS = 14400.0  # after which a record is given up; an idle machine needs a quarter of them
+INPUT_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
 STORY_SECONDS = 1200.0  # that a command may take with all its disturbances
 ATTACKS = {  # where each is, how many cases of it a record has, and the seconds that one may take
     "files": ("damaged_files.files", 25_000, INPUT_SECONDS),
@@ -43,6 +47,7 @@ ATTACKS = {  # where each is, how many cases of it a record has, and the seconds
     "soak": ("soak.soak", 600, 1800.0),  # trainings beside all else, on a busy machine
 }
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])  # as root, as another user
+WITHIN = "ROSETTA_ATTACK_MAY_MOUNT"  # the variable of a process that is in a namespace already
 
 
 def namespace() -> list[str]:
@@ -57,25 +62,24 @@ def namespace() -> list[str]:
     return []
 
 
-def tried(name: str, count: int, seed: int, *what: str, timeout: float | None = None) -> dict[str, Any]:
-    """Attack in a process of its own, for so many seconds at most.
+def tried(name: str, count: int, seed: int = 0, *what: str) -> dict[str, Any]:
+    """Attack in a process of its own; returns the line for the record, with an `error` if something was found."""
+    begun, command = time.monotonic(), [sys.executable, "-m", "tests.attack", name, str(count), str(seed), *what]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return dict(json.loads(done.stdout))
+    seconds = round(time.monotonic() - begun)
+    return {"attack": name, "count": count, "seed": seed, "seconds": seconds, "error": done.stderr}
 
-    Returns the line for the record, which has an `error` if something was found.
-    """
-    begun, (attack, _, seconds) = time.monotonic(), ATTACKS[name]
-    words = [sys.executable, "-m", "tests.attack.limits", attack, str(count), str(seconds), str(seed), *what]
-    command, pipe = [*(namespace() if name == "full disks" else []), *words], subprocess.PIPE
-    # A session of its own, so that the children of an attack that hangs are ended with it.
-    with subprocess.Popen(
-        command, cwd=PROJECT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    ) as program:
-        try:
-            printed, errors = program.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(program.pid, signal.SIGKILL)
-            printed, errors = "", f"not done within {timeout:.0f} s"
+
+def attack(name: str, count: int, seed: int = 0, *what: str) -> dict[str, Any]:
+    """Attack in this process; returns the line for the record."""
+    begun, (place, _, longest) = time.monotonic(), ATTACKS[name]
+    module, _, function = place.partition(".")  # which is imported now, since one of them imports torch
+    attacking = getattr(importlib.import_module(f"tests.attack.{module}"), function)
+    outcomes = limits.judged(attacking, count, longest, seed, what)
     line = {"attack": name, "count": count, "seed": seed, "seconds": round(time.monotonic() - begun)}
-    return line | (json.loads(printed) if program.returncode == 0 else {"error": errors})
+    return line | {"bytes": limits.most_memory(), "outcomes": outcomes}
 
 
 def row(line: dict[str, Any]) -> str:
@@ -91,10 +95,10 @@ def row(line: dict[str, Any]) -> str:
 
 def all_attacks(record: Path, seed: int = 0) -> int:
     """Try them all, and return the exit status."""
-    status, end = 0, time.monotonic() + MOST_SECONDS
+    status = 0
     with record.open("w", encoding="utf-8") as file:
         for name, (_, count, _) in ATTACKS.items():
-            line = tried(name, count, seed, timeout=end - time.monotonic())
+            line = tried(name, count, seed)
             print(row(line), flush=True)
             print(json.dumps(line), file=file, flush=True)
             status |= "error" in line
@@ -105,5 +109,12 @@ if __name__ == "__main__":
     first, *rest = sys.argv[1:]
     if first not in ATTACKS:
         sys.exit(all_attacks(Path(first), *map(int, rest)))
-    line = tried(first, int(rest[0]), int(rest[1]) if rest[1:] else 0, *rest[2:])
-    sys.exit(line["error"]) if "error" in line else print(json.dumps(line))
+    if first == "full disks" and WITHIN not in os.environ:
+        command = [*namespace(), "env", f"{WITHIN}=yes", sys.executable, "-m", "tests.attack", *sys.argv[1:]]
+        os.execvp(command[0], command)
+    warnings.simplefilter("error")
+    for number in ENDING:  # which whoever started this may ignore, as `nohup` does, and so would its programs
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core is large
+    count, *seed_and_what = rest
+    print(json.dumps(attack(first, int(count), *map(int, seed_and_what[:1]), *seed_and_what[1:])))

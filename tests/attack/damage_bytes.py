@@ -1,34 +1,61 @@
-"""Damage at random: to bytes of any kind, to arrays, and to values, each of which may become a hostile one."""
+"""Damage at random: to the bytes of a file of any kind, or to its values, in the way of its kind."""
 
 import io
 import json
+import pickle
 import random
 import re
 import zipfile
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
 from common.weights import Arrays
+from tests.attack.limits import HARMED
 
 Damage = Callable[[bytes, random.Random], bytes]
 # As a format may have them.
 LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
 DEPTH = 100_000
-# Texts of JSON that take a value's place: numbers, nesting, long and odd strings, other types, a key twice.
-HOSTILE_TEXTS = [
-    *("0", "-1", "1.5", "1e400", "-1e308", "NaN", "-Infinity", "9223372036854775808", "9" * 5000, "1e-320"),
-    *'null true [] {} [[]] [{"a":null}]'.split(),
-    *("[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH),
-    *('""', '"\\u001b[2J"', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"a\\u2028b"', '"é\u202e\u2028"'),
-    *('"' + "é" * 20_000 + '"', '"' + "\\\\" * 1000 + '"', '{"a": 1, "a": "2"}', '"../../etc/passwd"', '"float64"'),
-    *("[" + "1," * 20_000 + "1]", '{"format": {"format": []}}', '"\t"', "", "'"),
+# Texts of JSON that take a value's place: numbers, other types, nesting, long and odd strings, a key twice, no JSON.
+HOSTILE_TEXTS = "0 -1 1.5 1e400 -1e308 NaN -Infinity 9223372036854775808 1e-320 null true [] {} [[]]".split()
+HOSTILE_TEXTS += [
+    "9" * 5000,
+    "[" * DEPTH + "]" * DEPTH,
+    '{"a": ' * DEPTH + "1" + "}" * DEPTH,
+    "[" + "1," * 20_000 + "1]",
+]
+HOSTILE_TEXTS += ['""', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"é\u202e\u2028"', f'"{"é" * 20_000}"']
+HOSTILE_TEXTS += [
+    '"../../etc/passwd"',
+    '"float64"',
+    '{"a": 1, "a": "2"}',
+    '{"format": {"format": []}}',
+    '"\t"',
+    "",
+    "'",
 ]
 HOSTILE = [text.encode() for text in HOSTILE_TEXTS]
 MARK = "hostile value"
 KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
+# In a text: what separates, ends or combines, for Unicode, Python or an editor, what is no text, what has a meaning.
+ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
+ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0", *"\t\t\t\n\n\nabcé 犬"]
+ODD += ["9" * 900, "(" * 900, "a " * 200, *"-1 1e308 nan {i} {i+1} * _ [0,0] ( () -> = , \" ' axes order".split()]
+PIECES = [text.encode(errors="surrogatepass") for text in ODD]
+PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
+LARGE = [b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x40"]  # numbers in a pickle
+CALLS: list[tuple[str, str, tuple[Any, ...]]] = [  # what a pickle asks to call: module, name and arguments
+    ("os", "system", (f"touch {HARMED}",)),
+    ("builtins", "eval", (f"open({HARMED!r}, 'w')",)),
+    ("builtins", "bytearray", (1 << 40,)),
+    ("torch", "Size", ([1 << 62, 1 << 62],)),
+    ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
+    ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
+]
 
 
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -49,61 +76,78 @@ def layer_tensors(weights: Arrays) -> Arrays:
     return tensors | {"dense.weight": weights["dense/kernel"], "dense.bias": weights["dense/bias"]}
 
 
-def damaged(whole: bytes, rng: random.Random) -> bytes:
-    """The bytes with one to four changes: of a byte, of a length, of a piece that goes, comes twice or moves."""
-    content = bytearray(whole)
-    for _ in range(rng.randint(1, 4)):
-        first, second = sorted(rng.randint(0, len(content)) for _ in range(2))
-        piece = content[first : min(second, first + 64)]
-        match rng.randrange(6):
-            case 0 | 1:
-                content[first : first + 1] = rng.randbytes(1)
-            case 2:
-                length = rng.choice(LENGTHS)
-                content[first : first + len(length)] = length
-            case 3:
-                del content[first : first + len(piece)]
-            case 4:
-                content[second:second] = bytes(piece) * rng.randrange(1, 100)
-            case 5:
-                del content[second:]
-    return bytes(content)
+def damaged_file(name: str, whole: bytes, rng: random.Random) -> bytes:
+    """What a file of this name holds, with damage to its bytes or in the way of its kind, which the name tells."""
+    return rng.choice([damaged, OF_A_KIND.get(PurePath(name).suffix, damaged)])(whole, rng)
 
 
-def bit_flipped(whole: bytes, rng: random.Random) -> bytes:
+def bit_flipped(name: str, whole: bytes, rng: random.Random) -> bytes:
     content = bytearray(whole)
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     return bytes(content)
 
 
+def damaged(whole: bytes, rng: random.Random) -> bytes:
+    """The bytes with one to four changes: a piece goes, comes twice, moves, or is another byte or length."""
+    content = bytearray(whole)
+    for _ in range(rng.randint(1, 4)):
+        first, second = (rng.randint(0, len(content)) for _ in range(2))
+        copied = bytes(content[second : second + 64]) * rng.randrange(1, 100)
+        new = rng.choice([rng.randbytes(1), rng.choice(LENGTHS), b"", copied])
+        replaced = rng.choice([0, len(new), 64, len(content)] if new else [1, 64, len(content)])
+        content[first : first + replaced] = new
+    return bytes(content)
+
+
+def odd_text(whole: bytes, rng: random.Random) -> bytes:
+    """A text in which some words, and what is between words, are odd or others of it."""
+    words = re.findall(rb"\w+|\W", whole) or [b""]
+    for _ in range(rng.choice([1, 3, 30])):
+        words[rng.randrange(len(words))] = rng.choice([rng.choice(PIECES), rng.choice(words)])
+    return b"".join(words)
+
+
+def odd_member(whole: bytes, rng: random.Random) -> bytes:
+    """An archive with damage to a member, and with its checksum. Each kind of member is as likely as the others."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+        method = archive.infolist()[-1].compress_type
+    kind = rng.choice(sorted({PurePath(name).suffix for name in members}))
+    name = rng.choice([name for name in members if PurePath(name).suffix == kind])
+    return zipped(members | {name: damaged_file(name, members[name], rng)}, method)
+
+
+def hostile_pickle(whole: bytes, rng: random.Random) -> bytes:
+    """A pickle with another size of something, or one that asks to call something, by itself or in a state dict."""
+    if rng.random() < 0.5:
+        place = rng.choice([match.start() for match in re.finditer(rb"K.", whole, re.DOTALL)])  # numbers of one byte
+        return whole[:place] + rng.choice(LARGE) + whole[place + 2 :]
+    module, called, arguments = rng.choice(CALLS)
+    call = f"c{module}\n{called}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
+    within = rng.choice([call, b"}" + pickle.dumps("encoder.weight_ih_l0", 2)[2:-1] + call + b"s"])
+    return b"\x80\x02" + within + b"."
+
+
 def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
     """A whole file of safetensors of which one to three arrays have another shape, type or name, or are gone."""
-    arrays, huge = load(whole), rng.random() < 0.1
+    arrays = load(whole)
     for name in rng.sample(sorted(arrays), min(len(arrays), rng.randint(1, 3))):
         array = arrays.pop(name)
         found = [
-            array.T,
-            array.reshape(-1),
+            array.reshape(-1) if rng.random() < 0.5 else array.T,
             array.reshape((1,) * (rng.choice([1, 29, 33, 64]) - array.ndim) + array.shape),
             array[(slice(1),) * array.ndim],  # which any array broadcasts with
-            array[..., :0] if array.ndim else array,
+            array[:0] if array.ndim else array,
             np.nan_to_num(array).astype(rng.choice(["f4", "f2", "?"])),
             np.where(np.arange(array.size).reshape(array.shape) == 1, np.nan, array),
             rng.choice([*arrays.values(), array]),
-            None,
         ]
-        changed = array[:0] if huge and array.ndim else rng.choice(found)
-        if changed is not None:
-            arrays[name if rng.randrange(10) else rng.choice(KEYS)] = changed
+        if rng.randrange(10):
+            arrays[name if rng.randrange(10) else rng.choice(KEYS)] = rng.choice(found)
     made = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
-    if not huge:
-        return made
-    end, sizes = (
-        8 + int.from_bytes(made[:8], "little"),
-        rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(1, 40)),
-    )
-    shape = f'"shape":{[0, *sizes]}'.encode()  # since an array of no numbers may have other axes of any size
-    header = re.sub(rb'"shape":\[0.*?\]', shape, made[8:end])
+    end = 8 + int.from_bytes(made[:8], "little")
+    shape = [0, *rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(0, 40))]  # of an array that has no numbers
+    header = re.sub(rb'"shape":\[0.*?\]', f'"shape":{shape}'.encode(), made[8:end])
     return len(header).to_bytes(8, "little") + header + made[end:]
 
 
@@ -128,8 +172,8 @@ def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
 
 
 def with_changes(content: Any, rng: random.Random, packed: Callable[[Any], bytes], hostile: Sequence[bytes]) -> bytes:
-    """The content, packed, with one or two changes: a value is another one or hostile, a key is gone, has another
-    name or stands there twice. Hostile values take their places when all else is packed, since no packer makes them.
+    """The content, packed, with one or two changes: a value is another one or hostile, is gone or comes twice, or a
+    key has another name. Hostile values take their places when all else is packed, since no packer makes them.
     """
     for _ in range(rng.randint(1, 2)):
         content = _changed(content, rng)
@@ -145,18 +189,19 @@ def _changed(content: Any, rng: random.Random) -> Any:
         return rng.choice([-content, 1000 * content, content + 1, content / 2, 0, 1])
     if not content or not isinstance(content, dict | list) or rng.randrange(5) == 0:
         return MARK
-    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
-    key = rng.choice(keys)
-    copied: Any = content.copy()
-    match rng.randrange(12):
-        case 0:
-            del copied[key]
-        case 1 if isinstance(copied, dict):
-            copied[rng.choice(KEYS)] = copied.pop(key)
-        case 2 if isinstance(copied, dict):
-            copied[rng.choice(KEYS)] = MARK
-        case 3 if isinstance(copied, list):
-            copied.insert(key, content[rng.choice(keys)])
-        case _:
-            copied[key] = _changed(content[key], rng)
-    return copied
+    pairs = list(content.items() if isinstance(content, dict) else enumerate(content))
+    place = rng.randrange(len(pairs))
+    key, value = pairs[place]
+    more = rng.choice(KEYS), rng.choice([value, MARK])
+    pairs[place : place + 1] = rng.choice([[], [more], [(key, value), more], *7 * [[(key, _changed(value, rng))]]])
+    return dict(pairs) if isinstance(content, dict) else [value for _, value in pairs]
+
+
+OF_A_KIND: dict[str, Damage] = {
+    ".json": damaged_json,
+    ".jsonl": damaged_json_lines,
+    ".pkl": hostile_pickle,
+    ".safetensors": odd_arrays,
+    **dict.fromkeys((".toml", ".txt"), odd_text),
+    **dict.fromkeys((".keras", ".pt", ".zip"), odd_member),
+}

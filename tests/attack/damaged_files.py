@@ -8,18 +8,15 @@ import io
 import json
 import pickle
 import random
-import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import patch
 
 import h5py
@@ -40,108 +37,57 @@ from common.corpus import Material, read_corpus
 from common.errors import RosettaError
 from common.run_directory import STATE_FILES, RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
-from common.weights import from_bytes, initial_state, to_bytes, weight_shapes
+from common.weights import ModelState, initial_state, to_bytes, weight_shapes
 from tests import records, small_run
-from tests.attack.damage_bytes import (
-    Damage,
-    bit_flipped,
-    damaged,
-    damaged_json,
-    damaged_json_lines,
-    layer_tensors,
-    odd_arrays,
-    zipped,
-)
-from tests.attack.limits import HARMED, Target, inputs
+from tests.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
+from tests.attack.limits import Target, inputs
 from tests.recordings import COMMITTED, committed
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
 LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
-# What separates, ends or combines, for Unicode, for Python or for somebody's editor, and what is no text.
-ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
-ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0"]
-PIECES = [text.encode(errors="surrogatepass") for text in [*ODD, *"\t\t\t\t\t\n\n\nabcé 犬"]]
-PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
-# Of files whose values are damaged, too, each in the way of its kind.
-DAMAGE_OF_VALUES = {".json": damaged_json, ".jsonl": damaged_json_lines, ".safetensors": odd_arrays}
-# What stands in a line of a mapping file, and what takes the place of a word there.
-NAMES = ["b.0.qkv.weight", "b.{i}.qkv.weight", "b{i}/q/kernel", "b0/v/kernel", "moe.0.w", "moe/{e}/kernel"]
-FIELDS = [
-    'axes = "m n -> n m"',
-    'axes = "(h d two) m -> m (h two d)"',
-    "sizes = {h = 2, parts = 3}",
-    "order = [2, 0, 1]",
-]
-FIELDS += ["times = 2.5", "add = -1", 'axes = "parts m -> m parts"']
-WORDS = "-1 0 1e308 nan {i} {i+1} * _ [0,0] parts m h two ( () -> = , \" ' axes order".split()
-WORDS += [str(1 << 63), "9" * 900, "é" * 1000, "\x1b[2J\u202e", "{i}" * 333, "(" * 900, "a " * 200, "*" * 1000]
 
 
-def odd_text(whole: bytes, rng: random.Random) -> bytes:
-    """A text of pieces at random, some of which are seldom."""
-    begun = b"" if rng.random() < 0.5 else whole[: rng.randrange(20)]
-    return begun + b"".join(rng.choices(PIECES, k=rng.randint(1, 60)))
+@dataclass(frozen=True)
+class Victim:
+    """Files in a folder, each of which is damaged in turn. What is read is first read whole."""
+
+    write: Callable[[Path], object]  # makes the folder
+    read: Callable[[Path], object]  # is given the path of the file that is damaged
+    files: str = "*"  # the pattern of those that are
+    damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a file's name and content
 
 
-def hostile_mapping(whole: bytes, rng: random.Random) -> bytes:
-    """A mapping file with one more line, often fewer of its own, and up to three words that are other ones."""
-    lines = [line for line in whole.decode().splitlines() if line.startswith("[") or rng.randrange(3)]
-    left, right = rng.choices(NAMES, k=2)
-    fields = ", ".join([f'to = "{right}"', *rng.sample(FIELDS, rng.randrange(4))])
-    lines.insert(lines.index("[weights]") + 1, f'"{left}" = {{{fields}}}')
-    words = re.findall(r"\w+|\W", "\n".join(lines))
-    for _ in range(rng.randrange(4)):
-        words[rng.randrange(len(words))] = rng.choice([rng.choice(WORDS), rng.choice(words)])
-    return "".join(words).encode()
+def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    def copied(file: Path, victim: Victim, rng: random.Random | None = None) -> Path:
+        """The path of a file in a copy of its victim's folder, in which it alone is damaged."""
+        shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
+        copy = Path(shutil.copytree(folder / "whole" / file.parts[0], folder / "copy"), *file.parts[1:])
+        if rng:
+            content = copy.read_bytes()
+            copy.unlink()
+            copy.write_bytes(victim.damage(copy.name, content, rng))
+        return copy
+
+    (folder / "whole").mkdir()
+    targets = {}
+    with patch("os.fsync"):  # which takes longer than all the rest
+        for name, victim in victims.items():
+            victim.write(whole := folder / "whole" / name)
+            for path in sorted(path for path in whole.glob(victim.files) if path.is_file()):
+                file = path.relative_to(folder / "whole")
+                victim.read(copied(file, victim))
+                targets[f"{path.name} of {name}"] = Target(partial(copied, file, victim), victim.read)
+        yield from inputs(targets, names, rng)
 
 
-def keras_members() -> tuple[bytes, bytes]:
-    """The configuration and the arrays of MODEL in Keras's archive."""
-    layers = [("InputLayer", {"name": "a"}), ("InputLayer", {"name": "b"})]
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for kind, roles in ROLES.items():
-            settings = {name: allowed[0] for name, allowed in SETTINGS[kind].items()}
-            for role, folder in zip(roles, FOLDERS[kind], strict=True):
-                layers.append((kind.rpartition(".")[2], settings | {"name": role}))
-                names = [name for name in weight_shapes(MODEL) if name.startswith(f"{role}/")]
-                for number, name in enumerate(names):
-                    file[f"{folder}/vars/{number}"] = STATE.weights[name]
-    described = [{"module": "keras.layers", "class_name": name, "config": config} for name, config in layers]
-    config = {"config": {"layers": described}, "compile_config": {"optimizer": "rmsprop"}}
-    return json.dumps(config).encode(), buffer.getvalue()
+def files_of(contents: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
 
 
-def keras_archive(config: bytes, arrays: bytes) -> bytes:
-    return zipped({"config.json": config, "model.weights.h5": arrays}, zipfile.ZIP_STORED)
-
-
-@cache
-def run_files(checked: bool) -> dict[str, bytes]:
-    """The files of a run of three epochs. Without checksums, damage to a state is looked at and not found at once."""
-    with TemporaryDirectory() as folder, patch("common.run_directory.describe_machine", dict), ExitStack() as stack:
-        if not checked:
-            stack.enter_context(patch("common.weights._crc32", lambda *of: None))
-        run = small_run.create(Path(folder) / "run")
-        small_run.write(run, [3.0, 1.0, 2.0])
-        return small_run.contents(run.path)
-
-
-@cache
-def record_files() -> dict[str, bytes]:
-    with TemporaryDirectory() as folder:
-        return small_run.contents(records.write(Path(folder) / "record", "torch", records.tagger()))
-
-
-@cache
-def cut_records() -> tuple[dict[str, bytes], dict[str, bytes], bytes]:
-    """Two records whose weights are cut otherwise, and a mapping of them."""
-    with TemporaryDirectory() as folder:
-        sides, mapping = records.cut(Path(folder)), Path(folder, "mapping.toml")
-        write_mapping(mapping, paired(*map(Side, sides)))
-        left, right = map(small_run.contents, sides)
-        return left, right, mapping.read_bytes()
+# Corpora and texts
 
 
 def of_corpus(path: Path) -> None:
@@ -158,38 +104,77 @@ def of_lines(path: Path) -> None:
     assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
 
 
-def read_one(read: Callable[..., object], path: Path) -> None:
-    """Read a framework's file of MODEL."""
-    read([path], MODEL, None)
+# Frameworks' own files, of MODEL with STATE
 
 
-def folder_of(files: dict[str, bytes], folder: Path, name: str = "", path: Path = Path()) -> Path:
-    """A new folder of these files, of which `name` is the one at `path`."""
-    shutil.rmtree(folder, ignore_errors=True)  # some file systems wait for the disk where a file is overwritten
-    folder.mkdir()
-    for other, content in files.items():
-        (folder / other).write_bytes(path.read_bytes() if other == name else content)
-    return folder
+def keras_members() -> tuple[bytes, bytes]:
+    """The configuration and the arrays in Keras's archive."""
+    layers = [("InputLayer", {"name": "a"}), ("InputLayer", {"name": "b"})]
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for kind, roles in ROLES.items():
+            settings = {name: allowed[0] for name, allowed in SETTINGS[kind].items()}
+            for role, folder in zip(roles, FOLDERS[kind], strict=True):
+                layers.append((kind.rpartition(".")[2], settings | {"name": role}))
+                names = [name for name in weight_shapes(MODEL) if name.startswith(f"{role}/")]
+                for number, name in enumerate(names):
+                    file[f"{folder}/vars/{number}"] = STATE.weights[name]
+    described = [{"module": "keras.layers", "class_name": name, "config": config} for name, config in layers]
+    config = {"config": {"layers": described}, "compile_config": {"optimizer": "rmsprop"}}
+    return json.dumps(config).encode(), buffer.getvalue()
 
 
-def of_run(path: Path, name: str, flipped: bool = False) -> None:
-    """All that commands read of a run whose file `name` is the one at `path`: where a bit of it was `flipped`, what
-    is read is what was written; else its digest is written anew, as somebody who wants to deceive would."""
-    files = run_files(checked=flipped)
-    folder = folder_of(files, path.with_name("folder"), name, path)
-    if not flipped and name in (settings := json.loads(files["config.json"]))["digests"]:
-        settings["digests"][name] = sha256(path.read_bytes()).hexdigest()
-        (folder / "config.json").write_text(json.dumps(settings))
-    run = RunDirectory.open(folder)
+def keras_archive(folder: Path) -> None:
+    config, arrays = keras_members()
+    whole = zipped({"config.json": config, "model.weights.h5": arrays}, zipfile.ZIP_STORED)
+    files_of({"model.keras": whole}, folder)
+
+
+def paddle_files(folder: Path) -> None:
+    tensors = layer_tensors(STATE.weights)
+    tensors[NAME_TABLE] = {name: name for name in tensors}
+    files_of({f"protocol-{number}.pdparams": pickle.dumps(tensors, number) for number in (2, 4)}, folder)
+
+
+# Runs
+
+
+def run_of(folder: Path) -> None:
+    """Three epochs."""
+    small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
+
+
+# A checksum of a state or of a text would find damage before it is looked at.
+NO_CHECKSUM = patch("common.weights._crc32", lambda *of: None)
+SAME_DIGEST = patch("hashlib.file_digest", lambda *of: sha256())
+unchecked_run = NO_CHECKSUM(SAME_DIGEST(run_of))
+
+
+def of_run(path: Path) -> None:
+    """All that commands read of a run."""
+    run = RunDirectory.open(path.parent)
     Material.of_run(run)
     run.history()
-    states = [to_bytes(run.read_state(which)[0], {}) for which in STATE_FILES]
-    run.write_weights("best", weights := path.with_name("weights"))
-    shutil.rmtree(weights)
+    for which in STATE_FILES:
+        run.read_state(which)
+    run.write_weights("best", path.parent.with_name("weights"))
+    shutil.rmtree(path.parent.with_name("weights"))
     run.begin()
-    if flipped:
-        assert run.pairs() == small_run.PAIRS
-        assert states == [to_bytes(from_bytes(files[file])[0], {}) for file in STATE_FILES.values()]
+
+
+def as_it_was(path: Path) -> None:
+    of_run(path)
+    run = RunDirectory.open(path.parent)
+    assert run.pairs() == small_run.PAIRS
+    small_run.assert_state(run, "last", 3)
+    small_run.assert_state(run, "best", 2)
+
+
+# Records and mappings
+
+
+def record_and_itself(folder: Path) -> None:
+    shutil.copytree(records.write(folder / "record", "torch", records.tagger()), folder / "whole")
 
 
 def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
@@ -204,17 +189,36 @@ def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
         raise RosettaError(printable(str(error))) from error
 
 
-def of_record(path: Path, name: str) -> None:
-    """A record whose file `name` is the one at `path` is compared with itself as it was, on either side."""
-    whole = folder_of(record_files(), path.with_name("whole"))
-    found = folder_of(record_files(), path.with_name("found"), name, path)
+def of_record(path: Path) -> None:
+    """The record is compared with itself as it was, on either side."""
+    found, whole = path.parent, path.parent.with_name("whole")
     compared(found, whole)
     compared(whole, found)
 
 
+def cut_records(folder: Path) -> None:
+    """Two records whose weights are cut otherwise, and a mapping of them."""
+    write_mapping(folder / "mapping.toml", paired(*map(Side, records.cut(folder))))
+
+
 def of_mapping(path: Path) -> None:
-    left, right = (folder_of(files, path.with_name(f"side-{n}")) for n, files in enumerate(cut_records()[:2]))
-    compared(left, right, path)
+    compared(path.with_name("left"), path.with_name("right"), path)
+
+
+# Recordings
+
+
+def short_recordings(folder: Path) -> None:
+    """Committed ones, of which each round has two cycles; of a benchmark two rounds."""
+    contents = {}
+    for name in ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
+        lines = [json.loads(line) for line in (COMMITTED / name).read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if line["kind"] == "round":
+                line["cycles"] = line["cycles"][:2]
+        kept = [line for line in lines if name != "intel.jsonl" or line.get("number", 0) < 3]
+        contents[name] = "".join(json.dumps(line) + "\n" for line in kept).encode()
+    files_of(contents, folder)
 
 
 def reported(path: Path) -> str:
@@ -236,100 +240,24 @@ def of_recording_and_another(path: Path) -> None:
     render.html(both, {}), render.markdown(both)
 
 
-def damaging(
-    whole: bytes, read: Callable[[Path], object], *damages: Damage, packed: Callable[[bytes], bytes] = bytes
-) -> Target:
-    """What is damaged, what reads the file, in which ways it is damaged, and what makes a file of it. The file is
-    read whole before."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "whole-file"
-        path.write_bytes(packed(whole))
-        read(path)
-    return Target(lambda rng: packed(rng.choice(damages or [damaged])(whole, rng)), read)
-
-
-def files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """The checksums of a zip would find damage to its members, so these are damaged before they are packed, too."""
-    config, arrays = keras_members()
-    with_arrays, with_config = partial(keras_archive, arrays=arrays), partial(keras_archive, config)
-    of_keras, of_paddle = (partial(read_one, read) for read in (read_keras, read_paddle))
-    tensors = layer_tensors(STATE.weights)
-    tensors[NAME_TABLE] = {name: name for name in tensors}
-    with patch("os.fsync"):  # which takes longer than all the rest
-        targets = {
-            "text": damaging(LINES, of_corpus, damaged, odd_text),
-            "lines to translate": damaging(LINES, of_lines, odd_text),
-            "zip": damaging(zipped({"_about.txt": b"", "fra.txt": LINES}), of_corpus),
-            "text in a zip": damaging(LINES, of_corpus, packed=lambda text: zipped({"fra.txt": text})),
-            "pickle of protocol 2": damaging(pickle.dumps(tensors, 2), of_paddle),
-            "pickle of protocol 4": damaging(pickle.dumps(tensors, 4), of_paddle),
-            "Keras's archive": damaging(keras_archive(config, arrays), of_keras),
-            "arrays in Keras's archive": damaging(arrays, of_keras, packed=with_config),
-            "configuration in Keras's archive": damaging(config, of_keras, damaged, damaged_json, packed=with_arrays),
-            "a mapping file": damaging(cut_records()[2], of_mapping, damaged, hostile_mapping),
-        }
-        kinds: dict[str, tuple[dict[str, bytes], Callable[..., None]]] = {
-            "a run": (run_files(checked=False), of_run),
-            "a record": (record_files(), of_record),
-        }
-        for owner, (members, read) in kinds.items():
-            for file, content in members.items():
-                of_values = [way for kind, way in DAMAGE_OF_VALUES.items() if file.endswith(kind)]
-                targets[f"{file} of {owner}"] = damaging(content, partial(read, name=file), damaged, *of_values)
-        for file in ("pairs.tsv", "vocabulary.json", *STATE_FILES.values()):
-            read = partial(of_run, name=file, flipped=True)
-            targets[f"a bit of {file}"] = damaging(run_files(checked=True)[file], read, bit_flipped)
-        yield from inputs(targets, names, rng, folder)
-
-
-def lines_of(name: str) -> bytes:
-    """A committed recording, of which each round has two cycles; of a benchmark two rounds."""
-    lines = [json.loads(line) for line in (COMMITTED / name).read_text(encoding="utf-8").splitlines()]
-    for line in lines:
-        if line["kind"] == "round":
-            line["cycles"] = line["cycles"][:2]
-    lines = [line for line in lines if name != "intel.jsonl" or line.get("number", 0) < 3]
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-def recordings(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    ways = damaged, damaged_json_lines
-    each = ("intel.jsonl", "scaling.jsonl", "workers.jsonl")
-    targets = {name: damaging(lines_of(name), of_recording, *ways) for name in each}
-    targets["intel.jsonl and another"] = damaging(lines_of("intel.jsonl"), of_recording_and_another, *ways)
-    yield from inputs(targets, names, rng, folder)
-
-
-def repacked(whole: bytes, rng: random.Random, change: Damage) -> bytes:
-    """A model's file of PyTorch whose pickle is changed, with checksums that fit to it."""
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    name = next(name for name in members if name.endswith("data.pkl"))
-    return zipped(members | {name: change(members[name], rng)}, zipfile.ZIP_STORED)
-
-
-def with_other_sizes(pickled: bytes, rng: random.Random) -> bytes:
-    place = rng.choice([match.start() for match in re.finditer(rb"K.", pickled, re.DOTALL)])  # numbers of one byte
-    large = rng.choice([b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x40"])
-    return pickled[:place] + large + pickled[place + 2 :]
-
-
-def calling(harm: str, pickled: bytes, rng: random.Random) -> bytes:
-    """A pickle that asks to call something, by itself or in a state dict."""
-    calls: list[tuple[str, str, tuple[Any, ...]]] = [  # module, name and arguments
-        ("os", "system", (f"touch {harm}",)),
-        ("builtins", "eval", (f"open({harm!r}, 'w')",)),
-        ("builtins", "bytearray", (1 << 40,)),
-        ("torch", "Size", ([1 << 62, 1 << 62],)),
-        ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
-        ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
-        ("numpy.core.multiarray", "_reconstruct", (1, (0,), "b")),
-    ]
-    module, called, arguments = rng.choice(calls)
-    call = f"c{module}\n{called}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
-    within = rng.choice([call, b"}" + pickle.dumps("encoder.weight_ih_l0", 2)[2:-1] + call + b"s"])
-    whole = b"\x80\x02" + within + b"."
-    return damaged(whole, rng) if rng.random() < 0.5 else whole
+TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": LINES})}
+FILES = {
+    "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
+    "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
+    "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL, None)),
+    "Keras": Victim(keras_archive, lambda path: read_keras([path], MODEL, None)),
+    "two records": Victim(cut_records, of_mapping),
+    "a record": Victim(record_and_itself, of_record, "record/*"),
+    "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
+    # But of config.json and machine.json, where a bit may say something else.
+    "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
+}
+RECORDINGS = {
+    "a report": Victim(short_recordings, of_recording),
+    "a comparison": Victim(short_recordings, of_recording_and_another, "intel.jsonl"),
+}
+files = partial(damaging, FILES)
+recordings = partial(damaging, RECORDINGS)
 
 
 def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
@@ -338,35 +266,29 @@ def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
 
     from backends.native.torch import read_torch
 
-    def saved(content: object, zipped: bool = True) -> bytes:
-        torch.save(content, file := io.BytesIO(), _use_new_zipfile_serialization=zipped)
-        return file.getvalue()
-
     warnings.filterwarnings("ignore", "Detected pickle protocol")  # by torch, of what it then refuses
     arrays = layer_tensors(STATE.weights)  # which torch names alike
     arrays["dense.weight"] = arrays["dense.weight"].T
     tensors = {name: torch.tensor(array) for name, array in arrays.items()}
     trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
     slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
-    optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
-    whole, model = saved(tensors), folder / "model"
-    model.write_bytes(whole)
 
-    def read_as_it_was(path: Path) -> None:
-        assert to_bytes(read_torch([path], MODEL, None), {}) == expected
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        torch.save(tensors, folder / "model.pt")
+        torch.save(tensors, folder / "model.pth", _use_new_zipfile_serialization=False)
+        optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
+        torch.save(optimizer, folder / "optimizer.pt")
 
-    expected, of_model = to_bytes(read_torch([model], MODEL, None), {}), partial(read_one, read_torch)
-    targets = {
-        "model": damaging(whole, of_model),
-        "model without a zip": damaging(saved(tensors, False), of_model),
-        "optimizer": damaging(saved(optimizer), lambda path: read_torch([model, path], MODEL, None)),
-        "a bit of a model": damaging(whole, read_as_it_was, bit_flipped),
+    def of_torch(path: Path) -> ModelState:
+        optimizer = [path] if path.stem == "optimizer" else []
+        return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL, None)
+
+    def as_it_was(path: Path) -> None:
+        assert to_bytes(of_torch(path), {}) == to_bytes(STATE, {})
+
+    victims = {
+        "PyTorch": Victim(write, of_torch),
+        "PyTorch, by a bit": Victim(write, as_it_was, "model.pt", bit_flipped),
     }
-    of_pickle = {
-        "pickle in a zip": damaged,
-        "sizes in a pickle": with_other_sizes,
-        "pickle that calls something": partial(calling, str(folder / HARMED)),
-    }
-    for name, change in of_pickle.items():
-        targets[name] = damaging(whole, of_model, partial(repacked, change=change))
-    yield from inputs(targets, names, rng, folder)
+    return damaging(victims, rng, folder, names)

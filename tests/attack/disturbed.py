@@ -5,6 +5,7 @@ Each attack has a function that disturbs one story in its place and returns what
 
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -29,8 +30,7 @@ from tests.program import workers
 SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
 MOST_KILLS = 6  # of one story
 OF_A_KILL = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV]
-OTHERS = [signal.Signals[f"SIG{name}"] for name in "KILL SEGV ABRT QUIT BUS FPE ILL SYS TRAP".split()]
-OTHERS += [signal.Signals[f"SIG{name}"] for name in "ALRM VTALRM PROF IO PWR USR1 USR2 XCPU".split()]
+OTHERS = "KILL SEGV ABRT QUIT BUS FPE ILL SYS TRAP ALRM VTALRM PROF IO PWR USR1 USR2 XCPU".split()
 PAGE = 4096  # bytes, of which a disk in memory has a whole number
 ROOM = 1 << 14  # pages that are enough for everything
 MOST_PAGES, MOST_FILES = 90, 14  # that are left on a disk that is to be full
@@ -44,6 +44,21 @@ LIMITS: dict[str, Callable[[random.Random], list[str]]] = {
 }
 # Root may write everywhere, unless this is taken from it.
 BOUND = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+# What a story is to write, or what is done in its place before.
+NAMES: dict[str, Callable[[random.Random], str]] = {
+    "a long name": lambda rng: "n" * rng.randint(200, 245),
+    "a name that is too long": lambda rng: "n" * rng.randint(256, 5000),
+    "a name that writes over a terminal": lambda rng: "a\x1b[2J\u202e\n",
+    "a name that is no text": lambda rng: os.fsdecode(b"\xff\xe9"),
+}
+PLACES: dict[str, Callable[[Path], object]] = {
+    "an unwritable folder": lambda out: out.parent.chmod(0o555),
+    "a link to nothing": lambda out: out.symlink_to("nothing"),
+    "a link to itself": lambda out: out.symlink_to(out),
+    "a pipe": os.mkfifo,
+    "a folder": lambda out: (out / "of somebody").mkdir(parents=True),
+    "a file": lambda out: out.write_text("of somebody"),
+}
 
 Disturb = Callable[[Told, random.Random], str]
 
@@ -101,14 +116,14 @@ def killed(told: Told, rng: random.Random) -> str:
 
 def signalled(told: Told, rng: random.Random) -> str:
     """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once."""
-    number = signal.Signals(rng.choice(ENDING if rng.random() < 0.6 else OTHERS))
+    number = signal.Signals(rng.choice(ENDING) if rng.random() < 0.6 else signal.Signals[f"SIG{rng.choice(OTHERS)}"])
     with told.start() as program:
         if not _runs_on(program, told, rng, share=1.3):
             assert program.ended() == 0
             return "done before the signal"
-        catches = _catches(program, number)
+        caught = _catches(program, number)
         program.process.send_signal(number)
-        status = program.ended(128 + number if number in ENDING else -number, *([] if catches else [-number]))
+        status = program.ended(128 + number if number in ENDING else -number, *([] if caught else [-number]))
         assert status not in (1, 2), program.lines()  # but 0, where its work was done when the signal came
         assert len(program.lines()) <= 1 or not told.story.quiet, program.lines()
     if number in ENDING:
@@ -122,8 +137,7 @@ def _catches(program: Program, number: int) -> bool:
     """Whether a program has a handler of its own for a signal."""
     with suppress(OSError):
         status = Path(f"/proc/{program.process.pid}/status").read_text(encoding="ascii")
-        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-        return bool(int(mask, 16) >> (number - 1) & 1)
+        return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (number - 1) & 1)
     return False
 
 
@@ -131,8 +145,11 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
     """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
     with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
-        if rng.random() < 0.4 and _begin(told, rng) == "all of it":
-            return "done before the disk was full"
+        if rng.random() < 0.4:  # a part of it is made before
+            with told.start() as program:
+                _runs_on(program, told, rng)
+            if told.look() == "all of it":
+                return "done before the disk was full"
         found = os.statvfs(made)
         if rng.random() < 0.2:
             remount(f"nr_inodes={found.f_files - found.f_ffree + rng.randint(1, MOST_FILES)}")
@@ -149,13 +166,6 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
         remount(f"size={ROOM * PAGE},nr_inodes=0")
         told.check_end(unfinished=bool(before))
     return f"status {status}, with {outcome}"
-
-
-def _begin(told: Told, rng: random.Random) -> str:
-    """Let a story make a part of what it makes, and tell what is found."""
-    with told.start() as program:
-        _runs_on(program, told, rng)
-    return told.look()
 
 
 @contextmanager
@@ -186,22 +196,15 @@ def limited(told: Told, rng: random.Random) -> str:
 
 def placed(told: Told, rng: random.Random) -> str:
     """What a story makes is to be in a place that is not what it should be, or has an odd name."""
-    kind = rng.choice(["an unwritable folder", *NAMES, *REPLACED])
-    folder = told.out.parent
+    kind, folder = rng.choice([*NAMES, *PLACES]), told.out.parent
     if kind in NAMES:
         told.out = told.out.with_name(NAMES[kind](rng) + told.out.suffix)
-    elif kind in REPLACED:
-        told.out.unlink(missing_ok=True)
-        REPLACED[kind](told.out)
-        told.before = []
     else:
-        for path in [*folder.rglob("*"), folder]:
-            path.chmod(0o555 if path.is_dir() else 0o444)
+        PLACES[kind](told.out)
     before = _everything(folder)
     with told.start(BOUND if os.geteuid() == 0 else []) as program:
         status = program.ended()
-    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        path.chmod(0o755)
+    folder.chmod(0o755)
     after = _everything(folder)
     assert before.items() <= after.items(), f"{kind}: what was there is lost"
     if status == 0:
@@ -211,21 +214,6 @@ def placed(told: Told, rng: random.Random) -> str:
     assert after == before, f"{kind}: something is left"
     assert told.out.name[:20] in program.lines()[-1] or str(folder) in program.lines()[-1], program.lines()
     return f"{kind}, refused"
-
-
-NAMES: dict[str, Callable[[random.Random], str]] = {
-    "a long name": lambda rng: "n" * rng.randint(200, 245),
-    "a name that is too long": lambda rng: "n" * rng.randint(256, 5000),
-    "a name that writes over a terminal": lambda rng: "a\x1b[2J\u202e\n",
-    "a name that is no text": lambda rng: os.fsdecode(b"\xff\xe9"),
-}
-REPLACED: dict[str, Callable[[Path], object]] = {
-    "a link to nothing": lambda out: out.symlink_to("nothing"),
-    "a link to itself": lambda out: out.symlink_to(out),
-    "a pipe": os.mkfifo,
-    "a folder": lambda out: (out / "of somebody").mkdir(parents=True),
-    "a file": lambda out: out.write_text("of somebody"),
-}
 
 
 def _everything(folder: Path) -> dict[str, object]:
@@ -260,6 +248,5 @@ signals = partial(disturbing, signalled, stories.WITH_NUMPY | stories.WITH_FRAME
 full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY)
 limits = partial(disturbing, limited, stories.WITH_NUMPY)
 # Those that make a new thing, which is the same under any name.
-NEW = ("train", "bench", "report as a page", "convert to weights")
-places = partial(disturbing, placed, NEW)
+places = partial(disturbing, placed, ("train", "bench", "report as a page", "convert to weights"))
 races = partial(disturbing, raced, stories.WITH_NUMPY)

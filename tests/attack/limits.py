@@ -1,8 +1,8 @@
 """The shape of all attacks, and the rules by which every outcome is judged.
 
-An attack is a generator. From a random number generator, an empty folder and the names of what to attack (all, where
-none is given) it prepares its victim, and then tries one case after another without end. It yields what came of each,
-as "what was attacked: outcome". These rules hold for each:
+An attack is a generator. From a random number generator, an empty folder, in which it also is, and the names of what
+to attack (all, where none is given) it prepares its victim, and then tries one case after another without end. It
+yields what came of each, as "what was attacked: outcome". These rules hold for each:
 
 - an input is read, or refused by a RosettaError of one line that a terminal can be given;
 - a program ends with 0, 1 or 2, or as the signal that ended it says, with one line of error at most, without a
@@ -12,17 +12,13 @@ as "what was attacked: outcome". These rules hold for each:
 - nothing that a file holds was run.
 """
 
-import importlib
-import json
 import random
 import resource
 import shutil
 import signal
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import chdir, closing
 from itertools import cycle
 from pathlib import Path
 from tempfile import mkdtemp
@@ -30,37 +26,33 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from common.errors import RosettaError
-from common.terminal import ENDING
 
 MOST_MEMORY = 1 << 30  # bytes that an attack may take above what was there before
-INPUT_SECONDS = 20.0  # that one input may take; the machine may be busy with other things
 HARMED = "harmed"  # the file that hostile code would leave in the attack's folder
 
 Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[str]]
 
 
 class Target(NamedTuple):
-    """How a hostile file is made, and what reads it and may return in a word what came of it."""
+    """How a hostile input is made, and what reads it and may return in a word what came of it."""
 
-    make: Callable[[random.Random], bytes]
-    read: Callable[[Path], object]
+    make: Callable[[random.Random], Any]
+    read: Callable[[Any], object]
 
 
-def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random, folder: Path) -> Iterator[str]:
-    """What comes of hostile files, for the targets of these names, or for all, in turn."""
-    path = folder / "input"
+def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """What comes of hostile inputs, for the targets of these names, or for all, in turn."""
     for name in cycle(names or targets):
-        path.unlink(missing_ok=True)  # some file systems wait for the disk where a file is overwritten
-        path.write_bytes(targets[name].make(rng))
+        made = targets[name].make(rng)
         try:
-            outcome = targets[name].read(path)
+            outcome = targets[name].read(made)
             yield f"{name}: {outcome if isinstance(outcome, str) else 'read'}"
         except RosettaError as error:
             one_line(error)
             yield f"{name}: refused in one line"
 
 
-def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = INPUT_SECONDS) -> Counter[str]:
+def judged(attack: Attack, count: int, seconds: float, seed: int, names: Sequence[str]) -> Counter[str]:
     """Try so many cases, at random from the seed, each within its seconds; returns how often what came of what.
 
     Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
@@ -69,7 +61,7 @@ def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = 
     folder, before = Path(mkdtemp(prefix="attack-")), most_memory()
     signal.signal(signal.SIGALRM, too_long)  # which the main thread hears, wherever it is
     try:
-        with closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
+        with chdir(folder), closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
             for _ in range(count):
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 outcomes[next(cases)] += 1
@@ -80,8 +72,6 @@ def judged(attack: Attack, count: int, seed: int, *names: str, seconds: float = 
     except BaseException as error:
         error.add_note(f"case {outcomes.total()} of seed {seed}; see {folder}")
         raise
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     shutil.rmtree(folder)
     return outcomes
 
@@ -100,19 +90,3 @@ def one_line(error: RosettaError) -> str:
 def most_memory() -> int:
     """The most bytes of memory that this process has had."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def attack_named(name: str) -> Any:
-    """The attack `module.function`; its module is imported here, since one of them imports torch."""
-    module, _, function = name.partition(".")
-    return getattr(importlib.import_module(f"tests.attack.{module}"), function)
-
-
-if __name__ == "__main__":
-    attack, count, seconds, seed, *names = sys.argv[1:]
-    warnings.simplefilter("error")
-    for number in ENDING:  # which whoever started the attack may ignore, as `nohup` does, and so would its programs
-        signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core is large
-    outcomes = judged(attack_named(attack), int(count), int(seed), *names, seconds=float(seconds))
-    print(json.dumps({"bytes": most_memory(), "outcomes": outcomes}))

@@ -64,12 +64,12 @@ def garbled(whole: bytes, rng: random.Random) -> bytes:
     return len(block).to_bytes(8, "little") + block + whole[end:]
 
 
-def received(path: Path, expected: Any) -> str:
-    """What the parent makes of a message, which is in a file, where a result of this type is expected."""
+def received(whole: bytes, expected: Any) -> str:
+    """What the parent makes of a message where a result of this type is expected."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
-        ours.sendall(path.read_bytes())
+        ours.sendall(whole)
         ours.close()
         try:
             types = {"result": expected, "event": dict[str, Any]} | dict.fromkeys(ERRORS, str)
@@ -94,82 +94,69 @@ def messages(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator
         name: Target(partial(garbled, of(kind, content)), partial(received, expected=expected))
         for name, (kind, content, expected) in whole.items()
     }
-    yield from inputs(targets, names, rng, folder)
+    yield from inputs(targets, names, rng)
 
 
-# What each process begins with. Only the standard library is imported, so that it starts in no time.
-BEGINNING = '''
-import os, select, signal, sys, time
-
-SOCKET = int(sys.argv[3])
-
-def read():
-    """Read until nothing more comes."""
-    select.select([SOCKET], [], [])
-    while select.select([SOCKET], [], [], 0.05)[0] and os.read(SOCKET, 1 << 16):
-        pass
-
-def send(content, pause=0):
-    """Send the bytes, a tenth at a time where there is a pause."""
-    while content:
-        content = content[os.write(SOCKET, content[: 1 + len(content) // 10] if pause else content) :]
-        time.sleep(pause)
-'''
 SIGNALS = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signal.SIGABRT, signal.SIGINT]
 LONG = 30.0  # seconds; nobody waits for their end
 HOSTILE_WORDS = b"an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\xe2\x80\xae\xff\n"
+READ = "SOCKET.recv(1 << 16)"
 # What the errors of a process say of what it did.
-BLAMED = ("sent no whole message", "took no request", "sent garbage", "closed its socket", "was ended by signal")
-BLAMED += ("ended with status", "an error of its own")
+BLAMED = ["sent no whole message", "took no request", "sent garbage", "closed its socket", "was ended by signal"]
+BLAMED += ["ended with status", "an error of its own"]
 
 
-def script(rng: random.Random) -> bytes:
-    """What one process does; half of them are opened as they should before they begin."""
+def script(rng: random.Random) -> str:
+    """What one process does; half of them are opened as they should before they begin.
+
+    Only the standard library is imported, so that it starts in no time. The end of its socket is SOCKET.
+    """
     opened = of("result", {"import_seconds": 0.5, "build_seconds": 0.5})
     error = of("failed", HOSTILE_WORDS.decode(errors="replace") * 100)
     message = rng.choice([opened, error, of("result", {"a": 1}), of("event", {"number": 1})])
+    sent = [
+        message[: rng.randrange(len(message))],  # a partial header, or half a message
+        garbled(message, rng),
+        (1 << rng.randrange(64)).to_bytes(8, "little") + bytes(rng.choice([0, 1 << 16])),
+        message * rng.randrange(1, 2000),
+    ]
     done = [
-        f"send({message[: rng.randrange(len(message))]!r})",  # a partial header, or half a message
-        f"send({garbled(message, rng)!r})",
-        f"send({(1 << rng.randrange(64)).to_bytes(8, 'little') + bytes(rng.choice([0, 1 << 16]))!r})",
-        f"send({message!r} * {rng.randrange(1, 2000)})",
-        f"send({message!r}, 0.01)",
-        "os.close(SOCKET)",
+        *(f"SOCKET.sendall({content!r})" for content in sent),
+        f"[SOCKET.send(bytes([byte])) and time.sleep(0.01) for byte in {message!r}]",
+        "SOCKET.close()",
         f"os.write(2, {HOSTILE_WORDS!r} * {rng.randrange(1, 100_000)})",
         f"os.fork() or (time.sleep({LONG}), os._exit(0))",  # a child, which keeps the socket open
         "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]",
         f"os.kill(os.getpid(), {rng.choice(SIGNALS):d})",
         f"os._exit({rng.randrange(256)})",
         f"time.sleep({rng.uniform(0, 0.5)})",
-        "read()",
+        READ,
     ]
-    begun = ["read()", f"send({opened!r})"] if rng.random() < 0.5 else []
-    end = f"time.sleep({LONG})" if rng.randrange(3) else ""
-    return "\n".join([BEGINNING, *begun, *rng.choices(done, k=rng.randrange(6)), end]).encode()
-
-
-def started(path: Path, temporary: Path) -> str:
-    """What comes of a process that runs this script, and is called with an array."""
-    here = psutil.Process()
-    files, tiny = here.num_fds(), ModelConfig(3, 4, 0, 1, latent_dim=4)
-    with (
-        patch.multiple(parent, WORKER=f"exec(open({str(path)!r}).read())", START_SECONDS=1.0, ENDING_SECONDS=0.3),
-        patch.object(tempfile, "tempdir", str(temporary)),
-    ):
-        try:
-            with BackendProcess("numpy", tiny, TrainConfig(), Runtime()) as process:
-                size = 1 if path.stat().st_size % 4 else 1 << 20  # an array that a socket holds, or does not
-                process.call(child.echo, None, 0.3, content={"array": np.zeros(size)})
-            outcome = "answered"
-        except RosettaError as error:
-            outcome = next(words for words in BLAMED if words in one_line(error))
-    assert os.listdir(temporary) == []
-    assert here.num_fds() == files, "files are left open"
-    wait_until(lambda: not alive(temporary), why="processes are left")
-    return outcome
+    begun = ["import os, signal, socket, sys, time", "SOCKET = socket.socket(fileno=int(sys.argv[3]))"]
+    begun += [READ, f"SOCKET.sendall({opened!r})"] if rng.random() < 0.5 else []
+    return "\n".join([*begun, *rng.choices(done, k=rng.randrange(6)), f"time.sleep({LONG})" * rng.randrange(2)])
 
 
 def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    temporary = folder / "temporary"
+    """What comes of a process that runs a script, and is called with an array."""
+    here, tiny = psutil.Process(), ModelConfig(3, 4, 0, 1, latent_dim=4)
+    path, temporary, files = folder / "script", folder / "temporary", here.num_fds()
     temporary.mkdir()
-    yield from inputs({"process": Target(script, partial(started, temporary=temporary))}, names, rng, folder)
+    runs = f"exec(open({str(path)!r}).read())"  # since a script may be longer than a word of a command
+    with (
+        patch.multiple(parent, WORKER=runs, START_SECONDS=1.0, ENDING_SECONDS=0.3),
+        patch.object(tempfile, "tempdir", str(temporary)),
+    ):
+        while True:
+            path.write_text(script(rng))
+            size = rng.choice([1, 1 << 20])  # of an array that a socket holds, or does not
+            try:
+                with BackendProcess("numpy", tiny, TrainConfig(), Runtime()) as process:
+                    process.call(child.echo, None, 0.3, content={"array": np.zeros(size)})
+                outcome = "answered"
+            except RosettaError as error:
+                outcome = next(words for words in BLAMED if words in one_line(error))
+            assert os.listdir(temporary) == []
+            assert here.num_fds() == files, "files are left open"
+            wait_until(lambda: not alive(temporary), why="processes are left")
+            yield f"process: {outcome}"

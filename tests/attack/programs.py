@@ -81,8 +81,7 @@ class Program:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.kill()
-        for process in alive(self.temporary):
+        for process in [self.process, *alive(self.temporary)]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         with self.process:  # which closes its pipe

@@ -1,7 +1,7 @@
 """What a user does with one command, again where it was ended, until it is done.
 
 Each story is a line of a table. Whatever disturbs it, one rule holds: what was there before is the beginning of what
-is there now, which is the beginning of what the same story makes undisturbed, and in the end the whole.
+is there now, which is a part of what the same story makes undisturbed, and in the end the whole.
 """
 
 import json
@@ -53,9 +53,13 @@ def whole_lines(path: Path) -> bytes:
 def lines_of(path: Path) -> list[Any]:
     """The whole lines of a recording. Fails where one is none, or is recorded twice."""
     lines = whole_lines(path).splitlines()
-    keys = [tuple(map(json.loads(line).get, ("kind", "number", "work", "row"))) for line in lines]
+    keys = [(json.loads(line).get("number"), *kind_of_line(line)) for line in lines]
     assert len({*keys}) == len(keys), f"a line is twice: {keys}"
     return lines
+
+
+def kind_of_line(line: bytes) -> tuple[Any, ...]:
+    return tuple(map(json.loads(line).get, ("kind", "work", "row")))
 
 
 def whole_of(path: Path) -> list[Any]:
@@ -64,18 +68,6 @@ def whole_of(path: Path) -> list[Any]:
         return []
     found = contents(path) if path.is_dir() else path.read_bytes()
     return [] if found == OLD else [found]
-
-
-def begins(found: Sequence[Any], whole: Sequence[Any]) -> bool:
-    return found == whole[: len(found)]
-
-
-def has_no_other_lines(found: Sequence[Any], whole: Sequence[Any]) -> bool:
-    """Whether a recording has lines of the kinds alone that another one has; the number of rounds may differ."""
-    own, others = (
-        {tuple(map(json.loads(line).get, ("kind", "work", "row"))) for line in each} for each in (found, whole)
-    )
-    return own <= others
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ class Story:
     read: Callable[[Path], list[Any]] = whole_of  # what is there: what comes later stands behind it
     again: str = ""  # the words where something is there already; "": the same
     old: bytes = b""  # what is there before
-    is_part: Callable[[Sequence[Any], Sequence[Any]], bool] = begins  # of what the story makes undisturbed
+    same: Callable[[Any], Any] = lambda item: item  # what is the same, of what is there, each time that it is made
     quiet: bool = True  # has one line on standard error at most; others tell there how far they have come
 
 
@@ -102,19 +94,20 @@ def bench(backends: str) -> Story:
     here = f"--python numpy={sys.executable} --out {{out}}"  # which no recording starts by itself
     begun = f"tests.short_bench 2 bench --within 1000% --budget 10m {SMALL} --backends {backends} {here}"
     resumed = f"tests.short_bench 2 bench --resume {here}"
-    return Story(begun, "a.jsonl", lines_of, resumed, is_part=has_no_other_lines, quiet=False)
+    return Story(begun, "a.jsonl", lines_of, resumed, same=kind_of_line, quiet=False)
 
 
 REPORT = f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}"
+CONVERT = "rosetta convert {run} --out {out} --to "
 WITH_NUMPY = {
     "train": train("numpy"),
     "bench": bench("numpy"),
     "report": Story(REPORT, "page.md", old=OLD),
     "report as a page": Story(REPORT, "page.html"),
-    "convert to weights": Story("rosetta convert {run} --out {out} --to weights", "files"),
+    "convert to weights": Story(CONVERT + "weights", "files"),
 }
-WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS} | {"bench of two": bench("numpy,torch")}
-WITH_FRAMEWORKS["convert to torch"] = Story("rosetta convert {run} --out {out} --to torch", "files")
+WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS}
+WITH_FRAMEWORKS |= {"bench of two": bench("numpy,torch"), "convert to torch": Story(CONVERT + "torch", "files")}
 GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in FRAMEWORKS}
 ANSWERING = {  # those that make nothing
     "translate": Story("rosetta translate --backend numpy"),
@@ -145,23 +138,21 @@ class Told:
         self.out.parent.mkdir(exist_ok=True)
         if self.story.old:
             self.out.write_bytes(self.story.old)
-        self.before = self.found()
+        self.before: list[Any] = []
 
     def start(self, prefix: Sequence[str] = ()) -> Program:
         """Type the command, after words such as those of `prlimit`."""
         words = self.story.again if self.before and self.story.again else self.story.words
         return Program(self.folder, [word.format(out=self.out, run=self.run) for word in words.split()], prefix)
 
-    def found(self) -> list[Any]:
-        return self.story.read(self.out)
-
     def look(self) -> str:
         """Fail for what is damaged or lost, and tell what is found."""
-        found, whole = self.found(), self.whole.found()
-        assert self.story.is_part(found, whole), "it is not a part of the whole"
+        found = self.story.read(self.out)
+        same, whole = ([*map(self.story.same, items)] for items in (found, self.whole.story.read(self.whole.out)))
+        assert all(item in whole for item in same), "it is not a part of the whole"
         assert found[: len(self.before)] == self.before, "what was there is lost"
         self.before = found
-        return "all of it" if self.story.is_part(whole, found) else "a part of it" if found else "nothing of it"
+        return "all of it" if all(item in same for item in whole) else "a part of it" if found else "nothing of it"
 
     def go_on(self) -> None:
         """Do the rest, which nothing disturbs."""

@@ -109,7 +109,10 @@ def chatter(backend: Backend, emit: Emit) -> None:
     os.write(1, b"\x00\xff garbage on standard output\n" * 100_000)
 
 
-def end(backend: Backend, emit: Emit, *, words: str, signal: int = 0, status: int = 0) -> None:
+HOSTILE = "out of memory\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e"  # clears a terminal, names its window, and so on
+
+
+def end(backend: Backend, emit: Emit, *, words: str = HOSTILE, signal: int = 0, status: int = 0) -> None:
     """Print words and end by a signal or with a status, while a process that was started meanwhile goes on."""
     subprocess.Popen(["sleep", "60"])
     os.write(2, words.encode())
@@ -127,7 +130,7 @@ def send(backend: Backend, emit: Emit, *, raw: list[int], pause: float = 0.0) ->
 
 def close_socket(backend: Backend, emit: Emit) -> None:
     """Close the socket and go on."""
-    os.write(2, b"the framework closed what was not its own\n")
+    os.write(2, HOSTILE.encode())
     os.close(int(sys.argv[1]))
     time.sleep(20)
 
@@ -138,8 +141,8 @@ def hold(backend: Backend, emit: Emit) -> None:
     ctypes.PyDLL(None).sleep(60)
 
 
-def fail(backend: Backend, emit: Emit, *, message: str) -> None:
-    raise ValueError(message)
+def fail(backend: Backend, emit: Emit) -> None:
+    raise ValueError(HOSTILE)
 
 
 def echo(backend: Backend, emit: Emit, *, content: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from tests.program import wait_until, workers
 
 TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
 SENTENCE = "I love you!"
-ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
 # A module that says that it is being imported, waits, and turns an interruption into another error.
 SLOW = """
 import time
@@ -28,6 +26,9 @@ try:
 except KeyboardInterrupt:
     raise ImportError("a part in C could not be imported")
 """
+# As dataclasses have Python run a text when they are imported. Python ends itself by SIGINT if its own
+# KeyboardInterrupt has ever ended such a text.
+TEXT = "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')"
 
 
 def no_thread() -> None:
@@ -56,10 +57,9 @@ def test_what_the_system_does_not_give_is_one_line(what: str, capsys, monkeypatc
 
 
 @contextmanager
-def started(command: list[str], temporary: Path, modules: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program with a folder of its own for temporary files, and perhaps a folder of modules that come first."""
-    pipe = subprocess.PIPE
-    environment = os.environ | {"TMPDIR": str(temporary)} | ({"PYTHONPATH": str(modules)} if modules else {})
+def started(command: list[str], temporary: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program with a folder of its own for temporary files, whose modules come first."""
+    pipe, environment = subprocess.PIPE, os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(temporary)}
     with subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as program:
         try:
             yield program
@@ -67,17 +67,33 @@ def started(command: list[str], temporary: Path, modules: Path | None = None) ->
             program.kill()
 
 
-@pytest.mark.parametrize("number", ENDING)
-def test_signals_end_the_program_as_ctrl_c_does_and_nothing_is_left(number: signal.Signals, tmp_path) -> None:
-    with started(TRANSLATE, tmp_path) as program:
-        program.stdin.write(f"{SENTENCE}\n".encode())
-        program.stdin.flush()
-        assert program.stdout.readline()
-        assert len(list(tmp_path.iterdir())) == 1, "the backend's process has a folder for temporary files"
-        program.send_signal(number)
-        assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == 128 + number
-    assert list(tmp_path.iterdir()) == []
+SIGNALS: dict[str, tuple[int, int, str, str]] = {  # a signal, the status, and a module of this name and source
+    **{number.name: (number, 128 + number, "", "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)},
+    "while the program is imported": (signal.SIGINT, -signal.SIGINT, "typer", SLOW),
+    "while a command is imported": (signal.SIGINT, 128 + signal.SIGINT, "numpy", SLOW),
+    "in a text that a command runs": (signal.SIGTERM, 128 + signal.SIGTERM, "numpy", TEXT),
+    "that nohup ignores": (signal.SIGHUP, 0, "", ""),
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_ends_the_program_as_ctrl_c_does_without_a_word_and_nothing_is_left(name: str, tmp_path) -> None:
+    number, status, module, source = SIGNALS[name]
+    if module:
+        (tmp_path / f"{module}.py").write_text(source)
+    with started(["nohup", *TRANSLATE] if "nohup" in name else TRANSLATE, tmp_path) as program:
+        if not module:
+            program.stdin.write(f"{SENTENCE}\n".encode())
+            program.stdin.flush()
+            assert program.stdout.readline()
+            assert len(list(tmp_path.iterdir())) == 1, "the backend's process has a folder for temporary files"
+        elif source == SLOW:
+            assert program.stdout.readline() == b"importing\n"
+        if source != TEXT:
+            program.send_signal(number)
+        printed, said = program.communicate(SENTENCE.encode() if status == 0 else None, timeout=20)
+    assert (program.returncode, bool(printed), said) == (status, status == 0, b"")
+    assert module or list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
@@ -89,37 +105,6 @@ def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
     assert program.returncode == 128 + signal.SIGINT
     assert not any(worker.is_running() for worker in starting)
     assert list(tmp_path.iterdir()) == []
-
-
-# As dataclasses have Python run a text when they are imported. Python ends itself by SIGINT if its own
-# KeyboardInterrupt has ever ended such a text.
-TEXT = "exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM)')"
-
-
-@pytest.mark.parametrize(
-    ("module", "source", "status"),
-    [("typer", SLOW, -signal.SIGINT), ("numpy", SLOW, 128 + signal.SIGINT), ("numpy", TEXT, 128 + signal.SIGTERM)],
-    ids=["the program", "a command", "a text that a command runs"],
-)
-def test_a_signal_while_modules_are_imported_ends_without_a_word(module, source, status, tmp_path) -> None:
-    (tmp_path / f"{module}.py").write_text(source)
-    with started(TRANSLATE, tmp_path, tmp_path) as program:
-        if source == SLOW:
-            assert program.stdout.readline() == b"importing\n"
-            program.send_signal(signal.SIGINT)
-        assert program.communicate(timeout=20) == (b"", b"")
-    assert program.returncode == status
-
-
-def test_an_ignored_signal_stays_ignored(tmp_path) -> None:
-    with started(["nohup", *TRANSLATE], tmp_path) as program:
-        for _ in range(2):
-            program.stdin.write(f"{SENTENCE}\n".encode())
-            program.stdin.flush()
-            assert program.stdout.readline()
-            program.send_signal(signal.SIGHUP)
-        program.communicate(timeout=20)
-    assert program.returncode == 0
 
 
 @pytest.mark.parametrize(

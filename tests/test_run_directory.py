@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.files import UNFINISHED, new_folder, write_atomically
 from common.run_directory import Progress, RunDirectory
 from common.weights import ModelState, initial_state, to_bytes
+from tests.attack.damaged_files import SAME_DIGEST, run_of
 from tests.attack.limits import one_line
 from tests.program import refusal
 from tests.small_run import (
@@ -42,9 +42,8 @@ VAL_LOSSES = [3.0, 1.0, 2.0]  # of the run below
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """Three epochs, the second of them the best."""
-    run = create(tmp_path / "run")
-    write(run, VAL_LOSSES)
-    return run
+    run_of(tmp_path / "run")
+    return RunDirectory.open(tmp_path / "run")
 
 
 # Whole
@@ -279,22 +278,25 @@ def whole(path: Path) -> None:
     run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
 
 
-def refusal_of(run: RunDirectory, name: str, content: bytes, fits: bool = True) -> str:
-    """The line with which a run is refused while a file has another content, to which its digest `fits`, as that of
-    somebody would who wants to deceive."""
-    before = contents(run.path)
-    if fits and name in run.digests:
-        place, digest = f"digests {name}", sha256(content).hexdigest()
-        (run.path / "config.json").write_bytes(with_value(before["config.json"], place, digest))
+def refusal_of(run: RunDirectory, name: str, content: bytes) -> str:
+    """The line with which a run is refused while a file has another content."""
+    before = (run.path / name).read_bytes()
     (run.path / name).write_bytes(content)
     line = refused(run.path)
-    for file in (name, "config.json"):
-        (run.path / file).write_bytes(before[file])
+    (run.path / name).write_bytes(before)
     return line
 
 
-def test_damage_is_one_clear_error(run: RunDirectory) -> None:
-    files = contents(run.path)
+def test_a_text_that_has_changed_is_told_by_its_digest(run: RunDirectory) -> None:
+    for name in ("pairs.tsv", "vocabulary.json"):
+        changed = (run.path / name).read_bytes() + b" "
+        assert "has changed since the run was begun" in refusal_of(run, name, changed)
+
+
+@SAME_DIGEST  # as somebody would see to who wants to deceive
+def test_damage_is_one_clear_error(tmp_path: Path) -> None:
+    run_of(tmp_path / "run")
+    run, files = RunDirectory.open(tmp_path / "run"), contents(tmp_path / "run")
     for name in READ:
         for change in ANY:
             assert name in refusal_of(run, name, change(files[name]))
@@ -307,23 +309,17 @@ def test_damage_is_one_clear_error(run: RunDirectory) -> None:
         (run.path / "elsewhere").rename(run.path / name)
     for text in BAD_PAIRS:
         assert "pairs.tsv is damaged" in refusal_of(run, "pairs.tsv", text.encode(errors="surrogateescape"))
-    for name in run.digests:
-        assert "has changed since the run was begun" in refusal_of(run, name, files[name] + b" ", fits=False)
     best, (state, beside) = files["best.safetensors"], weights.from_bytes(files["state.safetensors"])
     flipped = best[:-1] + bytes([best[-1] ^ 1])
-    assert "checksum is another" in refusal_of(run, "best.safetensors", flipped)
     larger = initial_state(replace(MODEL, latent_dim=4), 0)
-    assert "encoder/kernel" in refusal_of(run, "state.safetensors", to_bytes(larger, beside))
     state.mean_squares["dense/bias"][1] = -1e-3
+    of_epoch_3 = "is of epoch 3, and the history's lowest validation loss is that of epoch 2"
+    assert of_epoch_3 in refusal_of(run, "best.safetensors", files["state.safetensors"])
+    assert "checksum is another" in refusal_of(run, "best.safetensors", flipped)
+    assert "encoder/kernel" in refusal_of(run, "state.safetensors", to_bytes(larger, beside))
     negative = refusal_of(run, "state.safetensors", to_bytes(state, beside))
     assert "RMSprop slot dense/bias holds negative numbers" in negative
     whole(run.path)
-
-
-def test_a_damaged_file_is_named_wherever_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (create(Path("r")).path / "state.safetensors").write_bytes(b"")
-    assert "r/state.safetensors is damaged" in refused(Path("r"))
 
 
 @pytest.mark.parametrize("kind", ["sparse", "device", "pipe", "folder"])
@@ -343,11 +339,6 @@ def test_a_file_without_end_is_refused_before_it_is_read(run: RunDirectory, kind
         assert ("holds more than" if kind == "sparse" else "it is not a file") in message
         path.rmdir() if kind == "folder" else path.unlink()
         (run.path / "elsewhere").rename(path)
-
-
-def test_a_best_state_of_another_epoch_than_the_history_says_is_one_clear_error(run: RunDirectory) -> None:
-    shutil.copy(run.path / "state.safetensors", run.path / "best.safetensors")
-    assert "is of epoch 3, and the history's lowest validation loss is that of epoch 2" in refused(run.path)
 
 
 def test_a_learning_rate_that_float32_does_not_have_is_refused_before_anything_is_written(tmp_path: Path) -> None:

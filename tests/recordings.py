@@ -97,10 +97,9 @@ def recording(
     noise: Noise = QUIET,
     seed: int = 0,
     busy: Collection[tuple[int, int]] = (),
-    installed: float = 1.0,
     extra: int = 2,
 ) -> Recording:
-    """`seconds` a step by backend, `installed` times as many where nothing is set.
+    """`seconds` a step by backend.
 
     Rows as installed and decoding take part in the last `extra` rounds. In the cycles named in `busy`, by round from
     1 and place from 0, half a core is at work elsewhere.
@@ -129,8 +128,7 @@ def recording(
             for n in map(int, rng.permutation(numbers)):
                 own = level + off[n] + rng.normal(0, noise.visit)
                 own += np.log(1.3) * (rng.random() < noise.slow_visits)
-                step = seconds[plan.rows[n].backend] * (installed if plan.rows[n].installed else 1.0)
-                times = step * np.exp(own + rng.normal(0, noise.step, LEAD + STEPS))
+                times = seconds[plan.rows[n].backend] * np.exp(own + rng.normal(0, noise.step, LEAD + STEPS))
                 visits.append(visit(n, times.tolist()))
             if (number, place) in busy:
                 visits = [msgspec.structs.replace(one, others=0.5, tries=4) for one in visits]

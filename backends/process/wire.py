@@ -1,17 +1,17 @@
 """What crosses between a command and a backend's process: messages, and the functions that they name.
 
 A message has a kind and a content: plain values, NumPy arrays, paths, dataclasses and msgspec structs, nested in any
-way. It crosses as eight bytes of length, a block of MessagePack, in which each array is a type and a shape, and then
-the numbers of one array after another. Nothing in it can be executed. The receiver converts the content to the types
-with which a function is annotated, so both sides are typed.
+way. It crosses as eight bytes of length and a block of MessagePack, in which an array is its type, its shape and its
+numbers. Nothing in it can be executed. The receiver converts the content to the types with which a function is
+annotated, so both sides are typed.
 """
 
 import importlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from functools import cache, partial
-from math import inf, prod
+from functools import cache
+from math import inf
 from pathlib import Path, PurePath
 from time import monotonic
 from typing import Any, get_type_hints
@@ -19,7 +19,6 @@ from typing import Any, get_type_hints
 import msgspec
 import numpy as np
 from msgspec.msgpack import Ext, decode, encode
-from numpy.typing import NDArray
 
 from common.stored import StoredArray, opened_array
 
@@ -50,57 +49,47 @@ class Wire:
 
     def send(self, kind: str, content: Any, timeout: float = inf) -> None:
         """Send a message. An array that is stored on disk crosses as the path that leads to it."""
-        arrays: list[memoryview] = []
-        block = encode((kind, content), enc_hook=partial(_extension, arrays))
+        block = encode((kind, content), enc_hook=_extension)
         deadline = monotonic() + timeout
-        for piece in (memoryview(len(block).to_bytes(8, "little") + block), *arrays):
+        for piece in (len(block).to_bytes(8, "little"), block):
             self._end.settimeout(_left(deadline))
             self._end.sendall(piece)
 
     def receive(self, timeout: float = inf) -> tuple[str, Any]:
         """Wait for a message, and return its kind and its content. Raises GarbledMessageError."""
         deadline = monotonic() + timeout
-        length = int.from_bytes(self._filled(np.empty(8, np.uint8), deadline).tobytes(), "little")
+        length = int.from_bytes(self._received(8, deadline), "little")
         if length > LONGEST:
             raise GarbledMessageError(f"a message of {length} bytes was announced")
-        arrays: list[NDArray[Any]] = []
-        room = LONGEST - length  # bytes that the arrays may have
-
-        def value(code: int, data: memoryview) -> Any:
-            """The inverse of `_extension`, but that an array has no numbers yet."""
-            nonlocal room
-            if code == ARRAY:
-                dtype, shape = decode(data, type=tuple[str, tuple[int, ...]])
-                room -= prod(shape) * np.dtype(dtype).itemsize if dtype in DTYPES else LONGEST
-                if room < 0:
-                    raise ValueError(f"an array of {dtype}, {shape} was announced")
-                arrays.append(np.empty(shape, dtype))
-                return arrays[-1]
-            if code == PATH:
-                return Path(os.fsdecode(bytes(data)))
-            if code == STORED and self._opens_files:
-                return opened_array(os.fsdecode(bytes(data)))
-            raise ValueError(f"a value of the unknown code {code}")
-
         try:
-            # Memory takes no room until something is written there, so it grows with what arrives.
-            block = self._filled(np.empty(length, np.uint8), deadline)
-            kind, content = decode(block.data, type=tuple[str, Any], ext_hook=value)
-            for array in arrays:
-                self._filled(array, deadline)
+            kind, content = decode(self._received(length, deadline), type=tuple[str, Any], ext_hook=self._value)
         except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError) as error:
             raise GarbledMessageError(f"{length} bytes that are no message ({error})") from error
         return kind, content
 
-    def _filled(self, array: NDArray[Any], deadline: float) -> NDArray[Any]:
-        """Receive the numbers of an array, as they lie in memory."""
-        rest = array.reshape(-1).view(np.uint8).data
+    def _received(self, length: int, deadline: float) -> memoryview:
+        """So many bytes. Memory takes no room until something is written there, so it grows with what arrives."""
+        whole = np.empty(length, np.uint8).data
+        rest = whole
         while rest:
             self._end.settimeout(_left(deadline))
             if not (count := self._end.recv_into(rest)):
                 raise EOFError
             rest = rest[count:]
-        return array
+        return whole
+
+    def _value(self, code: int, data: memoryview) -> Any:
+        """The inverse of `_extension`."""
+        if code == ARRAY:
+            dtype, shape, numbers = decode(data, type=tuple[str, tuple[int, ...], bytes])
+            if dtype not in DTYPES:
+                raise ValueError(f"an array of {dtype} was sent")
+            return np.frombuffer(numbers, dtype).reshape(shape).copy()  # which may be written to
+        if code == PATH:
+            return Path(os.fsdecode(bytes(data)))
+        if code == STORED and self._opens_files:
+            return opened_array(os.fsdecode(bytes(data)))
+        raise ValueError(f"a value of the unknown code {code}")
 
 
 def _left(deadline: float) -> float | None:
@@ -110,13 +99,12 @@ def _left(deadline: float) -> float | None:
     return left if left < inf else None
 
 
-def _extension(arrays: list[memoryview], value: Any) -> Any:
-    """How a value crosses for which MessagePack has no type. An array is added to those that follow the block."""
+def _extension(value: Any) -> Any:
+    """How a value crosses for which MessagePack has no type."""
     if isinstance(value, StoredArray) and value.path:
         return Ext(STORED, os.fsencode(value.path))
     if isinstance(value, np.ndarray) and value.dtype.str in DTYPES:
-        arrays.append(np.asarray(value, order="C").data)
-        return Ext(ARRAY, encode((value.dtype.str, value.shape)))
+        return Ext(ARRAY, encode((value.dtype.str, value.shape, np.ascontiguousarray(value).data)))
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, PurePath):  # as bytes, since a name may not be UTF-8

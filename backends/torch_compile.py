@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from backends.torch_backend import TorchBackend
-from common.errors import CannotBeginError
+from common.errors import refusing
+from common.files import cache_folder
 from common.tensors import Ids
 
 
@@ -41,19 +42,12 @@ def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:
 
     Raises CannotBeginError where the folder for compiled code cannot be written.
     """
-    import pooch  # only here, since the other backends do not need it
-
     # Beside the downloads. By default torch writes to the temporary folder, which is removed with this process.
-    beside = Path(pooch.os_cache("rosetta")) / "torchinductor"
-    cache = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(beside)))
-    try:
+    cache = Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torchinductor")))
+    remedy = "; name another folder in TORCHINDUCTOR_CACHE_DIR"
+    with refusing(f"{cache}, where torch keeps what it compiles, cannot be written", remedy):
         cache.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=cache).close()
-    except OSError as error:
-        raise CannotBeginError(
-            f"{cache}, where torch keeps what it compiles, cannot be written: {error.strerror}; name another folder "
-            "in TORCHINDUCTOR_CACHE_DIR"
-        ) from error
     options = {
         "cpp_wrapper": True,  # by default Python code runs the loop, which takes a third of the time
         "cpp_cache_precompile_headers": False,  # four seconds in each process; so small a source gains less

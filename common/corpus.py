@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig
 from common.errors import CannotBeginError, why
-from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, open_archive, write_atomically
+from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folder, open_archive, write_atomically
 from common.run_directory import RunDirectory
 from common.stored import Pair, Pairs, in_order
 from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
@@ -278,49 +279,52 @@ def download(name: str) -> Path:
 
     The site publishes no checksum, so the one of the first download is kept and verified from then on.
     """
-    import pooch
+    url, archive = f"{ANKI_URL}/{name}.zip", cache_folder() / f"{name}.zip"
+    checksum = archive.with_name(f"{archive.name}.sha256")
+    try:
+        known = checksum.read_text(encoding="utf-8").strip() if checksum.exists() else None
+        if known and archive.exists() and hashlib.sha256(archive.read_bytes()).hexdigest() == known:
+            return archive
+        content = _downloaded(url, name)
+        digest = hashlib.sha256(content).hexdigest()
+        if known not in (None, digest):
+            raise CannotBeginError(
+                f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
+            )
+        make_folder(archive.parent)
+        write_atomically(archive, content)
+        write_atomically(checksum, f"{digest}\n")
+    except OSError as error:
+        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
+    return archive
+
+
+def _downloaded(url: str, name: str) -> bytes:
+    """The zip at this address. Raises CannotBeginError, which tells how to fetch it by hand."""
     import requests
     from rich.console import Console
 
-    cache = Path(pooch.os_cache("rosetta"))
-    archive, checksum = cache / f"{name}.zip", cache / f"{name}.zip.sha256"
-    known = checksum.read_text(encoding="utf-8").strip() if checksum.exists() else None
-    pooch.get_logger().setLevel("WARNING")
-    url = f"{ANKI_URL}/{name}.zip"
     # The site answers 406 to the user agents of Python's libraries.
-    headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
-
-    by_hand = f"to fetch it by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
-
-    def fetch(url: str, file: str, _: object) -> None:
-        """Write what the site answers into a file that pooch names."""
-        with requests.get(url, headers=headers, timeout=60, stream=True) as answer, open(file, "wb") as written:
-            answer.raise_for_status()
-            for piece in answer.iter_content(PIECE):
-                written.write(piece)
-                if written.tell() > LARGEST_ARCHIVE:
-                    raise CannotBeginError(
-                        f"{url} cannot be downloaded: the site sends more than {LARGEST_ARCHIVE >> 20} MiB; {by_hand}"
-                    )
-
+    headers, reason = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}, ""
     try:
-        with Console(stderr=True).status(f"downloading {url}"):
-            pooch.retrieve(url, known, fname=archive.name, path=cache, downloader=fetch)
+        with (
+            Console(stderr=True).status(f"downloading {url}"),
+            requests.get(url, headers=headers, timeout=60, stream=True) as answer,
+        ):
+            answer.raise_for_status()
+            content = b"".join(islice(answer.iter_content(PIECE), LARGEST_ARCHIVE // PIECE + 1))
+        if len(content) > LARGEST_ARCHIVE:
+            reason = f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB"
+        elif not zipfile.is_zipfile(BytesIO(content)):  # a page that asks to log in, for one
+            reason = "the answer is no zip"
     except requests.RequestException as error:
         reason = f"the connection failed ({type(error).__name__})"
         if error.response is not None:
             status = error.response.status_code
             reason = "the site has no such pair" if status == 404 else f"the site answers with status {status}"
-        raise CannotBeginError(f"{url} cannot be downloaded: {reason}; {by_hand}") from error
-    except ValueError as error:
+    if reason:
         raise CannotBeginError(
-            f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
-        ) from error
-    except OSError as error:
-        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
-    if known is None:
-        if not zipfile.is_zipfile(archive):  # a page that asks to log in, for one
-            archive.unlink()
-            raise CannotBeginError(f"{url} cannot be downloaded: the answer is no zip; {by_hand}")
-        write_atomically(checksum, pooch.file_hash(str(archive)) + "\n")
-    return archive
+            f"{url} cannot be downloaded: {reason}; to fetch it by hand, open {url} in a browser, save the file, and "
+            f"give its path: --data {name}.zip"
+        )
+    return content

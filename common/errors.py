@@ -1,6 +1,8 @@
 """The errors that a user may see. A message is one line: what was found, what was expected, what to try."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -46,6 +48,16 @@ class CtrlCError(RosettaError):
 def why(error: OSError) -> str:
     """Why the operating system refused something."""
     return REASONS.get(error.errno or 0) or error.strerror or str(error)
+
+
+@contextmanager
+def refusing(what: str, remedy: str = "", kind: type[RosettaError] = CannotBeginError) -> Iterator[None]:
+    """Raise an error of this kind, which says `what`, why, and the remedy, where the system refuses the block
+    something."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {why(error)}{remedy}") from error
 
 
 def in_words(error: BaseException) -> str | None:

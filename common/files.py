@@ -22,7 +22,7 @@ from secrets import token_hex
 from time import monotonic, sleep
 from typing import Any, BinaryIO
 
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import CannotBeginError, RosettaError, refusing, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
@@ -72,12 +72,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     the disk is full before the folder is.
     """
     with ExitStack() as stack:
-        try:
+        with refusing(f"{path} cannot be written"):
             make_folder(path.parent)
             beside = stack.enter_context(temporary_folder(path))
-        except OSError as error:
-            raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
-        try:
+        with refusing(f"{path} cannot be written", "; nothing is left of it", RosettaError):
             yield beside
             sync(beside)
             try:
@@ -86,8 +84,6 @@ def new_folder(path: Path) -> Iterator[Path]:
                 made = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
                 reason = "another process has made it in the meantime; choose another --out" if made else why(error)
                 raise CannotBeginError(f"{path} cannot be made: {reason}") from error
-        except OSError as error:
-            raise RosettaError(f"{path} cannot be written: {why(error)}; nothing is left of it") from error
         sync(path.parent)
 
 
@@ -145,6 +141,11 @@ def _lock(descriptor: int, deadline: float) -> bool:
             if monotonic() >= deadline:
                 return False
             sleep(0.05)
+
+
+def cache_folder() -> Path:
+    """Rosetta's folder in the user's cache, for what can be downloaded or compiled again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "rosetta")
 
 
 def make_folder(path: Path) -> None:

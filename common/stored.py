@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from common.errors import CannotBeginError
+from common.errors import refusing
 
 ITEMS_AT_ONCE = 1 << 12  # pairs or sentences that are read from disk, or encoded, in one piece
 PAIRS_SORTED = 1 << 18  # at a time; each such piece of a corpus then is one open file
@@ -102,10 +102,8 @@ def stored(pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeL
             file.write(np.ascontiguousarray(piece, dtype).data)
         file.flush()
         path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        try:
+        with refusing("the corpus cannot be kept on disk"):  # too many files are open
             opened = opened_array(path).view(StoredArray)
-        except OSError as error:  # too many files are open
-            raise CannotBeginError(f"the corpus cannot be kept on disk: {error.strerror}") from error
         opened.path = path
         weakref.finalize(opened, stack.pop_all().close)
     return opened

@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
-from common.errors import CannotBeginError
+from common.errors import refusing
 
 LINES_AT_ONCE = 512
 PIECE = 1 << 16  # bytes that are read at a time
@@ -47,10 +47,8 @@ def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def opened(file: Path | None) -> IO[bytes]:
     """A file, or standard input where there is none. Raises CannotBeginError."""
-    try:
+    with refusing(f"{file} cannot be read"):
         return file.open("rb") if file else sys.stdin.buffer
-    except OSError as error:
-        raise CannotBeginError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:

@@ -20,7 +20,7 @@ from common.machine import OTHER_EXTRAS
 # The packages that a file of backends/ may import if its name begins with the framework's, such as keras_xla.py.
 PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if entry.extra and ":" not in name}
 FRAMEWORKS = {"jax", *chain(*PACKAGES_OF.values())}  # jax may be installed beside Keras, and no file may import it
-HEAVY = FRAMEWORKS | set("scipy sacrebleu pooch requests cpuinfo rapidfuzz jinja2".split())
+HEAVY = FRAMEWORKS | set("scipy sacrebleu requests cpuinfo rapidfuzz jinja2".split())
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
 # So may the storeys of benchmarks.

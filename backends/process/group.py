@@ -21,7 +21,7 @@ import psutil
 from backends.process.environment import LAUNCHERS
 from backends.process.parent import BackendProcess, Runtime, Worker
 from common.config import ModelConfig, TrainConfig
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, refusing
 from common.interface import PATIENCE
 from common.machine import cores
 
@@ -203,10 +203,8 @@ def new_group(backend: str, size: int) -> list[Worker]:
     """
     engine = engine_of(backend)
     require_memory(size)
-    try:
+    with refusing(f"{size} workers cannot be started", "; give fewer --workers"):  # each takes an open file
         addresses = free_addresses(size)
-    except OSError as error:  # each takes an open file
-        raise CannotBeginError(f"{size} workers cannot be started: {error.strerror}; give fewer --workers") from error
     variables = [engine.variables(rank, addresses) | ONLY_HERE for rank in range(size)]
     return [Worker(rank, size, own, size, target=engine.target) for rank, own in enumerate(variables)]
 

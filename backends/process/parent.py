@@ -22,7 +22,7 @@ from backends.process import in_child
 from backends.process.environment import child_environment
 from backends.process.wire import BROKEN, ERRORS, REFUSED, GarbledMessageError, Wire, converted, hints, name_of
 from common.config import ModelConfig, TrainConfig
-from common.errors import CannotBeginError, RosettaError
+from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import temporary_folder
 from common.interface import PATIENCE, Backend, BackendFacts, Emit
 from common.text import printable, quoted
@@ -156,7 +156,8 @@ class BackendProcess:
         """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
         command = [runtime.python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, worker.variables)
-        try:
+        # Too many files are open or processes run, or there is no room for temporary files.
+        with refusing(f"the {self.name} backend's process cannot be started"):
             self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
             # TensorFlow, when killed, leaves files behind.
             scratch = self._opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
@@ -173,9 +174,6 @@ class BackendProcess:
                     process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
                 )
             self._opened.callback(self._end)
-        except OSError as error:  # too many files are open or processes run; there is no room for temporary files
-            message = f"the {self.name} backend's process cannot be started: {error.strerror}"
-            raise CannotBeginError(message) from error
 
     @property
     def pid(self) -> int:
@@ -307,9 +305,7 @@ def interpreter_versions(python: str, name: str, entry: Entry) -> tuple[str, str
 
     Raises CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs.
     """
-    # A compiled backend asks pooch where the cache folder is, in which it keeps what it compiled.
-    packages = [*NEEDED, entry.package, *(["pooch"] if entry.compiled else [])]
-    command = [python, "-c", CHECK, entry.package, *packages]
+    command = [python, "-c", CHECK, entry.package, *NEEDED, entry.package]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         major, minor, framework, *missing = done.stdout.split()

@@ -1,7 +1,6 @@
 """The model in Keras 3 on TensorFlow."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -9,7 +8,7 @@ import tensorflow as tf
 from keras import layers, ops
 from tensorflow import Tensor
 
-from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids
 from common.weights import Arrays, ModelState, check_state
 
@@ -52,6 +51,9 @@ class Seq2Seq(keras.Model):
 
 class KerasBackend(Backend):
     framework = "keras"
+    profiled_by = "backends.profiling.keras:KerasProfiling"
+    writer = "backends.native.keras:write_keras"
+    reader = "backends.native.keras:read_keras"
 
     def sees_gpu(self) -> bool:
         return bool(tf.config.list_physical_devices("GPU"))
@@ -89,17 +91,6 @@ class KerasBackend(Backend):
         weights = {name: layout(name, self._array(parameter)) for name, parameter in self.parameters.items()}
         mean_squares = {name: layout(name, self._array(slot)) for name, slot in self.slots.items()}
         return ModelState(weights, mean_squares)
-
-    def save_native(self, folder: Path) -> list[str]:
-        from backends.native.keras_writer import write_keras  # which no other method needs
-
-        write_keras(folder / "model.keras", self.dump(), self.config, self.train_config)
-        return ["model.keras"]
-
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-        from backends.native.keras import read_keras  # which no other method needs
-
-        return read_keras(paths, self.config, latent_dim)
 
     def forward(self, batch: Batch) -> Forward:
         logits, state_h, state_c = self._run(self._tensors(batch))
@@ -213,11 +204,6 @@ class KerasBackend(Backend):
                 rows, sampled = tf.gather(rows, kept), tf.gather(sampled, kept)
                 state_h, state_c = tf.gather(state_h, kept), tf.gather(state_c, kept)
         return tf.transpose(ids.stack())
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.keras import KerasProfiling  # which no other method needs
-
-        return KerasProfiling(self, {"one_hot_products": True, "jit_compiled_loops": False})
 
     def _tensors(self, batch: Batch) -> BatchTensors:
         return batch.tensors(self._tensor, self._ids)

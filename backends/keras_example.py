@@ -16,13 +16,15 @@ import tensorflow as tf
 
 from backends.keras_backend import KerasBackend
 from common.errors import CannotBeginError
-from common.interface import BeamSearch, Forward, Metrics, Profiling, Report, report_is_due
+from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
-from common.weights import Arrays
+from common.weights import Arrays, weight_shapes
 
 
 @final
 class KerasExample(KerasBackend):
+    writer = "backends.keras_example:write_example"
+
     def build(self) -> None:
         config = self.config
         if config.padding != "space":
@@ -38,30 +40,20 @@ class KerasExample(KerasBackend):
         self.model = keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))
         self.model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
         self.model.optimizer.learning_rate = self.train_config.learning_rate
+        self.own_settings = {"jit_compile": self.model.jit_compile}
 
         self.encoder_model = keras.Model(encoder_inputs, [state_h, state_c])
         states_inputs = [keras.Input(shape=(config.latent_dim,)), keras.Input(shape=(config.latent_dim,))]
         decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
         self.decoder_model = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
-        self.parameters = {
-            "encoder/kernel": encoder.cell.kernel,
-            "encoder/recurrent_kernel": encoder.cell.recurrent_kernel,
-            "encoder/bias": encoder.cell.bias,
-            "decoder/kernel": decoder.cell.kernel,
-            "decoder/recurrent_kernel": decoder.cell.recurrent_kernel,
-            "decoder/bias": decoder.cell.bias,
-            "dense/kernel": dense.kernel,
-            "dense/bias": dense.bias,
-        }
+        layers = {"encoder": encoder.cell, "decoder": decoder.cell, "dense": dense}
+        places = {name: name.split("/") for name in weight_shapes(config)}
+        self.parameters = {name: getattr(layers[layer], kind) for name, (layer, kind) in places.items()}
         # The optimizer's variables are iteration and learning rate, then a slot for each weight in the model's order.
         self.model.optimizer.build(self.model.trainable_variables)
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
         self.slots = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
-
-    def save_native(self, folder: Path) -> list[str]:
-        self.model.save(folder / "s2s_model.keras")
-        return ["s2s_model.keras"]
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data
@@ -112,11 +104,6 @@ class KerasExample(KerasBackend):
             states = [state[search.rows] for state in states]  # (R, H) each
             output_tokens, *states = self.decoder_model.predict([target_seqs, *states], verbose=0)
             search.extend(np.log(output_tokens[:, -1]))
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.keras import KerasProfiling  # which no other method needs
-
-        return KerasProfiling(self, {"jit_compile": self.model.jit_compile})
 
     def _decode_sequence(self, input_seq: Array, max_length: int) -> list[int]:
         """The ids that follow from one sentence (1, T_enc, V_enc), "\\n" included."""
@@ -171,3 +158,9 @@ class StepRecorder(keras.callbacks.Callback):
 def _tensors(whole: Batch) -> tuple[list[Array], Array]:
     """Inputs and targets of all rows, made before `fit` begins, as in the example."""
     return [whole.encoder_input_data, whole.decoder_input_data], whole.decoder_target_data
+
+
+def write_example(backend: KerasExample, folder: Path) -> list[str]:
+    """Save the model as the example does."""
+    backend.model.save(folder / "s2s_model.keras")
+    return ["s2s_model.keras"]

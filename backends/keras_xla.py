@@ -5,6 +5,7 @@ each time step. Here a backward step holds one product and a few multiplications
 product over all steps. Given ids in place of one-hot rows, it looks up rows of the kernel: the same mathematics.
 """
 
+from collections.abc import Mapping
 from typing import final
 
 import keras
@@ -13,11 +14,12 @@ from keras import layers
 from tensorflow import Tensor
 
 from backends.keras_backend import SOURCES, KerasBackend
-from common.interface import Profiling
 from common.tensors import Batch, BatchTensors, Ids
 
 
 class KerasJit(KerasBackend):
+    own_settings: Mapping[str, bool] = {"one_hot_products": True, "jit_compiled_loops": True}
+
     def build(self) -> None:
         super().build()
         self.model = XlaSeq2Seq(self.model)
@@ -47,15 +49,12 @@ class KerasJit(KerasBackend):
         length, *_, ids = tf.while_loop(condition, body, first)
         return length, tf.transpose(ids.stack())
 
-    def profiling(self) -> Profiling:
-        from backends.profiling.keras import KerasProfiling  # which no other method needs
-
-        return KerasProfiling(self, {"one_hot_products": True, "jit_compiled_loops": True})
-
 
 @final
 class KerasFast(KerasJit):
     """Reads ids where the others read one-hot rows."""
+
+    own_settings: Mapping[str, bool] = {"one_hot_products": False, "jit_compiled_loops": True}
 
     @tf.function(input_signature=SOURCES)
     def _encode(self, encoder_ids: Tensor, encoder_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +63,6 @@ class KerasFast(KerasJit):
     def _tensors(self, batch: Batch) -> BatchTensors:
         read = {"encoder_input_data": "encoder_ids", "decoder_input_data": "decoder_input_ids"}
         return batch.tensors(self._tensor, self._ids, **read)
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.keras import KerasProfiling  # which no other method needs
-
-        return KerasProfiling(self, {"one_hot_products": False, "jit_compiled_loops": True})
 
 
 class XlaSeq2Seq:

@@ -4,21 +4,16 @@ In float64 it is the referee, with which every framework is compared. It also tr
 is installed. Read it to see what the other three leave to their framework.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from common.errors import CannotBeginError
-from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, log_softmax, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, log_softmax, timed_steps
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state, initial_state
-
-NO_FORMAT = "numpy has no format of its own; name keras, torch or paddle (numpy can open any run)"
 
 
 class NumpyBackend(Backend):
     framework = "numpy"
+    profiled_by = "backends.profiling.numpy:NumpyProfiling"
 
     def sees_gpu(self) -> bool:
         return False
@@ -36,12 +31,6 @@ class NumpyBackend(Backend):
         weights = {name: parameter.copy() for name, parameter in self.parameters.items()}
         mean_squares = {name: slot.copy() for name, slot in self.slots.items()}
         return ModelState(weights, mean_squares)
-
-    def save_native(self, folder: Path) -> list[str]:
-        raise CannotBeginError(NO_FORMAT)
-
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-        raise CannotBeginError(NO_FORMAT)
 
     def forward(self, batch: Batch) -> Forward:
         encoder, _, logits = self._run(batch)
@@ -134,11 +123,6 @@ class NumpyBackend(Backend):
             length += 1
             ended |= sampled == stop_token
         return ids[:, :length]
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.numpy import NumpyProfiling  # which no other method needs
-
-        return NumpyProfiling(self)
 
     def _encoder(self, encoder_input_data: Array, encoder_lengths: Ids) -> "Lstm":
         zeros = np.zeros((len(encoder_input_data), self.config.latent_dim), self.config.dtype)

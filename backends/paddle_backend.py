@@ -1,14 +1,13 @@
 """The model in PaddlePaddle."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -39,6 +38,9 @@ class Seq2Seq(nn.Layer):
 
 class PaddleBackend(Backend):
     framework = "paddle"
+    profiled_by = "backends.profiling.paddle:PaddleProfiling"
+    writer = "backends.native.paddle:write_paddle"
+    reader = "backends.native.paddle:read_paddle"
 
     def sees_gpu(self) -> bool:
         return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
@@ -90,16 +92,6 @@ class PaddleBackend(Backend):
         weights = {name: layout(name, self._array(parameter)) for name, parameter in self.parameters.items()}
         mean_squares = {name: layout(name, self._array(slot)) for name, slot in self.slots.items()}
         return ModelState(weights, mean_squares)
-
-    def save_native(self, folder: Path) -> list[str]:
-        paddle.save(self.model.state_dict(), str(folder / "model.pdparams"))
-        paddle.save(self.optimizer.state_dict(), str(folder / "model.pdopt"))
-        return ["model.pdparams", "model.pdopt"]
-
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-        from backends.native.paddle import read_paddle  # which no other method needs
-
-        return read_paddle(paths, self.config, latent_dim)
 
     @paddle.no_grad()
     def forward(self, batch: Batch) -> Forward:
@@ -213,11 +205,6 @@ class PaddleBackend(Backend):
                 rows, kept = rows[goes_on], self._ids(np.flatnonzero(goes_on))
                 sampled, state_h, state_c = (tensor.index_select(kept) for tensor in (sampled, state_h, state_c))
         return ids[:, :length]
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.paddle import PaddleProfiling  # which no other method needs
-
-        return PaddleProfiling(self)
 
     def _tensors(self, batch: Batch) -> BatchTensors:
         return batch.tensors(self._tensor, self._ids)

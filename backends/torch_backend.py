@@ -1,15 +1,14 @@
 """The model in PyTorch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.interface import Backend, BeamSearch, Forward, Metrics, Profiling, Report, flush_denormals, timed_steps
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, flush_denormals, timed_steps
 from common.tensors import Array, Batch, Batches, BatchTensors, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -46,6 +45,9 @@ class Seq2Seq(nn.Module):
 
 class TorchBackend(Backend):
     framework = "torch"
+    profiled_by = "backends.profiling.torch:TorchProfiling"
+    writer = "backends.native.torch:write_torch"
+    reader = "backends.native.torch:read_torch"
 
     def sees_gpu(self) -> bool:
         return torch.cuda.is_available()
@@ -92,16 +94,6 @@ class TorchBackend(Backend):
         weights = {name: layout(name, self._array(parameter)) for name, parameter in self.parameters.items()}
         mean_squares = {name: layout(name, self._array(slot)) for name, slot in self.slots.items()}
         return ModelState(weights, mean_squares)
-
-    def save_native(self, folder: Path) -> list[str]:
-        torch.save(self.model.state_dict(), folder / "model.pt")
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
-        return ["model.pt", "optimizer.pt"]
-
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-        from backends.native.torch import read_torch  # which no other method needs
-
-        return read_torch(paths, self.config, latent_dim)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Forward:
@@ -215,11 +207,6 @@ class TorchBackend(Backend):
                 rows, kept = rows[goes_on], self._ids(np.flatnonzero(goes_on))
                 sampled, state_h, state_c = sampled[kept], state_h[kept], state_c[kept]
         return ids[:, :length]
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.torch import TorchProfiling  # which no other method needs
-
-        return TorchProfiling(self)
 
     def _tensors(self, batch: Batch) -> BatchTensors:
         return batch.tensors(self._tensor, self._ids)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backends.torch_backend import TorchBackend
 from common.errors import CannotBeginError
-from common.interface import BeamSearch, Profiling
+from common.interface import BeamSearch
 from common.tensors import Array, BatchTensors, Ids
 
 # Each call of a method below has an autocast of its own. Within one, autocast keeps the weights that it has
@@ -51,8 +51,3 @@ class TorchBfloat16(TorchBackend):
 
     def _array(self, tensor: Tensor) -> Array:
         return super()._array(tensor.float())  # NumPy has no bfloat16
-
-    def profiling(self) -> Profiling:
-        from backends.profiling.torch import TorchProfiling  # which no other method needs
-
-        return TorchProfiling(self, products=torch.bfloat16)

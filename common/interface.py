@@ -8,9 +8,10 @@ Floating-point arrays have the model's dtype.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar, final
 from zlib import crc32
@@ -292,6 +293,12 @@ class Backend(ABC):
     """
 
     framework: str  # what error messages call it
+    profiled_by: str  # "module:Class" of its Profiling
+    # "module:function" for `save_native`, of the backend and a folder, and for `read_native`, of paths, settings and
+    # units; "" where the framework has no format of its own.
+    writer: str = ""
+    reader: str = ""
+    own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
     group: Group = ALONE
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
@@ -326,22 +333,34 @@ class Backend(ABC):
     def dump(self) -> ModelState:
         """Copies of the weights and the optimizer slots, to the bit."""
 
-    @abstractmethod
+    @final
     def save_native(self, folder: Path) -> list[str]:
         """Write weights and slots into `folder` as this framework's users keep them, and return the files' names.
 
         Raises CannotBeginError where there is no such format.
         """
+        files: list[str] = self._native(self.writer)(self, folder)
+        return files
 
-    @abstractmethod
+    @final
     def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
         """Read weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
 
         The first path is the model's file. The second is the optimizer's, where the framework has a separate one;
         without it the slots become zero. The model in the files has this backend's vocabularies and precision, and
         `latent_dim` units; with None, as many as the files say. Raises RosettaError for files that are damaged or of
-        another model.
+        another model, and CannotBeginError where there is no such format.
         """
+        state: ModelState = self._native(self.reader)(paths, self.config, latent_dim)
+        return state
+
+    def _native(self, name: str) -> Callable[..., Any]:
+        if not name:
+            raise CannotBeginError(
+                f"{self.framework} has no format of its own; name keras, torch or paddle (numpy can open any run)"
+            )
+        function: Callable[..., Any] = resolve_name(name)
+        return function
 
     @abstractmethod
     def forward(self, batch: Batch) -> Forward:
@@ -379,9 +398,11 @@ class Backend(ABC):
         `search.sampled` (R,); and `search.extend` is given the logits (R, V_dec), or log-probabilities.
         """
 
-    @abstractmethod
+    @final
     def profiling(self) -> Profiling:
         """The object through which the framework tells about itself."""
+        profiling: Profiling = resolve_name(self.profiled_by)(self)
+        return profiling
 
     def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:
         """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""

@@ -1,4 +1,4 @@
-"""Reads Keras's .keras archives without building the layers that their configuration names.
+"""Writes Keras's .keras archives, and reads them without building the layers that their configuration names.
 
 An archive is a zip of config.json and model.weights.h5. The latter names a layer by its class and its place among the
 layers of that class (`layers/lstm_1/cell/vars/0`). It numbers the optimizer's variables: iteration, learning rate,
@@ -18,6 +18,7 @@ from backends.native.files import canonical_state, listed, opened
 from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, open_archive, read_member
+from common.interface import Backend
 from common.weights import ModelState
 
 EXPECTED = 'a .keras archive of a functional model, or is damaged; expected what model.save("model.keras") writes'
@@ -115,6 +116,31 @@ def _slots(
         )
     places = {name: f"{OPTIMIZER}{number}" for number, name in enumerate(names, first)}
     return {name: arrays[place] for name, place in places.items() if place in arrays}
+
+
+def write_keras(backend: Backend, folder: Path) -> list[str]:
+    """Save the model that the example has, from one-hot tensors to probabilities, ready for `fit` to go on."""
+    import keras  # which reading does without
+    from keras import layers
+
+    state, config, train = backend.dump(), backend.config, backend.train_config
+    encoder_inputs = keras.Input((None, config.num_encoder_tokens))
+    decoder_inputs = keras.Input((None, config.num_decoder_tokens))
+    _, state_h, state_c = layers.LSTM(config.latent_dim, return_state=True, name="encoder")(encoder_inputs)
+    decoder = layers.LSTM(config.latent_dim, return_sequences=True, name="decoder")
+    decoder_outputs = decoder(decoder_inputs, initial_state=[state_h, state_c])
+    probabilities = layers.Dense(config.num_decoder_tokens, activation="softmax", name="dense")(decoder_outputs)
+    model = keras.Model([encoder_inputs, decoder_inputs], probabilities)
+    optimizer = keras.optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
+    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    optimizer.build(model.trainable_variables)
+    # Weights and slots both stand in the order of the layers: encoder, decoder, dense.
+    for variable, weight in zip(model.trainable_variables, state.weights.values(), strict=True):
+        variable.assign(weight)
+    for velocity, slot in zip(optimizer.variables[2:], state.mean_squares.values(), strict=True):
+        velocity.assign(slot)
+    model.save(folder / "model.keras")
+    return ["model.keras"]
 
 
 def ordered_weights_file(layers: Iterable[Sequence[NDArray[Any]]], of_model: Sequence[NDArray[Any]]) -> bytes:

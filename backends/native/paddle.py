@@ -1,4 +1,4 @@
-"""Reads Paddle's .pdparams and .pdopt without Paddle, and without trusting them.
+"""Writes Paddle's .pdparams and .pdopt, and reads them without Paddle, and without trusting them.
 
 `paddle.save` writes a pickle of a dict. It holds NumPy arrays by the names that their layers give them, and under
 NAME_TABLE the names that the parameters have themselves. `paddle.load` runs whatever such a pickle names (its issue
@@ -85,6 +85,15 @@ class StateDictUnpickler(pickle.Unpickler):
                 "run; expected arrays, as paddle.save(layer.state_dict(), path) writes them"
             )
         return ALLOWED[module, name]
+
+
+def write_paddle(backend: Any, folder: Path) -> list[str]:
+    """Save the state dicts of model and optimizer."""
+    import paddle  # which reading does without
+
+    paddle.save(backend.model.state_dict(), str(folder / "model.pdparams"))
+    paddle.save(backend.optimizer.state_dict(), str(folder / "model.pdopt"))
+    return ["model.pdparams", "model.pdopt"]
 
 
 def read_paddle(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:

@@ -1,4 +1,4 @@
-"""Reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
+"""Writes and reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
 
 import io
 import json
@@ -26,6 +26,13 @@ OPTIMIZER = (
     "the state of this model's optimizer, or is damaged; expected what torch.save(optimizer.state_dict(), path) "
     "writes"
 )
+
+
+def write_torch(backend: Any, folder: Path) -> list[str]:
+    """Save the state dicts of model and optimizer."""
+    torch.save(backend.model.state_dict(), folder / "model.pt")
+    torch.save(backend.optimizer.state_dict(), folder / "optimizer.pt")
+    return ["model.pt", "optimizer.pt"]
 
 
 def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:

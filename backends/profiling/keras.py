@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,12 +27,10 @@ PARTS: Mapping[Part, str] = {
     "data": r"^Iterator|Dataset|MemcpyHtoD",
     "gates": r"^(while/|xla/)|^_?[A-Z]\w*$",
 }
+PLAIN = {"one_hot_products": True, "jit_compiled_loops": False}  # the settings of the lesson
 
 
-@dataclass(frozen=True)
 class KerasProfiling(Profiling):
-    own_settings: Mapping[str, bool | str]  # what the backend itself decides, beside TensorFlow's settings
-
     def traced(self, train: Callable[[], float]) -> Profiled:
         with TemporaryDirectory() as folder:
             with tf.profiler.experimental.Profile(folder):
@@ -84,7 +81,7 @@ class KerasProfiling(Profiling):
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(lambda numbers: halved(numbers).numpy(), parameter.dtype),
-                **self.own_settings,
+                **(self.backend.own_settings or PLAIN),
             },
         }
 
@@ -93,7 +90,9 @@ class KerasProfiling(Profiling):
         if self.backend.device == "gpu":
             return f"cuBLAS of CUDA {tf.sysconfig.get_build_info()['cuda_version']}"
         library = "oneDNN" if IsMklEnabled() else "Eigen"
-        return f"XLA's in LSTMs, {library} elsewhere" if self.own_settings.get("jit_compiled_loops") else library
+        return (
+            f"XLA's in LSTMs, {library} elsewhere" if self.backend.own_settings.get("jit_compiled_loops") else library
+        )
 
 
 def kernel_name(plane: XPlane, event: XEvent) -> str | None:

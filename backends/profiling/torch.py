@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,10 +22,7 @@ PARTS: Mapping[Part, str] = {
 }
 
 
-@dataclass(frozen=True)
 class TorchProfiling(Profiling):
-    products: torch.dtype | None = None  # of products and LSTMs, where it is not the weights'
-
     def traced(self, train: Callable[[], float]) -> Profiled:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.backend.device == "gpu" else [])]
         with profile(activities=activities) as profiler:
@@ -49,7 +45,7 @@ class TorchProfiling(Profiling):
             "version": str(torch.__version__),
             "device": str(self.backend.model.dense.weight.device),
             "threads": torch.get_num_threads(),
-            "precision": str(self.products or self.backend.model.dense.weight.dtype).removeprefix("torch."),
+            "precision": str(self._products()).removeprefix("torch."),
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(self._halved, self.backend.config.dtype),
@@ -68,7 +64,12 @@ class TorchProfiling(Profiling):
         if not (onednn.is_available() and onednn.enabled) or self.backend.config.dtype == "float64":
             return library
         version = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
-        return version if self.products else f"{version} in LSTMs, {library} elsewhere"
+        return version if self._products() == torch.bfloat16 else f"{version} in LSTMs, {library} elsewhere"
+
+    def _products(self) -> torch.dtype:
+        """The precision of products and LSTMs, which may be another than the weights'."""
+        kernel, _ = self.backend._kernels()
+        return kernel.dtype
 
     def _halved(self, numbers: Array) -> Array:
         halves: Array = (torch.from_numpy(numbers).to(self.backend.torch_device) * 0.5).numpy(force=True)

@@ -12,17 +12,17 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import benchmarks  # noqa: F401 (so that it is ours, too)
 from backends import installed, of_run, require_known
 from backends import names as names_in_table
 from backends.commands import options
+from benchmarks import commands, comparing, racing
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
 from common.errors import CannotBeginError, CtrlCError, RosettaError
@@ -40,21 +40,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
 
-class _Commands(Commands):
-    """The commands of this file, and after them those of benchmarks/."""
-
-    others: ClassVar = {
-        **dict.fromkeys("parity diff carry".split(), ("benchmarks.comparing", "Compare models")),
-        "bench": ("benchmarks.commands", "Measure"),
-        "race": ("benchmarks.racing", "Measure"),
-        **dict.fromkeys("report sweep machine compare".split(), ("benchmarks.commands", "Measure")),
-    }
-
-
 USE = "Use a model"  # the first group of commands in --help
 app = typer.Typer(
     name="rosetta",
-    cls=_Commands,
+    cls=Commands,
     help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
     epilog='Begin with: rosetta translate "I love you!" --backend all',
     no_args_is_help=True,
@@ -341,14 +330,11 @@ def evaluate(
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends.commands import training
-    from common.corpus import Material
 
     opener = _opener(run, weights, dtype, threads, device)
-    run, batch_size = opener.run.path, opener.run.train_config.batch_size
-    name = backend or of_run(opener.run.backend)
+    run, name = opener.run.path, backend or of_run(opener.run.backend)
     with terminal.training_progress(name) as on_event, opener.open(name) as translator:
-        material = Material.of_run(opener.run, dtype)
-        figures = training.evaluate(translator, material, batch_size, limit, on_event)
+        figures = training.evaluate(translator, dtype, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
@@ -441,6 +427,13 @@ def serve(
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads))
 
+
+for heading, others in {
+    "Compare models": [comparing.parity, comparing.diff, comparing.carry],
+    "Measure": [commands.bench, racing.race, commands.report, commands.sweep, commands.machine, commands.compare],
+}.items():
+    for other in others:
+        app.command(rich_help_panel=heading)(other)
 
 if __name__ == "__main__":
     main()

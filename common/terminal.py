@@ -7,9 +7,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from types import FrameType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -241,23 +240,7 @@ class _SignalError(KeyboardInterrupt):
 
 
 class Commands(TyperGroup):
-    """The commands of the program. `others` has the module of those which only --help and they themselves import, and
-    the heading under which --help lists them."""
-
-    others: ClassVar[Mapping[str, tuple[str, str]]] = {}
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names as --help lists them."""
-        return [*super().list_commands(ctx), *self.others]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of this name, None if there is none."""
-        if cmd_name not in self.others:
-            return super().get_command(ctx, cmd_name)
-        module, heading = self.others[cmd_name]
-        one = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        one.command(rich_help_panel=heading)(getattr(import_module(module), cmd_name))
-        return typer.main.get_command(one)
+    """The commands of the program."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""

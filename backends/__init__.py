@@ -1,8 +1,9 @@
 """The table of backends, by name: NAME or NAME:VARIANT. A framework is imported only when a backend is opened."""
 
-import importlib
 import importlib.util
+from contextlib import suppress
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from common.config import ModelConfig, TrainConfig
@@ -41,16 +42,6 @@ TABLE = {
     "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
 }
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
-
-# What people call the frameworks, too.
-OTHER_NAMES = {"pytorch": "torch", "tensorflow": "keras", "tf": "keras", "paddlepaddle": "paddle"}
-
-
-def own_name(name: str) -> str:
-    """The table's name of a backend that may be called otherwise, such as PyTorch:compile for torch:compile."""
-    framework, colon, variant = name.strip().partition(":")
-    small = framework.lower()
-    return OTHER_NAMES.get(small, small if small in TABLE else framework) + colon + variant
 
 
 def find(name: str, python: str | None = None) -> Entry:
@@ -102,15 +93,12 @@ def names(variants: bool) -> list[str]:
 
 def installed(variants: bool = True) -> list[str]:
     """Of `names` those of the backends that can run here: package, compiler and processor are there."""
-
-    def can_run(name: str) -> bool:
-        try:
+    can_run = []
+    for name in names(variants):
+        with suppress(CannotBeginError):
             find(name)
-        except CannotBeginError:
-            return False
-        return True
-
-    return [name for name in names(variants) if can_run(name)]
+            can_run.append(name)
+    return can_run
 
 
 def frameworks() -> list[str]:
@@ -126,6 +114,5 @@ def of_run(own: str) -> str:
 
 def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> "Backend":
     """Import the framework and build the model in this process, which must be the worker process of one backend."""
-    module, _, class_name = target.partition(":")
-    backend: Backend = getattr(importlib.import_module(module), class_name)(model, train, device)
+    backend: Backend = resolve_name(target)(model, train, device)
     return backend

@@ -47,19 +47,6 @@ def test_an_unknown_or_empty_name_of_a_backend_is_refused_with_those_that_there_
             assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
 
 
-def test_other_names_of_backends_are_understood_in_options_lists_and_arguments(monkeypatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr("backends.commands.options.own_name", lambda name: asked.append(name) or "nothing")
-    for options in (
-        "translate --backend A b",
-        "parity --backends B,C",
-        "backends D E",
-        "convert common/phrasebook/run --to F",
-    ):
-        assert "there is no backend 'nothing'" in refusal(2, *options.split()), options
-    assert asked == list("ABCDEF")
-
-
 def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp_path: Path, monkeypatch) -> None:
     for run in ("trained", "runs/first", "runs/second", "runs/no-run", "elsewhere/third"):
         (tmp_path / run).mkdir(parents=True)

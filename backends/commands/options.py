@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backends import TABLE, find, own_name
+from backends import TABLE, find
 from common.errors import CannotBeginError
 
 BACKENDS = ", ".join(TABLE)
@@ -45,34 +45,15 @@ def complete_run(incomplete: str) -> list[str]:
     return sorted(run for run in runs if run.startswith(incomplete))
 
 
-def _own_names(given: Any) -> Any:
-    """The table's names of backends: of one, of a list with commas, of several arguments, or of none."""
-    if isinstance(given, str):
-        return ",".join(own_name(name) for name in given.split(","))
-    return [own_name(name) for name in given] if given else given
-
-
 def several_backends(by_default: str) -> Any:
     """The option --backends, where `by_default` says which are taken without it."""
-    return typer.Option(
-        "--backends",
-        help=LISTED,
-        show_default=by_default,
-        autocompletion=complete_backends,
-        callback=_own_names,
-    )
+    return typer.Option("--backends", help=LISTED, show_default=by_default, autocompletion=complete_backends)
 
 
 def _one_backend(meaning: str, by_default: str | None = None, *more: str) -> Any:
     """The option --backend; `by_default` says which is taken without it. The Tab key offers `more` names, too."""
     complete_name = complete(*TABLE, *more)
-    return typer.Option(
-        "--backend",
-        help=meaning,
-        show_default=by_default or False,
-        autocompletion=complete_name,
-        callback=_own_names,
-    )
+    return typer.Option("--backend", help=meaning, show_default=by_default or False, autocompletion=complete_name)
 
 
 def _run(meaning: str, by_default: str | None = None) -> Any:
@@ -173,7 +154,6 @@ Names = Annotated[
         help="Backends to show.",
         show_default="numpy and the frameworks, without their variants",
         autocompletion=complete_backend,
-        callback=_own_names,
     ),
 ]
 RunAndTexts = Annotated[
@@ -216,9 +196,7 @@ NBest = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Backend whose framework's own files to write, or weights.",
-        autocompletion=complete(*TABLE, "weights"),
-        callback=_own_names,
+        help="Backend whose framework's own files to write, or weights.", autocompletion=complete(*TABLE, "weights")
     ),
 ]
 RunToConvert = Annotated[Path, _run("The run to convert, or with --from the run to make.")]

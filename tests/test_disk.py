@@ -131,7 +131,6 @@ def trained(run: RunDirectory, epochs: int) -> None:
         lambda **event: None,
         run=run.path,
         name="numpy",
-        learning_rate=CONFIGS[1].learning_rate,
         epochs=epochs,
         data=TrainingData(Batch.of_pairs(PAIRS, *VOCABULARIES), rows, rows),
     )

@@ -74,7 +74,7 @@ def test_a_run_says_the_same_in_each_backend_in_a_batch_and_alone(
 ) -> None:
     sources = list(referees)
     with Opener(RunDirectory.open(BUNDLED_RUN), "last", "float32", RUNTIME).open(name) as translator:
-        longest = "e" * (translator.max_encoder_seq_length + 5)  # must not change how the others are padded
+        longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
         *together, _, of_nothing = translator([*sources, longest, ""])
         alone = [translator([source])[0] for source in sources[:6]]
     assert len(set(referees.values())) > 40, "decoding must mean something"
@@ -97,7 +97,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
             out, name, configs, sha256, material.pairs, vocabularies, initial_state(config, SETTINGS.seed)
         )
         data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
-        fixed = {"run": out, "name": name, "learning_rate": SETTINGS.learning_rate, "data": data}
+        fixed = {"run": out, "name": name, "data": data}
         with Runtime(threads=2).start(name, config, SETTINGS) as process:
             for epochs in totals:
                 process.call(in_child.fit, epochs=epochs, **fixed)

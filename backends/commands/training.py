@@ -23,7 +23,7 @@ from backends.process.group import (
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Material, prepare
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores, fewer_threads
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
@@ -127,13 +127,9 @@ def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
 
 def _try_to_write(run: RunDirectory) -> None:
     """Raise CannotBeginError where nothing can be written into a run, before an epoch is computed for it."""
-    try:
-        with TemporaryFile(dir=run.path) as file:
-            file.write(b"1")
-    except OSError as error:
-        raise CannotBeginError(
-            f"{run.path} cannot be written: {why(error)}; mend that, or train a copy of the folder"
-        ) from error
+    remedy = "; mend that, or train a copy of the folder"
+    with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
+        file.write(b"1")
 
 
 def _workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:
@@ -190,17 +186,8 @@ def _train(
 
         def train_worker(process: BackendProcess) -> None:
             if run is not None and process is first:
-                path, rate = run.path.resolve(), run.train_config.learning_rate
-                process.call(
-                    in_child.fit,
-                    on_event,
-                    timeout,
-                    run=path,
-                    name=name,
-                    learning_rate=rate,
-                    epochs=epochs,
-                    data=data,
-                )
+                path = run.path.resolve()
+                process.call(in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
             else:
                 process.call(in_child.follow, None, timeout, state=state, done=done, epochs=epochs, data=data)
 
@@ -216,16 +203,15 @@ def _train(
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
                     message += f"; {run.kept(epochs, name, len(group))}"
             raise RosettaError(message) from error
-        return Trained(run, _samples(Translator.of(first, run), material, on_event)) if run else None
+        return Trained(run, _samples(Translator(first, run), material, on_event)) if run else None
 
 
-def evaluate(
-    translator: Translator, material: Material, batch_size: int, limit: int | None, on_event: OnEvent
-) -> dict[str, Any]:
-    """Scores over the validation rows, or the first `limit` of them.
+def evaluate(translator: Translator, dtype: str | None, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+    """Scores over the validation rows of the translator's run, or the first `limit` of them.
 
     One translation a distinct source, against all of its references in the corpus.
     """
+    material, batch_size = Material.of_run(translator.run, dtype), translator.run.train_config.batch_size
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))

@@ -13,26 +13,18 @@ from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_fo
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
 from common.sources import Sources
-from common.tensors import STOP, CharVocabulary, Ids, max_decoded_length
+from common.tensors import STOP, Ids, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements
 
 Warn = Callable[[str], None]
 
 
-@dataclass(frozen=True)
 class Translator:
-    """Translates with a backend whose weights are loaded, padding every sentence as in training."""
+    """Translates with a backend that has the weights of a run, padding every sentence as in training."""
 
-    process: BackendProcess
-    encoder_vocabulary: CharVocabulary
-    decoder_vocabulary: CharVocabulary
-    max_encoder_seq_length: int  # T_enc, to which sources are padded
-    max_decoder_seq_length: int  # T_dec, after which decoding stops
-
-    @classmethod
-    def of(cls, process: BackendProcess, run: RunDirectory) -> "Translator":
-        """A translator in a process that has the run's weights."""
-        return cls(process, *run.vocabularies(), run.max_encoder_seq_length, run.max_decoder_seq_length)
+    def __init__(self, process: BackendProcess, run: RunDirectory) -> None:
+        self.process, self.run = process, run
+        self.encoder_vocabulary, self.decoder_vocabulary = run.vocabularies()
 
     def __call__(self, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
         """A translation a text, in order; an empty one for a blank one. Raises UnknownCharactersError."""
@@ -99,25 +91,19 @@ class Translator:
         ((_, ids, lengths),) = self._encoded([text])
         decoded = self._search(ids, lengths)
         vocabulary = self.decoder_vocabulary
-        # All characters, since the decoded one is not always among the first.
-        every_id, every_probability = self.process.call(
-            in_child.choices,
-            None,
-            timeout_for(sentences=1),
-            encoder_ids=ids,
-            encoder_lengths=lengths,
-            decoded_ids=decoded.ids[:, 0],
-            best=len(vocabulary),
-        )
+        sources = {"encoder_ids": ids, "encoder_lengths": lengths}
+        timeout = timeout_for(sentences=1)
+        (found,) = self.process.call(
+            in_child.probabilities, None, timeout, decoded_ids=decoded.ids[:, 0], **sources
+        )  # (L, V_dec)
         translation = vocabulary.text_of(decoded.ids[0, 0])
         ended = len(translation) < decoded.ids.shape[2]
         characters = []
-        positions = zip(translation + STOP * ended, every_id[0], every_probability[0], strict=False)
-        for character, ids_at, probabilities_at in positions:
-            named = (vocabulary.characters[n] for n in ids_at)
-            probabilities = dict(zip(named, map(float, probabilities_at), strict=True))
-            choices = [{"character": c, "probability": p} for c, p in list(probabilities.items())[:most]]
-            characters.append({"character": character, "probability": probabilities[character], "choices": choices})
+        for character, of_each in zip(translation + STOP * ended, found, strict=False):
+            best = np.argsort(-of_each, kind="stable")[:most]
+            choices = [{"character": vocabulary.characters[n], "probability": float(of_each[n])} for n in best]
+            probability = float(of_each[vocabulary.id_of[character]])
+            characters.append({"character": character, "probability": probability, "choices": choices})
         return {
             "translation": translation,
             "milliseconds": 1000 * float(decoded.seconds[0]),
@@ -149,7 +135,7 @@ class Translator:
 
         Padded further than in training, a sentence translates differently: each longer one is as wide as itself.
         """
-        vocabulary, longest = self.encoder_vocabulary, self.max_encoder_seq_length
+        vocabulary, longest = self.encoder_vocabulary, self.run.max_encoder_seq_length
         texts = [normalize(text) for text in texts]
         ids, lengths = vocabulary.encode(texts, longest)
         rows_of_width: dict[int, list[int]] = {}
@@ -169,7 +155,7 @@ class Translator:
             timeout_for(sentences=len(ids) * (beam or 1)),
             encoder_ids=ids,
             encoder_lengths=lengths,
-            max_length=max_decoded_length(self.max_decoder_seq_length),
+            max_length=max_decoded_length(self.run.max_decoder_seq_length),
             beam=beam,
             alone=alone,
         )
@@ -204,7 +190,7 @@ class Opener:
 
         The weights are read and checked in that process alone.
         """
-        translator = Translator.of(process, self.run)  # while the process is being started
+        translator = Translator(process, self.run)  # while the process is being started
         process.call(in_child.load_run, run=self.run.path.resolve(), weights=self.weights)
         return translator
 

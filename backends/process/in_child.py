@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import sync
 from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, Progress, RunDirectory
@@ -116,25 +116,14 @@ def _decode(
     beams.seconds[rows] = perf_counter() - begun
 
 
-def choices(
-    backend: Backend,
-    emit: Emit,
-    *,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    decoded_ids: Ids,
-    best: int,
-) -> tuple[Ids, Array]:
-    """The `best` most probable characters at each position of decoded_ids (N, L), which `search` found: their ids and
-    their probabilities (N, L, best), the best first.
+def probabilities(backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:
+    """The probabilities (N, L, V_dec) of all characters at each position of decoded_ids (N, L), which `search` found.
 
     One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """
     starts = np.full((len(decoded_ids), 1), backend.config.start_token)
     batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
-    probabilities = backend.forward(batch).probabilities  # (N, L, V_dec)
-    ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., :best]
-    return ids, np.take_along_axis(probabilities, ids, axis=-1)
+    return backend.forward(batch).probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,20 +145,19 @@ def fit(
     *,
     run: Path,
     name: str,
-    learning_rate: float,
     epochs: int,
     data: TrainingData,
 ) -> None:
     """Train on from the run's last state until the run has `epochs` epochs, and write it after each of them.
 
-    The run keeps `learning_rate`, with which the backend was opened, and with each epoch the backend's `name`. Emits
+    The run keeps the learning rate with which the backend was opened, and with each epoch the backend's `name`. Emits
     the events of `train_epoch`, and `epoch_done` with the figures of each epoch. Where training diverges, the run
     keeps the epoch before.
 
     Raises CannotBeginError if another process is training the run; RosettaError where training diverges, and where an
     epoch cannot be written.
     """
-    directory = RunDirectory.open(run)
+    directory, learning_rate = RunDirectory.open(run), backend.train_config.learning_rate
     try:
         with directory.only_writer():
             state, progress = directory.begin()
@@ -273,7 +261,7 @@ def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder
     """
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    try:
+    with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
         try:
             files = backend.save_native(folder)
         except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
@@ -281,8 +269,6 @@ def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder
             raise
         for name in files:
             sync(folder / name)
-    except OSError as error:
-        raise RosettaError(f"{folder.parent} cannot be written: {why(error)}; nothing is kept there") from error
     return files
 
 

@@ -11,7 +11,7 @@ come, and no newcomer waits for those that bring none.
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -81,9 +81,8 @@ class _Visit(BaseHTTPRequestHandler):
         self.request_version = self.default_request_version
         try:
             body = self._whole_request()
-            with self.server.answering(self.request):
-                kind, content = self._answer(body)
-            self._send(200, kind, content)
+            self.server.keep(self.request)
+            self._send(200, *self._answer(body))
         except RefusedError as error:
             self._send(error.status, JSON, msgspec.json.encode(error.content))
             self.request.shutdown(socket.SHUT_WR)
@@ -211,7 +210,7 @@ class PageServer(ThreadingTCPServer):
         self.host, self.served, self.vocabulary, self.sources = host, served, vocabulary, sources
         self._about = {"run": run, "examples": sources.examples, "longest": LONGEST_QUESTION}
         self._open: dict[Any, str] = {}  # connections, the oldest first, and their visitors' addresses
-        self._unanswered: set[Any] = set()  # those of them whose request is not being answered
+        self._unanswered: set[Any] = set()  # those of them whose request is not whole yet
         self._lock = Lock()  # of both
         self.address_family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         super().__init__((str(address[0]), port), _Visit)
@@ -239,16 +238,10 @@ class PageServer(ThreadingTCPServer):
                     late.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
-    @contextmanager
-    def answering(self, request: Any) -> Iterator[None]:
-        """Have a connection keep its place while the block runs."""
+    def keep(self, request: Any) -> None:
+        """Have a connection, whose request is whole, keep its place until its end."""
         with self._lock:
             self._unanswered.discard(request)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._unanswered.add(request)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection."""

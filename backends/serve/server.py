@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Thread
 from time import sleep
 
-from backends import find
 from backends.process.parent import Runtime
 from backends.serve.page import PageServer
 from backends.serve.served import ServedBackend
@@ -21,11 +20,8 @@ POLL = 0.2  # seconds between two looks at whether a backend's process died and 
 def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime) -> None:
     """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
 
-    Port 0 stands for any that is free. Raises CannotBeginError where a backend is missing, or the address cannot be
-    had.
+    Port 0 stands for any that is free. Raises CannotBeginError where the address cannot be had.
     """
-    for name in names:
-        find(name)
     directory = RunDirectory.open(run)
     directory.read_state("last")
     vocabulary, _ = directory.vocabularies()

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.numpy_backend import NumpyBackend
-from backends.process.in_child import choices
+from backends.process.in_child import probabilities
 from common.config import TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.tensors import START, Batch, Batches, max_decoded_length
@@ -65,12 +65,12 @@ class Referee:
         decoded_ids = self._decode(ids, lengths)  # (1, L)
         states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         source = {"encoder_ids": ids, "encoder_lengths": lengths}
-        found = choices(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids, best=BEST)
-        likeliest, probabilities = (of_sentence[0] for of_sentence in found)
-        decoded = decoder_vocabulary.decode(decoded_ids[0])
+        (found,) = probabilities(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids)  # (L, V_dec)
+        decoded, characters = decoder_vocabulary.decode(decoded_ids[0]), decoder_vocabulary.characters
+        likeliest = np.argsort(-found, kind="stable")[:, :BEST]
         steps = [
-            Step(fed, list(zip(decoder_vocabulary.decode(best), map(float, their_own), strict=True)))
-            for fed, best, their_own in zip(START + decoded, likeliest, probabilities, strict=False)
+            Step(fed, [(characters[n], float(of_each[n])) for n in best])
+            for fed, best, of_each in zip(START + decoded, likeliest, found, strict=False)
         ]
         vocabularies = encoder_vocabulary.characters, decoder_vocabulary.characters
         return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, states.state_h[0], states.state_c[0], steps)

@@ -7,6 +7,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports last: end at once, without a traceback
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -428,10 +429,11 @@ def serve(
     serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads))
 
 
-for heading, others in {
+OTHERS: dict[str, list[Callable[..., None]]] = {
     "Compare models": [comparing.parity, comparing.diff, comparing.carry],
     "Measure": [commands.bench, racing.race, commands.report, commands.sweep, commands.machine, commands.compare],
-}.items():
+}
+for heading, others in OTHERS.items():
     for other in others:
         app.command(rich_help_panel=heading)(other)
 

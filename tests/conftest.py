@@ -141,8 +141,7 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
 
 @pytest.fixture(scope="session")
 def side_of() -> Iterator[Callable[[str], Side]]:
-    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once. To
-    whoever asks for it, it owes no answer."""
+    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
     with ExitStack() as stack:
 
         @cache
@@ -151,12 +150,7 @@ def side_of() -> Iterator[Callable[[str], Side]]:
             stack.callback(side.end)
             return side
 
-        def free(name: str) -> Side:
-            side = started(name)
-            side.forget()
-            return side
-
-        yield free
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,7 @@ def main() -> None:
         shutil.copytree(PROJECT / "docs" / "porting", folder, dirs_exist_ok=True)
 
         def record(side: str, *arguments: str) -> None:
-            sides[side].start(script, folder=folder, arguments=[*arguments], steps=2, control=False)
-            sides[side].wait()
+            sides[side].do(script, folder=folder, arguments=[*arguments], steps=2, control=False)
 
         for port, partner in PARTNERS.items():
             for optimizer in ("adam", "adamw"):

@@ -7,25 +7,27 @@ README.md shows as it looks in a terminal.
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE, STDOUT, run
 
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
 
 from backends.process.parent import PROJECT
-from common.errors import RosettaError
+from tests import program
 from tests.porting_side import FRAMEWORKS, Side, script
 
 GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
 LEFT = ("tagger_keras", "translator_torch", "encoder_torch", "decoder_torch")  # the sides that are ported
+FIRST_TRIES = runpy.run_path(str(SCRIPTS / "first_tries.py"))
 PICTURE = SCRIPTS / "diff.svg"
 PICTURED = "rosetta diff keras-tagger paddle-tagger"
 RUNG = "paddle-tagger breaks at step"  # the first comparison that says so is the picture's
@@ -62,12 +64,8 @@ class Session:
         """Change a script by the hunks of a unified diff, each of which must fit in one place."""
         path = self.folder / text.splitlines()[1].removeprefix("+++ ")
         script = path.read_text("utf-8")
-        for hunk in re.split(r"^@@.*\n", text, flags=re.MULTILINE)[1:]:
-            before, after = (
-                "".join(line[1:] for line in hunk.splitlines(True) if line[0] in (" ", sign)) for sign in "-+"
-            )
-            assert script.count(before) == 1, f"{path.name} has {script.count(before)} times:\n{before}"
-            script = script.replace(before, after)
+        for before, after in FIRST_TRIES["hunks"](text):
+            script = FIRST_TRIES["replaced"](script, before, after)
         path.write_text(script, "utf-8")
 
     def _run(self, command: str, shown: bool = True) -> list[str]:
@@ -81,21 +79,19 @@ class Session:
                 values = values[-1:]
             each = [part.replace(f"${name}", value) for value in values for part in body.split("; ")]
             return [line for part in each for line in self._run(part, False)]
-        program, *arguments = shlex.split(command)
-        if program == "cd":
+        typed, *arguments = shlex.split(command)
+        if typed == "cd":
             return []
-        if program == "cat":
+        if typed == "cat":
             return (self.folder / arguments[0]).read_text("utf-8").splitlines()
-        if program == "python":
+        if arguments[0] == "first_tries.py":
+            runpy.run_path(str(self.folder / arguments[0]), run_name="__main__")
+            return []
+        if typed == "python":
             name = arguments[0].removesuffix(".py").removesuffix("_first")
-            self.sides[name.rpartition("_")[2]].start(
-                script,
-                folder=str(self.folder),
-                arguments=arguments,
-                steps=10 if self.whole else 3 if shown else 1,  # as many as there are batches
-                control=self.whole or (name in LEFT and shown),
-            )
-            self.sides[name.rpartition("_")[2]].wait()
+            steps = 10 if self.whole else 3 if shown else 1  # as many as there are batches
+            asked = {"steps": steps, "control": self.whole or (name in LEFT and shown)}
+            self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, **asked)
             return []
         command, _, wanted = command.partition(" | grep ")
         printed = rosetta(self.folder, shlex.split(command)[1:])
@@ -103,31 +99,17 @@ class Session:
 
 
 def rosetta(folder: Path, arguments: list[str]) -> list[str]:
-    """What `rosetta` prints, as a terminal shows it."""
-    import rosetta as program
-
-    printed = io.StringIO()
-    with chdir(folder), redirect_stdout(printed):
-        try:
-            program.app(arguments, standalone_mode=False)
-        except RosettaError as error:
-            print(f"rosetta: {error}")
-    return [line.rstrip() for line in printed.getvalue().splitlines()]
+    """What `rosetta` prints in a folder, as a terminal shows it."""
+    with chdir(folder):
+        _, printed, errors = program.rosetta(*arguments)
+    return [line.rstrip() for line in (printed + errors).splitlines()]
 
 
 def picture(folder: Path, command: str) -> str:
     """A command of `rosetta` and what it prints in a folder, as a terminal in colours shows it: an SVG."""
     environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "PYTHONPATH": str(PROJECT)}
     arguments = [sys.executable, "-P", PROJECT / "rosetta.py", *shlex.split(command)[1:]]
-    done = subprocess.run(
-        arguments,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = run(arguments, cwd=folder, env=environment, stdout=PIPE, stderr=STDOUT, text=True, check=False)
     terminal = Console(record=True, width=COLUMNS, file=io.StringIO())
     terminal.print(f"[bold green]$[/] {command}", highlight=False)
     terminal.print(Text.from_ansi(done.stdout))

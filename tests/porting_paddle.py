@@ -1,6 +1,7 @@
 """What Paddle alone has of tests.porting_modules: its optimizers, and small models that are recorded too."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import paddle
@@ -19,7 +20,7 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
     clips = {"all": own.ClipGradByGlobalNorm, "each": own.ClipGradByNorm, "value": own.ClipGradByValue}
     clipped = clips[more.get("norm", "all")](clip) if clip else None
     weights, schedule = weights[more.get("unlisted", 0) :], None
-    if "warmup" in more:
+    if more.get("warmup"):
         factors = more["warmup"]
         rate = schedule = paddle.optimizer.lr.LambdaDecay(rate, lambda step: factors[min(step, len(factors) - 1)])
     if name == "sgd":
@@ -40,8 +41,8 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
     return made
 
 
-def load_optimizer(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: str) -> None:
-    optimizer.set_state_dict(paddle.load(path))
+def load_optimizer(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: Path) -> None:
+    optimizer.set_state_dict(paddle.load(str(path)))
 
 
 def slots(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:

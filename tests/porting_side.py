@@ -1,19 +1,18 @@
 """One framework's side of the tests of recording and porting: a process that answers one request after another, since
 starting a framework takes longer than what most tests ask of it.
 
-A request is a line of JSON: the name of a function of this module, and its arguments beside the framework's module,
-tests.porting_FRAMEWORK. The answer is a line of JSON with what the function returns, or with what went wrong."""
+A request is a function of this module, with its arguments beside the framework's module, tests.porting_FRAMEWORK."""
 
 import importlib
-import json
 import os
 import runpy
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import chdir, nullcontext, suppress
 from functools import partial, partialmethod
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +22,6 @@ from safetensors.numpy import load_file, save_file
 
 import rosetta_record
 from backends.process.environment import child_environment
-from backends.process.parent import PROJECT
 from rosetta_record import Record, RecordError
 from tests import porting_zoo as zoo
 from tests.porting_zoo import KEPT, Array, array_of
@@ -33,86 +31,59 @@ TRAINING = Record.training
 
 
 class Side:
-    """The process of a framework, such as "torch" or "keras:jax", as the tests' process sees it. It ends with it."""
+    """The process of a framework, such as "torch" or "keras:jax", as the tests' process sees it."""
 
     def __init__(self, name: str) -> None:
-        self._unanswered = 0  # number of requests
-        framework, _, backend = name.partition(":")
-        variables = {"PYTHONPATH": str(PROJECT)} | ({"KERAS_BACKEND": backend} if backend else {})
-        if framework == "flax":  # which compiles each operator
+        self._framework, _, backend = name.partition(":")
+        variables = child_environment("matched", 1, "cpu") | ({"KERAS_BACKEND": backend} if backend else {})
+        if name == "flax":  # which compiles each operator
             variables |= {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_ENABLE_X64": "1"}
-        program = f"from tests.porting_side import main; main({framework!r})"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=PROJECT,
-            env=child_environment("matched", 1, "cpu") | variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _silence)
+        with patch.dict(os.environ, variables, clear=True):
+            self._pool.submit(int)  # the first request starts the process
 
-    def start(self, function: Callable[..., Any], **arguments: Any) -> None:
-        """Ask for something; several requests may wait."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps([function.__name__, arguments], default=str) + "\n")
-        self._process.stdin.flush()
-        self._unanswered += 1
+    def start(self, function: Callable[..., Any], **arguments: Any) -> Future[Any]:
+        """Ask for a function of this module; several requests may wait."""
+        return self._pool.submit(_answer, self._framework, function, arguments)
 
-    def wait(self) -> Any:
-        """The answer to the first request that waits; what went wrong in the process is raised here."""
-        assert self._process.stdout
-        self._unanswered -= 1
-        wrong, result = json.loads(self._process.stdout.readline())
-        if wrong:
-            raise RuntimeError(wrong)
-        return result
-
-    def forget(self) -> None:
-        """Take the answers that nobody waits for any more, since a test failed before it had them."""
-        while self._unanswered:
-            with suppress(RuntimeError):
-                self.wait()
+    def do(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """What a function of this module gives; what goes wrong in the process is a RuntimeError."""
+        return self.start(function, **arguments).result()
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """Have it end when it has done what it is doing."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def main(framework: str) -> None:
-    """Answer requests, in a framework's process."""
-    replies = os.dup(1)
-    os.dup2(2, 1)  # frameworks print where the answers go
-    program = importlib.import_module(f"tests.porting_{framework}") if framework != "flax" else None
-    for line in sys.stdin:
-        name, arguments = json.loads(line)
-        answer: tuple[str, Any] = "", None
-        try:
-            if program:
-                program.reset("float64")
-            answer = "", globals()[name](program, **arguments)
-        except Exception:  # whatever a script raises is the tests' to tell
-            answer = traceback.format_exc(), None
-        os.write(replies, json.dumps(answer).encode() + b"\n")
+def _silence() -> None:
+    for stream in (1, 2):  # nobody reads what frameworks print
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def _answer(framework: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        program = importlib.import_module(f"tests.porting_{framework}") if framework != "flax" else None
+        if program:
+            program.reset("float64")
+        return function(program, **arguments)
+    except Exception:  # whatever a script raises is the tests' to tell, and may be of a class that they lack
+        raise RuntimeError(traceback.format_exc()) from None
 
 
 # What may be asked for
 
 
-def script(program: Any, folder: str, arguments: list[str], steps: int, control: bool, compat: bool = False) -> None:
+def script(program: Any, folder: Path, arguments: list[str], steps: int, control: bool, compat: bool = False) -> None:
     """Run a script of a folder as if it were the whole program, but for at most so many steps; perhaps one of torch
     in Paddle, as under `paddle.enable_compat()`."""
-    os.chdir(folder)
-    sys.argv = arguments
-    sys.path.insert(0, folder)
-    try:
-        with (
-            patch.object(Record, "training", partialmethod(_shortened, steps, control)),
-            sys.modules["paddle"].use_compat_guard(silent=True) if compat else nullcontext(),
-        ):
-            runpy.run_path(arguments[0], run_name="__main__")
-    finally:
-        sys.path.remove(folder)
+    with (
+        chdir(folder),
+        patch.object(sys, "argv", arguments),
+        patch.object(sys, "path", [str(folder), *sys.path]),
+        patch.object(Record, "training", partialmethod(_shortened, steps, control)),
+        sys.modules["paddle"].use_compat_guard(silent=True) if compat else nullcontext(),
+    ):
+        runpy.run_path(arguments[0], run_name="__main__")
 
 
 def _shortened(
@@ -126,12 +97,12 @@ def _shortened(
 
 def record(
     program: Any,
-    folder: str,
+    folder: Path,
     config: dict[str, Any],
-    batches: str,
+    batches: Path,
     steps: int,
     control: bool = False,
-    feed: str | None = None,
+    feed: Path | None = None,
 ) -> bool:
     """Record a training of a model that `config` describes, perhaps with its control or a replay; returns whether all
     is as it was: weights, states of random numbers, gradients, what watches layers."""
@@ -148,13 +119,13 @@ def record(
     return all(map(np.array_equal, program.everything(model), before))
 
 
-def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps: int) -> list[float]:
+def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, steps: int) -> list[float]:
     """Train as a person does who writes the loop, and record it call by call, in `calls`; returns the losses. Leaves
     in `expected` what the framework itself had on each rung, in files and by names as a record has them."""
     model, fed = _begun(program, config, batches)
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     expected, losses = {"weights": _copied(program.weights(model))}, []
-    record = Record(Path(folder) / "calls")
+    record = Record(folder / "calls")
     record.inputs(**fed[0])
     record.model(model)
     KEPT.clear()
@@ -175,21 +146,21 @@ def train(program: Any, folder: str, config: dict[str, Any], batches: str, steps
             record.optimizer(optimizer)
         record.step(step, loss)
     expected["step-last"] = _copied(program.weights(model))
-    (Path(folder) / "expected").mkdir()
+    (folder / "expected").mkdir()
     for file, arrays in expected.items():
-        save_file(arrays, Path(folder) / "expected" / f"{file}.safetensors")
+        save_file(arrays, folder / "expected" / f"{file}.safetensors")
     return losses
 
 
 def train_halves(
     program: Any,
-    folder: str,
+    folder: Path,
     config: dict[str, Any],
-    batches: str,
+    batches: Path,
     steps: int,
     moments: list[str],
-    weights: str = "",
-    optimizer: str = "",
+    weights: Path | None = None,
+    optimizer: Path | None = None,
 ) -> None:
     """Record a model and its optimizer at moments between which there are so many steps of a training. It may go on
     with weights of a file, and with the optimizer as the framework's own loads it."""
@@ -205,7 +176,7 @@ def train_halves(
         for step in range(steps if moment != moments[0] else 0):
             _, _, gradients = program.backward(model, fed[step % len(fed)], config)
             program.update(model, made, gradients)
-        record = Record(Path(folder) / moment)
+        record = Record(folder / moment)
         record.model(model)
         record.optimizer(made)
 
@@ -216,30 +187,30 @@ def run_program(program: Any, text: str, arguments: list[str]) -> None:
         exec(text, {})
 
 
-def record_small(program: Any, folder: str) -> dict[str, str]:
+def record_small(program: Any, folder: Path) -> dict[str, str]:
     """Record small models of all kinds that a framework's module names; returns the lines of what is refused."""
     for name, (model, batch, loss_of, optimizer) in program.small_trainings().items():
-        Record(Path(folder) / name).training(model, [batch], loss_of, optimizer, 1)
+        Record(folder / name).training(model, [batch], loss_of, optimizer, 1)
     with suppress(ZeroDivisionError):  # in the middle of the last one of them
         losses = iter([loss_of])
         moody = lambda *given: next(losses, lambda *_: 1 / 0)(*given)  # noqa: E731
-        Record(Path(folder) / "midway").training(model, [batch], moody, optimizer, 2)
-    model, record = program.small(), Record(Path(folder) / "refused")
+        Record(folder / "midway").training(model, [batch], moody, optimizer, 2)
+    model, record = program.small(), Record(folder / "refused")
     lines = {"step": _refused(lambda: record.step(1, 0.5))}
     record.model(model)
     lines["gradients"] = _refused(lambda: record.gradients(model))
     lines["other model"] = _refused(lambda: record.gradients(program.small()))
     lines["optimizer"] = _refused(lambda: record.optimizer(object()))
-    trained = Record(Path(folder) / "trained")
+    trained = Record(folder / "trained")
     lines["optimizer of a training"] = _refused(
         lambda: trained.training(program.small(), [0], lambda model, batch: None, lambda weights: object())
     )
     if hasattr(program, "lazy"):
-        lines["lazy"] = _refused(lambda: Record(Path(folder) / "lazy").model(program.lazy()))
+        lines["lazy"] = _refused(lambda: Record(folder / "lazy").model(program.lazy()))
     return lines
 
 
-def lstm_returns(program: Any, inputs: str, path: str) -> None:
+def lstm_returns(program: Any, inputs: Path, path: Path) -> None:
     """Write the arrays of each row of the table of docs/lstm_returns.md as ROW.NUMBER."""
     program.reset("float32")
     rows = program.lstm_returns(load_file(inputs))
@@ -255,7 +226,7 @@ def _refused(action: Callable[[], Any]) -> str:
     raise AssertionError("it was not refused")
 
 
-def _begun(program: Any, config: dict[str, Any], batches: str) -> tuple[Any, list[dict[str, Array]]]:
+def _begun(program: Any, config: dict[str, Any], batches: Path) -> tuple[Any, list[dict[str, Array]]]:
     """The model, and what it is fed, in the order that the configuration says."""
     arrays = load_file(batches)
     fed = [{name: arrays[f"{name}{n}"] for name in ("ids", "targets")} for n in config.get("order", [0, 1])]

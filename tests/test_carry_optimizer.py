@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def asked(name: str, folder: Path, *moments: str) -> dict[str, Any]:
     return {"config": config_of(name), "batches": batches, "steps": HALF, "moments": moments or ("loaded", "end")}
 
 
-def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> None:
+def second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide], folder: Path) -> Future[Any]:
     """Carry weights and optimizer into a folder and have the other framework go on with them."""
     pairing, weights, optimizer = paired(*sides), folder / "weights.safetensors", folder / FILES[sides[1].framework]
     folder.mkdir()
@@ -64,7 +65,8 @@ def ask_for_second_half(side: Side, name: str, sides: tuple[ReadSide, ReadSide],
     state = carried_optimizer(pairing)
     check_optimizer_file(optimizer, weights, sides[1], state)
     write_optimizer(optimizer, sides[1], state)
-    side.start(train_halves, folder=folder, **asked(name, folder.parent), weights=weights, optimizer=optimizer)
+    more = {"weights": weights, "optimizer": optimizer}
+    return side.start(train_halves, folder=folder, **asked(name, folder.parent), **more)
 
 
 def error(left_end: Path, right_end: Path) -> float:
@@ -82,8 +84,7 @@ def started(side_of: Callable[[str], Side], monkeypatch: pytest.MonkeyPatch) -> 
     sides = {name: side_of(name) for name in FRAMEWORKS}
 
     def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
-        sides["torch"].start(run_program, text=command[2], arguments=command[3:])
-        sides["torch"].wait()
+        sides["torch"].do(run_program, text=command[2], arguments=command[3:])
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -92,25 +93,23 @@ def started(side_of: Callable[[str], Side], monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_five_steps_carried_and_five_more_are_ten(started: dict[str, Side], tmp_path: Path) -> None:
     write_batches(tmp_path / "batches.safetensors")
+    answers = []
     for name in TRAININGS:
         for framework, side in started.items():
             moments = asked(name, tmp_path, "start", "middle", "end")
-            side.start(train_halves, folder=tmp_path / f"{name}-{framework}", **moments)
-    for side in started.values():
-        for _ in TRAININGS:
-            side.wait()
+            answers.append(side.start(train_halves, folder=tmp_path / f"{name}-{framework}", **moments))
+    for answer in answers:
+        answer.result()
 
     def read(name: str, framework: str, moment: str) -> ReadSide:
         return ReadSide(tmp_path / f"{name}-{framework}" / moment)
 
-    for name, left, right in PAIRS:  # torch's process writes torch's files, too, so nothing else waits for it
+    answers = []
+    for name, left, right in PAIRS:
         sides = read(name, left, "middle"), read(name, right, "start")
-        ask_for_second_half(started[right], name, sides, tmp_path / f"{name}-{left}-{right}")
-        if right == "torch":
-            started[right].wait()
-    for _, _, right in PAIRS:
-        if right != "torch":
-            started[right].wait()
+        answers.append(second_half(started[right], name, sides, tmp_path / f"{name}-{left}-{right}"))
+    for answer in answers:
+        answer.result()
     errors = {pair: error(read(*pair[:2], "end").path, tmp_path / "-".join(pair) / "end") for pair in PAIRS}
     assert {pair: found for pair, found in errors.items() if not found <= BOUND} == {}
     for pair in PAIRS:
@@ -119,8 +118,7 @@ def test_five_steps_carried_and_five_more_are_ten(started: dict[str, Side], tmp_
         assert found.climbed == ["weights", "step"]
     edited(read("adam", "torch", "middle").path, lambda said: said["optimizer"].update(counters=[HALF + 1]))
     sides = read("adam", "torch", "middle"), read("adam", "keras", "start")
-    ask_for_second_half(started["keras"], "adam", sides, tmp_path / "wrong")
-    started["keras"].wait()
+    second_half(started["keras"], "adam", sides, tmp_path / "wrong").result()
     assert error(read("adam", "torch", "end").path, tmp_path / "wrong" / "end") > 1000 * BOUND
     edited(sides[0].path, lambda said: said["optimizer"].update(counters=[HALF]))
     found = compare_records(ReadSide(sides[0].path), ReadSide(tmp_path / "wrong" / "loaded"))

@@ -19,9 +19,8 @@ TIED = {"again": "words.embedding"}  # of two names, and the one by which a weig
 @pytest.fixture(scope="module")
 def folder(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flax")
-    flax = side_of("flax")
-    flax.start(script, folder=PROJECT / "tests", arguments=["script_of_flax.py", str(folder)], steps=1, control=True)
-    flax.wait()
+    arguments = ["script_of_flax.py", str(folder)]
+    side_of("flax").do(script, folder=PROJECT / "tests", arguments=arguments, steps=1, control=True)
     return folder
 
 

@@ -14,7 +14,7 @@ from benchmarks.compare.diff import compare_records
 from benchmarks.compare.record import Side as Recorded
 from tests.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
 from tests.porting_mistakes import answer, planted
-from tests.porting_pairs import of_five_noises, random_pair, recorded, told, wrong_of
+from tests.porting_pairs import random_pair, recorded, told, wrong_of
 from tests.porting_side import FRAMEWORKS, Side, script
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
@@ -55,19 +55,16 @@ def test_no_correct_pair_is_taken_for_wrong_and_each_is_carried_there_and_back_t
         assert not wrong, f"{pair}: {wrong}"
 
 
-def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured_and_five_times_the_noise_is_seen(
+def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured(
     started: dict[str, Side], tmp_path: Path
 ) -> None:
-    """`python -m tests.porting_pairs 50 SEED PRECISION` and `... mistakes PRECISION` do so at length."""
+    """`python -m tests.porting_pairs 50 SEED PRECISION` does so at length."""
     rng = np.random.default_rng(0)
     pairs = [random_pair(rng, number, precision) for number, precision in enumerate(PRECISIONS_OF_PAIRS, 7)]
     for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, control=True), strict=True):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
         assert any(check.measured for check in compare_records(*sides).checks)
-    size, of, found = of_five_noises("gradients", "autocast-bfloat16", started, tmp_path / "mistakes")
-    assert 5 <= size < 6, of
-    assert not found.passed
 
 
 def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:
@@ -75,9 +72,7 @@ def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side
         side, more = ("torch" if name == "torch" else "paddle"), ["wrong"] * (name == "wrong")
         arguments = ["script_of_torch.py", str(tmp_path / name), *more]
         asked = {"folder": PROJECT / "tests", "arguments": arguments, "compat": side == "paddle"}
-        started[side].start(script, **asked, steps=1, control=False)
-    for side in ("torch", "paddle", "paddle"):
-        started[side].wait()
+        started[side].do(script, **asked, steps=1, control=False)
     torch, paddle, wrong = (Recorded(tmp_path / name) for name in ("torch", "paddle", "wrong"))
     assert "compat.Linear" in paddle.owners["hidden.weight"].classes
     found = compare_records(torch, paddle)
@@ -103,11 +98,11 @@ def test_the_guide_shows_what_its_commands_print(started: dict[str, Side], tmp_p
         shown = [line for line in block[2].splitlines(True) if not any(words in line for words in session.left_out)]
         assert same(printed, "".join(shown)), printed
         session.left_out.clear()
-    firsts = sorted(SCRIPTS.glob("*_first.py"))
+    firsts = sorted(tmp_path.glob("*_first.py"))
     assert len(firsts) == 5
     for first in firsts:  # with the changes that the guide shows
         right = SCRIPTS / first.name.replace("_first", "")
-        assert (tmp_path / first.name).read_text("utf-8") == right.read_text("utf-8")
+        assert first.read_text("utf-8") == right.read_text("utf-8")
 
 
 def test_other_pages_show_what_the_guide_shows() -> None:

@@ -64,14 +64,16 @@ class Left:
 def folders(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Left]:
     """By name; all frameworks work at once."""
     made = {name: tmp_path_factory.mktemp(name.replace(":", "-")) for name in NAMES}
-    sides = {name: side_of(name) for name in NAMES}
+    answers = {}
     for name, folder in made.items():
         write_batches(folder / "batches.safetensors")
-        asked = {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS}
-        sides[name].start(train, folder=folder, **asked)
-        sides[name].start(record, folder=folder / "training", control=True, **asked)
-        sides[name].start(record_small, folder=folder)
-    return {name: Left(name, folder, *(sides[name].wait() for _ in range(3))) for name, folder in made.items()}
+        asked, side = {"config": CONFIG, "batches": folder / "batches.safetensors", "steps": STEPS}, side_of(name)
+        answers[name] = [
+            side.start(train, folder=folder, **asked),
+            side.start(record, folder=folder / "training", control=True, **asked),
+            side.start(record_small, folder=folder),
+        ]
+    return {name: Left(name, folder, *(one.result() for one in answers[name])) for name, folder in made.items()}
 
 
 @pytest.fixture(params=NAMES)
@@ -318,8 +320,7 @@ def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
 ) -> None:
     """They are as large as the model."""
     torch = side_of("torch")
-    torch.start(run_program, text=GRADIENTS, arguments=[str(tmp_path / "side")])
-    torch.wait()
+    torch.do(run_program, text=GRADIENTS, arguments=[str(tmp_path / "side")])
 
 
 # Plain arrays

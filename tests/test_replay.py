@@ -116,8 +116,7 @@ def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back
 ) -> None:
     def run(name: str, feed: str, epsilon: str, turned: str) -> None:
         arguments = [str(tmp_path / name), feed, epsilon, turned]
-        started["torch"].start(run_program, text=BY_HAND, arguments=arguments)
-        started["torch"].wait()
+        started["torch"].do(run_program, text=BY_HAND, arguments=arguments)
 
     run("left", "", "1e-5", "")
     run("right", "", "1e-3", "turned")

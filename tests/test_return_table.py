@@ -51,9 +51,7 @@ def expected_rows(arrays: dict[str, Array]) -> dict[str, list[Array]]:
 def test_every_row_is_the_same_array(framework: str, side_of: Callable[[str], Side], tmp_path: Path) -> None:
     inputs, rows = tmp_path / "example.safetensors", tmp_path / "rows.safetensors"
     save_file(example(), inputs)
-    side = side_of(framework)
-    side.start(lstm_returns, inputs=inputs, path=rows)
-    side.wait()
+    side_of(framework).do(lstm_returns, inputs=inputs, path=rows)
     expected = {f"{row}.{k}": array for row, of in expected_rows(example()).items() for k, array in enumerate(of)}
     assert expected["step.0"].shape == (N, 1, H)
     got = load_file(rows)

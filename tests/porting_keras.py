@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,13 +19,14 @@ from keras import layers, ops
 from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, loss_of
+from tests.porting_zoo import EPSILON, Array, Block, Config, Ways, array_of, keep, loss_of
 
 ON_TORCH = keras.backend.backend() == "torch"
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 # The optimizers of the guide compute as torch's, on TensorFlow.
 guide = keras.optimizers if ON_TORCH else importlib.import_module("encoder_keras")
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
+NORMS = {"layernorm": layers.LayerNormalization, "rmsnorm": layers.RMSNormalization}
 CHANNELS, CHANNEL_AXIS, TIES, TABLE = "last", -1, False, "embeddings"
 List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
@@ -116,8 +118,7 @@ def embedding(table: Array, padding_idx: int | None) -> Any:
 
 
 def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
-    of = layers.LayerNormalization if kind == "layernorm" else layers.RMSNormalization
-    return with_weights(of(epsilon=epsilon), *w.values())
+    return with_weights(NORMS[kind](epsilon=epsilon), *w.values())
 
 
 def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
@@ -125,18 +126,11 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return with_weights(layer, gain, bias, np.zeros_like(gain), np.ones_like(gain))
 
 
-def conv(
-    kernel: Array,
-    bias: Array,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    pad: int = 1,
-    flipped: bool = False,
-) -> Any:
+def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, flipped: bool = False, **more: int) -> Any:
     """With one zero on each side or with none; where the stride is 2, those are a layer of their own."""
     of = FlippedImage if flipped else layers.Conv1D if kernel.ndim == 3 else layers.Conv2D
-    padding, settings = "same" if pad and stride == 1 else "valid", {"dilation_rate": dilation, "groups": groups}
+    padding = "same" if pad and stride == 1 else "valid"
+    settings = {"dilation_rate": more.get("dilation", 1), "groups": more.get("groups", 1)}
     layer = with_weights(of(len(bias), kernel.shape[:-2], stride, padding, **settings), kernel, bias)
     return layer if stride == 1 or not pad else keras.Sequential([layers.ZeroPadding2D(1), layer])
 
@@ -171,23 +165,15 @@ def attend(layer: Any, x: Any, masked: Any) -> Any:
     return keep(layer(x, x, attention_mask=None if masked is None else ops.logical_not(masked)[:, None]))
 
 
-def recurrent(
-    kind: str,
-    arrays: list[list[dict[str, Array]]],
-    backwards: bool = False,
-    reset_after: bool = True,
-    return_state: bool = False,
-    exchanged: bool = False,
-    **of_others: bool,
-) -> list[Any]:
+def recurrent(kind: str, arrays: Ways, settings: Config, backwards: bool = False) -> list[Any]:
     """Layers, of which `arrays` has those of each direction. An LSTM and a plain RNN have one bias. Where they are
     `exchanged`, sigmoid and tanh stand in each other's place."""
     made = []
     for ways in arrays:
-        own = {"reset_after": reset_after} if kind == "gru" else {}
-        more = {"return_sequences": True, "return_state": return_state, "go_backwards": backwards}
-        more |= {"activation": "sigmoid", "recurrent_activation": "tanh"} if exchanged else {}
-        layer = RECURRENT[kind](len(ways[0]["recurrent"]), **more, **own)
+        own = {"reset_after": settings.get("reset_after", True)} if kind == "gru" else {}
+        more = {"return_state": settings.get("return_state", False), "go_backwards": backwards}
+        more |= {"activation": "sigmoid", "recurrent_activation": "tanh"} if settings.get("exchanged") else {}
+        layer = RECURRENT[kind](len(ways[0]["recurrent"]), return_sequences=True, **more, **own)
         layer, given = layers.Bidirectional(layer) if len(ways) == 2 else layer, []
         for way in ways:
             biases = np.stack([way["bias"], way["recurrent_bias"]])
@@ -281,31 +267,26 @@ def everything(model: Model) -> list[Any]:
 def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: float = 0.0, **more: Any) -> Any:
     names = {"all": "global_clipnorm", "each": "clipnorm", "value": "clipvalue"}
     own: dict[str, Any] = {names[more.get("norm", "all")]: clip} if clip else {}
-    if "warmup" in more:
+    if more.get("warmup"):
         values = [rate * factor for factor in more["warmup"]]
         rate = keras.optimizers.schedules.PiecewiseConstantDecay([*range(len(values) - 1)], values)
-    if name == "sgd":
-        made = guide.SGD(rate, more["momentum"], more.get("nesterov", False), **own)
-    elif name == "rmsprop":
-        kind = stock(keras.optimizers.RMSprop) if more.get("stock") else guide.RMSprop
-        made = kind(rate, more["momentum"], more.get("heavy", 0.0), more["epsilon"], **own)
-    elif name == "adam":
-        kind = stock(keras.optimizers.Adam) if more.get("stock") else guide.Adam
-        made = kind(rate, more["momentum"], more["beta_2"], more["epsilon"], **own)
-    else:
-        made = guide.AdamW(rate, decay, more["momentum"], more["beta_2"], more["epsilon"], **own)
+    adam = more["momentum"], more["beta_2"], more["epsilon"]
+    kind, arguments = {
+        "sgd": ("SGD", (more["momentum"], more.get("nesterov", False))),
+        "rmsprop": ("RMSprop", (more["momentum"], more.get("heavy", 0.0), more["epsilon"])),
+        "adam": ("Adam", adam),
+        "adamw": ("AdamW", (decay, *adam)),
+    }[name]
+    # Keras's own one is given one gradient for each word, too.
+    stock = type(kind, (guide.Summed, getattr(keras.optimizers, kind)), {}) if more.get("stock") else None
+    made = (stock or getattr(guide, kind))(rate, *arguments, **own)
     if more.get("excluded"):
         made.exclude_from_weight_decay([one for one in weights if len(one.shape) == 1 or one.name == "bias"])
     made.iterations.assign(more.get("counter", 0))
     return made
 
 
-def stock(kind: type) -> type:
-    """Keras's own, which is given one gradient for each word."""
-    return type(kind.__name__, (guide.Summed, kind), {})
-
-
-def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: str) -> None:
+def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: Path) -> None:
     optimizer.build(model.trainable_variables)
     optimizer.load_own_variables(load_file(path))
 

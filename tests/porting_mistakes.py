@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,46 +20,26 @@ from benchmarks.compare.broken import LIKELY
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.record import Side as Recorded
 from common.errors import RosettaError
-from tests.porting_pairs import (
-    ADAM,
-    ATTENTION,
-    BATCHNORM,
-    CLIPPED,
-    DENSE,
-    EXPERTS,
-    GROUPED,
-    GRU,
-    IMAGE,
-    LSTM,
-    MASKED,
-    MLP,
-    NORM,
-    NORMED,
-    OF_PAIRS,
-    OF_QKV,
-    ONE_WAY,
-    ROTARY,
-    SGD,
-    STACK,
-    THREE,
-    TIME,
-    WORDS,
-    Pair,
-    computed,
-    recorded,
-    rounded,
-    told,
-)  # fmt: skip
+from tests.porting_pairs import ADAM, DENSE, NORM, SGD, TIME, Pair, computed, pair_of, recorded, rounded, told
 from tests.porting_side import FRAMEWORKS, Side
 from tests.porting_zoo import KINDS, Config
 
 RMSPROP, ADAMW = {**SGD, "name": "rmsprop"}, {**SGD, "name": "adamw", "decay": rounded(0.01)}
-DECAYED, RMSNORM = {**ADAMW, "name": "adam"}, {"kind": "rmsnorm"}
+DECAYED, CLIPPED, RMSNORM = {**ADAMW, "name": "adam"}, {**SGD, "clip": 0.1}, {"kind": "rmsnorm", "cut": "framework"}
+BATCHNORM, NORMED = {"kind": "batchnorm", "momentum": 0.75}, {"kind": "weight_norm", "cut": "alone"}
+LSTM, ONE_WAY = ({"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"} for of in ("lstm", "gru"))
+GRU = {"kind": "recurrent", "of": "gru", "units": 3}
 DROPOUT, SCALE = {"kind": "dropout", "rate": 0.5}, {"kind": "scale"}
-CAUSAL, TURNED = {**ATTENTION, "mask": "causal"}, {**ROTARY, "base": 1e4}
-VIT, POSITIONS = {"kind": "vit", "size": 4, "time": TIME}, {"kind": "positions", "time": TIME}
-CONVNET, UNET = {"kind": "convnet", "channels": 4}, {"kind": "unet", "channels": 2}
-FEEDFORWARD, GATED = {"kind": "feedforward", "units": 7}, {"kind": "gated"}
+HEADS = {"kind": "attention", "heads": 2, "groups": 2, "rope": False, "bias": True}
+MASKED, CAUSAL = {**HEADS, "cut": "framework", "mask": "padding"}, {**HEADS, "size": 3, "mask": "causal"}
+GROUPED = {**HEADS, "heads": 4, "size": 2}
+TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
+MLP, FEEDFORWARD, GATED = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}, {"kind": "gated"}
+EXPERTS, STACK = {"kind": "experts", "experts": 3}, {"kind": "stack", "layers": 3}
+IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4, "each": 4}
+UNET, VIT = {"kind": "unet", "channels": 2, "size": 4}, {"kind": "vit", "size": 4, "time": TIME}
+POSITIONS = {"kind": "positions", "time": TIME}
+OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
 # What stands around a block: the model, the blocks before and after it.
 DECODER, TAGGER, TEXT, ENCODER = range(4)
 SURROUNDINGS: tuple[tuple[Config, list[Config], list[Config]], ...] = (
@@ -94,40 +74,27 @@ class Mistake:
     model: Config = field(default_factory=dict)  # of both sides
     instead: Config = field(default_factory=dict)  # what is otherwise in the right side's model
 
+    def sides(self, time: int) -> tuple[Config, Config]:
+        """The left side's block, and what is otherwise in the right side's."""
+        left, right = ({"cut": cut} for cut in self.cuts[time % len(self.cuts)]) if self.cuts else ({}, {})
+        return {**self.block, **left}, {**right, **self.wrong}
+
     def pairs(self, name: str, number: int) -> Iterator[tuple[Pair, str]]:
         """The three pairs and what is to be named."""
-        crossed = TURNS[number % 2]
-        if not all(left in self.lefts and right in self.rights for left, right in crossed):
-            crossed = [
-                pair for pair in permutations(FRAMEWORKS, 2) if pair[0] in self.lefts and pair[1] in self.rights
-            ]
+        turns = TURNS[number % 2]
+        if not all(left in self.lefts and right in self.rights for left, right in turns):
+            turns = [two for two in permutations(FRAMEWORKS, 2) if two[0] in self.lefts and two[1] in self.rights]
         for time in range(3):
             which = self.within[time] if self.within else (number + time) % len(SURROUNDINGS)
-            frameworks = crossed[time % len(crossed)]
+            frameworks = turns[time % len(turns)]
             own, before, after = SURROUNDINGS[which]
-            base = {"words": WORDS, "dtype": "float64", "training": True, "seed": 5 + time, "optimizer": SGD}
-            blocks = [*before, *([self.block] if self.block else []), *after]
-            blocks = [{**one, **as_wide_as(own["width"], one)} for one in blocks]
-            cuts = self.cuts[time % len(self.cuts)] if self.cuts else ()
-            configs = []
-            for side, framework in enumerate(frameworks):
-                config = {**base, **own, **self.model, **(self.instead if side else {}), "blocks": [*blocks]}
-                if self.block:
-                    cut = {"cut": cuts[side]} if cuts else {}
-                    config["blocks"][len(before)] = {**blocks[len(before)], **cut, **(self.wrong if side else {})}
-                if config.get("norm") == RMSNORM:
-                    config["norm"] = {**RMSNORM, "cut": "own" if framework == "paddle" else "framework"}
-                configs.append(config)
+            block, wrong = self.sides(time)
+            blocks, changes = [*before, *([block] if block else []), *after], [*({} for _ in before), wrong]
+            model = {"seed": 5 + time, **own, **self.model}
+            pair = pair_of(*frameworks, *blocks, wrong=changes, instead=self.instead, **model)
             named = self.place or block_of(frameworks[0], blocks, len(before))
             label = re.sub(r"\W+", "-", name)
-            yield Pair(f"{label}-{time}", frameworks, (configs[0], configs[1])), named
-
-
-def as_wide_as(width: int, block: Config) -> Config:
-    """What follows from the model's width: the size of a framework's own attention, and experts of square kernels."""
-    if block["kind"] == "experts":
-        return {"units": width}
-    return {"size": width // 2} if block.get("cut") == "framework" else {}
+            yield replace(pair, name=f"{label}-{time}"), named
 
 
 def block_of(framework: str, blocks: Sequence[Config], place: int) -> str:
@@ -145,6 +112,16 @@ def converted(name: str) -> Config:
 
 def normed(**otherwise: Any) -> Config:
     return computed(norm=otherwise)
+
+
+def of_loss(cause: str, right: Config, left: Config | None = None) -> Mistake:
+    return Mistake("loss", cause, place="loss", model={"loss": left or {}}, instead={"loss": right})
+
+
+def of_step(cause: str, left: Config, right: Config, **more: Any) -> Mistake:
+    """A mistake of an optimizer: the left side's, and what is otherwise on the right."""
+    changed = {"optimizer": {**left, **right}}
+    return Mistake("step", cause, **{"place": " ", "model": {"optimizer": left}, "instead": changed, **more})
 
 
 OF_HEADS = {"block": CAUSAL, "cuts": CUTS}
@@ -241,7 +218,7 @@ MISTAKES: dict[str, Mistake] = {
     "dilation": Mistake("forward", "the dilation of", {**CONVNET, "dilation": 2, "pad": (2, 2)},
         computed(dilation=1, pad=(1, 1))),
     "groups of channels": Mistake("forward",
-        "in blocks on the left and in turns", {**CONVNET, "groups": 2},
+        "in blocks on the left and in turns", {**CONVNET, "groups": 2, "each": 2},
         {"computed": {"in turns": True}}),
     "kernel flipped": Mistake("forward", "as it is stored on the left and flipped", CONVNET, computed(flipped=True)),
     "crop of a transposed convolution": Mistake("forward", "leaves out first is 1 on the left and 0",
@@ -282,46 +259,38 @@ MISTAKES: dict[str, Mistake] = {
     "gains in another order": Mistake("", "", NORMED, converted("gains in another order")),
     # Loss and gradients
     "label smoothing": Mistake("loss", "by 0 on the left and 0.1", place="loss", instead={"smoothing": 0.1}),
-    "labels shifted": Mistake("loss", "shifted by 0 on the left and 1", place="loss",
-        instead={"loss": {"shift": 1}}),
-    "padding counts": Mistake("loss", "count those whose ids is not 0 on the left and all positions", place="loss",
-        model={"loss": {"counts": "real"}}, instead={"loss": {}}),
-    "divided by all positions": Mistake("loss",
-        "over the positions that count on the left and a mean over all positions", place="loss",
-        model={"loss": {"counts": "real"}}, instead={"loss": {"counts": "real", "over": "all"}}),
-    "sum for a mean": Mistake("loss", "and a sum on the right", place="loss", instead={"loss": {"over": "nothing"}}),
-    "softmax twice": Mistake("loss", "softmax", place="loss", instead={"loss": {"twice": True}}),
+    "labels shifted": of_loss("shifted by 0 on the left and 1", {"shift": 1}),
+    "padding counts": of_loss("count those whose ids is not 0 on the left and all positions", {}, {"counts": "real"}),
+    "divided by all positions": of_loss("over the positions that count on the left and a mean over all positions",
+        {"counts": "real", "over": "all"}, {"counts": "real"}),
+    "sum for a mean": of_loss("and a sum on the right", {"over": "nothing"}),
+    "softmax twice": of_loss("softmax", {"twice": True}),
     "gradients added up": Mistake("gradients", "2 times as large", place=" ", instead={"loss": {"times": 2}}),
     "tied weights untied": Mistake("gradients", "on the left only", place="head", lefts=["torch"],
         model={"tied": True}, instead=computed(tied=False)),
     # Steps
     "second bias": Mistake("step", "trains two biases", {**LSTM, "one_bias": True}, computed(one_bias=False),
         place="bias", lefts=["keras"], rights=["torch", "paddle"]),
-    "place of RMSprop's epsilon": Mistake("step", "outside the root on the left and inside the root", place=" ",
-        rights=["paddle", "keras"], model={"optimizer": RMSPROP}, instead={"optimizer": {**RMSPROP, "stock": True}}),
-    "place of Adam's epsilon": Mistake("step", "and added to the root before its bias is corrected", place=" ",
-        rights=["keras"], model={"optimizer": ADAM}, instead={"optimizer": {**ADAM, "stock": True}}),
-    "weight decay's kind": Mistake("step",
-        "through the gradient on the left and straight to the weight on the right", place=" ",
-        lefts=["torch", "paddle"], model={"optimizer": DECAYED}, instead={"optimizer": ADAMW}),
-    "decay of biases and norms": Mistake("step", "goes nowhere on the left and straight to the weight on the right",
-        place=" ", model={"optimizer": {**ADAMW, "excluded": True}}, instead={"optimizer": ADAMW}),
-    "bias correction": Mistake("step", "is corrected on the left and not corrected on the right", place=" ",
-        rights=["torch"], model={"optimizer": ADAM}, instead={"optimizer": {**ADAM, "uncorrected": True}}),
-    "Adam's counter": Mistake("step", "step counter is 1 on the left and 2", place=" ", rights=["torch", "keras"],
-        model={"optimizer": ADAM}, instead={"optimizer": {**ADAM, "counter": 1}}),
-    "clipped each to a norm": Mistake("step", "to a norm of all of 0.1 on the left and each to a norm", place=" ",
-        rights=["torch", "keras"], model={"optimizer": CLIPPED}, instead={"optimizer": {**CLIPPED, "norm": "each"}}),
-    "clipped by value": Mistake("step", "to a norm of all of 0.1 on the left and to values", place=" ",
-        model={"optimizer": CLIPPED}, instead={"optimizer": {**CLIPPED, "norm": "value"}}),
-    "clipping forgotten": Mistake("step", "clipped to a norm of all of 0.1 on the left and nowhere", place=" ",
-        model={"optimizer": CLIPPED}, instead={"optimizer": SGD}),
-    "schedule": Mistake("step", "learning rate of the first step is 0.05 on the left and 0.1 on the right",
-        place=" ", model={"optimizer": {**SGD, "warmup": [0.5, 1.0]}}, instead={"optimizer": SGD}),
-    "Nesterov's momentum": Mistake("step", "nesterov is 0 on the left and 1", place=" ",
-        instead={"optimizer": {**SGD, "nesterov": True}}),
-    "a weight that the optimizer lacks": Mistake("step", "not moved by", place="embedding",
-        rights=["torch", "paddle"], instead={"optimizer": {**SGD, "unlisted": 1}}),
+    "place of RMSprop's epsilon": of_step("outside the root on the left and inside the root", RMSPROP,
+        {"stock": True}, rights=["paddle", "keras"]),
+    "place of Adam's epsilon": of_step("and added to the root before its bias is corrected", ADAM, {"stock": True},
+        rights=["keras"]),
+    "weight decay's kind": of_step("through the gradient on the left and straight to the weight on the right",
+        DECAYED, ADAMW, lefts=["torch", "paddle"]),
+    "decay of biases and norms": of_step("goes nowhere on the left and straight to the weight on the right",
+        {**ADAMW, "excluded": True}, {"excluded": False}),
+    "bias correction": of_step("is corrected on the left and not corrected on the right", ADAM,
+        {"uncorrected": True}, rights=["torch"]),
+    "Adam's counter": of_step("step counter is 1 on the left and 2", ADAM, {"counter": 1}, rights=["torch", "keras"]),
+    "clipped each to a norm": of_step("to a norm of all of 0.1 on the left and each to a norm", CLIPPED,
+        {"norm": "each"}, rights=["torch", "keras"]),
+    "clipped by value": of_step("to a norm of all of 0.1 on the left and to values", CLIPPED, {"norm": "value"}),
+    "clipping forgotten": of_step("clipped to a norm of all of 0.1 on the left and nowhere", CLIPPED, {"clip": 0.0}),
+    "schedule": of_step("learning rate of the first step is 0.05 on the left and 0.1 on the right",
+        {**SGD, "warmup": [0.5, 1.0]}, {"warmup": None}),
+    "Nesterov's momentum": of_step("nesterov is 0 on the left and 1", SGD, {"nesterov": True}),
+    "a weight that the optimizer lacks": of_step("not moved by", SGD, {"unlisted": 1}, place="embedding",
+        rights=["torch", "paddle"]),
     "order of batches": Mistake("tensors", "another batch", place="ids", model={"steps": 2},
         instead={"order": [1, 0]}),
     "momentum of SGD": Mistake("trajectory", "", place=" ", model={"steps": 3},

@@ -13,25 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from tests.porting_zoo import EPSILON, Array, Block, Config, array_of, keep, loss_of
+from tests.porting_zoo import EPSILON, Array, Block, Config, Ways, array_of, keep, loss_of
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
 CHANNELS, CHANNEL_AXIS, TABLE = "first", 1, "weight"
 TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
-softmax, log_softmax, mean = (
-    partial(F.softmax, dim=-1),
-    partial(F.log_softmax, dim=-1),
-    lambda x: x.mean(-1, keepdim=True),
-)
-if IS_PADDLE:
-    softmax, log_softmax = F.softmax, F.log_softmax
+softmax, log_softmax = (partial(one, **{"axis" if IS_PADDLE else "dim": -1}) for one in (F.softmax, F.log_softmax))
+mean = methodcaller("mean", -1, keepdim=True)
 einsum, reshape, tanh, silu, sigmoid = api.einsum, api.reshape, api.tanh, F.silu, F.sigmoid
 transpose = api.transpose if IS_PADDLE else api.permute
 as_tensor = whole = api.to_tensor if IS_PADDLE else api.tensor
 average, constant_of, flip, dropout = api.mean, api.Tensor.detach, methodcaller("flip", 1), nn.Dropout
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
+NORMS = {"layernorm": nn.LayerNorm} | ({} if IS_PADDLE else {"rmsnorm": nn.RMSNorm})
 GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}  # Keras's, in the order of torch and Paddle
 OWN_NAMES = {"kernel": "weight_ih", "recurrent": "weight_hh", "bias": "bias_ih", "recurrent_bias": "bias_hh"}
 FROZEN = ("stop_gradient", True) if IS_PADDLE else ("requires_grad", False)  # an attribute of a weight
@@ -144,9 +140,7 @@ def embedding(table: Array, padding_idx: int | None) -> Any:
 
 
 def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
-    """Paddle has no layer of RMSNorm."""
-    of = nn.LayerNorm if kind == "layernorm" else nn.RMSNorm
-    return filled(of(w["gain"].shape, epsilon), weight=w["gain"], bias=w.get("shift"))
+    return filled(NORMS[kind](w["gain"].shape, epsilon), weight=w["gain"], bias=w.get("shift"))
 
 
 def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
@@ -155,19 +149,11 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
 
 
-def conv(
-    kernel: Array,
-    bias: Array,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    pad: int = 1,
-    flipped: bool = False,
-) -> Any:
-    """Along time or of an image."""
+def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, flipped: bool = False, **more: int) -> Any:
+    """Along time or of an image; `more` is a dilation or a number of groups."""
     *size, each, units = kernel.shape
     of = FlippedImage if flipped else getattr(nn, f"Conv{len(size)}{'D' if IS_PADDLE else 'd'}")
-    layer = of(each * groups, units, size, stride, pad, dilation, groups)
+    layer = of(each * more.get("groups", 1), units, size, stride, pad, **more)
     return filled(layer, weight=np.moveaxis(kernel, (-1, -2), (0, 1)), bias=bias)
 
 
@@ -215,15 +201,8 @@ def attend(layer: Any, x: Any, masked: Any) -> Any:
     return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e30))
 
 
-def recurrent(
-    kind: str,
-    layers: list[list[dict[str, Array]]],
-    backwards: bool = False,
-    time_first: bool = False,
-    one_bias: bool = False,
-    **of_keras: bool,
-) -> Any:
-    """`layers` has the arrays of each direction of each layer."""
+def recurrent(kind: str, layers: Ways, settings: Config, backwards: bool = False) -> Any:
+    time_first = settings.get("time_first", False)
     sizes = *(len(layers[0][0][name]) for name in ("kernel", "recurrent")), len(layers)
     both, arrays = len(layers[0]) == 2, {}
     if IS_PADDLE:
@@ -236,7 +215,7 @@ def recurrent(
                 blocks = way[own].reshape(*way[own].shape[:-1], len(GATES[kind]), -1)[..., GATES[kind], :]
                 arrays[f"{name}_l{number}{suffix}"] = blocks.reshape(way[own].shape).T
     for name, weight in layer.named_parameters():
-        if one_bias and "bias_hh" in name:
+        if settings.get("one_bias") and "bias_hh" in name:
             HELD.add(id(weight))
             if not IS_PADDLE:
                 setattr(weight, *FROZEN)
@@ -338,7 +317,7 @@ def trainings(makers: dict[str, Callable[[list[Any]], Any]]) -> dict[str, tuple[
 def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
     """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
     way = {"kernel": arrays["kernel"], "recurrent": arrays["recurrent_kernel"], "bias": arrays["bias"]}
-    lstm = recurrent("lstm", [[way | {"recurrent_bias": np.zeros_like(arrays["bias"])}]])
+    lstm = recurrent("lstm", [[way | {"recurrent_bias": np.zeros_like(arrays["bias"])}]], {})
     x, *states = (as_tensor(arrays[name]) for name in ("x", "state_h", "state_c"))
     initial = tuple(state.unsqueeze(0) for state in states)  # (1, N, H)
     calls = {"tt": lstm(x), "initial_state": lstm(x, initial), "step": lstm(x[:, :1], initial)}

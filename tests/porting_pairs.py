@@ -3,35 +3,30 @@ mistake.
 
 `python -m tests.porting_pairs NUMBER [SEED [WHICH...]]` compares random correct pairs and prints those that are taken
 for wrong; with PRECISION at the end, such as float32 or autocast-bfloat16, all are in it, and bounds are measured.
-`python -m tests.porting_pairs mistakes PRECISION` prints how mistakes of five times the noise are judged.
 """
 
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.compare.bounds import NOISES, PRECISE
+from benchmarks.compare.bounds import PRECISE
 from benchmarks.compare.carry import carried
-from benchmarks.compare.comparer import judge
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.drafts import write_mapping
 from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.noise import noise_of
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as Recorded
-from benchmarks.compare.rungs import COMPARED, Rungs
 from benchmarks.compare.tables import lines
 from common.errors import RosettaError
 from tests.porting_side import FRAMEWORKS, Side, record
-from tests.porting_zoo import EPSILON, Config
+from tests.porting_zoo import Config
 
 WORDS, TIME = 9, 6
 STEPS = 2  # as many as there are batches
@@ -50,18 +45,8 @@ SGD: Config = {
     "beta_2": rounded(0.999),
     "epsilon": rounded(1e-7),
 }
-ADAM, CLIPPED = {**SGD, "name": "adam"}, {**SGD, "clip": 0.1}
-DENSE, BATCHNORM = {"kind": "dense"}, {"kind": "batchnorm", "momentum": 0.75}
-GELU, NORMED = {**DENSE, "activation": "gelu"}, {"kind": "weight_norm", "cut": "alone"}
-NORM, OWN_NORM = ({"kind": "layernorm", "cut": cut} for cut in ("framework", "own"))
-LSTM, ONE_WAY = ({"kind": "recurrent", "of": of, "units": 6, "both": False, "cut": "both"} for of in ("lstm", "gru"))
-GRU = {"kind": "recurrent", "of": "gru", "units": 3}
-ATTENTION = {"kind": "attention", "heads": 2, "groups": 2, "size": 3, "rope": False, "bias": True}
-MASKED, GROUPED = {**ATTENTION, "cut": "framework", "mask": "padding"}, {**ATTENTION, "heads": 4, "size": 2}
-ROTARY = {**GROUPED, "size": 4, "rope": "halves"}
-MLP, EXPERTS = {"kind": "mlp", "units": 6}, {"kind": "experts", "units": 6, "experts": 3}
-STACK, IMAGE = {"kind": "stack", "layers": 3}, {"kind": "image", "channels": 2, "time": TIME}
-OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
+ADAM: Config = {**SGD, "name": "adam"}
+DENSE, NORM = {"kind": "dense"}, {"kind": "layernorm", "cut": "framework"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +76,7 @@ def recorded(
 ) -> list[tuple[Recorded, Recorded]]:
     """Both records of each pair, the left one perhaps with its control. A side that several pairs have is recorded
     once."""
-    made: dict[str, Path] = {}
-    found = []
+    made, answers, found = dict[str, Path](), [], []
     folder.mkdir(exist_ok=True)
     for pair in pairs:
         batches = folder / f"{pair.configs[0]['seed']}.safetensors"
@@ -102,11 +86,13 @@ def recorded(
             key, own = json.dumps([framework, side, config], sort_keys=True), folder / pair.name / side
             if key not in made:
                 asked = {"config": config, "batches": batches, "steps": config.get("steps", steps)}
-                started[framework].start(record, folder=own, control=control and side == "left", **asked)
+                answers.append(
+                    started[framework].start(record, folder=own, control=control and side == "left", **asked)
+                )
             both.append(made.setdefault(key, own))
         found.append(both)
-    for key in made:
-        started[json.loads(key)[0]].wait()
+    for answer in answers:
+        answer.result()
     return [(Recorded(left), Recorded(right)) for left, right in found]
 
 
@@ -278,107 +264,14 @@ def computed(**otherwise: Any) -> Config:
     return {"computed": otherwise}
 
 
-# Mistakes of any size: the frameworks of both sides, the block, and what of the right side is off; of a block what it
-# is fed, or a setting, and of the optimizer.
-OF_ANY_SIZE: dict[str, tuple[str, str, Config, str]] = {
-    **{
-        f"what {name} is fed": ("torch", "keras", block, "block")
-        for name, block in {
-            "attention": {**GROUPED, "cut": THREE},
-            "rotary attention": {**ROTARY, "cut": THREE},
-            "a gated layer": {**MLP, "cut": "gate up"},
-            "experts": {**EXPERTS, "cut": "list"},
-            "a stack": {**STACK, "cut": "list"},
-            "an image": {**IMAGE, "cut": "first"},
-            "a GRU": {**GRU, "cut": "both"},
-            "a convolution": {"kind": "conv"},
-            "a GELU": GELU,
-            "weight_norm": {**NORMED, "cut": "alone"},
-        }.items()
-    },
-    "epsilon": ("keras", "torch", NORM, "epsilon"),
-    "the embedding": ("torch", "torch", DENSE, "embedding"),
-    "the residual": ("keras", "keras", {**MLP, "cut": "gate up"}, "residual"),
-    "logits": ("keras", "torch", DENSE, "head"),
-    "the loss": ("torch", "keras", DENSE, "loss"),
-    "smoothing": ("torch", "keras", GELU, "smoothing"),
-    "gradients": ("torch", "torch", GELU, "gradient"),
-    "gradients of attention": ("keras", "torch", {**GROUPED, "cut": THREE}, "gradient"),
-    "the learning rate": ("torch", "torch", DENSE, "rate"),
-    "momentum": ("torch", "keras", GELU, "momentum"),
-}
-
-
-def mistake_of_size(name: str, precision: str, share: float) -> Pair:
-    """A pair with such a mistake, whose number is too large by this share."""
-    left, right, block, off = OF_ANY_SIZE[name]
-    if precision in COARSE_WEIGHTS and block.get("kind") == GRU["kind"]:
-        right = "torch"  # TensorFlow makes no orthogonal matrix in these
-    more: dict[str, Any] = {**PRECISIONS[precision], "smoothing": 0.1, "norm": OWN_NORM if "own" in block else NORM}
-    if off == "epsilon":
-        pair = pair_of(left, right, block, wrong=[computed(epsilon=EPSILON * (1 + share))], **more)
-    elif off == "smoothing":
-        pair = pair_of(left, right, block, instead={"smoothing": 0.1 * (1 + share)}, **more)
-    elif off in SGD:  # too small, since no momentum is above one
-        pair = pair_of(left, right, block, instead={"optimizer": {**SGD, off: SGD[off] / (1 + share)}}, **more)
-    else:
-        pair = pair_of(left, right, block, instead={"off": {off: share}}, **more)
-    return replace(pair, name=f"{re.sub(r'[^a-zA-Z]+', '-', name)}-{precision}-{share:.3g}")
-
-
-def size_of(left: Recorded, right: Recorded) -> tuple[float, str]:
-    """How many times as large as the left side's noise the right side's error is at most, and of what; without layers
-    that may differ inside. Where a bound is the table's, a quarter of it is taken for the noise."""
-    rungs = Rungs(left, right, paired(left, right), noise_of(left).of)
-    sizes = [
-        (NOISES * judge(item).error / item.tolerance, item.tensor)
-        for rung in COMPARED[2:]
-        for item in rungs.items(rung)
-        if item.tolerance and not (rung == "forward" and item.pair)
-    ]
-    return max(sizes)
-
-
-def of_five_noises(name: str, precision: str, started: Mapping[str, Side], folder: Path) -> tuple[float, str, Diff]:
-    """The comparison of a pair whose mistake is so large that it moves something by five times the noise or a little
-    more; how many times, and of what."""
-    share, size, of = {"float64": 1e-7, "float32": 1e-3}.get(precision, 0.2), 0.0, ""
-    folder.mkdir(exist_ok=True)
-    write_batches(folder / "batches.safetensors")
-
-    def recorded_side(place: int, control: bool) -> Recorded:
-        pair = mistake_of_size(name, precision, share)
-        own, side = folder / f"{pair.name}-{place}", started[pair.frameworks[place]]
-        asked = {"config": pair.configs[place], "batches": folder / "batches.safetensors", "steps": 4}
-        side.start(record, folder=own, control=control, **asked)
-        side.wait()
-        return Recorded(own)
-
-    left = recorded_side(0, control=True)
-    for _ in range(9):
-        share *= 5.4 / max(size, 0.5) if size else 1.0
-        right = recorded_side(1, control=False)
-        size, of = size_of(left, right)
-        if 5 <= size < 6:
-            break
-    return size, of, compare_records(left, right)
-
-
 def main() -> None:
     precision = next((word for word in sys.argv[2:] if word in PRECISIONS), "")
-    number, *words = (word for word in sys.argv[1:] if word != precision)
+    number, *more = (int(word) for word in sys.argv[1:] if word != precision)
+    seed, *only = more or [0]
     folder = Path(tempfile.mkdtemp(prefix="porting-pairs-"))
     started, wrong = {name: Side(name) for name in FRAMEWORKS}, 0
-    if number == "mistakes":
-        for name in words or OF_ANY_SIZE:
-            size, of, found = of_five_noises(name, precision, started, folder)
-            wrong += found.passed
-            print(f"{name}: {size:.1f} times the noise at {of}: breaks at {found.broken}", flush=True)
-        print(f"{wrong} of {len(words or OF_ANY_SIZE)} mistakes of five times the noise pass")
-        return
-    seed, *only = map(int, words or ["0"])
     rng = np.random.default_rng(seed)
-    pairs = [random_pair(rng, one, precision) for one in range(int(number))]
+    pairs = [random_pair(rng, one, precision) for one in range(number)]
     pairs = [pairs[one] for one in only] or pairs
     both = recorded(pairs, started, folder, control=bool(precision))
     for pair, sides in zip(pairs, both, strict=True):

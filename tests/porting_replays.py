@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ from benchmarks.compare.record import Side as Recorded
 from benchmarks.compare.replay import LOSS, STEP
 from benchmarks.compare.rungs import Rungs
 from common.errors import RosettaError
-from tests.porting_mistakes import MISTAKES, as_wide_as, block_of
+from tests.porting_mistakes import MISTAKES, block_of
 from tests.porting_pairs import Pair, pair_of, recorded, told
 from tests.porting_side import FRAMEWORKS, Side, record
 from tests.porting_zoo import Config
 
-WIDTH = 6  # of the models
 # The frameworks, and what is planted of tests.porting_mistakes, each in a block of its own.
 PORTS: dict[str, tuple[str, str, list[str]]] = {
     "decoder": (
@@ -77,13 +77,13 @@ def port(name: str) -> tuple[Pair, list[str]]:
     for mistake in map(MISTAKES.__getitem__, names):
         model, instead = {**model, **mistake.model}, {**instead, **mistake.instead}
         if mistake.block:
-            cuts = [{"cut": cut} for cut in mistake.cuts[0]] if mistake.cuts else [{}, {}]
-            blocks.append({**mistake.block, **as_wide_as(WIDTH, {**mistake.block, **cuts[0]}), **cuts[0]})
-            wrong.append({**cuts[1], **mistake.wrong})
+            block, otherwise = mistake.sides(0)
+            blocks.append(block)
+            wrong.append(otherwise)
         found = {"loss": LOSS, "step": STEP}.get(mistake.rung) or block_of(right, blocks, len(blocks) - 1)
         patterns.append(rf"{found}\b")
-    pair = pair_of(left, right, *blocks, wrong=wrong, instead=instead, width=WIDTH, **model)
-    return Pair(name.replace(" ", "-"), pair.frameworks, pair.configs), patterns
+    pair = pair_of(left, right, *blocks, wrong=wrong, instead=instead, **model)
+    return replace(pair, name=name.replace(" ", "-")), patterns
 
 
 def places(diff: Diff) -> list[str]:
@@ -103,7 +103,7 @@ def others(found: list[str], patterns: list[str]) -> list[str]:
 
 def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False) -> list[Diff]:
     """What comes of pairs whose right sides are recorded with a replay, perhaps with the mapping that is written."""
-    both, mappings = recorded(pairs, started, folder, 1), list[MappingFile | None]()
+    both, mappings, answers = recorded(pairs, started, folder, 1), list[MappingFile | None](), []
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")
         write_mapping(written, paired(left, right))
@@ -111,9 +111,9 @@ def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mappe
         feed = right.path.with_suffix(".feed")
         write_feed(feed, Feeding(Rungs(left, right, paired(left, right, mappings[-1]))))
         asked = {"config": pair.configs[1], "batches": folder / f"{pair.configs[0]['seed']}.safetensors", "steps": 1}
-        started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked)
-    for pair in pairs:
-        assert started[pair.frameworks[1]].wait(), f"{pair}: the model was not put back"
+        answers.append(started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked))
+    for pair, answer in zip(pairs, answers, strict=True):
+        assert answer.result(), f"{pair}: the model was not put back"
     sides = [(left, Recorded(right.path)) for left, right in both]
     return [compare_records(*of, mapping) for of, mapping in zip(sides, mappings, strict=True)]
 

@@ -1,5 +1,6 @@
 """What torch alone has of tests.porting_modules: its optimizers, and small models that are recorded too."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def optimizer(weights: Any, name: str, rate: float, decay: float = 0.0, clip: fl
             made.state[weight] = {"step": torch.ones(()), **zeros}
     if clip:
         made.register_step_pre_hook(lambda optimizer, *_: clipped(optimizer, clip, more.get("norm", "all")))
-    if "warmup" in more:
+    if more.get("warmup"):
         factors = more["warmup"]
         scheduler = torch.optim.lr_scheduler.LambdaLR(made, lambda step: factors[min(step, len(factors) - 1)])
         made.register_step_post_hook(lambda *_: scheduler.step())
@@ -61,7 +62,7 @@ def clipped(optimizer: Any, clip: float, norm: str) -> None:
             gradient.mul_(clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip))
 
 
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: str) -> None:
+def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
     optimizer.load_state_dict(torch.load(path, weights_only=True))
 
 

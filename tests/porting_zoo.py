@@ -19,6 +19,7 @@ Array = NDArray[Any]
 EPSILON = float(np.float32(1e-5))  # since Paddle keeps some constants in float32
 Config = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
+Ways = list[list[dict[str, Array]]]  # the arrays of each direction of each recurrent layer
 
 
 KEPT: list[Array] = []  # what the layers of models gave, in the order in which they computed
@@ -65,6 +66,10 @@ class Block:
 
         weights = dict(weight.split(": ") for weight in cls.axes.split(", ") if weight)
         return {name: shape(axes) for name, axes in weights.items()}
+
+    def compute(self, x: Any, ids: Any = None) -> Any:
+        """(N, T, width) of `x` of this shape and of `ids` (N, T)."""
+        return keep(self.inner(x))
 
     def own(self, name: str, array: Array) -> None:
         """Make a parameter of this layer's own."""
@@ -128,9 +133,6 @@ class Scale(Block):
 class Dropout(Block):
     def arrange(self) -> None:
         self.inner = self.api.dropout(self.config["rate"])
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        return keep(self.inner(x))
 
 
 class OfChannels(Block):
@@ -293,19 +295,18 @@ class Image(Block):
 
 class ConvNet(Block):
     """Two convolutions of (N, T, M) as an image, of which the second has a stride, a dilation, groups or a padding,
-    and a mean over all positions."""
+    and a mean over all positions. `each` is the number of channels that are in a group."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        channels, groups = config["channels"], config.get("groups", 1)
-        kernels = {"first": (3, 3, 1, channels), "second": (3, 3, channels // groups, channels)}
-        return {**kernels, "first_bias": (channels,), "second_bias": (channels,), "dense": (channels, width)}
+    axes = (
+        "first: 3 3 1 channels, second: 3 3 each channels, first_bias: channels, second_bias: channels, "
+        "dense: channels width"
+    )
 
     def arrange(self) -> None:
-        settings = {name: self.computed.get(name, 1) for name in ("stride", "dilation", "groups")}
+        names = {"stride", "dilation", "groups", "flipped"} & self.computed.keys()
+        settings = {name: self.computed[name] for name in names}
         self.first = self.api.conv(self.w["first"], self.w["first_bias"])
-        own = {"pad": 0, "flipped": self.computed.get("flipped", False)}
-        self.second = self.api.conv(self.w["second"], self.w["second_bias"], **settings, **own)
+        self.second = self.api.conv(self.w["second"], self.w["second_bias"], pad=0, **settings)
         self.dense = self.api.dense(self.w["dense"])
 
     def compute(self, x: Any, ids: Any) -> Any:
@@ -322,12 +323,10 @@ class ConvNet(Block):
 class UNet(Block):
     """(N, T, M) as an image is made half as large and as large again, and computed with what it was."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        channels, size = config["channels"], config.get("size", 4)
-        kernels = {"enter": (3, 3, 1, channels), "down": (3, 3, channels, channels)}
-        kernels |= {"up": (size, size, channels, channels), "out": (3, 3, 2 * channels, 1)}
-        return kernels | {f"{name}_bias": shape[-1:] for name, shape in kernels.items()}
+    axes = (
+        "enter: 3 3 1 channels, down: 3 3 channels channels, up: size size channels channels, out: 3 3 2*channels 1, "
+        "enter_bias: channels, down_bias: channels, up_bias: channels, out_bias: 1"
+    )
 
     def arrange(self) -> None:
         w, settings = self.w, {"flipped": self.computed.get("flipped", False)}
@@ -348,13 +347,10 @@ class Vit(Block):
     """(N, T, M) as an image in patches of 2 by 2, a class token, positions, a norm and an attention; beside what it
     takes comes what is computed of the class token."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        size, positions = config["size"], config["time"] // 2 * width // 2 + 2
-        return {
-            "patches": (2, 2, 1, size), "patches_bias": (size,), "token": (1, 1, size),
-            "positions": (1, positions, size), "gain": (size,), "shift": (size,), "out": (size, width),
-        }  # fmt: skip
+    axes = (
+        "patches: 2 2 1 size, patches_bias: size, token: 1 1 size, positions: 1 time*width size, gain: size, "
+        "shift: size, out: size width"
+    )
 
     def arrange(self) -> None:
         api, w, size = self.api, self.w, self.config["size"]
@@ -385,9 +381,7 @@ class Vit(Block):
 class Positions(Block):
     """An embedding of positions, which is added to what it takes."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"table": (config["time"] + 2, width)}
+    axes = "table: 2*time width"
 
     def arrange(self) -> None:
         self.table = self.api.embedding(self.w["table"], None)
@@ -455,22 +449,20 @@ class Recurrent(Block):
 
     def arrange(self) -> None:
         api, kind = self.api, self.config["of"]
-        names = {"one_bias", "reset_after", "return_state", "time_first", "exchanged"} & self.computed.keys()
-        settings = {name: self.computed[name] for name in names}
         if self.config.get("one_bias"):
             self.w |= {
                 name: np.zeros_like(array) for name, array in self.w.items() if name.startswith("recurrent_bias")
             }
-        layers: list[list[dict[str, Array]]] = []  # of each layer the arrays of each direction
+        layers: Ways = []
         for end in sorted({name[-2:] for name in self.w if name != "out"}):
             layers += [[]] if end[1] == "0" else []
             layers[-1].append({name[:-2]: array for name, array in self.w.items() if name.endswith(end)})
         if self.config["cut"] == "both":
-            self.inner = api.recurrent(kind, layers, **settings)
+            self.inner = api.recurrent(kind, layers, self.computed)
         else:
             ((there, back),) = layers
-            self.there = api.recurrent(kind, [[there]], **settings)
-            self.back = api.recurrent(kind, [[back]], backwards=True, **settings)
+            self.there = api.recurrent(kind, [[there]], self.computed)
+            self.back = api.recurrent(kind, [[back]], self.computed, backwards=True)
         self.out = api.dense(self.w["out"])
 
     def compute(self, x: Any, ids: Any) -> Any:
@@ -498,21 +490,20 @@ class WeightNormed(Block):
 
 
 class Norm(Block):
-    """LayerNorm or RMSNorm, of one's own where `cut` is "own"."""
+    """LayerNorm or RMSNorm, of one's own where `cut` is "own" or the framework has none."""
 
     @staticmethod
     def shapes(config: Config, width: int) -> Shapes:
         return {"gain": (width,)} | ({"shift": (width,)} if config["kind"] == "layernorm" else {})
 
     def arrange(self) -> None:
-        if self.config["cut"] == "framework":
-            self.inner = self.api.norm(self.config["kind"], self.w, self.computed.get("epsilon", EPSILON))
-        else:
-            for name, array in self.w.items():
-                self.own(name, array)
+        kind, own = self.config["kind"], self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS
+        self.inner = None if own else self.api.norm(kind, self.w, self.computed.get("epsilon", EPSILON))
+        for name, array in self.w.items() if own else ():
+            self.own(name, array)
 
     def compute(self, x: Any, ids: Any = None) -> Any:
-        if self.config["cut"] == "framework":
+        if self.inner is not None:
             return keep(self.inner(x))
         if self.computed["kind"] == "layernorm":
             x = x - self.api.mean(x)
@@ -526,8 +517,7 @@ class Norm(Block):
 
 class Model(Block):
     """Blocks, each behind a norm and with a residual where the configuration has a `norm`. The table may have rows of
-    padding at its end; where it is `tied`, the logits are computed with it too. `off` says by what share something is
-    too large, such as {"block": 0.01} for what the blocks are fed."""
+    padding at its end; where it is `tied`, the logits are computed with it too."""
 
     def arrange(self) -> None:
         api, config, rng = self.api, self.config, np.random.default_rng(self.config["seed"])
@@ -554,23 +544,14 @@ class Model(Block):
                 api.share(one.inner, blocks[one.config["weight_of"]].inner)
 
     def compute(self, ids: Any) -> Any:
-        off = self.config.get("off", {})
-        x = enlarged(keep(self.embedding(ids)), off.get("embedding"))
+        x = keep(self.embedding(ids))
         x = x * self.config["width"] ** 0.5 if self.computed.get("scaled") else x
         for number in self.config.get("calls", range(len(self.blocks))):
             one = self.blocks[number]
-            fed = enlarged(self.norms[number](x) if "norm" in self.config else x, off.get("block"))
-            x = enlarged(x, off.get("residual")) + one(fed, ids) if "norm" in self.config else keep(one(fed, ids))
-        if "gradient" in off:
-            x = x + off["gradient"] * (x - self.api.constant_of(x))
-        x = enlarged(x, off.get("head"))
+            x = x + one(self.norms[number](x), ids) if "norm" in self.config else keep(one(x, ids))
         if self.head is None:
             return x @ self.api.transpose(getattr(self.embedding, self.api.TABLE), (1, 0))
         return keep(self.head(x))
-
-
-def enlarged(x: Any, share: float | None) -> Any:
-    return x if share is None else x * (1 + share)
 
 
 KINDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in Block.__subclasses__()}
@@ -617,7 +598,8 @@ MISTAKES = {
 
 
 def block(api: Any, config: Config, width: int, rng: np.random.Generator) -> Any:
-    kind = KINDS[config["kind"]]
+    """A block of a model of this width, which sizes that the configuration lacks follow from."""
+    kind, config = KINDS[config["kind"]], {"size": width // 2, "units": width, **config}
     w = {name: 0.5 * rng.normal(size=shape) for name, shape in kind.shapes(config, width).items()}
     if "mistake" in config:
         MISTAKES[config["mistake"]](w)
@@ -653,5 +635,5 @@ def loss_of(api: Any, model: Any, batch: dict[str, Array], config: Config) -> tu
     wanted = ((1 - smoothing) * np.eye(words)[targets] + smoothing / words) * counts[..., None]
     divisors = {"counts": counts.sum(), "all": counts.size, "rows": len(counts), "nothing": 1}
     total = api.einsum("ntw,ntw->", api.constant(wanted, found), api.log_softmax(found))
-    loss = enlarged(-total / divisors[how.get("over", "counts")], config.get("off", {}).get("loss"))
+    loss = -total / divisors[how.get("over", "counts")]
     return loss + (how.get("times", 1) - 1) * (loss - api.constant_of(loss)), logits

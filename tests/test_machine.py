@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from itertools import accumulate, chain, pairwise
+from itertools import count
 from math import inf
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import pytest
 import common.machine
 from backends.process.environment import child_environment
 from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, check, wait_until_idle
+from benchmarks.measure.machine import NOT_KNOWN, check
 from common.machine import Watch, busy_seconds, cores, quota
 from tests.program import rosetta
 
@@ -25,19 +25,6 @@ def plant(root: Path, files: dict[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of a planted clock, which goes on where somebody sleeps."""
-    passed = [0.0]
-
-    def sleep(seconds: float) -> None:
-        passed[0] += seconds
-
-    monkeypatch.setattr(looked_at, "now", lambda: passed[0])
-    monkeypatch.setattr(looked_at, "time", SimpleNamespace(sleep=sleep))
-    return passed
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
@@ -104,27 +91,18 @@ def test_fewer_threads_are_advised_where_they_would_share_a_core(
     assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
 
 
-@pytest.mark.parametrize(
-    ("shares", "least", "most"),
-    [([2.0, 1.0, 0.5, 0.0], 4 * looked_at.WINDOW, 0.3), ([1.0] * 1000, looked_at.MOST_WAIT, 2 * looked_at.MOST_WAIT)],
-    ids=["threads spin for a moment", "never idle"],
-)
-def test_a_visit_waits_for_an_idle_machine_but_not_for_ever(clock, monkeypatch, shares, least, most) -> None:
-    """So many cores are at work in each window that is looked at."""
-    worked = accumulate(looked_at.WINDOW * share for share in shares)
-    readings = chain.from_iterable((before, after) for before, after in pairwise([0.0, *worked]))
-    monkeypatch.setattr(looked_at, "busy_seconds", readings.__next__)
-    wait_until_idle()
-    assert least <= clock[0] < most
-
-
 @pytest.mark.parametrize("fit", [True, False])
-def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(clock, tmp_path, monkeypatch, fit: bool) -> None:
+def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(tmp_path, monkeypatch, fit: bool) -> None:
     """Cores that this process may not use do not count, and what is not known is no objection."""
     use(monkeypatch, 0, 1, 2)
     watch = SimpleNamespace(others=lambda: 0.0 if fit else 0.9, stolen=lambda: 0.0 if fit else 0.2)
-    monkeypatch.setattr(looked_at, "Watch", lambda children: watch)
-    monkeypatch.setattr(looked_at, "_processes", lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", clock[0])})
+    seconds = count()
+    for name, value in {
+        "Watch": lambda children: watch,
+        "SAMPLE_SECONDS": 0.0,
+        "_processes": lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", next(seconds))},
+    }.items():
+        monkeypatch.setattr(looked_at, name, value)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=(12 if fit else 1) << 30))
     assert NOT_KNOWN in [finding.found for finding in check(tmp_path) if finding.ok]
     for number, governor in enumerate(["performance", "performance", "performance" if fit else "powersave", "x"]):
@@ -165,7 +143,7 @@ MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
         *((V1, MANY, {"box/job": odd}, inf, 4) for odd in ("", "0\n", "1e5\n", "١٠٠٠٠٠\n")),
     ],
 )
-def test_the_quota_of_the_control_group_bounds_the_cores(
+def test_the_quota_of_the_control_group_bounds_the_cores_and_so_the_threads_of_a_backend(
     tmp_path: Path, monkeypatch, mounts: str, own: str, quotas: dict[str, str], allowed: float, usable: int
 ) -> None:
     use(monkeypatch, 0, 1, 2, 3)
@@ -175,12 +153,8 @@ def test_the_quota_of_the_control_group_bounds_the_cores(
         files = {f"{place}/cpu.cfs_quota_us": quota_of_it, f"{place}/cpu.cfs_period_us": "100000\n"}
         plant(tmp_path, {f"sys/fs/cgroup/{folder}/cpu.max": f"{quota_of_it} 100000\n"} if mounts == V2 else files)
     assert (quota(tmp_path), cores(tmp_path)) == (allowed, usable)
-
-
-def test_a_quota_bounds_the_threads_that_a_backend_gets_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, 0, 1, 2, 3)
-    monkeypatch.setattr(common.machine, "quota", lambda root: 2.5)
-    assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setattr(common.machine, "quota", lambda root: allowed)
+    assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == str(usable)
 
 
 def test_energy_is_that_of_all_processors(tmp_path: Path) -> None:

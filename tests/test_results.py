@@ -164,10 +164,10 @@ def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
     assert results.headline.endswith("all translate 1 of 2 sentences alike.")
 
 
-@pytest.mark.parametrize(("num_samples", "trained"), [(10_000, SHOWN), (300, 0)], ids=["bundled", "fresh"])
-def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples: int, trained: int) -> None:
+@pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])
+def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples, units, trained) -> None:
     material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
-    shown = Sentences(material, 256, "", 0).shown
+    shown = Sentences(material, units, "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
     run = Material.of_run(RunDirectory.open(BUNDLED_RUN))
     sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()

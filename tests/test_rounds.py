@@ -72,7 +72,8 @@ class World:
         return taken
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, in which others work."""
+        """Let time pass, in which others work. Nothing takes a day."""
+        assert self.now < 1e5
         self.busy += seconds * fmean(map(self.neighbour, np.arange(self.now, self.now + seconds, TICK)))
         self.now += seconds
 

@@ -26,9 +26,9 @@ from backends.commands import options
 from benchmarks import commands, comparing, racing
 from common import terminal
 from common.config import LEARNING_RATE, DataConfig, ModelConfig, TrainConfig, as_float32
-from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing
 from common.terminal import Commands, run_to_the_end
-from common.text import lines_as_they_arrive, opened, quoted, typed_lines
+from common.text import lines_as_they_arrive, quoted, typed_lines
 
 if TYPE_CHECKING:
     from backends.commands.side_by_side import SideBySide
@@ -156,9 +156,9 @@ def train(
         if run is None and backend is None:
             raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
         name = backend or (run.backend if run else "")
+        group = training.workers_here(name, workers, run.train_config.batch_size if run else batch_size, runtime)
         # In a group that somebody else has started, the first worker alone shows what is done.
-        follows = training.follows(name, workers)
-        with terminal.training_progress(name, epochs, silent=follows) as on_event:
+        with terminal.training_progress(name, epochs, silent=group[0].rank > 0) as on_event:
             corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
             settings = TrainConfig(batch_size, as_float32(learning_rate), seed=seed, batches=batches)
             if run:
@@ -167,10 +167,10 @@ def train(
                 named = [name for name in asked if resume_or_begin or options.given(context, name)]
                 training.require_same_settings(run, {name: asked[name] for name in named})
                 rate = as_float32(learning_rate) if options.given(context, "learning_rate") else None
-                trained = training.resume(run, backend, epochs, runtime, on_event, rate, workers, resume_or_begin)
+                trained = training.resume(run, backend, epochs, runtime, on_event, rate, group, resume_or_begin)
             else:
                 trained = training.train(
-                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, workers
+                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, group
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
@@ -233,7 +233,9 @@ def translate(
     unit = "text" if texts else "line"
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
-    with opened(file) as stream, ExitStack() as stack:
+    with refusing(f"{file} cannot be read"):
+        stream = file.open("rb") if file else sys.stdin.buffer
+    with stream, ExitStack() as stack:
         translator, sources = _open(opener, backend, variants, stack)
         note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
         if prompted:
@@ -422,7 +424,7 @@ def serve(
 ) -> None:
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends.process.parent import Runtime
-    from backends.serve.server import serve as serve_page
+    from backends.serve.page import serve as serve_page
     from common.run_directory import BUNDLED_RUN
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)

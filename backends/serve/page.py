@@ -18,17 +18,20 @@ from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
 from socketserver import ThreadingTCPServer
-from threading import Lock
-from time import monotonic
+from threading import Lock, Thread
+from time import monotonic, sleep
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
 
+from backends.process.parent import Runtime
 from backends.serve.served import ServedBackend, UnavailableError
-from common.errors import RosettaError
+from common.errors import CannotBeginError, RosettaError
+from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from common.tensors import CharVocabulary
+from common.terminal import say, starting, warn
 
 LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
@@ -36,6 +39,7 @@ LARGEST_HEAD = 65536  # bytes
 NAMED = 8  # unknown characters that a message names
 REQUEST_SECONDS = 30.0  # from a connection's beginning until it has brought a whole request; also to take the answer
 LINGER_SECONDS = 2.0  # in which what a visitor who is refused still sends is read
+POLL_SECONDS = 0.2  # between two looks at whether a backend's process died and is to be opened again
 MOST_CONNECTIONS = 100
 MOST_OF_AN_ADDRESS = 30  # connections of one visitor; a browser has six at most
 OWN_NAMES = {"localhost", "127.0.0.1", "::1"}
@@ -266,3 +270,41 @@ def _pieces(visitor: socket.socket, seconds: float) -> Iterator[bytes]:
                 raise EOFError
             yield piece
     raise RefusedError(408, f"A whole request has to arrive within {seconds:.0f} s.")
+
+
+def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime) -> None:
+    """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
+
+    Port 0 stands for any that is free. Raises CannotBeginError where the address cannot be had.
+    """
+    directory = RunDirectory.open(run)
+    directory.read_state("last")
+    vocabulary, _ = directory.vocabularies()
+    sources = Sources.of_run(directory)
+    served = [ServedBackend(name, directory, runtime) for name in names]
+    title = "the bundled run" if run == BUNDLED_RUN else str(run)
+    try:
+        server = PageServer(host, port, title, served, vocabulary, sources)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
+        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
+        raise CannotBeginError(
+            f"the page cannot be served at {host}, port {port}: {reason}; choose another --host or --port, "
+            "such as 0 for any port that is free"
+        ) from error
+    address, own_port, *_ = server.socket.getsockname()
+    if not ip_address(address).is_loopback:
+        warn(f"whoever reaches {host} can use the page, without a password and without encryption")
+    Thread(target=server.serve_forever, daemon=True).start()
+    where = f"[{address}]" if ":" in address else address
+    say(f"The page is at http://{where}:{own_port}/ until Ctrl-C.")
+    try:
+        # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.
+        while True:
+            for one in served:
+                if one.state == "opening":
+                    with starting(one.name):
+                        one.open()
+            sleep(POLL_SECONDS)
+    finally:
+        for one in served:
+            one.close()

@@ -13,8 +13,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
-from common.errors import refusing
-
 LINES_AT_ONCE = 512
 PIECE = 1 << 16  # bytes that are read at a time
 LONGEST_LINE = 1 << 16  # bytes; two sentences of the most characters have 8,000
@@ -43,12 +41,6 @@ def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
             yield [line.removesuffix(b"\r") for line in lines[start : start + LINES_AT_ONCE]]
     if last := rest.removeprefix(mark):
         yield [last.removesuffix(b"\r")]
-
-
-def opened(file: Path | None) -> IO[bytes]:
-    """A file, or standard input where there is none. Raises CannotBeginError."""
-    with refusing(f"{file} cannot be read"):
-        return file.open("rb") if file else sys.stdin.buffer
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:

@@ -30,6 +30,8 @@ from common.scoring import references, score
 from common.tensors import PAD, model_config
 from common.weights import ModelState, initial_state
 
+ALONE = (Worker(),)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -52,15 +54,13 @@ def train(
     out: Path,
     runtime: Runtime,
     on_event: OnEvent,
-    workers: int = 1,
+    group: Sequence[Worker] = ALONE,
 ) -> Trained | None:
     """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError.
 
-    Several `workers` train it as a group on this machine. In a group that somebody else has started, the first worker
-    writes the run, and the others return None.
+    `group` are those workers of a group that are here. The first worker of all writes the run; without it None is
+    returned.
     """
-    find(backend)
-    group = _workers_here(backend, workers, settings.batch_size, runtime)
     if group[0].rank == 0:
         refuse_existing(out)
     material, sha256 = prepare(data, settings.seed, dtype, padding)
@@ -81,7 +81,7 @@ def resume(
     runtime: Runtime,
     on_event: OnEvent,
     learning_rate: float | None = None,
-    workers: int = 1,
+    group: Sequence[Worker] = ALONE,
     may_be_whole: bool = False,
 ) -> Trained | None:
     """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
@@ -90,8 +90,6 @@ def resume(
     and RosettaError; the former for a run that has all its epochs, unless it `may_be_whole`.
     """
     name = backend or run.backend
-    find(name)
-    group = _workers_here(name, workers, run.train_config.batch_size, runtime)
     # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
     # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
     with run.only_writer():
@@ -107,11 +105,6 @@ def resume(
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
     model, settings = run.model_config, run.train_config
     return _train(group, runtime, name, model, settings, lambda: run, state, last.epoch, material, epochs, on_event)
-
-
-def follows(backend: str, workers: int) -> bool:
-    """Whether this program has a worker of a group that somebody else started, which is not the first one."""
-    return workers == 1 and place_in_group(backend, os.environ).rank > 0
 
 
 def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
@@ -132,12 +125,14 @@ def _try_to_write(run: RunDirectory) -> None:
         file.write(b"1")
 
 
-def _workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:
+def workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:
     """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
     which trains alone where there are none.
 
-    Raises CannotBeginError for a group that cannot train: larger than a batch, or on GPUs, among other reasons.
+    Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
+    on GPUs, among other reasons.
     """
+    find(backend)
     if workers > 1:
         refuse_tasks_of_slurm(os.environ)
     alone = Worker() if workers > 1 else place_in_group(backend, os.environ)

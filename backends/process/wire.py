@@ -39,8 +39,8 @@ class Wire:
     """One end of a socket to another process.
 
     A whole message is sent or received within `timeout` seconds, or else TimeoutError is raised, however much of it
-    has crossed. EOFError or OSError is raised when the other end is closed. The process
-    blocks while it waits. (multiprocessing.connection has no such limit once a message has begun, and copies it.)
+    has crossed. EOFError or OSError is raised when the other end is closed. The process blocks while it waits.
+    (multiprocessing.connection has no such limit once a message has begun.)
     """
 
     def __init__(self, end: socket.socket, opens_files: bool = False) -> None:

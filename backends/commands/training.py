@@ -93,8 +93,10 @@ def resume(
     # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
     # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
     with run.only_writer():
-        if group[0].rank == 0:
-            _try_to_write(run)
+        if group[0].rank == 0:  # nor is an epoch computed that cannot be written
+            remedy = "; mend that, or train a copy of the folder"
+            with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
+                file.write(b"1")
     state, last = run.read_state("last")
     if last.epoch >= epochs and may_be_whole:
         return Trained(run, []) if group[0].rank == 0 else None
@@ -116,13 +118,6 @@ def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
                 f"{run.path} was begun with --{name.replace('_', '-')} {own[name]}, and this command has {value}; "
                 "give what it was begun with, or another --out"
             )
-
-
-def _try_to_write(run: RunDirectory) -> None:
-    """Raise CannotBeginError where nothing can be written into a run, before an epoch is computed for it."""
-    remedy = "; mend that, or train a copy of the folder"
-    with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
-        file.write(b"1")
 
 
 def workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:

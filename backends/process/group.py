@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from threading import Timer
 from time import sleep
@@ -237,21 +237,14 @@ def started_group(
     with ExitStack() as stack:
         # All are started before any is waited for, since they wait for each other.
         processes = [stack.enter_context(launch(worker)) for worker in workers]
-        with _noticed(workers[0], warn) if workers[0].addresses else nullcontext():
+        with ExitStack() as waiting:
+            if (worker := workers[0]).addresses:
+                waits = f"worker {worker.rank} of {worker.size} waits at {worker.addresses[0]} for the others"
+                notice = Timer(NOTICE_SECONDS, warn, [f"{waits}; start them within {PATIENCE} s of one another"])
+                notice.start()
+                waiting.callback(notice.cancel)
             ask_each(processes, BackendProcess.wait_until_open)
         yield processes
-
-
-@contextmanager
-def _noticed(worker: Worker, warn: Callable[[str], None]) -> Iterator[None]:
-    """Warn, if the block takes long, that a worker waits for those that programs elsewhere should have started."""
-    waits = f"worker {worker.rank} of {worker.size} waits at {worker.addresses[0]} for the others"
-    notice = Timer(NOTICE_SECONDS, warn, [f"{waits}; start them within {PATIENCE} s of one another"])
-    notice.start()
-    try:
-        yield
-    finally:
-        notice.cancel()
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from threadpoolctl import threadpool_limits
 
 from backends import TABLE
+from backends.commands import translating
 from backends.process.parent import Runtime
 from benchmarks.measure.machine import PLACE
 from common import run_directory
@@ -95,6 +96,14 @@ def signals_are_heard() -> None:
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """On some machines asking the processor takes a second."""
     monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has NumPy translate in this process, where what its own does is not what is tested."""
+    monkeypatch.setattr(
+        translating, "BackendProcess", lambda name, model, settings, _: Sharing(name, model, settings, pytest.fail)
+    )
 
 
 @cache

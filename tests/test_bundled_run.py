@@ -34,7 +34,7 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6
 
 
-def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_guess(run) -> None:
+def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_guess(run, here) -> None:
     sources, known, others = Sources.of_run(run), visitors(), held_out(run)
     assert len(known) == 150
     sample = {text: others[text] for text in list(others)[::4]}
@@ -51,7 +51,7 @@ def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_gues
             assert sum(bad) >= 0.8 * len(bad)
 
 
-def test_a_sentence_without_a_run_is_translated_by_it() -> None:
+def test_a_sentence_without_a_run_is_translated_by_it(here) -> None:
     """What is no path is a sentence too, and what looks like a path is none."""
     expected = {"backend": "numpy", "translations": [{"source": SENTENCE, "translation": TRANSLATION}]}
     assert answer("translate", SENTENCE, "--backend", "numpy") == expected
@@ -63,7 +63,7 @@ def test_a_sentence_without_a_run_is_translated_by_it() -> None:
     assert "runs/none is not a run" in refusal(2, "translate", "runs/none", SENTENCE)
 
 
-def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, monkeypatch) -> None:
+def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, here, monkeypatch) -> None:
     assert run.backend in TABLE
     there = ["numpy", "paddle"]
     monkeypatch.setattr("backends.installed", lambda: there)

@@ -19,23 +19,13 @@ import pytest
 
 import backends
 from backends import TABLE, Entry
-from backends.commands import translating
 from backends.commands.side_by_side import SideBySide
 from backends.process.parent import PROJECT
 from common.run_directory import BUNDLED_RUN
 from tests.program import answer, refusal, rosetta, started
-from tests.sharing import Sharing
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]
 LOVE = "Je t'aime !"  # of "I love you!"
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has NumPy translate in this process, where what its own does is not what is tested."""
-    monkeypatch.setattr(
-        translating, "BackendProcess", lambda name, model, settings, _: Sharing(name, model, settings, pytest.fail)
-    )
 
 
 def without_no_break(text: str) -> str:

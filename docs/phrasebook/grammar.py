@@ -1,10 +1,9 @@
 """The phrases of phrases.txt, filled with words, spelled, and chosen for the phrasebook."""
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from hashlib import sha256
-from itertools import product, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
 
 from docs.phrasebook.words import THE_MAN, Agreement, Word, lines, read_words
@@ -22,6 +21,13 @@ CONTRACTIONS = (
     *((f"{verb} not", f"{verb}n't") for verb in ("Do", "do", "does", "did", "is", "are")),
     ("cannot", "can't"),
 )
+WORD = r"\b"  # where a word begins
+# Each of them as a pattern, and what may stand in its place.
+WAYS = [
+    (re.compile(rf"{'^' if apart[0].isupper() else WORD}{one}(?= {but})"), other)
+    for apart, together in CONTRACTIONS
+    for one, other, but in ((apart, together, r"(?!it\b)"), (together, apart, ""))
+]
 LIAISONS = {"beau": "bel", "nouveau": "nouvel", "vieux": "vieil"}
 VOWEL = "(?!oui)[aeiouhàâéèêîôûœAEIOUHÉÈÊÎŒ]"
 
@@ -32,18 +38,21 @@ def pairs() -> Iterator[tuple[str, str]]:
     """The pairs of the phrasebook: all phrases without places, and so many filled ones as make it full."""
     words = read_words(HERE / "words.txt")
     chosen: dict[str, list[str]] = {}
-    filled: list[list[Phrase]] = []  # of each phrase with places, its fillings
+    filled: list[Iterator[Phrase]] = []  # of each phrase with places, its fillings
     for english, french in _phrases():
         if PLACE.search(english):
-            filled.append(sorted(_fillings(english, french, words), key=lambda filling: _hash(filling[0])))
+            filled.append(_fillings(english, french, words))
         else:
             for sentence in _said(_english(english)):
                 chosen[sentence] = list(map(_french, french))
     left = PAIRS - sum(map(len, chosen.values()))
-    for filling in _in_turn(filled):
-        if filling[0] not in chosen and len(filling[1]) <= left:
-            chosen[filling[0]] = filling[1]
-            left -= len(filling[1])
+    # The first filling of every phrase, then the second of every one, and so on.
+    for source, texts in filter(None, chain.from_iterable(zip_longest(*filled))):
+        if source not in chosen and len(texts) <= left:
+            chosen[source] = texts
+            left -= len(texts)
+        if not left:
+            break
     return ((english, text) for english, french in chosen.items() for text in french)
 
 
@@ -60,15 +69,18 @@ def _phrases() -> Iterator[Phrase]:
 
 
 def _fillings(english: str, french: list[str], words: dict[str, list[Word]]) -> Iterator[Phrase]:
-    """The phrase with all words in its places that are short enough."""
+    """The phrase with all words in its places that are short enough, in the order of hashes."""
     groups = list(dict.fromkeys(place[2] for text in (english, *french) for place in PLACE.finditer(text)))
+    fillings: list[tuple[str, dict[str, Word]]] = []
     for choice in product(*(words[group] for group in groups)):
-        fill = partial(_fill, dict(zip(groups, choice, strict=True)))
-        source = fill(english, "english")
-        source = _said(_english(source))[_hash(source)[0] % 2 - 1]
-        texts = [_french(fill(text, "french")) for text in french]
-        if len(source) <= LONGEST_ENGLISH and max(map(len, texts)) <= LONGEST_FRENCH:
-            yield source, texts
+        chosen = dict(zip(groups, choice, strict=True))
+        filled = _fill(chosen, english, "english")
+        fillings.append((_said(_english(filled))[_hash(filled)[0] % 2 - 1], chosen))
+    for source, chosen in sorted(fillings, key=lambda filling: _hash(filling[0])):
+        if len(source) <= LONGEST_ENGLISH:
+            texts = [_french(_fill(chosen, text, "french")) for text in french]
+            if max(map(len, texts)) <= LONGEST_FRENCH:
+                yield source, texts
 
 
 def _fill(words: dict[str, Word], text: str, language: str) -> str:
@@ -86,11 +98,6 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
     return PLACE.sub(form, text)
 
 
-def _in_turn(filled: list[list[Phrase]]) -> Iterable[Phrase]:
-    """The first filling of every phrase, then the second of every one, and so on."""
-    return (filling for turn in zip_longest(*filled) for filling in turn if filling)
-
-
 def _hash(english: str) -> bytes:
     """What chooses among the fillings; a hash, unlike a random generator, never changes its mind."""
     return sha256(f"rosetta {english}".encode()).digest()
@@ -98,12 +105,9 @@ def _hash(english: str) -> bytes:
 
 def _said(english: str) -> list[str]:
     """A sentence as it is written, and with one contraction more or less where it has one."""
-    for apart, together in CONTRACTIONS:
-        begin = "^" if apart[0].isupper() else r"\b"
-        if re.search(rf"{begin}{apart} (?!it\b)", english):
-            return [english, re.sub(rf"{begin}{apart}(?= )", together, english, count=1)]
-        if re.search(rf"{begin}{together} ", english):
-            return [english, re.sub(rf"{begin}{together}(?= )", apart, english, count=1)]
+    for one, other in WAYS:
+        if one.search(english):
+            return [english, one.sub(other, english, count=1)]
     return [english]
 
 

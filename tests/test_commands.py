@@ -79,18 +79,6 @@ def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
     assert rosetta(*bucketed, "--padding", "mask")[0] == 0
 
 
-def test_lines_of_a_file_are_translated_as_those_of_standard_input_whatever_their_form(run, tmp_path) -> None:
-    path = tmp_path / "lines.txt"
-    path.write_bytes(b"It is red.\n\n  \nIt is red.\r\nit is red")
-    status, out, _ = rosetta("translate", run, stdin=path.read_bytes())
-    first = out.partition("\n")[0]
-    assert (status, out) == (0, f"{first}\n\n\n{first}\n{first}\n")
-    assert rosetta("translate", run, "--file", path)[1] == out
-    assert str(path) in refusal(2, "translate", run, "--file", path, "It is red.")
-    (red,) = answer("translate", run, "it is red")["translations"]
-    assert (red["source"], red["read_as"], red["translation"]) == ("it is red", "It is red.", first)
-
-
 def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
     scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
     names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"

@@ -35,7 +35,7 @@ def without_no_break(text: str) -> str:
 FAULTY = "I love you!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"\xc3\xa9a\xe9 \xff\nI'm tired."
 
 
-def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here) -> None:
+def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here, tmp_path) -> None:
     status, out, err = rosetta(*NUMPY, stdin=FAULTY)
     first, *between, fourth, fifth, sixth, end = without_no_break(out).split("\n")
     assert (status, first, between, fifth, end) == (1, LOVE, ["", ""], "", "")
@@ -45,6 +45,10 @@ def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here)
     assert "--unknown drop" in unknown
     assert not_utf8 == "line 5: byte 4 is not UTF-8; convert the input to UTF-8", "of bytes, not of characters"
     assert together == "rosetta: 2 of 6 lines could not be translated"
+    path = tmp_path / "lines.txt"
+    path.write_bytes(FAULTY)
+    assert rosetta(*NUMPY, "--file", path) == (1, out, re.sub("^(?=line)", f"{path}, ", err, flags=re.MULTILINE))
+    assert str(path) in refusal(2, *NUMPY, "--file", path, "I love you!")
     status, out, _ = rosetta(*NUMPY, "--json", stdin=FAULTY)
     lines = json.loads(out.splitlines()[-1])["translations"]
     assert (status, lines[4]["source"]) == (1, "éa\ufffd \ufffd")
@@ -63,8 +67,10 @@ def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_d
     assert "of 3 words, put quotes around it" in rosetta(*NUMPY, "I", "love", "you")[2]
     assert "more than 1,000 characters, the most that are translated" in refusal(2, *NUMPY, "a" * 1001)
     assert "byte 4 is not UTF-8" in refusal(2, *NUMPY, os.fsdecode(b"caf\xe9"), "--unknown", "drop")
-    dropped, whole = answer(*NUMPY, "--unknown", "drop", "I'm \u4e2dtired.", "I'm tired.")["translations"]
-    assert (dropped["read_as"], dropped["translation"]) == ("I'm tired.", whole["translation"])
+    dropped, whole = answer(*NUMPY, "--unknown", "drop", "I'm \u4e2dtired!", "I'm tired!")["translations"]
+    assert (dropped["read_as"], dropped["translation"]) == ("I'm tired!", whole["translation"])
+    (careless,) = answer(*NUMPY, "im tired")["translations"]
+    assert careless == whole | {"source": "im tired", "read_as": "I'm tired!"}
 
 
 # At a terminal

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from benchmarks.compare.activations import gelu
 
 Array = NDArray[Any]
+Change = Callable[[dict[str, Any]], Any]  # of a side's data, or of what record.json says
 N, T, V, H = 4, 5, 6, 6  # rows, time steps, ids, units: the dense kernel is square
 RATE = 0.01
 
@@ -75,72 +78,54 @@ def adam(gradient: Array | None, array: Array) -> Array:
     return 0.1 * array if gradient is None else gradient / (np.abs(gradient) + 1e-8)
 
 
-def cross_entropy(logits: Array, targets: Array, smoothing: float = 0.0) -> float:
+def cross_entropy(logits: Array, targets: Array) -> float:
     log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    plain = -np.take_along_axis(log_probabilities, targets[..., None], -1).mean()
-    return float((1 - smoothing) * plain - smoothing * log_probabilities.mean())
+    return float(-np.take_along_axis(log_probabilities, targets[..., None], -1).mean())
 
 
-# Each layer's classes in each framework.
-CLASSES = {
-    "torch": {
-        "emb": ["Embedding"],
-        "lstm": ["LSTM", "RNNBase"],
-        "bn": ["BatchNorm1d", "_BatchNorm", "_NormBase"],
-        "fc": ["Linear"],
-    },
-    "paddle": {
-        "emb": ["Embedding"],
-        "lstm": ["LSTM", "RNNBase", "LayerList"],
-        "bn": ["BatchNorm1D", "_BatchNormBase"],
-        "fc": ["Linear"],
-    },
-    "keras": {"emb": ["Embedding"], "lstm": ["LSTM", "RNN"], "bn": ["BatchNormalization"], "fc": ["Dense"]},
-    "flax": {
-        "emb": ["Embed"],
-        "lstm": ["RNN", "OptimizedLSTMCell", "RNNCellBase"],
-        "bn": ["BatchNorm"],
-        "fc": ["Linear"],
-    },
+FRAMEWORKS = ["torch", "paddle", "keras", "flax"]
+
+
+def in_each(*words: str) -> dict[str, str]:
+    """How each of the frameworks calls a thing."""
+    return dict(zip(FRAMEWORKS, words, strict=True))
+
+
+CLASSES = {  # of each layer
+    "emb": in_each("Embedding", "Embedding", "Embedding", "Embed"),
+    "lstm": in_each("LSTM RNNBase", "LSTM RNNBase LayerList", "LSTM RNN", "RNN OptimizedLSTMCell RNNCellBase"),
+    "bn": in_each(
+        "BatchNorm1d _BatchNorm _NormBase", "BatchNorm1D _BatchNormBase", "BatchNormalization", "BatchNorm"
+    ),
+    "fc": in_each("Linear", "Linear", "Dense", "Linear"),
 }
-FRAMEWORKS = [*CLASSES]
-# The frameworks' own names of each canonical array; ^T where one keeps it transposed. Beside `bias_ih_l0` stands a
-# second bias, which is zero.
+# Of each canonical array; ^T where a framework keeps it transposed. A second bias stands beside `bias_ih_l0`: zeros.
 NAMES = {
-    name: dict(zip(FRAMEWORKS, own.split(), strict=True))
-    for name, own in {
-        "emb embeddings": "weight weight embeddings embedding",
-        "lstm kernel": "weight_ih_l0^T weight_ih_l0^T kernel dense_i.kernel",
-        "lstm recurrent_kernel": "weight_hh_l0^T weight_hh_l0^T recurrent_kernel dense_h.kernel",
-        "lstm bias": "bias_ih_l0 bias_ih_l0 bias dense_h.bias",
-        "bn gamma": "weight weight gamma scale",
-        "bn beta": "bias bias beta bias",
-        "bn moving_mean": "running_mean _mean moving_mean mean",
-        "bn moving_variance": "running_var _variance moving_variance var",
-        "fc kernel": "weight^T weight kernel kernel",
-        "fc bias": "bias bias bias bias",
-    }.items()
+    "emb embeddings": in_each("weight", "weight", "embeddings", "embedding"),
+    "lstm kernel": in_each("weight_ih_l0^T", "weight_ih_l0^T", "kernel", "dense_i.kernel"),
+    "lstm recurrent_kernel": in_each("weight_hh_l0^T", "weight_hh_l0^T", "recurrent_kernel", "dense_h.kernel"),
+    "lstm bias": in_each("bias_ih_l0", "bias_ih_l0", "bias", "dense_h.bias"),
+    "bn gamma": in_each("weight", "weight", "gamma", "scale"),
+    "bn beta": in_each("bias", "bias", "beta", "bias"),
+    "bn moving_mean": in_each("running_mean", "_mean", "moving_mean", "mean"),
+    "bn moving_variance": in_each("running_var", "_variance", "moving_variance", "var"),
+    "fc kernel": in_each("weight^T", "weight", "kernel", "kernel"),
+    "fc bias": in_each("bias", "bias", "bias", "bias"),
 }
 SLOTS = {
-    "torch": {"momentum": "exp_avg", "mean_square": "exp_avg_sq"},
-    "paddle": {"momentum": "moment1", "mean_square": "moment2"},
-    "keras": {"momentum": "momentum", "mean_square": "velocity"},
-    "flax": {"momentum": "ScaleByAdamState.mu", "mean_square": "ScaleByAdamState.nu"},
+    "momentum": in_each("exp_avg", "moment1", "momentum", "ScaleByAdamState.mu"),
+    "mean_square": in_each("exp_avg_sq", "moment2", "velocity", "ScaleByAdamState.nu"),
 }
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
     "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
     "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
 }
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
     "paddle": {"learning_rate": RATE, "_beta1": 0.9, "_beta2": 0.999, "_epsilon": 1e-8},
     "keras": {"learning_rate": RATE, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None},
-    "flax": {
-        "scale.step_size": -RATE,
-        "scale_by_adam.b1": 0.9,
-        "scale_by_adam.b2": 0.999,
-        "scale_by_adam.eps": 1e-8,
-    },
+    "flax": {f"scale_by_adam.{name}": value for name, value in (("b1", 0.9), ("b2", 0.999), ("eps", 1e-8))}
+    | {"scale.step_size": -RATE},
 }
 
 
@@ -155,40 +140,56 @@ def saved(path: Path, name: str, layers: list[dict[str, Any]], files: dict[str, 
     return path
 
 
-def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+def described(path: Path) -> dict[str, Any]:
+    """What record.json says."""
+    content: dict[str, Any] = json.loads((path / "record.json").read_text("utf-8"))
+    return content
+
+
+def edited(path: Path, change: Change) -> Path:
     """Change what record.json says."""
-    content = json.loads((path / "record.json").read_text("utf-8"))
+    content = described(path)
     change(content)
     (path / "record.json").write_text(json.dumps(content), "utf-8")
     return path
 
 
+def arrays(path: Path, file: str) -> dict[str, Array]:
+    return load_file(path / f"{file}.safetensors")
+
+
+def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
+    """Change the arrays of one of a record's files."""
+    save_file(change(arrays(path, file)), path / f"{file}.safetensors")
+
+
 def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     """Write `data`, as `tagger` gives it, as a record of this framework."""
-    kinds, dot = CLASSES[framework], "/" if framework == "keras" else "."
+    dot = "/" if framework == "keras" else "."
 
-    def own(arrays: dict[str, dict[str, Array]]) -> dict[str, Array]:
+    def own(
+        arrays: dict[str, dict[str, Array]], second: Callable[[Array], Array] = np.zeros_like
+    ) -> dict[str, Array]:
+        """By the framework's names; `second` makes the second bias of an LSTM's first."""
         made = {}
         for layer, of in arrays.items():
             for name, array in of.items():
                 role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
                 made[f"{layer}{dot}{role}"] = array.T if transposed else array
                 if role == "bias_ih_l0":
-                    made[f"{layer}{dot}bias_hh_l0"] = np.zeros_like(array)
+                    made[f"{layer}{dot}bias_hh_l0"] = second(array)
         return made
 
-    files = {name: own(data[name]) for name in ("weights", "gradients", "step-1", "step-last")}
+    files = {name: own(data[name]) for name in ("weights", "step-1", "step-last")}
+    files["gradients"] = own(data["gradients"], second=np.array)
     files["slots"] = {
-        f"{name}|{SLOTS[framework][slot]}": array
+        f"{name}|{SLOTS[slot][framework]}": array
         for slot, of in data["slots"].items()
         for name, array in own(of).items()
     }
-    for name in files["gradients"]:  # both biases of an LSTM have the same one
-        if "bias_hh" in name:
-            files["gradients"][name] = files["gradients"][name.replace("bias_hh", "bias_ih")]
     files["inputs"], files["outputs"], files["layers"] = data["inputs"], {"logits": data["logits"]}, {}
     layers, calls = [], []
-    for number, layer in enumerate(kinds):
+    for number, layer in enumerate(CLASSES):
         parts = [data["outputs"][layer]]
         if layer == "lstm" and framework in ("torch", "paddle"):
             parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
@@ -201,7 +202,7 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         layers.append(
             {
                 "path": layer,
-                "classes": kinds[layer],
+                "classes": CLASSES[layer][framework].split(),
                 "settings": SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {}),
                 "training": True,
                 "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
@@ -224,14 +225,20 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     )
 
 
-Layers = dict[str, tuple[list[str], dict[str, Array], Array]]  # path -> classes, own arrays, output
+Layer = tuple[list[str], dict[str, Array], Array]  # classes, own arrays, output
+Layers = dict[str, Layer]  # by path
 
 
 def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Path:
     """Write a record of these layers, with one step of Adam, whose slots are made of the gradients."""
     dot = "/" if framework == "keras" else "."
     weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
-    slots, gradients = SLOTS[framework], {name: gradients[name] for name in weights if name in gradients}
+    gradients = {name: gradients[name] for name in weights if name in gradients}
+    slots = {
+        f"{name}|{SLOTS[slot][framework]}": made(gradient)
+        for slot, made in (("momentum", lambda g: 0.1 * g), ("mean_square", lambda g: 0.01 * g**2))
+        for name, gradient in gradients.items()
+    }
     files = {
         "inputs": {"x": np.arange(6.0).reshape(2, 3)},
         "weights": weights,
@@ -239,17 +246,16 @@ def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str
         "outputs": {"y": list(layers.values())[-1][2]},
         "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
         "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
-        "slots": {f"{name}|{slots['momentum']}": 0.1 * gradient for name, gradient in gradients.items()}
-        | {f"{name}|{slots['mean_square']}": 0.01 * gradient**2 for name, gradient in gradients.items()},
+        "slots": slots,
     }
-    described = [
+    said = [
         {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
         for name, (classes, own, _) in layers.items()
     ]
     return saved(
         path,
         framework,
-        described,
+        said,
         files,
         calls=[{"layer": name, "parts": [f"{name}:0"]} for name in layers],
         optimizer={"class": "Adam"},
@@ -273,18 +279,23 @@ def cut(folder: Path) -> tuple[Path, Path]:
     return of_layers(folder / "left", "torch", left, {}), of_layers(folder / "right", "keras", right, {})
 
 
-def changed(data: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """A copy of the data with a mistake in it."""
+DATA = tagger()
+
+
+def changed(data: dict[str, Any], *changes: Change) -> dict[str, Any]:
+    """A copy of the data with changes in it, such as mistakes."""
     copy = deepcopy(data)
-    change(copy)
+    for change in changes:
+        change(copy)
     return copy
 
 
-def reaching_the_output(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    """The change, and another output of the model, as comes of another output of a layer."""
+def put(place: str, value: Callable[[Any], Any]) -> Change:
+    """Replaces what stands at the end of some keys, such as "weights fc bias"."""
+    *above, last = place.split()
 
-    def both(data: dict[str, Any]) -> None:
-        change(data)
-        data["logits"] = data["logits"] + 1
+    def change(data: dict[str, Any]) -> None:
+        of = reduce(getitem, above, data)
+        of[last] = value(of.get(last))
 
-    return both
+    return change

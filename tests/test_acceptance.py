@@ -5,13 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from benchmarks.compare.acceptance import BREAK, report
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
-from tests.records import changed, tagger, write
-from tests.test_diff import put
+from tests.records import DATA, changed, put, resaved, write
 
 MOST_BYTES = 60_000  # that a comment on a pull request may have, with room to spare
 LINKS = "@somebody #12 https://example.com www.example.com"
@@ -19,8 +17,8 @@ LINKS = "@somebody #12 https://example.com www.example.com"
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> Diff:
-    data = changed(tagger(), put("weights", "fc", "kernel", value=np.transpose))
-    sides = write(tmp_path / "left", "torch", tagger()), write(tmp_path / "a|b <i>`* @me", "keras", data)
+    data = changed(DATA, put("weights fc kernel", np.transpose))
+    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "a|b <i>`* @me", "keras", data)
     return compare_records(*map(Side, sides))
 
 
@@ -33,15 +31,14 @@ def test_the_verdict_is_first_and_names_are_no_markup(wrong: Diff) -> None:
 
 
 def test_a_reviewer_sees_versions_losses_and_tokens(tmp_path: Path) -> None:
-    data = tagger()
-    sides = [write(tmp_path / name, name, data) for name in ("torch", "paddle")]
+    sides = [write(tmp_path / name, name, DATA) for name in ("torch", "paddle")]
     for side, last in zip(sides, (9, 8), strict=True):
         tokens = np.array([[3, 1, 4, 1, 5, last]])
-        save_file({"logits": data["logits"], "tokens": tokens}, side / "outputs.safetensors")
+        resaved(side, "outputs", lambda arrays, tokens=tokens: arrays | {"tokens": tokens})
     made = report(compare_records(*map(Side, sides)), "")
     assert "| framework | torch 1 | paddle 1 |" in made
     assert "| tokens | 1e-01 **breaks** | 1e-09 | 3 1 4 1 5 9 | 3 1 4 1 5 8 |" in made
-    assert f"| 1 | {data['losses'][0]} | {data['losses'][0]} |" in made
+    assert f"| 1 | {DATA['losses'][0]} | {DATA['losses'][0]} |" in made
 
 
 def test_whatever_a_record_holds_a_report_has_no_links_and_its_size_is_bounded(wrong: Diff) -> None:

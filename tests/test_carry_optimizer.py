@@ -21,7 +21,7 @@ from common.errors import CannotBeginError
 from tests.porting_pairs import ADAM, DENSE, SGD, WORDS, rounded, write_batches
 from tests.porting_side import FRAMEWORKS, Side, run_program, train_halves
 from tests.program import refusal, rosetta
-from tests.records import RATE, SLOTS, changed, edited, tagger, write
+from tests.records import DATA, RATE, SLOTS, Change, arrays, changed, edited, put, resaved, write
 
 HALF = 5  # steps
 BOUND = 1e-8
@@ -39,8 +39,6 @@ TRAININGS: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
 # Each kind of optimizer goes from each framework to another, round one way or the other.
 RINGS = [(*FRAMEWORKS, FRAMEWORKS[0]), (*FRAMEWORKS[::-1], FRAMEWORKS[-1])]
 PAIRS = [(name, *pair) for name, ring in zip(TRAININGS, RINGS * 2, strict=True) for pair in pairwise(ring)]
-DATA = tagger()
-Change = Callable[[dict[str, Any]], Any]  # of what record.json says
 
 
 def nothing(said: dict[str, Any]) -> None: ...
@@ -133,10 +131,9 @@ def middle(path: Path, framework: str, change: Change = nothing, data: dict[str,
     write(path, framework, data)
     for file in ("gradients", "step-1", "step-last", "layers", "outputs"):
         (path / f"{file}.safetensors").unlink()
-    slots = load_file(path / "slots.safetensors")
-    keys = [key.partition("|")[0] for key in slots if SLOTS[framework]["momentum"] == key.partition("|")[2]]
-    if framework == "keras":
-        keys = ["|iteration", "|learning_rate", *slots]
+    keys = [*arrays(path, "slots")]
+    kept = [key.partition("|")[0] for key in keys if key.endswith(f"|{SLOTS['momentum'][framework]}")]
+    keys = ["|iteration", "|learning_rate", *keys] if framework == "keras" else kept
 
     def in_the_middle(said: dict[str, Any]) -> None:
         said.update(steps=[], calls=[], loss=None)
@@ -157,11 +154,10 @@ def of_optimizer(**facts: Any) -> Change:
     return change
 
 
-EMA = {"0": "|iteration", "1": "fc/kernel|aver\nage"}
+HALF_PRECISION = of_optimizer(settings={"_multi_precision": True}, precision="bfloat16")
 MOMENTUM = {"class": "SGD", "settings": {"momentum": 0.9}}
 SCHEDULED = {"class": "SGD", "settings": {"momentum": 0.9, "learning_rate": "Decay"}}
-HALF_PRECISION = of_optimizer(settings={"_multi_precision": True}, precision="bfloat16")
-UNBUILT = {"0": "|iteration"}
+UNBUILT, EMA = {"0": "|iteration"}, {"0": "|iteration", "1": "fc/kernel|aver\nage"}
 SGD_ALONE, LION = {"class": "SGD"}, {"class": "Lion"}
 
 
@@ -201,19 +197,15 @@ def test_an_optimizer_that_cannot_be_carried_is_refused_in_a_sentence(name: str,
 
 def test_a_slot_of_another_shape_is_refused(tmp_path: Path) -> None:
     left, like = middle(tmp_path / "left", "torch"), middle(tmp_path / "like", "keras")
-    slots = load_file(left / "slots.safetensors")
-    save_file({**slots, "fc.weight|exp_avg": np.ones(3)}, left / "slots.safetensors")
+    resaved(left, "slots", lambda slots: slots | {"fc.weight|exp_avg": np.ones(3)})
     with pytest.raises(CannotBeginError, match=r"momentum of fc.weight in left is not of its weight's shape"):
         carried_optimizer(paired(ReadSide(left), ReadSide(like)))
 
 
 def test_what_parts_afterwards_is_said(tmp_path: Path) -> None:
-    left, like = (
-        middle(tmp_path / "left", "torch"),
-        middle(tmp_path / "like", "keras", of_optimizer(settings={"epsilon": 1e-7})),
-    )
-    slots = load_file(left / "slots.safetensors")
-    save_file({key: array for key, array in slots.items() if "fc.bias" not in key}, left / "slots.safetensors")
+    left = middle(tmp_path / "left", "torch")
+    like = middle(tmp_path / "like", "keras", of_optimizer(settings={"epsilon": 1e-7}))
+    resaved(left, "slots", lambda slots: {key: slots[key] for key in slots if "fc.bias" not in key})
     remarks = carried_optimizer(paired(ReadSide(left), ReadSide(like))).remarks
     for words in (
         "no slots of 1 weights, such as fc/bias, which begin anew",
@@ -242,7 +234,7 @@ def test_the_command_writes_both_files_or_none(started: dict[str, Side], tmp_pat
 def test_a_step_counter_that_is_off_by_one_is_named(trained: bool, tmp_path: Path) -> None:
     """In two records of mid-training, and in such of steps that come after it."""
     make: Any = (lambda path, name, change, data=DATA: edited(write(path, name, data), change)) if trained else middle
-    off = changed(DATA, lambda data: data["step-1"]["fc"]["kernel"].__iadd__(RATE))
+    off = changed(DATA, put("step-1 fc kernel", lambda kernel: kernel + RATE))
     left = make(tmp_path / "left", "torch", of_optimizer(counters=[5]))
     right = make(tmp_path / "right", "paddle", of_optimizer(counters=[6]), off)
     found = compare_records(ReadSide(left), ReadSide(right))

@@ -1,17 +1,15 @@
 """Flax: a record has what Flax itself has, and leaves the model as it was."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
 from benchmarks.compare.record import Side as Recorded
 from tests.porting_side import Side, script
+from tests.records import arrays, described
 
 TIED = {"again": "words.embedding"}  # of two names, and the one by which a weight is told; Flax knows the first alone
 
@@ -24,12 +22,8 @@ def folder(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def described(record: Path) -> dict[str, Any]:
-    return json.loads((record / "record.json").read_text("utf-8"))
-
-
 def test_a_record_has_the_weights_and_layers_under_their_names_in_flax(folder: Path) -> None:
-    weights, flax = (load_file(folder / name) for name in ("training/weights.safetensors", "before.safetensors"))
+    weights, flax = arrays(folder / "training", "weights"), arrays(folder, "before")
     assert weights.keys() == {*flax, *TIED.values()}
     for name, array in weights.items():
         np.testing.assert_array_equal(array, flax.get(name, flax["again"]))
@@ -51,10 +45,7 @@ def test_a_record_has_the_weights_and_layers_under_their_names_in_flax(folder: P
 
 
 def test_a_training_leaves_the_model_as_it_was(folder: Path) -> None:
-    before, after = (load_file(folder / f"{name}.safetensors") for name in ("before", "after"))
-    assert before.keys() == after.keys()
-    for name, array in before.items():
-        np.testing.assert_array_equal(after[name], array)
+    np.testing.assert_equal(arrays(folder, "after"), arrays(folder, "before"))
 
 
 def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> None:
@@ -64,7 +55,7 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
     assert {name: side.optimizer_settings.get(name) for name in expected} == expected
     assert side.optimizer.settings["clip_by_global_norm.max_norm"] == 1e-3
     assert side.optimizer.counters == [1]
-    gradients = {name: side.arrays("gradients")[name] for name in side.arrays("gradients")}
+    gradients = arrays(folder / "training", "gradients")
     norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
     for name in ("again", "words.embedding"):  # the tied weight has one gradient, and its slots under both names
         slot = side.arrays("slots")[f"{name}|ScaleByAdamState.mu"]
@@ -72,11 +63,7 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
 
 
 def test_a_loop_of_ones_own_with_a_state_of_optax_is_recorded_call_by_call(folder: Path) -> None:
-    side, gradients, updated = (
-        Recorded(folder / "calls"),
-        load_file(folder / "gradients.safetensors"),
-        load_file(folder / "updated.safetensors"),
-    )
+    side, gradients, updated = Recorded(folder / "calls"), arrays(folder, "gradients"), arrays(folder, "updated")
     assert side.optimizer.kind == "SGD"
     assert (side.optimizer_settings["learning_rate"], side.optimizer_settings["momentum"]) == (0.5, 0.25)
     assert gradients
@@ -88,7 +75,7 @@ def test_a_loop_of_ones_own_with_a_state_of_optax_is_recorded_call_by_call(folde
 
 
 def test_functions_without_modules_have_taps_and_weights(folder: Path) -> None:
-    side, words = Recorded(folder / "functions"), load_file(folder / "updated.safetensors")["again"]
+    side, words = Recorded(folder / "functions"), arrays(folder, "updated")["again"]
     assert [call.layer for call in side.says.calls] == ["tap rows"]
     np.testing.assert_array_equal(side.arrays("weights")["words"], words)
     np.testing.assert_array_equal(side.arrays("layers")[side.says.calls[0].parts[0]], words[[[1, 2, 0], [3, 3, 4]]])

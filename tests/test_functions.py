@@ -1,7 +1,6 @@
 """A model without modules against one with modules: what differs between layers is named by a tap or by the operator,
 with the lines of both programs."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side as Recorded
 from rosetta_record import Record, tap
 from tests.porting_side import Side, script
+from tests.records import described
 
 FUNCTIONS, MODULES = "transformer_functions.py", "transformer_torch.py"
 # What is planted, right and wrong; the tap that shows it; and the operators at which both sides part.
@@ -93,7 +93,7 @@ def test_a_tap_gives_its_tensor_back_and_is_recorded_until_the_forward_pass_is_o
     assert tap("scores", scores) is scores
     record.forward(y=scores)
     assert tap("scores", scores) is scores
-    (call,) = json.loads((tmp_path / "taps" / "record.json").read_text("utf-8"))["calls"]
+    (call,) = described(tmp_path / "taps")["calls"]
     assert (call["layer"], call["code"]) == ("tap scores", 'assert tap("scores", scores) is scores')
     assert call["parts"] == list(Recorded(tmp_path / "taps").arrays("layers"))
     del record

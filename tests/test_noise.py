@@ -9,38 +9,35 @@ import pytest
 
 from benchmarks.compare import tables
 from benchmarks.compare.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
-from benchmarks.compare.diff import compare_records
+from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.noise import rounding_of_loss
 from benchmarks.compare.record import Side
 from rosetta_record import Record, one_unit_moved
 from tests.program import answer, refusal, rosetta
-from tests.records import changed, edited, tagger, write
+from tests.records import DATA, changed, edited, put, tagger, write
 
-DATA = tagger()
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
-# What a rung is about: the rung, and where in a record its numbers are.
-QUANTITIES = {
-    "forward": [("logits",), ("outputs", "fc")],
-    "loss": [("loss",)],
-    "gradients": [("gradients", "fc", "kernel")],
-}
+# Of a rung, where in a record its numbers are.
+QUANTITIES = {"forward": ["logits", "outputs fc"], "loss": ["loss"], "gradients": ["gradients fc kernel"]}
 
 
 def off(rung: str, share: float) -> dict[str, Any]:
     """The data of a side whose numbers of a rung are too large by this share."""
-
-    def change(data: dict[str, Any]) -> None:
-        for *above, last in QUANTITIES[rung]:
-            of = data
-            for name in above:
-                of = of[name]
-            of[last] = of[last] * (1 + share)
-
-    return changed(DATA, change)
+    return changed(DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[rung]))
 
 
 def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
     return edited(write(path, framework, data), lambda record: record.update(said))
+
+
+def compared(
+    folder: Path, right: dict[str, Any], control: dict[str, Any], said: dict[str, Any], said_right: dict[str, Any]
+) -> Diff:
+    """The data of a right side against DATA, of which the control has other data; and what both records say."""
+    left = written(folder / "left", "torch", DATA, **said)
+    if control:
+        written(left / "control", "torch", control, **said)
+    return compare_records(Side(left), Side(written(folder / "right", "keras", right, **said_right)))
 
 
 @pytest.mark.parametrize("rung", QUANTITIES)
@@ -50,11 +47,8 @@ def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Pa
 def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not(
     rung: str, noise: float, said: dict[str, Any], tmp_path: Path
 ) -> None:
-    left = written(tmp_path / "left", "torch", DATA, **said)
-    written(left / "control", "torch", off(rung, noise), **said)
     for times in (3, 5):
-        right = written(tmp_path / f"right-{times}", "keras", off(rung, times * noise), **said)
-        found = compare_records(Side(left), Side(right))
+        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said)
         assert found.broken == (None if times == 3 else rung), found.explanation
         worst = next(check for rung_, _, check, _ in tables.worst_of_rungs(found) if rung_ == rung)
         assert worst.measured
@@ -66,10 +60,8 @@ def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_path: Path) -> None:
     bound = TOLERANCES_OF_ANY_MODEL["outputs"][precision]
-    left = written(tmp_path / "left", "torch", DATA, precision=precision)
-    written(left / "control", "torch", off("forward", bound), precision=precision)
-    right = written(tmp_path / "right", "keras", off("forward", 2 * bound), precision=precision)
-    found = compare_records(Side(left), Side(right))
+    says = {"precision": precision}
+    found = compared(tmp_path, off("forward", 2 * bound), off("forward", bound), says, says)
     assert found.broken == "forward"
     assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
     assert not any(check.measured for check in found.checks if check.rung == "forward")
@@ -105,21 +97,14 @@ def test_what_is_computed_in_says_which_row_of_the_table_holds(tmp_path: Path) -
         (of_layer, {}, "float16"),
         ({}, of_layer, "float64"),
     ]
-    for number, (left, right, precision) in enumerate(cases):
-        sides = (
-            Side(written(tmp_path / f"{name}{number}", "torch", DATA, **said))
-            for name, said in (("left", left), ("right", right))
-        )
-        found = compare_records(*sides)
+    for left, right, precision in cases:
+        found = compared(tmp_path, DATA, {}, left, right)
         assert {check.tolerance for check in found.checks if check.tensor == "fc output"} == {table[precision]}
         assert f"bounds from table: those of {precision}" in tables.bounds_line(found)
 
 
 def test_a_finer_left_sides_noise_says_nothing_of_a_coarser_right_side(tmp_path: Path) -> None:
-    left = written(tmp_path / "left", "torch", DATA)
-    written(left / "control", "torch", off("forward", 1e-12))
-    right = written(tmp_path / "right", "keras", off("forward", 0.01), **AUTOCAST)
-    assert compare_records(Side(left), Side(right)).passed
+    assert compared(tmp_path, off("forward", 0.01), off("forward", 1e-12), {}, AUTOCAST).passed
 
 
 def test_the_noise_of_a_loss_is_not_what_a_single_run_shows_by_chance(tmp_path: Path) -> None:

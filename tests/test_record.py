@@ -1,6 +1,5 @@
 """rosetta_record: what it writes is what the framework itself had, and what cannot be recorded is refused."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -15,11 +14,13 @@ from safetensors.numpy import load_file
 from rosetta_record import CONTROL, FILES, Record, RecordError
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, run_program, train
+from tests.records import arrays, described
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
 NAMES = ["torch", "paddle", "keras", *(f"keras:{backend}" for backend in OTHERS)]
 STEPS = 2
+UNIT_OF_BFLOAT16 = 1 << 16  # units of float32
 CONFIG: dict[str, Any] = {
     "words": 9,
     "width": 4,
@@ -81,15 +82,6 @@ def left(request: pytest.FixtureRequest, folders: dict[str, Left]) -> Left:
     return folders[request.param]
 
 
-def content(folder: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((folder / "record.json").read_text("utf-8"))
-    return read
-
-
-def arrays(folder: Path, file: str) -> dict[str, np.ndarray]:
-    return load_file(folder / f"{file}.safetensors")
-
-
 def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert got.keys() == expected.keys()
     for name, array in expected.items():
@@ -121,10 +113,10 @@ def test_each_rung_is_what_the_framework_had(left: Left, way: str) -> None:
         if file == "slots":
             got = {slot: array for slot, array in got.items() if not slot.endswith("|step") or left.name == "torch"}
         assert_same(got, arrays(expected, file))
-    steps = content(folder)["steps"]
+    steps = described(folder)["steps"]
     assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
     assert [step["loss"] for step in steps] == left.losses
-    assert content(folder)["loss"] == steps[0]["loss"]
+    assert described(folder)["loss"] == steps[0]["loss"]
     batches = load_file(left / "batches.safetensors")
     fed = {name: batches[f"{name}0"] for name in ("ids", "targets")}
     fed |= {f"batch1.{name}": batches[f"{name}1"] for name in fed if way == "training"}
@@ -134,11 +126,8 @@ def test_each_rung_is_what_the_framework_had(left: Left, way: str) -> None:
 @pytest.mark.parametrize("way", ["calls", "training"])
 def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(left: Left, way: str) -> None:
     """Even where the next layer computes in place of them; with what the layers were given, and by which line."""
-    got, expected, calls = (
-        arrays(left / way, "layers"),
-        arrays(left / "expected", "layers"),
-        content(left / way)["calls"],
-    )
+    got, expected = (arrays(left / name, "layers") for name in (way, "expected"))
+    calls = described(left / way)["calls"]
     assert {name for call in calls for name in (*call["parts"], *call["inputs"].values())} == got.keys()
     within = f"{WITHIN}|^operator "
     outermost = [call for call in calls if not re.search(within, call["layer"])]
@@ -157,7 +146,7 @@ def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(lef
     np.testing.assert_allclose(got[dense["parts"][0]], made, rtol=1e-5)
     assert dense["code"] == "return keep(self.out(found * real))"
     assert re.fullmatch(r"(tests/)?porting_zoo.py:\d+", dense["line"])  # whatever folder the process works in
-    assert [layer["training"] for layer in content(left / way)["layers"]].count(False) == 0
+    assert [layer["training"] for layer in described(left / way)["layers"]].count(False) == 0
 
 
 OF_TWO_LAYERS = {"blocks.5.inner.weight": "blocks.3.inner.weight"}
@@ -168,7 +157,7 @@ BACKENDS = {"keras": "tensorflow", "keras:torch": "torch"}
 
 def test_layers_and_weights_are_described_in_the_frameworks_own_words(left: Left) -> None:
     """Classes and settings are what tests/porting_pairs.py pairs by, and names causes by."""
-    read, backend = content(left / "calls"), BACKENDS.get(left.name)
+    read, backend = described(left / "calls"), BACKENDS.get(left.name)
     layers, weights = read["layers"], read["weights"]
     settings = {name for layer in layers for name in layer["settings"]}
     assert not [name for name in settings if "initializer" in name or "hook" in name]
@@ -210,7 +199,7 @@ OPTIMIZERS: list[tuple[str, str, dict[str, Any], str]] = [
 def test_optimizers_are_described_in_the_frameworks_own_words(left: Left) -> None:
     for framework, folder, settings, slots in OPTIMIZERS:
         if framework == left.framework:
-            found = content(left / folder)["optimizer"]
+            found = described(left / folder)["optimizer"]
             assert settings.items() <= found["settings"].items()
             assert not set(found["settings"]) & {"params", "_parameter_list"}
             named = {tuple(slot.split("|")) for slot in arrays(left / folder, "slots")}
@@ -220,15 +209,15 @@ def test_optimizers_are_described_in_the_frameworks_own_words(left: Left) -> Non
 
 def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]) -> None:
     for name in ("torch", "paddle"):
-        groups = content(folders[name] / "groups")["optimizer"]["groups"]
+        groups = described(folders[name] / "groups")["optimizer"]["groups"]
         assert [group["weights"] for group in groups] == [["weight"], ["bias"]]
         assert groups[0]["weight_decay"] == 0.5 != groups[1]["weight_decay"]
-        assert content(folders[name] / "sgd")["optimizer"]["groups"] == []
+        assert described(folders[name] / "sgd")["optimizer"]["groups"] == []
     # The gradient of a sparse embedding is dense, and a row that is looked up twice has the sum of both gradients.
     weight, gradient = (arrays(folders["paddle"] / "sparse", file)["weight"] for file in ("weights", "gradients"))
     np.testing.assert_allclose(gradient, weight * 2 / 9 * np.array([0, 2, 1, 0, 0])[:, None], rtol=1e-12)
     # A regularizer is described by dotted names.
-    dense = next(layer for layer in content(folders["keras"] / "sgd")["layers"] if layer["path"].endswith("dense"))
+    dense = next(layer for layer in described(folders["keras"] / "sgd")["layers"] if layer["path"].endswith("dense"))
     assert dense["settings"]["kernel_regularizer"] == "L2"
     assert dense["settings"]["kernel_regularizer.l2"] == pytest.approx(0.01)
 
@@ -236,62 +225,60 @@ def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]
 # The control
 
 
+def units_moved(folder: Path) -> set[int]:
+    """By how many units of their type the weights of the control are others; those that are zero or whole numbers are
+    as they were."""
+    control, found = arrays(folder / CONTROL, "weights"), set[int]()
+    for name, array in arrays(folder, "weights").items():
+        moves, bits = (array != 0) & (array.dtype.kind == "f"), f"i{array.itemsize}"
+        found |= {*(control[name].view(bits) - array.view(bits))[moves].tolist()}
+        np.testing.assert_array_equal(control[name][~moves], array[~moves])
+    return found
+
+
 def test_the_control_began_one_unit_in_the_last_place_away_and_everything_is_put_back(left: Left) -> None:
     assert left.put_back
-    assert content(left / "training")["finished"]
-    assert not content(left / "midway")["finished"]
+    assert described(left / "training")["finished"]
+    assert not described(left / "midway")["finished"]
     folder, control = left / "training", left / "training" / CONTROL
-    weights, moved, signs = arrays(folder, "weights"), arrays(control, "weights"), set()
-    assert weights.keys() == moved.keys()
-    for weight, array in weights.items():
-        if array.dtype.kind == "f":
-            step = (moved[weight] - array)[array != 0]
-            assert (np.abs(step) >= np.spacing(np.abs(array[array != 0])) / 2).all(), weight
-            assert (np.abs(step) <= np.spacing(np.abs(array[array != 0]))).all(), weight
-            assert (moved[weight][array == 0] == 0).all()
-            signs |= set(np.sign(step))
-        else:
-            np.testing.assert_array_equal(moved[weight], array)
-    assert signs == {-1.0, 1.0}
+    assert units_moved(folder) == {-1, 1}
     assert not (control / CONTROL).exists()
-    bound = 1e-5 if content(folder)["precision"] == "float32" else 1e-13
+    bound = 1e-5 if described(folder)["precision"] == "float32" else 1e-13
     for file in FILES:
         one, other = arrays(folder, file), arrays(control, file)
         assert one.keys() == other.keys()
         for key, array in one.items() if file in ("inputs", "layers", "outputs", "gradients") else []:
             np.testing.assert_allclose(other[key], array, rtol=0, atol=bound, err_msg=f"{file} {key}")
-    losses, moved_losses = ([step["loss"] for step in content(side)["steps"]] for side in (folder, control))
+    losses, moved_losses = ([step["loss"] for step in described(side)["steps"]] for side in (folder, control))
     np.testing.assert_allclose(moved_losses, losses, rtol=1e-4)  # with the same dropout and the same batches
 
 
 def test_bfloat16_is_written_as_float32(left: Left) -> None:
     folder = left / "bfloat16"
-    assert content(folder)["precision"] == "bfloat16"
+    assert described(folder)["precision"] == "bfloat16"
     for file in ("weights", "layers", "gradients", "step-1"):
-        given = {name for call in content(folder)["calls"] for name in call["inputs"].values()}  # what the test gives
+        given = {
+            name for call in described(folder)["calls"] for name in call["inputs"].values()
+        }  # what the test gives
         for array in (array for name, array in arrays(folder, file).items() if name not in given):
             assert array.dtype == np.float32
             assert not (array.view(np.uint32) & 0xFFFF).any(), file
-    for weight, array in arrays(folder, "weights").items():
-        moved = arrays(folder / CONTROL, "weights")[weight].view(np.int32).astype(np.int64)
-        assert (np.abs(moved - array.view(np.int32))[array != 0] == 1 << 16).all()
+    assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
 
 
 def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_computes_in(left: Left) -> None:
     """A unit of float32 would vanish where weights are rounded to bfloat16. Paddle has none of it on the CPU."""
-    assert content(left / "calls")["autocast"] is None
-    assert content(left / "calls")["dtypes"] == {"loss": "float64", "outputs": {"logits": "float64"}}
+    assert described(left / "calls")["autocast"] is None
+    assert described(left / "calls")["dtypes"] == {"loss": "float64", "outputs": {"logits": "float64"}}
     if left.framework == "paddle":
         return
     folder = left / "mixed"
-    read, moved = content(folder), arrays(folder / CONTROL, "weights")
+    read = described(folder)
     assert (read["precision"], read["autocast"]) == ("float32", "bfloat16")
     assert {dtype for call in read["calls"] for dtype in call["dtypes"]} == {"bfloat16"}
     assert {weight["dtype"] for weight in read["weights"].values()} == {"float32"}
     assert read["dtypes"]["loss"] == ("bfloat16" if left.framework == "keras" else "float32")
-    for weight, array in arrays(folder, "weights").items():
-        steps = moved[weight].view(np.int32).astype(np.int64) - array.view(np.int32)
-        assert (np.abs(steps)[array != 0] == 1 << 16).all()
+    assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
 
 
 GRADIENTS = """
@@ -327,10 +314,10 @@ def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
 
 
 def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
-    rng = np.random.default_rng(3)
-    kernel, bias, x = rng.normal(size=(3, 2)), rng.normal(size=2), rng.normal(size=(2, 3)).T[:2].repeat(2, 1)[:, :3]
+    kernel, bias, x = np.arange(6.0).reshape(3, 2), np.ones(2), np.arange(6.0).reshape(2, 3) - 2
+    views = x.T, np.arange(12.0)[::2], np.broadcast_to(1.0, (2, 2)), np.arange(3.0).astype(">f8")
     record = Record(tmp_path / "side")
-    record.inputs(x=x, more={"mask": x > 0, "pair": (x[0], np.float32(2))})
+    record.inputs(x=x, more={"mask": x > 0, "pair": (x[0], np.float32(2)), "views": views})
     record.layer("hidden", "Dense", {"kernel": kernel, "bias": bias}, {"activation": "tanh"}, output=x @ kernel)
     record.layer("hidden", "Dense", output=(x @ kernel, bias))
     record.weights(alone=bias)
@@ -342,7 +329,7 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     record.optimizer("SGD", {"momentum": np.float64(0.5), "other": object()}, {"hidden.kernel|velocity": kernel})
     record.step(1, 0.5, {"hidden.kernel": kernel})
     record.step(4, float("nan"), {"hidden.kernel": kernel})
-    read = content(record.folder)
+    read = described(record.folder)
     (layer,) = read["layers"]
     assert (layer["path"], layer["classes"], layer["settings"]) == ("hidden", ["Dense"], {"activation": "tanh"})
     assert layer["parameters"] == {"kernel": "hidden.kernel", "bias": "hidden.bias"}
@@ -352,20 +339,12 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     assert (read["optimizer"]["class"], read["optimizer"]["settings"]) == ("SGD", {"momentum": 0.5})
     assert read["steps"] == [{"step": 1, "loss": 0.5}, {"step": 4, "loss": "nan"}]
     inputs = {"x": x, "more.mask": x > 0, "more.pair.0": x[0], "more.pair.1": np.float32(2)}
+    inputs |= {f"more.views.{number}": view.astype(float) for number, view in enumerate(views)}  # as they are seen
     assert_same(arrays(record.folder, "inputs"), inputs)
     assert arrays(record.folder, "inputs")["more.pair.1"].shape == ()
     assert_same(arrays(record.folder, "weights"), {"hidden.kernel": kept, "hidden.bias": bias, "alone": bias})
     assert_same(arrays(record.folder, "gradients"), {"hidden.kernel": kernel})
     assert {path.stem for path in record.folder.iterdir()} == {*FILES, "record"}
-
-
-def test_views_and_other_byte_orders_are_written_as_they_are_seen(tmp_path: Path) -> None:
-    """safetensors alone writes the memory of a view in the order in which it lies."""
-    views = [np.arange(6.0).reshape(2, 3).T, np.arange(12.0)[::2], np.broadcast_to(1.0, (2, 2))]
-    given = {str(number): array for number, array in enumerate([*views, np.arange(3.0).astype(">f8")])}
-    record = Record(tmp_path / "side")
-    record.inputs(**given)
-    assert_same(arrays(record.folder, "inputs"), {name: array.astype(float) for name, array in given.items()})
 
 
 # Folders

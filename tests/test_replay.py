@@ -1,6 +1,5 @@
 """A replay: each layer is judged by itself, so all mistakes are named in one run and nothing else is."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save, save_file
+from safetensors.numpy import save
 
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side as Recorded
@@ -18,6 +17,7 @@ from tests.porting_guide import rosetta
 from tests.porting_pairs import random_pair, told
 from tests.porting_replays import missed, others, places, port, replayed
 from tests.porting_side import FRAMEWORKS, Side, run_program
+from tests.records import Array, arrays, described, edited, resaved
 
 PORTS = ("decoder", "tagger from keras", "decoder to keras")
 CORRECT = 3  # random pairs
@@ -120,13 +120,11 @@ def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back
 
     run("left", "", "1e-5", "")
     run("right", "", "1e-3", "turned")
-    plain = load_file(tmp_path / "right" / "layers.safetensors")
+    plain = arrays(tmp_path / "right", "layers")
     assert "feed has what" in rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])[0]
     run("right", str(tmp_path / "feed"), "1e-3", "turned")
-    for name, array in load_file(tmp_path / "right" / "layers.safetensors").items():
-        np.testing.assert_array_equal(
-            array, plain[name], err_msg=name
-        )  # the whole model is recorded as without a feed
+    for name, array in arrays(tmp_path / "right", "layers").items():  # the whole model is recorded as without a feed
+        np.testing.assert_array_equal(array, plain[name], err_msg=name)
     diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
     assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
     assert diff.replay
@@ -141,35 +139,32 @@ def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
 
 
 def test_a_replay_in_which_nothing_is_seen_is_not_trusted(records: Path) -> None:
-    path = records / "right" / "replay" / "layers.safetensors"
-    arrays = load_file(path)
-    for name in [name for name in arrays if name.startswith("planted:")]:
-        (same,) = [one for one in arrays if re.fullmatch(rf"\d+:{name.removeprefix('planted:')}", one)]
-        arrays[name] = arrays[same]
-    save_file(arrays, path)
+    def unseen(arrays: dict[str, Array]) -> dict[str, Array]:
+        """Each layer gives with other weights what it gives with its own."""
+        planted = [name.partition(":")[2] for name in arrays if name.startswith("planted:")]
+        same = {layer: next(one for one in arrays if re.fullmatch(rf"\d+:{layer}", one)) for layer in planted}
+        return arrays | {f"planted:{layer}": arrays[own] for layer, own in same.items()}
+
+    resaved(records / "right" / "replay", "layers", unseen)
     printed = rosetta(records, ["diff", "left", "right"])
     assert "control: a mistake planted in embedding was NOT seen" in printed
     assert not compare_records(Recorded(records / "left"), Recorded(records / "right")).controlled
 
 
 def test_a_replay_that_another_record_fed_is_not_judged(records: Path) -> None:
-    path = records / "left" / "layers.safetensors"
-    save_file({name: array + 1 for name, array in load_file(path).items()}, path)
+    resaved(records / "left", "layers", lambda arrays: {name: array + 1 for name, array in arrays.items()})
     diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
     assert diff.replay is None
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
 
 
 def test_what_was_not_fed_is_listed_and_does_not_pass(records: Path) -> None:
-    path = records / "right" / "replay" / "record.json"
-    said = json.loads(path.read_text("utf-8"))
-    for call in said["calls"]:
-        call.update(fed_inputs=[], fed_outputs=[])
-    path.write_text(json.dumps(said), "utf-8")
+    right = records / "right" / "replay"
+    edited(right, lambda said: [call.update(fed_inputs=[], fed_outputs=[]) for call in said["calls"]])
     diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
     assert diff.replay
     assert diff.replay.judged == {STEP}
-    layers = {layer["path"] for layer in said["layers"] if layer["parameters"]}
+    layers = {layer["path"] for layer in described(right)["layers"] if layer["parameters"]}
     assert layers <= diff.replay.not_judged.keys()
     assert "could not be given what the left one was" in told(diff)
 
@@ -178,11 +173,8 @@ def test_what_cannot_be_fed_and_where_no_feed_can_be_written_is_refused(records:
     assert rosetta(records, ["diff", "left", "right", "--feed", "left"]) == [
         "rosetta: left exists and is no feed; give --feed the name of a new folder"
     ]
-    path = records / "left" / "record.json"
-    said = json.loads(path.read_text("utf-8"))
-    for call in said["calls"]:
-        call.pop("inputs")  # as records of before have none
-    path.write_text(json.dumps(said), "utf-8")
+    # As records of before have no inputs of layers.
+    edited(records / "left", lambda said: [call.pop("inputs") for call in said["calls"]])
     assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [
         "rosetta: left has no inputs of layers; record it again with today's rosetta_record"
     ]

@@ -26,20 +26,18 @@ def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("shape", [(), (2, 3, 4)])
 def test_equal_arrays_have_no_error_and_one_number_that_is_off_is_found(scale: str, shape: tuple[int, ...]) -> None:
-    for expected in (array(*shape), np.zeros(shape)):
-        assert compared(expected.copy(), expected, scale).error == 0
     where, got = tuple(size - 1 for size in shape), np.zeros(shape)
+    for expected in (array(*shape), got):
+        assert compared(expected.copy(), expected, scale).error == 0
     got[where] = 1.0
     found = compared(got, np.zeros(shape), scale)
     assert found.error >= 1
     assert (found.where, found.note) == (where, "got 1.0, expected 0.0")
 
 
-SHAPES = [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((), (1,))]
-
-
-@pytest.mark.parametrize(("got", "expected"), SHAPES)
-def test_another_shape_fails_even_where_it_would_broadcast(got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 3)), ((12,), (3, 4)), ((1, 4), (3, 4)), ((), (1,))])
+def test_another_shape_fails_even_where_it_would_broadcast(shapes: tuple[tuple[int, ...], ...]) -> None:
+    got, expected = shapes
     found = compared(np.ones(got), np.ones(expected))
     assert (found.error, found.note, found.passed) == (inf, f"shape {got}, expected {expected}", False)
 
@@ -59,16 +57,6 @@ def test_a_number_that_is_not_finite_fails_on_either_side_and_on_both(value: flo
         both[side][2, 3] = value
     found = compared(**both)
     assert (found.error, found.note) == (inf, f"the array that was {sides[0]} is not finite at [2, 3]")
-
-
-@pytest.mark.parametrize("order", [[0, 2, 1, 3], [1, 2, 3, 0]], ids=["gates", "rolled"])
-def test_a_rearranged_square_matrix_is_far_off(order: list[int]) -> None:
-    """Though the numbers, their mean and their norm are the same."""
-    expected = array(8, 8)
-    quarters = np.split(expected, 4, axis=-1)
-    for scale in SCALES:
-        for got in (np.concatenate([quarters[place] for place in order], axis=-1), np.ascontiguousarray(expected.T)):
-            assert compared(got, expected, scale).error > 0.1
 
 
 def test_each_scale_measures_what_it_says_in_float64() -> None:

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from backends.process.parent import PROJECT
+from benchmarks.compare.comparer import RUNGS
 
 TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
 FIELDS = ["Effect", "What Rosetta does", "Rung", "Test", "Evidence", "Versions"]
-RUNGS = {"tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings", "none"}
 FIELD = re.compile(r"^- \*\*(.+?)\*\*:(.*(?:\n  .+)*)", re.MULTILINE)  # its lines after the first are indented
 ENTRIES = {
     section.partition("\n")[0]: {name: " ".join(text.split()) for name, text in FIELD.findall(section)}
     for section in SECTIONS
 }
-entries = pytest.mark.parametrize("name", ENTRIES)
 
 
 def test_the_table_names_every_entry_with_its_frameworks_and_rung() -> None:
@@ -27,25 +26,18 @@ def test_the_table_names_every_entry_with_its_frameworks_and_rung() -> None:
     assert len(ENTRIES) == len(SECTIONS), "each name is another"
 
 
-@entries
-def test_an_entry_has_every_field_and_a_rung(name: str) -> None:
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_is_whole_and_its_tests_and_its_evidence_exist(name: str) -> None:
+    """Evidence is an issue, or a symbol in an installed file."""
     assert re.fullmatch(r"[a-z0-9-]+", name)
     assert list(ENTRIES[name]) == FIELDS
     assert all(ENTRIES[name].values())
-    assert ENTRIES[name]["Rung"] in RUNGS
-
-
-@entries
-def test_the_tests_that_hold_an_entry_exist(name: str) -> None:
+    assert ENTRIES[name]["Rung"] in (*RUNGS, "none")
     tests = re.findall(r"\[`(\S+)::(\w+)`\]\(\.\./(\S+)\)", ENTRIES[name]["Test"])
     assert tests or ENTRIES[name]["Rung"] == "none", "nothing holds what changes numbers"
     for file, function, linked in tests:
         assert re.search(rf"^def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), function
         assert linked == file
-
-
-@entries
-def test_evidence_is_an_issue_or_a_symbol_in_an_installed_file(name: str) -> None:
     sources = re.findall(r"`(\S+)`|\[\S+\]\((\S+)\)", ENTRIES[name]["Evidence"])
     assert sources
     for inside, issue in sources:

@@ -189,20 +189,10 @@ def test_other_models_of_torch_are_one_clear_line_each_and_nothing_in_them_is_ru
 # Hostile
 
 
-def calling(module: str, name: str, argument: int) -> bytes:
-    """A pickle that calls something with a number."""
-    return f"c{module}\n{name}\n".encode() + pickle.dumps(argument, 2)[2:-1] + pickle.TUPLE1 + pickle.REDUCE + b"."
-
-
 def text_of(text: str) -> bytes:
     """A text as a pickle has it."""
     encoded = text.encode()
     return pickle.BINUNICODE + len(encoded).to_bytes(4, "little") + encoded
-
-
-def announcing(operation: bytes) -> bytes:
-    """A pickle that announces 4 GiB and ends."""
-    return operation + (1 << 32).to_bytes(8, "little") + pickle.STOP
 
 
 GOOD = layer_tensors(initial_state(MODEL, 1).weights)
@@ -224,18 +214,15 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
     "of two minds": ({**GOOD, "encoder.0.cell.bias_ih": np.zeros(3)}, "two different tensors"),
     "of odd names": ({f"evil\n\x1b[31m{number}": np.zeros(1) for number in range(1000)}, "\\x1b"),
     "names that are numbers": ({1: np.zeros(3)}, "expected encoder and decoder"),
-    "nested": ({"model": {"more": SimpleNamespace()}}, FORBIDDEN),
     "a number": (3, NO_STATE_DICT),
-    "eval": (calling("builtins", "eval", 3), FORBIDDEN),
     "an extension": (b"\x80\x02\x82\x01.", NO_STATE_DICT),
     "a name of an allowed one": (b"\x80\x04" + text_of("numpy") + text_of("dtype.type") + b"\x93.", FORBIDDEN),
-    "an instance": (b"(icollections\nCounter\n.", FORBIDDEN),
     "a persistent name": (b"Pmodel\n.", NO_STATE_DICT),
-    "an array of any size": (calling("numpy", "ndarray", 1 << 40), NO_STATE_DICT),
+    "an array of any size": (b"cnumpy\nndarray\n(I1099511627776\ntR.", NO_STATE_DICT),
     "an array of objects": (ARRAY + b"(K\1K\1\x85" + DTYPE + b"\x89" + text_of("a" * 8) + b"tb.", NO_STATE_DICT),
     "another state of a class": (b"cnumpy\ndtype\nN}" + text_of("of_numpy") + b"K\1s\x86b.", NO_STATE_DICT),
     "a place in the memo": (b"]r\xff\xff\xff\x0f.", NO_STATE_DICT),
-    "bytes": (announcing(pickle.BINBYTES8), NO_STATE_DICT),
+    "4 GiB of bytes that do not come": (pickle.BINBYTES8 + (1 << 32).to_bytes(8, "little") + b".", NO_STATE_DICT),
     "lists": (b"]" * LONG, NO_STATE_DICT),
     "a text that is encoded again and again": (ENCODE + b"h\0h\1h\2\x86R" * 1000 + b".", NO_STATE_DICT),
 }

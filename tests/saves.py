@@ -38,17 +38,13 @@ class Save:
     is_new: Callable[[Path], bool]
 
 
-def run_of(epochs: int) -> Callable[[Path], None]:
-    """Makes a run of so many epochs in the folder "run"."""
-
-    def make(folder: Path) -> None:
-        write(create(folder / "run"), VAL_LOSSES[:epochs])
-
-    return make
-
-
-def next_epoch(folder: Path, epoch: int) -> None:
-    write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1)
+def saved_epoch(epoch: int) -> Save:
+    """Saves this epoch of a run that has those before it."""
+    return Save(
+        lambda folder: write(create(folder / "run"), VAL_LOSSES[: epoch - 1]),
+        lambda folder: write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1),
+        partial(run_is_whole, epoch=epoch),
+    )
 
 
 def run_is_whole(folder: Path, epoch: int) -> bool:
@@ -151,8 +147,8 @@ def nothing(folder: Path) -> None:
 
 TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
-    "an epoch that is not the best": Save(run_of(2), partial(next_epoch, epoch=3), partial(run_is_whole, epoch=3)),
-    "the best epoch": Save(run_of(3), partial(next_epoch, epoch=4), partial(run_is_whole, epoch=4)),
+    "an epoch that is not the best": saved_epoch(3),
+    "the best epoch": saved_epoch(4),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),

@@ -113,9 +113,11 @@ def clipped(**gradients: Array) -> Facts:
     return Facts(gradients={f"fc.{name}": array for name, array in gradients.items()})
 
 
-def adam(epsilon: float) -> Facts:
-    """How far Adam moves weights in its first step."""
-    updates = {name: -0.01 * g / (np.abs(g) + epsilon) for name, g in GRADIENTS.items()}
+def adam(epsilon: float = 1e-3, step: int = 1) -> Facts:
+    """How far Adam moves weights in a step that it counts as this one, with means of zero before it."""
+    corrected = 0.1 / (1 - 0.9**step), 0.001 / (1 - 0.999**step)
+    moves = {name: corrected[0] * g / (np.sqrt(corrected[1] * g**2) + epsilon) for name, g in GRADIENTS.items()}
+    updates = {name: -0.01 * moved for name, moved in moves.items()}
     return Facts(optimizer="Adam", updates=updates, epsilon=epsilon)
 
 
@@ -148,7 +150,8 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
         Facts(), clipped(kernel=np.clip(OF_KERNEL, -0.3, 0.3), bias=np.clip(OF_BIAS, -0.3, 0.3)), "gradients",
         "nowhere on the left and to values of 0.3",
     ),
-    "epsilon": (adam(1e-3), adam(1e-5), "step", "is 0.001 on the left and 1e-05"),
+    "epsilon": (adam(), adam(epsilon=1e-5), "step", "is 0.001 on the left and 1e-05"),
+    "counter": (adam(), adam(step=2), "step", "Adam counts the first step as 1 on the left and 2"),
     "where mean squares begin": (
         rmsprop(0.0), rmsprop(1.0), "step", "mean squares begin with 0 on the left and 1 on the right"
     ),

@@ -248,6 +248,10 @@ def nan(place: str, value: Any = np.nan) -> Change:
     return put(place, lambda numbers: numbers * value)
 
 
+def infinite(data: dict[str, Any]) -> None:
+    data["logits"][0, 0, 0] = -np.inf
+
+
 class Case(NamedTuple):
     """What the right side has otherwise, the rung that breaks, what is told, and entries of the register."""
 
@@ -316,6 +320,9 @@ CASES = {
     ),
     "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)), "forward", "got nan"),
     "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), expected (4, 5, 6)"),
+    "a shape that would broadcast": Case(
+        put("logits", lambda a: a[:, :1]), "forward", "shape (4, 1, 6), expected (4, 5, 6)"
+    ),
     # What layouts and rounding do passes, and more does not.
     "the last output": Case(last_output, None),
     "time first": Case(time_first, None, "the first two axes change places"),
@@ -334,7 +341,9 @@ CASES = {
     "outputs of NaN": Case(unchanged, "forward", on_both, left=nan("logits")),
     "a loss of NaN": Case(unchanged, "loss", on_both, left=put("loss", lambda _: "nan")),
     "gradients of NaN": Case(unchanged, "gradients", on_both, left=nan("gradients fc bias")),
-    "infinity": Case(unchanged, None, left=lambda data: data["logits"].__setitem__((0, 0, 0), -np.inf)),
+    "infinity": Case(unchanged, None, left=infinite),
+    "infinity beside another number": Case(unchanged, "forward", "got ", left=infinite),
+    "infinity on one side": Case(infinite, "forward", "got -inf"),
 }  # fmt: skip
 
 

@@ -75,12 +75,13 @@ def new_run_is_whole(folder: Path) -> bool:
 
 
 def begin_recording(folder: Path) -> None:
-    with only_writer(folder / "a.jsonl", new=True):
-        Recording.create(folder / "a.jsonl", SMALL.head)
+    path = folder / "results" / "a.jsonl"
+    with only_writer(path, new=True):
+        Recording.create(path, SMALL.head)
 
 
 def recording_is_begun(folder: Path) -> bool:
-    path = folder / "a.jsonl"
+    path = folder / "results" / "a.jsonl"
     there = path.exists() and content_of(path) != b""
     if not there:
         begin_recording(folder)

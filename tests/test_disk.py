@@ -21,13 +21,12 @@ from backends.numpy_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure
-from benchmarks.measure.recording import Recording
 from common import run_directory
 from common.errors import RosettaError, in_words
 from common.files import UNFINISHED, write_atomically
 from common.run_directory import RunDirectory
 from common.tensors import Batch
-from tests.recordings import plan_of, recording
+from tests.recordings import plan_of
 from tests.saves import SAVES, TEMPORARY
 from tests.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 
@@ -75,11 +74,6 @@ def test_what_is_saved_is_on_the_disk(tmp_path: Path, name: str) -> None:
     with on_the_disk(tmp_path):
         save.save(tmp_path)
     assert save.is_new(tmp_path)
-
-
-def test_a_recording_in_a_new_folder_is_on_the_disk(tmp_path: Path) -> None:
-    with on_the_disk(tmp_path):
-        Recording.create(tmp_path / "results" / "a.jsonl", recording(rounds=0).head)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import CannotBeginError
+from common.errors import CannotBeginError, why
+from common.files import make_folder
 from common.machine import Watch as Watch
 from common.machine import allowed_cores, busy_seconds, system_text
 from common.text import printable
@@ -77,10 +78,10 @@ def locked(path: Path, flags: int, advice: str, held: Callable[[str], None]) -> 
     """
     try:
         if flags & os.O_CREAT:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise CannotBeginError(f"{path} cannot be opened: {error.strerror}; {advice}") from error
+        raise CannotBeginError(f"{path} cannot be opened: {why(error)}; {advice}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,20 +20,18 @@ from benchmarks.measure.machine import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
-from tests.attack.damaged_files import LINES, run_of
+from tests.attack.damaged_files import LINES, folder_of, run_files
 from tests.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS: dict[str, Any] = {name: GROUP.get_command(None, name) for name in GROUP.list_commands(None)}
-# Values of options and arguments: numbers, words, paths of what is there or not, and names.
-VALUES = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split()]
-VALUES += [" ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", *"'\" - -- -h 😀 %s%n".split()]
-VALUES += "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md dangling".split()
-VALUES += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "b" * 230, "/proc/self/mem", "\x00"]
-VALUES += (
-    "all numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
-)
-VALUES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
+NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split()]
+WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
+WORDS += "- -- -h 😀 %s%n all".split()
+PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md dangling".split()
+PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "b" * 230, "/proc/self/mem", "\x00"]
+NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
+NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
 SENSIBLE = [  # what is done, or goes far
     "report a.jsonl -o new.html",
     "convert run --to weights",
@@ -47,11 +45,10 @@ SENSIBLE = [  # what is done, or goes far
     "translate --file pairs.txt --beam 3 --n-best 2",
     "serve run --backends numpy",
 ]
-# Where work would begin, each of which refuses.
-BEGUN = """
-    benchmarks.measure.machine.check benchmarks.measure.machine.wait_until_fit benchmarks.measure.sweep.Sweep.run
-    benchmarks.compare.course.initial_state common.corpus.download socketserver.TCPServer.server_bind subprocess.Popen
-"""
+# Where work would begin.
+BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit", "sweep.Sweep.run")]
+BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socketserver.TCPServer.server_bind"]
+BEGUN += ["subprocess.Popen"]
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:
@@ -59,18 +56,20 @@ def refused(*arguments: object, **named: object) -> NoReturn:
 
 
 def line_of(rng: random.Random) -> list[str]:
-    """A command, some of its own options, and seldom those of another one, with any values or those of their kind."""
+    """A command with some of its own options and arguments, and seldom with those of another one."""
     words = rng.choice(SENSIBLE).split() if rng.randrange(3) == 0 else [rng.choice([*COMMANDS, "", "-x"])]
     command = COMMANDS.get(words[0], COMMANDS["train"])
     chosen = [parameter for parameter in command.params if parameter.required and len(words) == 1]
     for _ in range(rng.randrange(5)):
         chosen.append(rng.choice((command if rng.randrange(20) else COMMANDS[rng.choice([*COMMANDS])]).params))
     for parameter in chosen:
-        of_its_kind = [word for word in get_args(parameter.type_descriptor.annotation) if isinstance(word, str)]
+        kind = parameter.type_descriptor.annotation
+        literals = [word for word in get_args(kind) if isinstance(word, str)]
+        fitting = {int: NUMBERS, float: NUMBERS, Path: PATHS}.get(kind, literals or NAMES + PATHS)
         option = parameter.param_type_name == "option"
         words += parameter.opts[:1] if option else []
         if not (option and parameter.is_flag) or rng.randrange(20) == 0:
-            words.append(rng.choice(of_its_kind if of_its_kind and rng.randrange(5) else VALUES))
+            words.append(rng.choice(fitting if rng.randrange(5) else rng.choice([NUMBERS, WORDS, PATHS, NAMES])))
     return words
 
 
@@ -78,7 +77,7 @@ def fill(here: Path) -> None:
     """Make the folder anew, with a run, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    run_of(here / "run")
+    folder_of(run_files(checked=True), here / "run")
     (here / "pairs.txt").write_bytes(LINES)
     (here / "dangling").symlink_to("nothing")
     recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")
@@ -101,12 +100,12 @@ def typed(here: Path, words: list[str]) -> str:
 
 def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     (folder / "lock").touch()
-    variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
     with ExitStack() as stack:
-        for name in BEGUN.split():
+        for name in BEGUN:
             stack.enter_context(patch(name, refused))
         stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
         stack.enter_context(patch("os.fsync"))
+        variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))
         while True:
             fill(folder / "here")

@@ -92,8 +92,8 @@ def refusal_of_gpu(backend: Backend, emit: Emit) -> str:
     return "it was built"
 
 
-def environment(backend: Backend, emit: Emit, *, names: list[str]) -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in names}
+def variable(backend: Backend, emit: Emit, *, name: str) -> str | None:
+    return os.environ.get(name)
 
 
 def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> int:

@@ -128,18 +128,11 @@ def test_a_state_that_diverged_or_could_not_be_read_again_is_not_written(
     assert contents(run.path) == before
 
 
-def test_the_best_state_is_found_although_it_is_not_written_yet_or_epochs_are_written_meanwhile(
+def test_the_best_state_is_found_although_epochs_are_written_meanwhile(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a crash leaves it; what goes on after one is tried at each of its points by tests/attack/exits.py. Then
-    another process ends two epochs between the reading of the last state and that of the best one."""
-    old, last = ((run.path / name).read_bytes() for name in ("best.safetensors", "state.safetensors"))
-    write(run, [*VAL_LOSSES, 0.5], done=3)
-    (run.path / "best.safetensors").write_bytes(old)
-    before = contents(run.path)
-    assert_state(run, "best", 4)
-    assert contents(run.path) == before, "reading writes nothing"
-    (run.path / "state.safetensors").write_bytes(last)
+    """Another process ends two epochs between the reading of the last state and that of the best one. What a crash
+    leaves is tried at each of its points by tests/attack/exits.py."""
     read = RunDirectory._state
 
     def read_too_early(self: RunDirectory, which: str) -> Any:

@@ -20,7 +20,7 @@ from benchmarks.measure.machine import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests import recordings
-from tests.attack.damaged_files import LINES, folder_of, run_files
+from tests.attack.damaged_files import LINES, run_of
 from tests.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
@@ -77,7 +77,7 @@ def fill(here: Path) -> None:
     """Make the folder anew, with a run, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    folder_of(run_files(checked=True), here / "run")
+    run_of(here / "run")
     (here / "pairs.txt").write_bytes(LINES)
     (here / "dangling").symlink_to("nothing")
     recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")

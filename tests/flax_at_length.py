@@ -1,5 +1,5 @@
-"""The worked ports in Flax against their partners, and ten mistakes planted in them: `python -m tests.flax_at_length`
-prints what comes of each. It takes some minutes, since JAX compiles each program anew."""
+"""The worked ports in Flax and JAX against their partners, and twelve mistakes planted in them, each of which JAX
+compiles anew, so that it takes some minutes: `python -m tests.flax_at_length` prints what comes of each."""
 
 import shutil
 import tempfile
@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from backends.process.parent import PROJECT
 from benchmarks.compare.carry import carried
-from benchmarks.compare.diff import compare_records
+from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as Recorded
 from benchmarks.compare.tables import lines
@@ -55,6 +55,9 @@ def main() -> None:
         def record(side: str, *arguments: str) -> None:
             sides[side].do(script, folder=folder, arguments=[*arguments], steps=2, control=False)
 
+        def compared(left: str, right: str) -> Diff:
+            return compare_records(Recorded(folder / left), Recorded(folder / right))
+
         for port, partner in PARTNERS.items():
             for optimizer in ("adam", "adamw"):
                 record(partner, f"{port}_{partner}.py", f"{port}-{optimizer}", optimizer)
@@ -62,7 +65,10 @@ def main() -> None:
             arrays = carried(paired(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-start")))
             save_file(arrays, folder / f"{port}_flax.safetensors")
             record("flax", f"{port}_flax.py", f"{port}-flax")
-            found = compare_records(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-flax"))
+        record("torch", "transformer_torch.py", "transformer-adam")
+        record("flax", "transformer_jax.py", "transformer-flax", "transformer-adam")
+        for port in (*PARTNERS, "transformer"):
+            found = compared(f"{port}-adam", f"{port}-flax")
             print(f"{port}: {'equal' if found.passed else 'WRONG'}", *lines(found), sep="\n  ")
         for words, (port, right, wrong, rung, place) in MISTAKES.items():
             program = (folder / f"{port}_flax.py").read_text("utf-8")
@@ -70,7 +76,7 @@ def main() -> None:
             (folder / "planted.py").write_text(program.replace(right, wrong), "utf-8")
             optimizer = "adamw" if "decay" in words else "adam"
             record("flax", "planted.py", "planted", optimizer)
-            found = compare_records(Recorded(folder / f"{port}-{optimizer}"), Recorded(folder / "planted"))
+            found = compared(f"{port}-{optimizer}", "planted")
             named = found.broken == rung and found.explanation[1].startswith(place)
             print(f"{words}: {'found' if named else 'MISSED'}", *lines(found), sep="\n  ")
 

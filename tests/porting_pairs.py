@@ -161,9 +161,6 @@ PRECISIONS: dict[str, Config] = {
 }
 
 
-COARSE_WEIGHTS = ("bfloat16", "float16")
-
-
 def random_pair(rng: np.random.Generator, number: int, precision: str = "") -> Pair:
     """A correct pair of models of two blocks, in a precision, or each fifth in float32 and the others in float64. The
     kinds of the first blocks come in turns."""
@@ -198,7 +195,7 @@ def random_pair(rng: np.random.Generator, number: int, precision: str = "") -> P
         "decay": rounded(0.01),
         "clip": float(rng.choice([0.0, 0.5])),
     }
-    if keras and precision in COARSE_WEIGHTS and "adam" in base["optimizer"]["name"]:
+    if keras and precision in ("bfloat16", "float16") and "adam" in base["optimizer"]["name"]:
         base["optimizer"]["name"] = "rmsprop"  # since there 0.999 is 1, and Keras's Adam does not step
     if base["optimizer"]["name"] == "adam" and keras:
         base["optimizer"]["decay"] = 0.0  # Keras's goes straight to the weight

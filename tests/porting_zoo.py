@@ -8,7 +8,7 @@ which is porting_modules or porting_keras.
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,8 @@ class Block:
     `computed` says how it computes, which is something else where that is the planted mistake."""
 
     api: Any
-    axes = ""  # of the weights that NumPy makes: names of sizes, or products
+    # Of the weights that NumPy makes, or of each kind's: names of sizes, or products.
+    axes: ClassVar[str | dict[str, str]] = ""
     w: dict[str, Array]  # the weights as no framework has them: kernels are (inputs, outputs)
     config: Config
     computed: Config
@@ -64,7 +65,8 @@ class Block:
         def shape(axes: str) -> tuple[int, ...]:
             return tuple(prod(int(sizes.get(name, name)) for name in axis.split("*")) for axis in axes.split())
 
-        weights = dict(weight.split(": ") for weight in cls.axes.split(", ") if weight)
+        axes = cls.axes if isinstance(cls.axes, str) else cls.axes[config["kind"]]
+        weights = dict(weight.split(": ") for weight in axes.split(", ") if weight)
         return {name: shape(axes) for name, axes in weights.items()}
 
     def compute(self, x: Any, ids: Any = None) -> Any:
@@ -138,10 +140,7 @@ class Dropout(Block):
 class OfChannels(Block):
     """A convolution along time or a batch norm, before which torch and Paddle have the channels first."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        kernel = {"kernel": (3, width, width)} if config["kind"] == "conv" else {"gain": (width,)}
-        return {**kernel, "bias": (width,)}
+    axes: ClassVar = {"conv": "kernel: 3 width width, bias: width", "batchnorm": "gain: width, bias: width"}
 
     def arrange(self) -> None:
         if self.config["kind"] == "conv":
@@ -492,9 +491,7 @@ class WeightNormed(Block):
 class Norm(Block):
     """LayerNorm or RMSNorm, of one's own where `cut` is "own" or the framework has none."""
 
-    @staticmethod
-    def shapes(config: Config, width: int) -> Shapes:
-        return {"gain": (width,)} | ({"shift": (width,)} if config["kind"] == "layernorm" else {})
+    axes: ClassVar = {"layernorm": "gain: width, shift: width", "rmsnorm": "gain: width"}
 
     def arrange(self) -> None:
         kind, own = self.config["kind"], self.config["cut"] == "own" or self.config["kind"] not in self.api.NORMS
@@ -576,7 +573,6 @@ def changed(name: str, change: Any) -> Any:
 DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recurrent_bias") for way in (0, 1)]
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
-    "key and value exchanged": exchanged("k", "v"),
     "keys and values exchanged": exchanged("k", "v", "k_bias", "v_bias"),
     "biases exchanged": exchanged("k_bias", "v_bias"),
     "gate and up exchanged": exchanged("gate", "up"),

@@ -13,17 +13,12 @@ from benchmarks.compare.comparer import Check
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
+from common.run_directory import BUNDLED_RUN
 from common.terminal import print_answer
 from tests.program import answer, refusal, rosetta
 
-TRAIN = ["train", "--backend", "numpy", "--num-samples", "1000", "--latent-dim", "16", "--epochs", "1"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("commands") / "run"
-    assert rosetta(*TRAIN, "--out", path)[0] == 0
-    return path
+NUMPY = ["--backend", "numpy"]
+TRAIN = ["train", *NUMPY, "--num-samples", "1000", "--latent-dim", "16", "--epochs", "1"]
 
 
 def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:
@@ -79,7 +74,9 @@ def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
     assert rosetta(*bucketed, "--padding", "mask")[0] == 0
 
 
-def test_evaluate_says_what_the_examples_accuracy_hides(run) -> None:
+def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
+    run = tmp_path / "run"
+    assert rosetta(*TRAIN, "--out", run)[0] == 0
     scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
     names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"
     assert scores.keys() >= set(names.split())
@@ -153,8 +150,8 @@ def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tm
     assert [path.name for path in tmp_path.iterdir()] == ["cpuinfo"]
 
 
-def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(run, tmp_path, monkeypatch) -> None:
-    translate = ["translate", run, "Go.", "--backend", "torch:compile"]
+def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(tmp_path, monkeypatch) -> None:
+    translate = ["translate", "Go.", "--backend", "torch:compile"]
     (tmp_path / "file").touch()
     for variable, value, said in (
         ("CXX", "no-such-compiler", "torch:compile needs a C++ compiler, and there is no no-such-compiler; install"),
@@ -180,7 +177,7 @@ def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path
 
 
 def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing_and_a_corrupt_run_ends_with_status_1(
-    tmp_path, run
+    tmp_path,
 ) -> None:
     train, bad = [*TRAIN, "--out", tmp_path / "run"], tmp_path / "bad.txt"
     bad.write_bytes(b"Go.\tVa !\nRun!\n")
@@ -197,9 +194,9 @@ def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing_and_a_corrupt_ru
         assert option.split()[0] in err, "in typer's form"
         assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
-    damaged = shutil.copytree(run, tmp_path / "damaged")
-    (damaged / "state.safetensors").write_bytes((run / "state.safetensors").read_bytes()[:-99])
-    for command in (["translate", damaged, "It is red."], ["evaluate", damaged]):
+    damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "damaged")
+    (damaged / "state.safetensors").write_bytes((BUNDLED_RUN / "state.safetensors").read_bytes()[:-99])
+    for command in (["translate", damaged, "Go.", *NUMPY], ["evaluate", damaged, *NUMPY]):
         assert "state.safetensors is damaged" in refusal(1, *command)
 
 

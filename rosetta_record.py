@@ -520,11 +520,12 @@ class Record:
         if gradients and callable(optimizer):
             weights = framework.weights(self._model)
             arrays = {name: array for name, array in gradients.items() if name in weights}
-            held = framework.hold(self._model, arrays)
-            if held is not None:
+            given = framework.given(self._model, arrays)
+            if given is not None:
+                framework.forget(self._model)
                 self._add("gradients", arrays)
                 used = framework.begun(self._model, optimizer(framework.trained(self._model)))
-                framework.update(self._model, used, held)
+                framework.update(self._model, used, given)
                 self.optimizer(used)
                 self._step(1, loss_in(computed), weights)
                 self._put_back(moved=False)
@@ -649,11 +650,16 @@ def put_back(states: States) -> None:
         put(state)
 
 
+Owned = Tuple[Mapping[str, Any], Mapping[str, Any]]  # parameters and buffers of a layer, by the layer's names
+
+
 class Framework(Protocol):
-    """What a record asks of a framework. Tensors stay the framework's own until they are written."""
+    """What a record asks of a framework. Tensors stay the framework's own until they are written. What is not left
+    open is as torch and Paddle have it: a layer keeps weights and parts by name, and a weight keeps its gradient."""
 
     name: str  # of its module, too
-    entry: str  # the method by which a layer computes
+    entry: str = "forward"  # the method by which a layer computes
+    children: str = ""  # the attribute in which a layer keeps its parts
 
     @property
     def api(self) -> Any:
@@ -675,11 +681,61 @@ class Framework(Protocol):
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         """Give the weight these values."""
 
+    def exists(self, weight: Any) -> bool:
+        """Whether the weight has values already."""
+
+    def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
+        """The layers in a layer."""
+        return [(name, part) for name, part in getattr(layer, self.children).items() if part is not None]
+
+    def owned(self, layer: Any) -> Owned:
+        """A layer's own weights."""
+        parameters, buffers = (
+            {role: weight for role, weight in kept.items() if weight is not None and self.exists(weight)}
+            for kept in (layer._parameters, layer._buffers)
+        )
+        return parameters, buffers
+
+    def closed(self) -> tuple[Any, ...]:
+        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
+
     def weights(self, model: Any) -> dict[str, Any]:
         """All parameters and buffers by name. A tied one is there under each of its names."""
+        return {
+            joined(path, role): weight
+            for path, layer in self._walk(model, self.closed())
+            for own in self._owned(layer)
+            for role, weight in own.items()
+        }
 
     def layers(self, model: Any) -> list[Layer]:
         """The model itself and all layers in it, in the order in which they were defined."""
+        found: dict[int, Layer] = {}  # each once, by its first name
+        for path, layer in self._walk(model, self.closed()):
+            # Of a recurrent layer of Flax those of its cell are the layer's own.
+            names = ({re.sub(r"^cell\.", "", role): joined(path, role) for role in own} for own in self._owned(layer))
+            found.setdefault(id(layer), Layer(path, layer, *names))
+        return list(found.values())
+
+    def _walk(
+        self, layer: Any, closed: tuple[Any, ...] = (), path: str = "", above: tuple[int, ...] = ()
+    ) -> Iterator[tuple[str, Any]]:
+        """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
+        yield path, layer
+        for name, part in () if isinstance(layer, closed) else self.parts(layer):
+            if id(part) not in above:
+                yield from self._walk(part, closed, joined(path, name), (*above, id(layer)))
+
+    def _owned(self, layer: Any) -> Owned:
+        """The layer's own weights; of a closed one also those of its parts, each by its first name."""
+        if not isinstance(layer, self.closed()):
+            return self.owned(layer)
+        found: tuple[dict[int, Any], dict[int, Any]] = {}, {}
+        for path, part in self._walk(layer):
+            for kept, own in zip(found, self.owned(part)):
+                for role, weight in own.items():
+                    kept.setdefault(id(weight), (joined(path, role), weight))
+        return dict(found[0].values()), dict(found[1].values())
 
     def classes(self, value: Any) -> list[str]:
         """The class of a layer or an optimizer and those of the framework from which it inherits, nearest first. A
@@ -698,6 +754,8 @@ class Framework(Protocol):
 
     def settings(self, layer: Any) -> dict[str, Any]:
         """What the layer was made with, under the framework's own names."""
+        common = vars(self.layer_class()())
+        return {name: value for name, value in vars(layer).items() if name not in common}
 
     def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
         """Have each call of the layer give `computed(call, inputs, options)`, until the function that is given back
@@ -718,6 +776,7 @@ class Framework(Protocol):
 
     def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
         """Whether a layer that is called with these options is in training mode; None where nothing tells."""
+        return layer.training
 
     def padded(self, layer: Any, value: Any) -> Any:
         """Arguments or an output of the layer with its packed sequences padded, and `packed` the other way round."""
@@ -740,13 +799,18 @@ class Framework(Protocol):
 
     def autocast(self, layer: Any) -> str | None:
         """The type in which automatic mixed precision has this layer compute now; None where it is off."""
+        if hasattr(self.api, "get_autocast_dtype"):  # not before torch 2.4, where outputs alone tell it
+            for device in ("cpu", "cuda"):
+                if self.api.is_autocast_enabled(device):
+                    return name_of(self.api.get_autocast_dtype(device))
+        return None
 
     def gradients(self, model: Any) -> list[Any]:
         """The gradients that the trainable weights hold; None for those that hold none."""
+        return [weight.grad for weight in self.trained(model)]
 
-    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
-        """Have the trainable weights hold these gradients, by the weights' names; returns them as `backward` does, or
-        None where nobody here knows how."""
+    def given(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
+        """These gradients, by the weights' names, as `backward` gives them; None where nobody here knows how."""
         names = first_names(self.weights(model))
         both = [(weight, gradients.get(names[id(weight)])) for weight in self.trained(model)]
         return [None if array is None else self.tensor(array, weight) for weight, array in both]
@@ -777,7 +841,12 @@ class Framework(Protocol):
             )
 
     def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
-        """One step of the optimizer."""
+        """One step of the optimizer with these gradients."""
+        for weight, gradient in zip(self.trained(model), gradients):
+            if weight.grad is None:
+                weight.grad = gradient
+        optimizer.step()
+        self.forget(model)
 
     def rate(self, optimizer: Any) -> Any:
         """The learning rate of the next step, where it is known."""
@@ -790,101 +859,7 @@ class Framework(Protocol):
         """What the optimizer remembers of the weight of this name, under the framework's own names."""
 
 
-Owned = Tuple[Mapping[str, Any], Mapping[str, Any]]  # parameters and buffers of a layer, by the layer's names
-
-
-class Modules(Framework, Protocol):
-    """What torch, Paddle and Flax have in common: a layer keeps its weights and parts by name. The rest is as torch
-    and Paddle have it: a weight keeps its gradient, and a layer its mode."""
-
-    entry: str = "forward"
-    children: str = ""  # the attribute in which a layer keeps its parts
-
-    def exists(self, weight: Any) -> bool:
-        """Whether the weight has values already."""
-
-    def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
-        """The layers in a layer."""
-        return [(name, part) for name, part in getattr(layer, self.children).items() if part is not None]
-
-    def owned(self, layer: Any) -> Owned:
-        """A layer's own weights."""
-        parameters, buffers = (
-            {role: weight for role, weight in kept.items() if weight is not None and self.exists(weight)}
-            for kept in (layer._parameters, layer._buffers)
-        )
-        return parameters, buffers
-
-    def closed(self) -> tuple[Any, ...]:
-        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
-
-    def weights(self, model: Any) -> dict[str, Any]:
-        return {
-            joined(path, role): weight
-            for path, layer in self._walk(model, self.closed())
-            for own in self._owned(layer)
-            for role, weight in own.items()
-        }
-
-    def layers(self, model: Any) -> list[Layer]:
-        found: dict[int, Layer] = {}  # each once, by its first name
-        for path, layer in self._walk(model, self.closed()):
-            # Of a recurrent layer of Flax those of its cell are the layer's own.
-            names = ({re.sub(r"^cell\.", "", role): joined(path, role) for role in own} for own in self._owned(layer))
-            found.setdefault(id(layer), Layer(path, layer, *names))
-        return list(found.values())
-
-    def _walk(
-        self, layer: Any, closed: tuple[Any, ...] = (), path: str = "", above: tuple[int, ...] = ()
-    ) -> Iterator[tuple[str, Any]]:
-        """The layer and all its parts, a shared one under each of its names; without the parts of closed ones."""
-        yield path, layer
-        for name, part in () if isinstance(layer, closed) else self.parts(layer):
-            if id(part) not in above:
-                yield from self._walk(part, closed, joined(path, name), (*above, id(layer)))
-
-    def _owned(self, layer: Any) -> Owned:
-        """The layer's own weights; of a closed one also those of its parts, each by its first name."""
-        if not isinstance(layer, self.closed()):
-            return self.owned(layer)
-        found: tuple[dict[int, Any], dict[int, Any]] = {}, {}
-        for path, part in self._walk(layer):
-            for kept, own in zip(found, self.owned(part)):
-                for role, weight in own.items():
-                    kept.setdefault(id(weight), (joined(path, role), weight))
-        return dict(found[0].values()), dict(found[1].values())
-
-    def settings(self, layer: Any) -> dict[str, Any]:
-        common = vars(self.layer_class()())
-        return {name: value for name, value in vars(layer).items() if name not in common}
-
-    def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
-        return layer.training
-
-    def autocast(self, layer: Any) -> str | None:
-        if hasattr(self.api, "get_autocast_dtype"):  # not before torch 2.4, where outputs alone tell it
-            for device in ("cpu", "cuda"):
-                if self.api.is_autocast_enabled(device):
-                    return name_of(self.api.get_autocast_dtype(device))
-        return None
-
-    def gradients(self, model: Any) -> list[Any]:
-        return [weight.grad for weight in self.trained(model)]
-
-    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
-        found = super().hold(model, gradients)
-        self.forget(model)
-        for weight, gradient in zip(self.trained(model), found):
-            if gradient is not None:
-                weight.grad = gradient
-        return found
-
-    def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
-        optimizer.step()
-        self.forget(model)
-
-
-class Torch(Modules):
+class Torch(Framework):
     name, children = "torch", "_modules"
 
     def layer_class(self) -> Any:
@@ -963,7 +938,7 @@ class Torch(Modules):
         model.zero_grad(set_to_none=True)
 
 
-class Paddle(Modules):
+class Paddle(Framework):
     name, children = "paddle", "_sub_layers"
 
     def layer_class(self) -> Any:
@@ -1135,7 +1110,8 @@ class Keras(Framework):
         return [*((state.assign, np.array(self.array(state))) for state in seeds), *of_torch]
 
     def forget(self, model: Any) -> None:
-        model.zero_grad(set_to_none=True)  # a model of the torch backend; the others hold none
+        if self.api.backend.backend() == "torch":  # on the others they hold none
+            model.zero_grad(set_to_none=True)
 
     def backward(self, model: Any, loss_of: Callable[[Any, Any], Any], batch: Any) -> tuple[Any, Any]:
         backend = self.api.backend.backend()
@@ -1195,7 +1171,7 @@ class Keras(Framework):
         return [owner._trainable_variables, owner._non_trainable_variables]
 
 
-class Flax(Modules):
+class Flax(Framework):
     """Flax NNX, with the optimizers of optax."""
 
     name, entry = "flax", "__call__"
@@ -1327,7 +1303,7 @@ class Flax(Modules):
     def tensor(self, array: NDArray[Any], like: Any) -> Any:
         return sys.modules["jax"].numpy.asarray(array, like.dtype)
 
-    def hold(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
+    def given(self, model: Any, gradients: Mapping[str, NDArray[Any]]) -> Any:
         return None
 
     def states(self, model: Any) -> States:

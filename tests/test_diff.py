@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
 from benchmarks.compare import tables
-from benchmarks.compare.activations import gelu
 from benchmarks.compare.carry import carried, write_carried
 from benchmarks.compare.comparer import BREAKS
+from benchmarks.compare.computed import gelu
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.groups import groups_of
 from benchmarks.compare.mapping import read_mapping

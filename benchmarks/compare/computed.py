@@ -1,15 +1,53 @@
-"""Layers in NumPy, computed from recorded inputs and weights in the canonical layout, which has channels last."""
+"""Activations and layers in NumPy, computed from recorded inputs and weights in the canonical layout, which has
+channels last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import erf
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from benchmarks.compare.activations import sigmoid, softmax
 from benchmarks.compare.comparer import Array
 
 Sizes = tuple[int, ...]
 Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
+
+
+def gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.vectorize(erf, otypes=[np.float64])(x / 2**0.5)))
+
+
+def gelu_by_tanh(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+# By Keras's names, which are those of the settings. "gelu by tanh" is what it names nothing for.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "gelu by tanh": gelu_by_tanh,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x),
+    "softmax": softmax,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+def activated(x: Array, name: str) -> Array:
+    """The activation of an output, in the output's own precision."""
+    return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)
 
 
 def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:

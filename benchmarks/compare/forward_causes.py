@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.broken import CHANNELLED, Broken, Space, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
-from benchmarks.compare.computed import attended, rotated
+from benchmarks.compare.computed import ACTIVATIONS, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
 from benchmarks.compare.layers_anew import LAYERS, Aspects, Shown
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, OPERATOR, PARENT, RECURRENT

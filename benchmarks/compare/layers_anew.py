@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.compare.activations import ACTIVATIONS
 from benchmarks.compare.broken import Broken, Space, number
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.computed import convolved, normalized, pads_of, recurrent, rooted, spread
+from benchmarks.compare.computed import ACTIVATIONS, convolved, normalized, pads_of, recurrent, rooted, spread
 from benchmarks.compare.groups import WeightGroup
 from benchmarks.compare.layouts import PARENT, RECURRENT
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.activations import ACTIVATIONS, activated
 from benchmarks.compare.bounds import (
     COARSER,
     MEASURED,
@@ -21,6 +20,7 @@ from benchmarks.compare.bounds import (
     WIDENED,
 )
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, Load, largest, largest_difference, place
+from benchmarks.compare.computed import ACTIVATIONS, activated
 from benchmarks.compare.groups import GroupPair, WeightGroup, then
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing

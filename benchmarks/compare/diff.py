@@ -9,56 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.bounds import PRECISE
 from benchmarks.compare.broken import Cause
 from benchmarks.compare.causes import causes_of
-from benchmarks.compare.comparer import Array, Check, Item, explained, head, judge, nearest
+from benchmarks.compare.comparer import Check, explained, judge, nearest
 from benchmarks.compare.drafts import guessed, line_of_pair
 from benchmarks.compare.layouts import PARENT, TAP
 from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.noise import Noise, noise_of
+from benchmarks.compare.noise import Control, noise_of
 from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
-from benchmarks.compare.record import Side, is_number
+from benchmarks.compare.record import Side
 from benchmarks.compare.replay import Replay, replay_of
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
-
-PLANTED = 100  # bounds by which a number is moved
-
-
-@dataclass
-class Control:
-    """What became of the left side's own numbers when they were changed."""
-
-    precision: str
-    rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
-    seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
-
-    @property
-    def passed(self) -> bool:
-        """A coarse precision's bounds are measured, so rounding is within them."""
-        return all(check.passed or self.precision not in PRECISE for check in self.rounding) and all(
-            self.seen.values()
-        )
-
-    def add(self, item: Item) -> None:
-        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake."""
-        left = item.left()
-        if left is None or not left.size or not np.isfinite(left).all():
-            return
-        rows = head(left)
-        allowed = item.allowed() if item.allowed else None
-        own = replace(
-            item,
-            left=lambda: rows,
-            allowed=(lambda: allowed) if allowed else None,
-            is_output=False,
-            scale=item.scale_of(rows),
-        )
-        if item.tolerance and is_number(left):
-            self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
-        check = judge(replace(own, right=lambda: planted(rows, own)))
-        self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
 @dataclass
@@ -69,7 +31,6 @@ class Diff:
     right: str
     pairing: Pairing
     control: Control
-    noise: Noise
     checks: list[Check] = field(default_factory=list)
     explanation: list[str] = field(default_factory=list)  # of the rung that breaks
     causes: list[Cause] = field(default_factory=list)
@@ -137,7 +98,7 @@ class Diff:
                 "planted_mistakes_seen": self.control.seen,
             },
             "replay": self.replay.as_json() if self.replay else None,
-            "noise": {"sources": self.noise.sources, "quantities": self.noise.of},
+            "noise": {"sources": self.control.sources, "quantities": self.control.noise},
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,
         }
@@ -147,9 +108,10 @@ class Diff:
 def compare_records(left: Side, right: Side, mapping: MappingFile | None = None, again: Sequence[Side] = ()) -> Diff:
     """`again` are records of other runs of the left side, which show its noise. Raises CannotBeginError where layers
     cannot be paired, and where those are of something else."""
-    pairing, noise = paired(left, right, mapping).require(), noise_of(left, again)
-    rungs = Rungs(left, right, pairing, noise.of)
-    diff = Diff(left.name, right.name, pairing, Control(rungs.precision), noise, notes=rungs.notes)
+    pairing, control = paired(left, right, mapping).require(), noise_of(left, again)
+    rungs = Rungs(left, right, pairing, control.noise)
+    control.precision = rungs.precision
+    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
     diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
     alone = [group for group in (*pairing.left, *pairing.right) if group.kind == TAP]
     diff.notes += [f"not compared, forward: {group.name}, of {group.side.name} alone" for group in alone]
@@ -178,7 +140,6 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
                 diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
             diff.causes = causes_of(rungs, item, check, failed)
             break
-    diff.control.rounding = noise.rounding or diff.control.rounding
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff
@@ -205,25 +166,3 @@ def remark(inside: Sequence[Check]) -> Iterator[str]:
         which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"
         error = "" if first.finite_error is None else f"error {first.error:.1e}; "
         yield f"inside, {which}, and what the model gives agrees: {first.tensor}, {error}{first.note}"
-
-
-def nudged(array: Array) -> Array:
-    """The array with its largest number moved by one unit in the last place."""
-    changed = np.array(array)
-    where = np.unravel_index(int(np.abs(changed).argmax()), changed.shape)
-    changed[where] = np.nextafter(changed[where], changed.dtype.type(0))
-    return changed
-
-
-def planted(array: Array, item: Item) -> Array:
-    """The array with its first number moved by 100 bounds, or one by an ulp where all must be equal."""
-    if item.tolerance == 0 and is_number(array):
-        return nudged(array) if array.any() else array + 1
-    changed = array.astype(np.float64) if is_number(array) else np.array(array)
-    first = (0,) * changed.ndim
-    if is_number(array):
-        slack = item.allowed()(slice(0, 1)).flat[0] if item.allowed else 0.0
-        changed[first] += PLANTED * item.tolerance * item.scale_of(array) + 2 * slack
-    else:
-        changed[first] = ~changed[first]
-    return changed

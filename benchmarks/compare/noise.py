@@ -10,39 +10,72 @@ from math import isfinite, sqrt
 
 import numpy as np
 
-from benchmarks.compare.bounds import UNIT, UNITS_OF_LOSS
-from benchmarks.compare.comparer import Array, Check, Item, judge, pieces
+from benchmarks.compare.bounds import PRECISE, UNIT, UNITS_OF_LOSS
+from benchmarks.compare.comparer import Array, Check, Item, head, judge, pieces
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side, UnfitRecordsError, is_number
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
 
+PLANTED = 100  # bounds by which a number is moved
+
 
 @dataclass
-class Noise:
-    """The largest error of each quantity, and where it was measured."""
+class Control:
+    """What the left side differs by from other runs of itself, and from its own numbers when they are changed."""
 
-    sources: list[str] = field(default_factory=list)  # in words
-    rounding: list[Check] = field(default_factory=list)  # of the control
-    of: dict[str, float] = field(default_factory=dict)  # by quantity
+    sources: list[str] = field(default_factory=list)  # of noise, in words
+    noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
+    rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
+    recorded: bool = False  # whether these come of a training of other weights, and not of changed numbers
+    precision: str = ""  # of the comparison
+    seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
+
+    @property
+    def passed(self) -> bool:
+        """A coarse precision's bounds are measured, so rounding is within them."""
+        return all(check.passed or self.precision not in PRECISE for check in self.rounding) and all(
+            self.seen.values()
+        )
+
+    def add(self, item: Item) -> None:
+        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake."""
+        left = item.left()
+        if left is None or not left.size or not np.isfinite(left).all():
+            return
+        rows = head(left)
+        allowed = item.allowed() if item.allowed else None
+        own = replace(
+            item,
+            left=lambda: rows,
+            allowed=(lambda: allowed) if allowed else None,
+            is_output=False,
+            scale=item.scale_of(rows),
+        )
+        if item.tolerance and is_number(left) and not self.recorded:
+            self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
+        check = judge(replace(own, right=lambda: planted(rows, own)))
+        self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
-def noise_of(left: Side, again: Sequence[Side] = ()) -> Noise:
-    """Raises CannotBeginError for a side of `again` that is no other run of the left one."""
-    noise = Noise()
+def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
+    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
+    found, of = Control(), dict[str, float]()
     for other in [*([left.control] if left.control else []), *again]:
         rungs = Rungs(left, other, paired(left, other))
         if other is not left.control:
             require_same_start(rungs)
         checks = [(item.quantity, check) for item, check in checks_of(rungs)]
         for quantity, check in checks:
-            noise.of[quantity] = max(noise.of.get(quantity, 0.0), check.error)
+            of[quantity] = max(of.get(quantity, 0.0), check.error)
         if other is left.control:
-            noise.rounding = [check for _, check in checks]
-        noise.sources.append(f"one ulp of {left.computed}" if other is left.control else other.name)
-    least = dict.fromkeys(noise.of, UNIT[left.precision])
-    least |= dict.fromkeys(noise.of.keys() & {"loss", "trajectory"}, rounding_of_loss(left))
-    of = {quantity: max(least[quantity], error) for quantity, error in noise.of.items()}
-    return replace(noise, of={quantity: error for quantity, error in of.items() if isfinite(error)})
+            found.rounding = [check for _, check in checks]
+            found.recorded = bool(checks)
+        found.sources.append(f"one ulp of {left.computed}" if other is left.control else other.name)
+    for quantity, error in of.items():
+        least = rounding_of_loss(left) if quantity in ("loss", "trajectory") else UNIT[left.precision]
+        if isfinite(error):
+            found.noise[quantity] = max(least, error)
+    return found
 
 
 def rounding_of_loss(left: Side) -> float:
@@ -95,3 +128,25 @@ def moved_back(item: LayerItem) -> Item:
         return np.asarray(array + (start - other_start)) if array.shape == start.shape else array
 
     return replace(item, right=right)
+
+
+def nudged(array: Array) -> Array:
+    """The array with its largest number moved by one unit in the last place."""
+    changed = np.array(array)
+    where = np.unravel_index(int(np.abs(changed).argmax()), changed.shape)
+    changed[where] = np.nextafter(changed[where], changed.dtype.type(0))
+    return changed
+
+
+def planted(array: Array, item: Item) -> Array:
+    """The array with its first number moved by 100 bounds, or one by an ulp where all must be equal."""
+    if item.tolerance == 0 and is_number(array):
+        return nudged(array) if array.any() else array + 1
+    changed = array.astype(np.float64) if is_number(array) else np.array(array)
+    first = (0,) * changed.ndim
+    if is_number(array):
+        slack = item.allowed()(slice(0, 1)).flat[0] if item.allowed else 0.0
+        changed[first] += PLANTED * item.tolerance * item.scale_of(array) + 2 * slack
+    else:
+        changed[first] = ~changed[first]
+    return changed

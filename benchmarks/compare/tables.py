@@ -8,7 +8,8 @@ from rich.table import Table
 
 from benchmarks.compare.bounds import NOISES
 from benchmarks.compare.comparer import RUNGS, Check
-from benchmarks.compare.diff import PLANTED, Diff
+from benchmarks.compare.diff import Diff
+from benchmarks.compare.noise import PLANTED
 from benchmarks.compare.rungs import COMPARED
 from common.terminal import table
 from common.text import printable
@@ -70,11 +71,9 @@ def origin_of(check: Check) -> str:
 def bounds_line(diff: Diff) -> str:
     """Where bounds come from, in words."""
     if any(check.measured for check in diff.checks):
-        return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.noise.sources)} does"
-    how = (
-        "" if diff.noise.sources else f"; a control of {diff.left}, which record.training makes, would show its noise"
-    )
-    return f"bounds from table: those of {diff.control.precision}{how}"
+        return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.control.sources)} does"
+    how = f"; a control of {diff.left}, which record.training makes, would show its noise"
+    return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
 
 
 def planted_line(diff: Diff) -> str:

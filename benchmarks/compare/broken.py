@@ -49,6 +49,10 @@ class Cause:
     def link(self) -> str:
         return f"{REGISTER}#{self.entry}" if self.entry else ""
 
+    @property
+    def line(self) -> str:
+        return self.sentence + (f" ({self.link})" if self.link else "")
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -162,7 +166,8 @@ class Space:
 
     aspects: Mapping[str, Sequence[Any]]
     compute: Callable[..., Array | None]
-    left_over: Callable[[Array | None], float]  # how far it is from what the side has; infinite where it is not that
+    broken: Broken
+    wanted: Array  # what the side has
     cost: int = 1  # multiplications for each choice
 
     def usual(self) -> Choice:
@@ -177,7 +182,7 @@ class Space:
             for choice in islice(self._others(start, number), tried):
                 tried -= 1
                 try:
-                    error = self.left_over(self.compute(*choice.values()))
+                    error = self.broken.left_over(self.compute(*choice.values()), self.wanted)
                 except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
                     continue
                 if error < inf:

@@ -172,7 +172,7 @@ def _remarks(pairing: Pairing, left: Optimizer, like: Optimizer, slots: Slots) -
         yield f"{left.side.name} counts no steps, so Keras counts them from 0, which a schedule of rates would see"
     precisions = {left.side.precision, like.side.precision}
     for cause in steps_differ(left.side, like.side, "float64" if precisions == {"float64"} else "float32"):
-        yield f"the next steps may part: {cause.sentence}{f' ({cause.link})' if cause.link else ''}"
+        yield f"the next steps may part: {cause.line}"
 
 
 def _for_torch(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:

@@ -97,7 +97,7 @@ class Shown:
         wanted = self.picked(self.target)
         assert wanted is not None
         each = max((array.size // max(1, array.shape[-1]) for array in self.weights.values()), default=1)
-        return Space(aspects, compute, lambda made: self.broken.left_over(made, wanted), wanted.size * each + more)
+        return Space(aspects, compute, self.broken, wanted, wanted.size * each + more)
 
 
 def unchanged(side: Shown) -> Layer:

@@ -4,8 +4,9 @@ The left side is compared with other records of itself: the control within it, a
 by one unit in the last place, and those that a person gives of a repeated run, of other threads, or of float64.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import isfinite, sqrt
 
 import numpy as np
@@ -61,16 +62,19 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
     found, of = Control(), dict[str, float]()
     for other in [*([left.control] if left.control else []), *again]:
-        rungs = Rungs(left, other, paired(left, other))
-        if other is not left.control:
-            require_same_start(rungs)
-        checks = [(item.quantity, check) for item, check in checks_of(rungs)]
-        for quantity, check in checks:
-            of[quantity] = max(of.get(quantity, 0.0), check.error)
-        if other is left.control:
-            found.rounding = [check for _, check in checks]
-            found.recorded = bool(checks)
-        found.sources.append(f"one ulp of {left.computed}" if other is left.control else other.name)
+        rungs, is_control = Rungs(left, other, paired(left, other)), other is left.control
+        for item in chain.from_iterable(map(rungs.items, COMPARED[2 if is_control else 0 :])):
+            check = judge(moved_back(item))
+            if item.quantity:
+                of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
+                found.rounding += [check] * is_control
+            elif item.rung in COMPARED[:2] and not check.passed:
+                raise UnfitRecordsError(
+                    f"{other.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
+                    f"{check.note}; record both with the same inputs and weights"
+                )
+        found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
+    found.recorded = bool(found.rounding)
     for quantity, error in of.items():
         least = rounding_of_loss(left) if quantity in ("loss", "trajectory") else UNIT[left.precision]
         if isfinite(error):
@@ -94,25 +98,6 @@ def rounding_of_loss(left: Side) -> float:
     own = left.says.dtypes.loss
     least = UNITS_OF_LOSS * UNIT[own if own in UNIT else left.precision]
     return max(sqrt(squares) / loss if loss else 0.0, least)
-
-
-def require_same_start(rungs: Rungs) -> None:
-    for rung in COMPARED[:2]:
-        for item in rungs.items(rung):
-            check = judge(item)
-            if not check.passed:
-                raise UnfitRecordsError(
-                    f"{rungs.right.name} is no other run of {rungs.left.name}, since their {rung} differ: "
-                    f"{check.tensor}, {check.note}; record both with the same inputs and weights"
-                )
-
-
-def checks_of(rungs: Rungs) -> Iterator[tuple[LayerItem, Check]]:
-    """The checks of the left side against another run of itself."""
-    for rung in COMPARED[2:]:
-        for item in rungs.items(rung):
-            if item.quantity:
-                yield item, judge(moved_back(item))
 
 
 def moved_back(item: LayerItem) -> Item:

@@ -48,6 +48,11 @@ class Wrong:
 
 @dataclass
 class Replay:
+    """What is known of each layer of the right side by itself."""
+
+    feeding: Feeding
+    rungs: Rungs  # of the left side and the replay
+    side: Side  # the replay
     judged: set[str] = field(default_factory=set)  # the right side's layers
     wrong: list[Wrong] = field(default_factory=list)
     inside: list[Wrong] = field(default_factory=list)  # places that differ though what the model gives agrees
@@ -76,7 +81,7 @@ class Replay:
                 yield f"    called by {right}"
                 yield from [f"    on the left by {left}"] if left else []
             for cause in one.causes:
-                yield f"    {cause.standing}: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
+                yield f"    {cause.standing}: {cause.line}"
         if self.inside:
             yield (
                 f"  places that differ though what the model gives agrees, since they are cut, masked or called "
@@ -90,35 +95,6 @@ class Replay:
             yield f"  not judged: {', '.join(name or 'the model' for name in names[:3])}{more}, {reason}"
         seen = "was seen" if self.seen else "was NOT seen"
         yield f"control: a mistake planted in {self.planted or 'a layer'} {seen}"
-
-
-def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
-    """What is known of each layer of the right side by itself; None where no replay was recorded. `agrees` is whether
-    what the whole model gives does. `notes` say why a replay cannot be judged."""
-    side = rungs.right.replay
-    if side is None:
-        return None
-    if side.says.fed != numbers_of(rungs.left):
-        notes.append(
-            f"{rungs.right.name} was fed by another record than {rungs.left.name}; --feed writes a feed anew"
-        )
-        return None
-    feeding = Feeding(rungs)
-    judging = Judging(feeding, rungs_of(feeding, side), side)
-    judging.judge()
-    found = judging.found
-    if agrees:
-        found.inside = [one for one in found.wrong if one.layer not in (LOSS, STEP)]
-        found.wrong = [one for one in found.wrong if one.layer in (LOSS, STEP)]
-    return found
-
-
-@dataclass
-class Judging:
-    feeding: Feeding
-    rungs: Rungs  # of the left side and the replay
-    side: Side  # the replay
-    found: Replay = field(default_factory=Replay)
 
     def judge(self) -> None:
         fed = self._fed()
@@ -135,14 +111,14 @@ class Judging:
             for item in self._arrivals(call):
                 check = judge(item)
                 if not check.passed and unfed:
-                    self.found.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
+                    self.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
                 elif not check.passed:
                     self._add(item, check, call, TAKES)
             for item in items.get(key, []):
                 if id(item) in seen or not {(path, call.number) for path in paths(item)} <= fed.keys():
                     continue
                 seen.add(id(item))
-                self.found.judged.update(paths(item))
+                self.judged.update(paths(item))
                 check = judge(item)
                 if not check.passed:
                     self._add(item, check, call, GIVES)
@@ -176,12 +152,12 @@ class Judging:
         left_line, right_line = (f"{one.line}: {one.code}" if one.line else "" for one in (left, call))
         words = what if what == GIVES else f"{what} another {item.tensor}"
         layer = item.pair.right.name if item.pair and item.pair.right.side_by_side and what == GIVES else call.layer
-        if any((one.layer, one.what) == (layer, words) for one in self.found.wrong):  # of another call or output
+        if any((one.layer, one.what) == (layer, words) for one in self.wrong):  # of another call or output
             return
         causes: list[Cause] = []
-        if what == GIVES and len(self.found.wrong) < MOST_EXPLAINED:
+        if what == GIVES and len(self.wrong) < MOST_EXPLAINED:
             causes = self._causes(item, check, [(item, check)])
-        self.found.wrong.append(Wrong(layer, words, check, item.place(check.where), (left_line, right_line), causes))
+        self.wrong.append(Wrong(layer, words, check, item.place(check.where), (left_line, right_line), causes))
 
     def _causes(self, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
         """Those whose test passed; what is only told needs the whole model."""
@@ -204,12 +180,12 @@ class Judging:
     def _judge_rung(self, name: str, items: Sequence[LayerItem]) -> None:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
-            self.found.judged.add(name)
+            self.judged.add(name)
         failed = [(item, check) for item in items if not (check := judge(item)).passed]
         if failed:
             item, check = failed[nearest([check for _, check in failed])]
             what, at = GIVES if name == LOSS else f"of {check.tensor}", item.place(check.where)
-            self.found.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
+            self.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
 
     def _not_judged(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
         """List the layers with weights, and those that are paired, of which not a call was judged."""
@@ -217,8 +193,8 @@ class Judging:
         of_parts = {pair.right.layer.path for pair in feeding.pairs[len(feeding.rungs.pairing.pairs) :]}
         for layer in right.says.layers:
             path = layer.path
-            within = any(holder in self.found.judged and is_within(path, holder) for holder in of_parts)
-            if path in self.found.judged or within or not (layer.own or path in feeding.partners):
+            within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
+            if path in self.judged or within or not (layer.own or path in feeding.partners):
                 continue
             if path not in right.calls:
                 why = "which was not called"
@@ -230,7 +206,7 @@ class Judging:
                 why = "which could not be given what the left one was; if the model has changed, write a feed anew"
             else:
                 why = "whose output is of another kind or shape than the left one's"
-            self.found.not_judged.setdefault(path, why)
+            self.not_judged.setdefault(path, why)
 
     def _control(self) -> None:
         """See whether the mistake that was planted is seen: the layer with other weights must fail, by another error
@@ -238,7 +214,7 @@ class Judging:
         planted = self.side.says.planted
         if planted is None:
             return
-        self.found.planted = planted.layer
+        self.planted = planted.layer
         place = planted.layer, planted.number
         calls = [planted if (call.layer, call.number) == place else call for call in self.side.says.calls]
         side = copy(self.side)
@@ -250,7 +226,27 @@ class Judging:
             for rungs in (self.rungs, rungs_of(self.feeding, side))
         ]
         both = zip(*errors, strict=False)
-        self.found.seen = any(not wrong.passed and wrong.error != check.error for check, wrong in both)
+        self.seen = any(not wrong.passed and wrong.error != check.error for check, wrong in both)
+
+
+def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
+    """What is known of each layer of the right side by itself; None where no replay was recorded. `agrees` is whether
+    what the whole model gives does. `notes` say why a replay cannot be judged."""
+    side = rungs.right.replay
+    if side is None:
+        return None
+    if side.says.fed != numbers_of(rungs.left):
+        notes.append(
+            f"{rungs.right.name} was fed by another record than {rungs.left.name}; --feed writes a feed anew"
+        )
+        return None
+    feeding = Feeding(rungs)
+    found = Replay(feeding, rungs_of(feeding, side), side)
+    found.judge()
+    if agrees:
+        found.inside = [one for one in found.wrong if one.layer not in (LOSS, STEP)]
+        found.wrong = [one for one in found.wrong if one.layer in (LOSS, STEP)]
+    return found
 
 
 def rungs_of(feeding: Feeding, replay: Side) -> Rungs:

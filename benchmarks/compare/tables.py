@@ -90,7 +90,7 @@ def lines(diff: Diff) -> Iterator[str]:
         yield first
         yield from (f"  {line}" for line in others)
         for cause in diff.causes:
-            yield f"  {cause.standing}: {cause.sentence}" + (f" ({cause.link})" if cause.link else "")
+            yield f"  {cause.standing}: {cause.line}"
     elif not diff.checks:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:

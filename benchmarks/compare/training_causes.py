@@ -1,7 +1,6 @@
 """Causes in the loss, the gradients and a step: they are computed anew in the ways in which ports differ."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -61,7 +60,7 @@ def losses(broken: Broken) -> Spaces:
         if output.size <= LARGEST_OUTPUT and target.dtype.kind in "iu" and target.shape == output.shape[:-1]:
             made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
             values = [np.array(number(side.says.loss)) for side in broken.sides]
-            one, other = (Space(*made, partial(left_over, broken, value), output.size) for value in values)
+            one, other = (Space(*made, broken, value, output.size) for value in values)
             yield one, other, (3, 2)
 
 
@@ -129,12 +128,8 @@ def gradients(broken: Broken) -> Spaces:
 
         wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
         aspects = {"gradients are clipped": [*clips[0]], "gradients are": [*factors]}
-        one, two = (Space(aspects, compute, partial(left_over, broken, w)) for w in wanted)
+        one, two = (Space(aspects, compute, broken, w) for w in wanted)
         yield one, two, (1, 1)
-
-
-def left_over(broken: Broken, wanted: Array, made: Array | None) -> float:
-    return broken.left_over(made, wanted)
 
 
 def norm(arrays: Sequence[Array]) -> float:
@@ -196,7 +191,7 @@ def of_statistics(broken: Broken) -> Spaces:
 
     aspects = {KEPT_SHARE: list(dict.fromkeys(one for share in shares for one in (share, round(1 - share, 12))))}
     aspects[ANOTHER_DIVISOR] = [1.0, *ratios]
-    one, other = (Space(aspects, compute, partial(left_over, broken, array)) for array in (left, right))
+    one, other = (Space(aspects, compute, broken, array) for array in (left, right))
     yield one, other, (0, 2)
 
 
@@ -244,7 +239,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
         straight = weight_decay * start if decay == "straight to the weight" else 0.0
         return np.asarray(-rate * (biases * step + straight))
 
-    return Space(aspects, compute, lambda array: broken.left_over(array, wanted), gradient.size)
+    return Space(aspects, compute, broken, wanted, gradient.size)
 
 
 # What an optimizer keeps of a weight, and the update, as a multiple of the rate.

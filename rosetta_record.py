@@ -47,6 +47,7 @@ import time
 import weakref
 from collections import Counter
 from contextlib import nullcontext, suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
 
@@ -660,6 +661,8 @@ class Framework(Protocol):
     name: str  # of its module, too
     entry: str = "forward"  # the method by which a layer computes
     children: str = ""  # the attribute in which a layer keeps its parts
+    base: str  # the class from which all layers and models inherit, within the framework's module
+    whole: tuple[str, ...] = ()  # classes of layers which count as one with their parts, whose weights they use
 
     @property
     def api(self) -> Any:
@@ -670,7 +673,7 @@ class Framework(Protocol):
         return {"name": self.name, "version": str(self.api.__version__), "backend": None}
 
     def layer_class(self) -> Any:
-        """The class from which all layers and models inherit."""
+        return attrgetter(self.base)(self.api)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         """The numbers of a tensor, uncopied where that is possible."""
@@ -697,7 +700,7 @@ class Framework(Protocol):
         return parameters, buffers
 
     def closed(self) -> tuple[Any, ...]:
-        """Classes of layers which count as one with their parts, since they use the parts' weights themselves."""
+        return tuple(attrgetter(name)(self.api) for name in self.whole)
 
     def weights(self, model: Any) -> dict[str, Any]:
         """All parameters and buffers by name. A tied one is there under each of its names."""
@@ -861,15 +864,10 @@ class Framework(Protocol):
 
 class Torch(Framework):
     name, children = "torch", "_modules"
-
-    def layer_class(self) -> Any:
-        return self.api.nn.Module
+    base, whole = "nn.Module", ("nn.MultiheadAttention",)
 
     def exists(self, weight: Any) -> bool:
         return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
-
-    def closed(self) -> tuple[Any, ...]:
-        return (self.api.nn.MultiheadAttention,)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
@@ -940,16 +938,11 @@ class Torch(Framework):
 
 class Paddle(Framework):
     name, children = "paddle", "_sub_layers"
-
-    def layer_class(self) -> Any:
-        return self.api.nn.Layer
+    base, whole = "nn.Layer", ("nn.layer.rnn.RNNBase",)
 
     def exists(self, weight: Any) -> bool:
         """What has been computed is no weight, such as the one that weight_norm makes of two others."""
         return bool(weight._is_initialized()) and weight.is_leaf
-
-    def closed(self) -> tuple[Any, ...]:
-        return (self.api.nn.layer.rnn.RNNBase,)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if tensor.is_selected_rows():  # the gradient of a sparse embedding
@@ -1015,13 +1008,10 @@ class Paddle(Framework):
 
 
 class Keras(Framework):
-    name, entry = "keras", "call"
+    name, entry, base = "keras", "call", "layers.Layer"
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=self.api.backend.backend())
-
-    def layer_class(self) -> Any:
-        return self.api.layers.Layer
 
     def array(self, tensor: Any) -> NDArray[Any]:
         if self.api is None:  # a tensor of TensorFlow or JAX alone
@@ -1174,7 +1164,8 @@ class Keras(Framework):
 class Flax(Framework):
     """Flax NNX, with the optimizers of optax."""
 
-    name, entry = "flax", "__call__"
+    name, entry, base = "flax", "__call__", "nnx.Module"
+    whole = ("nnx.nn.recurrent.RNN", "nnx.nn.recurrent.RNNCellBase")
 
     def __init__(self) -> None:
         self._watched: dict[type, dict[int, Any]] = {}  # of the layers of a class what computes them, by their ids
@@ -1183,9 +1174,6 @@ class Flax(Framework):
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=f"JAX {sys.modules['jax'].__version__}")
-
-    def layer_class(self) -> Any:
-        return self.api.nnx.Module
 
     def array(self, tensor: Any) -> NDArray[Any]:
         return np.asarray(tensor.get_value() if isinstance(tensor, self.api.nnx.Variable) else tensor)
@@ -1216,10 +1204,6 @@ class Flax(Framework):
                 yield joined(name, str(key)), part
             elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith("_pytree"):
                 yield from self._inside(part, joined(name, str(key)))
-
-    def closed(self) -> tuple[Any, ...]:
-        recurrent = sys.modules["flax.nnx.nn.recurrent"]
-        return recurrent.RNN, recurrent.RNNCellBase
 
     def weights(self, model: Any) -> dict[str, Any]:
         found = super().weights(model)

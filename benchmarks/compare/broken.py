@@ -133,16 +133,6 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
 
 
-def tied(broken: Broken) -> str:
-    """On which side alone the weight is tied to another layer's."""
-    marks = []
-    for group in broken.groups:
-        names = set(group.names)
-        weights = group.side.says.weights
-        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
-    return ("left" if marks[0] else "right") if len(marks) == 2 and marks[0] != marks[1] else ""
-
-
 def drops(side: Side) -> Iterator[tuple[str, float]]:
     for layer in side.says.layers:
         rate = settings_of(side.framework, layer).get("rate")

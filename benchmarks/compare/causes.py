@@ -22,7 +22,6 @@ from benchmarks.compare.broken import (
     drops,
     name_of,
     parting,
-    tied,
 )
 from benchmarks.compare.comparer import GATES, Array, Check
 from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record
@@ -124,10 +123,16 @@ def elsewhere(broken: Broken) -> Iterator[Test]:
 
 def untied(broken: Broken) -> Iterator[Test]:
     """A weight that one side shares between two layers has the gradients of both."""
-    words = tied(broken)
+    marks = []
+    for group in broken.groups:
+        names, weights = {*group.names}, group.side.says.weights
+        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
+    if len({*marks}) < 2:
+        return
+    words = "left" if marks[0] else "right"
     right, left = (array.astype(np.float64) for array in broken.arrays)
     whole, part = (left, right) if words == "left" else (right, left)
-    for pair in broken.rungs.pairing.pairs if words else ():
+    for pair in broken.rungs.pairing.pairs:
         for name in pair.right.tensors:
             other = pair.both[words == "left"].tensor(name, "gradients")
             for turned in (other, other.T) if other is not None and other.ndim == 2 else ():

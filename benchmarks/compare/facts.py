@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number, tied
+from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number
 from benchmarks.compare.comparer import head, largest, pieces
 from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
@@ -145,15 +145,6 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{moved}, {words}")
 
 
-def of_one_side(broken: Broken) -> Iterator[Cause]:
-    """A tensor that one side has not, and a weight that one side ties."""
-    if tied(broken):
-        yield Cause(f"the weight is tied to another layer's on the {tied(broken)} only", "tied-weights")
-    missing = [words for words, array in zip(("right", "left"), broken.arrays, strict=True) if not array.size]
-    if missing and broken.kind and broken.item.rung == "gradients":
-        yield Cause(f"the {missing[0]} side does not train it, or it takes no part in the loss there")
-
-
 def of_other_type(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     if right.dtype != left.dtype and right.size:
@@ -243,10 +234,10 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
 
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
-    "weights": (of_other_type, few_rows, multiple, of_one_side, settings_differ),
+    "weights": (of_other_type, few_rows, multiple, settings_differ),
     "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
-    "gradients": (of_one_side, few_rows, multiple, settings_differ, of_training),
+    "gradients": (few_rows, multiple, settings_differ, of_training),
     "step": (multiple, settings_differ, optimizers_differ),
     "trajectory": (rates_differ, when, optimizers_differ, of_training),
 }

@@ -846,7 +846,7 @@ class Framework(Protocol):
     def update(self, model: Any, optimizer: Any, gradients: Any) -> None:
         """One step of the optimizer with these gradients."""
         for weight, gradient in zip(self.trained(model), gradients):
-            if weight.grad is None:
+            if gradient is not None and weight.grad is None:  # they are given, and not those that it holds
                 weight.grad = gradient
         optimizer.step()
         self.forget(model)

@@ -1371,12 +1371,15 @@ def qualified(kind: type) -> str:
 
 def names_of(call: Any, number: int) -> list[str]:
     """The names that a call has for so many positional arguments, or numbers where it has none."""
-    try:
-        parameters = [*inspect.signature(call).parameters.values()]
-    except (TypeError, ValueError):  # of what is compiled
-        parameters = []
-    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    names = [one.name for one in parameters_of(call) if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     return [*names, *map(str, range(len(names), number))][:number]
+
+
+def parameters_of(call: Any) -> list[inspect.Parameter]:
+    try:
+        return [*inspect.signature(call).parameters.values()]
+    except (TypeError, ValueError):  # of what is compiled, or not written in Python
+        return []
 
 
 def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
@@ -1668,9 +1671,4 @@ def recorded(after: Any) -> str:
 
 def takes_a_number(step: Callable[..., Any]) -> bool:
     """Whether a function needs one argument."""
-    try:
-        parameters = inspect.signature(step).parameters.values()
-    except (TypeError, ValueError):  # one that is not written in Python
-        return False
-    needed = [one for one in parameters if one.default is one.empty and one.kind < one.VAR_POSITIONAL]
-    return len(needed) == 1
+    return sum(one.default is one.empty and one.kind < one.VAR_POSITIONAL for one in parameters_of(step)) == 1

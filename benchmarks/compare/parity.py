@@ -207,14 +207,10 @@ def explain(climber: Climber) -> str:
     failed = [check for check in climber.checks if not check.passed]
     broken = failed[nearest(failed)]
     checks = sum(check.rung == broken.rung for check in climber.checks)
-    at = place_of(broken.tensor, broken.where, climber.course.model.latent_dim)
+    axes = AXES.get(broken.tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ())
+    at = place(broken.where, axes, climber.course.model.latent_dim)
     lines = explained(broken.climber, broken, at, len(failed), checks, BREAKS.get(broken.rung, ""))
     return "\n  ".join(lines)
-
-
-def place_of(tensor: str, where: tuple[int, ...], latent_dim: int) -> str:
-    """Describe an index of a tensor, such as "row 3, forget gate, unit 5" or "row 3, time step 2, character 7"."""
-    return place(where, AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ()), latent_dim)
 
 
 @dataclass

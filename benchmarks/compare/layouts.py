@@ -50,26 +50,23 @@ def turned(role: str, *parts: Any) -> Own:
     return Own(role, TURNED.replace("out", "parts") if parts else TURNED, *parts)
 
 
-def einsum(settings: Settings) -> tuple[Rule, ...]:
-    """Keras's EinsumDense, of which the projections of an attention are made: its axes of heads are merged."""
+def of_heads(inputs: int, outputs: int) -> tuple[Rule, ...]:
+    """A layer of which the projections of an attention are made: so many axes of inputs and outputs are merged."""
+    one, other = (" ".join(f"{of}{n}" for n in range(count)) for of, count in (("in", inputs), ("out", outputs)))
+    kernel = Own("kernel", f"{one} {other} -> ({one}) ({other})")
+    return (rule("dense", kernel=kernel, bias=Own("bias", "n ... -> (n ...)")),) if inputs else ()
+
+
+def keras_einsum(settings: Settings) -> tuple[Rule, ...]:
     terms, _, result = str(settings.get("equation", "")).replace("...", "").partition("->")
     kernel = terms.partition(",")[2]
     inputs = sum(letter not in result for letter in kernel)  # the axes that are summed over; they come first
-    if not kernel or any(letter in result for letter in kernel[:inputs]):
-        return ()
-    axes = [f"a{number}" for number in range(len(kernel))]
-    merged = f"{' '.join(axes)} -> ({' '.join(axes[:inputs])}) ({' '.join(axes[inputs:])})"
-    return (rule("dense", kernel=Own("kernel", merged), bias=Own("bias", "n ... -> (n ...)")),)
+    in_order = not any(letter in result for letter in kernel[:inputs])
+    return of_heads(inputs, len(kernel) - inputs) if in_order else ()
 
 
 def flax_general(settings: Settings) -> tuple[Rule, ...]:
-    """Flax's LinearGeneral, of which the projections of an attention are made: its axes of heads are merged."""
-    inputs, outputs = (
-        " ".join(f"{name}{number}" for number in range(len(settings.get(f"{name}_features", []))))
-        for name in ("in", "out")
-    )
-    kernel = Own("kernel", f"{inputs} {outputs} -> ({inputs}) ({outputs})")
-    return (rule("dense", kernel=kernel, bias=Own("bias", f"{outputs} -> ({outputs})")),) if inputs else ()
+    return of_heads(*(len(settings.get(f"{name}_features", [])) for name in ("in", "out")))
 
 
 def keras_gru(settings: Settings) -> tuple[Rule, ...]:
@@ -138,7 +135,7 @@ PADDLE: dict[str, Rules] = {
 }
 KERAS: dict[str, Rules] = {
     "Dense": replace(KERAS_CONV, kind="dense"),
-    "EinsumDense": einsum,
+    "EinsumDense": keras_einsum,
     "Embedding": rule("embedding", **same("embeddings")),
     "LayerNormalization": KERAS_SCALED,
     "GroupNormalization": replace(KERAS_SCALED, kind="groupnorm"),

@@ -120,7 +120,7 @@ def diff(
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
-    from benchmarks.compare import acceptance, tables
+    from benchmarks.compare import tables
     from benchmarks.compare.diff import compare_records
     from benchmarks.compare.drafts import write_mapping as draft
     from benchmarks.compare.feed import Feeding, write_feed
@@ -157,7 +157,7 @@ def diff(
         options_given = f" --mapping {quoted(mapping)}" if mapping else ""
         options_given += "".join(f" --again {quoted(one)}" for one in again or [])
         command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
-        print(acceptance.report(comparison, command))
+        print(tables.report(comparison, command))
     else:
         terminal.out.print(tables.diff_table(comparison))
         for line in tables.lines(comparison):

@@ -14,9 +14,9 @@ from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import ACTIVATIONS, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
 from benchmarks.compare.layers_anew import LAYERS, Aspects, Shown
-from benchmarks.compare.layouts import ACTIVATED, ARRANGED, OPERATOR, PARENT, RECURRENT
+from benchmarks.compare.layouts import ARRANGED, OPERATOR, PARENT, RECURRENT
 from benchmarks.compare.record import RecordedLayer
-from benchmarks.compare.rungs import channels_stand_first
+from benchmarks.compare.rungs import activations, channels_stand_first
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
@@ -148,14 +148,11 @@ def before_activation(broken: Broken, name: str, right: Array, left: Array) -> l
     """What a layer computes before an activation that one side has in it and the other one after it; nothing where
     that is not so."""
     pair = next(pair for pair in broken.rungs.pairing.pairs if pair.left.layer.path == name)
-    acts = [group.settings.get("activation") or "linear" for group in pair.both if pair.left.kind in ACTIVATED]
-    if len({*acts}) < 2 or "linear" not in acts or not {*acts} <= ACTIVATIONS.keys():
-        return []
-    for arranged in ARRANGEMENTS.values():
-        one = arranged(right)
-        inner, outer, act = (left, one, acts[1]) if acts[0] == "linear" else (one, left, acts[0])
-        if one.shape == left.shape and alike(broken, ACTIVATIONS[act](inner.astype(np.float64)), [outer]):
-            return [inner]
+    of_left, of_right = activations(pair) or (np.asarray, np.asarray)
+    for one in (arranged(right) for arranged in ARRANGEMENTS.values()):
+        for inner, change, outer in ((left, of_left, one), (one, of_right, left)):
+            if change is not np.asarray and one.shape == left.shape and alike(broken, change(inner), [outer]):
+                return [inner]
     return []
 
 

@@ -181,7 +181,7 @@ def containing(side: Side, paths: frozenset[str], paired: set[str]) -> RecordedL
     for layer in side.says.layers:
         starts = tuple(f"{layer.path}{dot}" for dot in "./") if layer.path else ("",)
         within = {path for path in paired if path.startswith(starts) or path == layer.path}
-        if within - {layer.path} == paths - {layer.path} and layer.path in side.calls:
+        if within - {layer.path} == paths - {layer.path} and layer.path in side.called:
             found.append(layer)
     return max(found, key=lambda layer: len(layer.path), default=None)
 

@@ -176,10 +176,10 @@ class WeightGroup:
     @property
     def calls(self) -> list[list[str]]:
         """The names of the parts of the layer's output, call by call; of layers side by side their first parts."""
+        of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
         if not self.side_by_side:
-            return self.side.calls.get(self.layer.path, [])
-        of_layers = [self.side.calls.get(layer.path, []) for layer in self.side_by_side]
-        return [[parts[0] for parts in call if parts] for call in zip(*of_layers, strict=False)]
+            return [call.parts for call in of_layers[0]]
+        return [[one.parts[0] for one in call if one.parts] for call in zip(*of_layers, strict=False)]
 
     def has(self, name: str, file: str) -> bool:
         """Whether a file has any of what a tensor is made of."""
@@ -318,7 +318,7 @@ def settings_of(framework: str, layer: RecordedLayer, kind: str = "") -> dict[st
 
 def groups_of(side: Side) -> list[WeightGroup]:
     """The record's groups in order of execution; a layer that was not executed follows the one defined before it."""
-    first = {path: place for place, path in enumerate(side.calls)}
+    first = {path: place for place, path in enumerate(side.called)}
     parents = {layer.path.rpartition(dot)[0] for layer in side.says.layers for dot in "./"}
     found, place = [], -1
     for layer in side.says.layers:

@@ -384,7 +384,7 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
                 whole.setdefault(path, set()).add(place)
         parents.append({})
         for layer in side.says.layers:
-            is_parent = layer.path in side.calls and (not layer.own or layer.path in owners)
+            is_parent = layer.path in side.called and (not layer.own or layer.path in owners)
             if is_parent and layer.path in whole and layer.path not in parted:
                 parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
     after: dict[int, list[GroupPair]] = {}

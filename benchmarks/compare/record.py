@@ -271,13 +271,8 @@ class Side:
         return max((largest(array) for name in arrays if is_number(array := arrays[name])), default=0.0)
 
     @cached_property
-    def calls(self) -> dict[str, list[list[str]]]:
-        """For each layer that was called the names of the parts of its output, call by call, as they ran."""
-        return {layer: [call.parts for call in calls] for layer, calls in self.called.items()}
-
-    @cached_property
     def called(self) -> dict[str, list[RecordedCall]]:
-        """The calls of each layer that was called."""
+        """The calls of each layer that was called, as they ran."""
         found: dict[str, list[RecordedCall]] = {}
         for call in self.says.calls:
             found.setdefault(call.layer, []).append(call)

@@ -196,7 +196,7 @@ class Replay:
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
             if path in self.judged or within or not (layer.own or path in feeding.partners):
                 continue
-            if path not in right.calls:
+            if path not in right.called:
                 why = "which was not called"
             elif path not in feeding.partners:
                 why = "which no layer of the left side is given the same as"
@@ -219,8 +219,7 @@ class Replay:
         calls = [planted if (call.layer, call.number) == place else call for call in self.side.says.calls]
         side = copy(self.side)
         side.says = msgspec.structs.replace(side.says, calls=calls)
-        for name in ("calls", "called"):
-            vars(side).pop(name, None)
+        vars(side).pop("called", None)
         errors = [
             [judge(item) for item in rungs.items("forward") if item.call == place[1] and place[0] in paths(item)]
             for rungs in (self.rungs, rungs_of(self.feeding, side))

@@ -686,6 +686,7 @@ class Framework(Protocol):
 
     def exists(self, weight: Any) -> bool:
         """Whether the weight has values already."""
+        return True
 
     def parts(self, layer: Any) -> Iterable[tuple[str, Any]]:
         """The layers in a layer."""
@@ -1022,18 +1023,18 @@ class Keras(Framework):
         return np.asarray(self.api.ops.convert_to_numpy(value))
 
     def weights(self, model: Any) -> dict[str, Any]:
-        owned = (weights for _, layer in self._walk(model) for weights in self._owned(layer))
+        owned = (weights for _, layer in self._reached(model) for weights in self._variables(layer))
         found = {id(weight): weight for weights in owned for weight in weights}.values()
         return dict(zip(unique(weight.path for weight in found), found))
 
     def layers(self, model: Any) -> list[Layer]:
         names = first_names(self.weights(model))
-        paths, layers = zip(*self._walk(model))
+        paths, layers = zip(*self._reached(model))
         found = []
         for path, layer in zip(unique(paths), layers):
             parameters, buffers = (
                 dict(zip(unique(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
-                for weights in self._owned(layer)
+                for weights in self._variables(layer)
             )
             found.append(Layer(path, layer, parameters, buffers))
         return found
@@ -1136,7 +1137,7 @@ class Keras(Framework):
                 weight.assign(value)
         return computed, gradients
 
-    def _walk(self, model: Any) -> Iterator[tuple[str, Any]]:
+    def _reached(self, model: Any) -> Iterator[tuple[str, Any]]:
         """The model and all layers in it, each once; a recurrent layer without the cell whose weights it uses."""
         met = set()
 
@@ -1155,7 +1156,7 @@ class Keras(Framework):
         cell = layer.cell if isinstance(layer, self.api.layers.RNN) else None
         return None if cell is None or cell._layers else cell
 
-    def _owned(self, layer: Any) -> list[list[Any]]:
+    def _variables(self, layer: Any) -> list[list[Any]]:
         """The layer's own parameters, and what else it keeps, such as running statistics."""
         owner = self._cell(layer) or layer
         return [owner._trainable_variables, owner._non_trainable_variables]

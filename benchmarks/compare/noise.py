@@ -67,7 +67,8 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
             check = judge(moved_back(item))
             if item.quantity:
                 of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
-                found.rounding += [check] * is_control
+                if is_control:
+                    found.rounding.append(check)
             elif item.rung in COMPARED[:2] and not check.passed:
                 raise UnfitRecordsError(
                     f"{other.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
@@ -75,10 +76,10 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
                 )
         found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
     found.recorded = bool(found.rounding)
+    least = dict.fromkeys(("loss", "trajectory"), rounding_of_loss(left)) if of else {}
     for quantity, error in of.items():
-        least = rounding_of_loss(left) if quantity in ("loss", "trajectory") else UNIT[left.precision]
         if isfinite(error):
-            found.noise[quantity] = max(least, error)
+            found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)
     return found
 
 

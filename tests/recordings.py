@@ -55,7 +55,7 @@ MACHINE = Machine(
     python="3.12.1",
     versions={"torch": OF_FRAMEWORK},
 )
-COMMITTED = PROJECT / "docs" / "benchmark"
+COMMITTED, RACING = PROJECT / "docs" / "benchmark", PROJECT / "docs" / "racing"
 # HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
 HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
 REPLACED = ("torch", "aten::mm", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")

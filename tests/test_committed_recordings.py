@@ -8,19 +8,20 @@ from backends.process.parent import PROJECT
 from benchmarks.report.page import surprise
 from benchmarks.report.results import Results
 from tests.program import refusal, rosetta
-from tests.recordings import COMMITTED, committed
+from tests.recordings import COMMITTED, RACING, committed
 
-RACES = "attention compiled numpy threads translator tagger encoder engines tutorial".split()
+PAGES = [
+    path
+    for folder in (COMMITTED, RACING)
+    for path in sorted(folder.iterdir())
+    if path.suffix in (".md", ".html", ".svg") and path.with_suffix(".jsonl").exists()
+]
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["intel.md", "intel.html", "intel.svg", "amd.md", "amd.html", "scaling.md", "workers.md"]
-    + [f"../racing/{name}.md" for name in RACES],
-)
-def test_the_committed_page_is_what_the_recording_says_today(page: str, tmp_path: Path) -> None:
-    rosetta("report", (COMMITTED / page).with_suffix(".jsonl"), "-o", made := tmp_path / Path(page).name)
-    assert made.read_text(encoding="utf-8") == (COMMITTED / page).read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
+def test_the_committed_page_is_what_the_recording_says_today(page: Path, tmp_path: Path) -> None:
+    rosetta("report", page.with_suffix(".jsonl"), "-o", made := tmp_path / page.name)
+    assert made.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
 
 
 def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:

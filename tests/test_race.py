@@ -25,9 +25,8 @@ from common.errors import RosettaError
 from rosetta_pytest import assert_not_slower
 from rosetta_record import Record, RecordError, take_turns
 from tests.program import answer, refusal, rosetta
-from tests.recordings import each_visit
+from tests.recordings import RACING, each_visit
 
-RACING = PROJECT / "docs" / "racing"
 STEPS = """
 import os, sys, threading, time
 sys.path.insert(0, {project!r})

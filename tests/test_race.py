@@ -197,12 +197,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:
     """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
-    slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=4)
+    slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
     found = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
     assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", found["headline"])
-    assert 2 < found["rows"][1]["ratio"]["value"] < 8
-    assert [row["items"] for row in found["rows"]] == [4, 1]
+    assert 4 < found["rows"][1]["ratio"]["value"] < 64
+    assert [row["items"] for row in found["rows"]] == [16, 1]
     assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
     assert 0.2 < found["control"]["value"] < 5
     assert found["rounds"] == 3

@@ -18,32 +18,25 @@ from tests.porting_side import Side, script
 PARTNERS = {"tagger": "keras", "encoder": "torch", "translator": "torch"}
 # What is planted in which port: the right words and the wrong ones, and the rung and the beginning of the place.
 MISTAKES = {
-    "the approximated GELU": (
-        "encoder", "approximate=False", "approximate=True", "forward", "layers.layers.0.linear2"
-    ),
+    "the approximated GELU": ("encoder", "approximate=False", "approximate=True", "forward",
+        "layers.layers.0.linear2"),
     "another epsilon": ("encoder", "LayerNorm(8, epsilon=1e-5", "LayerNorm(8", "forward", "layers.layers.0.norm1"),
     "no scale": ("encoder", " / q.shape[-1] ** 0.5", "", "forward", "layers.layers.0.self_attn:output"),
-    "no mask": (
-        "encoder", "jnp.where(mask, scores, -jnp.inf)", "scores", "forward", "layers.layers.0.self_attn:output"
-    ),
+    "no mask": ("encoder", "jnp.where(mask, scores, -jnp.inf)", "scores", "forward",
+        "layers.layers.0.self_attn:output"),
     "no skip": ("encoder", "self.norm2(x + ", "self.norm2(", "forward", "layers.layers.0.norm2"),
     "padding counted": ("encoder", '.mean(where=batch["ids"] != 0)', ".mean()", "loss", "loss"),
     "decay as installed": ("encoder", "EPSILON, weight_decay=DECAY", "EPSILON", "step", ""),
     "a state of zeros": ("translator", ", initial_carry=state", "", "forward", "decoder"),
-    "no second bias": (
-        "translator", "self.dense_h = nnx.Linear(units, 3 * units, **own)", "pass", "weights", "encoder"
-    ),
-    "padding trained": (
-        "translator", "jnp.where((ids != 0)[..., None], self.words(ids), 0)", "self.words(ids)", "gradients", "words"
-    ),
-    "directions exchanged": (
-        "tagger", "(width, 8, **own)) for _ in range(2))",
+    "no second bias": ("translator", "self.dense_h = nnx.Linear(units, 3 * units, **own)", "pass", "weights",
+        "encoder"),
+    "padding trained": ("translator", "jnp.where((ids != 0)[..., None], self.words(ids), 0)", "self.words(ids)",
+        "gradients", "words"),
+    "directions exchanged": ("tagger", "(width, 8, **own)) for _ in range(2))",
         "(width, 8, **own)) for _ in range(2)), merge_fn=lambda a, b: jnp.concatenate([b, a], -1)", "forward",
-        "tagger/lower",
-    ),
-    "epsilon elsewhere": (
-        "tagger", "as_keras(optax.adam)", "optax.adam(RATE, MOMENTUM, BETA_2, EPSILON)", "step", ""
-    ),
+        "tagger/lower"),
+    "epsilon elsewhere": ("tagger", "as_keras(optax.adam)", "optax.adam(RATE, MOMENTUM, BETA_2, EPSILON)", "step",
+        ""),
 }  # fmt: skip
 
 

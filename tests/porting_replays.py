@@ -27,44 +27,24 @@ from tests.porting_zoo import Config
 
 # The frameworks, and what is planted of tests.porting_mistakes, each in a block of its own.
 PORTS: dict[str, tuple[str, str, list[str]]] = {
-    "decoder": (
-        "torch", "paddle", ["RoPE's base", "gate and up computed the other way", "LayerNorm's epsilon"]
-    ),
-    "decoder to keras": (
-        "paddle", "keras",
-        ["queries with the keys of other groups", "gate and up exchanged", "post-norm",
-         "label smoothing", "Nesterov's momentum"],
-    ),
-    "encoder": (
-        "torch", "paddle",
-        ["key and value exchanged", "GELU's approximation", "biases in another order",
-         "a mean that is not taken off"],
-    ),
-    "tagger": (
-        "paddle", "torch",
-        ["gate order", "variance divided by n - 1", "transposed square kernel", "time axis", "bias correction"],
-    ),
-    "tagger from keras": (
-        "keras", "torch", ["second bias", "transposed square kernel", "gain and shift exchanged", "labels shifted"]
-    ),
+    "decoder": ("torch", "paddle", ["RoPE's base", "gate and up computed the other way", "LayerNorm's epsilon"]),
+    "decoder to keras": ("paddle", "keras", ["queries with the keys of other groups", "gate and up exchanged",
+        "post-norm", "label smoothing", "Nesterov's momentum"]),
+    "encoder": ("torch", "paddle", ["key and value exchanged", "GELU's approximation", "biases in another order",
+        "a mean that is not taken off"]),
+    "tagger": ("paddle", "torch", ["gate order", "variance divided by n - 1", "transposed square kernel", "time axis",
+        "bias correction"]),
+    "tagger from keras": ("keras", "torch", ["second bias", "transposed square kernel", "gain and shift exchanged",
+        "labels shifted"]),
     "translator": ("torch", "keras", ["initial state", "mask inverted", "gains in another order"]),
-    "image": (
-        "torch", "keras",
-        ["tanh and sigmoid of a gate exchanged", "post-norm", "image transposed", "clipped each to a norm"],
-    ),
-    "image from keras": (
-        "keras", "paddle",
-        ["epsilon out of the root", "gate and up computed the other way", "kernel flipped",
-         "flatten in the other order"],
-    ),
-    "experts": (
-        "paddle", "torch",
-        ["experts exchanged", "pairs of gate and up taken for halves", "RoPE's kind", "sum for a mean"],
-    ),
-    "stack": (
-        "keras", "torch",
-        ["layers in another order", "scale forgotten", "directions exchanged", "clipping forgotten"],
-    ),
+    "image": ("torch", "keras", ["tanh and sigmoid of a gate exchanged", "post-norm", "image transposed",
+        "clipped each to a norm"]),
+    "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the other way",
+        "kernel flipped", "flatten in the other order"]),
+    "experts": ("paddle", "torch", ["experts exchanged", "pairs of gate and up taken for halves", "RoPE's kind",
+        "sum for a mean"]),
+    "stack": ("keras", "torch", ["layers in another order", "scale forgotten", "directions exchanged",
+        "clipping forgotten"]),
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from tests.porting_zoo import KEPT, Array, array_of
 
 FRAMEWORKS = ("torch", "paddle", "keras")
 TRAINING = Record.training
+STARTED: list[ProcessPoolExecutor] = []  # all are kept to the end, since one that is dropped as Python ends may fail
 
 
 class Side:
@@ -41,6 +42,7 @@ class Side:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _silence)
         with patch.dict(os.environ, variables, clear=True):
             self._pool.submit(int)  # the first request starts the process
+        STARTED.append(self._pool)
 
     def start(self, function: Callable[..., Any], **arguments: Any) -> Future[Any]:
         """Ask for a function of this module; several requests may wait."""
@@ -51,8 +53,7 @@ class Side:
         return self.start(function, **arguments).result()
 
     def end(self) -> None:
-        """Have it end when it has done what it is doing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _silence() -> None:

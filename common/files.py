@@ -125,22 +125,20 @@ def locked(folder: Path, seconds: float = 0) -> Iterator[bool]:
     The operating system frees the lock when the process that holds it ends, even when it is killed. Other machines
     that have the same folder by a network do not see the lock.
     """
+    deadline, free = monotonic() + seconds, False
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield _lock(descriptor, monotonic() + seconds)
+        while not free:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            except BlockingIOError:
+                if monotonic() >= deadline:
+                    break
+                sleep(0.05)
+        yield free
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                return False
-            sleep(0.05)
 
 
 def cache_folder() -> Path:

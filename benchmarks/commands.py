@@ -14,7 +14,7 @@ import typer
 from backends.commands import options
 from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.errors import CannotBeginError, CtrlCError, RosettaError, why
+from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing, why
 from common.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -238,10 +238,8 @@ def report(
         made = render.image(found)
     else:
         made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
-    try:
+    with refusing(f"{out} cannot be written"):
         write_atomically(out, made.encode())
-    except OSError as error:
-        raise CannotBeginError(f"{out} cannot be written: {why(error)}") from error
     terminal.say(f"{quoted(out)} is written")
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from benchmarks.in_child import Amount, CountOrZero, Measured, Visit, WarmUp
 from benchmarks.measure.machine import locked
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import make_folder, sync
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
@@ -192,10 +192,8 @@ def refuse_existing(path: Path) -> None:
     """
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    try:
+    with refusing(f"{path} cannot be written"):  # such as of a name that is too long
         is_there = path.exists() and (not path.is_file() or path.stat().st_size)
-    except OSError as error:  # such as of a name that is too long
-        raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
     if is_there:
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 

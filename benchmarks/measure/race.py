@@ -20,7 +20,7 @@ from benchmarks.measure.lines import Line, Lines, Opening, Round, Start, Work, d
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import WARM_UP_STEPS, Runner, Script
 from benchmarks.measure.statistics import uneven
-from common.errors import RosettaError, why
+from common.errors import RosettaError, refusing
 
 FORMAT, VERSION = "rosetta-race", 1
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
@@ -127,11 +127,9 @@ class Race(Rounds[Script]):
     def _keep(self, row: int, record: Path, folder: Path) -> None:
         """Copy a record into a folder, since the next script may write its own over it."""
         self.records[row] = folder / record.name
-        try:
+        label = self.plan.rows[row].label
+        with refusing(f"{label} names {record} as its record, which cannot be read", kind=RosettaError):
             copytree(record, self.records[row], ignore=not_of_a_record)
-        except OSError as error:
-            label = self.plan.rows[row].label
-            raise RosettaError(f"{label} names {record} as its record, which cannot be read: {why(error)}") from error
 
     def _before_turns(self, live: Sequence[Script]) -> None:
         """See whether all compute what the first one computes."""

@@ -29,7 +29,7 @@ from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, W
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Short
 from benchmarks.measure.turns import Contestant
-from common.errors import CannotBeginError, RosettaError
+from common.errors import RosettaError, refusing
 from common.interface import BackendFacts
 from common.machine import cores, peak_memory
 from common.text import printable
@@ -104,7 +104,7 @@ class Script(Contestant):
         stack.enter_context(self.wire)
         with end_of_child:
             variables = {TURNS: str(end_of_child.fileno()), MARK: self.mark}
-            try:
+            with refusing(f"{self.runner.python} cannot be started"):
                 self.process = subprocess.Popen(
                     [self.runner.python, *self.runner.command],
                     stdin=subprocess.DEVNULL,
@@ -114,8 +114,6 @@ class Script(Contestant):
                     pass_fds=[end_of_child.fileno()],
                     start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the script
                 )
-            except OSError as error:
-                raise CannotBeginError(f"{self.runner.python} cannot be started: {error.strerror}") from error
         stack.callback(self.end)
         self.known = psutil.Process(self.process.pid)
         self.death = os.pidfd_open(self.process.pid)

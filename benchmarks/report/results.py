@@ -136,9 +136,8 @@ class Outcome(ABC):
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
-        self.dropped = len(cycles) - len(
-            self.counted
-        )  # cycles that are left out, since other programs disturbed them
+        # Cycles that are left out, since other programs disturbed them.
+        self.dropped = len(cycles) - len(self.counted)
         # Mean number of cores that other programs used during the visits that count.
         self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import CannotBeginError, why
+from common.errors import refusing
 from common.files import make_folder
 from common.machine import Watch as Watch
 from common.machine import allowed_cores, busy_seconds, system_text
@@ -76,20 +76,17 @@ def locked(path: Path, flags: int, advice: str, held: Callable[[str], None]) -> 
 
     If another process holds the lock, `held` is called with which it is; where it returns, this waits for the lock.
     """
-    try:
+    with refusing(f"{path} cannot be opened", f"; {advice}"):
         if flags & os.O_CREAT:
             make_folder(path.parent)
         descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be opened: {why(error)}; {advice}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held(holder_of(descriptor))
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
-        except OSError as error:  # its disk gives no locks
-            raise CannotBeginError(f"{path} cannot be locked: {error.strerror}; {advice}") from error
+        with refusing(f"{path} cannot be locked", f"; {advice}"):  # its disk may give no locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held(holder_of(descriptor))
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
         yield descriptor
     finally:
         os.close(descriptor)

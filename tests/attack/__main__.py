@@ -106,7 +106,10 @@ def all_attacks(record: Path, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    first, *rest = sys.argv[1:]
+    first, *rest = sys.argv[1:] or ["--help"]
+    if first.startswith("-"):
+        print(f"{__doc__}\nNAME is one of {', '.join(ATTACKS)}.")
+        sys.exit()
     if first not in ATTACKS:
         sys.exit(all_attacks(Path(first), *map(int, rest)))
     if first == "full disks" and WITHIN not in os.environ:

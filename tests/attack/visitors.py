@@ -88,10 +88,12 @@ def serving(folder: Path) -> Iterator[tuple[Program, int]]:
         program = Program(folder / "server", words, output=output.fileno())
     with program:
         wait_until(lambda: b":" in printed.read_bytes() or not program.runs_for(0), why="it does not begin")
-        yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
-        program.process.terminate()
-        assert program.ended(143) == 143
-        assert program.lines() == []
+        try:
+            yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
+        finally:  # also where an attack has had all its cases, and is closed
+            program.process.terminate()
+            assert program.ended(143) == 143
+            assert program.lines() == []
 
 
 def request(rng: random.Random) -> bytes:

@@ -175,13 +175,13 @@ def opened_benchmark(
     recording cannot be written; to go on, if the text, the weights, the machine or a version has changed, and unless
     `pythons`, each NAME=PATH, are its interpreters.
     """
-    resume = plan is None
+    begun = None
     if plan is None:
-        plan = Recording.read(path, "rosetta-benchmark").plan
+        begun = Recording.read(path, "rosetta-benchmark")
+        plan = begun.plan
         require_named(plan, pythons, path)
     material, digest = prepare(plan.data, plan.settings.seed, "float32")
     sentences = Sentences(material, plan.latent_dim, plan.run, plan.settings.seed)
     text = Text(digest, Sizes.of(material), sentences.weights, sentences.digest, sentences.shown)
-    if resume:
-        return Benchmark(Recording.read(path).resume(text), sentences, budget)
-    return Benchmark(Recording.begin(path, "rosetta-benchmark", plan, text), sentences, budget)
+    recording = begun.resume(text) if begun else Recording.begin(path, "rosetta-benchmark", plan, text)
+    return Benchmark(recording, sentences, budget)

@@ -323,6 +323,10 @@ CASES = {
     "a shape that would broadcast": Case(
         put("logits", lambda a: a[:, :1]), "forward", "shape (4, 1, 6), expected (4, 5, 6)"
     ),
+    "fewer steps on one side": Case(
+        put("losses", lambda of: of[:5]), None,
+        "not compared, trajectory: 5 steps, which one side alone recorded, and the weights after the last one",
+    ),
     # What layouts and rounding do passes, and more does not.
     "the last output": Case(last_output, None),
     "time first": Case(time_first, None, "the first two axes change places"),

@@ -265,7 +265,11 @@ class Rungs:
             yield self._held("trajectory", f"losses of {len(steps)} steps", one, other, "trajectory")
         else:
             self._skipped("trajectory", "no losses of steps on both sides")
-        if self._both("trajectory", LAST, "weights after the last step") and left.keys() == right.keys():
+        alone = len(left.keys() ^ right.keys())
+        if steps and alone:
+            words = "steps, which one side alone recorded, and the weights after the last one"
+            self._skipped("trajectory", f"{alone} {words}")
+        elif self._both("trajectory", LAST, "weights after the last step") and not alone:
             rounding = 100 * self.unit * self.left.largest("gradients")
             for pair, name, scale in self._scales(LAST, 1.0):
                 gradient = pair.left.tensor(name, "gradients")

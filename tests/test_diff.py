@@ -345,7 +345,7 @@ CASES = {
     "outputs of NaN": Case(unchanged, "forward", on_both, left=nan("logits")),
     "a loss of NaN": Case(unchanged, "loss", on_both, left=put("loss", lambda _: "nan")),
     "gradients of NaN": Case(unchanged, "gradients", on_both, left=nan("gradients fc bias")),
-    "infinity": Case(unchanged, None, left=infinite),
+    "infinity": Case(put("logits", lambda a: a * (1 + 1e-12)), None, left=infinite),
     "infinity beside another number": Case(unchanged, "forward", "got ", left=infinite),
     "infinity on one side": Case(infinite, "forward", "got -inf"),
 }  # fmt: skip

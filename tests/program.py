@@ -84,13 +84,24 @@ def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:
     return found
 
 
-def started(*arguments: object, module: str = "rosetta", text: bool = True) -> "subprocess.Popen[Any]":
-    """The program in a process of its own, with pipes."""
-    command, pipe = [sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
-    return subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
+class Started(subprocess.Popen[Any]):
+    """A program with pipes, which is killed where it still runs at the end of a `with`."""
+
+    def __exit__(self, *error: Any) -> None:
+        self.kill()
+        super().__exit__(*error)
 
 
-def start_short(rounds: int, *arguments: object) -> "subprocess.Popen[str]":
+def started(
+    *arguments: object, module: str = "rosetta", text: bool = True, before: tuple[str, ...] = (), **variables: str
+) -> Started:
+    """The program in a process of its own, after words such as `nohup`, with variables besides those of this one."""
+    command, pipe = [*before, sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
+    environment = os.environ | variables
+    return Started(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
+
+
+def start_short(rounds: int, *arguments: object) -> Started:
     """A benchmark whose visits are short, which ends after so many rounds; see tests.short_bench."""
     return started(rounds, *arguments, module="tests.short_bench")
 

@@ -1,21 +1,17 @@
 """How the program ends when something ends it, and that it begins where the system gives it little."""
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO, TextIOWrapper
-from pathlib import Path
 
 import pytest
 
 from backends.process.parent import PROJECT
 from common.terminal import run_to_the_end
-from tests.program import wait_until, workers
+from tests.program import started, wait_until, workers
 
-TRANSLATE = [sys.executable, "-m", "rosetta", "translate", "--backend", "numpy"]
+TRANSLATE = ["translate", "--backend", "numpy"]
 SENTENCE = "I love you!"
 # A module that says that it is being imported, waits, and turns an interruption into another error.
 SLOW = """
@@ -56,17 +52,6 @@ def test_what_the_system_does_not_give_is_one_line(what: str, capsys, monkeypatc
     assert line.startswith(f"rosetta: {told}")
 
 
-@contextmanager
-def started(command: list[str], temporary: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program with a folder of its own for temporary files, whose modules come first."""
-    pipe, environment = subprocess.PIPE, os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(temporary)}
-    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as program:
-        try:
-            yield program
-        finally:
-            program.kill()
-
-
 SIGNALS: dict[str, tuple[int, int, str, str]] = {  # a signal, the status, and a module of this name and source
     **{number.name: (number, 128 + number, "", "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)},
     "while the program is imported": (signal.SIGINT, -signal.SIGINT, "typer", SLOW),
@@ -81,7 +66,9 @@ def test_a_signal_ends_the_program_as_ctrl_c_does_without_a_word_and_nothing_is_
     number, status, module, source = SIGNALS[name]
     if module:
         (tmp_path / f"{module}.py").write_text(source)
-    with started(["nohup", *TRANSLATE] if "nohup" in name else TRANSLATE, tmp_path) as program:
+    before = ("nohup",) if "nohup" in name else ()
+    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    with started(*TRANSLATE, text=False, before=before, **places) as program:
         if not module:
             program.stdin.write(f"{SENTENCE}\n".encode())
             program.stdin.flush()
@@ -97,7 +84,7 @@ def test_a_signal_ends_the_program_as_ctrl_c_does_without_a_word_and_nothing_is_
 
 
 def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
-    with started([sys.executable, "-m", "rosetta", "backends"], tmp_path) as program:
+    with started("backends", TMPDIR=str(tmp_path)) as program:
         wait_until(lambda: workers(program))
         starting = workers(program)
         program.send_signal(signal.SIGINT)
@@ -116,6 +103,6 @@ def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
     ],
 )
 def test_closed_streams_lead_to_nowhere_and_too_few_open_files_are_one_line(command, status, printed, said) -> None:
-    command = command.format(f"{' '.join(TRANSLATE)} '{SENTENCE}'")
+    command = command.format(f"{sys.executable} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'")
     done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (status, printed, said)

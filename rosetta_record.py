@@ -1600,6 +1600,8 @@ def take_turns(
     Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
     steps and prints how long they took. Raises RecordError where `after` has no record of a model's outputs."""
     global _RACE
+    if not callable(step):
+        raise RecordError(f"step is of {qualified(type(step))}; expected a function: take_turns(step), not step()")
     numbered, done = takes_a_number(step), 0
     record = None if after == "" else recorded(after)
 

@@ -75,12 +75,12 @@ MISBEHAVING = {
     "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
     "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
     "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(Killed\) in its turn"),
-    "never calls it": (STEPS, r"status 0 before it called take_turns; end the script with take_turns\(step\)"),
+    "never calls it": (STEPS, r"status 0 before its first turn; end the script with take_turns\(step\)"),
     "exits early": (STEPS + LATER, "ended with status 0 while it waited for its turn"),
     "ends without reading its turn": (RAW + DEAF, "ended with status 3 in its turn"),
     "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
     "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
-    "hangs before": (STEPS + "time.sleep(60)", "sent nothing for 1 s before it called take_turns, and was ended"),
+    "hangs before": (STEPS + "time.sleep(60)", "sent nothing for 1 s before its first turn, and was ended"),
     "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
     "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
     "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
@@ -175,6 +175,11 @@ def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecordError, match=message):
         take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
+
+
+def test_what_is_no_function_is_refused_as_a_step() -> None:
+    with pytest.raises(RecordError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
+        take_turns(None)  # type: ignore[arg-type]
 
 
 def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:

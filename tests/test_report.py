@@ -125,6 +125,14 @@ def test_each_framework_has_a_colour_of_its_own_which_its_variants_and_the_tutor
         assert {*re.findall(rf"--{name}: (#\w+)", tutorial)} == {TABLE[name].colour} == {colour_of(f"{name}:any")}
 
 
+def test_an_interval_that_says_nothing_is_not_shown() -> None:
+    for interval, of_time, of_ratio in [
+        (Estimate(0.5, 0.3, 0.9), "500\N{NO-BREAK SPACE}ms (300 to 900)", "0.50× (0.30 to 0.90)"),
+        (Estimate(0.5, 1e-7, 1e6), "500\N{NO-BREAK SPACE}ms (not known well)", "0.50× (not known well)"),
+    ]:
+        assert (render.interval(interval), render.ratio(interval)) == (of_time, of_ratio)
+
+
 def test_charts_draw_what_is_wild_or_missing() -> None:
     drawn = chart([Bar("a" * 99, "torch", Estimate(1.0, 1e-3, 1e3)), Bar("<b>", "x", None)])
     assert f'<rect y="24" width="226.7" height="12" fill="{colour_of("torch")}"/>' in drawn, (

@@ -82,8 +82,10 @@ class Rounds(ABC, Generic[One]):
         words = [doing, f"{duration(max(0.0, self.left))} left"]
         if found := widest(self.recording):
             left, right, ratio = found
+            if ratio.value < 1:
+                left, right, ratio = right, left, ratio.inverse
             speed = f"{left.label} {ratio.value:.2f} times as fast as {right.label}"
-            words.append(f"{speed}, ± {ratio.half_width:.0%} so far")
+            words.append(f"{speed}, ± {ratio.half_width:.0%} so far" if ratio.half_width < 1 else "too early to tell")
         self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
@@ -227,10 +229,12 @@ class Rounds(ABC, Generic[One]):
             )
         if needed > self.budget:
             self.end = self.began + needed
-            self.note(
-                f"{duration(self.budget)} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so "
-                f"this takes {duration(needed)}"
-            )
+            given, taken = duration(self.budget), duration(needed)
+            if given != taken:
+                self.note(
+                    f"{given} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so this takes "
+                    f"{taken}"
+                )
 
 
 def duration(seconds: float) -> str:

@@ -98,7 +98,7 @@ class Script(Contestant):
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
-        self.mark, self.buffer, self.doing = token_hex(16), b"", "before it called take_turns"
+        self.mark, self.buffer, self.doing = token_hex(16), b"", "before its first turn"
         self.output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
         self.wire, end_of_child = socket.socketpair()
         stack.enter_context(self.wire)

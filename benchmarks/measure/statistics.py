@@ -207,7 +207,7 @@ def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
     cores = fmean(visit.others for _, cycle in counted for visit in cycle)
     return [
         f"other programs used {cores:.2f} cores meanwhile beside the turns, which slows some rows more than others "
-        "and widens intervals; a machine at rest tells more"
+        "and widens intervals; a machine at rest tells more, and so do fewer threads than cores"
     ]
 
 

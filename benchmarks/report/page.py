@@ -104,7 +104,7 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
     return {
         "headline": safe(results.headline),
         "machine": _machine(results),
-        "reached": f"95{render.SPACE}% intervals within ±{percent(results.reached)} · " if results.reached else "",
+        "reached": f"{_reached(results.reached)} · " if results.reached else "",
         "when": render.day(results.head.started),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "charts": " ".join(f"![{title}](chart)" for title in charts),
@@ -116,6 +116,13 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
         "within": percent(results.plan.within),
         "control": control,
     }
+
+
+def _reached(half_width: float) -> str:
+    """How far the widest interval reaches, in words."""
+    if half_width > render.TWICE - 1:
+        return "intervals are too wide to rely on"
+    return f"95{render.SPACE}% intervals within ±{percent(half_width)}"
 
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:

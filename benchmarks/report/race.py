@@ -116,10 +116,7 @@ class RaceResults(Outcome):
 
     def _more_notes(self) -> Iterator[str]:
         if self.observed.same_steps:
-            yield (
-                f"some steps differ by more than {UNEVEN:.0%} from one another, so the same steps were compared; "
-                "take_turns gives their number to a step that takes an argument"
-            )
+            yield f"some steps differ by more than {UNEVEN:.0%} from one another, so the same steps are compared"
         for row, proof in self.proofs.items():
             if proof.word != "same" and proof.why:
                 verb = "differs" if proof.word == "differs" else "is not compared"

@@ -26,6 +26,7 @@ from common.machine import Machine
 from common.text import for_terminal, printable
 
 MISSING = "–"  # in the place of what was not measured
+UNSURE = "(not known well)"  # in the place of an interval that says nothing
 SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
 NUMBER = re.compile(r"$|[0-9±–-]")  # how a cell with a number begins, or one with nothing
@@ -276,16 +277,16 @@ def quantity(time: float | Estimate | None) -> str:
 def interval(estimate: Estimate | None) -> str:
     """A time given in seconds with its interval, in a suitable unit: 61.5 ms (60.1 to 62.9).
 
-    An end has as many decimal places as the value, unless it is of a very different size.
+    An end has as many decimal places as the value. The ends of an interval that reaches beyond twice the value say
+    nothing and are not shown.
     """
     if estimate is None or estimate.low == estimate.high:
         return quantity(estimate)
+    if estimate.half_width > TWICE - 1:
+        return f"{quantity(estimate)} {UNSURE}"
     unit, _ = _unit_of(estimate.value)
     places = len(digits(estimate.value / unit).partition(".")[2])
-    low, high = (
-        f"{end / unit:,.{places}f}" if 0.1 < end / estimate.value < 10 else digits(end / unit)
-        for end in (estimate.low, estimate.high)
-    )
+    low, high = (f"{end / unit:,.{places}f}" for end in (estimate.low, estimate.high))
     return f"{quantity(estimate)} ({low} to {high})"
 
 
@@ -296,7 +297,7 @@ def ratio(estimate: Estimate | None) -> str:
     value, low, high = (
         f"{end:.2f}" if 0.1 <= end < 10 else digits(end) for end in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value}× ({low} to {high})"
+    return f"{value}× {UNSURE}" if estimate.half_width > TWICE - 1 else f"{value}× ({low} to {high})"
 
 
 def times(ratio: float) -> str:

@@ -177,9 +177,8 @@ class Outcome(ABC):
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")
         elif used < LEAST_ROUNDS:
-            doubts.append(
-                f"only {used} rounds could be measured, and {LEAST_ROUNDS} are the least for figures to rely on"
-            )
+            which = f"{used} of {self.rounds} rounds" if used < self.rounds else f"{used} rounds"
+            doubts.append(f"only {which} can be used, and {LEAST_ROUNDS} are the least for figures to rely on")
         if self.bias and self.control and self.twice:
             doubts.append(
                 f"{self.plan.rows[self.twice[0]].label} seems faster or slower than the same row measured before "

@@ -1598,7 +1598,8 @@ def take_turns(
     of inference; if it takes an argument, that is the step's number, so that all scripts can use the same batches.
     `sync()` waits until the device is done, `batch` is the number of items in a step, and `after` is a finished
     Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
-    steps and prints how long they took. Raises RecordError where `after` has no record of a model's outputs."""
+    steps and prints how long they took. Raises RecordError where `step` is no function, and where `after` has no
+    record of a model's outputs."""
     global _RACE
     if not callable(step):
         raise RecordError(f"step is of {qualified(type(step))}; expected a function: take_turns(step), not step()")

@@ -121,6 +121,11 @@ def adam(epsilon: float = 1e-3, step: int = 1) -> Facts:
     return Facts(optimizer="Adam", updates=updates, epsilon=epsilon)
 
 
+def sgd(moves: bool) -> Facts:
+    """Of which the kernel is moved, or the bias alone."""
+    return Facts(updates={name: -0.01 * g * (moves or g.ndim == 1) for name, g in GRADIENTS.items()})
+
+
 def rmsprop(started: float) -> Facts:
     updates = {n: -0.01 * g / (np.sqrt(0.9 * started + 0.1 * g**2) + 1e-3) for n, g in GRADIENTS.items()}
     return Facts(optimizer="RMSprop", updates=updates)
@@ -152,6 +157,9 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     ),
     "epsilon": (adam(), adam(epsilon=1e-5), "step", "is 0.001 on the left and 1e-05"),
     "counter": (adam(), adam(step=2), "step", "Adam counts the first step as 1 on the left and 2"),
+    "a weight that the optimizer lacks": (
+        sgd(True), sgd(False), "step", "fc kernel is moved by the optimizer on the left and not moved by"
+    ),
     "where mean squares begin": (
         rmsprop(0.0), rmsprop(1.0), "step", "mean squares begin with 0 on the left and 1 on the right"
     ),

@@ -305,14 +305,18 @@ def _downloaded(url: str, name: str) -> bytes:
     from rich.console import Console
 
     # The site answers 406 to the user agents of Python's libraries.
-    headers, reason = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}, ""
+    headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
+    content, reason = bytearray(), ""
     try:
         with (
             Console(stderr=True).status(f"downloading {url}"),
             requests.get(url, headers=headers, timeout=60, stream=True) as answer,
         ):
             answer.raise_for_status()
-            content = b"".join(islice(answer.iter_content(PIECE), LARGEST_ARCHIVE // PIECE + 1))
+            for piece in answer.iter_content(PIECE):
+                content += piece
+                if len(content) > LARGEST_ARCHIVE:
+                    break
         if len(content) > LARGEST_ARCHIVE:
             reason = f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB"
         elif not zipfile.is_zipfile(BytesIO(content)):  # a page that asks to log in, for one
@@ -327,4 +331,4 @@ def _downloaded(url: str, name: str) -> bytes:
             f"{url} cannot be downloaded: {reason}; to fetch it by hand, open {url} in a browser, save the file, and "
             f"give its path: --data {name}.zip"
         )
-    return content
+    return bytes(content)

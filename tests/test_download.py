@@ -1,5 +1,7 @@
 """Downloads from a site made up for these tests: once, into the cache, under our own user agent."""
 
+from collections.abc import Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,15 @@ def test_what_a_site_does_wrong_is_named_and_nothing_is_kept(
                 patch.setattr(site, name, value)
             assert f"cannot be downloaded: {fault}; " in refused()
         assert kept(cache) == []
+    assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
+
+
+def test_an_archive_that_comes_in_small_pieces_is_read_whole(site: Site, cache: Path, monkeypatch) -> None:
+    def small_pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
+        return iter(partial(answer.raw.read, min(size, 16)), b"")
+
+    monkeypatch.setattr(corpus, "LARGEST_ARCHIVE", 1 << 17)
+    monkeypatch.setattr("requests.Response.iter_content", small_pieces)
     assert read_corpus(DataConfig("fra-eng")).pairs == PAIRS
 
 

@@ -85,7 +85,7 @@ class Rounds(ABC, Generic[One]):
             if ratio.value < 1:
                 left, right, ratio = right, left, ratio.inverse
             speed = f"{left.label} {ratio.value:.2f} times as fast as {right.label}"
-            words.append(f"{speed}, ± {ratio.half_width:.0%} so far" if ratio.half_width < 1 else "too early to tell")
+            words.append("too early to tell" if ratio.unsure else f"{speed}, ± {ratio.half_width:.0%} so far")
         self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:

@@ -24,6 +24,7 @@ from benchmarks.measure.lines import Lines, Round, Work
 from benchmarks.measure.turns import undisturbed
 
 CONFIDENCE = 0.95
+WIDEST = 1.0  # half-width beyond which the ends of an interval say nothing
 FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
 MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, none is left out
@@ -50,6 +51,11 @@ class Estimate:
     def half_width(self) -> float:
         """How far the interval reaches from the value on its wider side, as a share: 0.07 is 7 %."""
         return max(self.high / self.value, self.value / self.low) - 1
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the ends of the interval say nothing."""
+        return self.half_width > WIDEST
 
     def times(self, factor: float) -> "Estimate":
         """The estimate of value × factor."""

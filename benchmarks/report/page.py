@@ -12,6 +12,7 @@ from typing import Any, get_args
 from backends import BASELINE
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import WIDEST
 from benchmarks.report import render
 from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.results import PARTS, Kind, Outcome, Results, RowResults
@@ -120,7 +121,7 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
 
 def _reached(half_width: float) -> str:
     """How far the widest interval reaches, in words."""
-    if half_width > render.TWICE - 1:
+    if half_width > WIDEST:
         return "intervals are too wide to rely on"
     return f"95{render.SPACE}% intervals within ±{percent(half_width)}"
 

@@ -282,7 +282,7 @@ def interval(estimate: Estimate | None) -> str:
     """
     if estimate is None or estimate.low == estimate.high:
         return quantity(estimate)
-    if estimate.half_width > TWICE - 1:
+    if estimate.unsure:
         return f"{quantity(estimate)} {UNSURE}"
     unit, _ = _unit_of(estimate.value)
     places = len(digits(estimate.value / unit).partition(".")[2])
@@ -297,7 +297,7 @@ def ratio(estimate: Estimate | None) -> str:
     value, low, high = (
         f"{end:.2f}" if 0.1 <= end < 10 else digits(end) for end in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value}× {UNSURE}" if estimate.half_width > TWICE - 1 else f"{value}× ({low} to {high})"
+    return f"{value}× {UNSURE}" if estimate.unsure else f"{value}× ({low} to {high})"
 
 
 def times(ratio: float) -> str:
@@ -312,7 +312,7 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
     if word == "same":
         return f"the same within {percent(max(ratio.high, 1 / ratio.low) - 1)}"
     if word == "not told apart":
-        if ratio.half_width > TWICE - 1:
+        if ratio.unsure:
             return f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer --budget"
         minutes = minutes_until(within, ratio.half_width, seconds)
         longer = "more than an hour" if minutes > 60 else f"about {count(minutes, 'more minute')}"

@@ -1,4 +1,4 @@
-"""Runs an attack, or every attack at length, in about an hour, and records what came of each.
+"""Runs an attack, or every attack at length, in about two hours, and records what came of each.
 
     python -m tests.attack NAME COUNT [SEED [WHAT...]]
     python -m tests.attack RECORD [SEED]

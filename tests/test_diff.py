@@ -262,6 +262,7 @@ class Case(NamedTuple):
     left: Change = unchanged  # what both sides have otherwise
 
 
+LARGE = 1 << 60  # whose next number float64 lacks
 other_optimizer = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
 last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))  # as Keras's LSTM gives it
 time_first = put("logits", lambda a: np.ascontiguousarray(a.swapaxes(0, 1)))
@@ -270,6 +271,29 @@ of_padding, on_both = "of emb only row 2 differs and is zero on the right only",
 # Mistakes of models of the frameworks themselves are in tests/porting_mistakes.py.
 CASES = {
     "rows in another order": Case(put("inputs x", lambda x: x[::-1]), "tensors", "x", "shuffling"),
+    "ids of another width": Case(
+        put("inputs x", lambda x: x.astype(np.int32)), None, "x is int64 on the left and int32 on the right"
+    ),
+    "ids that float64 does not tell apart": Case(
+        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected {LARGE}",
+        left=put("inputs x", lambda x: np.full_like(x, LARGE)),
+    ),
+    "ids of which another width has other values": Case(
+        put("inputs x", lambda x: (x + 1).astype(np.uint64)), "tensors", "",
+        left=put("inputs x", lambda x: np.full_like(x, LARGE)),
+    ),
+    "a mask that is true or false": Case(
+        put("inputs mask", lambda a: a.astype(bool)), "tensors", "dtype bool, expected float64", "array-dtype",
+        left=put("inputs mask", lambda _: np.ones((N, T))),
+    ),
+    "inputs in float32": Case(
+        put("inputs mask", lambda a: a.astype(np.float32)), "tensors", "dtype float32, expected float64",
+        "array-dtype", left=put("inputs mask", lambda _: np.ones((N, T))),
+    ),
+    "the sign of a zero": Case(
+        put("inputs mask", np.negative), "tensors", "got -0.0, expected 0.0 at [0, 0]",
+        left=put("inputs mask", lambda _: np.zeros((N, T))),
+    ),
     "a constant in float32": Case(
         put("weights bn moving_mean", lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"
     ),

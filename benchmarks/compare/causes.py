@@ -216,7 +216,8 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
     """The causes whose tests pass; where none does, facts and what to record next. Which line of a mapping would pair
     weights that hold the same numbers is always told."""
     broken, rung = Broken(rungs, item, check, failed), item.rung
-    tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken))
+    unlike = not np.array_equal(*broken.arrays)  # else the sides differ in type, or in signs of zeros
+    tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken) if unlike)
     found = [cause for made, seen, cause in tests if broken.explains(made, seen)][:1]
     found = found or computed_anew(broken)
     if not found:

@@ -91,6 +91,8 @@ def largest_difference(
             continue
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))
+            if one.dtype.kind in "iu" and other.dtype.kind in "iu":  # of which float64 does not have all
+                difference = np.maximum(difference, one != other)
             if not np.isfinite(difference.max()):
                 difference[one == other] = 0.0  # of infinities
             if allowed:
@@ -184,6 +186,7 @@ class Item:
     dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
     is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
+    exact: bool = False  # whether types and the signs of zeros must be equal, too
 
     def load(self) -> tuple[Array | None, Array | None]:
         """The right array and the left one."""
@@ -216,7 +219,7 @@ def nearest_arrangement(errors: Sequence[float]) -> int:
 
 
 def _judged(item: Item, make: Callable[..., Check], right: Array, left: Array, words: str) -> Check:
-    wrong = _incomparable(right, left, item.dtype)
+    wrong = _incomparable(right, left, item.dtype) or (_unlike(right, left) if item.exact else "")
     if wrong:
         return make(error=inf, note=wrong)
     difference, where = largest_difference(right, left, item.allowed() if item.allowed else None, item.relative)
@@ -240,6 +243,17 @@ def _incomparable(right: Array, left: Array, dtype: str | None) -> str:
         if not np.isfinite(array).all():
             return f"the array that was {side} is not finite at {np.argwhere(~np.isfinite(array))[0].tolist()}"
     return ""
+
+
+def _unlike(right: Array, left: Array) -> str:
+    """How two arrays of one shape differ though their numbers may be equal: in type or in the sign of a zero."""
+    if right.dtype != left.dtype:
+        return f"dtype {right.dtype}, expected {left.dtype}"
+    signed = (right == 0) & (left == 0) & (np.signbit(right) != np.signbit(left)) if left.dtype.kind == "f" else None
+    if signed is None or not signed.any():
+        return ""
+    where = tuple(np.argwhere(signed)[0].tolist())
+    return f"got {right[where]!s}, expected {left[where]!s} at {[*where]}"
 
 
 def place(where: tuple[int, ...], axes: Sequence[str], units: int = 0) -> str:

@@ -150,7 +150,19 @@ class Rungs:
             self._skipped(rung, f"{', '.join(alone)}, recorded on one side only")
         for one, other in names:
             arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
-            yield self._held(rung, one, *arrays, quantity, scale=None if quantity else 1.0, is_output=True)
+            item = self._held(rung, one, *arrays, quantity, scale=None if quantity else 1.0, is_output=True)
+            exact = not quantity and not self._of_other_width(one, left.dtype(one), right.dtype(other))
+            yield replace(item, exact=exact)
+
+    def _of_other_width(self, name: str, left: np.dtype[Any], right: np.dtype[Any]) -> bool:
+        """Tell numbers of another width, of which the values alone are compared: whole numbers, and floating-point
+        ones where the sides compute in two precisions."""
+        kinds = {left.kind, right.kind}
+        floats = kinds == {"f"} and self.left.precision != self.right.precision
+        if left == right or not (kinds <= {*"iu"} or floats):
+            return False
+        self.notes.append(f"{name} is {left} on the left and {right} on the right; only their values are compared")
+        return True
 
     def _held(self, rung: str, tensor: str, right: Load, left: Load, quantity: str, **more: Any) -> LayerItem:
         """Two arrays within the bound of a quantity."""

@@ -32,6 +32,7 @@ the other side's was given, which `rosetta diff LEFT RIGHT --feed FEED` writes.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -118,7 +119,8 @@ class Record:
         self._begin()
 
     def inputs(self, **arrays: Any) -> None:
-        """What the model is fed, so that both sides are seen to be fed the same: arrays, dicts or tuples of such."""
+        """What the model is fed, so that both sides are seen to be fed the same: arrays, or dicts, tuples or
+        dataclasses of such."""
         self._add("inputs", named_arrays(arrays))
 
     def model(self, model: Any) -> None:
@@ -1461,7 +1463,7 @@ def unique(names: Iterable[str]) -> list[str]:
 
 
 def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
-    """The arrays and tensors in dicts, lists and tuples, by keys and indices joined with dots."""
+    """The arrays and tensors in dicts, lists, tuples and dataclasses, by keys, indices and fields joined by dots."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return {name: value}
     pairs: Iterable[tuple[Any, Any]] = ()
@@ -1469,6 +1471,8 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
         pairs = value.items()
     elif isinstance(value, (list, tuple)):
         pairs = enumerate(value)
+    else:
+        pairs = ((field, getattr(value, field)) for field in fields_of(value))
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
 
 
@@ -1484,14 +1488,27 @@ def replaced(value: Any, arrays: Iterator[Any]) -> Any:
     if isinstance(value, (list, tuple)):
         parts = [replaced(part, arrays) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    fields = fields_of(value)
+    if fields:
+        made = copy.copy(value)
+        for field in fields:
+            object.__setattr__(made, field, replaced(getattr(value, field), arrays))  # it may be frozen
+        return made
     return value
+
+
+def fields_of(value: Any) -> list[str]:
+    """Names of the fields of an object that dataclasses or attrs made; none for one of a framework's own classes."""
+    kind = type(value)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", ())
+    return [field.name for field in fields if hasattr(value, field.name)] if framework_of(value) is None else []
 
 
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if not arrays_in(value):
             raise RecordError(
-                f"{name!r} is of {qualified(type(value))}; expected an array, or dicts or tuples of such"
+                f"{name!r} is of {qualified(type(value))}; expected arrays, or dicts, tuples or dataclasses of them"
             )
     return arrays_in(values)
 

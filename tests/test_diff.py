@@ -515,11 +515,15 @@ def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_
 ) -> None:
     left, right = sides(tmp_path, lambda data: data["outputs"]["lstm"].__setitem__((0, slice(3, None)), 0))
     shutil.copy(left / "outputs.safetensors", right)
+    for layer in ("emb", "bn"):  # remarks that come before it
+        edited(right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2))
     found = compared(left, right)
     assert found.passed
     assert {check.rung for check in found.checks} == set(COMPARED)
     assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
     assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
+    assert all(worst.error <= worst.tolerance for _, _, worst, _ in tables.worst_of_rungs(found))
+    assert tables.cell([check for check in found.checks if check.inside]) == "inside"
     (right / "outputs.safetensors").unlink()  # then the loss speaks for the model
     assert compared(left, right).passed
     edited(right, lambda said: said.update(loss=9.0))
@@ -543,6 +547,12 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
             file.unlink()
         edited(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
     assert "nothing of right and left was compared" in refusal(1, "diff", *of)
+
+
+def test_outputs_in_which_no_array_was_found_are_told(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    edited(right, lambda said: said["calls"][-1].update(parts=[]))
+    assert "not compared, forward: outputs of fc, in which right recorded no array" in compared(left, right).notes
 
 
 def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:

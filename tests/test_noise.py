@@ -9,12 +9,13 @@ import pytest
 
 from benchmarks.compare import tables
 from benchmarks.compare.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
+from benchmarks.compare.comparer import Item
 from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.noise import rounding_of_loss
+from benchmarks.compare.noise import Control, rounding_of_loss
 from benchmarks.compare.record import Side
 from rosetta_record import Record, one_unit_moved
 from tests.program import answer, refusal, rosetta
-from tests.records import DATA, changed, edited, put, tagger, write
+from tests.records import DATA, Array, changed, edited, put, tagger, write
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
 # Of a rung, where in a record its numbers are.
@@ -120,3 +121,17 @@ def test_the_noise_of_a_loss_is_not_what_a_single_run_shows_by_chance(tmp_path: 
     edited(record.folder, lambda said: said.update(autocast="bfloat16"))
     assert rounding_of_loss(Side(record.folder)) == pytest.approx(np.sqrt(np.square(each).mean()), rel=0.1)
     assert min(map(abs, each)) < 0.01 * rounding_of_loss(Side(record.folder))
+
+
+MASK = np.where(np.eye(3), 0.0, -np.inf)
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-9])
+@pytest.mark.parametrize(
+    "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
+)
+def test_a_mistake_is_planted_and_seen_in_an_array_with_infinities(array: Array, bound: float) -> None:
+    control = Control()
+    control.add(Item("forward", "mask", lambda: array, lambda: array, bound))
+    assert control.seen == {"forward": True}
+    assert control.passed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rosetta_record import CONTROL, FILES, Record, RecordError
+from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, run_program, train
 from tests.records import arrays, described
@@ -313,13 +313,28 @@ def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
 # Plain arrays
 
 
+@dataclass(frozen=True)
+class Output:
+    logits: np.ndarray
+    more: dict[str, np.ndarray]
+    loss: None = None
+
+
+def test_a_replay_gives_a_dataclass_back_with_other_arrays() -> None:
+    output = Output(np.zeros(2), {"state": np.zeros(3)})
+    assert [*arrays_in(output)] == ["logits", "more.state"]
+    other = replaced(output, iter([np.ones(2), np.ones(3)]))
+    assert type(other) is Output
+    assert (other.logits.sum(), other.more["state"].sum(), output.logits.any()) == (2, 3, False)
+
+
 def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     kernel, bias, x = np.arange(6.0).reshape(3, 2), np.ones(2), np.arange(6.0).reshape(2, 3) - 2
     views = x.T, np.arange(12.0)[::2], np.broadcast_to(1.0, (2, 2)), np.arange(3.0).astype(">f8")
     record = Record(tmp_path / "side")
     record.inputs(x=x, more={"mask": x > 0, "pair": (x[0], np.float32(2)), "views": views})
     record.layer("hidden", "Dense", {"kernel": kernel, "bias": bias}, {"activation": "tanh"}, output=x @ kernel)
-    record.layer("hidden", "Dense", output=(x @ kernel, bias))
+    record.layer("hidden", "Dense", output=Output(x @ kernel, {"state": bias}))
     record.weights(alone=bias)
     kept = kernel.copy()
     kernel += 1  # what is recorded was written
@@ -394,9 +409,9 @@ REFUSED: list[tuple[Callable[[Record], Any], str]] = [
     (lambda record: record.inputs(y=np.array(["a"])), "'y' of inputs is of type <U1; expected numbers"),
     (
         lambda record: record.inputs(y=[1, 2]),
-        "'y' is of builtins.list; expected an array, or dicts or tuples of such",
+        "'y' is of builtins.list; expected arrays, or dicts, tuples or dataclasses of them",
     ),
-    (lambda record: record.forward(y=None), "'y' is of builtins.NoneType; expected an array"),
+    (lambda record: record.forward(y=None), "'y' is of builtins.NoneType; expected arrays"),
     (lambda record: record.loss(np.ones(3)), r"the loss has shape \(3,\); expected one number"),
     (lambda record: [record.loss(1.0), record.loss(1.0)], "a loss is already recorded"),
     (lambda record: record.gradients(gradients={}), "no weight has a gradient; call record.gradients after"),

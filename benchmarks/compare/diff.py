@@ -127,7 +127,7 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
             diff.control.add(item)
         if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
             judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
-            diff.notes += remark([check for _, check in judged if check.inside])
+            diff.notes[:0] = remark([check for _, check in judged if check.inside])
         diff.checks += [check for _, check in judged]
         failed = [(item, check) for item, check in judged if not check.passed]
         if failed:

@@ -39,9 +39,10 @@ class Control:
         )
 
     def add(self, item: Item) -> None:
-        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake."""
+        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake. An
+        array with NaN fails by itself."""
         left = item.left()
-        if left is None or not left.size or not np.isfinite(left).all():
+        if left is None or not left.size or np.isnan(left).any():
             return
         rows = head(left)
         allowed = item.allowed() if item.allowed else None
@@ -52,7 +53,7 @@ class Control:
             is_output=False,
             scale=item.scale_of(rows),
         )
-        if item.tolerance and is_number(left) and not self.recorded:
+        if item.tolerance and is_number(left) and not self.recorded and np.isfinite(rows).any():
             self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
         check = judge(replace(own, right=lambda: planted(rows, own)))
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
@@ -117,22 +118,28 @@ def moved_back(item: LayerItem) -> Item:
 
 
 def nudged(array: Array) -> Array:
-    """The array with its largest number moved by one unit in the last place."""
+    """The array with its largest finite number moved by one unit in the last place."""
     changed = np.array(array)
-    where = np.unravel_index(int(np.abs(changed).argmax()), changed.shape)
+    where = np.unravel_index(int(np.where(np.isfinite(changed), np.abs(changed), -1).argmax()), changed.shape)
     changed[where] = np.nextafter(changed[where], changed.dtype.type(0))
     return changed
 
 
 def planted(array: Array, item: Item) -> Array:
-    """The array with its first number moved by 100 bounds, or one by an ulp where all must be equal."""
-    if item.tolerance == 0 and is_number(array):
-        return nudged(array) if array.any() else array + 1
+    """The array with its first finite number moved by 100 bounds, or one by an ulp where all must be equal; one
+    without finite numbers begins with 0."""
+    finite = np.isfinite(array)
+    if item.tolerance == 0 and is_number(array) and finite.any():
+        return nudged(array) if array[finite].any() else array + 1
     changed = array.astype(np.float64) if is_number(array) else np.array(array)
-    first = (0,) * changed.ndim
-    if is_number(array):
-        slack = item.allowed()(slice(0, 1)).flat[0] if item.allowed else 0.0
-        changed[first] += PLANTED * item.tolerance * item.scale_of(array) + 2 * slack
+    place = np.unravel_index(int(finite.argmax()), array.shape)
+    if not finite.any():
+        changed[place] = 0
+    elif is_number(array):
+        changed[place] += PLANTED * item.tolerance * item.scale_of(array)
+        if item.allowed:
+            slack = item.allowed()(slice(0, len(np.atleast_1d(array))))
+            changed[place] += 2 * np.broadcast_to(slack, array.shape or (1,))[place or 0]
     else:
-        changed[first] = ~changed[first]
+        changed[place] = ~changed[place]
     return changed

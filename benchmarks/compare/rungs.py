@@ -188,6 +188,11 @@ class Rungs:
         alone: list[str] = []  # those that one side computes without such layers
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
+            empty = [group.side.name for group, of in zip(pair.both, calls, strict=True) if of and not any(of)]
+            if empty:
+                words = f"in which {' and '.join(empty)} recorded no array"
+                self._skipped("forward", f"outputs of {pair.name or 'the model'}, {words}")
+                continue
             any_shape = pair.left.kind in (PARENT, ARRANGED, "parameters")
             single = any_shape and all(len(group.layers) == 1 for group in pair.both)
             if single and all(calls) and not alike_in_shape(pair):

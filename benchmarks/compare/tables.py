@@ -44,12 +44,20 @@ def ladder_table(checks: Sequence[Check]) -> Table:
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:
-    """The cell of the table for the checks of one rung."""
+    """The cell of the table for the checks of one rung. Those inside a model that agrees have a remark instead."""
     if not checks:
         return ""
-    error = max(checks, key=lambda check: check.used).error
+    worst = worst_of(checks)
+    if worst.inside:
+        return "inside"
+    error = worst.error
     text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
     return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
+
+
+def worst_of(checks: Sequence[Check]) -> Check:
+    """The check that came nearest to its tolerance or exceeded it most. One inside a model that agrees comes last."""
+    return max(checks, key=lambda check: (not check.inside, check.used))
 
 
 def diff_table(diff: Diff) -> Table:
@@ -68,7 +76,7 @@ def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
         checks = [check for check in diff.checks if check.rung == rung]
         if checks:
             ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
-            yield rung, checks, max(checks, key=lambda check: check.used), ulp
+            yield rung, checks, worst_of(checks), ulp
 
 
 def bound_of(check: Check) -> str:

@@ -99,6 +99,7 @@ class Record:
         self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
         self._begun: Counter[str] = Counter()  # how often each layer was called
         self._depth = 0  # calls that have begun and not ended
+        self._layers: dict[str, Any] = {}  # of the model, by their paths
         self._content: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -145,6 +146,7 @@ class Record:
             }
         for layer in framework.layers(model):
             facts = self._describe(layer, framework.classes(layer.layer), framework.settings(layer.layer))
+            self._layers[layer.path] = layer.layer
             if not self._source:  # a replay is told by the record that it is of
                 computed = functools.partial(self._computed, layer.layer, facts)
                 self._unwatch.append(framework.watch(layer.layer, computed))
@@ -265,8 +267,8 @@ class Record:
         """All of a short training. `batches` are used in turns; `loss_of(model, batch)` gives the loss, or the loss
         and a dict of outputs. With a function that makes the optimizer from the model's trainable weights, a control
         is recorded too: the same training from weights that are moved by one unit in the last place, of the coarsest
-        type in which anything was computed, which shows how much of a difference is rounding; and in the end the
-        model is as it was before."""
+        type in which anything was computed of weights, which shows how much of a difference is rounding; and in the
+        end the model is as it was before."""
         batches = list(batches)[:steps]
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
@@ -300,11 +302,14 @@ class Record:
         if callable(optimizer):
             del used
             put_back(states)
-            self._put_back(moved=True)
+            if self._coarsest() != self._coarsest(outside=True):
+                self._move_and_look(framework, loss_of, batches[0])
+                put_back(states)
+            self._put_back(self._coarsest())
             used = optimizer(framework.trained(model))
             Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
             put_back(states)
-            self._put_back(moved=False)
+            self._put_back()
         self._content["finished"] = True
         self._save()
 
@@ -531,13 +536,55 @@ class Record:
                 framework.update(self._model, used, given)
                 self.optimizer(used)
                 self._step(1, loss_in(computed), weights)
-                self._put_back(moved=False)
+                self._put_back()
 
     def _call(self, call: dict[str, Any], output: Any) -> None:
-        number = len(self._content["calls"])
-        dtypes = [precision_of(array) for array in arrays_in(output).values()]
+        number, arrays = len(self._content["calls"]), [*arrays_in(output).values()]
         parts = self._parts(f"{number}:{call['layer']}", output)
-        self._content["calls"].append(dict(call, parts=parts, dtypes=dtypes))
+        call = dict(call, parts=parts, dtypes=[precision_of(array) for array in arrays])
+        self._content["calls"].append(call)
+        outside = [part for part, array in enumerate(arrays) if self._is_outside(call["layer"], array)]
+        if outside:  # parts whose type says nothing of what is computed of the weights
+            call["outside"] = outside
+
+    def _is_outside(self, path: str, array: Any) -> bool:
+        """True for an array of a coarser type than the weights' through which no gradients are known to flow, unless
+        a layer with weights gave it."""
+        if DIGITS.get(precision_of(array), 52) >= DIGITS[self._coarsest(calls=False)]:
+            return False
+        framework, layer = framework_of(array), self._layers.get(path)
+        has_weights = layer is not None and self._recorded(self._model).weights(layer)
+        own = (of["parameters"] for of in self._content["layers"] if of["path"] == path)
+        return not (has_weights or any(own) or (framework and framework.flows(array)))
+
+    def _coarsest(self, outside: bool = False, calls: bool = True) -> str:
+        """The coarsest type in which anything was computed of weights; or with what is outside, or that of the
+        weights themselves and of automatic mixed precision."""
+        found = {"float64", self._content["precision"], self._content["autocast"]}
+        for call in self._content["calls"] if calls else ():
+            without = () if outside else call.get("outside", ())
+            found |= {dtype for part, dtype in enumerate(call["dtypes"]) if part not in without}
+        return min(DIGITS.keys() & found, key=DIGITS.__getitem__)
+
+    def _move_and_look(self, framework: Framework, loss_of: Callable[[Any, Any], Any], batch: Any) -> None:
+        """Where an array changes with the weights, it is not outside. All frameworks show this; only torch and Paddle
+        tell of a tensor whether gradients flow through it."""
+        self._put_back(self._coarsest(outside=True))
+        moved = Record(self.folder / CONTROL)
+        moved.model(self._model)
+        with moved.operators():
+            framework.backward(self._model, loss_of, batch)
+        moved._end_of_pass()
+        with safe_open(self.folder / "layers.safetensors", "np") as own, safe_open(
+            moved.folder / "layers.safetensors", "np"
+        ) as other:
+            for call, again in zip(self._content["calls"], moved._content["calls"]):
+                both = [*zip(call["parts"], again["parts"])]
+                call["outside"] = [
+                    part
+                    for part in call.get("outside", ())
+                    if np.array_equal(*(file.get_tensor(name) for file, name in zip((own, other), both[part])))
+                ]
 
     def _parts(self, name: str, output: Any) -> list[str]:
         """Keep the arrays of an output; returns their names."""
@@ -578,18 +625,16 @@ class Record:
         else:
             self._write("step-1" if number == 1 else "step-last", weights)
 
-    def _put_back(self, moved: bool) -> None:
-        """Give the model the weights that are recorded; or each of them moved by one unit in the last place, of the
-        coarsest type in which anything was computed: a smaller one vanishes where weights are rounded to that."""
+    def _put_back(self, unit: str = "") -> None:
+        """Give the model the weights that are recorded; or each of them moved by one unit in the last place of this
+        type, or of its own if that is coarser: a smaller one vanishes where weights are rounded to the type."""
         framework, rng = self._recorded(self._model), np.random.default_rng(CONTROL_SEED)
-        of_layers = (dtype for call in self._content["calls"] for dtype in call["dtypes"])
-        computed = {"float64", self._content["precision"], self._content["autocast"], *of_layers}
         with safe_open(self.folder / "weights.safetensors", "np") as recorded:
             for name, weight in framework.weights(self._model).items():
                 if self._content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
-                    coarsest = min(DIGITS.keys() & {*computed, precision_of(weight)}, key=DIGITS.__getitem__)
-                    framework.put(weight, one_unit_moved(array, coarsest, rng) if moved else array)
+                    coarsest = min(DIGITS.keys() & {unit, precision_of(weight)}, key=DIGITS.__getitem__, default="")
+                    framework.put(weight, one_unit_moved(array, coarsest, rng) if unit else array)
 
 
 class Feed:
@@ -811,6 +856,10 @@ class Framework(Protocol):
                     return name_of(self.api.get_autocast_dtype(device))
         return None
 
+    def flows(self, tensor: Any) -> Any:
+        """Whether gradients flow through a tensor; None where nothing tells."""
+        return None
+
     def gradients(self, model: Any) -> list[Any]:
         """The gradients that the trainable weights hold; None for those that hold none."""
         return [weight.grad for weight in self.trained(model)]
@@ -908,6 +957,9 @@ class Torch(Framework):
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)
 
+    def flows(self, tensor: Any) -> Any:
+        return tensor.requires_grad
+
     def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
         groups = optimizer.param_groups
         weights = [weight for group in groups for weight in group["params"]]
@@ -959,6 +1011,9 @@ class Paddle(Framework):
 
     def trainable(self, weight: Any) -> bool:
         return not weight.stop_gradient
+
+    def flows(self, tensor: Any) -> Any:
+        return not tensor.stop_gradient
 
     def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
         settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())

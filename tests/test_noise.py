@@ -135,3 +135,47 @@ def test_a_mistake_is_planted_and_seen_in_an_array_with_infinities(array: Array,
     control.add(Item("forward", "mask", lambda: array, lambda: array, bound))
     assert control.seen == {"forward": True}
     assert control.passed
+
+
+# What torch, in float64, has computed beside that; the type whose bounds hold, and what the remark names.
+COARSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "positions": ({"dtypes": ["float32"], "outside": [0]}, "float64", ""),
+    "a layer": ({"dtypes": ["float32"]}, "float32", "fc"),
+    "a layer and its mask": (
+        {"parts": ["3:fc:0"] * 2, "dtypes": ["float32", "float16"], "outside": [1]}, "float32", "fc"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COARSE)
+def test_bounds_are_those_of_the_coarsest_type_of_what_is_computed_of_weights(name: str, tmp_path: Path) -> None:
+    call, precision, coarse = COARSE[name]
+    found = compared(tmp_path, DATA, {}, {"calls": [{"layer": "fc", "parts": ["3:fc:0"], **call}]}, {})
+    assert f"bounds from table: those of {precision}" in tables.bounds_line(found)
+    remark = f"bounds are those of {precision}, in which left computes {coarse}"
+    assert [note for note in found.notes if note.startswith("bounds")] == ([remark] if coarse else [])
+
+
+# Of an optimizer of torch and one of Keras what is not as usual, and what a remark tells where they agree otherwise.
+OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "decay": ({"weight_decay": 5e-4}, {}, "weight_decay is 0.0005 on the left and None on the right"),
+    "epsilon": ({}, {"epsilon": 1e-7}, "epsilon is 1e-08 on the left and 1e-07 on the right"),
+    "clipping": ({}, {"clipnorm": 1.0}, "on the left and each to a norm of 1.0 on the right"),
+    "nesterov": ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": False}, "nesterov is True on"),
+    "nesterov without momentum": ({"nesterov": True, "momentum": 0}, {"nesterov": False, "momentum": 0.0}, ""),
+    "a rate in float32": ({}, {"learning_rate": float(np.float32(0.01))}, ""),
+    "a schedule": ({}, {"learning_rate": "ExponentialDecay"}, ""),
+    "none": ({"amsgrad": False}, {"amsgrad": None}, ""),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_settings_of_optimizers_that_differ_are_a_remark_though_all_agrees(name: str, tmp_path: Path) -> None:
+    left, right, words = OTHER_SETTINGS[name]
+    of = [write(tmp_path / "left", "torch", changed(DATA, put("optimizer", lambda _: left)))]
+    of.append(write(tmp_path / "right", "keras", changed(DATA, put("optimizer", lambda _: right))))
+    found = compare_records(*map(Side, of))
+    assert found.passed
+    notes = [note for note in found.notes if "optimizer" in note]
+    assert all(words in note for note in notes)
+    assert len(notes) == bool(words)

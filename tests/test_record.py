@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.record import Side as Recorded
 from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, run_program, train
@@ -21,6 +23,7 @@ OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
 NAMES = ["torch", "paddle", "keras", *(f"keras:{backend}" for backend in OTHERS)]
 STEPS = 2
 UNIT_OF_BFLOAT16 = 1 << 16  # units of float32
+UNIT_OF_FLOAT32 = 1 << 29  # units of float64
 CONFIG: dict[str, Any] = {
     "words": 9,
     "width": 4,
@@ -279,6 +282,97 @@ def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_comp
     assert {weight["dtype"] for weight in read["weights"].values()} == {"float32"}
     assert read["dtypes"]["loss"] == ("bfloat16" if left.framework == "keras" else "float32")
     assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
+
+
+# A model in float64, in which a mask and positions are of float32, and perhaps what comes of the weights.
+IN_FLOAT32 = """
+import sys
+import numpy as np
+from rosetta_record import Record, tap
+{imports}
+
+class Mask({base}):
+    {call}(self, x):
+        return {cast}(x > 0, "float32")
+
+class Cast({base}):
+    {call}(self, x):
+        return {cast}(x, "float32")
+
+class Model({base}):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.mask, self.cast = {linear}, Mask(), Cast()
+
+    {call}(self, x):
+        y = self.fc(x) * {cast}(self.mask(x), "float64")
+        y = y + {cast}(tap("positions", {cast}({arange}(3), "float32")), "float64")
+        if sys.argv[2] == "tap scores":
+            y = {cast}(tap("scores", {cast}(y, "float32")), "float64")
+        return {cast}(self.cast(y), "float64") if sys.argv[2] == "cast" else y
+
+def loss_of(model, x):
+    return {mean}(model(x) ** 2)
+
+x = {tensor}(np.random.default_rng(0).normal(size=(2, 3)))
+model = Model()
+model(x)
+Record(sys.argv[1]).training(model, [x], loss_of, {optimizer}, steps=1)
+"""
+WORDS = {
+    "torch": {
+        "imports": "import torch", "base": "torch.nn.Module", "call": "def forward", "arange": "torch.arange",
+        "cast": "(lambda x, kind: x.to(getattr(torch, kind)))", "tensor": "torch.tensor", "mean": "torch.mean",
+        "linear": "torch.nn.Linear(3, 3, dtype=torch.float64)",
+        "optimizer": "lambda weights: torch.optim.SGD(weights, 0.1)",
+    },
+    "paddle": {
+        "imports": "import paddle", "base": "paddle.nn.Layer", "call": "def forward", "arange": "paddle.arange",
+        "cast": "paddle.cast", "linear": "paddle.nn.Linear(3, 3)", "tensor": "paddle.to_tensor",
+        "mean": "paddle.mean",
+        "optimizer": "lambda weights: paddle.optimizer.SGD(0.1, parameters=weights)",
+    },
+    "keras": {
+        "imports": "import keras", "base": "keras.Model", "call": "def call", "arange": "keras.ops.arange",
+        "cast": "keras.ops.cast", "linear": "keras.layers.Dense(3)", "tensor": "keras.ops.convert_to_tensor",
+        "mean": "keras.ops.mean",
+        "optimizer": "lambda weights: keras.optimizers.SGD(0.1)",
+    },
+    "flax": {
+        "imports": "import jax.numpy as jnp, optax; from flax import nnx", "base": "nnx.Module",
+        "call": "def __call__", "arange": "jnp.arange", "cast": "jnp.asarray", "tensor": "jnp.asarray",
+        "mean": "jnp.mean",
+        "linear": "nnx.Linear(3, 3, param_dtype=jnp.float64, rngs=nnx.Rngs(0))",
+        "optimizer": "lambda weights: optax.sgd(0.1)",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("coarse", ["", "tap scores", "cast"])
+@pytest.mark.parametrize("framework", WORDS)
+def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
+    framework: str, coarse: str, side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    text = IN_FLOAT32.format(**WORDS[framework])
+    side_of(framework).do(run_program, text=text, arguments=[str(tmp_path / "side"), coarse])
+    read = Recorded(tmp_path / "side")
+    assert {*map(abs, units_moved(tmp_path / "side"))} == {UNIT_OF_FLOAT32 if coarse else 1}
+    assert read.computed == ("float32" if coarse else "float64")
+    named = [name.rpartition("/")[2] for name in read.computed_by if "operator" not in name]
+    assert named == ([coarse] if coarse else [])
+
+
+def test_a_decay_that_one_side_lacks_breaks_the_step_beside_positions_in_float32(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    for decay in (5e-4, 0.0):
+        optimizer = f"lambda weights: torch.optim.AdamW(weights, 1e-3, weight_decay={decay})"
+        text = IN_FLOAT32.format(**{**WORDS["torch"], "optimizer": optimizer})
+        text = text.replace("model = Model()", "torch.manual_seed(0); model = Model()")
+        side_of("torch").do(run_program, text=text, arguments=[str(tmp_path / str(decay)), ""])
+    found = compare_records(Recorded(tmp_path / "0.0005"), Recorded(tmp_path / "0.0"))
+    assert found.broken == "step"
+    assert "the optimizer's weight_decay is 0.0005 on the left and 0 on the right" in str(found.causes)
 
 
 GRADIENTS = """

@@ -13,6 +13,7 @@ from benchmarks.compare.broken import Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, explained, judge, nearest
 from benchmarks.compare.drafts import guessed, line_of_pair
+from benchmarks.compare.facts import other_optimizers
 from benchmarks.compare.layouts import PARENT, TAP
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.noise import Control, noise_of
@@ -140,6 +141,8 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
                 diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
             diff.causes = causes_of(rungs, item, check, failed)
             break
+    told = {cause.sentence for cause in diff.causes}
+    diff.notes[:0] = [one.line for one in other_optimizers(left, right) if one.sentence not in told]
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff

@@ -79,12 +79,7 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
     sides = left_side, right_side
     left, right = (side.optimizer_settings for side in sides)
     classes = [side.optimizer_class for side in sides]
-    for name in left:
-        one, other = left[name], right.get(name)
-        if name in right and (one or 0) != (other or 0):
-            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
-            yield Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
+    yield from settings_of_optimizers(left_side, right_side).values()
     for side, (framework, class_name) in zip(sides, classes, strict=True):
         coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
         for name in coarse.get(class_name, ()):
@@ -102,9 +97,40 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
     if not own and straight[0] != straight[1] and any(side.get("weight_decay") for side in (left, right)):
         one, other = ("straight to the weight" if alone else "through the gradient" for alone in straight)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
+    yield from other_clipping(left_side, right_side)
+
+
+def settings_of_optimizers(left_side: Side, right_side: Side) -> dict[str, Cause]:
+    """The optimizers' settings that are not the same, by name. One without decay may lack its setting."""
+    sides, found = (left_side, right_side), dict[str, Cause]()
+    left, right = (side.optimizer_settings for side in sides)
+    both = (left.keys() & right.keys()) | {"weight_decay"}
+    for name in [name for name in {**left, **right} if name in both and all(side.says.optimizer for side in sides)]:
+        one, other = left.get(name), right.get(name)
+        if (one or 0) != (other or 0):
+            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
+            entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
+            found[name] = Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
+    return found
+
+
+def other_clipping(left_side: Side, right_side: Side) -> Iterator[Cause]:
     if clipping(left_side) != clipping(right_side):
-        one, other = map(clipping_in_words, sides)
+        one, other = map(clipping_in_words, (left_side, right_side))
         yield Cause(f"gradients are clipped {one} on the left and {other} on the right", "clipping")
+
+
+def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
+    """How the optimizers differ though their first steps may agree. Left out are settings that float32 makes others,
+    schedules, settings of groups of weights, and those without effect where there is no momentum."""
+    momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
+    silent = set() if momentum else {"nesterov", "dampening"}
+    silent |= {"learning_rate", "weight_decay"} if left.optimizer.groups or right.optimizer.groups else set()
+    for name, cause in settings_of_optimizers(left, right).items():
+        words = any(isinstance(side.optimizer_settings.get(name), str) for side in (left, right))
+        if name not in silent and not words and cause.entry != "constants-precision":
+            yield cause
+    yield from other_clipping(left, right)
 
 
 def clipping_in_words(side: Side) -> str:

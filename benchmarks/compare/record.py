@@ -71,6 +71,7 @@ class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
     parts: list[Name] = []  # of its output: names in layers.safetensors
     dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
+    outside: list[Counter] = []  # parts of a coarser type than the weights', of which no weight or gradient is known
     inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
@@ -304,8 +305,20 @@ class Side:
 
     @cached_property
     def computed(self) -> str:
-        """The coarsest precision in which anything was computed, as far as outputs of layers show it."""
-        return coarsest(self.mixed, *{dtype for call in self.says.calls for dtype in call.dtypes})
+        """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it."""
+        return coarsest(self.mixed, *(dtype for _, dtype in self._types))
+
+    @property
+    def computed_by(self) -> list[str]:
+        """The layers, taps and operators that computed in this precision, if all others did in a finer one."""
+        coarse = [call for call, dtype in self._types if dtype == self.computed != self.mixed]
+        return list(dict.fromkeys(call.layer or "the model" for call in coarse))
+
+    @property
+    def _types(self) -> Iterator[tuple[RecordedCall, str]]:
+        """The types of outputs, but for those of which no weight or gradient is known."""
+        for call in self.says.calls:
+            yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
 
     @cached_property
     def control(self) -> "Side | None":

@@ -86,6 +86,9 @@ class Rungs:
                     " (docs/deviations.md#keras-on-torch-float32)"
                 )
         self.weights_precision = coarsest(self.left.precision, self.right.precision)
+        if self.left.computed_by:
+            names = some_of(self.left.computed_by)
+            self.notes.append(f"bounds are those of {self.left.computed}, in which {self.left.name} computes {names}")
         # What a layer of the right side computes in a coarser precision than what surrounds it may be a mistake.
         self.precision = coarsest(self.left.computed, self.right.mixed)
         self.by_table = {name: bounds[self.precision] for name, bounds in TOLERANCES_OF_ANY_MODEL.items()}
@@ -218,9 +221,7 @@ class Rungs:
                     made = self._held("forward", tensor, *both, "outputs", is_output=True, pair=pair, name=name)
                     yield replace(made, call=number)
         if alone:
-            more = f" and {len(alone) - MOST_ALONE} more" if len(alone) > MOST_ALONE else ""
-            names = ", ".join(dict.fromkeys(alone[:MOST_ALONE]))
-            self._skipped("forward", f"outputs of {names}{more}, which one side computes without such layers")
+            self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", "outputs")
 
@@ -315,6 +316,12 @@ class Rungs:
             (pair, name, max(distance, smallest * most) or moved(pair.right, name, file) or 1.0)
             for pair, name, distance in far
         ]
+
+
+def some_of(names: list[str]) -> str:
+    """The first of many names, in words."""
+    more = f" and {len(names) - MOST_ALONE} more" if len(names) > MOST_ALONE else ""
+    return ", ".join(dict.fromkeys(names[:MOST_ALONE])) + more
 
 
 def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
 from rosetta_record import Record
-from tests.records import Array
+from tests.records import Array, edited
 
 N, T, D, V = 3, 4, 4, 7
 IDS = np.array([[1, 2, 3, 4], [5, 6, 1, 0], [2, 4, 0, 0]])
@@ -197,3 +197,21 @@ def test_a_cause_is_told_and_not_where_the_numbers_are_others(name: str, tmp_pat
     other = compare_records(one, recorded(tmp_path / "near", near(right, rung)))
     assert other.broken == rung
     assert not likely(other), other.causes
+
+
+def in_precision(precision: str, path: Path, facts: Facts) -> Side:
+    return Side(edited(recorded(path, facts).path, lambda said: said.update(precision=precision)))
+
+
+@pytest.mark.parametrize(("precision", "random"), [("float64", 2), ("float16", 40), ("bfloat16", 40)])
+def test_a_single_loss_in_a_coarse_type_has_no_likely_cause(precision: str, random: int, tmp_path: Path) -> None:
+    """It would agree with one of many hypotheses by chance, which several gradients do not."""
+    left = in_precision(precision, tmp_path / "left", mean_loss(N * T))
+    factors = np.random.default_rng(0).uniform(0.1, 3.0, random)
+    wrong = [Facts(loss=mean_loss(N * T).loss * factor) for factor in factors]
+    for number, facts in enumerate([*wrong, mean_loss(N)]):
+        found = compare_records(left, in_precision(precision, tmp_path / "right", facts))
+        assert bool(likely(found)) == (number == random and precision == "float64"), found.causes
+    clipped_to_norm = CAUSES["the norm of all"]
+    one, other = (in_precision(precision, tmp_path / f"{n}", clipped_to_norm[n]) for n in range(2))
+    assert clipped_to_norm[3] in likely(compare_records(one, other))

@@ -32,6 +32,7 @@ TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
 WHOLE_SENTENCES = (TWO_BIASES, ANOTHER_DIVISOR)
 CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")  # torch and Paddle have their channels first
+CHANCE = 0.01  # at most, that numbers which have nothing to do with a hypothesis pass the test of one of those tried
 ROUNDING = 1e-13  # an error that is as good as none
 LEFT_CHOICES = 8  # of those by which the left side can be explained
 
@@ -119,9 +120,19 @@ class Broken:
         if seen.dtype.kind != "f":  # whole numbers are explained by equal ones alone
             return 0.0 if np.array_equal(made, seen) else inf
         error = largest_difference(made, seen)[0] / (largest(seen) or 1.0)
-        bound = max(self.check.tolerance, self.rungs.by_table.get(self.item.quantity, 0.0), 8 * self.rungs.unit)
-        within = min(bound, self.check.error / SMALLER)
-        return error if error <= max(within, min(NEAR_THE_BOUND * bound, self.check.error / MUCH_SMALLER)) else inf
+        within = min(self.bound, self.check.error / SMALLER)
+        near = min(NEAR_THE_BOUND * self.bound, self.check.error / MUCH_SMALLER)
+        return error if error <= max(within, near) else inf
+
+    @cached_property
+    def bound(self) -> float:
+        """The largest error that may be rounding."""
+        return max(self.check.tolerance, self.rungs.by_table.get(self.item.quantity, 0.0), 8 * self.rungs.unit)
+
+    def tell(self, numbers: int, tried: int) -> bool:
+        """True if so many numbers would hardly agree by chance with one of so many hypotheses. In float16 a single
+        one would."""
+        return tried * min(self.bound, 1.0) ** numbers <= CHANCE
 
     def padded_inputs(self) -> Iterator[tuple[str, Array]]:
         """The left side's inputs (N, T) in which a 0 may be padding, without those of batches after the first."""
@@ -167,12 +178,15 @@ class Space:
 
     def fitting(self, start: Choice, most: int) -> list[Choice]:
         """The choices by which the side is explained best: those in which as few aspects as possible are not as in
-        `start`, and at most so many. Not all are tried where there are too many."""
-        tried = min(CHOICES_TRIED, 1 + WORK // max(1, self.cost))
+        `start`, and at most so many. Not all are tried where there are too many, and none fits where the numbers are
+        too few to tell so many apart."""
+        most_tried, tried = min(CHOICES_TRIED, 1 + WORK // max(1, self.cost)), 0
         for number in range(most + 1):
             found = []
-            for choice in islice(self._others(start, number), tried):
-                tried -= 1
+            for choice in islice(self._others(start, number), most_tried - tried):
+                tried += 1
+                if not self.broken.tell(self.wanted.size, tried):
+                    return []
                 try:
                     error = self.broken.left_over(self.compute(*choice.values()), self.wanted)
                 except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit

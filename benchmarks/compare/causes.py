@@ -7,7 +7,7 @@ shown, and `FACTS` what is only told.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import islice, permutations
 
 import numpy as np
 
@@ -218,7 +218,12 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
     broken, rung = Broken(rungs, item, check, failed), item.rung
     unlike = not np.array_equal(*broken.arrays)  # else the sides differ in type, or in signs of zeros
     tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken) if unlike)
-    found = [cause for made, seen, cause in tests if broken.explains(made, seen)][:1]
+    passed = (
+        cause
+        for tried, (made, seen, cause) in enumerate(tests, 1)
+        if broken.explains(made, seen) and broken.tell(seen.size, tried)
+    )
+    found = [*islice(passed, 1)]
     found = found or computed_anew(broken)
     if not found:
         found = [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]

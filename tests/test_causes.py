@@ -13,7 +13,7 @@ import pytest
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
 from rosetta_record import Record
-from tests.records import Array, edited
+from tests.records import Array, edited, resaved
 
 N, T, D, V = 3, 4, 4, 7
 IDS = np.array([[1, 2, 3, 4], [5, 6, 1, 0], [2, 4, 0, 0]])
@@ -215,3 +215,16 @@ def test_a_single_loss_in_a_coarse_type_has_no_likely_cause(precision: str, rand
     clipped_to_norm = CAUSES["the norm of all"]
     one, other = (in_precision(precision, tmp_path / f"{n}", clipped_to_norm[n]) for n in range(2))
     assert clipped_to_norm[3] in likely(compare_records(one, other))
+
+
+def test_the_norm_of_all_gradients_has_a_tied_weight_once(tmp_path: Path) -> None:
+    left, right, rung, words = CAUSES["the norm of all"]
+    sides = [recorded(tmp_path / str(number), facts).path for number, facts in enumerate((left, right))]
+    for side in sides:
+        for file in ("weights", "gradients"):
+            resaved(side, file, lambda of: of | {"tied": of["fc.kernel"]})
+            edited(side, lambda said, file=file: said["files"].update({file: said["files"][file] + 1}))
+        edited(side, lambda said: said["weights"].update(tied={"tied_to": "fc.kernel"}))
+    found = compare_records(*map(Side, sides))
+    assert found.broken == rung
+    assert words in likely(found), found.causes

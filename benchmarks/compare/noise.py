@@ -89,8 +89,8 @@ def rounding_of_loss(left: Side) -> float:
     the sum of squares of what each one does, by its gradient. In a single run these may cancel out. It is some units
     of the loss at least."""
     squares, loss = 0.0, abs(float(left.says.loss or 0.0))
-    for name, gradient in left.arrays("gradients").items():
-        weight = left.weight("weights", name)
+    for name in left.once("gradients"):
+        gradient, weight = left.arrays("gradients")[name], left.weight("weights", name)
         if weight is not None and is_number(weight) and weight.shape == gradient.shape:
             weight, gradient = np.atleast_1d(weight), np.atleast_1d(gradient)
             coarser = UNIT[left.computed] / np.finfo(weight.dtype).eps

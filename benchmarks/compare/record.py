@@ -262,6 +262,11 @@ class Side:
         tied = self.says.weights.get(name, RecordedWeight()).tied_to
         return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
 
+    def once(self, file: str) -> list[str]:
+        """The names of a file's arrays, of a tied weight the first of its names alone."""
+        arrays, weights = self.arrays(file), self.says.weights
+        return [name for name in arrays if name not in weights or weights[name].tied_to not in arrays]
+
     def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
         """The shape of an array, which is not read for it."""
         return self.arrays(file).shape(name)

@@ -138,7 +138,7 @@ def norm(arrays: Sequence[Array]) -> float:
 
 def norm_of_all(side: Side) -> float:
     arrays = side.arrays("gradients")
-    return norm([arrays[name] for name in arrays])
+    return norm([arrays[name] for name in side.once("gradients")])
 
 
 def clipping(side: Side) -> tuple[str, float] | None:

@@ -228,3 +228,23 @@ def test_the_norm_of_all_gradients_has_a_tied_weight_once(tmp_path: Path) -> Non
     found = compare_records(*map(Side, sides))
     assert found.broken == rung
     assert words in likely(found), found.causes
+
+
+def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
+    """In a block that runs twice, where its last layer is the one that is wrong."""
+
+    def of(name: str, wrong: float) -> Side:
+        record, arrays = Record(tmp_path / name), np.random.default_rng(1).normal(size=(6, N, D))
+        for call in range(2):
+            first, scores, last = arrays[3 * call : 3 * call + 3] + wrong * np.array([call, call, 1])[:, None, None]
+            record.layer("first", "Dense", {} if call else {"kernel": KERNEL}, output=first)
+            record.tap("scores", scores)
+            record.layer("last", "Dense", {} if call else {"kernel": KERNEL.T + 1}, output=last)
+        record.forward(y=last)
+        return Side(record.folder)
+
+    found = compare_records(of("left", 0.0), of("right", 0.5))
+    order = [check.tensor for check in found.checks if check.rung == "forward"]
+    assert order == [f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")] + ["y"]
+    assert found.explanation[1].startswith("last output, call 1")
+    assert "between tap scores and last" in str(found.causes)

@@ -121,7 +121,8 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     found: list[dict[str, Array]] = []
     for place, side in enumerate(broken.sides):
         here: dict[str, Array] = {}
-        own = {part for call in (broken.groups[place].calls if broken.groups else ()) for part in call}
+        of_group = broken.groups[place].calls if broken.groups else []
+        own = {part for parts in of_group[broken.item.call : broken.item.call + 1] for part in parts}
         arrays, calls = side.arrays("layers"), side.says.calls
         end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
         for call in reversed([call for call in calls[:end] if call.parts and not call.layer.startswith(OPERATOR)]):

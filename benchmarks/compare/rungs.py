@@ -188,6 +188,17 @@ class Rungs:
             yield replace(item, tolerance=tolerance)
 
     def _forward(self) -> Iterator[LayerItem]:
+        """Outputs of layers in the order in which the left side computed them, then those of the model."""
+        places = {part: place for place, call in enumerate(self.left.says.calls) for part in call.parts}
+
+        def place(item: LayerItem) -> int:
+            return max(places[part] for part in item.pair.left.calls[item.call]) if item.pair else len(places)
+
+        yield from sorted(self._outputs_of_layers(), key=place)
+        if self._both("forward", "outputs", "outputs"):
+            yield from self._named("forward", "outputs", "outputs")
+
+    def _outputs_of_layers(self) -> Iterator[LayerItem]:
         alone: list[str] = []  # those that one side computes without such layers
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
@@ -222,8 +233,6 @@ class Rungs:
                     yield replace(made, call=number)
         if alone:
             self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
-        if self._both("forward", "outputs", "outputs"):
-            yield from self._named("forward", "outputs", "outputs")
 
     def _loss(self) -> Iterator[LayerItem]:
         losses = [side.says.loss for side in (self.right, self.left)]

@@ -575,16 +575,16 @@ class Record:
         with moved.operators():
             framework.backward(self._model, loss_of, batch)
         moved._end_of_pass()
-        with safe_open(self.folder / "layers.safetensors", "np") as own, safe_open(
-            moved.folder / "layers.safetensors", "np"
-        ) as other:
-            for call, again in zip(self._content["calls"], moved._content["calls"]):
-                both = [*zip(call["parts"], again["parts"])]
-                call["outside"] = [
-                    part
-                    for part in call.get("outside", ())
-                    if np.array_equal(*(file.get_tensor(name) for file, name in zip((own, other), both[part])))
-                ]
+        for call, again in zip(self._content["calls"], moved._content["calls"]):
+            if "outside" in call and len(call["parts"]) == len(again["parts"]):
+                both = zip(self._outputs(call), moved._outputs(again))
+                same = [np.array_equal(one, other, equal_nan=True) for one, other in both]
+                call["outside"] = [part for part in call["outside"] if same[part]]
+
+    def _outputs(self, call: Mapping[str, Any]) -> list[NDArray[Any]]:
+        """The arrays of a call that are written."""
+        with safe_open(self.folder / "layers.safetensors", "np") as arrays:
+            return [arrays.get_tensor(name) for name in call["parts"]]
 
     def _parts(self, name: str, output: Any) -> list[str]:
         """Keep the arrays of an output; returns their names."""

@@ -272,7 +272,8 @@ of_padding, on_both = "of emb only row 2 differs and is zero on the right only",
 CASES = {
     "rows in another order": Case(put("inputs x", lambda x: x[::-1]), "tensors", "x", "shuffling"),
     "ids of another width": Case(
-        put("inputs x", lambda x: x.astype(np.int32)), None, "x is int64 on the left and int32 on the right"
+        put("inputs x", lambda x: x.astype(np.int32)), None,
+        "only values are compared of x: int64 on the left and int32 on the right",
     ),
     "ids that float64 does not tell apart": Case(
         put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected {LARGE}",

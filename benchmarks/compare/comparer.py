@@ -249,11 +249,14 @@ def _unlike(right: Array, left: Array) -> str:
     """How two arrays of one shape differ though their numbers may be equal: in type or in the sign of a zero."""
     if right.dtype != left.dtype:
         return f"dtype {right.dtype}, expected {left.dtype}"
-    signed = (right == 0) & (left == 0) & (np.signbit(right) != np.signbit(left)) if left.dtype.kind == "f" else None
-    if signed is None or not signed.any():
-        return ""
-    where = tuple(np.argwhere(signed)[0].tolist())
-    return f"got {right[where]!s}, expected {left[where]!s} at {[*where]}"
+    one, other = np.atleast_1d(right), np.atleast_1d(left)
+    for rows in pieces(one.shape) if left.dtype.kind == "f" else ():
+        of_zero = (one[rows] == 0) & (other[rows] == 0) & (np.signbit(one[rows]) != np.signbit(other[rows]))
+        if of_zero.any():
+            first, *others = np.argwhere(of_zero)[0].tolist()
+            where = (rows.start + first, *others)
+            return f"got {one[where]!s}, expected {other[where]!s} at {[*where]}"
+    return ""
 
 
 def place(where: tuple[int, ...], axes: Sequence[str], units: int = 0) -> str:

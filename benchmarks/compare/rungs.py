@@ -151,21 +151,24 @@ class Rungs:
         alone = [name for name in (*left, *right) if name not in used]
         if alone:
             self._skipped(rung, f"{', '.join(alone)}, recorded on one side only")
+        by_value: dict[str, list[str]] = {}  # by both types
         for one, other in names:
             arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
             item = self._held(rung, one, *arrays, quantity, scale=None if quantity else 1.0, is_output=True)
-            exact = not quantity and not self._of_other_width(one, left.dtype(one), right.dtype(other))
+            of_left, of_right = left.dtype(one), right.dtype(other)
+            exact = not quantity and not self._of_other_width(of_left, of_right)
+            if not quantity and not exact:
+                by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(one)
             yield replace(item, exact=exact)
+        for types, of in by_value.items():
+            self.notes.append(f"only values are compared of {some_of(of)}: {types}")
 
-    def _of_other_width(self, name: str, left: np.dtype[Any], right: np.dtype[Any]) -> bool:
-        """Tell numbers of another width, of which the values alone are compared: whole numbers, and floating-point
-        ones where the sides compute in two precisions."""
+    def _of_other_width(self, left: np.dtype[Any], right: np.dtype[Any]) -> bool:
+        """True for two types of one kind: whole numbers, or floating-point ones where the sides compute in two
+        precisions."""
         kinds = {left.kind, right.kind}
         floats = kinds == {"f"} and self.left.precision != self.right.precision
-        if left == right or not (kinds <= {*"iu"} or floats):
-            return False
-        self.notes.append(f"{name} is {left} on the left and {right} on the right; only their values are compared")
-        return True
+        return left != right and (kinds <= {*"iu"} or floats)
 
     def _held(self, rung: str, tensor: str, right: Load, left: Load, quantity: str, **more: Any) -> LayerItem:
         """Two arrays within the bound of a quantity."""

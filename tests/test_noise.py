@@ -131,10 +131,17 @@ MASK = np.where(np.eye(3), 0.0, -np.inf)
     "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
 )
 def test_a_mistake_is_planted_and_seen_in_an_array_with_infinities(array: Array, bound: float) -> None:
-    control = Control()
+    control = Control(precision="float64")
     control.add(Item("forward", "mask", lambda: array, lambda: array, bound))
     assert control.seen == {"forward": True}
     assert control.passed
+
+
+def test_positions_in_float32_are_no_rounding_of_a_model_in_float64() -> None:
+    control, positions = Control(precision="float64"), np.arange(3, dtype=np.float32)
+    control.add(Item("forward", "positions", lambda: positions, lambda: positions, 1e-9))
+    assert control.passed
+    assert control.seen == {"forward": True}
 
 
 # What torch, in float64, has computed beside that; the type whose bounds hold, and what the remark names.

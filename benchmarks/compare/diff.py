@@ -141,8 +141,9 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
                 diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
             diff.causes = causes_of(rungs, item, check, failed)
             break
-    told = {cause.sentence for cause in diff.causes}
-    diff.notes[:0] = [one.line for one in other_optimizers(left, right) if one.sentence not in told]
+    told = " ".join(cause.sentence for cause in diff.causes)
+    others = [one for one in other_optimizers(left, right) if one.sentence.partition(" is ")[0] not in told]
+    diff.notes[:0] = [one.line for one in others]
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff

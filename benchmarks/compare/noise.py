@@ -53,7 +53,8 @@ class Control:
             is_output=False,
             scale=item.scale_of(rows),
         )
-        if item.tolerance and is_number(left) and not self.recorded and np.isfinite(rows).any():
+        is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
+        if item.tolerance and is_fine and not self.recorded and np.isfinite(rows).any():
             self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
         check = judge(replace(own, right=lambda: planted(rows, own)))
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed

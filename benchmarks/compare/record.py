@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from benchmarks.compare.bounds import PRECISIONS
 from benchmarks.compare.comparer import largest
-from benchmarks.compare.layouts import EPSILON, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
+from benchmarks.compare.layouts import EPSILON, OPERATOR, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import printable
@@ -315,9 +315,13 @@ class Side:
 
     @property
     def computed_by(self) -> list[str]:
-        """The layers, taps and operators that computed in this precision, if all others did in a finer one."""
+        """The layers, taps and operators with their lines that computed in this precision, if the weights are of a
+        finer one."""
         coarse = [call for call, dtype in self._types if dtype == self.computed != self.mixed]
-        return list(dict.fromkeys(call.layer or "the model" for call in coarse))
+        lines = [f" ({call.line})" if call.line and call.layer.startswith(OPERATOR) else "" for call in coarse]
+        return list(
+            dict.fromkeys((call.layer or "the model") + line for call, line in zip(coarse, lines, strict=True))
+        )
 
     @property
     def _types(self) -> Iterator[tuple[RecordedCall, str]]:

@@ -15,7 +15,7 @@ from benchmarks.compare.noise import Control, rounding_of_loss
 from benchmarks.compare.record import Side
 from rosetta_record import Record, one_unit_moved
 from tests.program import answer, refusal, rosetta
-from tests.records import DATA, Array, changed, edited, put, tagger, write
+from tests.records import DATA, Array, changed, edited, put, resaved, tagger, write
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
 # Of a rung, where in a record its numbers are.
@@ -56,6 +56,17 @@ def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not
         assert worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
         assert tables.origin_of(worst) == "noise"
         assert f"one ulp of {said.get('autocast', said['precision'])}" in tables.bounds_line(found)
+
+
+@pytest.mark.parametrize("said", [{"precision": "float64"}, AUTOCAST])
+def test_tokens_must_be_the_same_in_every_precision(said: dict[str, Any], tmp_path: Path) -> None:
+    for name, tokens in (("left", [1, 1 << 40]), ("same", [1, 1 << 40]), ("other", [2, 1 << 40])):
+        resaved(written(tmp_path / name, "torch", DATA, **said), "outputs", lambda _, of=tokens: {"y": np.array(of)})
+    left, same, other = (Side(tmp_path / name) for name in ("left", "same", "other"))
+    assert compare_records(left, same).passed
+    found = compare_records(left, other)
+    assert found.broken == "forward"
+    assert "y: error 1.0e+00, bound 0.0e+00; index 0: got 2, expected 1" in found.explanation
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])

@@ -142,7 +142,7 @@ class Rungs:
 
     def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[LayerItem]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
-        quantity that has a bound."""
+        quantity that has a bound, and where they are whole numbers, such as tokens."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         names = [(name, name) for name in left if name in right]
         if not names and len(left) == len(right) == 1:
@@ -154,10 +154,11 @@ class Rungs:
         by_value: dict[str, list[str]] = {}  # by both types
         for one, other in names:
             arrays = partial(right.__getitem__, other), partial(left.__getitem__, one)
-            item = self._held(rung, one, *arrays, quantity, scale=None if quantity else 1.0, is_output=True)
             of_left, of_right = left.dtype(one), right.dtype(other)
-            exact = not quantity and not self._of_other_width(of_left, of_right)
-            if not quantity and not exact:
+            held = "" if {of_left.kind, of_right.kind} <= {*"iu"} else quantity
+            item = self._held(rung, one, *arrays, held, scale=None if held else 1.0, is_output=True)
+            exact = not held and not self._of_other_width(of_left, of_right)
+            if not held and not exact:
                 by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(one)
             yield replace(item, exact=exact)
         for types, of in by_value.items():

@@ -212,7 +212,7 @@ class Record:
             if len(listed) != len(trained):
                 raise RecordError(f"{len(listed)} gradients are given; expected {len(trained)}, one for each weight")
             of = {id(weight): gradient for weight, gradient in zip(trained, listed)}
-            gradients = {name: of.get(id(weight)) for name, weight in framework.weights(model).items()}
+            gradients = {name: of.get(id(weight)) for name, weight in self._weights().items()}
         found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
         if not found:
             raise RecordError(
@@ -234,7 +234,7 @@ class Record:
         if not isinstance(optimizer, str):
             framework = self._recorded(self._model)
             framework.refuse_strange(optimizer)
-            weights = framework.weights(self._model)
+            weights = self._weights()
             names = first_names(weights)
             classes, described = framework.classes(optimizer), framework.optimizer(optimizer, names)
             for name, weight in weights.items():
@@ -258,7 +258,7 @@ class Record:
         """After step `number` of the optimizer, of which the first is 1: the loss from which the step was computed,
         and the model's weights as they are now, or those that are given by name."""
         if weights is None:
-            weights = self._recorded(self._model).weights(self._model)
+            weights = self._weights()
         self._step(number, loss, self._of_weights(weights))
 
     def training(
@@ -297,7 +297,7 @@ class Record:
             framework.update(model, used, gradients)
             if number == 1:
                 self.optimizer(used)
-            self._step(number, loss_in(computed), framework.weights(model) if number in (1, steps) else None, **rate)
+            self._step(number, loss_in(computed), self._weights() if number in (1, steps) else None, **rate)
             del computed, gradients  # which are as large as the model, before the next ones are computed
         if callable(optimizer):
             del used
@@ -382,6 +382,12 @@ class Record:
         if model is not self._model:
             raise RecordError("this is another object than record.model was given; expected the same one")
         return self._framework
+
+    def _weights(self) -> dict[str, Any]:
+        """Return the model's weights that are recorded, by name. What a layer has kept since then, such as attention
+        weights, which Paddle has among its buffers, is no weight."""
+        weights = self._recorded(self._model).weights(self._model)
+        return {name: weight for name, weight in weights.items() if name in self._content["weights"]}
 
     def _of_weights(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         for name in values:
@@ -488,7 +494,7 @@ class Record:
     ) -> None:
         """Compute with layers that are fed, into the replay alone, and then what comes after it; in the end the model
         is as it was before."""
-        framework, weights = self._recorded(self._model), self._recorded(self._model).weights(self._model)
+        framework, weights = self._recorded(self._model), self._weights()
         statistics = [name for name, weight in weights.items() if not framework.trainable(weight)]
         states = [*framework.states(self._model), *self._states(statistics)]
         self._watched, replay._watched = False, True
@@ -510,8 +516,7 @@ class Record:
 
     def _states(self, names: Iterable[str]) -> States:
         """Those of weights."""
-        framework = self._recorded(self._model)
-        weights = framework.weights(self._model)
+        framework, weights = self._recorded(self._model), self._weights()
 
         def put(weight: Any, array: NDArray[Any]) -> None:
             if not np.array_equal(array, array_of(weight)):  # a backward pass refuses what was put in its place
@@ -526,7 +531,7 @@ class Record:
         self.loss(loss_in(computed))
         gradients = feed.arrays("gradients") if feed else {}
         if gradients and callable(optimizer):
-            weights = framework.weights(self._model)
+            weights = self._weights()
             arrays = {name: array for name, array in gradients.items() if name in weights}
             given = framework.given(self._model, arrays)
             if given is not None:
@@ -630,7 +635,7 @@ class Record:
         type, or of its own if that is coarser: a smaller one vanishes where weights are rounded to the type."""
         framework, rng = self._recorded(self._model), np.random.default_rng(CONTROL_SEED)
         with safe_open(self.folder / "weights.safetensors", "np") as recorded:
-            for name, weight in framework.weights(self._model).items():
+            for name, weight in self._weights().items():
                 if self._content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
                     coarsest = min(DIGITS.keys() & {unit, precision_of(weight)}, key=DIGITS.__getitem__, default="")

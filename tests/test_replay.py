@@ -71,6 +71,33 @@ record.gradients(model)
 assert int(model["encoder"].norm.num_batches_tracked) == 1  # the model was put back after the replay
 """
 
+# A layer keeps two tensors, which Paddle has among its buffers; the attention weights only where layers are fed.
+KEEPS = """
+import sys
+import numpy as np, paddle
+from paddle import nn
+from rosetta_record import Record
+
+folder, feed = sys.argv[1], sys.argv[2] or None
+
+class Attention(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        self.mask = paddle.tril(paddle.ones([5, 5], x.dtype))
+        scores = paddle.matmul(self.query(x), self.key(x), transpose_y=True)
+        self.attention_weights = nn.functional.softmax(scores - 1e9 * (1 - self.mask))
+        return self.attention_weights @ self.value(x)
+
+paddle.seed(0)
+x = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 5, 4)))
+Record(folder, feed=feed).training(
+    Attention(), [x], lambda model, x: (model(x) ** 2).mean(), lambda w: paddle.optimizer.Adam(parameters=w), steps=2
+)
+"""
+
 
 @pytest.fixture
 def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
@@ -129,6 +156,18 @@ def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back
     assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
     assert diff.replay
     assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
+
+
+def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:
+    for name, feed in (("left", ""), ("right", ""), ("right", str(tmp_path / "feed"))):
+        if feed:
+            rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
+        started["paddle"].do(run_program, text=KEEPS, arguments=[str(tmp_path / name), feed])
+        for file in ("step-1", "step-last"):
+            assert arrays(tmp_path / name, file).keys() == arrays(tmp_path / name, "weights").keys()
+    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    assert diff.replay
+    assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
 
 
 @pytest.fixture

@@ -429,8 +429,6 @@ class Record:
         begun = record._called(facts["path"], arguments)
         if record._source:
             fed = record._fed(record._source, "inputs", begun, arguments)
-            if not record._control and facts["parameters"] and not facts["buffers"] and begun["fed_inputs"]:
-                record._control = begun, facts["parameters"].values(), lambda: again(fed)
             inputs, options = taken(fed)
         record._depth += 1
         try:
@@ -444,7 +442,11 @@ class Record:
         made = framework.padded(layer, output)
         record._call(begun, made)
         if record._source:
-            made = record._fed(record._source, "outputs", record._content["calls"][-1], made)
+            begun = record._content["calls"][-1]
+            made = record._fed(record._source, "outputs", begun, made)
+            was_fed = begun["fed_inputs"] and begun["fed_outputs"]  # so the left one gave this shape, too
+            if not record._control and was_fed and facts["parameters"] and not facts["buffers"]:
+                record._control = begun, facts["parameters"].values(), lambda: again(fed)
             return framework.packed(layer, made, output)
         if layer is record._model:
             record._watched = False

@@ -71,6 +71,34 @@ record.gradients(model)
 assert int(model["encoder"].norm.num_batches_tracked) == 1  # the model was put back after the replay
 """
 
+# On the right the first convolution pads by mistake, and one pool, which lacks the ceiling, is used twice.
+POOLS = """
+import sys
+import torch
+from torch import nn
+from rosetta_record import Record
+
+folder, feed, is_right = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "right"
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(0)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 3, 2, padding=int(is_right)), nn.Conv2d(2, 3, 1)
+        self.third = nn.Conv2d(3, 2, 1)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=not is_right)
+        self.other = None if is_right else nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    def forward(self, x):
+        x = self.second(self.pool(torch.relu(self.first(x))))
+        return self.third((self.other or self.pool)(x)).mean((2, 3))
+
+def loss_of(model, x):
+    return model(x).square().mean()
+
+Record(folder, feed=feed).training(Net(), [torch.randn(2, 1, 33, 33)], loss_of, torch.optim.SGD, steps=1)
+"""
 # A layer keeps two tensors, which Paddle has among its buffers; the attention weights only where layers are fed.
 KEEPS = """
 import sys
@@ -156,6 +184,25 @@ def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back
     assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
     assert diff.replay
     assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
+
+
+def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_listed(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    """The layers that come after the reused pool are given another shape in the model as it was."""
+    for name, feed in (("left", ""), ("right", ""), ("right", str(tmp_path / "feed"))):
+        if feed:
+            rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
+        started["torch"].do(run_program, text=POOLS, arguments=[str(tmp_path / name), feed, name])
+    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    assert diff.replay
+    assert places(diff) == ["first gives", " gives"]  # the model, too, since not all in it was fed
+    assert (diff.replay.planted, diff.replay.seen) == ("second", True)
+    assert diff.replay.not_judged == {
+        "second": "since it comes after first, which is wrong",
+        "pool": "which no layer of the left side is given the same as",
+        "third": "which could not be given what the left one was, since that is of another shape",
+    }
 
 
 def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:

@@ -188,13 +188,16 @@ class Replay:
             self.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
 
     def _not_judged(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
-        """List the layers with weights, and those that are paired, of which not a call was judged."""
+        """List the layers with weights, those that are paired, and those without parts that were called, of which not
+        a call was judged."""
         feeding, right = self.feeding, self.feeding.rungs.right
+        holders = {layer.path.rpartition(dot)[0] for layer in right.says.layers for dot in "./"}
         of_parts = {pair.right.layer.path for pair in feeding.pairs[len(feeding.rungs.pairing.pairs) :]}
         for layer in right.says.layers:
             path = layer.path
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
-            if path in self.judged or within or not (layer.own or path in feeding.partners):
+            computes = layer.own or path in feeding.partners or (path in right.called and path not in holders)
+            if path in self.judged or within or not computes:
                 continue
             if path not in right.called:
                 why = "which was not called"
@@ -202,6 +205,8 @@ class Replay:
                 why = "which no layer of the left side is given the same as"
             elif not feeding.calls(path):
                 why = "which the left side called another number of times"
+            elif not any(feeding.inputs(path, number) for number in range(len(feeding.calls(path)))):
+                why = "which could not be given what the left one was, since that is of another shape"
             elif not any(key[0] == path for key in fed):
                 why = "which could not be given what the left one was; if the model has changed, write a feed anew"
             else:

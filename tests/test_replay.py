@@ -259,6 +259,13 @@ def test_what_cannot_be_fed_and_where_no_feed_can_be_written_is_refused(records:
     assert rosetta(records, ["diff", "left", "right", "--feed", "left"]) == [
         "rosetta: left exists and is no feed; give --feed the name of a new folder"
     ]
+    (records / "mine").mkdir()
+    (records / "mine" / "feed.safetensors").write_bytes(foreign := save({"x": np.ones(2)}))
+    assert rosetta(records, ["diff", "left", "right", "--feed", "mine"]) == [
+        "rosetta: mine exists and is no feed; give --feed the name of a new folder"
+    ]
+    assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
+    assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]  # once more
     # As records of before have no inputs of layers.
     edited(records / "left", lambda said: [call.pop("inputs") for call in said["calls"]])
     assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from benchmarks.compare.arrangement import PARTS
@@ -245,7 +246,7 @@ def write_feed(folder: Path, feeding: Feeding) -> int:
     if not any(call.inputs for call in left.says.calls):
         raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
     path = folder / "feed.safetensors"
-    if folder.exists() and not path.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
     arrays = {f"gradients 0 |{name}": array for name, array in gradients_of(feeding.rungs).items()}
     outputs, count = feeding.outputs, 0
@@ -260,6 +261,18 @@ def write_feed(folder: Path, feeding: Feeding) -> int:
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     write_atomically(path, save(arrays, {"format": FORMAT, "of": numbers_of(left)}))
     return count
+
+
+def is_feed(path: Path) -> bool:
+    """Return whether `write_feed` wrote this file."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, "np") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return False
+    return metadata.get("format") == FORMAT
 
 
 def gradients_of(rungs: Rungs) -> dict[str, Array]:

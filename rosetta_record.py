@@ -39,6 +39,7 @@ import inspect
 import json
 import linecache
 import math
+import operator
 import os
 import platform
 import re
@@ -48,7 +49,6 @@ import time
 import weakref
 from collections import Counter
 from contextlib import nullcontext, suppress
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
 
@@ -727,7 +727,7 @@ class Framework(Protocol):
         return {"name": self.name, "version": str(self.api.__version__), "backend": None}
 
     def layer_class(self) -> Any:
-        return attrgetter(self.base)(self.api)
+        return operator.attrgetter(self.base)(self.api)
 
     def array(self, tensor: Any) -> NDArray[Any]:
         """The numbers of a tensor, uncopied where that is possible."""
@@ -755,7 +755,7 @@ class Framework(Protocol):
         return parameters, buffers
 
     def closed(self) -> tuple[Any, ...]:
-        return tuple(attrgetter(name)(self.api) for name in self.whole)
+        return tuple(operator.attrgetter(name)(self.api) for name in self.whole)
 
     def weights(self, model: Any) -> dict[str, Any]:
         """All parameters and buffers by name. A tied one is there under each of its names."""
@@ -1677,11 +1677,15 @@ def take_turns(
     of inference; if it takes an argument, that is the step's number, so that all scripts can use the same batches.
     `sync()` waits until the device is done, `batch` is the number of items in a step, and `after` is a finished
     Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
-    steps and prints how long they took. Raises RecordError where `step` is no function, and where `after` has no
-    record of a model's outputs."""
+    steps and prints how long they took. Raises RecordError where `step` is no function, where `batch` is no whole
+    number, and where `after` has no record of a model's outputs."""
     global _RACE
     if not callable(step):
         raise RecordError(f"step is of {qualified(type(step))}; expected a function: take_turns(step), not step()")
+    try:
+        batch = operator.index(batch)
+    except TypeError:
+        raise RecordError(f"batch is {batch!r}; expected a whole number, the items in a step") from None
     numbered, done = takes_a_number(step), 0
     record = None if after == "" else recorded(after)
 

@@ -158,7 +158,7 @@ record.forward(y=inputs @ kernel * {factor})
 def step(number):
     assert number < 100_000, "steps are counted from 0 in each process"
     time.sleep({seconds})
-take_turns(step, batch={batch}, after=record)
+take_turns(step, batch=np.int64({batch}), after=record)
 """
 )
 
@@ -177,9 +177,11 @@ def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, m
         take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
 
 
-def test_what_is_no_function_is_refused_as_a_step() -> None:
+def test_what_is_no_function_is_refused_as_a_step_and_what_is_no_whole_number_as_a_batch() -> None:
     with pytest.raises(RecordError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
         take_turns(None)  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
+        take_turns(lambda: pytest.fail("a step was done"), batch=2.5)  # type: ignore[arg-type]
 
 
 def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:

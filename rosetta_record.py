@@ -1106,7 +1106,7 @@ class Keras(Framework):
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
             return flat_config(layer.get_config())
-        except NotImplementedError:  # a person's own layer
+        except Exception:  # of a person's own layer, which may raise anything
             return {}
 
     def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
@@ -1136,7 +1136,7 @@ class Keras(Framework):
             for slot, variable in self.slots(optimizer, weight).items()
         }
         keys = {str(n): slots.get(id(one), f"|{one.name}") for n, one in enumerate(optimizer.variables)}
-        return Described(flat_config(optimizer.get_config()), (), {int(self.array(optimizer.iterations))}, keys)
+        return Described(self.settings(optimizer), (), {int(self.array(optimizer.iterations))}, keys)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.learning_rate

@@ -404,6 +404,37 @@ def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
     torch.do(run_program, text=GRADIENTS, arguments=[str(tmp_path / "side")])
 
 
+CONFIGS = """
+import sys
+import keras, numpy as np
+from rosetta_record import Record
+
+class Dense(keras.layers.Dense):
+    def get_config(self):
+        return {**super().get_config(), "rank": self.rank}
+
+class Adam(keras.optimizers.Adam):
+    def get_config(self):
+        raise OSError("no configuration")
+
+model = keras.Sequential([keras.Input((2,)), Dense(3), keras.layers.Dense(3)])
+Record(sys.argv[1]).training(
+    model, [np.ones((4, 2))], lambda model, x: keras.ops.mean(model(x) ** 2), lambda weights: Adam(0.25), steps=1
+)
+"""
+
+
+def test_a_layer_whose_configuration_fails_is_recorded_without_settings(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    side_of("keras").do(run_program, text=CONFIGS, arguments=[str(tmp_path / "side")])
+    read = described(tmp_path / "side")
+    strange, dense = (layer for layer in read["layers"] if "dense" in layer["path"])
+    assert (strange["settings"], dense["settings"]["units"]) == ({}, 3)
+    assert len(strange["parameters"]) == 2
+    assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (["Adam"], {})
+
+
 # Plain arrays
 
 

@@ -36,6 +36,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import linecache
 import math
@@ -264,12 +265,12 @@ class Record:
     def training(
         self, model: Any, batches: Iterable[Any], loss_of: Callable[[Any, Any], Any], optimizer: Any, steps: int = 10
     ) -> None:
-        """All of a short training. `batches` are used in turns; `loss_of(model, batch)` gives the loss, or the loss
-        and a dict of outputs. With a function that makes the optimizer from the model's trainable weights, a control
-        is recorded too: the same training from weights that are moved by one unit in the last place, of the coarsest
-        type in which anything was computed of weights, which shows how much of a difference is rounding; and in the
-        end the model is as it was before."""
-        batches = list(batches)[:steps]
+        """All of a short training. Of `batches` as many are read as there are steps, and used in turns;
+        `loss_of(model, batch)` gives the loss, or the loss and a dict of outputs. With a function that makes the
+        optimizer from the model's trainable weights, a control is recorded too: the same training from weights that
+        are moved by one unit in the last place, of the coarsest type in which anything was computed of weights, which
+        shows how much of a difference is rounding; and in the end the model is as it was before."""
+        batches = list(itertools.islice(batches, max(steps, 0)))
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
         self._content["finished"] = False

@@ -404,6 +404,33 @@ def test_the_gradients_of_one_step_are_gone_before_the_next_ones_are_computed(
     torch.do(run_program, text=GRADIENTS, arguments=[str(tmp_path / "side")])
 
 
+ENDLESS = """
+import itertools, sys
+import torch
+from rosetta_record import Record
+
+read, model = [], torch.nn.Linear(2, 1)
+
+def batches():
+    for number in range(9):
+        read.append(number)
+        yield torch.full((1, 2), float(number))
+
+def loss_of(model, batch):
+    return model(batch).sum()
+
+Record(sys.argv[1]).training(model, batches(), loss_of, lambda weights: torch.optim.SGD(weights), steps=2)
+assert read == [0, 1], read
+Record(sys.argv[1]).training(model, itertools.cycle([torch.ones(1, 2)]), loss_of, torch.optim.SGD, steps=2)
+"""
+
+
+def test_no_more_batches_are_read_than_there_are_steps(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+    """A loader may take long, and itertools.cycle never ends."""
+    side_of("torch").do(run_program, text=ENDLESS, arguments=[str(tmp_path / "side")])
+    assert arrays(tmp_path / "side", "inputs").keys() == {"", "batch1"}
+
+
 CONFIGS = """
 import sys
 import keras, numpy as np

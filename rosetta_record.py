@@ -31,6 +31,7 @@ the other side's was given, which `rosetta diff LEFT RIGHT --feed FEED` writes.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import dataclasses
 import functools
@@ -80,14 +81,15 @@ class RecordError(Exception):
 
 class Record:
     """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
-    that a script that fails later leaves what it had recorded. With a `feed` a replay is recorded too: before the
+    that a script that fails later leaves what it had recorded; only what `layer` and `weights` are given is written
+    with the next call of another method, or when the program ends. With a `feed` a replay is recorded too: before the
     model computes for the first time, it computes once with each layer given what the feed has for it."""
 
     begun_last: Callable[[], Record | None] = staticmethod(lambda: None)
 
     def __init__(self, folder: str | os.PathLike[str], feed: str | os.PathLike[str] | None = None) -> None:
         Record.begun_last = weakref.ref(self)
-        self.folder = Path(folder)
+        self.folder = Path(os.path.abspath(folder))
         self._feed = None if feed is None else Feed(Path(feed))
         self._replay: Record | None = None  # in which this record's feed is used
         self._source: Feed | None = None  # what layers are given, where this is a replay itself
@@ -97,6 +99,7 @@ class Record:
         self._watched = True  # until the first forward pass, after record.model if there is a model, has ended
         self._unwatch: list[Callable[[], None]] = []
         self._arrays: dict[str, NDArray[Any]] = {}  # inputs and outputs of layers, until they are written
+        self._given: dict[str, NDArray[Any]] = {}  # weights of no framework, until they are written
         self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
         self._begun: Counter[str] = Counter()  # how often each layer was called
         self._depth = 0  # calls that have begun and not ended
@@ -326,14 +329,18 @@ class Record:
             self.weights(**{name: parameters[role] for role, name in names.items()})
         if output is not None:
             self._call({"layer": path}, output)
-            self._write_layers()
+            WAITING.add(self)
 
     def weights(self, **arrays: Any) -> None:
         """Weights of no layer, as plain arrays."""
+        for name in arrays.keys() & self._content["weights"].keys():
+            raise RecordError(f"{name!r} is already recorded among the weights; expected each name once")
+        self._given.update(
+            {name: np.array(writable(array, f"{name!r} of weights")) for name, array in arrays.items()}
+        )
         self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
-        self._add("weights", arrays)
         self._content["weights"].update({name: {"trainable": True, "tied_to": None} for name in arrays})
-        self._save()
+        WAITING.add(self)
 
     # What the methods above are made of
 
@@ -347,6 +354,7 @@ class Record:
             if not replaced and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise RecordError(f"{self.folder} exists and is no record; expected a new name or a record")
         self.folder.mkdir(parents=True, exist_ok=True)
+        WAITING.difference_update([record for record in WAITING if record.folder == self.folder])
         self._save()  # first, so that there is a whole record at each moment, were it an empty one
         within = [self.folder / name for name in (CONTROL, REPLAY)]
         for folder in (*within, self.folder):
@@ -356,7 +364,14 @@ class Record:
             (folder / "record.json").unlink(missing_ok=True)
 
     def _save(self) -> None:
-        """Write record.json beside what is there, then in its place."""
+        """Write what waits to be written, and record.json beside what is there, then in its place."""
+        if self in WAITING:
+            WAITING.remove(self)
+            given, self._given = self._given, {}
+            if given:
+                self._add("weights", given)
+            if self._arrays:
+                self._write_layers()
         beside = self.folder / "record.json.new"
         beside.write_text(json.dumps(self._content, indent=1, allow_nan=False) + "\n", "utf-8")
         os.replace(beside, self.folder / "record.json")
@@ -608,8 +623,8 @@ class Record:
         return first, np.array(array) if first == name else self._arrays[first]
 
     def _write_layers(self) -> None:
-        self._add("layers", self._arrays)
-        self._arrays, self._names = {}, {}
+        arrays, self._arrays, self._names = self._arrays, {}, {}
+        self._add("layers", arrays)
 
     def _end_of_pass(self) -> None:
         """The forward pass is over, even if only parts of the model were called."""
@@ -643,6 +658,15 @@ class Record:
                     array = recorded.get_tensor(name)
                     coarsest = min(DIGITS.keys() & {unit, precision_of(weight)}, key=DIGITS.__getitem__, default="")
                     framework.put(weight, one_unit_moved(array, coarsest, rng) if unit else array)
+
+
+WAITING: set[Record] = set()  # records with arrays that are written later
+
+
+@atexit.register
+def write_what_waits() -> None:
+    for record in [record for record in WAITING if record.folder.is_dir()]:
+        record._save()
 
 
 class Feed:
@@ -1742,6 +1766,8 @@ def take_turns(
 def recorded(after: Any) -> str:
     """The absolute path of a record, given as a Record or as its folder. Raises RecordError where it has no outputs,
     by which it could be compared."""
+    if isinstance(after, Record):
+        after._save()
     folder = getattr(after, "folder", after)
     if not isinstance(folder, (str, os.PathLike)):
         raise RecordError(

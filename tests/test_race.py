@@ -168,7 +168,7 @@ take_turns(step, batch=np.int64({batch}), after=record)
     [
         ("None", "after is of builtins.NoneType; expected a Record or its folder: .* its methods return nothing"),
         ("'nowhere'", "after is nowhere, in which there is no record: "),
-        ("Record('empty')", "the record in empty has no outputs; call record.training or record.forward before"),
+        ("Record('empty')", "the record in .*empty has no outputs; call record.training or record.forward before"),
     ],
 )
 def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, monkeypatch, after, message) -> None:

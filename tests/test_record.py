@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from backends.process.parent import PROJECT
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.record import Side as Recorded
-from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced
+from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced, write_what_waits
 from tests.porting_pairs import ADAM, write_batches
 from tests.porting_side import Side, record, record_small, run_program, train
 from tests.records import arrays, described
@@ -514,6 +517,38 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     assert {path.stem for path in record.folder.iterdir()} == {*FILES, "record"}
 
 
+MANY = """
+import atexit, os, sys
+written = []
+atexit.register(lambda: print(sum(written)))  # after the recorder's own
+import numpy as np, rosetta_record
+
+def counted(arrays, path, save_file=rosetta_record.save_file):
+    save_file(arrays, path)
+    written.append(os.path.getsize(path))
+
+rosetta_record.save_file = counted
+record, kernel = rosetta_record.Record("side"), np.zeros((8, 8))
+for number in range(40):
+    kernel += 1
+    record.layer(f"l{number}", "Dense", {"kernel": kernel}, output=kernel[number % 8])
+os.chdir("/")
+raise ZeroDivisionError
+"""
+
+
+def test_layers_are_written_once_and_are_there_where_the_script_fails_later(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", MANY], cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert ended.stderr.endswith("\nZeroDivisionError\n")
+    weights, layers = (arrays(tmp_path / "side", file) for file in ("weights", "layers"))
+    assert_same(weights, {f"l{number}.kernel": np.full((8, 8), number + 1.0) for number in range(40)})
+    assert_same(layers, {f"{number}:l{number}:0": np.full(8, number + 1.0) for number in range(40)})
+    files = (tmp_path / "side").glob("*.safetensors")
+    assert int(ended.stdout) == sum(file.stat().st_size for file in files)
+
+
 # Folders
 
 
@@ -522,8 +557,10 @@ def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "side"
     for own in (folder, folder / CONTROL):
         Record(own).inputs(x=np.ones(2))
+    Record(folder).weights(w=np.ones(2))  # which is to be written later
     (folder / "notes.txt").write_text("mine")
     Record(folder).inputs(y=np.ones(2))
+    write_what_waits()
     names = {"record.json", "notes.txt", "inputs.safetensors"}
     assert {path.name for path in folder.rglob("*") if path.is_file()} == names
     assert arrays(folder, "inputs").keys() == {"y"}

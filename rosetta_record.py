@@ -52,7 +52,7 @@ import weakref
 from collections import Counter
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +79,30 @@ class RecordError(Exception):
     """Something cannot be recorded. The message is one line: what was found, what was expected, what to try."""
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def of_its_model(method: Method) -> Method:
+    """A method of Record in which the record's model computes, so that taps are this record's."""
+
+    @functools.wraps(method)
+    def computing(record: Record, *arguments: Any, **options: Any) -> Any:
+        COMPUTING.append(record)
+        try:
+            return method(record, *arguments, **options)
+        finally:
+            COMPUTING.pop()
+
+    return computing  # type: ignore[return-value]
+
+
 class Record:
     """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
     that a script that fails later leaves what it had recorded; only what `layer` and `weights` are given is written
     with the next call of another method, or when the program ends. With a `feed` a replay is recorded too: before the
     model computes for the first time, it computes once with each layer given what the feed has for it."""
 
-    begun_last: Callable[[], Record | None] = staticmethod(lambda: None)
-
     def __init__(self, folder: str | os.PathLike[str], feed: str | os.PathLike[str] | None = None) -> None:
-        Record.begun_last = weakref.ref(self)
         self.folder = Path(os.path.abspath(folder))
         self._feed = None if feed is None else Feed(Path(feed))
         self._replay: Record | None = None  # in which this record's feed is used
@@ -122,6 +136,7 @@ class Record:
             "steps": [],
         }
         self._begin()
+        BEGUN[self.folder] = self
 
     def inputs(self, **arrays: Any) -> None:
         """What the model is fed, so that both sides are seen to be fed the same: arrays, or dicts, tuples or
@@ -156,7 +171,6 @@ class Record:
                 self._unwatch.append(framework.watch(layer.layer, computed))
         if self._feed:
             self._replay = Record(self.folder / REPLAY)
-            Record.begun_last = weakref.ref(self)
             self._replay._source = self._feed
             self._replay._content["fed"] = self._feed.of
             self._replay.model(model)
@@ -265,6 +279,7 @@ class Record:
             weights = self._weights()
         self._step(number, loss, self._of_weights(weights))
 
+    @of_its_model
     def training(
         self, model: Any, batches: Iterable[Any], loss_of: Callable[[Any, Any], Any], optimizer: Any, steps: int = 10
     ) -> None:
@@ -418,6 +433,7 @@ class Record:
         self._content["layers"].append(facts)
         return facts
 
+    @of_its_model
     def _computed(self, layer: Any, facts: dict[str, Any], call: Any, inputs: Any, options: Any) -> Any:
         """What a call of a layer gives, which is recorded as long as a forward pass is. In a replay the layer is
         given what the feed has for it, and what it gives is replaced."""
@@ -660,6 +676,8 @@ class Record:
                     framework.put(weight, one_unit_moved(array, coarsest, rng) if unit else array)
 
 
+BEGUN: weakref.WeakValueDictionary[Path, Record] = weakref.WeakValueDictionary()  # by folder the last record
+COMPUTING: list[Record] = []  # records whose models compute now, the innermost last
 WAITING: set[Record] = set()  # records with arrays that are written later
 
 
@@ -696,10 +714,14 @@ class Feed:
 
 
 def tap(name: str, tensor: Any) -> Any:
-    """`Record.tap` of the record that was begun last; where no forward pass is recorded, it returns the tensor alone,
-    so that a line of it may stay in a model."""
-    record = Record.begun_last()
-    return record.tap(name, tensor) if record else tensor
+    """`Record.tap` of the record whose model computes now, or else of the one that is being made. Where no forward
+    pass is recorded, it returns the tensor alone, so that a line of it may stay in a model. Raises RecordError where
+    no model computes and two records are being made."""
+    records = COMPUTING[-1:] or [record for record in BEGUN.values() if record._watched]
+    if len(records) > 1:
+        made = " and ".join(sorted(str(record.folder) for record in records))
+        raise RecordError(f"records are being made in {made}; expected one of them, or record.tap({name!r}, ...)")
+    return records[0].tap(name, tensor) if records else tensor
 
 
 class Layer(NamedTuple):

@@ -12,9 +12,9 @@ import pytest
 from backends.process.parent import PROJECT
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side as Recorded
-from rosetta_record import Record, tap
-from tests.porting_side import Side, script
-from tests.records import described
+from rosetta_record import Record, RecordError, tap
+from tests.porting_side import Side, run_program, script
+from tests.records import arrays, described
 
 FUNCTIONS, MODULES = "transformer_functions.py", "transformer_torch.py"
 # What is planted, right and wrong; the tap that shows it; and the operators at which both sides part.
@@ -98,3 +98,50 @@ def test_a_tap_gives_its_tensor_back_and_is_recorded_until_the_forward_pass_is_o
     assert call["parts"] == list(Recorded(tmp_path / "taps").arrays("layers"))
     del record
     assert tap("scores", scores) is scores
+
+
+TWO = """
+import sys
+import torch
+from rosetta_record import Record, tap
+
+class Model(torch.nn.Linear):
+    def forward(self, x):
+        return tap("scores", super().forward(x) * self.out_features)
+
+x, models, records = torch.ones(1, 2), [Model(2, n) for n in (1, 2)], [Record(f"{sys.argv[1]}/{n}") for n in (1, 2)]
+if sys.argv[2] == "training":
+    for model, record in zip(models, records):
+        record.training(model, [x], lambda model, x: model(x).sum(), torch.optim.SGD(model.parameters()), steps=2)
+else:
+    for model, record in zip(models, records):
+        record.model(model)
+    outputs = [model(x) for model in models]
+    for output, record in zip(outputs, records):
+        record.forward(y=output)
+"""
+
+
+@pytest.mark.parametrize("way", ["calls", "training"])
+def test_taps_of_records_that_are_made_at_once_are_each_models_own(
+    way: str, side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    side_of("torch").do(run_program, text=TWO, arguments=[str(tmp_path), way])
+    for number in (1, 2):
+        said = described(tmp_path / f"{number}")["calls"]
+        calls = [call["parts"] for call in said if not call["layer"].startswith("operator ")]
+        found = arrays(tmp_path / f"{number}", "layers")
+        assert [call["layer"] for call in said if not call["layer"].startswith("operator ")] == ["tap scores", ""]
+        assert [found[part].shape for parts in calls for part in parts] == [(1, number)] * 2
+
+
+def test_a_tap_of_no_model_is_refused_where_two_records_are_made(tmp_path: Path) -> None:
+    one, other = Record(tmp_path / "one"), Record(tmp_path / "other")
+    with pytest.raises(RecordError, match=r"being made in .*one and .*other; expected one of them, or record.tap\("):
+        tap("scores", np.ones(2))
+    other.tap("scores", np.ones(2))
+    other.forward(y=np.ones(2))
+    tap("more scores", np.ones(2))
+    one.forward(y=np.ones(2))
+    taps = [described(record.folder)["calls"][0]["layer"] for record in (one, other)]
+    assert taps == ["tap more scores", "tap scores"]

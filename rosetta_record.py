@@ -72,6 +72,7 @@ PADDLE_SLOTS = (
 )
 LARGEST_OF_OPERATORS = 1 << 20  # numbers of an array that an operator was given or gave
 LONGEST_LINE = 200  # characters of a line of a program
+MODELS = ("paddle.vision.models.", "keras.src.applications.")  # modules of frameworks that are programs
 SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
 
@@ -1500,16 +1501,23 @@ def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
 
 
 def calling_line() -> dict[str, str]:
-    """Where the line is that is being executed, outside of frameworks and of this file, and what it says."""
+    """Where the line is that is being executed, outside of this file and of frameworks but for their models, and what
+    it says. A file that is not below the working folder is named as its module is."""
     frame: Any = sys._getframe(1)
-    while frame and (frame.f_globals is globals() or package(frame.f_globals.get("__name__")) in FRAMEWORKS):
+    while frame and (frame.f_globals is globals() or is_machinery(str(frame.f_globals.get("__name__")))):
         frame = frame.f_back
     if not frame:
         return {}
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    below = os.path.abspath(path).startswith(os.path.join(os.getcwd(), ""))
-    code = linecache.getline(path, number, frame.f_globals).strip()[:LONGEST_LINE]
-    return {"line": f"{os.path.relpath(path) if below else os.path.basename(path)}:{number}", "code": code}
+    path, number = Path(os.path.abspath(frame.f_code.co_filename)), frame.f_lineno
+    below = Path.cwd() in path.parents and "site-packages" not in path.parts
+    depth = str(frame.f_globals.get("__name__")).count(".") + 1
+    shown = path.relative_to(Path.cwd()) if below else Path(*path.parts[-depth:])
+    code = linecache.getline(frame.f_code.co_filename, number, frame.f_globals).strip()[:LONGEST_LINE]
+    return {"line": f"{shown.as_posix()}:{number}", "code": code}
+
+
+def is_machinery(module: str) -> bool:
+    return package(module) in FRAMEWORKS and not module.startswith(MODELS)
 
 
 def operators_of(torch: Any, seen: Callable[[str, Any, Any], None]) -> Any:

@@ -465,6 +465,25 @@ def test_a_layer_whose_configuration_fails_is_recorded_without_settings(
     assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (["Adam"], {})
 
 
+OF_A_FRAMEWORK = """
+import sys
+import paddle
+from rosetta_record import Record
+
+record, model = Record(sys.argv[1]), paddle.vision.models.LeNet()
+record.model(model)
+record.forward(y=model(paddle.zeros([1, 1, 28, 28])))
+"""
+
+
+def test_lines_of_a_frameworks_own_models_are_told(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+    side_of("paddle").do(run_program, text=OF_A_FRAMEWORK, arguments=[str(tmp_path / "side")])
+    calls = {call["layer"]: call for call in described(tmp_path / "side")["calls"]}
+    assert re.fullmatch(r"paddle/vision/models/lenet.py:\d+", calls["features.0"]["line"])
+    assert (calls["features.0"]["code"], calls["fc.2"]["code"]) == ("x = self.features(inputs)", "x = self.fc(x)")
+    assert calls[""]["line"] == "<string>:8"
+
+
 # Plain arrays
 
 

@@ -86,7 +86,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.first, self.second = nn.Conv2d(1, 2, 3, 2, padding=int(is_right)), nn.Conv2d(2, 3, 1)
-        self.third = nn.Conv2d(3, 2, 1)
+        self.third, self.unused = nn.Conv2d(3, 2, 1), nn.Identity()
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=not is_right)
         self.other = None if is_right else nn.MaxPool2d(3, 2, ceil_mode=True)
 

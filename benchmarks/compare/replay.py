@@ -188,20 +188,22 @@ class Replay:
             self.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
 
     def _not_judged(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
-        """List the layers with weights, those that are paired, and those without parts that were called, of which not
-        a call was judged."""
-        feeding, right = self.feeding, self.feeding.rungs.right
+        """List the layers with weights, and those without that a side called and that are paired or have no parts, of
+        which not a call was judged."""
+        feeding, left, right = self.feeding, self.feeding.rungs.left, self.feeding.rungs.right
         holders = {layer.path.rpartition(dot)[0] for layer in right.says.layers for dot in "./"}
         of_parts = {pair.right.layer.path for pair in feeding.pairs[len(feeding.rungs.pairing.pairs) :]}
         for layer in right.says.layers:
             path = layer.path
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
-            computes = layer.own or path in feeding.partners or (path in right.called and path not in holders)
+            is_paired = path in feeding.partners
+            was_called = path in right.called or (is_paired and feeding.partners[path][1] in left.called)
+            computes = layer.own or (was_called and (is_paired or path not in holders))
             if path in self.judged or within or not computes:
                 continue
             if path not in right.called:
                 why = "which was not called"
-            elif path not in feeding.partners:
+            elif not is_paired:
                 why = "which no layer of the left side is given the same as"
             elif not feeding.calls(path):
                 why = "which the left side called another number of times"

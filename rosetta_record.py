@@ -84,7 +84,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def of_its_model(method: Method) -> Method:
-    """A method of Record in which the record's model computes, so that taps are this record's."""
+    """Have taps belong to a record as long as this method of it runs, in which its model computes."""
 
     @functools.wraps(method)
     def computing(record: Record, *arguments: Any, **options: Any) -> Any:
@@ -114,8 +114,8 @@ class Record:
         self._watched = True  # until the first forward pass, after record.model if there is a model, has ended
         self._unwatch: list[Callable[[], None]] = []
         self._arrays: dict[str, NDArray[Any]] = {}  # inputs and outputs of layers, until they are written
-        self._given: dict[str, NDArray[Any]] = {}  # weights of no framework, until they are written
         self._names: dict[Any, str] = {}  # of these arrays by what tells their numbers from others
+        self._given: dict[str, NDArray[Any]] = {}  # weights of no framework, until they are written
         self._begun: Counter[str] = Counter()  # how often each layer was called
         self._depth = 0  # calls that have begun and not ended
         self._layers: dict[str, Any] = {}  # of the model, by their paths
@@ -1517,6 +1517,7 @@ def calling_line() -> dict[str, str]:
 
 
 def is_machinery(module: str) -> bool:
+    """Return whether the module is of a framework, and no model."""
     return package(module) in FRAMEWORKS and not module.startswith(MODELS)
 
 

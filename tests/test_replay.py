@@ -201,7 +201,7 @@ def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_listed(
     assert diff.replay.not_judged == {
         "second": "since it comes after first, which is wrong",
         "pool": "which no layer of the left side is given the same as",
-        "third": "which could not be given what the left one was, since that is of another shape",
+        "third": "which could not be given what the left one was, since nothing of that has its input's shape",
     }
 
 

@@ -207,12 +207,12 @@ class Replay:
                 why = "which no layer of the left side is given the same as"
             elif not feeding.calls(path):
                 why = "which the left side called another number of times"
-            elif not any(feeding.inputs(path, number) for number in range(len(feeding.calls(path)))):
-                why = "which could not be given what the left one was, since that is of another shape"
-            elif not any(key[0] == path for key in fed):
+            elif any(key[0] == path for key in fed):
+                why = "whose output is of another kind or shape than the left one's"
+            elif any(feeding.inputs(path, number) for number in range(len(feeding.calls(path)))):
                 why = "which could not be given what the left one was; if the model has changed, write a feed anew"
             else:
-                why = "whose output is of another kind or shape than the left one's"
+                why = "which could not be given what the left one was, since nothing of that has its input's shape"
             self.not_judged.setdefault(path, why)
 
     def _control(self) -> None:

@@ -35,6 +35,7 @@ import atexit
 import copy
 import dataclasses
 import functools
+import gc
 import hashlib
 import inspect
 import itertools
@@ -345,7 +346,7 @@ class Record:
             self.weights(**{name: parameters[role] for role, name in names.items()})
         if output is not None:
             self._call({"layer": path}, output)
-            WAITING.add(self)
+            WAITING[self.folder] = copy.copy(self)
 
     def weights(self, **arrays: Any) -> None:
         """Weights of no layer, as plain arrays."""
@@ -356,7 +357,7 @@ class Record:
         )
         self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
         self._content["weights"].update({name: {"trainable": True, "tied_to": None} for name in arrays})
-        WAITING.add(self)
+        WAITING[self.folder] = copy.copy(self)
 
     # What the methods above are made of
 
@@ -370,7 +371,7 @@ class Record:
             if not replaced and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise RecordError(f"{self.folder} exists and is no record; expected a new name or a record")
         self.folder.mkdir(parents=True, exist_ok=True)
-        WAITING.difference_update([record for record in WAITING if record.folder == self.folder])
+        WAITING.pop(self.folder, None)
         self._save()  # first, so that there is a whole record at each moment, were it an empty one
         within = [self.folder / name for name in (CONTROL, REPLAY)]
         for folder in (*within, self.folder):
@@ -381,8 +382,7 @@ class Record:
 
     def _save(self) -> None:
         """Write what waits to be written, and record.json beside what is there, then in its place."""
-        if self in WAITING:
-            WAITING.remove(self)
+        if WAITING.pop(self.folder, None):
             given, self._given = self._given, {}
             if given:
                 self._add("weights", given)
@@ -679,12 +679,12 @@ class Record:
 
 BEGUN: weakref.WeakValueDictionary[Path, Record] = weakref.WeakValueDictionary()  # by folder the last record
 COMPUTING: list[Record] = []  # records whose models compute now, the innermost last
-WAITING: set[Record] = set()  # records with arrays that are written later
+WAITING: dict[Path, Record] = {}  # by folder copies of records with arrays to write, which may be dropped themselves
 
 
 @atexit.register
 def write_what_waits() -> None:
-    for record in [record for record in WAITING if record.folder.is_dir()]:
+    for record in [record for record in WAITING.values() if record.folder.is_dir()]:
         record._save()
 
 
@@ -718,11 +718,18 @@ def tap(name: str, tensor: Any) -> Any:
     """`Record.tap` of the record whose model computes now, or else of the one that is being made. Where no forward
     pass is recorded, it returns the tensor alone, so that a line of it may stay in a model. Raises RecordError where
     no model computes and two records are being made."""
-    records = COMPUTING[-1:] or [record for record in BEGUN.values() if record._watched]
+    if not COMPUTING and len(being_made()) > 1:
+        gc.collect()  # those that a traceback held, and nobody any more
+    records = COMPUTING[-1:] or being_made()
     if len(records) > 1:
         made = " and ".join(sorted(str(record.folder) for record in records))
         raise RecordError(f"records are being made in {made}; expected one of them, or record.tap({name!r}, ...)")
     return records[0].tap(name, tensor) if records else tensor
+
+
+def being_made() -> list[Record]:
+    """Return the records whose forward pass is not over."""
+    return [record for record in BEGUN.values() if record._watched]
 
 
 class Layer(NamedTuple):

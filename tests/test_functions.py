@@ -136,6 +136,7 @@ def test_taps_of_records_that_are_made_at_once_are_each_models_own(
 
 
 def test_a_tap_of_no_model_is_refused_where_two_records_are_made(tmp_path: Path) -> None:
+    Record(tmp_path / "dropped").weights(w=np.ones(2))
     one, other = Record(tmp_path / "one"), Record(tmp_path / "other")
     with pytest.raises(RecordError, match=r"being made in .*one and .*other; expected one of them, or record.tap\("):
         tap("scores", np.ones(2))

@@ -167,8 +167,16 @@ def _as_it_was(script: str, commit: str, folder: Path) -> str:
     root = Path(os.fsdecode(git(where.parent, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
     found = git(root, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode()
     archive = git(root, "archive", "--format=tar", found.split()[-1])
+
+    def unpacked(member: tarfile.TarInfo, within: str) -> tarfile.TarInfo | None:
+        """The member; a link that leads out of the repository leads where it leads from there."""
+        try:
+            return tarfile.data_filter(member, within)
+        except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+            return member.replace(linkname=str(root / Path(member.name).parent / member.linkname))
+
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+        files.extractall(folder, filter=unpacked)
     before = folder / where.relative_to(root)
     if not before.is_file():
         raise CannotBeginError(f"--against {commit}: this commit has no {where.relative_to(root)}")

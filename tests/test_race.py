@@ -237,13 +237,17 @@ def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
 
 
 def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, short: None) -> None:
-    """With the modules that it had then."""
-    (tmp_path / "code").mkdir()
-    script = side(tmp_path / "code" / "train.py", 0.0)
-    script.write_text(script.read_text().replace("time.sleep(0.0)", "time.sleep(__import__('mine').SECONDS)"))
-    mine = script.with_name("mine.py")
+    """With the modules that it had then, and with what its links lead to out of the repository."""
+    folder = tmp_path / "repository" / "code"
+    folder.mkdir(parents=True)
+    script, mine, outside = side(folder / "train.py", 0.0), folder / "mine.py", tmp_path / "outside.py"
+    seconds = "__import__('mine').SECONDS * __import__('absolute').ONE * __import__('outward').ONE"
+    script.write_text(script.read_text().replace("time.sleep(0.0)", f"time.sleep({seconds})"))
     mine.write_text("SECONDS = 0.03")
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    outside.write_text("ONE = 1")
+    (folder / "absolute.py").symlink_to(outside)
+    (folder / "outward.py").symlink_to("../../outside.py")
+    git = ["git", "-C", str(folder.parent), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
         subprocess.run([*git, *words], check=True)
     mine.write_text("SECONDS = 0.01")

@@ -153,7 +153,8 @@ from rosetta_record import Record
 kernel, inputs = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2.0]])
 record = Record({folder!r})
 record.inputs(x=inputs)
-record.layer("output", "Dense", {{"kernel": kernel}}, output=inputs @ kernel * {factor})
+note = str({factor}) * 1000  # longer than a sentence of a recording
+record.layer("output", "Linear", {{"weight": kernel}}, {{"activation": note}}, inputs @ kernel * {factor})
 record.forward(y=inputs @ kernel * {factor})
 def step(number):
     assert number < 100_000, "steps are counted from 0 in each process"

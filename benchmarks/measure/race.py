@@ -27,7 +27,8 @@ WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --with
 BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
 CONTROL = "control"  # the folder of a record's control within it
-Words = Annotated[str, msgspec.Meta(max_length=2000)]
+MOST_OF_A_SENTENCE = 2000  # characters; a setting may have more
+Words = Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]
 
 
 class RacePlan(Measured, frozen=True):
@@ -147,10 +148,11 @@ class Race(Rounds[Script]):
         try:
             diff = compare_records(Side(self.records[0]), Side(self.records[row]), self.mapping)
         except RosettaError as error:
-            return Proof(row, "not compared", [], None, [str(error)[:2000]])
+            return Proof(row, "not compared", [], None, [str(error)[:MOST_OF_A_SENTENCE]])
         if not diff.passed and diff.checks:
             causes = [f"{cause.standing}: {cause.sentence}" for cause in diff.causes]
-            return Proof(row, "differs", diff.climbed, None, [*diff.explanation, *causes][:20])
+            why = [sentence[:MOST_OF_A_SENTENCE] for sentence in (*diff.explanation, *causes)]
+            return Proof(row, "differs", diff.climbed, None, why[:20])
         if "forward" not in diff.climbed or not diff.control.passed:
             reason = "the records have no output in common, or the control of their comparison failed"
             return Proof(row, "not compared", diff.climbed, None, [reason])

@@ -187,9 +187,16 @@ def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeyp
     for was, now in ((known, unknown), (unknown, known)):
         monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
         was.resume(was.head.corpus)
-    with pytest.raises(CannotBeginError) as caught:
-        on_machine(known, processor="\x1b[2J\u202e").resume(known.head.corpus)
-    assert str(caught.value).endswith("processor was ?[2J? and is now a processor; choose another --out")
+    packages = {f"package {number}": "1.0" for number in range(30)}
+    for facts, said in (
+        ({"processor": "\x1b[2J\u202e"}, "processor was ?[2J? and is now a processor"),
+        ({"versions": packages | {"torch": "0.9"}}, "package 0 was 1.0 and is now not installed"),
+        ({"versions": {"torch": "0.9"}}, "torch was 0.9 and is now 1.0"),
+        ({"versions": {}}, "torch was not installed and is now 1.0"),
+    ):
+        with pytest.raises(CannotBeginError) as caught:
+            on_machine(known, **facts).resume(known.head.corpus)
+        assert str(caught.value).endswith(f"begun elsewhere: {said}; choose another --out")
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
         opened_benchmark(path, None)  # whose digest is of no corpus
     other = msgspec.structs.replace(known.head.corpus, weights_sha256="2" * 64)

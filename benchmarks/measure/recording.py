@@ -148,19 +148,24 @@ class Recording(Lines[Head]):
         """Cut off a torn last line, so that lines can be appended again; `corpus` is what there is now.
 
         Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions, or
-        if the text or the weights have changed. What was not known then, or is not now, does not count: a processor's
-        name is not found every time.
+        if the text or the weights have changed; the first difference is named. What was not known then, or is not
+        now, does not count: a processor's name is not found every time.
         """
-        now, then = describe_machine(), self.head.corpus
-        for name, before in self.head.machine.items():
-            if before and now.get(name) and now.get(name) != before:
-                what = shown_text(f"{name} was {before} and is now {now.get(name)}")
+        then, now = (
+            {**machine, "versions": None, **machine["versions"]}
+            for machine in (self.head.machine, describe_machine())
+        )
+        for name in {**then, **now}:
+            before, found = (facts.get(name, "not installed") for facts in (then, now))
+            if before and found and before != found:
+                what = shown_text(f"{name} was {before} and is now {found}")
                 raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
-        for what, before, found in (
-            (f"{self.plan.data.data} has", then.sha256, corpus.sha256),
-            (f"{then.weights} have", then.weights_sha256, corpus.weights_sha256),
+        text = self.head.corpus
+        for what, digest, digest_now in (
+            (f"{self.plan.data.data} has", text.sha256, corpus.sha256),
+            (f"{text.weights} have", text.weights_sha256, corpus.weights_sha256),
         ):
-            if found != before:
+            if digest_now != digest:
                 raise CannotBeginError(
                     f"{shown_text(what)} changed since {self.path} was begun; choose another --out"
                 )

@@ -116,7 +116,7 @@ def bench(
             threads,
             rows_of(names, python or [], careful=narrow < CAREFUL),
             narrow,
-            budget or (BUDGET if within is None else LONG_BUDGET),
+            (BUDGET if within is None else LONG_BUDGET) if budget is None else budget,
             baseline or "",
             str(run.resolve()) if run else "",
         )

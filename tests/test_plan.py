@@ -73,6 +73,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     out = ["--out", tmp_path / "a.jsonl"]
     expected = {
         "--budget soon": "10m",
+        "--budget 0s": "'0s' is no duration of a second or more",
         "--within narrow": "10%",
         "--python torch": "NAME=PATH",
         "--python torch=/nowhere/python": "no program",
@@ -84,6 +85,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     }
     for typed, message in expected.items():
         assert message in refusal(2, "bench", *typed.split(), *out), typed
+    assert "'0.5s' is no duration" in refusal(2, "race", "a.py", "b.py", "--budget", "0.5s", *out)
     assert not list(tmp_path.iterdir())
 
 

@@ -253,8 +253,9 @@ def share(percent: str) -> float:
 
 
 def seconds(duration: str) -> float:
-    """Convert a duration such as 90s, 10m or 2h to seconds. Raises CannotBeginError."""
+    """Convert a duration such as 90s, 10m or 2h to seconds, at least one. Raises CannotBeginError."""
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
-    if parts is None:
-        raise CannotBeginError(f"{duration!r} is no duration; write one such as 90s, 10m or 2h")
-    return float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]]
+    found = float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]] if parts else 0.0
+    if found < 1:
+        raise CannotBeginError(f"{duration!r} is no duration of a second or more; write one such as 90s, 10m or 2h")
+    return found

@@ -1,14 +1,17 @@
 """What real runs recorded: the committed pages are what is said of them today."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from backends.process.parent import PROJECT
-from benchmarks.report.page import surprise
+from benchmarks.measure.lines import Round
+from benchmarks.report.page import advice, surprise
 from benchmarks.report.results import Results
 from tests.program import refusal, rosetta
-from tests.recordings import COMMITTED, RACING, committed
+from tests.recordings import COMMITTED, RACING, changed, committed
 
 PAGES = [
     path
@@ -19,9 +22,23 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
-def test_the_committed_page_is_what_the_recording_says_today(page: Path, tmp_path: Path) -> None:
+def test_the_committed_page_is_what_the_recording_says_in_any_shell(page: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     rosetta("report", page.with_suffix(".jsonl"), "-o", made := tmp_path / page.name)
     assert made.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
+    def without_onednn(line: Round) -> Round:
+        settings = {"matrix_library": "Eigen"}
+        starts = [replace(start, facts=dataclasses.replace(start.facts, settings=settings)) for start in line.starts]
+        return replace(line, starts=starts)
+
+    advised, otherwise = (
+        " ".join(advice(Results(made)))
+        for made in (committed("amd"), changed(committed("amd"), Round, without_onednn))
+    )
+    assert otherwise == advised.replace("TF_ENABLE_ONEDNN_OPTS=1", "TF_ENABLE_ONEDNN_OPTS=0") != advised
 
 
 def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:

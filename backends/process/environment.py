@@ -82,10 +82,11 @@ def child_environment(
     return environment | dict(group or {})
 
 
-def matched_settings(threads: int, amd: bool | None = None) -> dict[str, dict[str, str]]:
-    """The matched lane's variables and their values, for each group of GROUPS, on an AMD processor or another.
+def matched_settings(threads: int, amd: bool | None = None, onednn: str | None = None) -> dict[str, dict[str, str]]:
+    """The matched lane's variables and their values, for each group of GROUPS.
 
-    None stands for this machine's processor.
+    `amd` is whether the processor is one of AMD's, and `onednn` the value of TF_ENABLE_ONEDNN_OPTS; None stands for
+    this machine's processor and the caller's environment.
     """
     count = str(threads)
     settings = {
@@ -99,7 +100,7 @@ def matched_settings(threads: int, amd: bool | None = None) -> dict[str, dict[st
         },
         "library": {
             # TensorFlow turns oneDNN off by default where a processor lacks AVX-512 VNNI; the caller may set it.
-            "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+            "TF_ENABLE_ONEDNN_OPTS": onednn or os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
             # On a GPU TensorFlow rounds float32 in products, and torch in LSTMs.
             "NVIDIA_TF32_OVERRIDE": "0",
         },

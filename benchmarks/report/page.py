@@ -291,11 +291,13 @@ def advice(results: Results) -> list[str]:
         if pair.kind != "installed" or slower <= SLOWER:
             continue
         backend = results.by_label[pair.left].row.backend
-        own_threads, threads = (results.by_label[label].facts.threads for label in (pair.left, pair.right))
+        own, matched = (results.by_label[label].facts for label in (pair.left, pair.right))
+        amd = "AMD" in results.head.machine["processor"]
+        onednn = "0" if "Eigen" in str(matched.settings.get("matrix_library")) else "1"  # as it was when measured
         lacked, typed = [], []
-        for group, values in matched_settings(threads, amd="AMD" in results.head.machine["processor"]).items():
+        for group, values in matched_settings(matched.threads, amd, onednn).items():
             settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
-            if settings and (group != "threads" or own_threads != threads):
+            if settings and (group != "threads" or own.threads != matched.threads):
                 lacked.append(GROUPS[group])
                 typed += settings
         if lacked:

@@ -1,6 +1,7 @@
 """What tests ask of a backend; called in its process, `process.call(child.steps, ...)`."""
 
 import ctypes
+import importlib
 import os
 import resource
 import subprocess
@@ -29,6 +30,13 @@ def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, 
     imports a framework."""
     called = function_named(named)
     return called(backend, emit, **arguments_for(called, arguments))
+
+
+def import_without(backend: Backend, emit: Emit, *, module: str, missing: str) -> None:
+    """Import a module anew, as where another one is missing."""
+    with patch.dict(sys.modules, {missing: None}):
+        del sys.modules[module]
+        importlib.import_module(module)
 
 
 @dataclass(frozen=True, eq=False)

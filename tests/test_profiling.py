@@ -104,6 +104,11 @@ def test_events_become_kernels_and_times_are_counted_once() -> None:
     assert metrics.seconds == 3.5
 
 
+def test_keras_trains_where_tensorflow_keeps_the_format_of_its_profiles_elsewhere(backend_of: StartBackend) -> None:
+    missing = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
+    backend_of("keras", "float32").call(child.import_without, module="backends.profiling.keras", missing=missing)
+
+
 def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
     assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"

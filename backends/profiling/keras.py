@@ -5,16 +5,18 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 
 from common.interface import Profiling
 from common.machine import allowed_cores
 from common.profiling import Array, Part, Profiled, covered, denormals
+
+if TYPE_CHECKING:
+    from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane
 
 # How the trace of a host names an operator, by path and kind; all other events enclose operators.
 OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
@@ -32,6 +34,9 @@ PLAIN = {"one_hot_products": True, "jit_compiled_loops": False}  # the settings 
 
 class KerasProfiling(Profiling):
     def traced(self, train: Callable[[], float]) -> Profiled:
+        # A private module, which is imported here alone since another TensorFlow may have it elsewhere.
+        from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+
         with TemporaryDirectory() as folder:
             with tf.profiler.experimental.Profile(folder):
                 seconds = train()
@@ -95,7 +100,7 @@ class KerasProfiling(Profiling):
         )
 
 
-def kernel_name(plane: XPlane, event: XEvent) -> str | None:
+def kernel_name(plane: "XPlane", event: "XEvent") -> str | None:
     """The name under which the time of an event is counted, or None for an event that only encloses others.
 
     It is an operator's kind, after "while/" in the body of a loop and after "rm_sprop/" in the optimizer; the name of

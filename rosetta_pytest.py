@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,7 +28,18 @@ import pytest
 ROSETTA = Path(__file__).with_name("rosetta.py")
 WIDTH = "110"  # columns of the table in a failure
 SECONDS = 600.0
+MOST_SECONDS = 1e6  # the system's own limit is 24 days
 REQUIRED = "forward"  # rungs that must have been compared
+
+
+def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program and keep what it prints; bytes that are no text are shown as U+FFFD. The test fails where the
+    program cannot be started."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **options)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        pytest.fail(f"{command[0]} cannot be started: {why}; give the path of a Python interpreter", pytrace=False)
 
 
 def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Path, seconds: float) -> Path:
@@ -35,9 +47,8 @@ def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Pat
     record = folder / name
     if record.exists():
         pytest.fail(f"{record} is there already, perhaps an old record; give a new folder", pytrace=False)
-    command = [python, os.fspath(script), str(record)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = run([python, os.fspath(script), str(record)], timeout=seconds)
     except subprocess.TimeoutExpired:
         pytest.fail(f"{script} was not done after {seconds:.0f} s; give assert_same more `seconds`", pytrace=False)
     if done.returncode:
@@ -53,7 +64,7 @@ def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Pat
 def assert_same(
     left: str | os.PathLike[str],
     right: str | os.PathLike[str],
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     left_python: str = sys.executable,
     right_python: str = sys.executable,
@@ -67,12 +78,13 @@ def assert_same(
     interpreter of its own, with that framework alone installed. `mapping` is a file that says which weights belong
     together; `require` names the rungs that must be compared, such as "forward,step". A script may take `seconds`.
     """
+    if not 0 < seconds <= MOST_SECONDS:
+        pytest.fail(f"seconds is {seconds}, expected more than 0 and at most {MOST_SECONDS:,.0f}", pytrace=False)
     sides = {"left": (left, left_python), "right": (right, right_python)}
-    records = [run_side(name, script, python, folder, seconds) for name, (script, python) in sides.items()]
+    records = [run_side(name, script, python, Path(folder), seconds) for name, (script, python) in sides.items()]
     command = [sys.executable, "-P", str(ROSETTA), "diff", *map(str, records), "--require", require]
     command += ["--mapping", os.fspath(mapping)] if mapping is not None else []
-    environment = os.environ | {"COLUMNS": WIDTH}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = run(command, env=os.environ | {"COLUMNS": WIDTH})
     if done.returncode:
         pytest.fail(f"{left} and {right} do not compute the same\n{done.stdout}{done.stderr}", pytrace=False)
     return done.stdout
@@ -85,7 +97,12 @@ def assert_same_here(tmp_path: Path) -> Callable[..., str]:
 
 
 def assert_not_slower(
-    new: str | os.PathLike[str], old: str | os.PathLike[str], folder: Path, *, by: str = "5%", **options: str
+    new: str | os.PathLike[str],
+    old: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    by: str = "5%",
+    **options: str,
 ) -> str:
     """Fail where `new` is surely slower than `old` by more than `by`; returns what `rosetta race` found.
 
@@ -93,11 +110,11 @@ def assert_not_slower(
     of `rosetta race`, such as budget="2m"; `folder` gets the recording. It passes with a warning where noise leaves
     open whether the limit is kept.
     """
-    recording = folder / f"race-{uuid4().hex}.jsonl"
+    recording = Path(folder) / f"race-{uuid4().hex}.jsonl"
     command = [sys.executable, "-P", str(ROSETTA), "race", f"new={os.fspath(new)}", f"old={os.fspath(old)}"]
     command += ["--fail-slower", by, "--out", str(recording)]
     command += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": WIDTH}, check=False)
+    done = run(command, env=os.environ | {"COLUMNS": WIDTH})
     if done.returncode:
         pytest.fail(f"{new} is not seen to be as fast as {old}\n{done.stdout}{done.stderr}", pytrace=False)
     if "not told apart" in done.stderr:

@@ -80,7 +80,10 @@ MISBEHAVING = {
     "ends without reading its turn": (RAW + DEAF, "ended with status 3 in its turn"),
     "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
     "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
-    "hangs before": (STEPS + "time.sleep(60)", "sent nothing for 1 s before its first turn, and was ended"),
+    "hangs before": (
+        STEPS + "print('loading', flush=True); time.sleep(60)",
+        "sent nothing for 1 s before its first turn, and was ended; .*; its last words: loading",
+    ),
     "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
     "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
     "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),

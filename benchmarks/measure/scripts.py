@@ -191,16 +191,16 @@ class Script(Contestant):
             watched = [self.wire.fileno(), self.death]
             readable, _, _ = select.select(watched, [], [], max(0.0, latest - monotonic()))
             if not readable:
-                raise RosettaError(
-                    f"{self.runner.label} sent nothing for {self.patience:.0f} s {self.doing}, and was ended; see "
-                    "whether it ends when it is run alone, or give a longer --budget"
+                raise self._error(
+                    f"sent nothing for {self.patience:.0f} s {self.doing}, and was ended; see whether it ends when "
+                    "it is run alone, or give a longer --budget"
                 )
             part = b""
             if watched[0] in readable:
                 with suppress(ConnectionError):  # it has ended without reading what it was sent
                     part = self.wire.recv(1 << 16)
             if not part:
-                raise RosettaError(self._how_it_ended())
+                raise self._error(self._how_it_ended())
             self.buffer += part
             if len(self.buffer) > MOST_OF_A_MESSAGE:
                 raise RosettaError(f"{self.runner.label} sent a message of more than {MOST_OF_A_MESSAGE >> 20} MiB")
@@ -216,19 +216,23 @@ class Script(Contestant):
             )
         return content
 
+    def _error(self, message: str) -> RosettaError:
+        """The error that reports this of the script, with the script's last words."""
+        words = last_words(self.output)
+        return RosettaError(f"{self.runner.label} {message}" + (f"; its last words: {words}" if words else ""))
+
     def _how_it_ended(self) -> str:
-        """The message of the error that reports the script's end."""
+        """How and when the script ended, and what to try where it never took turns."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ENDING_SECONDS)
         status = self.process.returncode
         ended = "closed its socket" if status is None else f"ended with status {status}"
         if status is not None and status < 0:
             ended = f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        message = f"{self.runner.label} {ended} {self.doing}"
+        message = f"{ended} {self.doing}"
         if status == 0 and "before" in self.doing:
             message += "; end the script with take_turns(step), which `from rosetta_record import take_turns` imports"
-        words = last_words(self.output)
-        return f"{message}; its last words: {words}" if words else message
+        return message
 
     def _family(self) -> list[psutil.Process]:
         """The process and those that it has started, while they are alive."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from backends.process.parent import PROJECT
@@ -111,7 +112,7 @@ def test_a_script_that_misbehaves_is_ended_and_one_sentence_says_how(how: str, s
 
 
 def test_what_a_script_prints_reads_and_starts_is_its_own_and_all_of_it_is_ended(start: Any) -> None:
-    """A process that it forked computes on, has left its group and holds its socket."""
+    """A process that it forked computes on, has left its group and holds its socket; another has no environment."""
     script = start(
         STEPS
         + """
@@ -122,6 +123,8 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         while True: pass
+    if os.fork() == 0:
+        os.execve(sys.executable, ["python", "-c", "import time; time.sleep(60)"], {{}})
     os._exit(0)
 os.wait()
 take_turns(step, batch=5)
@@ -131,8 +134,10 @@ take_turns(step, batch=5)
     assert script.ready.batch == 5
 
     assert len(marked(script.mark)) == 2
+    family = [psutil.Process(pid) for pid in script.pids]
+    assert len(family) == 3
     script.end()
-    assert marked(script.mark) == []
+    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:

@@ -5,6 +5,7 @@ object a line, `ready` once, then `took` for each `turn`. Nothing that it sends 
 limit, times are compared with the clock of this process, and whatever it does ends in one sentence.
 """
 
+import ctypes
 import os
 import select
 import signal
@@ -36,6 +37,7 @@ from common.text import printable
 
 TURNS = "ROSETTA_TURNS"  # the variable that names the socket
 MARK = "ROSETTA_RACE"  # a variable with a random value, by which whatever a script starts is found and ended
+PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 MOST_OF_A_MESSAGE = 1 << 20  # bytes
 MOST_BEYOND = 1e-3  # seconds by which a script's clock may go before this process's in a turn
 MOST_PIECES = 10_000  # times in a message
@@ -102,6 +104,7 @@ class Script(Contestant):
         self.output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
         self.wire, end_of_child = socket.socketpair()
         stack.enter_context(self.wire)
+        prctl = ctypes.CDLL(None).prctl
         with end_of_child:
             variables = {TURNS: str(end_of_child.fileno()), MARK: self.mark}
             with refusing(f"{self.runner.python} cannot be started"):
@@ -113,6 +116,8 @@ class Script(Contestant):
                     env=environment_of(self.runner) | variables,
                     pass_fds=[end_of_child.fileno()],
                     start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the script
+                    # Whatever it starts stays among its descendants, also without a parent and an environment.
+                    preexec_fn=lambda: prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0),
                 )
         stack.callback(self.end)
         self.known = psutil.Process(self.process.pid)

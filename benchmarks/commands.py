@@ -15,7 +15,7 @@ from backends.commands import options
 from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing, why
-from common.text import printable, quoted
+from common.text import count, printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
@@ -269,7 +269,7 @@ def compare(
     if slower:
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
-            f"{len(slower)} figure{'s' * (len(slower) > 1)} slower by more than {100 * fail_slower:g}%; "
+            f"{count(len(slower), 'figure')} slower by more than {100 * fail_slower:g}%; "
             f"worst: {printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
         )
 

@@ -9,7 +9,7 @@ from backends.commands import options
 from common import terminal
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.text import printable, quoted
+from common.text import count, printable, quoted
 
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
@@ -142,7 +142,7 @@ def diff(
         draft(write_mapping, pairing)
         alone = sum(group.required for group in (*pairing.left, *pairing.right))
         left_over = f"{alone} groups of weights have no partner"
-        terminal.say(f"{quoted(write_mapping)} has {len(pairing.pairs)} pairs; {left_over}")
+        terminal.say(f"{quoted(write_mapping)} has {count(len(pairing.pairs), 'pair')}; {left_over}")
         return
     if feed:
         number = write_feed(feed, Feeding(Rungs(*sides, paired(*sides, known).require())))

@@ -27,7 +27,7 @@ from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folde
 from common.run_directory import RunDirectory
 from common.stored import Pair, Pairs, in_order
 from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
-from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, normalize, split_lines
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"
@@ -108,7 +108,7 @@ def _pair(line: bytes) -> Pair:
     if columns == [""]:
         raise ValueError("the line is empty")
     if not 2 <= len(columns) <= 3:
-        raise ValueError(f"{len(columns)} column{'s' * (len(columns) > 1)} instead of 2 or 3")
+        raise ValueError(f"{count(len(columns), 'column')} instead of 2 or 3")
     return _sentence("source", columns[0]), _sentence("target", columns[1])
 
 

@@ -108,6 +108,11 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def count(number: int, noun: str) -> str:
+    """A number and its noun in singular or plural: 1 cycle, 2 cycles."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def quoted(word: str | Path) -> str:
     """A word as a shell takes it, in printable characters alone; the others are written as their bytes' numbers."""
     text = str(word)

@@ -205,7 +205,7 @@ def test_what_parts_afterwards_is_said(tmp_path: Path) -> None:
     resaved(left, "slots", lambda slots: {key: slots[key] for key in slots if "fc.bias" not in key})
     remarks = carried_optimizer(paired(ReadSide(left), ReadSide(like))).remarks
     for words in (
-        "no slots of 1 weights, such as fc/bias, which begin anew",
+        "no slots of 1 weight, such as fc/bias, which begin anew",
         "the optimizer's epsilon is 1e-08 on the left and 1e-07 on the right",
         "epsilon is added to the root after its bias is corrected on the left and",
         "lstm:l0: one side trains two biases",

@@ -89,7 +89,7 @@ MISBEHAVING = {
     "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
     "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
     "sends no end": (RAW + "wire.write('1' * 2000000)", "a message of more than 1 MiB"),
-    "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 times, 1e.09 s in all; expected 1, and the turn"),
+    "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 time, 1e.09 s in all; expected 1, and the turn"),
     "counts otherwise": (ANSWERS.replace("STEPS", "[1e-9] * 9"), "sent 9 times, .*; expected 1"),
 }
 

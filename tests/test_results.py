@@ -121,7 +121,7 @@ def on_one_thread(line: Round) -> Round:
     return msgspec.structs.replace(line, starts=starts)
 
 
-THREADS = [f"{row} computed on 1 threads, although 2 were asked for" for row in ("torch", "keras")]
+THREADS = [f"{row} computed on 1 thread, although 2 were asked for" for row in ("torch", "keras")]
 LATE = each_visit(
     recording(plan_of(["paddle"])), lambda _, visit: msgspec.structs.replace(visit, loop=2 * visit.loop)
 )

@@ -28,6 +28,7 @@ from common.machine import cores, fewer_threads
 from common.run_directory import RunDirectory, refuse_existing
 from common.scoring import references, score
 from common.tensors import PAD, model_config
+from common.text import count
 from common.weights import ModelState, initial_state
 
 ALONE = (Worker(),)
@@ -101,7 +102,7 @@ def resume(
     if last.epoch >= epochs and may_be_whole:
         return Trained(run, []) if group[0].rank == 0 else None
     if last.epoch >= epochs:
-        raise CannotBeginError(f"{run.path} has {last.epoch} epochs already; --epochs is the total to reach")
+        raise CannotBeginError(f"{run.path} has {count(last.epoch, 'epoch')} already; --epochs is the total to reach")
     material = Material.of_run(run)
     if learning_rate is not None:
         run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))

@@ -15,6 +15,7 @@ from benchmarks.compare.facts import steps_differ
 from benchmarks.compare.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_SLOTS, SLOTS
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side, UnfitRecordsError
+from common.text import count
 
 SUFFIXES = {"torch": (".pt",), "paddle": (".pdopt",), "keras": (".safetensors",)}
 LOADING = {
@@ -167,7 +168,7 @@ def _remarks(pairing: Pairing, left: Optimizer, like: Optimizer, slots: Slots) -
                 yield f"{pair.name}: {TWO_BIASES}; freeze the second"
     anew = [name for name in trained if any(name not in of for of in slots.values())]
     if anew:
-        yield f"{left.side.name} has no slots of {len(anew)} weights, such as {anew[0]}, which begin anew"
+        yield f"{left.side.name} has no slots of {count(len(anew), 'weight')}, such as {anew[0]}, which begin anew"
     if not left.says.counters and like.side.framework == "keras":
         yield f"{left.side.name} counts no steps, so Keras counts them from 0, which a schedule of rates would see"
     precisions = {left.side.precision, like.side.precision}

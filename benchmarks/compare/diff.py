@@ -22,6 +22,7 @@ from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side
 from benchmarks.compare.replay import Replay, replay_of
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
+from common.text import count
 
 
 @dataclass
@@ -120,7 +121,9 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
     if pairs:
         how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
         line = line_of_pair(pairs[0])
-        diff.notes.append(f"paired by {how}: {len(pairs)} weights, such as {line}; --write-mapping writes all")
+        diff.notes.append(
+            f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
+        )
     for rung in COMPARED:
         judged = []
         for item in rungs.items(rung):

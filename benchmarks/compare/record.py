@@ -18,7 +18,7 @@ from benchmarks.compare.comparer import largest
 from benchmarks.compare.layouts import EPSILON, OPERATOR, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
-from common.text import printable
+from common.text import count, printable
 
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
@@ -242,8 +242,8 @@ class Side:
         for file, number in (self.says.files or {}).items():
             if len(self.arrays(file)) != number:
                 raise UnfitRecordsError(
-                    f"{path}: {file}.safetensors has {len(self.arrays(file))} arrays, and record.json says {number}; "
-                    "record this side again"
+                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
+                    f"says {number}; record this side again"
                 )
 
     def arrays(self, file: str) -> Arrays:

@@ -25,6 +25,7 @@ from benchmarks.compare.groups import GroupPair, WeightGroup, then
 from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side, coarsest
+from common.text import count
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
@@ -293,7 +294,7 @@ class Rungs:
         steps = [step for step in left if step in right]
         if steps:
             one, other = (partial(np.array, [float(side[step]) for step in steps]) for side in (right, left))
-            yield self._held("trajectory", f"losses of {len(steps)} steps", one, other, "trajectory")
+            yield self._held("trajectory", f"losses of {count(len(steps), 'step')}", one, other, "trajectory")
         else:
             self._skipped("trajectory", "no losses of steps on both sides")
         alone = len(left.keys() ^ right.keys())

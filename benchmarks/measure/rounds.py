@@ -23,6 +23,7 @@ from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
 from benchmarks.measure.statistics import counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
 from common.errors import RosettaError
+from common.text import count
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
@@ -224,8 +225,8 @@ class Rounds(ABC, Generic[One]):
         if needed > GIVES_WAY * self.budget:
             minutes = ceil(needed / 60)
             raise RosettaError(
-                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about {minutes} minutes on this "
-                f"machine; give --budget {minutes}m"
+                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about "
+                f"{count(minutes, 'minute')} on this machine; give --budget {minutes}m"
             )
         if needed > self.budget:
             self.end = self.began + needed

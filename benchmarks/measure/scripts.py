@@ -33,7 +33,7 @@ from benchmarks.measure.turns import Contestant
 from common.errors import RosettaError, refusing
 from common.interface import BackendFacts
 from common.machine import cores, peak_memory
-from common.text import printable
+from common.text import count, printable
 
 TURNS = "ROSETTA_TURNS"  # the variable that names the socket
 MARK = "ROSETTA_RACE"  # a variable with a random value, by which whatever a script starts is found and ended
@@ -177,8 +177,8 @@ class Script(Contestant):
         passed, sent = monotonic() - began, took.lead + each * sum(took.steps)
         if len(took.steps) != pieces or sent > passed + MOST_BEYOND:
             raise RosettaError(
-                f"{self.runner.label} sent {len(took.steps)} times, {sent:.3g} s in all; expected {pieces}, and the "
-                f"turn took {passed:.3g} s"
+                f"{self.runner.label} sent {count(len(took.steps), 'time')}, {sent:.3g} s in all; expected {pieces}, "
+                f"and the turn took {passed:.3g} s"
             )
         self._sleeps()
         return took

@@ -17,6 +17,7 @@ from common.errors import CannotBeginError
 from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
 from common.scoring import references, score
 from common.tensors import Batch, model_config
+from common.text import count
 from common.weights import initial_state
 
 TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
@@ -47,7 +48,8 @@ class Sentences:
         if _shape(own) == _shape(material) and directory.model_config.latent_dim == latent_dim:
             self.state, place = directory.read_state("last", self.model.dtype)
             self.digest = sha256((folder / STATE_FILES["last"]).read_bytes()).hexdigest()
-            self.weights = f"the weights of {run or 'the bundled run'} after {place.epoch} epochs"  # in words
+            epochs = count(place.epoch, "epoch")
+            self.weights = f"the weights of {run or 'the bundled run'} after {epochs}"  # in words
             trained_on = {own.pairs[row][0] for row in own.training_rows}
         elif run:
             raise CannotBeginError(

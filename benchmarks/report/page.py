@@ -16,7 +16,7 @@ from benchmarks.measure.statistics import WIDEST
 from benchmarks.report import render
 from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.results import PARTS, Kind, Outcome, Results, RowResults
-from common.text import listed, printable, quoted
+from common.text import count, listed, printable, quoted
 
 SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
 MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
@@ -110,10 +110,10 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "charts": " ".join(f"![{title}](chart)" for title in charts),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
-        "rounds": render.count(results.rounds, "round"),
-        "cycles": render.count(results.cycles, "cycle"),
+        "rounds": count(results.rounds, "round"),
+        "cycles": count(results.cycles, "cycle"),
         "seconds": render.duration(results.seconds),
-        "dropped": render.count(results.dropped, "cycle"),
+        "dropped": count(results.dropped, "cycle"),
         "within": percent(results.plan.within),
         "control": control,
     }
@@ -141,7 +141,7 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
         "Beside the time of an epoch: how many times as fast the row trains as the baseline on the same machine. "
         "Times of different machines are not compared."
     )
-    head = f"# {render.count(len(all), 'machine')} side by side"
+    head = f"# {count(len(all), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
 
@@ -194,7 +194,7 @@ def _support(results: Results) -> dict[str, str]:
         "peak": by_row(rows, PEAK),
         "fastest": f"{render.digits(speed / 1e9)}{render.SPACE}GFLOP/s in {safe(fastest)}",
         "settings": by_row(rows, SETTINGS),
-        "again": render.count(results.again, "turn"),
+        "again": count(results.again, "turn"),
         "others": f"{results.others:.2f}",
         "command": "\n".join(map(printable, plan.command.split("\n"))),
         "origin": render.origin(results.head.machine, facts),
@@ -204,7 +204,7 @@ def _support(results: Results) -> dict[str, str]:
 def _machine(results: Outcome) -> str:
     """A machine's processor and its number of cores."""
     machine = results.head.machine
-    return f"{safe(machine['processor'] or 'an unknown processor')}, {render.count(machine['cores'], 'core')}"
+    return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
 
 
 def _of_answer(results: Results) -> list[RowResults]:

@@ -23,7 +23,7 @@ from rich.console import Console
 from backends import colour_of
 from benchmarks.measure.statistics import Estimate
 from common.machine import Machine
-from common.text import for_terminal, printable
+from common.text import count, for_terminal, printable
 
 MISSING = "–"  # in the place of what was not measured
 UNSURE = "(not known well)"  # in the place of an interval that says nothing
@@ -347,11 +347,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f}{SPACE}s"
     return f"{seconds / 60:.1f}{SPACE}min" if seconds < 5400 else f"{seconds / 3600:.1f}{SPACE}h"
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun in singular or plural: 1 cycle, 2 cycles."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def day(when: datetime) -> str:

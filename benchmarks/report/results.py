@@ -21,8 +21,8 @@ from benchmarks.measure.lines import Lines, Round
 from benchmarks.measure.plan import LEAST_ROUNDS, Plan
 from benchmarks.measure.recording import Certified, Decoded, Head, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, observations, widest
-from benchmarks.report.render import count, minutes_until, times
-from common.text import listed
+from benchmarks.report.render import minutes_until, times
+from common.text import count, listed
 
 NOTHING = "Nothing was measured yet."
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
@@ -177,7 +177,7 @@ class Outcome(ABC):
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")
         elif used < LEAST_ROUNDS:
-            which = f"{used} of {self.rounds} rounds" if used < self.rounds else f"{used} rounds"
+            which = f"{used} of {self.rounds} rounds" if used < self.rounds else count(used, "round")
             doubts.append(f"only {which} can be used, and {LEAST_ROUNDS} are the least for figures to rely on")
         if self.bias and self.control and self.twice:
             doubts.append(
@@ -324,7 +324,7 @@ class Results(Outcome):
         asked = self.plan.threads or self.head.machine["cores"]
         for row in self.rows:
             if not row.row.installed and row.facts.threads != asked:
-                yield f"{row.label} computed on {row.facts.threads} threads, although {asked} were asked for"
+                yield f"{row.label} computed on {count(row.facts.threads, 'thread')}, although {asked} were asked for"
             visits = self.visits.get(self.plan.rows.index(row.row), [])
             if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
                 yield (

@@ -19,7 +19,7 @@ from benchmarks.report import render
 from benchmarks.report.render import Report, percent, safe
 from benchmarks.report.results import NOTHING
 from common.config import DataConfig
-from common.text import listed
+from common.text import count, listed
 
 DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
 COMMUNICATION = re.compile("gloo:all_reduce|CollectiveReduce")  # what profilers call sums over a group
@@ -199,9 +199,9 @@ def _of_workers(scaled: Scaled, plan: Plan) -> dict[str, str]:
         "sums": render.table(["framework", *(f"{size:,} bytes" for size in sizes)], sums),
         "planned": str(ROUNDS),
         "workers": str(plan.workers),
-        "threads": render.count(plan.threads or 1, "thread"),
+        "threads": count(plan.threads or 1, "thread"),
         "mean": f"{mean:.2f}",
         "most": f"{most:.2f}",
         "dropped": str(scaled.dropped),
-        "cycles": render.count(scaled.cycles, "cycle"),
+        "cycles": count(scaled.cycles, "cycle"),
     }

@@ -266,6 +266,12 @@ def test_what_cannot_be_fed_and_where_no_feed_can_be_written_is_refused(records:
     ]
     assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
     assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]  # once more
+    whole = arrays(records / "left", "gradients")
+    name = next(name for name in whole if whole[name].ndim == 2)
+    resaved(records / "left", "gradients", lambda found: found | {name: np.ones((1, 1))})
+    assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [
+        f"rosetta: the gradient of {name} in left has the shape (1, 1), expected {whole[name].shape}; record it again"
+    ]
     # As records of before have no inputs of layers.
     edited(records / "left", lambda said: [call.pop("inputs") for call in said["calls"]])
     assert rosetta(records, ["diff", "left", "right", "--feed", "new"]) == [

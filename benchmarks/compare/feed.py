@@ -276,12 +276,19 @@ def is_feed(path: Path) -> bool:
 
 
 def gradients_of(rungs: Rungs) -> dict[str, Array]:
-    """The left side's gradients by the right side's weights; none where one has no place there."""
-    pairs = rungs.pairing.pairs
+    """The left side's gradients by the right side's weights; none where one has no place there. Raises
+    UnfitRecordsError for one of another shape than its weight's, which no framework writes."""
+    pairs, left = rungs.pairing.pairs, rungs.left
+    gradients = left.arrays("gradients")
+    for name in gradients:
+        if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
+            raise UnfitRecordsError(
+                f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
+                f"{left.shape(name)}; record it again"
+            )
     if any(tensor.times != 1 for pair in pairs for tensor in pair.right.tensors.values()):
         return {}
     try:
-        gradients = rungs.left.arrays("gradients")
         return laid_out_weights(pairs, gradients, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)
     except UnfitRecordsError:
         return {}

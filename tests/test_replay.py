@@ -244,6 +244,14 @@ def test_a_replay_that_another_record_fed_is_not_judged(records: Path) -> None:
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
 
 
+def test_where_a_weight_of_a_replay_has_another_shape_the_others_are_judged(records: Path) -> None:
+    norm = next(name for name, array in arrays(records / "right" / "replay", "weights").items() if array.ndim == 1)
+    resaved(records / "right" / "replay", "weights", lambda found: found | {norm: np.ones(1)})
+    diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
+    assert diff.replay
+    assert STEP in diff.replay.judged
+
+
 def test_what_was_not_fed_is_listed_and_does_not_pass(records: Path) -> None:
     right = records / "right" / "replay"
     edited(right, lambda said: [call.update(fed_inputs=[], fed_outputs=[]) for call in said["calls"]])

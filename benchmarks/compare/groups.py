@@ -54,7 +54,7 @@ class Tensor:
     def array(self, side: Side, file: str) -> Array | None:
         """The tensor out of one of the record's files, in the other side's numbers; None where that lacks it. Of
         several arrays that are added up all have the same gradient, so one of them stands for them."""
-        made = [_made(side, layout, partial(side.weight, file)) for layout in self.layouts]
+        made = [_made(layout, partial(side.weight, file)) for layout in self.layouts]
         found = [array for array in made if array is not None]
         odd = [array for array in found if array.shape != self.shape]
         if odd or not found:
@@ -70,7 +70,7 @@ class Tensor:
         keys = {name: side.slots.get(name, {}) for name in layout.own}
 
         def slot(name: str) -> Array:
-            array = _made(side, layout, lambda own: side.slot(keys[own][name]))
+            array = _made(layout, lambda own: side.slot(keys[own][name]))
             assert array is not None
             fits = array.shape == self.shape
             return array * self.times ** (2 if "square" in name else 1) if fits and self.times != 1 else array
@@ -78,15 +78,15 @@ class Tensor:
         return {name: partial(slot, name) for name in keys[layout.own[0]] if all(name in of for of in keys.values())}
 
 
-def _made(side: Side, layout: Layout, read: Callable[[str], Array | None]) -> Array | None:
-    """What a layout makes of arrays; None if one is missing. An array of another shape than the weight's, which no
+def _made(layout: Layout, read: Callable[[str], Array | None]) -> Array | None:
+    """What a layout makes of arrays; None if one is missing. An array of another shape than the layout's, which no
     framework writes, is given as it is."""
     arrays: dict[str, Array] = {}
     for name in layout.own:
         array = read(name)
         if array is None:
             return None
-        if array.shape != side.shape(name):
+        if array.shape != layout.shape_of(name):
             return array
         arrays[name] = array
     return layout.together(arrays)

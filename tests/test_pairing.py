@@ -230,3 +230,9 @@ def test_what_is_cut_otherwise_and_wrong_is_told(name: str, tmp_path: Path) -> N
     assert all(line in compare_records(right, left).explanation[1] for line in back)
     if found.broken == "weights":  # no number tells whether the layer computes accordingly, so what is written passes
         passes_with_what_is_written(tmp_path, left, right)
+
+
+def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> None:
+    far = KERNEL * 1e300
+    (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense_of(far)})).pairs
+    assert (pair.left.name, pair.right.name) == ("a", "b")

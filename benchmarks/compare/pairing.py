@@ -205,6 +205,7 @@ def _of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
         yield GroupPair(one, rights[other], "kind" if other == place else "value")
 
 
+@np.errstate(all="ignore")  # numbers beyond float32 are infinite
 def _numbers(group: WeightGroup) -> bytes:
     """Some numbers of the group's first tensor, by which it is told from others of its shape; the same of all
     groups without tensors."""

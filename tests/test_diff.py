@@ -421,6 +421,16 @@ def test_the_control_fails_where_a_planted_mistake_is_not_seen(
     assert "NOT seen" in tables.planted_line(found)
 
 
+def test_a_recurrent_layer_of_which_a_mapping_has_a_kernel_is_compared_too(tmp_path: Path) -> None:
+    line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
+    (tmp_path / "mapping.toml").write_text(f"[weights]\n{line}\n")
+    both, mapping = sides(tmp_path, right="paddle"), read_mapping(tmp_path / "mapping.toml")
+    alone, mapped = (compare_records(*map(Side, both), of) for of in (None, mapping))
+    assert mapped.passed
+    forward = [{check.tensor for check in found.checks if check.rung == "forward"} for found in (alone, mapped)]
+    assert forward[0] <= forward[1]
+
+
 def test_what_a_mapping_skips_is_left_out_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "mapping.toml").write_text('[skip]\n"emb" = "it is frozen"\n')
     found = compare_records(*map(Side, sides(tmp_path)), read_mapping(tmp_path / "mapping.toml"))

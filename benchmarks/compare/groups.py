@@ -243,14 +243,15 @@ class WeightGroup:
         if not self.part:
             return {"last": parts[0]} | ({"cell": parts[-1]} if len(states) == 2 else {})
         names = [role for role in self.layer.parameters if role.startswith("weight_ih_l")]
-        number, units = names.index(f"weight_ih_{self.part}"), self.shapes["recurrent_kernel"][0]
+        number = names.index(f"weight_ih_{self.part}")
         directions = 1 + any(name.endswith("_reverse") for name in names)
-        first = number % directions * units
         found = {}
         if number >= len(names) - directions:
             time_first = bool(self.settings.get("time_first"))
             batch_first = then(parts[0], lambda array: array.swapaxes(0, 1) if time_first else array)
-            found["sequence"] = then(batch_first, lambda array: array[..., first : first + units])
+            found["sequence"] = then(
+                batch_first, lambda array: np.array_split(array, directions, -1)[number % directions]
+            )
         for name, part in zip(states, parts[1:], strict=False):
             found[name] = then(
                 part, lambda array: array[number] if array.ndim == 3 and number < len(array) else array

@@ -41,7 +41,7 @@ from common.weights import ModelState, initial_state, to_bytes, weight_shapes
 from tests import records, small_run
 from tests.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
 from tests.attack.limits import Target, inputs
-from tests.recordings import COMMITTED, committed
+from tests.recordings import COMMITTED, RACING, committed
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -209,15 +209,18 @@ def of_mapping(path: Path) -> None:
 
 
 def short_recordings(folder: Path) -> None:
-    """Committed ones, of which each round has two cycles; of a benchmark two rounds."""
+    """Committed ones, of which each round has two cycles; of a benchmark and of a race two rounds."""
     contents = {}
-    for name in ("intel.jsonl", "scaling.jsonl", "workers.jsonl"):
-        lines = [json.loads(line) for line in (COMMITTED / name).read_text(encoding="utf-8").splitlines()]
+    for path in (
+        *(COMMITTED / f"{name}.jsonl" for name in ("intel", "scaling", "workers")),
+        RACING / "threads.jsonl",
+    ):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for line in lines:
             if line["kind"] == "round":
                 line["cycles"] = line["cycles"][:2]
-        kept = [line for line in lines if name != "intel.jsonl" or line.get("number", 0) < 3]
-        contents[name] = "".join(json.dumps(line) + "\n" for line in kept).encode()
+        kept = [line for line in lines if path.stem not in ("intel", "threads") or line.get("number", 0) < 3]
+        contents[path.name] = "".join(json.dumps(line) + "\n" for line in kept).encode()
     files_of(contents, folder)
 
 

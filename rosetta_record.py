@@ -63,6 +63,9 @@ from safetensors.numpy import load_file, save_file
 FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 CONTROL = "control"  # the folder of the control within a record
+ROUNDED = "rounded"  # the folder, within a record, of the same training with epsilons of norms as Paddle has them
+# Classes of norms whose counterparts in Paddle round epsilon to float32; its GroupNorm does not.
+NORMS = {"_NormBase", "LayerNorm", "BatchNorm", "InstanceNorm", "BatchNormalization", "LayerNormalization"}
 REPLAY = "replay"  # the folder of the replay within a record, where each layer was given what the other side's was
 FEED = "rosetta-feed"  # the format of what a replay is fed
 PLANTED = 1.25  # factor of a layer's weights, by which the control of a replay changes what it computes
@@ -289,7 +292,9 @@ class Record:
         `loss_of(model, batch)` gives the loss, or the loss and a dict of outputs. With a function that makes the
         optimizer from the model's trainable weights, a control is recorded too: the same training from weights that
         are moved by one unit in the last place, of the coarsest type in which anything was computed of weights, which
-        shows how much of a difference is rounding; and in the end the model is as it was before."""
+        shows how much of a difference is rounding. In float64 a third training is recorded where float32 lacks the
+        epsilon of a norm: the one with that epsilon in float32, which is how Paddle computes it. In the end the model
+        is as it was before."""
         batches = list(itertools.islice(batches, max(steps, 0)))
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
@@ -331,6 +336,16 @@ class Record:
             Record(self.folder / CONTROL).training(model, batches, loss_of, used, steps)
             put_back(states)
             self._put_back()
+            epsilons = framework.epsilons(model) if self._content["precision"] == "float64" else []
+            if epsilons:
+                put_back([(put, float(np.float32(epsilon))) for put, epsilon in epsilons])
+                used = optimizer(framework.trained(model))
+                try:
+                    Record(self.folder / ROUNDED).training(model, batches, loss_of, used, steps)
+                finally:
+                    put_back(epsilons)
+                put_back(states)
+                self._put_back()
         self._content["finished"] = True
         self._save()
 
@@ -373,7 +388,7 @@ class Record:
         self.folder.mkdir(parents=True, exist_ok=True)
         WAITING.pop(self.folder, None)
         self._save()  # first, so that there is a whole record at each moment, were it an empty one
-        within = [self.folder / name for name in (CONTROL, REPLAY)]
+        within = [self.folder / name for name in (CONTROL, ROUNDED, REPLAY)]
         for folder in (*within, self.folder):
             for name in FILES:
                 (folder / f"{name}.safetensors").unlink(missing_ok=True)
@@ -769,6 +784,7 @@ class Framework(Protocol):
 
     name: str  # of its module, too
     entry: str = "forward"  # the method by which a layer computes
+    epsilon: str = ""  # the attribute in which a norm keeps its epsilon; "" for Paddle's own
     children: str = ""  # the attribute in which a layer keeps its parts
     base: str  # the class from which all layers and models inherit, within the framework's module
     whole: tuple[str, ...] = ()  # classes of layers which count as one with their parts, whose weights they use
@@ -869,6 +885,16 @@ class Framework(Protocol):
         """What the layer was made with, under the framework's own names."""
         common = vars(self.layer_class()())
         return {name: value for name, value in vars(layer).items() if name not in common}
+
+    def epsilons(self, model: Any) -> States:
+        """The epsilons of norms that Paddle would round to another number, and what puts them back."""
+        norms = [layer.layer for layer in self.layers(model) if NORMS & {*self.classes(layer.layer)}]
+        found = [(layer, getattr(layer, self.epsilon, None)) for layer in norms if self.epsilon]
+        return [
+            (functools.partial(setattr, layer, self.epsilon), epsilon)
+            for layer, epsilon in found
+            if isinstance(epsilon, float) and epsilon != float(np.float32(epsilon))
+        ]
 
     def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
         """Have each call of the layer give `computed(call, inputs, options)`, until the function that is given back
@@ -977,7 +1003,7 @@ class Framework(Protocol):
 
 
 class Torch(Framework):
-    name, children = "torch", "_modules"
+    name, children, epsilon = "torch", "_modules", "eps"
     base, whole = "nn.Module", ("nn.MultiheadAttention",)
 
     def exists(self, weight: Any) -> bool:
@@ -1128,7 +1154,7 @@ class Paddle(Framework):
 
 
 class Keras(Framework):
-    name, entry, base = "keras", "call", "layers.Layer"
+    name, entry, base, epsilon = "keras", "call", "layers.Layer", "epsilon"
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=self.api.backend.backend())
@@ -1284,7 +1310,7 @@ class Keras(Framework):
 class Flax(Framework):
     """Flax NNX, with the optimizers of optax."""
 
-    name, entry, base = "flax", "__call__", "nnx.Module"
+    name, entry, base, epsilon = "flax", "__call__", "nnx.Module", "epsilon"
     whole = ("nnx.nn.recurrent.RNN", "nnx.nn.recurrent.RNNCellBase")
 
     def __init__(self) -> None:

@@ -127,7 +127,7 @@ def diff(
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.pairing import paired
     from benchmarks.compare.record import Side
-    from benchmarks.compare.rungs import COMPARED, Rungs
+    from benchmarks.compare.rungs import COMPARED, Rungs, as_in_paddle
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
@@ -145,7 +145,8 @@ def diff(
         terminal.say(f"{quoted(write_mapping)} has {count(len(pairing.pairs), 'pair')}; {left_over}")
         return
     if feed:
-        number = write_feed(feed, Feeding(Rungs(*sides, paired(*sides, known).require())))
+        fed = as_in_paddle(*sides)
+        number = write_feed(feed, Feeding(Rungs(*fed, paired(*fed, known).require())))
         print(
             f"{quoted(feed)} has what {number} calls of layers are given; record {sides[1].name} with feed={feed!s}"
         )

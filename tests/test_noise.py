@@ -119,6 +119,57 @@ def test_a_finer_left_sides_noise_says_nothing_of_a_coarser_right_side(tmp_path:
     assert compared(tmp_path, off("forward", 0.01), off("forward", 1e-12), {}, AUTOCAST).passed
 
 
+def of_norms(folder: Path, rounded: bool, right: dict[str, Any], epsilon: float, **left: float) -> Diff:
+    """A left side with noise of 1e-12, whose numbers are off by 1e-7 with epsilon in float32, and one of Paddle."""
+    as_in_paddle = everywhere(1e-7)
+    side = write(folder / "left", "torch", changed(DATA, put("settings bn", lambda _: left)))
+    write(side / "control", "torch", everywhere(1e-12))
+    if rounded:
+        write(side / "rounded", "torch", as_in_paddle)
+    right = changed(as_in_paddle, put("settings bn", lambda _: {"_epsilon": epsilon}), *right.values())
+    return compare_records(Side(side), Side(write(folder / "right", "paddle", right)))
+
+
+def everywhere(share: float) -> dict[str, Any]:
+    return changed(DATA, *(put(place, times(1 + share)) for places in QUANTITIES.values() for place in places))
+
+
+def times(factor: float) -> Any:
+    return lambda numbers: numbers * factor
+
+
+ROUNDED = float(np.float32(1e-5))
+TOLD = "Paddle rounds epsilon to float32 in bn"
+# Whether the left side was recorded with epsilon in float32, the right side's changes and epsilon, and the left
+# side's; the rung that breaks, whether noise bounds the outputs, and what is told.
+OF_NORMS: dict[str, tuple[bool, dict[str, Any], float, dict[str, float], str | None, bool, str]] = {
+    "judged by the left side with that epsilon": (True, {}, 1e-5, {}, None, True, TOLD),
+    "the remedy": (True, {}, 1e-5, {}, None, True, "`layer.eps = float(np.float32(layer.eps))` in left"),
+    "another mistake": (
+        True, {"logits": put("outputs fc", times(1 + 1e-10)), "fc": put("logits", times(1 + 1e-10))}, 1e-5, {},
+        "forward", True, TOLD,
+    ),
+    "another epsilon": (
+        True, {"bn": put("outputs bn", times(1 + 1e-6)), "logits": put("logits", times(1 + 1e-6))}, 1.001e-5, {},
+        "forward", True, "epsilon is 1e-05 on the left and 1.001e-05 on the right",
+    ),
+    "not recorded": (False, {}, 1e-5, {}, "forward", False, TOLD),
+    "what float32 has on both sides": (False, {}, ROUNDED, {"eps": ROUNDED}, "forward", True, ""),
+    "what float32 has on the left": (False, {}, 1e-5, {"eps": ROUNDED}, "forward", True, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_NORMS)
+def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_path: Path) -> None:
+    rounded, right, epsilon, left, broken, measured, words = OF_NORMS[name]
+    found = of_norms(tmp_path, rounded, right, epsilon, **left)
+    told = "\n".join(tables.lines(found))
+    assert found.broken == broken, told
+    assert {check.measured for check in found.checks if check.tensor == "fc output"} == {measured}
+    assert words in told
+    assert (TOLD in told) == (name != "another epsilon" and not left), told
+
+
 def test_the_noise_of_a_loss_is_not_what_a_single_run_shows_by_chance(tmp_path: Path) -> None:
     """It is the root mean square over all ways in which each weight moves up or down by a unit."""
     rng = np.random.default_rng(0)

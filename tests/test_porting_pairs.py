@@ -3,6 +3,7 @@ carried there and back to the byte; and what the guide shows is what comes."""
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from backends.process.parent import PROJECT
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.record import Side as Recorded
 from tests.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
-from tests.porting_mistakes import answer, planted
-from tests.porting_pairs import random_pair, recorded, told, wrong_of
+from tests.porting_mistakes import answer, normed, planted
+from tests.porting_pairs import pair_of, random_pair, recorded, told, wrong_of
 from tests.porting_side import FRAMEWORKS, Side, script
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
@@ -65,6 +66,26 @@ def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured(
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
         assert any(check.measured for check in compare_records(*sides).checks)
+
+
+def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    both = {"kind": "feedforward", "units": 7, **normed(epsilon=1e-5)}
+    pairs = [
+        replace(pair_of(left, "paddle", both, wrong=[normed(epsilon=epsilon)]), name=f"{left} {epsilon}")
+        for left in ("torch", "keras")
+        for epsilon in (1e-5, 1.001e-5)
+    ]
+    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, steps=1, control=True), strict=True):
+        found = compare_records(*sides)
+        assert any(check.measured for check in found.checks), told(found)
+        if "1.001" in pair.name:
+            assert found.broken == "forward"
+            assert "epsilon is 1e-05 on the left and 1.001e-05 on the right" in told(found)
+        else:
+            assert found.passed, told(found)
+            assert "Paddle rounds epsilon to float32 in " in told(found)
 
 
 def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:

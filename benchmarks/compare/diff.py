@@ -21,7 +21,7 @@ from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side
 from benchmarks.compare.replay import Replay, replay_of
-from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
+from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs, as_in_paddle
 from common.text import count
 
 
@@ -110,7 +110,9 @@ class Diff:
 def compare_records(left: Side, right: Side, mapping: MappingFile | None = None, again: Sequence[Side] = ()) -> Diff:
     """`again` are records of other runs of the left side, which show its noise. Raises CannotBeginError where layers
     cannot be paired, and where those are of something else."""
-    pairing, control = paired(left, right, mapping).require(), noise_of(left, again)
+    control = noise_of(left, again)
+    left, right = as_in_paddle(left, right)
+    pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing, control.noise)
     control.precision = rungs.precision
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)

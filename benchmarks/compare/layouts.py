@@ -306,6 +306,8 @@ EPSILON |= {(framework, "AdamW"): EPSILON[framework, "Adam"] for framework in ("
 FLOAT32_LAYERS: dict[tuple[str, str | None], set[str]] = {
     ("keras", "tensorflow"): {"gelu", "MultiHeadAttention", "GroupedQueryAttention"}
 }
+# Paddle's norms that round epsilon to float32; its GroupNorm does not.
+FLOAT32_EPSILON = {"LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"}
 FLOAT32_SETTINGS: dict[tuple[str, str | None], dict[str, tuple[str, ...]]] = {
     ("paddle", None): {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)},
     ("keras", "tensorflow"): {

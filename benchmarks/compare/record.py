@@ -3,10 +3,11 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from math import isfinite, prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import count, printable
 
+ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
@@ -142,16 +144,20 @@ class Description(msgspec.Struct, frozen=True):
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
+    """The arrays of safetensors files, each read when it is asked for; a later file's stand for those of the same
+    names in an earlier one. A file that is not there has none.
 
     The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Arrays are
     read and not mapped, since all that was ever read of a mapped file counts as memory of this process.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, *paths: Path) -> None:
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
-        self._places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
+        self._places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, Path]] = {}
+        for path in paths:
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
         if not path.exists():
             return
         try:
@@ -167,32 +173,34 @@ class Arrays(Mapping[str, NDArray[Any]]):
             raise UnfitRecordsError(f"{path} cannot be read: {why(error)}") from error
         except (SafetensorError, msgspec.DecodeError) as error:
             raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
-        self._places = {name: self._place(name, header[name], 8 + size) for name in names}
+        self._places |= {name: self._place(name, header[name], 8 + size, path) for name in names}
 
-    def _place(self, name: str, entry: Any, start: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-        """The type and shape of an array, and where in the file it begins."""
+    def _place(
+        self, name: str, entry: Any, start: int, path: Path
+    ) -> tuple[np.dtype[Any], tuple[int, ...], int, Path]:
+        """The type and shape of an array, and where in its file it begins."""
         if entry["dtype"] not in DTYPES:
-            raise UnfitRecordsError(
-                f"{self._path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}"
-            )
+            raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
         if len(entry["shape"]) > MOST_AXES:
-            raise UnfitRecordsError(
-                f"{self._path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most"
-            )
+            raise UnfitRecordsError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
         if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
-            raise UnfitRecordsError(f"{self._path}: {name} has the shape {entry['shape']}, which no array can have")
-        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0]
+            raise UnfitRecordsError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
+        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0], path
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name][1]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: shape for name, (_, shape, _, _) in self._places.items()}
 
     def dtype(self, name: str) -> np.dtype[Any]:
         return self._places[name][0]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._last:
-            dtype, shape, start = self._places[name]
-            array = np.fromfile(self._path, dtype, prod(shape), offset=start).reshape(shape)
+            dtype, shape, start, path = self._places[name]
+            array = np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)
             if array.nbytes > LARGEST_KEPT:
                 return array
             self._last = {name: array}
@@ -200,10 +208,10 @@ class Arrays(Mapping[str, NDArray[Any]]):
 
     def mapped(self, name: str) -> NDArray[Any]:
         """The array in its file, for whoever reads a few of its numbers; those alone count as memory."""
-        dtype, shape, start = self._places[name]
+        dtype, shape, start, path = self._places[name]
         if not prod(shape):
             return np.zeros(shape, dtype)
-        return np.memmap(self._path, dtype, "r", start, shape)
+        return np.memmap(path, dtype, "r", start, shape)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array
@@ -221,6 +229,7 @@ class Side:
     def __init__(self, path: Path) -> None:
         """Raises UnfitRecordsError for a folder that holds no record."""
         self.path, self.name = path, path.resolve().name or str(path)
+        self.as_in_paddle = False  # whether epsilons of its norms are rounded as Paddle's are
         try:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
@@ -249,7 +258,8 @@ class Side:
     def arrays(self, file: str) -> Arrays:
         """The arrays of a file, none where the record has no such file."""
         if file not in self._files:
-            self._files[file] = Arrays(self.path / f"{file}.safetensors")
+            folders = [self.path, *([self.path / ROUNDED] if self.as_in_paddle else [])]
+            self._files[file] = Arrays(*(folder / f"{file}.safetensors" for folder in folders))
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
@@ -333,6 +343,20 @@ class Side:
     def control(self) -> "Side | None":
         """The same training with every weight moved by one unit in the last place, where it was recorded."""
         return self._within("control")
+
+    @cached_property
+    def rounded(self) -> "Side | None":
+        """This side as it trains with the epsilons of norms rounded to float32, as Paddle has them, where that was
+        recorded; None where the model was also called otherwise, so that its arrays are others."""
+        other = self._within(ROUNDED)
+        if other is None or other.says.calls != self.says.calls:
+            return None
+        if not all(other.arrays(file).shapes.items() <= self.arrays(file).shapes.items() for file in get_args(File)):
+            return None
+        side = copy(self)
+        side.as_in_paddle, side._files = True, {}
+        side.says = msgspec.structs.replace(self.says, loss=other.says.loss, steps=other.says.steps)
+        return side
 
     @cached_property
     def replay(self) -> "Side | None":

@@ -22,7 +22,7 @@ from benchmarks.compare.bounds import (
 from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, Load, largest, largest_difference, place
 from benchmarks.compare.computed import ACTIVATIONS, activated
 from benchmarks.compare.groups import GroupPair, WeightGroup, then
-from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_LAYERS, PARENT
+from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_EPSILON, FLOAT32_LAYERS, PARENT
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side, coarsest
 from common.text import count
@@ -30,6 +30,8 @@ from common.text import count
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
 MOST_ALONE = 8  # layers of one side that are named
+MOST_NORMS = 3  # norms with a rounded epsilon that are named
+EPSILONS = {"torch": "eps", "keras": "epsilon", "flax": "epsilon", "arrays": "epsilon"}  # the attribute of a norm
 SPATIAL = ("conv", "conv_transpose", "batchnorm")  # kinds of layers whose outputs may have channels and positions
 
 
@@ -99,9 +101,13 @@ class Rungs:
                 ", ".join(dict.fromkeys(path for side in (self.left, self.right) for path in layers(side)))
                 for layers in (coarse_layers, rounded_layers)
             )
+            epsilons, as_in_paddle = self._epsilons()
+            self.notes += [epsilons] if as_in_paddle else []
             if coarse:
                 why_not = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {coarse}"
                 self.by_table |= {name: COARSER * self.by_table[name] for name in WIDENED}
+            elif epsilons and not as_in_paddle:
+                why_not = f"bounds are those of the table, since {epsilons}"
             elif rounded and self.noise:
                 why_not = f"bounds are those of the table, since Paddle rounds constants to float32 in {rounded}"
         elif self.left.computed != self.precision and self.noise:
@@ -115,6 +121,20 @@ class Rungs:
             self.notes.append(f"rounding alone may change as much as anything, and nothing is shown, of: {words}")
         # How far rounding moves a number, as a share of it.
         self.unit = UNIT["float64" if self.precision == "float64" else "float32"]
+
+    def _epsilons(self) -> tuple[str, bool]:
+        """What is told of norms whose epsilon Paddle rounds, "" where there are none; and whether the other side is
+        compared as it computes with such epsilons."""
+        norms = [pair.name for pair in self.pairing.pairs if rounds_epsilon(pair)]
+        other = self.right if self.left.framework == "paddle" else self.left
+        if not norms:
+            return "", False
+        more = f" and {len(norms) - MOST_NORMS} more" if len(norms) > MOST_NORMS else ""
+        known = f", and {other.name} is compared as it computes with these" if other.as_in_paddle else ""
+        words = f"Paddle rounds epsilon to float32 in {', '.join(norms[:MOST_NORMS])}{more}{known}"
+        own = f"layer.{EPSILONS[other.framework]}"
+        remedy = f"for equal ones set `{own} = float(np.float32({own}))` in {other.name}"
+        return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
 
     def _measured(self) -> dict[str, float]:
         """The bounds that follow from the noise. In float64 and float32 the table's are never widened."""
@@ -368,15 +388,42 @@ def coarse_layers(side: Side) -> list[str]:
     ]
 
 
+def as_in_paddle(left: Side, right: Side) -> tuple[Side, Side]:
+    """Both sides; against Paddle's norms the other one as it computes with their epsilons, if that was recorded."""
+    own = [any(FLOAT32_EPSILON & {*layer.classes} for layer in side.says.layers) for side in (left, right)]
+    paddle = [side.framework == "paddle" for side in (left, right)]
+    return (
+        left.rounded or left if paddle[1] and own[1] and not paddle[0] else left,
+        right.rounded or right if paddle[0] and own[0] and not paddle[1] else right,
+    )
+
+
+def rounds_epsilon(pair: GroupPair) -> bool:
+    """Whether Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
+    own, others = (
+        [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
+    )
+    if not others or not own or not FLOAT32_EPSILON & {*own[0].layer.classes}:
+        return False
+    one, other = (group.settings.get("epsilon") for group in (own[0], others[0]))
+    floats = isinstance(one, float) and isinstance(other, float)
+    return floats and np.float32(one) == np.float32(other) and other != float(np.float32(other))
+
+
 def rounded_layers(side: Side) -> list[str]:
-    """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm."""
+    """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm. Epsilon
+    has a rule of its own, and a momentum moves running statistics alone, whose bound is the table's."""
     if side.framework != "paddle":
         return []
     return [
         layer.path
         for layer in side.says.layers
         if "weight_g" in layer.parameters
-        or any(isinstance(one, float) and one != float(np.float32(one)) for one in layer.settings.values())
+        or any(
+            isinstance(one, float) and one != float(np.float32(one))
+            for name, one in layer.settings.items()
+            if name not in ("_epsilon", "_momentum")
+        )
     ]
 
 

@@ -11,6 +11,12 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import count, printable, quoted
 
+Accept = Annotated[
+    str | None,
+    typer.Option(
+        help="Deviations of docs/deviations.md to accept, such as batchnorm-variance; the verdict names them."
+    ),
+]
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
 
@@ -110,6 +116,7 @@ def diff(
     require: Annotated[
         str | None, typer.Option(help="Fail where one of these rungs is not compared, such as forward,step.")
     ] = None,
+    accept: Accept = None,
     json: options.Json = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a report in Markdown for a pull request.")
@@ -121,6 +128,7 @@ def diff(
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
     from benchmarks.compare import tables
+    from benchmarks.compare.accepted import acceptable
     from benchmarks.compare.diff import compare_records
     from benchmarks.compare.drafts import write_mapping as draft
     from benchmarks.compare.feed import Feeding, write_feed
@@ -131,6 +139,7 @@ def diff(
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
+    accepting = acceptable(accept.split(",") if accept is not None else ())
     required = [rung.strip() for rung in require.split(",")] if require is not None else []
     unknown = [rung for rung in required if rung not in COMPARED]
     if unknown:
@@ -151,12 +160,13 @@ def diff(
             f"{quoted(feed)} has what {number} calls of layers are given; record {sides[1].name} with feed={feed!s}"
         )
         return
-    comparison = compare_records(*sides, known, [Side(one) for one in again or []])
+    comparison = compare_records(*sides, known, [Side(one) for one in again or []], accepting)
     if json:
         terminal.print_json(comparison.as_json())
     elif markdown:
         options_given = f" --mapping {quoted(mapping)}" if mapping else ""
         options_given += "".join(f" --again {quoted(one)}" for one in again or [])
+        options_given += f" --accept {accept}" if accept is not None else ""
         command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
         print(tables.report(comparison, command))
     else:

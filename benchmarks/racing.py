@@ -18,6 +18,7 @@ import typer
 
 from backends.commands import options
 from benchmarks.commands import Budget, FailSlower, Out, Within, measure, recording_path
+from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError
@@ -56,6 +57,7 @@ def race(
         bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
     ] = False,
     mapping: MappingOption = None,
+    accept: Accept = None,
     within: Within = None,
     budget: Budget = None,
     fail_slower: FailSlower = None,
@@ -67,10 +69,12 @@ def race(
     Each runs in its own process and ends with take_turns(step), which is in the file rosetta_record.py. The first one
     is compared with each other one.
     """
+    from benchmarks.compare.accepted import acceptable
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.measure.race import BUDGET, FORMAT, WITHIN, Race, RacePlan, RaceRecording
     from benchmarks.report.race import RaceResults
 
+    accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume=False)
     with ExitStack() as stack:
         if against is not None:
@@ -80,7 +84,7 @@ def race(
             scripts = [*scripts, _as_it_was(scripts[0], against, folder)]
         runners = _runners(scripts, python or [], env or [], lanes, control)
         plan = RacePlan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
-        measure(path, False, json, lambda: Race(RaceRecording.begin(path, FORMAT, plan), known))
+        measure(path, False, json, lambda: Race(RaceRecording.begin(path, FORMAT, plan), known, accepting))
     if fail_slower is None:
         return
     results = RaceResults(RaceRecording.read(path))

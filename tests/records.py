@@ -299,3 +299,20 @@ def put(place: str, value: Callable[[Any], Any]) -> Change:
         of[last] = value(of.get(last))
 
     return change
+
+
+def divided_otherwise(variance: Array, steps: int = 1, less: int = 1) -> Array:
+    """The running variance after so many steps, as of batches of N * T numbers whose variances the left side divides
+    by so much less."""
+    kept = 0.9**steps * DATA["weights"]["bn"]["moving_variance"]
+    return np.asarray(kept + (variance - kept) * (N * T - less) / (N * T))
+
+
+def by_n(less: int = 1) -> Change:
+    """The running variances are those of a framework that divides by n, where the data's are torch's."""
+
+    def change(data: dict[str, Any]) -> None:
+        for step, number in (("1", 1), ("last", 10)):
+            put(f"step-{step} bn moving_variance", lambda a, n=number: divided_otherwise(a, n, less))(data)
+
+    return change

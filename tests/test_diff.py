@@ -33,7 +33,9 @@ from tests.records import (
     Layers,
     N,
     T,
+    by_n,
     changed,
+    divided_otherwise,
     edited,
     of_layers,
     put,
@@ -213,12 +215,6 @@ def one_row(rows: Array) -> Array:
     return rows * (np.arange(len(rows)) != 2)[:, None]
 
 
-def divided_otherwise(variance: Array) -> Array:
-    """The variance of a batch of N * T numbers is divided by one less."""
-    kept = 0.9 * DATA["weights"]["bn"]["moving_variance"]
-    return np.asarray(kept + (variance - kept) * N * T / (N * T - 1))
-
-
 def moved_further(kernel: Array) -> Array:
     start = DATA["weights"]["fc"]["kernel"]
     return np.asarray(start + 1.01 * (kernel - start))
@@ -390,6 +386,34 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     assert case.words in told
     assert case.rung is None or BREAKS[case.rung] in told
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
+
+
+VARIANCE = "batchnorm-variance"
+# The left framework and the right one, what the right side has otherwise, what is accepted, the rung that breaks, and
+# what is told.
+ACCEPTING: dict[str, tuple[str, str, Change, str, str | None, str]] = {
+    "nothing": ("torch", "keras", by_n(), "", "step", f"to go on: --accept {VARIANCE}"),
+    "it": ("torch", "keras", by_n(), VARIANCE, None, f"computes what left computes but for {VARIANCE}: tensors"),
+    "another divisor": ("torch", "keras", by_n(less=2), VARIANCE, "step", "bn moving_variance"),
+    "another mean": (
+        "torch", "keras", both(by_n(), put("step-1 bn moving_mean", lambda a: a * 1.001)), VARIANCE, "step",
+        "bn moving_mean",
+    ),
+    "what the sides do not have": ("keras", "flax", unchanged, VARIANCE, None, "right computes what left computes: "),
+    "what the right side should have": ("torch", "keras", unchanged, VARIANCE, "step", "bn moving_variance"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACCEPTING)
+def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path: Path) -> None:
+    left, right, change, accept, broken, words = ACCEPTING[name]
+    of = sides(tmp_path, change, left, right)
+    status, out, _ = rosetta("diff", *of, *(["--accept", accept] if accept else []))
+    assert status == (1 if broken else 0)
+    assert words in out.replace("\n", " ")
+    found = compare_records(*map(Side, of), accept=accept.split())
+    assert (found.broken, found.accepted) == (broken, [VARIANCE] if accept and right == "keras" else [])
+    assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
 
 
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def test_rung(assert_same):
 @pytest.mark.parametrize("options", [{"right_python": "/no/python"}, {"right_python": "."}, {"seconds": 0 * 1e999}])
 def test_options(assert_same, options):
     assert_same("left.py", "same.py", **options)
+def test_accepted(assert_same):
+    assert_same("left.py", "same.py", accept="batchnorm-variance")
+def test_not_accepted(assert_same):
+    assert_same("left.py", "same.py", accept="another")
 """
 
 
@@ -52,7 +56,8 @@ def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_tab
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     for words in (
-        "10 failed",
+        "11 failed",
+        "--accept names another; ",
         "left.py and another.py do not compute the same",
         "right breaks at forward",
         "fails.py ended with status 1:\nno such model",

@@ -27,6 +27,7 @@ from rosetta_pytest import assert_not_slower
 from rosetta_record import Record, RecordError, take_turns
 from tests.program import answer, refusal, rosetta
 from tests.recordings import RACING, each_visit
+from tests.records import DATA, by_n, changed, edited, write
 
 STEPS = """
 import os, sys, threading, time
@@ -228,6 +229,19 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
 
 
+def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: None) -> None:
+    scripts = []
+    for name, framework, data in (("one", "torch", DATA), ("two", "keras", changed(DATA, by_n()))):
+        record = edited(write(tmp_path / name, framework, data), lambda said: said.update(files={"outputs": 1}))
+        turns = f"take_turns(step, after={str(record)!r})"
+        scripts.append(tmp_path / f"{name}.py")
+        scripts[-1].write_text(STEPS.format(project=str(PROJECT)) + turns)
+    asked = "race", *scripts, "--within", "50%", "--accept"
+    found = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
+    assert "; computes the same but for batchnorm-variance to " in found["headline"]
+    assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
+
+
 def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
     tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,7 +326,7 @@ def test_where_steps_differ_much_the_same_steps_are_compared_unless_most_rounds_
 
 
 def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:
-    assert not_of_a_record("", ["record.json", "home", "weights.safetensors", "control"]) == ["home"]
+    assert not_of_a_record("", ["record.json", "home", "rounded", "control"]) == ["home"]
 
 
 def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:

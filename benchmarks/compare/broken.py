@@ -26,7 +26,7 @@ REGISTER = "docs/deviations.md"
 SMALLER = 10  # times that the error must become smaller within the bound
 MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
 CHOICES_TRIED, WORK = 4000, 1 << 35  # choices of a space, and multiplications for all of them, for each side
-LIKELY, SEEN, MORE = "likely", "differs", "to see more"
+LIKELY, SEEN, MORE, GO_ON = "likely", "differs", "to see more", "to go on"
 # Aspects that are whole sentences.
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"

@@ -12,7 +12,9 @@ from itertools import islice, permutations
 import numpy as np
 
 from benchmarks.compare import forward_causes, training_causes
+from benchmarks.compare.accepted import ACCEPTABLE
 from benchmarks.compare.broken import (
+    GO_ON,
     MORE,
     SEEN,
     WHOLE_SENTENCES,
@@ -229,6 +231,8 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
         found = [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
         found += [Cause(more, standing=MORE)] if more else []
+    for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):
+        found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
     if rung == "weights":
         found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
     return list(dict.fromkeys(found))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare.accepted import acceptable
 from benchmarks.compare.broken import Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, explained, judge, nearest
@@ -38,6 +39,7 @@ class Diff:
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
     replay: Replay | None = None  # of each layer by itself
+    accepted: list[str] = field(default_factory=list)  # deviations that the sides have and a person accepts
 
     @property
     def passed(self) -> bool:
@@ -69,6 +71,11 @@ class Diff:
         """Whether all mistakes that were planted were seen."""
         return self.control.passed and (self.replay is None or self.replay.seen)
 
+    @property
+    def but_for(self) -> str:
+        """The accepted deviations in words, for a verdict."""
+        return f" but for {', '.join(self.accepted)}" if self.accepted else ""
+
     def lacks(self, required: Sequence[str]) -> str:
         """Which of these rungs were not compared, and why, in words; "" if all were, or one broke before them."""
         missing = [rung for rung in required if rung in self.missing]
@@ -83,6 +90,7 @@ class Diff:
             "right": self.right,
             "breaks_at": self.broken,
             "not_compared": self.missing,
+            "accepted": self.accepted,
             "explanation": self.explanation,
             "causes": [
                 {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
@@ -107,13 +115,19 @@ class Diff:
 
 
 @np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite
-def compare_records(left: Side, right: Side, mapping: MappingFile | None = None, again: Sequence[Side] = ()) -> Diff:
-    """`again` are records of other runs of the left side, which show its noise. Raises CannotBeginError where layers
-    cannot be paired, and where those are of something else."""
+def compare_records(
+    left: Side,
+    right: Side,
+    mapping: MappingFile | None = None,
+    again: Sequence[Side] = (),
+    accept: Sequence[str] = (),
+) -> Diff:
+    """`again` are records of other runs of the left side, which show its noise; `accept` are names of deviations.
+    Raises CannotBeginError where layers cannot be paired, and where those records are of something else."""
     control = noise_of(left, again)
     left, right = as_in_paddle(left, right)
     pairing = paired(left, right, mapping).require()
-    rungs = Rungs(left, right, pairing, control.noise)
+    rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
     control.precision = rungs.precision
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
     diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
@@ -149,6 +163,7 @@ def compare_records(left: Side, right: Side, mapping: MappingFile | None = None,
     told = " ".join(cause.sentence for cause in diff.causes)
     others = [one for one in other_optimizers(left, right) if one.sentence.partition(" is ")[0] not in told]
     diff.notes[:0] = [one.line for one in others]
+    diff.accepted = sorted(rungs.accepted)
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff

@@ -1,6 +1,6 @@
 """What `rosetta diff` compares on each rung, and how far apart it may be. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compare.accepted import ACCEPTABLE
 from benchmarks.compare.bounds import (
     COARSER,
     MEASURED,
@@ -78,6 +79,8 @@ class Rungs:
     right: Side
     pairing: Pairing
     noise: Mapping[str, float] = field(default_factory=dict)
+    accept: Sequence[str] = ()  # deviations that a person accepts
+    accepted: set[str] = field(default_factory=set)  # those of them that the sides have
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -331,7 +334,15 @@ class Rungs:
                 yield self._item("trajectory", pair, name, LAST, "last_weights", scale=scale)
 
     def _item(self, rung: str, pair: GroupPair, name: str, file: str, quantity: str, **more: Any) -> LayerItem:
-        left, right = (partial(group.tensor, name, file) for group in pair.both)
+        left: Load = partial(pair.left.tensor, name, file)
+        right: Load = partial(pair.right.tensor, name, file)
+        for deviation in self.accept if file in ("step-1", LAST) else ():
+            turned = ACCEPTABLE[deviation](
+                pair, name, 1 if file == "step-1" else self.left.says.steps[-1].step, right
+            )
+            if turned:
+                self.accepted.add(deviation)
+                right = turned
         return self._held(rung, f"{pair.name} {name}", right, left, quantity, pair=pair, name=name, **more)
 
     def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:

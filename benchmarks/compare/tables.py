@@ -115,7 +115,8 @@ def lines(diff: Diff) -> Iterator[str]:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
-        sentence = f"{diff.right} computes what {diff.left} computes: {', '.join(diff.climbed)}{without}"
+        rungs = f"{', '.join(diff.climbed)}{without}"
+        sentence = f"{diff.right} computes what {diff.left} computes{diff.but_for}: {rungs}"
         yield f"as far as they go, {sentence}" if diff.unfinished else sentence
     if diff.unfinished:
         yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"

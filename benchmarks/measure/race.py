@@ -12,7 +12,7 @@ import msgspec
 
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.record import Side
+from benchmarks.compare.record import ROUNDED, Side
 from benchmarks.compare.rungs import COMPARED
 from benchmarks.in_child import Amount, CountOrZero, Measured, Visit
 from benchmarks.measure import machine
@@ -26,7 +26,7 @@ FORMAT, VERSION = "rosetta-race", 1
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
-CONTROL = "control"  # the folder of a record's control within it
+WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
 MOST_OF_A_SENTENCE = 2000  # characters; a setting may have more
 Words = Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]
 
@@ -60,6 +60,7 @@ class Proof(Line, frozen=True):
     rungs: Annotated[list[Words], msgspec.Meta(max_length=len(COMPARED))]  # that were compared
     error: Amount | None = None  # the largest one on these; None where they differ, or nothing was compared
     why: Annotated[list[Words], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)
+    accepted: Annotated[list[Words], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)  # deviations
 
 
 @dataclass
@@ -95,13 +96,15 @@ def items_of(start: Start) -> int:
 
 
 class Race(Rounds[Script]):
-    """A race on its way. `mapping` says which weights of the records belong together."""
+    """A race on its way. `mapping` says which weights of the records belong together, `accept` names deviations."""
 
     recording: RaceRecording
     timed_seconds = 0.75  # scripts start sooner than backends, so that visits are most of the time
 
-    def __init__(self, recording: RaceRecording, mapping: MappingFile | None = None) -> None:
-        self.plan, self.mapping = recording.head.plan, mapping
+    def __init__(
+        self, recording: RaceRecording, mapping: MappingFile | None = None, accept: Sequence[str] = ()
+    ) -> None:
+        self.plan, self.mapping, self.accept = recording.head.plan, mapping, accept
         super().__init__(recording, range(len(self.plan.rows)), seed=0)
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
@@ -146,7 +149,8 @@ class Race(Rounds[Script]):
             reason = f"{' and '.join(missing)} gave no record: take_turns(step, after=record)"
             return Proof(row, "not compared", [], None, [reason])
         try:
-            diff = compare_records(Side(self.records[0]), Side(self.records[row]), self.mapping)
+            sides = Side(self.records[0]), Side(self.records[row])
+            diff = compare_records(*sides, self.mapping, accept=self.accept)
         except RosettaError as error:
             return Proof(row, "not compared", [], None, [str(error)[:MOST_OF_A_SENTENCE]])
         if not diff.passed and diff.checks:
@@ -156,7 +160,7 @@ class Race(Rounds[Script]):
         if "forward" not in diff.climbed or not diff.control.passed:
             reason = "the records have no output in common, or the control of their comparison failed"
             return Proof(row, "not compared", diff.climbed, None, [reason])
-        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
+        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks), accepted=diff.accepted)
 
     def _first(self, before: Sequence[Visit]) -> int:
         """Steps are counted on in each process, after those of warming up."""
@@ -169,4 +173,4 @@ class Race(Rounds[Script]):
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:
     """Which of the names in a folder no record has, since a script may call any folder its record."""
-    return [name for name in names if name not in ("record.json", CONTROL) and not name.endswith(".safetensors")]
+    return [name for name in names if name not in WITHIN_RECORD and not name.endswith(".safetensors")]

@@ -88,6 +88,19 @@ def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
             assert "Paddle rounds epsilon to float32 in " in told(found)
 
 
+def test_a_batch_normalization_is_trained_alike_but_for_its_variance(
+    started: dict[str, Side], tmp_path: Path
+) -> None:
+    block = {"kind": "batchnorm", "momentum": 0.75}
+    frameworks = ("torch", "paddle"), ("keras", "torch")
+    pairs = [replace(pair_of(*both, block), name=both[0]) for both in frameworks]
+    for left, right in recorded(pairs, started, tmp_path):
+        assert compare_records(left, right).broken == "step"
+        found = compare_records(left, right, accept=["batchnorm-variance"])
+        assert found.passed, told(found)
+        assert "computes but for batchnorm-variance: " in told(found)
+
+
 def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side], tmp_path: Path) -> None:
     for name in ("torch", "paddle", "wrong"):
         side, more = ("torch" if name == "torch" else "paddle"), ["wrong"] * (name == "wrong")

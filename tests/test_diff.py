@@ -18,6 +18,7 @@ from benchmarks.compare.carry import carried, write_carried
 from benchmarks.compare.comparer import BREAKS
 from benchmarks.compare.computed import gelu
 from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.facts import steps_differ
 from benchmarks.compare.groups import groups_of
 from benchmarks.compare.mapping import read_mapping
 from benchmarks.compare.pairing import paired
@@ -414,6 +415,24 @@ def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path:
     found = compare_records(*map(Side, of), accept=accept.split())
     assert (found.broken, found.accepted) == (broken, [VARIANCE] if accept and right == "keras" else [])
     assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
+
+
+def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
+    """Adam's of torch goes through the gradient or nowhere; what it keeps of a weight would not show another way."""
+    decay, start, gradient = 0.05, DATA["weights"]["fc"]["bias"], DATA["gradients"]["fc"]["bias"]
+    decayed = put("slots momentum fc bias", lambda _: 0.1 * (gradient + decay * start))
+    data = changed(DATA, put("optimizer weight_decay", lambda _: decay))
+    left, right = sides(tmp_path, decayed, right="torch", data=data)
+    found = compared(left, right)
+    words = "weight decay of fc bias goes nowhere on the left and through the gradient on the right"
+    assert [cause.sentence for cause in found.causes] == [words]
+    for groups, words in (
+        ([0.05, 0.0], "0.0 and 0.05 in groups of weights on the left and 0.05 on"),
+        ([0.05] * 2, ""),
+    ):
+        edited(left, lambda said, of=groups: said["optimizer"].update(groups=[{"weight_decay": one} for one in of]))
+        assert words in " ".join(cause.sentence for cause in steps_differ(Side(left), Side(right), "float64"))
+        assert words or not [*steps_differ(Side(left), Side(right), "float64")]
 
 
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from benchmarks.compare.drafts import line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
-from benchmarks.compare.training_causes import KEPT_SHARE, clipping
+from benchmarks.compare.training_causes import KEPT_SHARE, STRAIGHT, clipping
 
 # The register's entry of what differs, by the kind of the layer or of the optimizer where it depends on that.
 ENTRIES: dict[str, str | dict[str, str]] = {
@@ -95,7 +95,7 @@ def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[
         yield Cause(f"epsilon is {one} on the left and {other} on the right", entry)
     straight = [name == "AdamW" or framework == "keras" for framework, name in classes]
     if not own and straight[0] != straight[1] and any(side.get("weight_decay") for side in (left, right)):
-        one, other = ("straight to the weight" if alone else "through the gradient" for alone in straight)
+        one, other = (STRAIGHT if alone else "through the gradient" for alone in straight)
         yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
     yield from other_clipping(left_side, right_side)
 
@@ -106,7 +106,7 @@ def settings_of_optimizers(left_side: Side, right_side: Side) -> dict[str, Cause
     left, right = (side.optimizer_settings for side in sides)
     both = (left.keys() & right.keys()) | {"weight_decay"}
     for name in [name for name in {**left, **right} if name in both and all(side.says.optimizer for side in sides)]:
-        one, other = left.get(name), right.get(name)
+        one, other = map(decay_of, sides) if name == "weight_decay" else (left.get(name), right.get(name))
         if (one or 0) != (other or 0):
             single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
             entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
@@ -131,6 +131,15 @@ def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
         if name not in silent and not words and cause.entry != "constants-precision":
             yield cause
     yield from other_clipping(left, right)
+
+
+def decay_of(side: Side) -> Any:
+    """The optimizer's weight decay, or in words those of its groups of weights, where they have several."""
+    of_all = side.optimizer_settings.get("weight_decay")
+    found = sorted({number(group.get("weight_decay", of_all)) for group in side.optimizer.groups})
+    if len(found) > 1:
+        return f"{' and '.join(map(str, found))} in groups of weights"
+    return found[0] if found else of_all
 
 
 def clipping_in_words(side: Side) -> str:

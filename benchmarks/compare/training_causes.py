@@ -44,7 +44,8 @@ WITHIN, BEFORE = "inside the root", "added to the root before its bias is correc
 ADAM_PLACES = ("added to the root after its bias is corrected", BEFORE, WITHIN)
 RMSPROP_PLACES = ("outside the root", WITHIN)
 DECAY_GOES, WEIGHT_DECAY = "weight decay of {} goes", "the optimizer's weight_decay is"
-DECAYS = ("through the gradient", "straight to the weight")
+STRAIGHT = "straight to the weight"
+DECAYS = ("through the gradient", STRAIGHT)
 MOVED = "moved by the optimizer"
 KEPT_SHARE = "momentum, as the share of the old statistics that is kept, is"
 Spaces = Iterator[tuple[Space, Space, tuple[int, int]]]
@@ -213,11 +214,12 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
     clips = clippings(gradient, norm_of_all(side), side, [limit for _, limit in own] + [*USUAL_LIMITS])
     of_left = [f"{words} of {limit}" for words, limit in own[:1] if clipping(left)]
     decoupled = left.optimizer.kind == "AdamW" or left.framework == "keras"
+    ways = [way for way in (DECAYS[::-1] if decoupled else DECAYS) if way != STRAIGHT or decays_straight(side)]
     rounded = FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ())
     update, settings, choices = UPDATES[kind]
     aspects: dict[str, Sequence[Any]] = {
         "gradients are clipped": list(dict.fromkeys((*of_left, *clips))),
-        DECAY_GOES: [*(DECAYS[::-1] if decoupled else DECAYS), "nowhere"],
+        DECAY_GOES: [*ways, "nowhere"],
         WEIGHT_DECAY: values("weight_decay", 0.0),
         "{} is": [MOVED, f"not {MOVED}"],
         "the learning rate of the first step is": values("learning_rate", 0.0),
@@ -236,10 +238,16 @@ def of_step(broken: Broken, place: int, kind: str) -> Space | None:
         kept, step = update(g, *constants)
         if not item.is_update:
             return kept.get(item.tensor.partition(" of ")[0])
-        straight = weight_decay * start if decay == "straight to the weight" else 0.0
+        straight = weight_decay * start if decay == STRAIGHT else 0.0
         return np.asarray(-rate * (biases * step + straight))
 
     return Space(aspects, compute, broken, wanted, gradient.size)
+
+
+def decays_straight(side: Side) -> bool:
+    """Whether the optimizer may take weight decay from the weight itself; the others' goes through the gradient."""
+    own = "." in side.optimizer.class_name
+    return own or side.optimizer.kind == "AdamW" or side.framework in ("keras", "flax", "arrays")
 
 
 # What an optimizer keeps of a weight, and the update, as a multiple of the rate.

@@ -417,6 +417,73 @@ def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path:
     assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
 
 
+# Settings of a layer without weights in torch and in Paddle, and what is told of them where its outputs differ.
+OF_SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "ceil_mode": ("MaxPool2d", {"ceil_mode": True}, {"ceil_mode": False}, "ceil_mode is True on the left and False"),
+    "padding": ("MaxPool2d", {"padding": 1}, {"padding": [0, 0]}, "padding is 1 on the left and [0, 0] on the right"),
+    "one padding for both axes": ("MaxPool2d", {"padding": 1}, {"padding": [1, 1]}, ""),
+    "padding that is no number": ("MaxPool2d", {"padding": 1}, {"padding": "SAME"}, ""),
+    "a dropout's mode": (
+        "Dropout", {"p": 0.5}, {"p": 0.5, "mode": "downscale_in_infer"},
+        "mode is upscale_in_train on the left and downscale_in_infer on the right",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_SETTINGS)
+def test_settings_of_a_layer_without_weights_are_told(name: str, tmp_path: Path) -> None:
+    kind, *settings, words = OF_SETTINGS[name]
+    kernel, records = np.random.default_rng(3).random((4, 4)), []
+    for number, framework in enumerate(("torch", "paddle")):
+        output = np.random.default_rng(number).random((2, 4))
+        layers: Layers = {"fc": (["Linear"], {"weight": kernel if number else kernel.T}, kernel[:2])}
+        layers["alone"] = ([kind.replace("2d", "2D") if number else kind], {}, output)
+        record = of_layers(tmp_path / framework, framework, layers, {})
+        records.append(edited(record, lambda said, of=settings[number]: said["layers"][1].update(settings=of)))
+    found = compared(*records)
+    assert found.explanation[1].startswith("alone output")
+    told = [cause.sentence for cause in found.causes if " on the left and " in cause.sentence]
+    assert len(told) == bool(words)
+    assert words in "".join(told)
+
+
+def test_a_batchnorm_of_paddle_in_float32_is_named(tmp_path: Path) -> None:
+    left, right = sides(
+        tmp_path, put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), right="paddle"
+    )
+    edited(right, lambda said: said["layers"][2].update(classes=["BatchNorm"]))
+    found = compared(left, right)
+    assert found.broken == "weights"
+    assert "paddle-legacy-batchnorm" in {cause.entry for cause in found.causes}
+
+
+def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
+    records, x = [], np.random.default_rng(3).normal(size=(2, 4))
+    for framework, slope in (("torch", 1 / 6), ("paddle", float(np.float32(0.1666667)))):
+        name, output = "Hardsigmoid", np.clip(slope * x + 0.5, 0, 1)
+        layers: Layers = {"fc": (["Linear"], {"weight": np.eye(4)}, x), "gate": ([name], {}, output)}
+        record = of_layers(tmp_path / framework, framework, layers, {})
+        records.append(edited(record, lambda said: said["calls"][1].update(inputs={"x": "fc:0"})))
+    found = compared(*records)
+    assert found.broken == "forward"
+    words = "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 in float32 on"
+    assert words in found.causes[0].sentence
+    assert found.causes[0].entry == "paddle-hardsigmoid"
+
+
+def test_gradients_behind_a_hard_sigmoid_of_torch_are_named(tmp_path: Path) -> None:
+    kernel, output = np.random.default_rng(3).random((4, 4)), np.random.default_rng(4).random((2, 4))
+    for number, framework in enumerate(("torch", "keras")):
+        name, classes = ("fc.weight", "Linear") if framework == "torch" else ("fc/kernel", "Dense")
+        own = {name[3:]: kernel if number else kernel.T}
+        layers: Layers = {"fc": ([classes], own, output), "gate": (["Hardsigmoid"], {}, output)}
+        gradient = np.asarray(own[name[3:]] * (1 + 3e-8 * number))
+        of_layers(tmp_path / framework, framework, layers, {name: gradient})
+    found = compared(tmp_path / "torch", tmp_path / "keras")
+    assert found.broken == "gradients"
+    assert "torch-hardsigmoid-gradient" in {cause.entry for cause in found.causes}
+
+
 def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
     """Adam's of torch goes through the gradient or nowhere; what it keeps of a weight would not show another way."""
     decay, start, gradient = 0.05, DATA["weights"]["fc"]["bias"], DATA["gradients"]["fc"]["bias"]

@@ -2,6 +2,7 @@
 channels last."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import erf
 
 import numpy as np
@@ -42,6 +43,17 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "softmax": softmax,
     "softplus": lambda x: np.logaddexp(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+def hard_sigmoid(x: Array, slope: float) -> Array:
+    return np.clip(x * slope + 0.5, 0, 1)
+
+
+# Of a layer that is nothing else.
+ALONE: dict[str, Callable[[Array], Array]] = {
+    "hard_sigmoid with a slope of 1/6": partial(hard_sigmoid, slope=1 / 6),
+    "hard_sigmoid with a slope of 0.1666667 in float32": partial(hard_sigmoid, slope=float(np.float32(0.1666667))),
 }
 
 

@@ -26,6 +26,7 @@ ENTRIES: dict[str, str | dict[str, str]] = {
     "momentum is": "batchnorm-momentum",
     "padding_idx is": "padding-idx",
     "approximate is": "gelu-approximation",
+    "mode is": "paddle-dropout-mode",
     "reset_after is": "gru-reset-after",
     "time_first is": "time-axis",
     "the axis of time in {} is": "time-axis",
@@ -48,10 +49,14 @@ ENTRIES: dict[str, str | dict[str, str]] = {
 }
 
 
+PER_AXIS = ("stride", "dilation", "padding")  # settings
+
+
 def entry_of(words: str, kind: str = "", *values: Any) -> str:
     """The register's entry of what differs, by what stands before the values; "" where there is none."""
-    if words.startswith("the activation ") and all("gelu" in value for value in values):
-        return "gelu-approximation"
+    for name, of_both in (("gelu", "gelu-approximation"), ("hard_sigmoid", "paddle-hardsigmoid")):
+        if words.startswith("the activation ") and all(name in value for value in values):
+            return of_both
     entry = ENTRIES.get(words, "")
     return entry if isinstance(entry, str) else entry.get(kind, "")
 
@@ -62,12 +67,19 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     for item in [broken.item] if forward else [item for item, _ in broken.failed]:
         one = replace(broken, item=item)
         left, right = [group.settings for group in one.groups] or ({}, {})
-        for name in [name for name in left if name in right and name != "padding"]:
-            # A setting of one number may stand for one of each axis.
-            same_type = name not in ("stride", "dilation") or type(left[name]) is type(right[name])
-            if left[name] != right[name] and same_type and (forward or name in ("padding_idx", "momentum")):
+        for name in [name for name in left if name in right]:
+            both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
+            comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
+            if both[0] != both[1] and comparable and (forward or name in ("padding_idx", "momentum")):
                 words = f"{name} is {left[name]} on the left and {right[name]} on the right"
                 yield Cause(words, entry_of(f"{name} is", one.kind))
+
+
+def per_axis(value: Any) -> Any:
+    """A setting of each axis, of which one number stands for all that are equal."""
+    if isinstance(value, list) and value and all(one == value[0] for one in value):
+        return per_axis(value[0])
+    return 0 if value == "valid" else value
 
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
@@ -182,7 +194,12 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
 
 def of_other_type(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
-    if right.dtype != left.dtype and right.size:
+    paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
+    legacy = [layer.path for layer in paddle if layer.classes[:1] == ["BatchNorm"]]
+    if legacy and right.dtype != left.dtype:
+        words = "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D"
+        yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
+    elif right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
     elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
         within = [
@@ -267,12 +284,21 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the learning rate of step {step} is {words}")
 
 
+def of_hard_sigmoids(broken: Broken) -> Iterator[Cause]:
+    """Layers of torch whose gradients have a constant of float32."""
+    for side in broken.sides if broken.check.error < 4 * float(np.finfo(np.float32).eps) else ():
+        paths = [layer.path for layer in side.says.layers if "Hardsigmoid" in layer.classes]
+        if side.framework == "torch" and paths:
+            words = f"torch multiplies the gradients of Hardsigmoid, such as {paths[-1]}, by 1/6 in float32"
+            yield Cause(words, "torch-hardsigmoid-gradient")
+
+
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
     "weights": (of_other_type, few_rows, multiple, settings_differ),
     "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
-    "gradients": (few_rows, multiple, settings_differ, of_training),
+    "gradients": (few_rows, multiple, settings_differ, of_training, of_hard_sigmoids),
     "step": (multiple, settings_differ, optimizers_differ),
     "trajectory": (rates_differ, when, optimizers_differ, of_training),
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.compare.broken import CHANNELLED, Broken, Space, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
-from benchmarks.compare.computed import ACTIVATIONS, attended, rotated
+from benchmarks.compare.computed import ACTIVATIONS, ALONE, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
 from benchmarks.compare.layers_anew import LAYERS, Aspects, Shown
 from benchmarks.compare.layouts import ARRANGED, OPERATOR, PARENT, RECURRENT
@@ -169,7 +169,7 @@ def of_given(side: Shown) -> Iterator[Space]:
     """A layer that takes what it was given, where that is recorded; an unknown one may be an activation."""
     given = side.picked(side.given[0]) if len(side.given) == 1 and side.group.kind != PARENT else None
     if given is not None and side.layer.width == given.shape[-1]:
-        yield computed(side, {"": (given, None)}, ["linear"] if side.group.kind in LAYERS else [*ACTIVATIONS])
+        yield computed(side, {"": (given, None)}, ["linear"] if side.group.kind in LAYERS else [*ACTIVATIONS, *ALONE])
 
 
 def of_input(side: Shown) -> Iterator[Space]:
@@ -193,7 +193,7 @@ def computed(side: Shown, found: dict[str, tuple[Array, Array | None]], activati
         array, times = found.get(takes, (None, None))
         if array is None or (times is None and gated != "linear"):
             return None
-        x = ACTIVATIONS[before](array)
+        x = (ACTIVATIONS | ALONE)[before](array)
         return layer.compute(x if times is None else x * ACTIVATIONS[gated](times), *rest)
 
     before = "the activation before {} is" if side.group.kind in LAYERS else "the activation before or in {} is"

@@ -209,7 +209,9 @@ SETTINGS = by_framework({  # those of layers that change numbers
     "negative_slope": ("negative_slope", "_negative_slope", "negative_slope", ""),
     "stride": ("stride", "_stride", "strides", "strides"),
     "dilation": ("dilation", "_dilation", "dilation_rate", "kernel_dilation"),
-    "padding": ("padding", "_padding", "padding", "padding"),
+    "padding": ("padding", "_padding padding", "padding", "padding"),
+    "ceil_mode": ("ceil_mode", "ceil_mode", "", ""),
+    "mode": ("", "mode", "", ""),
 })  # fmt: skip
 OPTIMIZERS = by_framework({  # whose settings mean the same everywhere; torch's "betas" are two
     "learning_rate": ("lr", "learning_rate", "learning_rate", "hyperparams.learning_rate"),
@@ -257,12 +259,17 @@ MEANINGS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("paddle", "_padding_idx"): lambda row: None if row == -1 else row,
     ("flax", "padding"): lambda padding: padding.lower() if isinstance(padding, str) else padding,
 }
+UPSCALED = {"mode": "upscale_in_train"}  # Paddle's word for a dropout that passes on what it is given in evaluation
 # What a framework's layers of a kind always are.
 ALWAYS: dict[str, dict[str, dict[str, Any]]] = {
-    "torch": {"gru": {"reset_after": True}},
+    "torch": {"gru": {"reset_after": True}, "dropout": UPSCALED},
     "paddle": {"gru": {"reset_after": True}},
-    "keras": {"embedding": {"padding_idx": None}, **{kind: {"time_first": False} for kind in RECURRENT}},
-    "flax": {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}},
+    "keras": {
+        "embedding": {"padding_idx": None},
+        "dropout": UPSCALED,
+        **{kind: {"time_first": False} for kind in RECURRENT},
+    },
+    "flax": {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}, "dropout": UPSCALED},
     "arrays": {},
 }
 # Momentum is v = mu v + g in torch. These keep it with the learning rate in it, Keras's SGD with the other sign too.

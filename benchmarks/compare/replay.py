@@ -15,9 +15,10 @@ import msgspec
 import numpy as np
 
 from benchmarks.compare.bounds import PRECISE
-from benchmarks.compare.broken import LIKELY, Cause
+from benchmarks.compare.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, judge, nearest
+from benchmarks.compare.facts import settings_differ
 from benchmarks.compare.feed import Feeding, numbers_of
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import RecordedCall, Side
@@ -160,8 +161,10 @@ class Replay:
         self.wrong.append(Wrong(layer, words, check, item.place(check.where), (left_line, right_line), causes))
 
     def _causes(self, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
-        """Those whose test passed; what is only told needs the whole model."""
-        return [one for one in causes_of(self.rungs, item, check, failed) if one.standing == LIKELY]
+        """Those whose test passed, else settings that differ; what else is told needs the whole model."""
+        found = [one for one in causes_of(self.rungs, item, check, failed) if one.standing == LIKELY]
+        differ = settings_differ(Broken(self.rungs, item, check, failed)) if item.is_output and not found else ()
+        return [*found, *(replace(one, standing=SEEN) for one in differ)]
 
     def _loss(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
         """Judge the loss of the left side's outputs, where the model's own became these."""

@@ -423,7 +423,8 @@ def rounds_epsilon(pair: GroupPair) -> bool:
 
 def rounded_layers(side: Side) -> list[str]:
     """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm. Epsilon
-    has a rule of its own, and a momentum moves running statistics alone, whose bound is the table's."""
+    has a rule of its own, a momentum moves running statistics alone, whose bound is the table's, and a dropout's rate
+    is of no output that can be compared."""
     if side.framework != "paddle":
         return []
     return [
@@ -433,7 +434,7 @@ def rounded_layers(side: Side) -> list[str]:
         or any(
             isinstance(one, float) and one != float(np.float32(one))
             for name, one in layer.settings.items()
-            if name not in ("_epsilon", "_momentum")
+            if name not in ("_epsilon", "_momentum", "p")
         )
     ]
 

@@ -447,6 +447,22 @@ def test_settings_of_a_layer_without_weights_are_told(name: str, tmp_path: Path)
     assert words in "".join(told)
 
 
+@pytest.mark.parametrize(("share", "broken"), [(9.5e-7, None), (4e-6, "step")])
+def test_a_momentum_that_paddle_rounds_moves_statistics_by_no_more(
+    share: float, broken: str | None, tmp_path: Path
+) -> None:
+    """0.99 in float32 leaves 9.5e-7 less of each new batch."""
+    start = DATA["weights"]["bn"]["moving_mean"]
+    changes = put("step-1 bn moving_mean", lambda a: start + (a - start) * (1 - share))
+    own = put("settings bn", lambda _: {"_momentum": 0.99, "_epsilon": 1e-5})
+    left = changed(DATA, put("settings bn", lambda _: {"momentum": 0.01, "eps": float(np.float32(1e-5))}))
+    found = compare_records(
+        Side(write(tmp_path / "left", "torch", left)),
+        Side(write(tmp_path / "right", "paddle", changed(DATA, both(own, changes)))),
+    )
+    assert found.broken == broken
+
+
 def test_a_batchnorm_of_paddle_in_float32_is_named(tmp_path: Path) -> None:
     left, right = sides(
         tmp_path, put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), right="paddle"

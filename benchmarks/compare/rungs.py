@@ -336,14 +336,16 @@ class Rungs:
     def _item(self, rung: str, pair: GroupPair, name: str, file: str, quantity: str, **more: Any) -> LayerItem:
         left: Load = partial(pair.left.tensor, name, file)
         right: Load = partial(pair.right.tensor, name, file)
-        for deviation in self.accept if file in ("step-1", LAST) else ():
-            turned = ACCEPTABLE[deviation](
-                pair, name, 1 if file == "step-1" else self.left.says.steps[-1].step, right
-            )
+        steps = {"step-1": 1, LAST: max((step.step for step in self.left.says.steps), default=1)}.get(file, 0)
+        for deviation in self.accept if steps else ():
+            turned = ACCEPTABLE[deviation](pair, name, steps, right)
             if turned:
                 self.accepted.add(deviation)
                 right = turned
-        return self._held(rung, f"{pair.name} {name}", right, left, quantity, pair=pair, name=name, **more)
+        made = self._held(rung, f"{pair.name} {name}", right, left, quantity, pair=pair, name=name, **more)
+        if steps and name.startswith("moving_"):
+            return replace(made, tolerance=max(made.tolerance, 2 * rounding_of_momentum(pair)))
+        return made
 
     def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
         """Each tensor of which either side's file has anything."""
@@ -419,6 +421,14 @@ def rounds_epsilon(pair: GroupPair) -> bool:
     one, other = (group.settings.get("epsilon") for group in (own[0], others[0]))
     floats = isinstance(one, float) and isinstance(other, float)
     return floats and np.float32(one) == np.float32(other) and other != float(np.float32(other))
+
+
+def rounding_of_momentum(pair: GroupPair) -> float:
+    """How far running statistics move otherwise, as a share, since Paddle rounds their momentum to float32."""
+    kept = [group.settings.get("momentum") for group in pair.both if group.side.framework == "paddle"]
+    if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
+        return 0.0
+    return abs(float(np.float32(kept[0])) - kept[0]) / (1 - kept[0])
 
 
 def rounded_layers(side: Side) -> list[str]:

@@ -18,6 +18,7 @@ from tests.records import Array, edited, resaved
 N, T, D, V = 3, 4, 4, 7
 IDS = np.array([[1, 2, 3, 4], [5, 6, 1, 0], [2, 4, 0, 0]])
 RNG = np.random.default_rng(0)
+LENGTHS = np.array([2, 4, 3])
 KERNEL, BIAS, GAIN, SHIFT = (RNG.normal(size=shape) for shape in ((D, D), D, D, D))
 X, FILTER = RNG.normal(size=(N, T, D)), RNG.normal(size=(3, 3, 2, 5))
 LOGITS, LABELS = RNG.normal(size=(N, T, V)), RNG.integers(0, V, (N, T))
@@ -41,7 +42,7 @@ class Facts(NamedTuple):
 
 def recorded(path: Path, facts: Facts) -> Side:
     made = Record(path)
-    made.inputs(ids=IDS, labels=LABELS)
+    made.inputs(ids=IDS, labels=LABELS, lengths=LENGTHS)
     for layer in (*facts.before, facts.layer):
         made.layer(*layer)
     made.forward(logits=LOGITS, out=facts.layer[-1])
@@ -63,16 +64,18 @@ def sigmoid(x: Array) -> Array:
 
 
 QKV, OUT = RNG.normal(size=(3, N, T, 8)), RNG.normal(size=(8, D))
-PAST = np.tril(np.ones((T, T), bool))
+FULL, PAST = np.ones((T, T), bool), np.tril(np.ones((T, T), bool))
 
 
-def attention(allowed: Array) -> Facts:
-    """Two heads of size 4, which are computed of three dense layers' outputs."""
-    q, k, v = QKV.reshape(3, N, T, 2, 4)
-    scores = np.where(allowed, np.einsum("nthd,nshd->nhts", q, k) / 2, -1e30)
+def attention(allowed: Array, scale: float = 0.5, heads: int = 2, within: bool = False) -> Facts:
+    """Heads that are computed of three dense layers' outputs; perhaps a layer within gives their weights."""
+    q, k, v = QKV.reshape(3, N, T, heads, 8 // heads)
+    scores = np.where(allowed, np.einsum("nthd,nshd->nhts", q, k) * scale, -1e30)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
-    out = np.einsum("nhts,nshd->nthd", weights / weights.sum(-1, keepdims=True), v).reshape(N, T, 8)
+    weights /= weights.sum(-1, keepdims=True)
+    out = np.einsum("nhts,nshd->nthd", weights, v).reshape(N, T, 8)
     before: list[Layer] = [(n, "Dense", {"kernel": np.eye(8) + i}, {}, QKV[i]) for i, n in enumerate("qkv")]
+    before += [("drop", "Dropout", {}, {}, weights.reshape(-1, T, T))] if within else []
     return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2}, out @ OUT)._replace(before=before)
 
 
@@ -140,6 +143,18 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "mask shifted": (
         attention(PAST), attention(np.tril(PAST | True, 1)), "forward",
         "mask is causal on the left and causal, one position too",
+    ),
+    "lengths": (
+        attention(FULL, within=True), attention((np.arange(T) < LENGTHS[:, None])[:, None, None], within=True),
+        "forward", "mask is none on the left and of as many positions as lengths says on",
+    ),
+    "scale": (
+        attention(FULL, within=True), attention(FULL, scale=1.0, within=True), "forward",
+        "multiplied by one over the root of a head's size on the left and 1 on the right",
+    ),
+    "heads": (
+        attention(FULL, within=True), attention(FULL, heads=4, scale=2**-0.5, within=True), "forward",
+        "number of heads is 2 on the left and 4 on the right",
     ),
     "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the right"),
     "the norm of all": (

@@ -39,11 +39,17 @@ USUAL_BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # of rotary embeddings
 
 
 def spaces(broken: Broken) -> Iterator[tuple[Space, Space, tuple[int, int]]]:
-    """What both sides may compute, and how many aspects may be unusual on the left, and otherwise on the right."""
-    sides = shown_sides(broken)
-    for form in FORMS if sides else ():
-        for one, other in product(*map(form, sides)):
-            yield one, other, (UNUSUAL, OTHERWISE)
+    """What both sides may compute, and how many aspects may be unusual on the left, and otherwise on the right. What
+    is shown may be within an attention, such as a dropout of its weights, whose output a dense layer takes."""
+    later = next(
+        ((item, check) for item, check in broken.failed if item.pair and item.pair.left.kind == "dense"), None
+    )
+    within = [(replace(broken, item=later[0], check=later[1]), (of_attention,))] if later else []
+    for one_broken, forms in [(broken, FORMS), *(within if broken.kind != "dense" else [])]:
+        sides = shown_sides(one_broken)
+        for form in forms if sides else ():
+            for one, other in product(*map(form, sides)):
+                yield one, other, (UNUSUAL, OTHERWISE)
 
 
 def shown_sides(broken: Broken) -> list[Shown]:
@@ -406,6 +412,8 @@ def masks_of(side: Shown, queries: int, keys: int) -> dict[str, Array]:
             real = (ids != 0)[:, None, None]
             for words, of in ((f"where {name} is not 0", real), (f"where {name} is 0", ~real)):
                 seen |= {words: of, f"causal and {words}": of & (past <= 0)}
+        if ids.ndim == 1 and 0 < ids.min() <= ids.max() <= keys and ids.min() < keys:
+            seen[f"of as many positions as {name} says"] = (np.arange(keys) < ids[:, None])[:, None, None]
     masks = {name: np.where(array, 0.0, -np.inf) for name, array in seen.items()}
     return masks | {f"1 {name} and else 0, added": 1.0 * array for name, array in seen.items() if name[:5] == "where"}
 

@@ -463,6 +463,18 @@ def test_a_momentum_that_paddle_rounds_moves_statistics_by_no_more(
     assert found.broken == broken
 
 
+def test_an_activation_in_a_batchnorm_of_paddle_is_compared(tmp_path: Path) -> None:
+    settings_of_right = put("settings bn", lambda _: {"_act": "relu"})
+    relu = put("outputs bn", lambda outputs: np.maximum(outputs, 0))
+    left, right = sides(tmp_path, both(settings_of_right, relu), right="paddle")
+    found = compared(left, right)
+    assert not any(check.inside for check in found.checks)
+    other = write(
+        tmp_path / "other", "paddle", changed(DATA, both(settings_of_right, put("logits", lambda a: a + 1)))
+    )
+    assert compared(left, other).explanation[1].startswith("bn output")
+
+
 def test_a_batchnorm_of_paddle_in_float32_is_named(tmp_path: Path) -> None:
     left, right = sides(
         tmp_path, put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), right="paddle"

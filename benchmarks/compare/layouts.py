@@ -179,7 +179,8 @@ FLAX: dict[str, Rules] = {
 }
 LAYERS = {"torch": BOTH | TORCH, "paddle": BOTH | PADDLE, "keras": KERAS, "flax": FLAX, "arrays": KERAS}
 RECURRENT = ("rnn", "lstm", "gru")
-ACTIVATED = ("dense", "conv", "conv_transpose")  # kinds of layers that may have an activation in them
+# Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
+ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
 ARRANGED = "arranged"  # the kind of a group whose tensor a mapping's entry arranges
 OPERATOR = "operator "  # begins the name of what a record has of an operator between layers
 TAP = "tap"  # the kind of a group of what a program recorded between layers, by a name
@@ -204,7 +205,7 @@ SETTINGS = by_framework({  # those of layers that change numbers
     "padding_idx": ("padding_idx", "_padding_idx", "", ""),
     "time_first": ("batch_first", "time_major", "", "time_major"),
     "approximate": ("approximate", "_approximate", "approximate", ""),
-    "activation": ("nonlinearity", "", "activation", ""),
+    "activation": ("nonlinearity", "_act", "activation", ""),
     "num_heads": ("num_heads", "num_heads", "num_heads", "num_heads"),
     "negative_slope": ("negative_slope", "_negative_slope", "negative_slope", ""),
     "stride": ("stride", "_stride", "strides", "strides"),

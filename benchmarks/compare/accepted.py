@@ -21,7 +21,9 @@ def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Loa
     by_less = [group.side.framework in BY_LESS_THAN_N for group in pair.both]
     start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
     shapes = [pair.left.side.shape(parts[0], "layers") for parts in pair.left.calls if parts]
-    if name != "moving_variance" or by_less[0] == by_less[1] or start is None or not isinstance(kept, float):
+    if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
+        return None
+    if not isinstance(kept, float) or not 0 <= kept < 1:
         return None
     n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
     if n < 2:

@@ -201,7 +201,7 @@ def carry(
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.compare.carry import aliases, carried, write_carried
     from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
-    from benchmarks.compare.drafts import guessed, line_of_pair
+    from benchmarks.compare.drafts import guessed, line_of_layers, line_of_pair
     from benchmarks.compare.mapping import read_mapping
     from benchmarks.compare.pairing import paired
     from benchmarks.compare.record import Side
@@ -222,10 +222,15 @@ def carry(
         check_optimizer_file(optimizer, out, sides[1], state)
     loaded = write_carried(out, sides[1], arrays)
     terminal.say(f"The weights of {left} are in {quoted(out)}: {loaded}")
-    lines = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
-    if lines:
-        terminal.say("Guessed from shapes and names, so look whether the order is right; --mapping takes such lines:")
-        print("\n".join(map(printable, lines)))
+    by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.found == "order" and pair.left.tensors]
+    by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
+    for words, section, lines in (
+        ("the order in which layers of one kind and shape ran", "layers", by_order),
+        ("shapes and names", "weights", by_shape),
+    ):
+        if lines:
+            terminal.say(f"Guessed from {words}, so look whether the order is right; --mapping takes such lines:")
+            print("\n".join([f"[{section}]", *map(printable, lines)]))
     if optimizer and state:
         loaded = write_optimizer(optimizer, sides[1], state)
         terminal.say(f"Its optimizer is in {quoted(optimizer)}: {loaded}")

@@ -18,6 +18,7 @@ from benchmarks.compare.mapping import read_mapping
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.errors import CannotBeginError
+from tests.program import rosetta
 from tests.records import Layer, Layers, of_layers
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
@@ -236,3 +237,39 @@ def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> 
     far = KERNEL * 1e300
     (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense_of(far)})).pairs
     assert (pair.left.name, pair.right.name) == ("a", "b")
+
+
+# Names of layers of one shape on both sides in the order in which they ran, and the right one of each left one.
+NAMES: dict[str, tuple[list[str], list[str], list[int]]] = {
+    "equal names": (["mlp.gate", "mlp.up"], ["mlp/up", "mlp/gate"], [1, 0]),
+    "equal last parts": (["a.0.gate", "a.0.up", "a.1.up"], ["b_0/up", "b_0/gate", "b_1/up"], [1, 0, 2]),
+    "equal names with numbers": (["n.fc1", "n.fc2"], ["fc2", "fc1"], [1, 0]),
+    "some equal names": (["gate", "up", "first"], ["start", "up", "gate"], [2, 1, 0]),
+    "numbers that begin elsewhere": (["net.0", "net.1"], ["net/1", "net/2"], [0, 1]),
+    "other names": (["query", "key"], ["left", "right"], [0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_path: Path) -> None:
+    """What nothing but the order tells is told as a guess."""
+    of_left, of_right, wanted = NAMES[name]
+    left = {own: linear(RNG.normal(size=(M, M))) for own in of_left}
+    sides = both(tmp_path, left, {own: dense_of(RNG.normal(size=(M, M))) for own in of_right})
+    pairing = paired(*sides)
+    made = carried(pairing)
+    for own, place in zip(of_left, wanted, strict=True):
+        np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own][1]["weight"].T)
+    guesses = {"some equal names": 1, "numbers that begin elsewhere": 2, "other names": 2}
+    assert [pair.found for pair in pairing.pairs].count("order") == guesses.get(name, 0)
+
+
+def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
+    left: Layers = {name: linear(RNG.normal(size=(M, M))) for name in ("query", "key")}
+    right: Layers = {name: dense_of(RNG.normal(size=(M, M))) for name in ("a", "b")}
+    sides = both(tmp_path, left, right)
+    (cause,) = [cause.sentence for cause in compare_records(*sides).causes if "order" in cause.sentence]
+    assert cause.startswith("query and a were paired by the order")
+    like, out = ("--like", sides[1].path), tmp_path / "out.safetensors"
+    told = rosetta("carry", sides[0].path, "--to", "keras", *like, "-o", out)[1]
+    assert '[layers]\n"query" = "a"\n"key" = "b"\n' in told

@@ -16,8 +16,10 @@ from common.files import write_atomically
 
 LEGEND = (
     "# Left = right; docs/porting.md has the grammar. How each pair was found:",
-    "# by kind: layers of one kind, in their order; by value: both sides hold the same numbers;",
-    "# by shape: guessed from shapes and names, so look whether the order is right.",
+    "# by kind: the only layers of a kind and a shape; by name: those of them whose names end alike;",
+    "# by value: both sides hold the same numbers;",
+    "# by order: guessed from the order in which layers of a kind and a shape ran; by shape: guessed from shapes",
+    "# and names; so look whether the order is right.",
 )
 
 
@@ -30,6 +32,11 @@ def line_of_pair(pair: GroupPair) -> str:
 def guessed(pairing: Pairing) -> list[GroupPair]:
     """What was paired as an arrangement that nobody named, for a person to look at."""
     return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+
+
+def line_of_layers(pair: GroupPair) -> str:
+    """The line of a mapping file that pairs two layers."""
+    return f"{quoted(pair.left.name)} = {quoted(pair.right.name)}"
 
 
 def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
@@ -64,7 +71,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         arranged = [pair] if pair.entry else list(rearranged(pair))
         weights += [f"{line_of_pair(other)}  # by {other.found}" for other in arranged]
         if not pair.entry and len(pair.left.tensors) > len(arranged):
-            layers.append(f"{quoted(pair.left.name)} = {quoted(pair.right.name)}  # by {pair.found}")
+            layers.append(f"{line_of_layers(pair)}  # by {pair.found}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"
         for side, groups in (("left", pairing.left), ("right", pairing.right))

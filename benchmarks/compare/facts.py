@@ -192,6 +192,16 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{moved}, {words}")
 
 
+def paired_by_order(broken: Broken) -> Iterator[Cause]:
+    """Nothing but their order paired the layers, so the weights may be those of another layer."""
+    pair = broken.item.pair
+    if pair and pair.found == "order":
+        words = (
+            "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
+        )
+        yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
+
+
 def of_other_type(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
@@ -295,7 +305,7 @@ def of_hard_sigmoids(broken: Broken) -> Iterator[Cause]:
 
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
-    "weights": (of_other_type, few_rows, multiple, settings_differ),
+    "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
     "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
     "gradients": (few_rows, multiple, settings_differ, of_training, of_hard_sigmoids),

@@ -166,11 +166,11 @@ def _by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Group
 
 
 def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
-    """Pairs of groups of one kind in order, if their shapes agree throughout; otherwise of those of each shape whose
-    number is the same on both sides. Tied weights without a partner are left out first. Of several of one shape those
-    belong together that hold the same numbers, if there are such. Weights of layers that no framework knows must have
-    the same names. Only what is `sure` if that is asked for: kinds whose shapes agree throughout, and weights of the
-    same numbers."""
+    """Pairs of groups of one kind, if their shapes agree throughout; otherwise of those of each shape whose number is
+    the same on both sides. Tied weights without a partner are left out first. Of several of one shape those belong
+    together that hold the same numbers, if there are such, then those of the same names, and then those that ran at
+    the same place. Weights of layers that no framework knows must have the same names. Only what is `sure` if that is
+    asked for: kinds whose shapes agree throughout, and weights of the same numbers."""
     for kind in dict.fromkeys(group.kind for group in lefts):
         ones, others = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
         in_order = [
@@ -192,17 +192,44 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
 
 
 def _of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of as many groups of one shape: of those that hold the same numbers, unless several of one side do, and
-    of the others in order."""
+    """Pairs of as many groups of one shape: of those that hold the same numbers, unless several of one side do, then
+    of those whose names end alike, and of the others in order."""
     of_left, of_right = ([_numbers(group) for group in groups] for groups in (lefts, rights))
     moved: dict[int, int] = {}
     if len({*of_left}) == len({*of_right}) == len(lefts):
         places = {numbers: place for place, numbers in enumerate(of_right)}
         moved = {place: places[numbers] for place, numbers in enumerate(of_left) if numbers in places}
-    others = iter([place for place in range(len(rights)) if place not in moved.values()])
+    rest = [place for place in range(len(lefts)) if place not in moved]
+    others = [place for place in range(len(rights)) if place not in moved.values()]
+    named = _of_like_names({place: lefts[place] for place in rest}, {place: rights[place] for place in others})
+    in_order = iter([place for place in others if place not in named.values()])
     for place, one in enumerate(lefts):
-        other = moved[place] if place in moved else next(others)
-        yield GroupPair(one, rights[other], "kind" if other == place else "value")
+        other = moved[place] if place in moved else named[place] if place in named else next(in_order)
+        by_numbers = "kind" if other == place else "value"
+        by_order = "kind" if len(lefts) == 1 else "order"
+        found = by_numbers if place in moved else "name" if place in named else by_order
+        yield GroupPair(one, rights[other], found)
+
+
+def _of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
+    """The right place of each left one whose name ends in the same parts: first of whole names, in the end of their
+    last parts. What several end in is in order. A number in a name says which of several it is, and the other side
+    may count from elsewhere, so names with numbers count where both sides have all of them."""
+    found: dict[int, int] = {}
+    parts = [{place: re.split("[./:]", group.name) for place, group in of.items()} for of in (lefts, rights)]
+    longest = max((len(of_one) for of in parts for of_one in of.values()), default=0)
+    for length in range(longest, 0, -1):
+        ends: list[dict[str, list[int]]] = [{}, {}]
+        for of_side, of_places, taken in zip(ends, parts, ({*found}, {*found.values()}), strict=True):
+            for place, of_one in of_places.items():
+                if place not in taken:
+                    of_side.setdefault(".".join(of_one[-length:]), []).append(place)
+        counts = [{end: len(places) for end, places in of_side.items()} for of_side in ends]
+        for end, places in ends[0].items():
+            plain = not re.search(r"\d", end) and counts[0][end] == counts[1].get(end)
+            if plain or counts[0] == counts[1]:
+                found.update(zip(places, ends[1][end], strict=True))
+    return found
 
 
 @np.errstate(all="ignore")  # numbers beyond float32 are infinite

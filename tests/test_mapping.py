@@ -8,11 +8,15 @@ import pytest
 
 from benchmarks.compare.arrangement import LACKING, Arrangement
 from benchmarks.compare.by_value import found_by_value
+from benchmarks.compare.carry import carried
 from benchmarks.compare.comparer import Array
+from benchmarks.compare.diff import compare_records
 from benchmarks.compare.layouts import Shape
 from benchmarks.compare.mapping import expanded_all, line_of, read_mapping
-from benchmarks.compare.record import UnfitRecordsError
+from benchmarks.compare.pairing import paired
+from benchmarks.compare.record import Side, UnfitRecordsError
 from common.errors import CannotBeginError
+from tests.records import of_layers
 
 RNG = np.random.default_rng(0)
 Arrays = dict[str, Array]
@@ -141,6 +145,24 @@ def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(nam
     changed = {**right, worst: np.array(right[worst])}
     changed[worst].flat[1] += 1e-9
     assert worst not in names(found_by_value(left, changed))[1]
+
+
+@pytest.mark.parametrize("scaled", ["add = -1", "times = 3", "times = 0.7, add = 0.3"])
+def test_scaled_weights_of_float32_are_equal_to_what_carry_writes(scaled: str, tmp_path: Path) -> None:
+    """Carried to the right or to the left, and not where one is moved by its last digit."""
+    gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
+    for name, own in (("left", {"weight": gain}), ("like", {"scale": np.zeros_like(gain)})):
+        of_layers(tmp_path / name, "torch", {"norm": (["mine.Norm"], own, out)}, {})
+    (tmp_path / "mapping.toml").write_text(f'[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
+    mapping, left = read_mapping(tmp_path / "mapping.toml"), Side(tmp_path / "left")
+    written = carried(paired(left, Side(tmp_path / "like"), mapping))["norm.scale"]
+    for change, broken in ((0, None), (1, "weights")):
+        written[7] += change * np.spacing(written[7])
+        right = Side(
+            of_layers(tmp_path / f"{change}", "torch", {"norm": (["mine.Norm"], {"scale": written}, out)}, {})
+        )
+        assert compare_records(left, right, mapping).broken == broken
+        assert compare_records(right, left, mapping).broken == broken
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def laid_out(
                 total = np.asarray(sum(made[1:], made[0]))
                 made = [total, *(np.zeros_like(total) for _ in tensor.layouts[1:])]
             for layout, array in zip(tensor.layouts, made, strict=False):
-                if are_weights and (tensor.times, tensor.add) != (1.0, 0.0):
-                    array = array * array.dtype.type(tensor.times) + array.dtype.type(tensor.add)
+                if are_weights:
+                    array = tensor.kept(array)
                 if array.shape != layout.shape:
                     raise UnfitRecordsError(
                         f"{', '.join(own.names)} of {pair.left.side.name} has the shape {array.shape} and "

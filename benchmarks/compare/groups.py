@@ -61,8 +61,15 @@ class Tensor:
             return odd[0] if odd else None
         if file == "gradients":
             return found[0] if self.times == 1 else found[0] * self.times
-        total = sum(found[1:], found[0])
-        return total if (self.times, self.add) == (1, 0) else (total - self.add) / self.times
+        return replace(self, times=1 / self.times, add=-self.add / self.times).kept(sum(found[1:], found[0]))
+
+    @property
+    def scaled(self) -> bool:
+        return (self.times, self.add) != (1.0, 0.0)
+
+    def kept(self, array: Array) -> Array:
+        """The other side's numbers as this side keeps them, rounded as `carry` writes them."""
+        return array * array.dtype.type(self.times) + array.dtype.type(self.add) if self.scaled else array
 
     def slots(self, side: Side) -> dict[str, Read]:
         """The tensor's slots by canonical name. Of several arrays that are added up all have the same slots."""

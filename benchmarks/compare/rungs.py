@@ -214,6 +214,11 @@ class Rungs:
         tolerance = 0.0 if same else ROUNDED_WEIGHTS[self.weights_precision]
         for pair, name in self.tensors_of_pairs():
             item = self._item("weights", pair, name, "weights", "", scale=1.0 if same else None)
+            tensor, left = pair.right.tensors.get(name), pair.left.tensor(name)
+            if tensor and tensor.scaled and left is not None:  # carry rounds on the way there, or on the way back
+                own = partial(replace(tensor, times=1.0, add=0.0).array, self.right, "weights")
+                if np.array_equal(tensor.kept(left), own()):  # type: ignore[arg-type]
+                    item = replace(item, left=partial(tensor.kept, left), right=own)
             yield replace(item, tolerance=tolerance)
 
     def _forward(self) -> Iterator[LayerItem]:

@@ -1,6 +1,7 @@
 """Mapping files: a line arranges both sides alike, reads the same in both directions to the byte, and is refused with
 the equation that fails. Weights find each other by their numbers in every such arrangement."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,36 @@ def test_scaled_weights_of_float32_are_equal_to_what_carry_writes(scaled: str, t
         )
         assert compare_records(left, right, mapping).broken == broken
         assert compare_records(right, left, mapping).broken == broken
+
+
+@pytest.mark.parametrize(
+    ("line", "change"),
+    [
+        ("times = 4", lambda array: array * 4),
+        ("add = 0.5", lambda array: array + 0.5),
+        ('axes = "parts m -> parts m", order = [1, 2, 0]', lambda array: array[[1, 2, 0]]),
+        ('axes = "(a b) m -> (b a) m", sizes = {a = 3, b = 2}', lambda array: array[[0, 2, 4, 1, 3, 5]]),
+    ],
+)
+def test_a_line_that_reads_otherwise_in_each_direction_says_whose_names_stand_left(
+    line: str, change: Callable[[Array], Array], tmp_path: Path
+) -> None:
+    """Where both sides have its names."""
+    array, out = np.arange(18.0).reshape(6 if "sizes" in line else 3, -1), np.ones((2, 3))
+    left, right = (
+        Side(of_layers(tmp_path / f"of-{name}", name, {"l": (["mine.L"], {"w": own}, out)}, {}))
+        for name, own in (("torch", array), ("paddle", change(array)))
+    )
+    text = f'[weights]\n"l.w" = {{to = "l.w", {line}}}\n'
+    (tmp_path / "mapping.toml").write_text(text)
+    with pytest.raises(UnfitRecordsError, match='left = "torch" or "paddle"'):
+        paired(left, right, read_mapping(tmp_path / "mapping.toml"))
+    for name in ("torch", "of-torch"):
+        (tmp_path / "mapping.toml").write_text(f'left = "{name}"\n{text}')
+        mapping = read_mapping(tmp_path / "mapping.toml")
+        assert compare_records(left, right, mapping).passed
+        assert compare_records(right, left, mapping).passed
+        np.testing.assert_array_equal(carried(paired(right, left, mapping))["l.w"], array)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ takes it apart again.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,15 @@ class Arrangement:
     def alone(self) -> bool:
         """Whether it is of one array on each side."""
         return len(self.left.own) == len(self.right.own) == 1
+
+    @property
+    def meaning(self) -> tuple[Any, ...]:
+        """What is equal for two arrangements that do the same, whatever their axes are called."""
+        places = {axis: place for place, axis in enumerate(dict.fromkeys(flat(self.left.axes + self.right.axes)))}
+        axes = [[[places[axis] for axis in group] for group in layout.axes] for layout in self.both]
+        sizes = [self.left.sizes[axis] for axis in places]
+        parts = places.get(PARTS)
+        return self.left.names, self.right.names, str((axes, sizes, parts)), self.order, self.times, self.add
 
     def turned(self) -> "Arrangement":
         """The same with left and right in each other's place."""

@@ -79,5 +79,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         if group.tensors
     ]
     skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
-    made = [*LEGEND, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
+    left, right = pairing.sides
+    first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
+    made = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
     write_atomically(path, "\n".join(made).encode())

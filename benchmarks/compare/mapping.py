@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, equal_spans, flat
 from benchmarks.compare.layouts import Shape
-from benchmarks.compare.record import Name, UnfitRecordsError
+from benchmarks.compare.record import Name, Side, UnfitRecordsError
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
@@ -51,6 +51,7 @@ class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    left: Name = ""  # whose names stand left, a framework or a record, where the names do not tell
     weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
@@ -284,19 +285,34 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
 
 
 def read_either_way(
-    file: MappingFile, left: Shapes, right: Shapes, left_layers: Collection[str]
+    file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
 ) -> tuple[list[Arrangement], Mapping[str, Name]]:
     """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
-    other's place. Raises UnfitRecordsError for what fits neither way."""
+    other's place. Raises UnfitRecordsError for what fits neither way, or means another thing each way."""
+    left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
+    told = [file.left in (side.name, side.framework) for side in sides]
+    ways: dict[bool, list[Arrangement]] = {}  # by whether left and right change places
+    errors = []
+    for turned in (False, True) if told[0] == told[1] else [told[1]]:
+        try:
+            found = expanded_all(file, *((right, left) if turned else (left, right)))
+            ways[turned] = [entry.turned() for entry in found] if turned else found
+        except UnfitRecordsError as error:
+            errors.append(error)
+    if not ways:
+        raise errors[0]
+    meanings = [{entry.meaning for entry in found} for found in ways.values()]
+    odd = [entry for entry in next(iter(ways.values())) if entry.meaning not in meanings[-1]]
+    if odd:
+        one, other = (side.framework if sides[0].framework != sides[1].framework else side.name for side in sides)
+        raise UnfitRecordsError(
+            f"the mapping's line {line_of(odd[0])} has names of both sides and means another thing in each "
+            f"direction; say whose names stand left, above all sections: left = {quoted(one)} or {quoted(other)}"
+        )
     layers_turned = {other: name for name, other in file.layers.items()}
     backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
-    try:
-        return expanded_all(file, left, right), layers_turned if backwards else file.layers
-    except UnfitRecordsError as error:
-        try:
-            return [entry.turned() for entry in expanded_all(file, right, left)], layers_turned
-        except UnfitRecordsError:
-            raise error from None
+    turned = told[1] if told[0] != told[1] else backwards or False not in ways
+    return next(iter(ways.values())), layers_turned if turned else file.layers
 
 
 def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:

@@ -80,8 +80,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
     _check_skipped(mapping, (*lefts, *rights))
     lefts, rights = (_without(groups, mapping.skip) for groups in (lefts, rights))
-    shapes = [{name: side.shape(name) for name in side.arrays("weights")} for side in (left, right)]
-    entries, layers = read_either_way(mapping, shapes[0], shapes[1], order.keys() | {group.name for group in lefts})
+    entries, layers = read_either_way(mapping, (left, right), order.keys() | {group.name for group in lefts})
     by_mapping: list[Way] = [lambda *_: [of_entry(entry, left, right) for entry in entries]]
     by_mapping += [partial(_by_names, names) for names in layers.items()]
     pairs: list[GroupPair] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from benchmarks.compare.alignment import MOST_ALONE
 from benchmarks.compare.carry import carried
@@ -237,6 +238,25 @@ def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> 
     far = KERNEL * 1e300
     (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense_of(far)})).pairs
     assert (pair.left.name, pair.right.name) == ("a", "b")
+
+
+def test_weights_of_no_layer_are_compared_by_their_names_and_need_a_partner(tmp_path: Path) -> None:
+    """As Record.weights records them."""
+
+    def recorded(name: str, framework: str, **arrays: Array) -> Side:
+        path = of_layers(tmp_path / name, framework, {"l": mine(INSIDE)}, {})
+        save_file(arrays, path / "weights.safetensors")
+        return Side(path)
+
+    one, two = RNG.normal(size=(M, M)), RNG.normal(size=(M, M))
+    left = recorded("left", "arrays", w=one, v=two)
+    assert compare_records(left, recorded("same", "keras", v=two, w=one)).passed
+    found = compare_records(left, recorded("other", "arrays", v=two, w=one + 5))
+    assert (found.broken, found.explanation[1].partition(":")[0]) == ("weights", "w weight")
+    for names, alone in (("w", "v"), ("w v u", "u")):
+        right = recorded(names, "arrays", **{name: RNG.normal(size=(M, M)) for name in names.split()})
+        with pytest.raises(CannotBeginError, match=f"^{alone} .*has no partner"):
+            compare_records(left, right)
 
 
 # Names of layers of one shape on both sides in the order in which they ran, and the right one of each left one.

@@ -325,7 +325,8 @@ def settings_of(framework: str, layer: RecordedLayer, kind: str = "") -> dict[st
 
 
 def groups_of(side: Side) -> list[WeightGroup]:
-    """The record's groups in order of execution; a layer that was not executed follows the one defined before it."""
+    """The record's groups in order of execution; a layer that was not executed follows the one defined before it.
+    Weights of no layer come last."""
     first = {path: place for place, path in enumerate(side.called)}
     parents = {layer.path.rpartition(dot)[0] for layer in side.says.layers for dot in "./"}
     found, place = [], -1
@@ -336,7 +337,12 @@ def groups_of(side: Side) -> list[WeightGroup]:
     for _, group in sorted(found, key=lambda item: item[0]):
         in_order.append(replace(group, place=count))
         count += bool(group.tensors)
-    return in_order
+    return in_order + [
+        replace(group, part="", place=count)
+        for name in side.arrays("weights")
+        if name not in side.owners and side.says.weights.get(name, RecordedWeight()).tied_to is None
+        for group in _groups(side, RecordedLayer(name, [], parameters={"weight": name}), contains_layers=False)
+    ]
 
 
 def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[WeightGroup]:

@@ -165,11 +165,11 @@ def _by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Group
 
 
 def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
-    """Pairs of groups of one kind, if their shapes agree throughout; otherwise of those of each shape whose number is
-    the same on both sides. Tied weights without a partner are left out first. Of several of one shape those belong
-    together that hold the same numbers, if there are such, then those of the same names, and then those that ran at
-    the same place. Weights of layers that no framework knows must have the same names. Only what is `sure` if that is
-    asked for: kinds whose shapes agree throughout, and weights of the same numbers."""
+    """Pairs of groups of one kind, if their shapes agree throughout; otherwise of those of each shape. Tied weights
+    without a partner are left out first. Of several of one shape those belong together that hold the same numbers, if
+    there are such, then those of the same names, and then, where both sides have as many, those that ran at the same
+    place. Weights of layers that no framework knows must have the same names. Only what is `sure` if that is asked
+    for: kinds whose shapes agree throughout, and weights of the same numbers."""
     for kind in dict.fromkeys(group.kind for group in lefts):
         ones, others = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
         in_order = [
@@ -183,16 +183,16 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
             for group in groups:
                 by_shape.setdefault(group.signature, ([], []))[number].append(group)
         for ones, others in by_shape.values():
-            for pair in _of_one_shape(ones, others) if len(ones) == len(others) else ():
+            for pair in _of_one_shape(ones, others):
                 one, other = pair.both
                 alike = (kind not in OWN and in_order) or not sure or _numbers(one) == _numbers(other)
-                if alike and (kind not in OWN or one.part == other.part):
+                if alike and (kind not in OWN or _parts(one)[-1] == _parts(other)[-1]):
                     yield pair
 
 
 def _of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of as many groups of one shape: of those that hold the same numbers, unless several of one side do, then
-    of those whose names end alike, and of the others in order."""
+    """Pairs of groups of one shape: of those whose names end alike. Where they are as many on both sides, those that
+    hold the same numbers come first, unless several of one side do, and the others are paired in order."""
     of_left, of_right = ([_numbers(group) for group in groups] for groups in (lefts, rights))
     moved: dict[int, int] = {}
     if len({*of_left}) == len({*of_right}) == len(lefts):
@@ -201,9 +201,11 @@ def _of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
     rest = [place for place in range(len(lefts)) if place not in moved]
     others = [place for place in range(len(rights)) if place not in moved.values()]
     named = _of_like_names({place: lefts[place] for place in rest}, {place: rights[place] for place in others})
-    in_order = iter([place for place in others if place not in named.values()])
+    in_order = iter([place for place in others if place not in named.values()] * (len(lefts) == len(rights)))
     for place, one in enumerate(lefts):
-        other = moved[place] if place in moved else named[place] if place in named else next(in_order)
+        other = moved[place] if place in moved else named[place] if place in named else next(in_order, None)
+        if other is None:
+            continue
         by_numbers = "kind" if other == place else "value"
         by_order = "kind" if len(lefts) == 1 else "order"
         found = by_numbers if place in moved else "name" if place in named else by_order
@@ -215,7 +217,7 @@ def _of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, Weight
     last parts. What several end in is in order. A number in a name says which of several it is, and the other side
     may count from elsewhere, so names with numbers count where both sides have all of them."""
     found: dict[int, int] = {}
-    parts = [{place: re.split("[./:]", group.name) for place, group in of.items()} for of in (lefts, rights)]
+    parts = [{place: _parts(group) for place, group in of.items()} for of in (lefts, rights)]
     longest = max((len(of_one) for of in parts for of_one in of.values()), default=0)
     for length in range(longest, 0, -1):
         ends: list[dict[str, list[int]]] = [{}, {}]
@@ -229,6 +231,11 @@ def _of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, Weight
             if plain or counts[0] == counts[1]:
                 found.update(zip(places, ends[1][end], strict=True))
     return found
+
+
+def _parts(group: WeightGroup) -> list[str]:
+    """The parts of its name."""
+    return re.split("[./:]", group.name)
 
 
 @np.errstate(all="ignore")  # numbers beyond float32 are infinite

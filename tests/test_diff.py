@@ -73,7 +73,8 @@ def test_sides_that_agree_pass_every_rung_and_one_sides_weights_become_the_other
     assert found.passed
     assert found.control.passed
     assert {check.rung for check in found.checks} == set(COMPARED)
-    assert not found.notes
+    turned = {left, right} & {"torch", "paddle"} and {left, right} & {"keras", "flax"}  # channels, by the frameworks
+    assert [note.partition(" output")[0] for note in found.notes] == ["axes turned, forward: bn"] * bool(turned)
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
     expected = load_file(tmp_path / "right" / "weights.safetensors")
@@ -262,7 +263,6 @@ class Case(NamedTuple):
 LARGE = 1 << 60  # whose next number float64 lacks
 other_optimizer = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
 last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))  # as Keras's LSTM gives it
-time_first = put("logits", lambda a: np.ascontiguousarray(a.swapaxes(0, 1)))
 moved_bias = put("step-last fc bias", lambda a: a + 1e-3)
 of_padding, on_both = "of emb only row 2 differs and is zero on the right only", "NaN on both sides"
 # Mistakes of models of the frameworks themselves are in tests/porting_mistakes.py.
@@ -351,7 +351,6 @@ CASES = {
     ),
     # What layouts and rounding do passes, and more does not.
     "the last output": Case(last_output, None),
-    "time first": Case(time_first, None, "the first two axes change places"),
     "GELU with a constant in float32": Case(gelu_within(5e-9), None, "30 times as wide"),
     "more than that": Case(gelu_within(1e-7), "forward", "30 times as wide"),
     "zero gradients": Case(zero_gradients(-1e-17), None, left=zero_gradients(1e-17)),
@@ -536,6 +535,66 @@ def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
         assert words or not [*steps_differ(Side(left), Side(right), "float64")]
 
 
+# The shape of an output on the left, and a mapping's line of its axes on both sides.
+TURNED = {
+    "a transposed square": ((6, 6), "a b -> b a"),
+    "a transposed matrix": ((4, 6), "a b -> b a"),
+    "time first": ((4, 5, 6), "a b c -> b a c"),
+    "channels first": ((2, 3, 4, 5), "a b c d -> a c d b"),
+    "channels last": ((2, 3, 3, 3), "a b c d -> a d b c"),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_an_output_that_a_person_named_is_turned_by_a_mapping_alone(name: str, tmp_path: Path) -> None:
+    """The line is told where it breaks, and that it was obeyed is told where it passes, in both directions."""
+    shape, line = TURNED[name]
+    output = np.random.default_rng(4).normal(size=shape)
+    order = [line.split(" -> ")[0].split().index(axis) for axis in line.split(" -> ")[1].split()]
+    data = changed(DATA, put("logits", lambda _: output))
+    left, right = sides(tmp_path, put("logits", lambda array: array.transpose(order)), data=data)
+    found = compared(left, right)
+    assert found.broken == "forward"
+    assert f'"logits" = "{line}"' in "\n".join(tables.lines(found))
+    (tmp_path / "mapping.toml").write_text(f'left = "torch"\n[axes]\n"logits" = "{line}"\n')
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    for both in ((left, right), (right, left)):
+        found = compare_records(*map(Side, both), mapping)
+        assert found.passed, found.explanation
+        assert any(note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes)
+
+
+def test_a_layer_of_which_nothing_is_known_is_turned_as_the_known_ones_are(tmp_path: Path) -> None:
+    """An image of as many channels as rows and columns, before and after a convolution."""
+    image = np.random.default_rng(4).normal(size=(2, 3, 3, 3))
+    kernel = np.ones((3, 3, 1, 1))
+
+    def recorded(name: str, framework: str, own: Array, is_known: bool, turned: Array) -> Side:
+        conv = (
+            (["Conv2D"], {"kernel": own}, turned) if framework == "keras" else (["Conv2d"], {"weight": own}, turned)
+        )
+        norm = (["mine.Norm"], {"gain": np.ones(3)}, turned)
+        layers: Layers = {"conv": conv, "norm": norm} if is_known else {"norm": norm}
+        return Side(of_layers(tmp_path / name, framework, layers, {}))
+
+    for known in (True, False):
+        left = recorded(f"left-{known}", "torch", kernel, known, image)
+        turned = np.moveaxis(image, 1, -1)
+        right = recorded(f"right-{known}", "keras", kernel.transpose(2, 3, 1, 0), known, turned)
+        for side in (left, right):
+            (side.path / "outputs.safetensors").unlink()
+        found = compare_records(Side(left.path), Side(right.path))
+        assert {check.tensor for check in found.checks if check.turn} == (
+            {"conv output", "norm:gain output"} if known else set()
+        )
+        assert (
+            any(note.startswith("axes turned, forward: conv output, norm:gain output:") for note in found.notes)
+            == known
+        )
+        assert found.passed  # the loss agrees
+        assert any(note.startswith("inside, the output of a layer differs") for note in found.notes) != known
+
+
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
     """A dropout before a layer is not the other side's after it, though each has one."""
 
@@ -584,6 +643,8 @@ def test_what_a_mapping_skips_is_left_out_with_its_reason(tmp_path: Path) -> Non
 
 
 OF_MAPPINGS = {
+    '[axes]\n"nowhere" = "a b -> b a"\n': "turns axes of nowhere, which neither side has",
+    '[axes]\n"logits" = "a b -> a"\n': "expected the same axes in two orders",
     '[skip]\n"emb" = " "\n': "skips emb without a reason",
     '[skip]\n"nowhere" = "it is not there"\n': "skips nowhere, which neither side has",
     '[layers]\n"fc" = "nowhere"\n': "names nowhere",
@@ -735,7 +796,9 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     wrong = write(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
     found = answer("diff", left, right)
     assert found["passed"] is True
-    assert {*"error tolerance measured where note passed rung tensor inside".split()} == found["checks"][0].keys()
+    assert {*"error tolerance measured where note passed rung tensor turn inside".split()} == found["checks"][
+        0
+    ].keys()
     assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
     assert all(found["control"]["planted_mistakes_seen"].values())
     status, out, err = rosetta("diff", left, wrong)

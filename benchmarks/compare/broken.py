@@ -9,18 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.comparer import (
-    ARRANGEMENTS,
-    Array,
-    Check,
-    head,
-    largest,
-    largest_difference,
-    nearest_arrangement,
-)
+from benchmarks.compare.comparer import Array, Check, head, largest, largest_difference, nearest_arrangement
 from benchmarks.compare.groups import WeightGroup, settings_of
 from benchmarks.compare.record import LARGEST_SETTING, Side
-from benchmarks.compare.rungs import LayerItem, Rungs, channels_stand_first
+from benchmarks.compare.rungs import LayerItem, Rungs
 
 REGISTER = "docs/deviations.md"
 SMALLER = 10  # times that the error must become smaller within the bound
@@ -31,7 +23,6 @@ LIKELY, SEEN, MORE, GO_ON = "likely", "differs", "to see more", "to go on"
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
 WHOLE_SENTENCES = (TWO_BIASES, ANOTHER_DIVISOR)
-CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")  # torch and Paddle have their channels first
 CHANCE = 0.01  # at most, that numbers which have nothing to do with a hypothesis pass the test of one of those tried
 ROUNDING = 1e-13  # an error that is as good as none
 LEFT_CHOICES = 8  # of those by which the left side can be explained
@@ -66,13 +57,10 @@ class Broken:
 
     @cached_property
     def arrays(self) -> tuple[Array, Array]:
-        """The right and the left array that are shown, the right one's axes in the left one's order where it is an
-        output; empty ones where a side has none."""
+        """The right and the left array that are shown, the right one's axes in the left one's order; empty ones where
+        a side has none."""
         right, left = (np.zeros(0) if array is None else array for array in self.item.load())
-        first = [channels_stand_first(group) for group in self.groups] if self.kind in CHANNELLED else []
-        ways = [arranged(right) for arranged in ARRANGEMENTS.values()] if self.item.is_output else [right]
-        if self.item.is_output and first and left.ndim > 2:  # where they stand is known
-            ways = [ways[0] if first[0] == first[1] else ways[3 if first[0] else 2]]
+        ways = [turned(right) for turned in self.item.ways.values()]
         errors = [largest_difference(one, left)[0] if one.shape == left.shape else inf for one in ways]
         return ways[nearest_arrangement(errors)], left
 

@@ -26,7 +26,7 @@ from benchmarks.compare.broken import (
     parting,
 )
 from benchmarks.compare.comparer import GATES, Array, Check
-from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record
+from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
 from benchmarks.compare.layouts import RECURRENT, SAME_SLOTS
 from benchmarks.compare.rungs import LayerItem, Rungs
 from benchmarks.compare.training_causes import DECAY_GOES, WEIGHT_DECAY
@@ -235,4 +235,6 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
         found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
     if rung == "weights":
         found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
+    if item.is_output:
+        found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
     return list(dict.fromkeys(found))

@@ -5,8 +5,8 @@ fails: the cause is there, and failures above it would only follow from it. The 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import inf, isfinite
 from typing import Annotated, Any
@@ -38,16 +38,18 @@ BREAKS = {
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 COUNTED_FROM_ONE = ("step", "batch")  # axes
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
-# How an output may be arranged otherwise on one side, without being another.
-ARRANGEMENTS: dict[str, Callable[[Array], Array]] = {
-    "": lambda array: array,
-    "the first two axes change places": lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
-    "the right second axis is the left last one": lambda array: (
-        np.moveaxis(array, 1, -1) if array.ndim > 2 else array
-    ),
-    "the right last axis is the left second one": lambda array: (
-        np.moveaxis(array, -1, 1) if array.ndim > 2 else array
-    ),
+Ways = Mapping[
+    str, Callable[[Array], Array]
+]  # how the axes of a right array may be turned to stand as the left one's
+AS_IT_IS: Ways = {"": lambda array: array}
+TIME_TURNED = "the first two axes change places"
+CHANNELS_LAST = "the right second axis is the left last one"
+CHANNELS_FIRST = "the right last axis is the left second one"
+ARRANGEMENTS: Ways = {
+    **AS_IT_IS,
+    TIME_TURNED: lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
+    CHANNELS_LAST: lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
+    CHANNELS_FIRST: lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
 }
 
 
@@ -124,6 +126,7 @@ class Check:
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
     measured: bool = False  # whether the tolerance follows from the expected side's own noise, and not from a table
+    turn: str = ""  # how the right array's axes were turned, in words
     inside: bool = False  # whether it is beyond its bound inside the model, all of whose own outputs agree
 
     @property
@@ -185,8 +188,9 @@ class Item:
     relative: bool = False  # or each difference is divided by the left number, where scale is 1
     dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    is_output: bool = False  # whether axes may stand in another order: time or channels first on one side
+    is_output: bool = False
     exact: bool = False  # whether types and the signs of zeros must be equal, too
+    ways: Ways = field(default_factory=lambda: AS_IT_IS)
 
     def load(self) -> tuple[Array | None, Array | None]:
         """The right array and the left one."""
@@ -198,15 +202,16 @@ class Item:
 
 
 def judge(item: Item, backend: str = "", variant: str = "", dtype: str = "") -> Check:
-    """The check of an item: shape, dtype and finiteness before values. Of an output it is that of the arrangement in
-    which both sides are nearest."""
+    """The check of an item: shape, dtype and finiteness before values. Of several ways in which axes may be turned it
+    is that in which both sides are nearest."""
     make = partial(Check, backend, variant, dtype, item.rung, item.tensor, tolerance=item.tolerance)
     right, left = item.load()
     if right is None or left is None:
         return make(error=inf, note=f"the {'left' if right is None else 'right'} side alone has it")
     checks: list[Check] = []
-    for words, arranged in ARRANGEMENTS.items() if item.is_output else [("", np.asarray)]:
-        checks.append(_judged(item, make, arranged(right), left, words))
+    for words, turn in item.ways.items():
+        turned = turn(right)
+        checks.append(_judged(item, make, turned, left, words if turned is not right else ""))
         if checks[-1].passed:
             return checks[-1]
     return checks[nearest_arrangement([check.error for check in checks])]
@@ -228,7 +233,7 @@ def _judged(item: Item, make: Callable[..., Check], right: Array, left: Array, w
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
         note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
     error = difference / item.scale_of(left) if isfinite(difference) else inf
-    return make(error=error, where=where, note="; ".join(filter(None, (note, words))))
+    return make(error=error, where=where, note="; ".join(filter(None, (note, words))), turn=words)
 
 
 def _incomparable(right: Array, left: Array, dtype: str | None) -> str:

@@ -22,7 +22,7 @@ from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side
 from benchmarks.compare.replay import Replay, replay_of
-from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs, as_in_paddle
+from benchmarks.compare.rungs import COMPARED, MOST_ALONE, LayerItem, Rungs, as_in_paddle
 from common.text import count
 
 
@@ -149,6 +149,7 @@ def compare_records(
             judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
             diff.notes[:0] = remark([check for _, check in judged if check.inside])
         diff.checks += [check for _, check in judged]
+        diff.notes += turned_axes(rung, [check for _, check in judged])
         failed = [(item, check) for item, check in judged if not check.passed]
         if failed:
             item, check = failed[nearest([check for _, check in failed])]
@@ -175,6 +176,14 @@ def called(item: LayerItem) -> Iterator[str]:
     lines = [group.side.called[group.layer.path][item.call].line for group in groups]
     if any(lines):
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
+
+
+def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
+    """What agrees with its axes turned."""
+    for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
+        names = [check.tensor for check in checks if check.passed and check.turn == words]
+        more = f" and {len(names) - MOST_ALONE} more" if len(names) > MOST_ALONE else ""
+        yield f"axes turned, {rung}: {', '.join(names[:MOST_ALONE])}{more}: {words}"
 
 
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:

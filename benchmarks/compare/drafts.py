@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare.arrangement import PARTS
+from benchmarks.compare.arrangement import PARTS, Axes
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.layouts import ARRANGED
-from benchmarks.compare.mapping import line_of, quoted
+from benchmarks.compare.mapping import line_of, pattern_of, quoted
 from benchmarks.compare.pairing import Pairing, described, in_precision, of_entry
 from common.errors import CannotBeginError
 from common.files import write_atomically
@@ -32,6 +32,11 @@ def line_of_pair(pair: GroupPair) -> str:
 def guessed(pairing: Pairing) -> list[GroupPair]:
     """What was paired as an arrangement that nobody named, for a person to look at."""
     return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+
+
+def line_of_axes(name: str, left: Axes, right: Axes) -> str:
+    """The line of a mapping file that turns the axes of an array."""
+    return f"{quoted(name)} = {quoted(f'{pattern_of(left)} -> {pattern_of(right)}')}"
 
 
 def line_of_layers(pair: GroupPair) -> str:
@@ -81,5 +86,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
     left, right = pairing.sides
     first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
-    made = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[skip]", *skip, ""]
+    axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
+    made = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
+    made += ["", "[skip]", *skip, ""]
     write_atomically(path, "\n".join(made).encode())

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import takewhile
+from functools import partial
+from itertools import islice, permutations, takewhile
 from typing import Any
 
 import numpy as np
 
 from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number
-from benchmarks.compare.comparer import head, largest, pieces
-from benchmarks.compare.drafts import line_of_pair, rearranged
+from benchmarks.compare.comparer import head, judge, largest, pieces
+from benchmarks.compare.drafts import line_of_axes, line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
 from benchmarks.compare.training_causes import KEPT_SHARE, STRAIGHT, clipping
+
+MOST_TURNED = 5  # axes of an output that are tried in each order
 
 # The register's entry of what differs, by the kind of the layer or of the optimizer where it depends on that.
 ENTRIES: dict[str, str | dict[str, str]] = {
@@ -174,6 +177,20 @@ def arranged(broken: Broken) -> Iterator[Cause]:
     for pair in rearranged(broken.item.pair) if broken.item.pair else ():
         words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
         yield Cause(f"both sides hold the same numbers: {line_of_pair(pair)}; {words}")
+
+
+def with_turned_axes(broken: Broken) -> Iterator[Cause]:
+    """Both sides agree where the right one's axes are turned, which a mapping may say and nothing else can tell."""
+    right, left = broken.item.load()
+    if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
+        return
+    axes = tuple((letter,) for letter in "abcde"[: left.ndim])
+    for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
+        way = partial(np.transpose, axes=order)
+        if way(right).shape == left.shape and judge(replace(broken.item, ways={"": way})).passed:
+            name = broken.item.pair.name if broken.item.pair else broken.item.tensor
+            line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
+            yield Cause(f"both sides agree with their axes turned so: {line}; if that is meant, say it in [axes]")
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:

@@ -20,11 +20,11 @@ from safetensors.numpy import save
 
 from benchmarks.compare.arrangement import PARTS
 from benchmarks.compare.carry import laid_out as laid_out_weights
-from benchmarks.compare.comparer import ARRANGEMENTS, Array, largest, largest_difference, nearest_arrangement
+from benchmarks.compare.comparer import Array, Ways, largest, largest_difference, nearest_arrangement
 from benchmarks.compare.groups import GroupPair, Read, WeightGroup
 from benchmarks.compare.layouts import PARENT, RECURRENT
 from benchmarks.compare.record import RecordedCall, RecordedLayer, Side, UnfitRecordsError
-from benchmarks.compare.rungs import SPATIAL, Rungs, activations, channels_stand_first
+from benchmarks.compare.rungs import Rungs, activations, time_is_turned
 from common.errors import CannotBeginError
 from common.files import write_atomically
 
@@ -32,7 +32,6 @@ FORMAT = "rosetta-feed"
 FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what it is given
 NEAR = 1e-3  # of the largest value: how near an argument must be to one of another name to be the same
 READ_AT_ONCE = 1 << 22  # bytes of a file
-AS_IT_IS, TIME_TURNED, CHANNELS_LAST, CHANNELS_FIRST = ARRANGEMENTS.values()
 
 
 def places_of(group: WeightGroup, call: Sequence[str]) -> tuple[dict[str, slice], dict[str, Read]]:
@@ -133,7 +132,7 @@ class Feeding:
         for place, (name, own) in enumerate(theirs.items()):
             known = by_array.get(own)
             for other in () if known is not None else [name] if name in ours else rest[: None if place else 1]:
-                made = laid_out(arrays[ours[other]], owns[own], pair)
+                made = laid_out(arrays[ours[other]], owns[own], pair, self.rungs.ways(pair.name, pair))
                 if made is not None and (other == name or place == 0 or near(made, owns[own])):
                     known, rest = made, [one for one in rest if one != other]
                     break
@@ -166,7 +165,8 @@ class Feeding:
                     changes = activations(pair)  # of the left one alone, since the right one's is what it gives
                     if name not in gave or changes is None or changes[1] is not np.asarray:
                         continue
-                    made = laid_out(changes[0](gave[name]()), np.concatenate(own)[where], pair)
+                    ways = self.rungs.ways(pair.name, pair)
+                    made = laid_out(changes[0](gave[name]()), np.concatenate(own)[where], pair, ways)
                     if made is None:
                         continue
                     for part, span in spans.items():
@@ -187,19 +187,13 @@ def containing(side: Side, paths: frozenset[str], paired: set[str]) -> RecordedL
     return max(found, key=lambda layer: len(layer.path), default=None)
 
 
-def laid_out(array: Array, own: Array, pair: GroupPair) -> Array | None:
+def laid_out(array: Array, own: Array, pair: GroupPair, ways: Ways) -> Array | None:
     """An array of the left side in the layout of the right side's own one; None where nothing tells how. Of several
     ways that fit the nearest to the right side's numbers is chosen."""
-    kind = pair.left.kind
-    if kind in SPATIAL and array.ndim > 2:
-        first = [channels_stand_first(group) for group in pair.both]
-        ways = [AS_IT_IS if first[0] == first[1] else CHANNELS_LAST if first[0] else CHANNELS_FIRST]
-    elif kind in RECURRENT and array.ndim == 3:
-        turned = len({bool(group.settings.get("time_first")) for group in pair.both}) > 1
-        ways = [TIME_TURNED if turned else AS_IT_IS]
+    if pair.left.kind in RECURRENT and array.ndim == 3:
+        made = [array.swapaxes(0, 1) if time_is_turned(pair) else array]
     else:
-        ways = [*ARRANGEMENTS.values(), *reordered(pair)]
-    made = [way(array) for way in ways]
+        made = [backwards(way, array) for way in ways.values()] + [way(array) for way in reordered(pair)]
     fitting = [one for one in made if one.shape == own.shape]
     if not fitting and array.size == own.size and without_ones(array.shape, own.shape):
         fitting = [array.reshape(own.shape)]
@@ -207,6 +201,12 @@ def laid_out(array: Array, own: Array, pair: GroupPair) -> Array | None:
         return fitting[0] if fitting else None
     errors = [largest_difference(own, one)[0] for one in fitting]
     return fitting[nearest_arrangement(errors)]
+
+
+def backwards(way: Callable[[Array], Array], array: Array) -> Array:
+    """The array that this way turns into the given one."""
+    order = way(np.broadcast_to(0, range(1, array.ndim + 1))).shape  # an axis of one number, one of two, and so on
+    return array.transpose(np.argsort(order))
 
 
 def reordered(pair: GroupPair) -> Iterator[Callable[[Array], Array]]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import CHANNELLED, Broken, Space, number
+from benchmarks.compare.broken import Broken, Space, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import ACTIVATIONS, ALONE, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
 from benchmarks.compare.layers_anew import LAYERS, Aspects, Shown
 from benchmarks.compare.layouts import ARRANGED, OPERATOR, PARENT, RECURRENT
 from benchmarks.compare.record import RecordedLayer
-from benchmarks.compare.rungs import activations, channels_stand_first
+from benchmarks.compare.rungs import CHANNELLED, activations, channels_stand_first
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores

@@ -54,6 +54,7 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left: Name = ""  # whose names stand left, a framework or a record, where the names do not tell
     weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
+    axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
     skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
 
 
@@ -284,16 +285,40 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
         raise UnfitRecordsError(f"{where}: {wrong}")
 
 
+def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
+    """Whether the names that stand left in the file are the right side's; None where it does not say."""
+    left, right = (file.left in (side.name, side.framework) for side in sides)
+    return None if left == right else right
+
+
+Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
+
+
+def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
+    """The turned axes by the names of arrays and layers. Raises UnfitRecordsError for a line that turns no axes."""
+    found: dict[str, Turn] = {}
+    for name, line in file.axes.items():
+        where = f"the mapping's line {name} of [axes]"
+        one, arrow, other = line.partition("->")
+        left, right = axes_of(one, where), axes_of(other, where)
+        if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
+            raise UnfitRecordsError(
+                f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'
+            )
+        found[name] = (right, left) if is_turned(file, sides) else (left, right)
+    return found
+
+
 def read_either_way(
     file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
 ) -> tuple[list[Arrangement], Mapping[str, Name]]:
     """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
     other's place. Raises UnfitRecordsError for what fits neither way, or means another thing each way."""
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
-    told = [file.left in (side.name, side.framework) for side in sides]
+    told = is_turned(file, sides)
     ways: dict[bool, list[Arrangement]] = {}  # by whether left and right change places
     errors = []
-    for turned in (False, True) if told[0] == told[1] else [told[1]]:
+    for turned in (False, True) if told is None else [told]:
         try:
             found = expanded_all(file, *((right, left) if turned else (left, right)))
             ways[turned] = [entry.turned() for entry in found] if turned else found
@@ -311,7 +336,7 @@ def read_either_way(
         )
     layers_turned = {other: name for name, other in file.layers.items()}
     backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
-    turned = told[1] if told[0] != told[1] else backwards or False not in ways
+    turned = (backwards or False not in ways) if told is None else told
     return next(iter(ways.values())), layers_turned if turned else file.layers
 
 

@@ -12,7 +12,7 @@ from math import isfinite, sqrt
 import numpy as np
 
 from benchmarks.compare.bounds import PRECISE, UNIT, UNITS_OF_LOSS
-from benchmarks.compare.comparer import Array, Check, Item, head, judge, pieces
+from benchmarks.compare.comparer import AS_IT_IS, Array, Check, Item, head, judge, pieces
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side, UnfitRecordsError, is_number
 from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs
@@ -50,7 +50,7 @@ class Control:
             item,
             left=lambda: rows,
             allowed=(lambda: allowed) if allowed else None,
-            is_output=False,
+            ways=AS_IT_IS,
             scale=item.scale_of(rows),
         )
         is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)

@@ -20,7 +20,15 @@ from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import GroupPair, Tensor, WeightGroup, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, TAP, Shape
-from benchmarks.compare.mapping import MappingFile, MappingLine, arranged, quoted, read_either_way
+from benchmarks.compare.mapping import (
+    MappingFile,
+    MappingLine,
+    Turn,
+    arranged,
+    quoted,
+    read_either_way,
+    read_turns,
+)
 from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
@@ -40,6 +48,7 @@ class Pairing:
     left: list[WeightGroup]  # those without a partner
     right: list[WeightGroup]
     skipped: dict[str, str] = field(default_factory=dict)  # names that a mapping leaves out, and its reasons
+    turns: dict[str, Turn] = field(default_factory=dict)  # of arrays and layers whose axes a mapping turns
 
     def require(self) -> "Pairing":
         """Return this pairing. Raises UnfitRecordsError where a group that is trained has no partner."""
@@ -79,6 +88,14 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     lefts, rights = groups_of(left), groups_of(right)
     order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
     _check_skipped(mapping, (*lefts, *rights))
+    turns = read_turns(mapping, (left, right))
+    there = {name for side in (left, right) for file in ("inputs", "outputs") for name in side.arrays(file)}
+    there |= {layer.path for side in (left, right) for layer in side.says.layers} | {*order}
+    odd = next((name for name in turns if name not in there), None)
+    if odd is not None:
+        raise UnfitRecordsError(
+            f"the mapping turns axes of {odd}, which neither side has; [axes] names inputs, outputs, taps and layers"
+        )
     lefts, rights = (_without(groups, mapping.skip) for groups in (lefts, rights))
     entries, layers = read_either_way(mapping, (left, right), order.keys() | {group.name for group in lefts})
     by_mapping: list[Way] = [lambda *_: [of_entry(entry, left, right) for entry in entries]]
@@ -89,7 +106,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         lefts, rights = _rest(lefts, [pair.left for pair in found]), _rest(rights, [pair.right for pair in found])
         pairs += found
     pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
-    return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, dict(mapping.skip))
+    return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, dict(mapping.skip), turns)
 
 
 def _check_skipped(mapping: MappingFile, groups: Groups) -> None:

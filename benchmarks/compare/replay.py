@@ -263,7 +263,9 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
     left = feeding.rungs.left
     pairs = [replace(pair, right=replace(pair.right, side=replay)) for pair in feeding.pairs]
     noise = {} if feeding.rungs.precision in PRECISE else feeding.rungs.noise
-    return Rungs(left, replay, Pairing((left, replay), pairs, [], []), noise, feeding.rungs.accept)
+    turns = feeding.rungs.pairing.turns
+    pairing = Pairing((left, replay), pairs, [], [], turns=turns)
+    return Rungs(left, replay, pairing, noise, feeding.rungs.accept)
 
 
 def paths(item: LayerItem) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from typing import Any
 
@@ -21,10 +21,34 @@ from benchmarks.compare.bounds import (
     UNIT,
     WIDENED,
 )
-from benchmarks.compare.comparer import GATES, RUNGS, Array, Item, Load, largest, largest_difference, place
+from benchmarks.compare.comparer import (
+    ARRANGEMENTS,
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    GATES,
+    RUNGS,
+    TIME_TURNED,
+    Array,
+    Item,
+    Load,
+    Ways,
+    largest,
+    largest_difference,
+    place,
+)
 from benchmarks.compare.computed import ACTIVATIONS, activated
 from benchmarks.compare.groups import GroupPair, WeightGroup, then
-from benchmarks.compare.layouts import ACTIVATED, ARRANGED, FLOAT32_EPSILON, FLOAT32_LAYERS, PARENT
+from benchmarks.compare.layouts import (
+    ACTIVATED,
+    ARRANGED,
+    FLOAT32_EPSILON,
+    FLOAT32_LAYERS,
+    PARENT,
+    RECURRENT,
+    TAP,
+    Shape,
+)
+from benchmarks.compare.mapping import Turn, pattern_of
 from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import Side, coarsest
 from common.text import count
@@ -34,7 +58,9 @@ LAST = "step-last"
 MOST_ALONE = 8  # layers of one side that are named
 MOST_NORMS = 3  # norms with a rounded epsilon that are named
 EPSILONS = {"torch": "eps", "keras": "epsilon", "flax": "epsilon", "arrays": "epsilon"}  # the attribute of a norm
-SPATIAL = ("conv", "conv_transpose", "batchnorm")  # kinds of layers whose outputs may have channels and positions
+# Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
+CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
+FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")
 
 
 @dataclass(frozen=True)
@@ -54,7 +80,7 @@ class LayerItem(Item):
             return place(where, ["step"])
         if shape and kind in GATES:
             return place(where, [*("row" for _ in where[1:]), f"{kind} gate"], shape[-1] // len(GATES[kind]))
-        if self.is_output and self.pair and kind in SPATIAL and len(where) > 2:
+        if self.is_output and self.pair and kind in CHANNELLED and len(where) > 2:
             positions = ["position"] * (len(where) - 2)
             first = channels_stand_first(self.pair.left)
             return place(where, ["row", "channel", *positions] if first else ["row", *positions, "channel"])
@@ -68,7 +94,33 @@ def channels_stand_first(group: WeightGroup) -> bool:
     settings = group.layer.settings
     said = str(settings.get("data_format") or settings.get("_data_format") or "")
     usual = not said and group.side.framework in ("torch", "paddle")
-    return usual or said == "channels_first" or said.startswith("NC")
+    return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
+
+
+def known_turn(pair: GroupPair) -> str | None:
+    """How the axes of the right layer's output are turned, as settings or frameworks have it, in the words of
+    ARRANGEMENTS; None where nothing tells."""
+    if pair.left.kind in CHANNELLED:
+        left, right = (channels_stand_first(group) for group in pair.both)
+        return "" if left == right else CHANNELS_FIRST if left else CHANNELS_LAST
+    return "" if pair.left.kind in (*RECURRENT, TAP) else None
+
+
+def time_is_turned(pair: GroupPair) -> bool:
+    """Whether time stands first in a recurrent layer of one side, whose output is told with the rows first."""
+    time_first = [bool(group.settings.get("time_first")) for group in pair.both]
+    return pair.left.kind in RECURRENT and time_first[0] != time_first[1]
+
+
+def output_shapes(pair: GroupPair) -> list[Shape]:
+    """The shapes of the first outputs of two layers."""
+    return [group.side.shape(parts[0], "layers") for group in pair.both for parts in group.calls[:1] if parts]
+
+
+def turned(turn: Turn, right: Array) -> Array:
+    """A right array with its axes in the left one's order; as it is where it has another number of axes."""
+    left_axes, right_axes = turn
+    return right.transpose([right_axes.index(axis) for axis in left_axes]) if right.ndim == len(left_axes) else right
 
 
 @dataclass
@@ -151,6 +203,28 @@ class Rungs:
         }
         return {name: max(bound, least.get(name, 0.0)) for name, bound in found.items()}
 
+    @cached_property
+    def _turns(self) -> set[str]:
+        """How layers turn whose axes are known, as others of these models may, too; in the words of ARRANGEMENTS."""
+        found = {TIME_TURNED for pair in self.pairing.pairs if time_is_turned(pair)}
+        wide = [pair for pair in self.pairing.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
+        return found | {known_turn(pair) or "" for pair in wide} - {""}
+
+    def ways(self, name: str, pair: GroupPair | None = None, is_input: bool = False) -> Ways:
+        """How the axes of a right array may stand otherwise than the left one's: as a mapping has them, or as is
+        known of the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
+        input; what a person named is as it is."""
+        names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
+        turn = next((self.pairing.turns[one] for one in names if one in self.pairing.turns), None)
+        if turn:
+            return {f"the axes are {' -> '.join(map(pattern_of, turn))}": partial(turned, turn)}
+        known = known_turn(pair) if pair else None if is_input else ""
+        if known is not None:
+            return {known: ARRANGEMENTS[known]}
+        last = pair is not None and pair.left.kind in FEATURES_LAST
+        found = [words for words in ARRANGEMENTS if words in self._turns and (words == TIME_TURNED or not last)]
+        return {words: ARRANGEMENTS[words] for words in ("", *found)}
+
     def items(self, rung: str) -> Iterator[LayerItem]:
         """The items of a rung, of what both sides have; `notes` tell of the rest."""
         yield from getattr(self, f"_{rung}")()
@@ -185,7 +259,7 @@ class Rungs:
             exact = not held and not self._of_other_width(of_left, of_right)
             if not held and not exact:
                 by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(one)
-            yield replace(item, exact=exact)
+            yield replace(item, exact=exact, ways=self.ways(one, is_input=file == "inputs"))
         for types, of in by_value.items():
             self.notes.append(f"only values are compared of {some_of(of)}: {types}")
 
@@ -264,7 +338,7 @@ class Rungs:
                         continue
                     both = then(right[name], changes[1]), then(left[name], changes[0])
                     made = self._held("forward", tensor, *both, "outputs", is_output=True, pair=pair, name=name)
-                    yield replace(made, call=number)
+                    yield replace(made, call=number, ways=self.ways(pair.name, pair))
         if alone:
             self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
 
@@ -403,9 +477,7 @@ def batches_alike(side: Side) -> bool:
 
 def alike_in_shape(pair: GroupPair) -> bool:
     """Whether the first outputs of two layers are of one shape, but for the order of axes."""
-    shapes = [
-        sorted(group.side.shape(parts[0], "layers")) for group in pair.both for parts in group.calls[:1] if parts
-    ]
+    shapes = [sorted(shape) for shape in output_shapes(pair)]
     return len(shapes) == 2 and shapes[0] == shapes[1]
 
 

@@ -293,3 +293,57 @@ def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
     like, out = ("--like", sides[1].path), tmp_path / "out.safetensors"
     told = rosetta("carry", sides[0].path, "--to", "keras", *like, "-o", out)[1]
     assert '[layers]\n"query" = "a"\n"key" = "b"\n' in told
+
+
+def bare(of: str, output: Array) -> Layer:
+    """A layer without weights."""
+    return [of], {}, output
+
+
+# Layers of both sides between two dense ones, what is named where they differ, and otherwise what is compared.
+BARE: dict[str, tuple[Layers, Layers, str]] = {
+    "own classes of one name": (
+        {"n.attention": bare("mine.Attention", INSIDE)}, {"attention": bare("theirs.Scores", INSIDE + 1)},
+        "n.attention output",
+    ),
+    "an activation of another class": (
+        {"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE + 1)}, "relu output"
+    ),
+    "what contains a dropout on one side": (
+        {"attention.drop": bare("Dropout", INSIDE), "attention": bare("mine.Scores", INSIDE)},
+        {"attention": bare("theirs.Scores", INSIDE + 1)}, "attention output",
+    ),
+    "one of two activations": (
+        {"relu": bare("ReLU", INSIDE), "last.relu": bare("ReLU", INSIDE)}, {"relu": bare("ReLU", INSIDE + 1)},
+        "relu output",
+    ),
+    "another shape": ({"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE[:1])}, "out output"),
+    "another name": ({"relu": bare("ReLU", INSIDE)}, {"gelu": bare("Activation", INSIDE + 1)}, "out output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_layers_without_weights_of_one_name_and_place_are_compared(name: str, tmp_path: Path) -> None:
+    """So that what is wrong in them is not told of the layer after them. Where what the model gives agrees, they are
+    a remark."""
+    of_left, of_right, place = BARE[name]
+    other = np.asarray(RNG.normal(size=(M, M)))
+    for change in (1, 0):
+        folder = tmp_path / f"{change}"
+        folder.mkdir()
+        left = {"first": linear(KERNEL), **of_left, "out": linear(other)}
+        right = {"first": dense_of(KERNEL), **of_right, "out": dense_of(other, INSIDE + change)}
+        found = compare_records(*both(folder, left, right))
+        assert found.passed != bool(change)
+        assert (found.explanation or [""] * 2)[1].startswith(place if change else "")
+        assert [check.tensor for check in found.checks if check.inside] == [place] * (
+            not change and place != "out output"
+        )
+
+
+def test_layers_of_one_name_that_stand_elsewhere_are_not_compared(tmp_path: Path) -> None:
+    left: Layers = {"first": linear(KERNEL), "relu": bare("ReLU", INSIDE), "out": linear(KERNEL)}
+    right: Layers = {"relu": bare("Activation", INSIDE + 1), "first": dense_of(KERNEL), "out": dense_of(KERNEL)}
+    found = compare_records(*both(tmp_path, left, right))
+    assert found.passed
+    assert not any(check.inside for check in found.checks)

@@ -4,6 +4,7 @@ A layer becomes one or several groups: a torch LSTM of two layers and two direct
 a recurrent kernel and a bias.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -328,7 +329,7 @@ def groups_of(side: Side) -> list[WeightGroup]:
     """The record's groups in order of execution; a layer that was not executed follows the one defined before it.
     Weights of no layer come last."""
     first = {path: place for place, path in enumerate(side.called)}
-    parents = {layer.path.rpartition(dot)[0] for layer in side.says.layers for dot in "./"}
+    parents = {above for layer in side.says.layers if layer.own for above in above_of(layer.path)}
     found, place = [], -1
     for layer in side.says.layers:
         place = first.get(layer.path, place)
@@ -341,11 +342,16 @@ def groups_of(side: Side) -> list[WeightGroup]:
         replace(group, part="", place=count)
         for name in side.arrays("weights")
         if name not in side.owners and side.says.weights.get(name, RecordedWeight()).tied_to is None
-        for group in _groups(side, RecordedLayer(name, [], parameters={"weight": name}), contains_layers=False)
+        for group in _groups(side, RecordedLayer(name, [], parameters={"weight": name}), contains_weights=False)
     ]
 
 
-def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[WeightGroup]:
+def above_of(path: str) -> list[str]:
+    """The paths of the layers that contain a layer, which has a path; that of the whole model may be empty."""
+    return ["", *(path[: dot.start()] for dot in re.finditer("[./]", path))] if path else []
+
+
+def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[WeightGroup]:
     """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
     table = LAYERS[side.framework]
     names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
@@ -377,6 +383,6 @@ def _groups(side: Side, layer: RecordedLayer, contains_layers: bool) -> list[Wei
             kind = "parameters" if role in layer.parameters else "buffers"
             as_it_is = layout_of(Own(role, "..."), (name,), side.shape(name))
             found.append(WeightGroup(side, kind, layer, role, {role: Tensor((as_it_is,))}))
-    if not found and not contains_layers and layer.classes:
+    if not found and not contains_weights and layer.classes:
         found.append(WeightGroup(side, layer.classes[0].lower(), layer))
     return found

@@ -1,8 +1,9 @@
 """Which weights and layers of two records belong together.
 
-A mapping file comes first; then layers of one kind, by order and shape; then weights of which both sides hold the
-same numbers, in whatever arrangement; then those whose shapes add up, in order. What comes of a mapping, of numbers
-or of shapes that add up is an arrangement; of layers whose kinds are known the tables of layouts.py say it.
+A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
+the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
+name. What comes of a mapping, of numbers or of shapes that add up is an arrangement; of layers whose kinds are known
+the tables of layouts.py say it.
 """
 
 import re
@@ -18,7 +19,7 @@ from benchmarks.compare.alignment import aligned
 from benchmarks.compare.arrangement import LACKING, PARTS, Arrangement, Axes, flat
 from benchmarks.compare.by_value import found_by_value
 from benchmarks.compare.comparer import Array
-from benchmarks.compare.groups import GroupPair, Tensor, WeightGroup, groups_of
+from benchmarks.compare.groups import GroupPair, Tensor, WeightGroup, above_of, groups_of
 from benchmarks.compare.layouts import ARRANGED, PARENT, TAP, Shape
 from benchmarks.compare.mapping import (
     MappingFile,
@@ -193,7 +194,7 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
             both
             for both in product(*((of, [group for group in of if group.required]) for of in (ones, others)))
             if [group.signature for group in both[0]] == [group.signature for group in both[1]]
-            and (both[0] or kind != TAP)
+            and (both[0] or any(group.tensors for group in ones))
         ]
         by_shape: dict[tuple[Any, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
         for number, groups in enumerate(in_order[0] if in_order else (ones, others)):
@@ -411,8 +412,25 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
                 yield from _fitting(sides, ((name,), (other_name,)), both)
 
 
+def _by_like_names(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs of layers without weights that stand at one place among those with weights, whose names end alike, and
+    which each gave one output of one shape."""
+    of_places: dict[int, tuple[list[WeightGroup], list[WeightGroup]]] = {}
+    for number, groups in enumerate((lefts, rights)):
+        for group in groups:
+            if not group.tensors and group.kind != TAP and len(group.calls) == 1 and group.calls[0]:
+                of_places.setdefault(group.place, ([], []))[number].append(group)
+    for ones, others in of_places.values():
+        for one, other in _of_like_names(dict(enumerate(ones)), dict(enumerate(others))).items():
+            pair = GroupPair(ones[one], others[other], "name")
+            left, right = (sorted(group.side.shape(group.calls[0][0], "layers")) for group in pair.both)
+            if left == right:
+                yield pair
+
+
 WAYS: tuple[Way, ...] = (
-    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape,
+    _by_like_names,
 )  # fmt: skip
 
 
@@ -424,11 +442,14 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
     parents: list[dict[frozenset[int], list[RecordedLayer]]] = []  # of each side, by the numbers of the pairs inside
     for number, side in enumerate(sides):
         paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
+        alone = {
+            path for pair, of_pair in zip(pairs, paths, strict=True) if not pair.left.tensors for path in of_pair
+        }
         owners = {path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair}
         whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
         parted: set[str] = set()  # the paths of layers that have some layers of a pair
         for place, of_pair in enumerate(paths):
-            above = [{*_above(path)} - {path} | ({path} & owners) for path in of_pair]
+            above = [{*above_of(path)} | ({path} & owners) for path in of_pair]
             of_all = set.intersection(*above)
             parted |= set.union(*above) - of_all
             for path in of_all:
@@ -436,6 +457,7 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
         parents.append({})
         for layer in side.says.layers:
             is_parent = layer.path in side.called and (not layer.own or layer.path in owners)
+            is_parent = is_parent and layer.path not in alone
             if is_parent and layer.path in whole and layer.path not in parted:
                 parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
     after: dict[int, list[GroupPair]] = {}
@@ -445,8 +467,3 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
             made = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (one, other), strict=True)]
             after.setdefault(max(inside), []).append(GroupPair(made[0], made[1], "order"))  # the inner one ends first
     return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]
-
-
-def _above(path: str) -> list[str]:
-    """The paths of the layers that contain a layer; that of the whole model may be empty."""
-    return ["", *(path[: dot.start()] for dot in re.finditer("[./]", path))]

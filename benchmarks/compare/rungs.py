@@ -315,7 +315,8 @@ class Rungs:
                 words = f"in which {' and '.join(empty)} recorded no array"
                 self._skipped("forward", f"outputs of {pair.name or 'the model'}, {words}")
                 continue
-            any_shape = pair.left.kind in (PARENT, ARRANGED, "parameters")
+            own = "." in pair.left.kind  # of a class of a person's own, which may give anything
+            any_shape = own or pair.left.kind in (PARENT, ARRANGED, "parameters")
             single = any_shape and all(len(group.layers) == 1 for group in pair.both)
             if single and all(calls) and not alike_in_shape(pair):
                 self._skipped("forward", f"outputs of {pair.name or 'the model'}, which are of other shapes")

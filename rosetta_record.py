@@ -161,10 +161,11 @@ class Record:
         if not weights:
             raise RecordError("the model has no weights; if it makes them when it is called, call it once before")
         self._framework, self._model, self._watched = framework, model, True
-        first = first_names(weights)
+        first, transient = first_names(weights), framework.transient(model)
         for name, weight in weights.items():
             self._content["weights"][name] = {
                 "trainable": framework.trainable(weight),
+                "saved": name not in transient,
                 "dtype": precision_of(weight),
                 "tied_to": None if first[id(weight)] == name else first[id(weight)],
             }
@@ -787,6 +788,7 @@ class Framework(Protocol):
     epsilon: str = ""  # the attribute in which a norm keeps its epsilon; "" for Paddle's own
     children: str = ""  # the attribute in which a layer keeps its parts
     base: str  # the class from which all layers and models inherit, within the framework's module
+    unsaved: str = ""  # the attribute in which a layer keeps the names of its buffers that are not saved
     whole: tuple[str, ...] = ()  # classes of layers which count as one with their parts, whose weights they use
 
     @property
@@ -836,6 +838,11 @@ class Framework(Protocol):
             for own in self._owned(layer)
             for role, weight in own.items()
         }
+
+    def transient(self, model: Any) -> set[str]:
+        """The names of buffers that the framework does not save, and does not load."""
+        walked = self._walk(model, self.closed()) if self.unsaved else ()
+        return {joined(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
 
     def layers(self, model: Any) -> list[Layer]:
         """The model itself and all layers in it, in the order in which they were defined."""
@@ -1003,7 +1010,7 @@ class Framework(Protocol):
 
 
 class Torch(Framework):
-    name, children, epsilon = "torch", "_modules", "eps"
+    name, children, epsilon, unsaved = "torch", "_modules", "eps", "_non_persistent_buffers_set"
     base, whole = "nn.Module", ("nn.MultiheadAttention",)
 
     def exists(self, weight: Any) -> bool:
@@ -1080,7 +1087,7 @@ class Torch(Framework):
 
 
 class Paddle(Framework):
-    name, children = "paddle", "_sub_layers"
+    name, children, unsaved = "paddle", "_sub_layers", "_non_persistable_buffer_names_set"
     base, whole = "nn.Layer", ("nn.layer.rnn.RNNBase",)
 
     def exists(self, weight: Any) -> bool:

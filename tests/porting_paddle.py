@@ -9,7 +9,7 @@ from paddle import nn
 
 from backends.process.parent import PROJECT
 from tests.porting_modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from tests.porting_modules import squared, trainings, weights
+from tests.porting_modules import small, squared, trainings, weights
 
 sys.path.insert(0, str(PROJECT / "docs" / "porting"))
 from translator_paddle import RMSProp  # the one that computes as torch's
@@ -78,7 +78,10 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
     sparse, coarse = nn.Embedding(5, 3, sparse=True), OwnWeight()
     coarse.to(dtype="bfloat16")  # for which the CPU has few kernels
     sgd = optimizers.SGD(0.1, parameters=sparse.parameters())
+    constant = small()
+    constant.register_buffer("table", paddle.ones([3]), persistable=False)
     return trainings(makers) | {
+        "constant": (constant, paddle.ones([4, 3]), squared, lambda weights: optimizers.SGD(0.1, weights)),
         "sparse": (sparse, paddle.to_tensor([1, 2, 1]), squared, sgd),
         "bfloat16": (
             coarse,

@@ -80,8 +80,10 @@ def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:
             [{"params": weights[:1], "weight_decay": 0.5}, {"params": weights[1:]}], 0.1
         ),
     }
-    ones = torch.ones(4, 3, dtype=torch.bfloat16)
+    ones, constant = torch.ones(4, 3, dtype=torch.bfloat16), small()
+    constant.register_buffer("table", torch.ones(3), persistent=False)
     return trainings(makers) | {
+        "constant": (constant, ones.double(), squared, torch.optim.SGD),
         "bfloat16": (small().bfloat16(), ones, squared, torch.optim.SGD),
         "mixed": (small().float(), ones.float(), mixed, torch.optim.SGD),
     }

@@ -14,7 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
+from benchmarks.compare.carry import carried
 from benchmarks.compare.diff import compare_records
+from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side as Recorded
 from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced, write_what_waits
 from tests.porting_pairs import ADAM, write_batches
@@ -270,6 +272,14 @@ def test_bfloat16_is_written_as_float32(left: Left) -> None:
             assert array.dtype == np.float32
             assert not (array.view(np.uint32) & 0xFFFF).any(), file
     assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
+
+
+def test_a_buffer_that_its_framework_does_not_save_is_not_carried(folders: dict[str, Left]) -> None:
+    """The framework's loader calls it unexpected."""
+    for name in ("torch", "paddle"):
+        side = Recorded(folders[name] / "constant")
+        assert side.arrays("weights").keys() == {"weight", "bias", "table"}
+        assert carried(paired(side, side)).keys() == {"weight", "bias"}
 
 
 def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_computes_in(left: Left) -> None:

@@ -16,7 +16,7 @@ from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.pairing import Pairing
-from benchmarks.compare.record import Side, UnfitRecordsError, is_number
+from benchmarks.compare.record import RecordedWeight, Side, UnfitRecordsError, is_number
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -39,8 +39,8 @@ TORCH = "from backends.native.torch import write_state_dict; import sys; write_s
 def carried(pairing: Pairing) -> dict[str, Array]:
     """The left record's weights by the names of the right record, in its layout.
 
-    What is no weight, such as a constant that no layer of the left side has, is as it was. Raises UnfitRecordsError
-    for what has no place.
+    What is no weight, such as a constant that no layer of the left side has, is as it was. What the framework does
+    not save is left out, since its loader refuses it. Raises UnfitRecordsError for what has no place.
     """
     left, like = pairing.sides
     there = like.arrays("weights")
@@ -49,7 +49,7 @@ def carried(pairing: Pairing) -> dict[str, Array]:
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
             found[name] = found[tied] if tied in found else there[name]
-    return found
+    return {name: array for name, array in found.items() if like.says.weights.get(name, RecordedWeight()).saved}
 
 
 def laid_out(

@@ -84,6 +84,7 @@ class RecordedCall(msgspec.Struct, frozen=True):
 
 class RecordedWeight(msgspec.Struct, frozen=True):
     trainable: bool = True
+    saved: bool = True  # whether the framework saves and loads it, as it does not a constant that it makes anew
     tied_to: Name | None = None  # the name under which the same tensor stands first
 
 

@@ -642,6 +642,45 @@ def test_what_a_mapping_skips_is_left_out_with_its_reason(tmp_path: Path) -> Non
     assert not any("emb" in check.tensor for check in found.checks)
 
 
+# What a mapping names, and what is not compared on any rung. The left side is of torch, the right one of Keras.
+SKIPPED = {
+    "fc.weight": "fc kernel",
+    "fc/kernel": "fc kernel",
+    "fc kernel": "fc kernel",
+    "*.running_*": "bn moving_mean, bn moving_variance",
+    "lstm.*_l{i}": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 sequence, lstm:l0 last",
+    "lstm:l0 sequence": "lstm:l0 sequence",
+    "fc output": "fc output",
+    "log*": "logits",
+    "emb": "emb embeddings, emb output",
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_a_mapping_skips_by_either_sides_names_by_patterns_and_by_what_is_printed(name: str, tmp_path: Path) -> None:
+    left, right = map(Side, sides(tmp_path))
+    (tmp_path / "mapping.toml").write_text(f'[skip]\n"{name}" = "it is meant so"\n')
+    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    assert found.passed
+    assert f"not compared: {name}, it is meant so" in found.notes
+    tensors = {check.tensor.rpartition(" of ")[2] for check in compare_records(left, right).checks}
+    assert tensors - {check.tensor.rpartition(" of ")[2] for check in found.checks} == {*SKIPPED[name].split(", ")}
+
+
+def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> None:
+    """The right side's layer that belongs to the left one."""
+    rng, output = np.random.default_rng(0), np.ones((2, 6))
+    kernels = rng.normal(size=(2, 6, 6))
+    of_left: Layers = {name: (["Linear"], {"weight": one.T}, output) for name, one in zip("xy", kernels, strict=True)}
+    of_right: Layers = {name: (["Dense"], {"kernel": one}, output) for name, one in zip("ab", kernels, strict=True)}
+    left = Side(of_layers(tmp_path / "left", "torch", of_left, {}))
+    right = Side(of_layers(tmp_path / "right", "keras", of_right, {}))
+    (tmp_path / "mapping.toml").write_text('[skip]\n"x" = "it is meant so"\n')
+    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    assert found.passed
+    assert "not compared: a/kernel, which belong to what is left out" in found.notes
+
+
 OF_MAPPINGS = {
     '[axes]\n"nowhere" = "a b -> b a"\n': "turns axes of nowhere, which neither side has",
     '[axes]\n"logits" = "a b -> a"\n': "expected the same axes in two orders",

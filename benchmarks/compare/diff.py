@@ -130,7 +130,9 @@ def compare_records(
     rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
     control.precision = rungs.precision
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
-    diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skipped.items()]
+    diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items()]
+    if pairing.left_out:
+        diff.notes.append(f"not compared: {', '.join(pairing.left_out)}, which belong to what is left out")
     alone = [group for group in (*pairing.left, *pairing.right) if group.kind == TAP]
     diff.notes += [f"not compared, forward: {group.name}, of {group.side.name} alone" for group in alone]
     pairs = guessed(pairing)

@@ -83,7 +83,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         for group in groups
         if group.tensors
     ]
-    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skipped.items()]
+    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skips.lines.items()]
     left, right = pairing.sides
     first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
     axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]

@@ -55,7 +55,7 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
-    skip: dict[Name, Name] = {}  # a weight or layer of either side, and the reason why it is not compared
+    skip: dict[Name, Name] = {}  # what is not compared, by a name or a pattern, and the reason
 
 
 def read_mapping(path: Path) -> MappingFile:

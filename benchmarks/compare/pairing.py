@@ -31,6 +31,7 @@ from benchmarks.compare.mapping import (
     read_turns,
 )
 from benchmarks.compare.record import RecordedLayer, Side, UnfitRecordsError
+from benchmarks.compare.skipping import Skips
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -48,7 +49,8 @@ class Pairing:
     pairs: list[GroupPair]  # in the left side's order of execution
     left: list[WeightGroup]  # those without a partner
     right: list[WeightGroup]
-    skipped: dict[str, str] = field(default_factory=dict)  # names that a mapping leaves out, and its reasons
+    skips: Skips = field(default_factory=Skips)
+    left_out: list[str] = field(default_factory=list)  # weights that are left out with those that a mapping names
     turns: dict[str, Turn] = field(default_factory=dict)  # of arrays and layers whose axes a mapping turns
 
     def require(self) -> "Pairing":
@@ -88,7 +90,8 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     mapping = mapping or MappingFile()
     lefts, rights = groups_of(left), groups_of(right)
     order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
-    _check_skipped(mapping, (*lefts, *rights))
+    skips = Skips(mapping.skip)
+    skips.check((*lefts, *rights), (left, right))
     turns = read_turns(mapping, (left, right))
     there = {name for side in (left, right) for file in ("inputs", "outputs") for name in side.arrays(file)}
     there |= {layer.path for side in (left, right) for layer in side.says.layers} | {*order}
@@ -97,29 +100,32 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         raise UnfitRecordsError(
             f"the mapping turns axes of {odd}, which neither side has; [axes] names inputs, outputs, taps and layers"
         )
-    lefts, rights = (_without(groups, mapping.skip) for groups in (lefts, rights))
     entries, layers = read_either_way(mapping, (left, right), order.keys() | {group.name for group in lefts})
     by_mapping: list[Way] = [lambda *_: [of_entry(entry, left, right) for entry in entries]]
     by_mapping += [partial(_by_names, names) for names in layers.items()]
+    tries = []
+    for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
+        both = [[group for group in of if not (first and skips.has_layer(group))] for of in (lefts, rights)]
+        pairs, *alone = _paired((left, right), both[0], both[1], (*by_mapping, *WAYS))
+        more, *alone = _paired((left, right), skips.without(alone[0]), skips.without(alone[1]), WAYS)
+        pairs, names = skips.without_pairs([*pairs, *more])
+        tries.append((sum(group.required for of in alone for group in of), pairs, alone, names))
+    _, pairs, alone, names = min(tries, key=lambda one: one[0])
+    pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
+    lefts, rights = map(list, alone)
+    return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, skips, names, turns)
+
+
+def _paired(
+    sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]
+) -> tuple[list[GroupPair], Groups, Groups]:
+    """The pairs of some groups, and the groups of each side that are left."""
     pairs: list[GroupPair] = []
-    for way in (*by_mapping, *WAYS):
-        found = list(way((left, right), lefts, rights))
+    for way in ways:
+        found = list(way(sides, lefts, rights))
         lefts, rights = _rest(lefts, [pair.left for pair in found]), _rest(rights, [pair.right for pair in found])
         pairs += found
-    pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
-    return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, dict(mapping.skip), turns)
-
-
-def _check_skipped(mapping: MappingFile, groups: Groups) -> None:
-    """Raises UnfitRecordsError where neither side has what the mapping leaves out, or no reason is given."""
-    there = {name for group in groups for name in (group.name, group.layer.path, *group.names)}
-    for name, reason in mapping.skip.items():
-        if name not in there:
-            raise UnfitRecordsError(
-                f"the mapping skips {name}, which neither side has; [skip] names weights or layers"
-            )
-        if not reason.strip():
-            raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+    return pairs, lefts, rights
 
 
 def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:

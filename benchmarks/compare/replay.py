@@ -20,7 +20,6 @@ from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, judge, nearest
 from benchmarks.compare.facts import settings_differ
 from benchmarks.compare.feed import Feeding, numbers_of
-from benchmarks.compare.pairing import Pairing
 from benchmarks.compare.record import RecordedCall, Side
 from benchmarks.compare.rungs import LayerItem, Rungs
 
@@ -263,8 +262,7 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
     left = feeding.rungs.left
     pairs = [replace(pair, right=replace(pair.right, side=replay)) for pair in feeding.pairs]
     noise = {} if feeding.rungs.precision in PRECISE else feeding.rungs.noise
-    turns = feeding.rungs.pairing.turns
-    pairing = Pairing((left, replay), pairs, [], [], turns=turns)
+    pairing = replace(feeding.rungs.pairing, sides=(left, replay), pairs=pairs, left=[], right=[])
     return Rungs(left, replay, pairing, noise, feeding.rungs.accept)
 
 

@@ -227,7 +227,7 @@ class Rungs:
 
     def items(self, rung: str) -> Iterator[LayerItem]:
         """The items of a rung, of what both sides have; `notes` tell of the rest."""
-        yield from getattr(self, f"_{rung}")()
+        yield from (item for item in getattr(self, f"_{rung}")() if not self.pairing.skips.has_printed(item.tensor))
 
     def _skipped(self, rung: str, what: str) -> None:
         self.notes.append(f"not compared, {rung}: {what}")

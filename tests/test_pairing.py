@@ -107,13 +107,50 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
     assert {pair.found for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
 
 
-def test_what_cannot_be_paired_is_refused_with_a_line_to_begin_with(tmp_path: Path) -> None:
-    parts: Layers = {f"block/{name}": dense_of(np.ones((M, M))) for name in "qk"}
-    sides = both(tmp_path, {"block.qkv": linear(RNG.normal(size=(M, 3 * M)))}, parts)
+# Arrays of a layer of one's own on both sides, and the line that is proposed.
+REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
+    "turned": (
+        {"w": np.ones((2, 3))},
+        {"k": np.zeros((3, 2)), "m": np.zeros((3, 2))},
+        '[weights] "l.w" = {to = "l/k", axes = "n m -> m n"}',
+    ),
+    "an axis of one": (
+        {"w": KERNEL[None]},
+        {"k": KERNEL + 1},
+        '[weights] "l.w" = {to = "l/k", axes = "1 m k -> m k"}',
+    ),
+    "one number": ({"w": np.ones(1)}, {"k": np.zeros(())}, '[weights] "l.w" = {to = "l/k", axes = "1 -> "}'),
+    "the second of two": (
+        {"w": KERNEL},
+        {"a": INSIDE, "b": KERNEL + 1, "c": KERNEL + 2},
+        '[weights] "l.w" = {to = "l/b", axes = "n m -> n m"}',
+    ),
+    "nothing of its sizes": ({"w": KERNEL}, {"k": INSIDE}, '[skip] "l:w" = "why it is not compared"'),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_paired_is_refused_with_a_line_that_is_obeyed(name: str, tmp_path: Path) -> None:
+    of_left, of_right, line = REFUSED[name]
+    sides = both(tmp_path, {"l": mine(INSIDE, **of_left)}, {"l": mine(INSIDE, **of_right)})
     with pytest.raises(CannotBeginError) as error:
-        compare_records(*sides)
-    assert '[weights] "block.qkv.weight" = {to = "block/q/kernel", axes = "n m -> m n"}' in str(error.value)
+        paired(*sides).require()
+    assert str(error.value).endswith(f"such as {line}")
     assert "\n" not in str(error.value)
+    section, _, words = line.partition(" ")
+    (tmp_path / "mapping.toml").write_text(f"{section}\n{words}\n")
+    alone = paired(*sides, read_mapping(tmp_path / "mapping.toml")).left
+    assert not alone
+
+
+def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
+    for number in (0.5, 0.25):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        left, right = both(folder, {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))})
+        assert compare_records(left, right).passed == (number == 0.5)
+        assert carried(paired(left, right))["l/w"].shape == ()
+        assert carried(paired(right, left))["l.w"].tolist() == [number]
 
 
 def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:

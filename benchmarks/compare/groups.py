@@ -382,6 +382,8 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
         if role not in claimed:
             kind = "parameters" if role in layer.parameters else "buffers"
             as_it_is = layout_of(Own(role, "..."), (name,), side.shape(name))
+            if side.shape(name) == (1,):  # one number, as () is
+                as_it_is = replace(as_it_is, axes=((),), whole=(), sizes={})
             found.append(WeightGroup(side, kind, layer, role, {role: Tensor((as_it_is,))}))
     if not found and not contains_weights and layer.classes:
         found.append(WeightGroup(side, layer.classes[0].lower(), layer))

@@ -35,6 +35,7 @@ from benchmarks.compare.skipping import Skips
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
+LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is proposed; no array has more
 SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 Groups = Sequence[WeightGroup]
@@ -63,8 +64,8 @@ class Pairing:
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
                 raise UnfitRecordsError(
                     f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[other].name} has "
-                    f"left {candidates}; say in a mapping file which belong together (--write-mapping drafts it, "
-                    f"--mapping reads it), such as {proposed(missing, others, place == 0)}"
+                    f"left {candidates}; say in a file for --mapping which belong together (rosetta diff "
+                    f"--write-mapping drafts it), such as {proposed(missing, others, place == 0)}"
                 )
         return self
 
@@ -78,11 +79,29 @@ def described(group: WeightGroup) -> str:
 
 
 def proposed(missing: WeightGroup, others: Groups, is_left: bool) -> str:
-    """A line for a mapping file, to begin with."""
-    if not others:
-        return f'[skip] {quoted(missing.names[0])} = "why it is not compared"'
-    left, right = (missing, others[0]) if is_left else (others[0], missing)
-    return f'[weights] {quoted(left.names[0])} = {{to = {quoted(right.names[0])}, axes = "n m -> m n"}}'
+    """A line for a mapping file that is obeyed: it pairs a weight with one of the same sizes, or leaves the layer
+    out where there is none."""
+    theirs = [(own, group.side.shape(own)) for group in others for own in group.names]
+    for name, their in product(missing.names, theirs):
+        both = (name, missing.side.shape(name)), their
+        (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
+        axes = axes_between(left_shape, right_shape)
+        if axes is not None:
+            return f"[weights] {quoted(left)} = {{to = {quoted(right)}, axes = {quoted(axes)}}}"
+    return f'[skip] {quoted(missing.name)} = "why it is not compared"'
+
+
+def axes_between(left: Shape, right: Shape) -> str | None:
+    """The axes of two arrays of the same sizes, as a line has them; None where the sizes are others."""
+    if sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1) or 0 in left:
+        return None
+    letters = {place: LETTERS[place] for place, size in enumerate(left) if size != 1}
+    one = [letters.get(place, "1") for place in range(len(left))]
+    other = []
+    for size in right:
+        place = next((place for place in letters if left[place] == size), None)
+        other.append("1" if place is None else letters.pop(place))
+    return f"{' '.join(one)} -> {' '.join(other)}"
 
 
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:

@@ -197,6 +197,9 @@ def carry(
         Path | None,
         typer.Option(help="A file to write for the other framework's own optimizer, of records in mid-training."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of these names, such as those of the last time.")
+    ] = False,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.compare.carry import aliases, carried, write_carried
@@ -219,8 +222,8 @@ def carry(
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
     state = carried_optimizer(pairing) if optimizer else None
     if optimizer and state:
-        check_optimizer_file(optimizer, out, sides[1], state)
-    loaded = write_carried(out, sides[1], arrays)
+        check_optimizer_file(optimizer, out, sides[1], state, overwrite)
+    loaded = write_carried(out, sides[1], arrays, overwrite)
     terminal.say(f"The weights of {left} are in {quoted(out)}: {loaded}")
     by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.found == "order" and pair.left.tensors]
     by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]

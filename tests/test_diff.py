@@ -867,6 +867,17 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.M
     write_carried(out, keras, to_keras)
     with pytest.raises(CannotBeginError, match="exists"):
         write_carried(out, keras, to_keras)
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(CannotBeginError, match="exists"):
+        write_carried(tmp_path / "folder.safetensors", keras, to_keras, overwrite=True)
+    for change in (0, 1):
+        arrays = {name: array + change for name, array in to_keras.items()}
+        write_carried(out, keras, arrays, overwrite=True)
+        np.testing.assert_equal(load_file(out), arrays)
+    again = "--to", "keras", "--like", keras.path, "-o", out
+    assert "--overwrite" in refusal(2, "carry", paddle.path, *again)
+    assert rosetta("carry", paddle.path, *again, "--overwrite")[0] == 0
+    np.testing.assert_equal(load_file(out), to_keras)
     assert "--like" in refusal(2, "carry", paddle.path, "--to", "keras", "-o", out)
     wrong = refusal(2, "carry", paddle.path, "--to", "torch", "-o", tmp_path / "out.pt", "--like", keras.path)
     assert "is a record of keras" in wrong

@@ -104,14 +104,18 @@ def aliases(like: Side) -> dict[str, str]:
     return found
 
 
-def check_file(path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array]) -> None:
+def check_file(
+    path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array], overwrite: bool
+) -> None:
     """Raises CannotBeginError where a file cannot be written, and RosettaError where its numbers are not finite."""
     if path.suffix not in suffixes:
         raise CannotBeginError(
             f"{option} {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
         )
-    if path.exists():
-        raise CannotBeginError(f"{path} exists; give {option} the name of a new file")
+    if path.exists() and not (overwrite and path.is_file()):
+        raise CannotBeginError(
+            f"{path} exists; give {option} the name of a new file, or --overwrite to replace a file"
+        )
     if not path.parent.is_dir():
         raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
     wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
@@ -119,11 +123,11 @@ def check_file(path: Path, like: Side, suffixes: Sequence[str], option: str, arr
         raise RosettaError(f"{wrong} has numbers that are not finite; nothing was written")
 
 
-def write_carried(path: Path, like: Side, arrays: dict[str, Array]) -> str:
+def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
     """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
     if path.name.endswith(".weights.h5"):
         raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
-    check_file(path, like, SUFFIXES[like.framework], "-o", arrays)
+    check_file(path, like, SUFFIXES[like.framework], "-o", arrays, overwrite)
     write_file(path, like, arrays)
     return LOADING[path.suffix]
 

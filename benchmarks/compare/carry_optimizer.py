@@ -233,11 +233,13 @@ def _for_keras(like: Optimizer, slots: Slots, counter: int) -> dict[str, Array]:
 ARRAYS = {"torch": _for_torch, "paddle": _for_paddle, "keras": _for_keras}
 
 
-def check_optimizer_file(path: Path, weights: Path, like: Side, state: OptimizerState) -> None:
+def check_optimizer_file(
+    path: Path, weights: Path, like: Side, state: OptimizerState, overwrite: bool = False
+) -> None:
     """Raises UnfitRecordsError where the file cannot be written beside that of the weights."""
     if path.resolve() == weights.resolve():
         raise UnfitRecordsError(f"-o and --optimizer are both {path}; name two files")
-    check_file(path, like, SUFFIXES[like.framework], "--optimizer", state.arrays)
+    check_file(path, like, SUFFIXES[like.framework], "--optimizer", state.arrays, overwrite)
 
 
 def write_optimizer(path: Path, like: Side, state: OptimizerState) -> str:

@@ -38,9 +38,8 @@ BREAKS = {
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 COUNTED_FROM_ONE = ("step", "batch")  # axes
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
-Ways = Mapping[
-    str, Callable[[Array], Array]
-]  # how the axes of a right array may be turned to stand as the left one's
+# How the axes of a right array may be turned to stand as the left one's.
+Ways = Mapping[str, Callable[[Array], Array]]
 AS_IT_IS: Ways = {"": lambda array: array}
 TIME_TURNED = "the first two axes change places"
 CHANNELS_LAST = "the right second axis is the left last one"

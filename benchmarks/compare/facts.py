@@ -190,7 +190,7 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
         if way(right).shape == left.shape and judge(replace(broken.item, ways={"": way})).passed:
             name = broken.item.pair.name if broken.item.pair else broken.item.tensor
             line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
-            yield Cause(f"both sides agree with their axes turned so: {line}; if that is meant, say it in [axes]")
+            yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:

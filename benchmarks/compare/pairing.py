@@ -126,7 +126,8 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
         both = [[group for group in of if not (first and skips.has_layer(group))] for of in (lefts, rights)]
         pairs, *alone = _paired((left, right), both[0], both[1], (*by_mapping, *WAYS))
-        more, *alone = _paired((left, right), skips.without(alone[0]), skips.without(alone[1]), WAYS)
+        again = WAYS if mapping.skip else ()
+        more, *alone = _paired((left, right), skips.without(alone[0]), skips.without(alone[1]), again)
         pairs, names = skips.without_pairs([*pairs, *more])
         tries.append((sum(group.required for of in alone for group in of), pairs, alone, names))
     _, pairs, alone, names = min(tries, key=lambda one: one[0])

@@ -22,7 +22,7 @@ from benchmarks.compare.operators import parting
 from benchmarks.compare.pairing import Pairing, paired
 from benchmarks.compare.record import Side
 from benchmarks.compare.replay import Replay, replay_of
-from benchmarks.compare.rungs import COMPARED, MOST_ALONE, LayerItem, Rungs, as_in_paddle
+from benchmarks.compare.rungs import COMPARED, LayerItem, Rungs, as_in_paddle, some_of
 from common.text import count
 
 
@@ -184,8 +184,7 @@ def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
     """What agrees with its axes turned."""
     for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
         names = [check.tensor for check in checks if check.passed and check.turn == words]
-        more = f" and {len(names) - MOST_ALONE} more" if len(names) > MOST_ALONE else ""
-        yield f"axes turned, {rung}: {', '.join(names[:MOST_ALONE])}{more}: {words}"
+        yield f"axes turned, {rung}: {some_of(names)}: {words}"
 
 
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:

@@ -200,7 +200,7 @@ def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_listed(
     assert (diff.replay.planted, diff.replay.seen) == ("second", True)
     assert diff.replay.not_judged == {
         "second": "since it comes after first, which is wrong",
-        "pool": "which no layer of the left side is given the same as",
+        "pool": "which the left side called another number of times",
         "third": "which could not be given what the left one was, since nothing of that has its input's shape",
     }
 

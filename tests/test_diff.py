@@ -217,6 +217,16 @@ def one_row(rows: Array) -> Array:
     return rows * (np.arange(len(rows)) != 2)[:, None]
 
 
+def significant(bits: int) -> Callable[[Array], Array]:
+    """Rounds to so many bits: float16 has 11 and bfloat16 has 8."""
+
+    def rounded(array: Array) -> Array:
+        mantissa, exponent = np.frexp(array)
+        return np.asarray(np.ldexp(np.round(mantissa * 2.0**bits) / 2.0**bits, exponent))
+
+    return rounded
+
+
 def moved_further(kernel: Array) -> Array:
     start = DATA["weights"]["fc"]["kernel"]
     return np.asarray(start + 1.01 * (kernel - start))
@@ -294,6 +304,15 @@ CASES = {
     ),
     "a constant in float32": Case(
         put("weights bn moving_mean", lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"
+    ),
+    "weights that were kept in float16": Case(
+        put("weights fc kernel", significant(11)), "weights",
+        "likely: the right side has the numbers of the left one rounded to float16", "array-dtype",
+    ),
+    "weights that were kept in bfloat16": Case(
+        put("weights fc kernel", lambda _: DATA["weights"]["fc"]["kernel"]), "weights",
+        "likely: the left side has the numbers of the right one rounded to bfloat16", "array-dtype",
+        left=put("weights fc kernel", significant(8)),
     ),
     "numbers whose squares are too large": Case(
         put("weights fc kernel", lambda a: a * 1e200), "weights", "fc kernel"

@@ -28,6 +28,7 @@ from benchmarks.compare.broken import (
 from benchmarks.compare.comparer import GATES, Array, Check
 from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
 from benchmarks.compare.layouts import RECURRENT, SAME_SLOTS
+from benchmarks.compare.record import is_number
 from benchmarks.compare.rungs import LayerItem, Rungs
 from benchmarks.compare.training_causes import DECAY_GOES, WEIGHT_DECAY
 
@@ -112,6 +113,29 @@ def exchanged(broken: Broken) -> Iterator[Test]:
             other = pair.left.tensor(name)
             if other is not None:
                 yield right, other, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
+
+
+def rounded(broken: Broken) -> Iterator[Test]:
+    """One side's weight is the other side's, rounded to a coarser type."""
+    right, left = broken.arrays
+    for words, other, made, seen in (("right", "left", left, right), ("left", "right", right, left)):
+        for dtype, change in COARSER_TYPES.items() if is_number(made) else ():
+            cause = Cause(f"the {words} side has the numbers of the {other} one rounded to {dtype}", "array-dtype")
+            yield change(made).astype(np.float64), seen, cause
+
+
+def bfloat16(array: Array) -> Array:
+    """Return the array in float32, rounded to the nearest bfloat16, and to the even one of two."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return np.asarray((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000, np.uint32).view(np.float32)
+
+
+# Each rounds an array to a type, from the finest to the coarsest.
+COARSER_TYPES: dict[str, Callable[[Array], Array]] = {
+    "float32": lambda array: array.astype(np.float32),
+    "float16": lambda array: array.astype(np.float16),
+    "bfloat16": bfloat16,
+}
 
 
 def elsewhere(broken: Broken) -> Iterator[Test]:
@@ -199,7 +223,7 @@ def counters(broken: Broken) -> Iterator[Test]:
 
 HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "tensors": (elsewhere, other_places),
-    "weights": (exchanged, other_places),
+    "weights": (exchanged, rounded, other_places),
     "forward": (other_places, dropped, multiplied),
     "loss": (),
     "gradients": (untied, other_places),

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.compare.diff import Diff, compare_records
+from benchmarks.compare.feed import numbers_of
 from benchmarks.compare.record import Side as Recorded
 from benchmarks.compare.replay import STEP
 from rosetta_record import Feed, RecordError
@@ -17,7 +18,7 @@ from tests.porting_guide import rosetta
 from tests.porting_pairs import random_pair, told
 from tests.porting_replays import missed, others, places, port, replayed
 from tests.porting_side import FRAMEWORKS, Side, run_program
-from tests.records import Array, arrays, described, edited, resaved
+from tests.records import DATA, RATE, Array, arrays, changed, described, edited, put, resaved, write
 
 PORTS = ("decoder", "tagger from keras", "decoder to keras")
 CORRECT = 3  # random pairs
@@ -250,6 +251,24 @@ def test_where_a_weight_of_a_replay_has_another_shape_the_others_are_judged(reco
     diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
     assert diff.replay
     assert STEP in diff.replay.judged
+
+
+@pytest.mark.parametrize(("gradient", "passes"), [(1e-18, True), (1e-3, False)])
+def test_a_wrong_step_of_a_replay_is_no_pass_unless_its_gradient_is_rounding(
+    gradient: float, passes: bool, tmp_path: Path
+) -> None:
+    """The whole model's step agrees, since both sides have the same weights after it."""
+    data = changed(DATA, put("gradients fc bias", lambda bias: np.full_like(bias, gradient)))
+    left, right = (write(tmp_path / name, name, data) for name in ("torch", "keras"))
+    write(right / "replay", "keras", changed(data, put("step-1 fc bias", lambda bias: bias + RATE)))
+    edited(right / "replay", lambda said: said.update(fed=numbers_of(Recorded(left))))
+    diff = compare_records(Recorded(left), Recorded(right))
+    assert diff.replay
+    assert {check.passed for check in diff.checks} == {True}
+    assert [one.layer for one in diff.replay.wrong] == ([] if passes else [STEP])
+    assert diff.passed == passes
+    assert ("keras computes what torch computes" in told(diff)) == passes
+    assert ("the optimizer's step of fc bias, whose gradient is rounding alone" in told(diff)) == passes
 
 
 def test_what_was_not_fed_is_listed_and_does_not_pass(records: Path) -> None:

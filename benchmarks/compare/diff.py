@@ -43,7 +43,12 @@ class Diff:
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and all(check.passed for check in self.checks) and not self.unfinished
+        return bool(self.checks) and not (self.broken or self.unfinished or self.wrong_alone)
+
+    @property
+    def wrong_alone(self) -> list[str]:
+        """The places that are wrong in the replay, where no rung of the whole model breaks."""
+        return [one.place for one in self.replay.wrong] if self.replay and not self.broken else []
 
     @property
     def unfinished(self) -> str:

@@ -40,6 +40,10 @@ class Wrong:
     causes: list[Cause] = field(default_factory=list)
 
     @property
+    def place(self) -> str:
+        return f"{self.layer or 'the model'} {self.what}"
+
+    @property
     def sentence(self) -> str:
         error = "" if self.check.finite_error is None else f"error {self.check.error:.1e}, "
         where = f"{self.at}: " if self.at else ""
@@ -176,8 +180,14 @@ class Replay:
         if self.side.says.steps:
             weights = [item for item in self.rungs.items("weights") if judge(item).passed]
             same = {(item.pair.name, item.name) for item in weights if item.pair}
-            items = self.rungs.items("step")
-            self._judge_rung(STEP, [one for one in items if not one.pair or (one.pair.name, one.name) in same])
+            judged = list[LayerItem]()
+            for item in self.rungs.items("step"):
+                of_rounding = item.pair and self.rungs.rounding_alone(item.pair, item.name)
+                if of_rounding and not judge(item).passed:
+                    self.not_judged[f"{STEP} of {item.tensor}"] = "whose gradient is rounding alone"
+                elif not item.pair or (item.pair.name, item.name) in same:
+                    judged.append(item)
+            self._judge_rung(STEP, judged)
 
     def _judge_rung(self, name: str, items: Sequence[LayerItem]) -> None:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""

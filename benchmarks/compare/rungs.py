@@ -406,16 +406,19 @@ class Rungs:
             words = "steps, which one side alone recorded, and the weights after the last one"
             self._skipped("trajectory", f"{alone} {words}")
         elif self._both("trajectory", LAST, "weights after the last step") and not alone:
-            rounding = 100 * self.unit * self.left.largest("gradients")
             for pair, name, scale in self._scales(LAST, 1.0):
                 if self.accepted and name == "moving_variance" and not batches_alike(self.left):
                     self._skipped("trajectory", f"{pair.name} {name}, since batches have other numbers of rows")
                     continue
-                gradient = pair.left.tensor(name, "gradients")
-                if gradient is not None and 0 < largest(gradient) < rounding:  # which Adam makes large
+                if self.rounding_alone(pair, name):
                     self._skipped("trajectory", f"{pair.name} {name}, whose gradient is rounding alone")
                     continue
                 yield self._item("trajectory", pair, name, LAST, "last_weights", scale=scale)
+
+    def rounding_alone(self, pair: GroupPair, name: str) -> bool:
+        """Return whether the left gradient of a weight is rounding alone. Adam makes a whole step of it."""
+        gradient, largest_of_all = pair.left.tensor(name, "gradients"), self.left.largest("gradients")
+        return gradient is not None and 0 < largest(gradient) < 100 * self.unit * largest_of_all
 
     def _item(self, rung: str, pair: GroupPair, name: str, file: str, quantity: str, **more: Any) -> LayerItem:
         left: Load = partial(pair.left.tensor, name, file)

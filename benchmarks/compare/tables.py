@@ -113,6 +113,8 @@ def lines(diff: Diff) -> Iterator[str]:
             yield f"  {cause.standing}: {cause.line}"
     elif not diff.checks:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
+    elif diff.wrong_alone:
+        yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
         rungs = f"{', '.join(diff.climbed)}{without}"

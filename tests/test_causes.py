@@ -263,3 +263,27 @@ def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> No
     assert order == [f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")] + ["y"]
     assert found.explanation[1].startswith("last output, call 1")
     assert "between tap scores and last" in str(found.causes)
+
+
+def in_turns(path: Path, names: Sequence[str], order: Sequence[int], chained: bool, mistake: float) -> Side:
+    """Two layers that nobody here computes anew, each of X or one after the other, and one of both. `order` has the
+    numbers of their kernels."""
+    kernels, outputs, made = [KERNEL, KERNEL.T], [X], Record(path)
+    for name, number in zip(names, order, strict=True):
+        outputs.append(np.sin(outputs[-1 if chained else 0] @ kernels[number]))
+        made.layer(name, "Dense", {"kernel": kernels[number]}, {}, outputs[-1])
+    out = np.sin(sum(outputs) @ np.eye(D)) + mistake
+    made.layer("out", "Dense", {"kernel": np.eye(D)}, {}, out)
+    made.forward(out=out)
+    return Side(path)
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_layers_in_another_order_are_told_where_their_outputs_differ(exchanged: bool, tmp_path: Path) -> None:
+    left = in_turns(tmp_path / "left", ("one", "two"), (0, 1), exchanged, 0.0)
+    right = in_turns(tmp_path / "right", ("first", "second"), (1, 0), exchanged, 0.1)
+    found = compare_records(left, right)
+    assert found.broken == "forward"
+    words = "two has the numbers of first.kernel, which run in another order on the right"
+    assert any(words in cause.sentence for cause in found.causes) == exchanged, found.causes
+    assert any("another order" in cause.sentence for cause in found.causes) == exchanged

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice, permutations, takewhile
+from itertools import islice, permutations
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause
 from benchmarks.compare.comparer import head, judge, largest, pieces
 from benchmarks.compare.drafts import line_of_axes, line_of_pair, rearranged
 from benchmarks.compare.forward_causes import computed_before
+from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
 from benchmarks.compare.training_causes import KEPT_SHARE, STRAIGHT, clipping
@@ -194,15 +195,17 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
-    """What was paired by its numbers before the layer that breaks, and stands in another order on the right."""
-    order = {name: place for place, name in enumerate(broken.sides[1].owners)}
+    """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
+    other outputs, as far as their outputs are compared."""
+    order = {path: place for place, path in enumerate(broken.sides[1].called)}
+    pairs, differ = broken.rungs.pairing.pairs, {id(item.pair) for item, _ in broken.failed}
+    end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
     last, moved = -1, ""
-    for pair in takewhile(lambda pair: pair is not broken.item.pair, broken.rungs.pairing.pairs):
-        by_value = pair.found == "value" and pair.right.calls
-        places = [order[name] for name in pair.right.names if by_value and name in order]
-        if places:
+    for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
+        places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
+        if pair.found == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
             if places != sorted(places) or places[0] < last:
-                moved = f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
+                moved = moved or f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
             last = places[0]
     if moved:
         words = "which run in another order on the right: are they exchanged, there or in the weights?"
@@ -217,6 +220,13 @@ def paired_by_order(broken: Broken) -> Iterator[Cause]:
             "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
         )
         yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
+
+
+def outputs_are_compared(pair: GroupPair) -> bool:
+    """Return whether the outputs of a pair are compared call by call."""
+    calls = pair.left.calls, pair.right.calls
+    outputs = [group.outputs(of[0]).keys() if of else set() for group, of in zip(pair.both, calls, strict=True)]
+    return len(calls[0]) == len(calls[1]) and bool(outputs[0] & outputs[1])
 
 
 def of_other_type(broken: Broken) -> Iterator[Cause]:

@@ -198,6 +198,9 @@ def near(facts: Facts, rung: str) -> Facts:
     return facts._replace(**changes[rung])
 
 
+OTHER = near(Facts(), "forward")
+
+
 def likely(found: Diff) -> str:
     return "; ".join(cause.sentence for cause in found.causes if cause.standing == "likely")
 
@@ -287,3 +290,35 @@ def test_layers_in_another_order_are_told_where_their_outputs_differ(exchanged: 
     words = "two has the numbers of first.kernel, which run in another order on the right"
     assert any(words in cause.sentence for cause in found.causes) == exchanged, found.causes
     assert any("another order" in cause.sentence for cause in found.causes) == exchanged
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [((), "between x and fc"), (("x", "x"), "it differs inside"), (("x", "fc"), "between x and fc")],
+)
+def test_advice_names_a_place_only_where_something_may_lie_there(
+    given: Sequence[str], words: str, tmp_path: Path
+) -> None:
+    """`given` are the layers whose outputs "fc" is given on the left and on the right."""
+    folders = [recorded(tmp_path / name, facts).path for name, facts in (("left", Facts()), ("right", OTHER))]
+    for folder, layer in zip(folders, given, strict=False):
+
+        def connect(said: dict[str, Any], layer: str = layer) -> None:
+            outputs = {call["layer"]: call["parts"][0] for call in said["calls"]}
+            said["calls"][-1]["inputs"] = {"x": outputs[layer]}
+
+        edited(folder, connect)
+    found = compare_records(*map(Side, folders))
+    assert words in found.causes[-1].sentence
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_advice_names_padding_only_where_there_is_some(padded: bool, tmp_path: Path) -> None:
+    sides = [
+        recorded(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", near(Facts(), "gradients")))
+    ]
+    for side in sides:
+        resaved(side.path, "inputs", lambda arrays: {name: array + (not padded) for name, array in arrays.items()})
+    found = compare_records(*(Side(side.path) for side in sides))
+    assert found.broken == "gradients"
+    assert ("padding" in found.causes[-1].sentence) == padded

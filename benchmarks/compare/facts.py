@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number
 from benchmarks.compare.comparer import head, judge, largest, pieces
 from benchmarks.compare.drafts import line_of_axes, line_of_pair, rearranged
-from benchmarks.compare.forward_causes import computed_before
+from benchmarks.compare.forward_causes import alike, computed_before, given_to
 from benchmarks.compare.groups import GroupPair
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.compare.record import Side
@@ -347,6 +347,10 @@ def next_record(broken: Broken) -> str:
     if not np.isfinite(broken.check.error):
         return ""
     if broken.item.rung == "forward":
+        given = [given_to(broken, place) for place in range(len(broken.groups))]
+        if given and all(given) and all(alike(broken, right, [left]) for left, right in zip(*given, strict=False)):
+            words = f"{name_of(broken)} is given the same on both sides, so it differs inside"
+            return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
         before = [*computed_before(broken)[0]][:1]
         where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
@@ -356,9 +360,11 @@ def next_record(broken: Broken) -> str:
         return ""
     if broken.item.rung == "step" and not all(side.arrays("gradients") for side in sides):
         return "record the gradients of both sides with record.gradients, then the step is computed anew"
+    several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
+    what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
     return {
         "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
-        "gradients": "record a batch of one row without padding: if it agrees, positions are weighed otherwise",
+        "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
         "step": "call record.gradients right before the optimizer's step on both sides, so that clipping shows there",
         "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
     }.get(broken.item.rung, "")

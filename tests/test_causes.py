@@ -292,6 +292,16 @@ def test_layers_in_another_order_are_told_where_their_outputs_differ(exchanged: 
     assert any("another order" in cause.sentence for cause in found.causes) == exchanged
 
 
+def connected(side: Side, giver: str) -> Side:
+    """The side, whose last layer is given what this layer gives."""
+
+    def connect(said: dict[str, Any]) -> None:
+        outputs = {call["layer"]: call["parts"][0] for call in said["calls"]}
+        said["calls"][-1]["inputs"] = {"x": outputs[giver]}
+
+    return Side(edited(side.path, connect))
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [((), "between x and fc"), (("x", "x"), "it differs inside"), (("x", "fc"), "between x and fc")],
@@ -300,16 +310,30 @@ def test_advice_names_a_place_only_where_something_may_lie_there(
     given: Sequence[str], words: str, tmp_path: Path
 ) -> None:
     """`given` are the layers whose outputs "fc" is given on the left and on the right."""
-    folders = [recorded(tmp_path / name, facts).path for name, facts in (("left", Facts()), ("right", OTHER))]
-    for folder, layer in zip(folders, given, strict=False):
+    sides = [recorded(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", OTHER))]
+    sides = [connected(*both) for both in zip(sides, given, strict=True)] if given else sides
+    assert words in compare_records(*sides).causes[-1].sentence
 
-        def connect(said: dict[str, Any], layer: str = layer) -> None:
-            outputs = {call["layer"]: call["parts"][0] for call in said["calls"]}
-            said["calls"][-1]["inputs"] = {"x": outputs[layer]}
 
-        edited(folder, connect)
-    found = compare_records(*map(Side, folders))
-    assert words in found.causes[-1].sentence
+def own_norm(names: str, epsilon: float, centered: bool) -> Facts:
+    """A norm of a class of one's own, with settings that nobody here knows."""
+    of = X - X.mean(-1, keepdims=True) if centered else X
+    made = of / np.sqrt((of**2).mean(-1, keepdims=True) + epsilon) * GAIN + (SHIFT if centered else 0.0)
+    weights = dict(zip(names.split(), (GAIN, SHIFT), strict=False))
+    return of_layer("norm", "mine.Norm", weights, {"variance_epsilon": epsilon}, made)
+
+
+@pytest.mark.parametrize(("left", "right"), [("weight", "scale"), ("weight bias", "gain shift")])
+def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, tmp_path: Path) -> None:
+    centered = " " in left
+    facts = {"left": own_norm(left, 1e-6, centered), "right": own_norm(right, 2e-5, centered)}
+    facts["near"] = near(facts["right"], "forward")
+    sides = {name: connected(recorded(tmp_path / name, one), "x") for name, one in facts.items()}
+    assert (
+        likely(compare_records(sides["left"], sides["right"]))
+        == "epsilon is 1e-06 on the left and 2e-05 on the right"
+    )
+    assert not likely(compare_records(sides["left"], sides["near"]))
 
 
 @pytest.mark.parametrize("padded", [True, False])

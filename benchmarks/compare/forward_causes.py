@@ -108,9 +108,15 @@ def given_to(broken: Broken, place: int) -> list[Array]:
 
 
 def known(group: WeightGroup) -> WeightGroup:
-    """The group of the layer itself where its weights were paired by their numbers."""
-    own = groups_of(group.side) if group.kind == ARRANGED and len(group.layers) == 1 else []
-    return next((one for one in own if one.layer is group.layer), group)
+    """The group of the layer itself where its weights were paired by their numbers. A layer of one's own with a gain,
+    or with a gain and a shift, may be a norm."""
+    own = groups_of(group.side) if group.kind in (ARRANGED, "parameters") and len(group.layers) == 1 else []
+    own = [one for one in own if one.layer is group.layer]
+    vectors = [one.tensors[one.part] for one in own if one.kind == "parameters"]
+    if len(vectors) == len(own) in (1, 2) and len({one.shape for one in vectors}) == len(vectors[0].shape) == 1:
+        kind = "rmsnorm" if len(own) == 1 else "layernorm"
+        return replace(own[0], kind=kind, part="", tensors=dict(zip(("gamma", "beta"), vectors, strict=False)))
+    return next(iter(own), group)
 
 
 def all_with_channels_last(arrays: dict[str, Array]) -> dict[str, Array]:

@@ -1,6 +1,6 @@
 """One side of the layer that is shown, and the layers that can be computed anew, with what may be another."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -131,10 +131,11 @@ def norm(side: Shown) -> Layer:
         own = [of.get(name) for of in settings for name in ("num_groups", "_num_groups", "groups")]
         numbers = [one for one in (*own, 1, width) if isinstance(one, int) and one > 0 and width % one == 0]
     by_row = kind in ("layernorm", "rmsnorm")
+    known = *(epsilons(side) if by_row else ()), *EPSILONS
     aspects: Aspects = {
         "the statistics of {} are": ["the running ones", "those of the batch"] if kind == "batchnorm" else [""],
         "the number of groups of {} is": list(dict.fromkeys(numbers)),
-        "epsilon is": [number(one) for one in side.settings("epsilon", *EPSILONS)],
+        "epsilon is": [number(one) for one in side.settings("epsilon", *known)],
         "epsilon of {} is": PLACES,
         "{}": means if by_row else means[:1],
         "the variance of {} is divided by": ["n", "n - 1"] if by_row else ["n"],
@@ -153,6 +154,16 @@ def norm(side: Shown) -> Layer:
         return made.reshape(x.shape) * gains[gain_is] + (gain if gain_is == "its shift" else shift)
 
     return Layer(aspects, compute, width, by_row)
+
+
+def epsilons(side: Shown) -> Iterator[float]:
+    """Yield the epsilon that follows from what a norm of each row was given and gave, to three digits."""
+    gain, shift = side.weights["gamma"], side.weights.get("beta", 0.0)
+    for x in side.given:
+        if x.shape == side.target.shape and x.shape[-1:] == gain.shape:
+            of = x - x.mean(-1, keepdims=True) if side.group.kind == "layernorm" else x
+            square = (gain * of / (side.target - shift)) ** 2 - (of**2).mean(-1, keepdims=True)
+            yield float(f"{np.nanmedian(square):.3g}")
 
 
 def conv(side: Shown) -> Layer:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from benchmarks.compare import forward_causes
+from benchmarks.compare.broken import CHOICES_TRIED
+from benchmarks.compare.computed import attended
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
 from rosetta_record import Record
@@ -346,3 +349,31 @@ def test_advice_names_padding_only_where_there_is_some(padded: bool, tmp_path: P
     found = compare_records(*(Side(side.path) for side in sides))
     assert found.broken == "gradients"
     assert ("padding" in found.causes[-1].sentence) == padded
+
+
+def among_others(facts: Facts) -> Facts:
+    """An attention whose query, key and value are not the last that was computed before it."""
+    rng = np.random.default_rng(2)
+    others: list[Layer] = [
+        (f"other{n}", "Dense", {"kernel": rng.normal(size=(8, 8))}, {}, rng.normal(size=(N, T, 8))) for n in range(6)
+    ]
+    return facts._replace(before=[*facts.before, *others])
+
+
+def test_a_search_among_many_outputs_finds_an_attention_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[None]()
+
+    def counted(*arguments: Any) -> Array:
+        tried.append(None)
+        return attended(*arguments)
+
+    monkeypatch.setattr(forward_causes, "attended", counted)
+    shifted = among_others(attention(np.tril(PAST | True, 1)))
+    sides = {"left": among_others(attention(PAST)), "right": shifted, "near": near(shifted, "forward")}
+    left, right, other = (recorded(tmp_path / name, facts) for name, facts in sides.items())
+    assert "mask is causal on the left and causal, one position too far" in likely(compare_records(left, right))
+    tried.clear()
+    assert not likely(compare_records(other, right))
+    assert 0 < len(tried) <= CHOICES_TRIED

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, islice, product
+from itertools import combinations, product
 from math import inf
 from typing import Any
 
@@ -17,7 +17,7 @@ from benchmarks.compare.rungs import LayerItem, Rungs
 REGISTER = "docs/deviations.md"
 SMALLER = 10  # times that the error must become smaller within the bound
 MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
-CHOICES_TRIED, WORK = 4000, 1 << 35  # choices of a space, and multiplications for all of them, for each side
+CHOICES_TRIED, WORK = 4_000, 1 << 33  # choices in one search for causes, and multiplications for all of them
 LIKELY, SEEN, MORE, GO_ON = "likely", "differs", "to see more", "to go on"
 # Aspects that are whole sentences.
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
@@ -44,6 +44,23 @@ class Cause:
     @property
     def line(self) -> str:
         return self.sentence + (f" ({self.link})" if self.link else "")
+
+
+@dataclass
+class Budget:
+    """The choices and multiplications that a search may still try, so that it ends, and ends the same everywhere."""
+
+    choices: int = CHOICES_TRIED
+    work: int = WORK
+
+    @property
+    def spent(self) -> bool:
+        return self.choices <= 0 or self.work <= 0
+
+    def spend(self, multiplications: int) -> None:
+        """Take off one choice of so many multiplications."""
+        self.choices -= 1
+        self.work -= multiplications
 
 
 @dataclass(frozen=True)
@@ -160,31 +177,30 @@ class Space:
     broken: Broken
     wanted: Array  # what the side has
     cost: int = 1  # multiplications for each choice
+    more: Callable[..., int] = lambda *values: 0  # multiplications for a choice beside these
 
     def usual(self) -> Choice:
         return {aspect: choices[0] for aspect, choices in self.aspects.items()}
 
-    def fitting(self, start: Choice, most: int) -> list[Choice]:
-        """The choices by which the side is explained best: those in which as few aspects as possible are not as in
-        `start`, and at most so many. Not all are tried where there are too many, and none fits where the numbers are
-        too few to tell so many apart."""
-        most_tried, tried = min(CHOICES_TRIED, 1 + WORK // max(1, self.cost)), 0
-        for number in range(most + 1):
-            found = []
-            for choice in islice(self._others(start, number), most_tried - tried):
-                tried += 1
-                if not self.broken.tell(self.wanted.size, tried):
-                    return []
-                try:
-                    error = self.broken.left_over(self.compute(*choice.values()), self.wanted)
-                except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
-                    continue
-                if error < inf:
-                    found.append((error, choice))
-            if found:
-                best = min(error for error, _ in found)
-                return [choice for error, choice in found if error <= max(SMALLER * best, ROUNDING)]
-        return []
+    def fitting(self, start: Choice, number: int, budget: Budget) -> list[Choice]:
+        """Return the choices that explain the side best, of those in which so many aspects are not as in `start`.
+        Choices beyond the budget are not tried, and none fits where the numbers are too few to tell so many apart."""
+        found = []
+        for choice in self._others(start, number):
+            if budget.spent:
+                break
+            if not self.broken.tell(self.wanted.size, 1 + CHOICES_TRIED - budget.choices):
+                return []
+            try:
+                made = self.compute(*choice.values())
+            except (ValueError, IndexError, ZeroDivisionError):  # of shapes that do not fit
+                made = None
+            if made is not None:
+                budget.spend(self.cost + self.more(*choice.values()))
+                error = self.broken.left_over(made, self.wanted)
+                found += [(error, choice)] if error < inf else []
+        best = min((error for error, _ in found), default=inf)
+        return [choice for error, choice in found if error <= max(SMALLER * best, ROUNDING)]
 
     def _others(self, start: Choice, number: int) -> Iterator[Choice]:
         """The choices in which so many aspects are not as in `start`."""
@@ -194,17 +210,37 @@ class Space:
                 yield {**start, **dict(zip(aspects, values, strict=True))}
 
 
-def parting(left: Space, right: Space, most: tuple[int, int]) -> tuple[Choice, list[Choice]] | None:
-    """A choice that explains the left side, and those that explain the right one with the fewest aspects otherwise;
-    None where a side cannot be explained, or one choice explains both. `most` is how many aspects may be unusual on
-    the left, and how many may be otherwise on the right."""
-    found: tuple[Choice, list[Choice]] | None = None
-    fewest = most[1] + 1
-    for one in left.fitting(left.usual(), most[0])[:LEFT_CHOICES]:
-        others = right.fitting(one, fewest - 1)
-        number = sum(others[0][aspect] != one[aspect] for aspect in one) if others else fewest
-        if number == 0:
-            return None
-        if number < fewest:
-            found, fewest = (one, others), number
-    return found
+Spaces = Iterator[tuple[list[Space], list[Space], tuple[int, int]]]  # of both sides, and how much may be otherwise
+
+
+def parting(
+    lefts: Sequence[Space], rights: Sequence[Space], most: tuple[int, int]
+) -> tuple[Choice, list[Choice]] | None:
+    """Return a choice that explains the left side, and those that explain the right side with the fewest aspects
+    otherwise; None where a side cannot be explained, or one choice explains both. `most` is how many aspects may be
+    unusual on the left, and how many may be otherwise on the right. The least unusual choices of all spaces come
+    first."""
+    waiting, budget = [*lefts], Budget()
+    for number in range(most[0] + 1):
+        for left in [*waiting]:
+            choices = left.fitting(left.usual(), number, budget)[:LEFT_CHOICES]
+            if choices:
+                waiting.remove(left)
+            for right in rights if choices else ():
+                found = nearest_choices(choices, right, most[1], budget)
+                if found:
+                    return found
+    return None
+
+
+def nearest_choices(
+    choices: Sequence[Choice], right: Space, most: int, budget: Budget
+) -> tuple[Choice, list[Choice]] | None:
+    """Return one of the left side's choices, and those of the right side that differ from it in the fewest aspects,
+    and in at most so many; None where there are none, or one choice explains both sides."""
+    for number in range(most + 1):
+        for choice in choices:
+            others = right.fitting(choice, number, budget)
+            if others:
+                return (choice, others) if number else None
+    return None

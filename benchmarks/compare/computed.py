@@ -124,10 +124,12 @@ def rooted(square: Array, epsilon: float, place: str) -> Array:
 def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False) -> Array:
     """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
     all are infinitely small, each counts the same, or none where it is `strict`."""
-    scores = np.einsum("nthd,nshd->nhts", q, k) * scale + mask
+    q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * scale + mask
     nothing = np.isneginf(scores).all(-1, keepdims=True)
     weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
-    return np.asarray(np.einsum("nhts,nshd->nthd", weights, v)).reshape(*q.shape[:2], -1)
+    made = (weights @ v).swapaxes(1, 2)
+    return np.asarray(made.reshape(*made.shape[:2], -1))
 
 
 def rotated(x: Array, order: str, base: float) -> Array:

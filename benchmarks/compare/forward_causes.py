@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import Broken, Space, number
+from benchmarks.compare.broken import Broken, Space, Spaces, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import ACTIVATIONS, ALONE, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
@@ -19,7 +19,7 @@ from benchmarks.compare.record import RecordedLayer
 from benchmarks.compare.rungs import CHANNELLED, activations, channels_stand_first
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
-LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
+LARGEST_SCORES, COST_OF_SCORE = 1 << 22, 32  # numbers of an attention's scores; multiplications as long as a score
 BEFORE = 9  # outputs that a layer may take, those computed last before it
 UNUSUAL, OTHERWISE = (3, 2)  # aspects that may be unusual on the left, and otherwise on the right
 SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of the number of heads
@@ -38,9 +38,10 @@ BASES = ("base", "rope_theta", "theta", "rope_base")
 USUAL_BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # of rotary embeddings
 
 
-def spaces(broken: Broken) -> Iterator[tuple[Space, Space, tuple[int, int]]]:
-    """What both sides may compute, and how many aspects may be unusual on the left, and otherwise on the right. What
-    is shown may be within an attention, such as a dropout of its weights, whose output a dense layer takes."""
+def spaces(broken: Broken) -> Spaces:
+    """Yield for each form the spaces of the left and of the right side, and how many aspects may be unusual on the
+    left, and otherwise on the right. What is shown may be within an attention, such as a dropout of its weights, whose
+    output a dense layer takes."""
     later = next(
         ((item, check) for item, check in broken.failed if item.pair and item.pair.left.kind == "dense"), None
     )
@@ -48,8 +49,8 @@ def spaces(broken: Broken) -> Iterator[tuple[Space, Space, tuple[int, int]]]:
     for one_broken, forms in [(broken, FORMS), *(within if broken.kind != "dense" else [])]:
         sides = shown_sides(one_broken)
         for form in forms if sides else ():
-            for one, other in product(*map(form, sides)):
-                yield one, other, (UNUSUAL, OTHERWISE)
+            lefts, rights = map(list, map(form, sides))
+            yield lefts, rights, (UNUSUAL, OTHERWISE)
 
 
 def shown_sides(broken: Broken) -> list[Shown]:
@@ -379,7 +380,7 @@ def attention(side: Shown, whole: list[Array], one_output: bool) -> Space:
         "the base of rotary embeddings is": list(dict.fromkeys((*bases, *USUAL_BASES))),
         "": ["each counts the same", "nothing counts"],  # where all is masked
     }
-    return shown.space(aspects, compute, pairs * width)
+    return shown.space(aspects, compute, lambda heads, *_: pairs * (width + COST_OF_SCORE * heads))
 
 
 def projections(side: Shown) -> Iterator[tuple[list[Array], bool]]:

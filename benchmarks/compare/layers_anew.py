@@ -91,13 +91,15 @@ class Shown:
         known = [one for one in found if isinstance(one, int | float | str) or is_shape(one)]
         return list(dict.fromkeys((*known, *usual)))
 
-    def space(self, aspects: Aspects, compute: Callable[..., Array | None], more: int = 0) -> Space:
+    def space(
+        self, aspects: Aspects, compute: Callable[..., Array | None], more: Callable[..., int] = lambda *_: 0
+    ) -> Space:
         """The space of what this side computes, of which the picked rows must be those of its output. `more` is how
-        many multiplications it takes beside those with the layer's weights."""
+        many multiplications a choice takes beside those with the layer's weights."""
         wanted = self.picked(self.target)
         assert wanted is not None
         each = max((array.size // max(1, array.shape[-1]) for array in self.weights.values()), default=1)
-        return Space(aspects, compute, self.broken, wanted, wanted.size * each + more)
+        return Space(aspects, compute, self.broken, wanted, wanted.size * each, more)
 
 
 def unchanged(side: Shown) -> Layer:

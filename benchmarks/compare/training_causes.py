@@ -1,13 +1,13 @@
 """Causes in the loss, the gradients and a step: they are computed anew in the ways in which ports differ."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Space, number
+from benchmarks.compare.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Space, Spaces, number
 from benchmarks.compare.comparer import Array, head, largest
 from benchmarks.compare.computed import rooted
 from benchmarks.compare.layouts import FLOAT32_SETTINGS, RECURRENT, SAME_SLOTS
@@ -48,7 +48,6 @@ STRAIGHT = "straight to the weight"
 DECAYS = ("through the gradient", STRAIGHT)
 MOVED = "moved by the optimizer"
 KEPT_SHARE = "momentum, as the share of the old statistics that is kept, is"
-Spaces = Iterator[tuple[Space, Space, tuple[int, int]]]
 
 
 def losses(broken: Broken) -> Spaces:
@@ -62,7 +61,7 @@ def losses(broken: Broken) -> Spaces:
             made = cross_entropies(output.astype(np.float64), target.astype(np.int64), inputs)
             values = [np.array(number(side.says.loss)) for side in broken.sides]
             one, other = (Space(*made, broken, value, output.size) for value in values)
-            yield one, other, (3, 2)
+            yield [one], [other], (3, 2)
 
 
 def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -> tuple[dict[str, Any], Any]:
@@ -130,7 +129,7 @@ def gradients(broken: Broken) -> Spaces:
         wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
         aspects = {"gradients are clipped": [*clips[0]], "gradients are": [*factors]}
         one, two = (Space(aspects, compute, broken, w) for w in wanted)
-        yield one, two, (1, 1)
+        yield [one], [two], (1, 1)
 
 
 def norm(arrays: Sequence[Array]) -> float:
@@ -172,7 +171,7 @@ def steps(broken: Broken) -> Spaces:
     elif broken.groups and kinds[0] == kinds[1] in UPDATES:
         one, other = (of_step(broken, place, kinds[0]) for place in range(2))
         if one and other:
-            yield one, other, (2, 2)
+            yield [one], [other], (2, 2)
 
 
 def of_statistics(broken: Broken) -> Spaces:
@@ -193,7 +192,7 @@ def of_statistics(broken: Broken) -> Spaces:
     aspects = {KEPT_SHARE: list(dict.fromkeys(one for share in shares for one in (share, round(1 - share, 12))))}
     aspects[ANOTHER_DIVISOR] = [1.0, *ratios]
     one, other = (Space(aspects, compute, broken, array) for array in (left, right))
-    yield one, other, (0, 2)
+    yield [one], [other], (0, 2)
 
 
 def of_step(broken: Broken, place: int, kind: str) -> Space | None:

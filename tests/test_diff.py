@@ -359,6 +359,9 @@ CASES = {
     "a loss that is lost": Case(
         put("losses", lambda of: [*of[:4], "nan", *of[5:]]), "trajectory", "step 5: got nan"
     ),
+    "an activation in a layer by a function that Keras writes no name for": Case(
+        settings("fc", np.tanh, units=6), None, "not compared, forward: fc output, whose activation nobody here knows"
+    ),
     "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)), "forward", "got nan"),
     "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), expected (4, 5, 6)"),
     "a shape that would broadcast": Case(

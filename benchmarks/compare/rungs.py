@@ -462,8 +462,10 @@ def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Ar
     """What makes the outputs of a pair the same, the left one's first. Where one side's layer has an activation in
     it, which follows the layer on the other side, that of the other side is activated, too; None where no such
     activation is here."""
-    of_left, of_right = (group.settings.get("activation") or "linear" for group in pair.both)
-    if pair.left.kind not in ACTIVATED or of_left == of_right:
+    if pair.left.kind not in ACTIVATED:
+        return np.asarray, np.asarray
+    of_left, of_right = map(named_activation, pair.both)
+    if of_left == of_right:
         return np.asarray, np.asarray
     if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
         return None
@@ -477,6 +479,12 @@ def batches_alike(side: Side) -> bool:
     shapes = side.arrays("inputs").shapes
     later = {name: shape for name, shape in shapes.items() if re.match(r"batch\d+(\.|$)", name)}
     return all(shapes.get(name.partition(".")[2], shape) == shape for name, shape in later.items())
+
+
+def named_activation(group: WeightGroup) -> str:
+    """Return the name of the activation in a layer; "function" where Keras has none for it."""
+    has_config = group.side.framework == "keras" and group.layer.settings
+    return str(group.settings.get("activation", "function" if has_config else "linear") or "linear")
 
 
 def alike_in_shape(pair: GroupPair) -> bool:

@@ -34,6 +34,7 @@ from tests.records import (
     Layers,
     N,
     T,
+    V,
     by_n,
     changed,
     divided_otherwise,
@@ -343,6 +344,11 @@ CASES = {
     "slots": Case(put("slots mean_square fc kernel", lambda a: a * 2), "step", "mean_square of fc kernel"),
     "squares of an embedding's slices": Case(
         put("slots mean_square emb embeddings", lambda a: a * 0.5), "step", "", "keras-sparse-embeddings"
+    ),
+    "squares of slices of ids without a 0": Case(
+        put("slots mean_square emb embeddings", lambda a: a * [[1], *[[0.5]] * (V - 1)]), "step", "",
+        "keras-sparse-embeddings",
+        left=both(put("inputs x", lambda ids: ids % (V - 1) + 1), put("inputs", lambda of: {"x": of["x"]})),
     ),
     "an optimizer of other settings": Case(
         both(put("step-1 fc kernel", moved_further), put("optimizer", lambda _: other_optimizer)), "step",

@@ -204,7 +204,9 @@ def squared_slices(broken: Broken) -> Iterator[Test]:
         right, left = item.load()
         if right is None or left is None or right.shape != left.shape:
             continue
-        for ids in [a for _, a in broken.padded_inputs() if a.size and a.min() >= 0 and a.max() < len(left)]:
+        inputs = broken.rungs.left.arrays("inputs")
+        integers = [inputs[n] for n in inputs if inputs[n].dtype.kind in "iu" and not n.startswith("batch")]
+        for ids in [a for a in integers if a.size and a.min() >= 0 and a.max() < len(left)]:
             several = np.bincount(ids.ravel(), minlength=len(left)) > 1
             words = "squares the gradients of an id that stands several times in a batch one by one"
             if (right[several] != left[several]).any():

@@ -623,6 +623,24 @@ def test_a_layer_of_which_nothing_is_known_is_turned_as_the_known_ones_are(tmp_p
         assert any(note.startswith("inside, the output of a layer differs") for note in found.notes) != known
 
 
+@pytest.mark.parametrize(("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")])
+def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    resaved(right, "gradients", lambda arrays: {name: arrays[name] for name in arrays if name != "fc/bias"})
+    edited(right, lambda said: said["weights"]["fc/bias"].update(trainable=trainable))
+    for of, side, other in (((left, right), "left", "right"), ((right, left), "right", "left")):
+        line = f"fc bias is trained on the {side} only: on the {other} {why}"
+        assert compared(*of).causes[0].line == line
+
+
+def test_a_tensor_outside_the_model_that_an_optimizer_trains_is_told(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    edited(left, lambda said: said["optimizer"].update(keys={"0": "fc.bias", "1": None}))
+    assert compared(left, right).notes == [
+        "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
+    ]
+
+
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
     """A dropout before a layer is not the other side's after it, though each has one."""
 

@@ -28,7 +28,7 @@ from benchmarks.compare.broken import (
 from benchmarks.compare.comparer import GATES, Array, Check
 from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
 from benchmarks.compare.layouts import RECURRENT, SAME_SLOTS
-from benchmarks.compare.record import is_number
+from benchmarks.compare.record import RecordedWeight, is_number
 from benchmarks.compare.rungs import LayerItem, Rungs
 from benchmarks.compare.training_causes import DECAY_GOES, WEIGHT_DECAY
 
@@ -167,6 +167,19 @@ def untied(broken: Broken) -> Iterator[Test]:
                     yield part + turned, whole, cause
 
 
+def trained_on_one_side(broken: Broken) -> Iterator[Test]:
+    """One side alone has a gradient of a weight."""
+    without = [number for number, array in enumerate(broken.item.load()) if array is None]  # the right side first
+    for number in without if broken.item.pair and len(without) == 1 else ():
+        words = ("right", "left") if number == 0 else ("left", "right")
+        group, name = broken.groups[1 - number], broken.item.name
+        names = group.tensors[name].names if name in group.tensors else ()
+        weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
+        why = "the loss does not depend on it" if any(one.trainable for one in weights) else "it is frozen"
+        cause = Cause(f"{broken.item.tensor} is trained on the {words[1]} only: on the {words[0]} {why}")
+        yield np.ones(1), np.ones(1), cause
+
+
 def dropped(broken: Broken) -> Iterator[Test]:
     """Numbers of one side are zero by chance, and the others larger."""
     for place, words in ((1, "left"), (0, "right")):
@@ -228,7 +241,7 @@ HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "weights": (exchanged, rounded, other_places),
     "forward": (other_places, dropped, multiplied),
     "loss": (),
-    "gradients": (untied, other_places),
+    "gradients": (trained_on_one_side, untied, other_places),
     "step": (counters, squared_slices),
     "trajectory": (),
 }

@@ -363,6 +363,11 @@ class Rungs:
         if left and right:
             one, other = (partial(np.array, counters, np.float64) for counters in (right, left))
             yield self._held("step", "step counter", one, other, "", scale=1.0)
+        for side in (self.left, self.right):
+            outside = sum(key is None for key in side.optimizer.keys.values())
+            if outside:
+                what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
+                self._skipped("step", f"{outside} {what} of the model, which {side.name}'s optimizer trains")
         if self._both("step", "slots", "slots of the optimizer"):
             yield from self._slots()
         if self._both("step", "step-1", "weights after a step"):

@@ -24,6 +24,7 @@ RNG = np.random.default_rng(0)
 LENGTHS = np.array([2, 4, 3])
 KERNEL, BIAS, GAIN, SHIFT = (RNG.normal(size=shape) for shape in ((D, D), D, D, D))
 X, FILTER = RNG.normal(size=(N, T, D)), RNG.normal(size=(3, 3, 2, 5))
+IMAGE = RNG.normal(size=(N, 3, 2, D))
 LOGITS, LABELS = RNG.normal(size=(N, T, V)), RNG.integers(0, V, (N, T))
 Arrays = dict[str, Array]
 Layer = tuple[str, str, Arrays, dict[str, Any], Array]  # path, class, weights, settings, output
@@ -318,18 +319,23 @@ def test_advice_names_a_place_only_where_something_may_lie_there(
     assert words in compare_records(*sides).causes[-1].sentence
 
 
-def own_norm(names: str, epsilon: float, centered: bool) -> Facts:
-    """A norm of a class of one's own, with settings that nobody here knows."""
-    of = X - X.mean(-1, keepdims=True) if centered else X
+def own_norm(names: str, epsilon: float, centered: bool, axis: int) -> Facts:
+    """A norm of a class of one's own, with settings that nobody here knows, of channels that stand on an axis."""
+    x = IMAGE
+    of = x - x.mean(-1, keepdims=True) if centered else x
     made = of / np.sqrt((of**2).mean(-1, keepdims=True) + epsilon) * GAIN + (SHIFT if centered else 0.0)
     weights = dict(zip(names.split(), (GAIN, SHIFT), strict=False))
-    return of_layer("norm", "mine.Norm", weights, {"variance_epsilon": epsilon}, made)
+    x, made = (np.moveaxis(array, -1, axis) for array in (x, made))
+    facts = of_layer("norm", "mine.Norm", weights, {"variance_epsilon": epsilon}, made)
+    return facts._replace(before=[("x", "Identity", {}, {}, x)])
 
 
-@pytest.mark.parametrize(("left", "right"), [("weight", "scale"), ("weight bias", "gain shift")])
-def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("left", "right", "axis"), [("weight", "scale", -1), ("weight bias", "gain shift", -1), ("weight", "scale", 1)]
+)
+def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, axis: int, tmp_path: Path) -> None:
     centered = " " in left
-    facts = {"left": own_norm(left, 1e-6, centered), "right": own_norm(right, 2e-5, centered)}
+    facts = {"left": own_norm(left, 1e-6, centered, axis), "right": own_norm(right, 2e-5, centered, axis)}
     facts["near"] = near(facts["right"], "forward")
     sides = {name: connected(recorded(tmp_path / name, one), "x") for name, one in facts.items()}
     assert (

@@ -32,6 +32,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of t
 IS_GIVEN = " is given"
 GATED = "the activation of what a gate multiplies before {} is"
 PROJECTIONS = ("query", "key", "value")
+NORMS = ("layernorm", "rmsnorm")  # which compute each row by itself
 ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
 HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # how models of one's own call settings
 BASES = ("base", "rope_theta", "theta", "rope_base")
@@ -64,8 +65,10 @@ def shown_sides(broken: Broken) -> list[Shown]:
     group = next((group for group in groups if group.kind in LAYERS), groups[0])
     before, of_right = computed_before(broken)
     given = [given_to(broken, place) for place in range(len(broken.groups))]
-    if group.kind in CHANNELLED:
+    if group.kind in CHANNELLED or (group.kind in NORMS and len(broken.groups) == 2):
         first = [channels_stand_first(of_side) for of_side in broken.groups]
+        if group.kind in NORMS:  # their width tells where channels stand
+            first = [width_is_second(group, arrays) for arrays in ([left], given[1])]
         given = [[*map(channels_last, own)] if of else own for own, of in zip(given, first, strict=True)]
         if first[0]:  # then the right side's output has its axes as the left one's
             left, right = channels_last(left), channels_last(right)
@@ -87,6 +90,12 @@ def shown_sides(broken: Broken) -> list[Shown]:
     of_left = all_before if group.kind in RECURRENT else left_before  # a stacked layer's sequence may be on the right
     sides = zip((left, right), given, (of_left, all_before), strict=True)
     return [Shown(broken, group, rows(target), [*map(rows, own)], had, of_model) for target, own, had in sides]
+
+
+def width_is_second(group: WeightGroup, arrays: Sequence[Array]) -> bool:
+    """Return whether the second axis of any array is as long as a norm is wide, and the last one is not."""
+    width = group.shapes.get("gamma", (0,))[-1]
+    return any(array.ndim > 2 and array.shape[1] == width != array.shape[-1] for array in arrays)
 
 
 def given_to(broken: Broken, place: int) -> list[Array]:

@@ -71,8 +71,9 @@ QKV, OUT = RNG.normal(size=(3, N, T, 8)), RNG.normal(size=(8, D))
 FULL, PAST = np.ones((T, T), bool), np.tril(np.ones((T, T), bool))
 
 
-def attention(allowed: Array, scale: float = 0.5, heads: int = 2, within: bool = False) -> Facts:
-    """Heads that are computed of three dense layers' outputs; perhaps a layer within gives their weights."""
+def attention(allowed: Array, scale: float = 0.5, heads: int = 2, within: bool = False, layer: str = "") -> Facts:
+    """Heads that are computed of three dense layers' outputs; perhaps a layer within gives their weights,
+    or a layer of a class computes them."""
     q, k, v = QKV.reshape(3, N, T, heads, 8 // heads)
     scores = np.where(allowed, np.einsum("nthd,nshd->nhts", q, k) * scale, -1e30)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -80,7 +81,25 @@ def attention(allowed: Array, scale: float = 0.5, heads: int = 2, within: bool =
     out = np.einsum("nhts,nshd->nthd", weights, v).reshape(N, T, 8)
     before: list[Layer] = [(n, "Dense", {"kernel": np.eye(8) + i}, {}, QKV[i]) for i, n in enumerate("qkv")]
     before += [("drop", "Dropout", {}, {}, weights.reshape(-1, T, T))] if within else []
+    before += [("attention", layer, {}, {}, out)] if layer else []
     return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2}, out @ OUT)._replace(before=before)
+
+
+def without_last(facts: Facts) -> Facts:
+    *before, layer = facts.before
+    return facts._replace(before=before, layer=layer)
+
+
+def called_twice(taken: int) -> Facts:
+    """A layer that takes what an activation gave in one of its two calls."""
+    first = np.tanh(X @ KERNEL)
+    second = np.tanh(first @ KERNEL.T)
+    dense: list[Layer] = [
+        (n, "Dense", {"kernel": k}, {}, x @ k) for n, k, x in (("a", KERNEL, X), ("b", KERNEL.T, first))
+    ]
+    before = [dense[0], ("act", "mine.Act", {}, {}, first), dense[1], ("act", "mine.Act", {}, {}, second)]
+    made = (first, second)[taken - 1] @ (KERNEL + 1)
+    return of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, made)._replace(before=before)
 
 
 def norm(groups: int) -> Facts:
@@ -159,6 +178,19 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "heads": (
         attention(FULL, within=True), attention(FULL, heads=4, scale=2**-0.5, within=True), "forward",
         "number of heads is 2 on the left and 4 on the right",
+    ),
+    "mask of a layer": (
+        without_last(attention(PAST, layer="mine.Attention")),
+        without_last(attention(np.tril(PAST | True, 1), layer="mine.Attention")), "forward",
+        "mask is causal on the left and causal, one position too",
+    ),
+    "mask of a layer of another class": (
+        attention(PAST, layer="mine.Attention"), attention(np.tril(PAST | True, 1), layer="theirs.Attention"), "forward",
+        "mask is causal on the left and causal, one position too",
+    ),
+    "an earlier call": (
+        called_twice(2), called_twice(1), "forward",
+        "fc2 takes act, call 2 on the left and act, call 1 on the right",
     ),
     "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the right"),
     "the norm of all": (
@@ -269,7 +301,7 @@ def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> No
     order = [check.tensor for check in found.checks if check.rung == "forward"]
     assert order == [f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")] + ["y"]
     assert found.explanation[1].startswith("last output, call 1")
-    assert "between tap scores and last" in str(found.causes)
+    assert "between tap scores, call 1 and last" in str(found.causes)
 
 
 def in_turns(path: Path, names: Sequence[str], order: Sequence[int], chained: bool, mistake: float) -> Side:
@@ -383,3 +415,14 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
     tried.clear()
     assert not likely(compare_records(other, right))
     assert 0 < len(tried) <= CHOICES_TRIED
+
+
+def test_that_a_layer_takes_what_differs_already_is_no_cause(tmp_path: Path) -> None:
+    """The classes of "made" are others, so that the two are no pair."""
+    sides = [
+        of_layer("o", "Dense", {"kernel": KERNEL}, {}, made @ KERNEL)._replace(before=[("made", of, {}, {}, made)])
+        for of, made in (("mine.Made", np.sin(X)), ("theirs.Made", np.cos(X)))
+    ]
+    found = compare_records(*(recorded(tmp_path / str(number), facts) for number, facts in enumerate(sides)))
+    assert not likely(found), found.causes
+    assert found.causes[0].sentence == "o takes made on both sides, which differs already"

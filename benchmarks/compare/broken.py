@@ -25,6 +25,7 @@ ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
 WHOLE_SENTENCES = (TWO_BIASES, ANOTHER_DIVISOR)
 CHANCE = 0.01  # at most, that numbers which have nothing to do with a hypothesis pass the test of one of those tried
 ROUNDING = 1e-13  # an error that is as good as none
+OF_RIGHT = "the right side's "  # begins the name of what the right side computed
 LEFT_CHOICES = 8  # of those by which the left side can be explained
 
 

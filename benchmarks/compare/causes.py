@@ -5,6 +5,7 @@ differs is told as a fact, and what to record next.
 shown, and `FACTS` what is only told.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, permutations
@@ -15,7 +16,9 @@ from benchmarks.compare import forward_causes, training_causes
 from benchmarks.compare.accepted import ACCEPTABLE
 from benchmarks.compare.broken import (
     GO_ON,
+    LIKELY,
     MORE,
+    OF_RIGHT,
     SEEN,
     WHOLE_SENTENCES,
     Broken,
@@ -35,17 +38,33 @@ from benchmarks.compare.training_causes import DECAY_GOES, WEIGHT_DECAY
 
 def computed_anew(broken: Broken) -> list[Cause]:
     """What both sides compute, where one choice of all aspects gives the left side's numbers and another one the
-    right side's. Where several are as near to the left one, any of them may be it."""
+    right side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right
+    what has the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
+    facts = list[Cause]()
     for spaces in SPACES[broken.item.rung](broken) if broken.item.rung in SPACES else ():
         parted = parting(*spaces)
         if parted:
             one, others = parted
+            same = [name for other in others for name in taken_on_both(one, other)]
+            words = f"{name_of(broken)} takes {same[0]} on both sides, which differs already" if same else ""
+            facts += [Cause(words, standing=SEEN)] if same else []
+            others = [other for other in others if not [*taken_on_both(one, other)]]
             several = [found for found in (causes_between(broken, one, other) for other in others) if found]
-            if len(several) < 2:
-                return several[0] if several else []
-            sentences = [" and ".join(cause.sentence for cause in found) for found in several]
-            return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
-    return []
+            if len(several) > 1:
+                sentences = [" and ".join(cause.sentence for cause in found) for found in several]
+                return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
+            if several or not same:
+                return several[0] if several else facts[:1]
+    return facts[:1]
+
+
+def taken_on_both(one: Choice, other: Choice) -> Iterator[str]:
+    """Yield what both sides take under one name, which gives other numbers on the right."""
+    for aspect in one:
+        left, right = str(one[aspect]), str(other[aspect])
+        own = right.removeprefix(OF_RIGHT)
+        if own != right and re.split("[./]", own)[-1] == re.split("[./]", left)[-1]:
+            yield left
 
 
 def causes_between(broken: Broken, one: Choice, other: Choice) -> list[Cause]:
@@ -266,8 +285,8 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
     )
     found = [*islice(passed, 1)]
     found = found or computed_anew(broken)
-    if not found:
-        found = [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+    if not any(cause.standing == LIKELY for cause in found):
+        found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
         found += [Cause(more, standing=MORE)] if more else []
     for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.broken import Broken, Space, Spaces, number
+from benchmarks.compare.broken import OF_RIGHT, Broken, Space, Spaces, number
 from benchmarks.compare.comparer import ARRANGEMENTS, Array
 from benchmarks.compare.computed import ACTIVATIONS, ALONE, attended, rotated
 from benchmarks.compare.groups import WeightGroup, groups_of
@@ -148,19 +148,21 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
         arrays, calls = side.arrays("layers"), side.says.calls
         end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
         for call in reversed([call for call in calls[:end] if call.parts and not call.layer.startswith(OPERATOR)]):
-            own_name = (f"the right side's {call.layer}" if place else call.layer) or "the model"
-            name = names.get(call.layer, own_name) if place else own_name
+            own_name = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
+            path = names.get(call.layer, own_name) if place else own_name
+            of_layer = side.called[call.layer]
+            name = f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path
             array, known = arrays.mapped(call.parts[0]), found[0] if place else {}
             if len(here) >= BEFORE:
                 break
-            if name in known and (inner := before_activation(broken, name, array, known[name])):
+            if name in known and (inner := before_activation(broken, path, array, known[name])):
                 known[name] = inner[0]
                 continue
             given = [(f"what {name}{IS_GIVEN}", arrays.mapped(own)) for own in [*call.inputs.values()][:1]]
             for words, one in ((name, array), *given):
                 usable = one.dtype.kind == "f" and one.ndim > 1 and one.size
                 if usable and not alike(broken, one, [*here.values(), *known.values()]):
-                    here[f"the right side's {words}" if words in known else words] = one
+                    here[f"{OF_RIGHT}{words}" if words in known else words] = one
         inputs = side.arrays("inputs")
         of_model = [name for name in inputs if inputs[name].dtype.kind == "f" and inputs[name].ndim > 1 and not place]
         found.append(here | {f"the input {name}": inputs[name] for name in of_model})
@@ -339,17 +341,24 @@ def of_embedding(side: Shown) -> Iterator[Space]:
 
 
 def of_attention(side: Shown) -> Iterator[Space]:
-    """A dense layer that takes an attention of queries, keys and values."""
-    for parts, one_output in projections(side) if side.group.kind == "dense" else ():
+    """A dense layer that takes an attention of queries, keys and values, or a layer without weights that is one."""
+    may_be = side.group.kind == "dense" or is_bare(side.group)
+    for parts, one_output in projections(side) if may_be else ():
         yield attention(side, parts, one_output)
+
+
+def is_bare(group: WeightGroup) -> bool:
+    """Return whether a layer has no weights and contains no other layer."""
+    return not group.tensors and group.kind != PARENT
 
 
 def attention(side: Shown, whole: list[Array], one_output: bool) -> Space:
     """The layer takes an attention of query, key and value (N, T, ...), which one output may have together."""
     width, layer = side.layer.width, side.layer
     usual = [choices[0] for choices in layer.aspects.values()]
-    # What is given to the layer is the attention.
-    shown = replace(side, target=side.given[0], of_input=True) if len(side.given) == 1 else side
+    # What the layer gives is the attention, or what is given to it.
+    given = side.target if is_bare(side.group) else side.given[0] if len(side.given) == 1 else None
+    shown = side if given is None else replace(side, target=given, of_input=True)
     recorded = [one.settings for of_side in side.broken.sides for one in of_side.says.layers]
     bases = [base for one in recorded for name in BASES if (base := number(one.get(name))) > 1]
     sizes = [n for n in range(1, width + 1) if width % n == 0]

@@ -3,7 +3,7 @@
 Records are made of NumPy alone, and do not say what layers were given. What both sides compute is written out here,
 and not taken from the product. tests/porting_mistakes.py plants other causes in models of the frameworks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.compare import forward_causes
 from benchmarks.compare.broken import CHOICES_TRIED
-from benchmarks.compare.computed import attended
+from benchmarks.compare.computed import ACTIVATIONS, attended, gelu
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
 from rosetta_record import Record
@@ -83,6 +83,14 @@ def attention(allowed: Array, scale: float = 0.5, heads: int = 2, within: bool =
     before += [("drop", "Dropout", {}, {}, weights.reshape(-1, T, T))] if within else []
     before += [("attention", layer, {}, {}, out)] if layer else []
     return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2}, out @ OUT)._replace(before=before)
+
+
+def gated(of_left: bool, gate: Callable[[Array], Array]) -> Facts:
+    """A layer that takes a product with a gate, whose activation is a layer of its own on the left."""
+    a, b = X @ KERNEL, X @ KERNEL.T
+    before: list[Layer] = [("gate", "Dense", {"kernel": KERNEL}, {}, a), ("up", "Dense", {"kernel": KERNEL.T}, {}, b)]
+    before += [("act", "mine.Act", {}, {}, gate(a))] if of_left else []
+    return of_layer("down", "Dense", {"kernel": OUT[:D]}, {}, (gate(a) * b) @ OUT[:D])._replace(before=before)
 
 
 def without_last(facts: Facts) -> Facts:
@@ -191,6 +199,10 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "an earlier call": (
         called_twice(2), called_twice(1), "forward",
         "fc2 takes act, call 2 on the left and act, call 1 on the right",
+    ),
+    "activation of a gate": (
+        gated(True, ACTIVATIONS["silu"]), gated(False, gelu), "forward",
+        "the activation before down is silu on the left and gelu on the right",
     ),
     "a mean over rows": (mean_loss(N * T), mean_loss(N), "loss", "and a mean over the rows on the right"),
     "the norm of all": (

@@ -193,7 +193,8 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
         "mask is causal on the left and causal, one position too",
     ),
     "mask of a layer of another class": (
-        attention(PAST, layer="mine.Attention"), attention(np.tril(PAST | True, 1), layer="theirs.Attention"), "forward",
+        attention(PAST, layer="mine.Attention"),
+        attention(np.tril(PAST | True, 1), layer="theirs.Attention"), "forward",
         "mask is causal on the left and causal, one position too",
     ),
     "an earlier call": (

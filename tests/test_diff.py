@@ -623,9 +623,12 @@ def test_a_layer_of_which_nothing_is_known_is_turned_as_the_known_ones_are(tmp_p
         assert any(note.startswith("inside, the output of a layer differs") for note in found.notes) != known
 
 
+
+
+@pytest.mark.parametrize("precision", ["float64", "float16"])
 @pytest.mark.parametrize(("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")])
-def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, tmp_path: Path) -> None:
-    left, right = sides(tmp_path)
+def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precision: str, tmp_path: Path) -> None:
+    left, right = (edited(side, lambda said: said.update(precision=precision)) for side in sides(tmp_path))
     resaved(right, "gradients", lambda arrays: {name: arrays[name] for name in arrays if name != "fc/bias"})
     edited(right, lambda said: said["weights"]["fc/bias"].update(trainable=trainable))
     for of, side, other in (((left, right), "left", "right"), ((right, left), "right", "left")):

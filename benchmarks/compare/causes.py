@@ -86,6 +86,7 @@ def causes_between(broken: Broken, one: Choice, other: Choice) -> list[Cause]:
 # Mistakes that are undone on the numbers that are shown. A test is what the mistake would make, and what is there.
 
 Test = tuple[Array | None, Array, Cause]
+RECORDED = np.ones(64)  # made and seen of what is recorded itself, and follows from no numbers
 
 
 def other_places(broken: Broken) -> Iterator[Test]:
@@ -196,7 +197,7 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
         weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
         why = "the loss does not depend on it" if any(one.trainable for one in weights) else "it is frozen"
         cause = Cause(f"{broken.item.tensor} is trained on the {words[1]} only: on the {words[0]} {why}")
-        yield np.ones(1), np.ones(1), cause
+        yield RECORDED, RECORDED, cause
 
 
 def dropped(broken: Broken) -> Iterator[Test]:
@@ -252,7 +253,7 @@ def counters(broken: Broken) -> Iterator[Test]:
     if left and right and left != right:
         one, other = (" and ".join(map(str, counts)) for counts in (left, right))
         words = f"the step counter is {one} on the left and {other} on the right"
-        yield np.ones(1), np.ones(1), Cause(words, "optimizer-slots")
+        yield RECORDED, RECORDED, Cause(words, "optimizer-slots")
 
 
 HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.compare import forward_causes
 from benchmarks.compare.broken import CHOICES_TRIED
-from benchmarks.compare.computed import ACTIVATIONS, attended, gelu
+from benchmarks.compare.computed import ACTIVATIONS, attended, gelu, gelu_by_tanh
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
 from rosetta_record import Record
@@ -91,6 +91,14 @@ def gated(of_left: bool, gate: Callable[[Array], Array]) -> Facts:
     before: list[Layer] = [("gate", "Dense", {"kernel": KERNEL}, {}, a), ("up", "Dense", {"kernel": KERNEL.T}, {}, b)]
     before += [("act", "mine.Act", {}, {}, gate(a))] if of_left else []
     return of_layer("down", "Dense", {"kernel": OUT[:D]}, {}, (gate(a) * b) @ OUT[:D])._replace(before=before)
+
+
+def feedforward(settings: dict[str, Any], within: Callable[[Array], Array]) -> Facts:
+    """Two dense layers with an activation between them, in the first one or in a layer of its own."""
+    up = X @ KERNEL
+    before: list[Layer] = [("up", "Dense", {"kernel": KERNEL}, settings, within(up) if settings else up)]
+    before += [] if settings else [("act", "mine.Act", {}, {}, within(up))]
+    return of_layer("down", "Dense", {"kernel": KERNEL.T}, {}, within(up) @ KERNEL.T)._replace(before=before)
 
 
 def without_last(facts: Facts) -> Facts:
@@ -200,6 +208,10 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "an earlier call": (
         called_twice(2), called_twice(1), "forward",
         "fc2 takes act, call 2 on the left and act, call 1 on the right",
+    ),
+    "activation in a layer, by a function": (
+        feedforward({}, gelu), feedforward({"activation": "function"}, gelu_by_tanh), "forward",
+        "the activation before down is gelu on the left and gelu by tanh on the right",
     ),
     "activation of a gate": (
         gated(True, ACTIVATIONS["silu"]), gated(False, gelu), "forward",

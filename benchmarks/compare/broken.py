@@ -220,12 +220,11 @@ def parting(
     """Return a choice that explains the left side, and those that explain the right side with the fewest aspects
     otherwise; None where a side cannot be explained, or one choice explains both. `most` is how many aspects may be
     unusual on the left, and how many may be otherwise on the right. The least unusual choices of all spaces come
-    first; where several aspects are otherwise, choices with one more unusual aspect may leave fewer."""
+    first; where several aspects are otherwise, less usual choices may leave fewer."""
     waiting, budget = [*lefts], Budget()
     found: tuple[Choice, list[Choice]] | None = None
     fewest = most[1] + 1
     for number in range(most[0] + 1):
-        is_last = found is not None
         for left in [*waiting]:
             choices, before = left.fitting(left.usual(), number, budget)[:LEFT_CHOICES], found
             for right in rights if choices else ():
@@ -236,8 +235,6 @@ def parting(
                     return found
             if choices and found is before:
                 waiting.remove(left)
-        if is_last:
-            return found
     return found
 
 

@@ -140,6 +140,7 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     not: the outputs of layers, those computed last first, and the model's own inputs."""
     whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
     names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
+    unnamed = {pair.left.layer.path for pair in whole if activations(pair) is None}
     found: list[dict[str, Array]] = []
     for place, side in enumerate(broken.sides):
         here: dict[str, Array] = {}
@@ -155,6 +156,10 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
             array, known = arrays.mapped(call.parts[0]), found[0] if place else {}
             if len(here) >= BEFORE:
                 break
+            if path in unnamed and any(
+                alike(broken, change(inner), [array]) for inner in known.values() for change in ACTIVATIONS.values()
+            ):
+                continue  # what the left side computed, activated
             if name in known and (inner := before_activation(broken, path, array, known[name])):
                 known[name] = inner[0]
                 continue

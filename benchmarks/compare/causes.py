@@ -136,8 +136,10 @@ def exchanged(broken: Broken) -> Iterator[Test]:
 
 
 def rounded(broken: Broken) -> Iterator[Test]:
-    """One side's weight is the other side's, rounded to a coarser type."""
+    """One side's weight is the other side's, rounded to a coarser type than the record has it in."""
     right, left = broken.arrays
+    if right.dtype != left.dtype:
+        return
     for words, other, made, seen in (("right", "left", left, right), ("left", "right", right, left)):
         for dtype, change in COARSER_TYPES.items() if is_number(made) else ():
             cause = Cause(f"the {words} side has the numbers of the {other} one rounded to {dtype}", "array-dtype")

@@ -41,8 +41,8 @@ USUAL_BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # of rotary embeddings
 
 def spaces(broken: Broken) -> Spaces:
     """Yield for each form the spaces of the left and of the right side, and how many aspects may be unusual on the
-    left, and otherwise on the right. What is shown may be within an attention, such as a dropout of its weights, whose
-    output a dense layer takes."""
+    left, and otherwise on the right. What is shown may be within an attention, such as a dropout of its weights,
+    whose output a dense layer takes."""
     later = next(
         ((item, check) for item, check in broken.failed if item.pair and item.pair.left.kind == "dense"), None
     )

@@ -487,9 +487,9 @@ def batches_alike(side: Side) -> bool:
 
 
 def named_activation(group: WeightGroup) -> str:
-    """Return the name of the activation in a layer; "function" where Keras has none for it."""
-    has_config = group.side.framework == "keras" and group.layer.settings
-    return str(group.settings.get("activation", "function" if has_config else "linear") or "linear")
+    """Return the name of the activation in a layer; "function" where Keras has no name. Its batch norm has none."""
+    unnamed = group.side.framework == "keras" and group.layer.settings and group.kind != "batchnorm"
+    return str(group.settings.get("activation", "function" if unnamed else "linear") or "linear")
 
 
 def alike_in_shape(pair: GroupPair) -> bool:

@@ -623,8 +623,6 @@ def test_a_layer_of_which_nothing_is_known_is_turned_as_the_known_ones_are(tmp_p
         assert any(note.startswith("inside, the output of a layer differs") for note in found.notes) != known
 
 
-
-
 @pytest.mark.parametrize("precision", ["float64", "float16"])
 @pytest.mark.parametrize(("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")])
 def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precision: str, tmp_path: Path) -> None:
@@ -639,9 +637,8 @@ def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precis
 def test_a_tensor_outside_the_model_that_an_optimizer_trains_is_told(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
     edited(left, lambda said: said["optimizer"].update(keys={"0": "fc.bias", "1": None}))
-    assert compared(left, right).notes == [
-        "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
-    ]
+    told = "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
+    assert told in compared(left, right).notes
 
 
 def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:

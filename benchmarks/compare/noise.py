@@ -62,13 +62,15 @@ class Control:
 
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
-    found, of = Control(), dict[str, float]()
+    found, of, of_loss = Control(), dict[str, float](), rounding_of_loss(left)
     for other in [*([left.control] if left.control else []), *again]:
         rungs, is_control = Rungs(left, other, paired(left, other)), other is left.control
         for item in chain.from_iterable(map(rungs.items, COMPARED[2 if is_control else 0 :])):
             check = judge(moved_back(item))
             if item.quantity:
                 of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
+                if makes_the_loss(item) and left.computed in PRECISE and isfinite(check.error):
+                    of_loss = max(of_loss, check.error)
                 if is_control:
                     found.rounding.append(check)
             elif item.rung in COMPARED[:2] and not check.passed:
@@ -78,11 +80,16 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
                 )
         found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
     found.recorded = bool(found.rounding)
-    least = dict.fromkeys(("loss", "trajectory"), rounding_of_loss(left)) if of else {}
+    least = dict.fromkeys(("loss", "trajectory"), of_loss) if of else {}
     for quantity, error in of.items():
         if isfinite(error):
             found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)
     return found
+
+
+def makes_the_loss(item: LayerItem) -> bool:
+    """True for what the model gives, whose rounding is the loss's, too, though in one run it may cancel out there."""
+    return item.quantity == "outputs" and (item.pair is None or not item.pair.left.layer.path)
 
 
 def rounding_of_loss(left: Side) -> float:

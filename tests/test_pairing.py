@@ -15,12 +15,13 @@ from benchmarks.compare.carry import carried
 from benchmarks.compare.comparer import Array
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.drafts import write_mapping
+from benchmarks.compare.layouts import PARENT
 from benchmarks.compare.mapping import read_mapping
 from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.errors import CannotBeginError
 from tests.program import rosetta
-from tests.records import Layer, Layers, of_layers
+from tests.records import Layer, Layers, edited, of_layers
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
@@ -384,3 +385,60 @@ def test_layers_of_one_name_that_stand_elsewhere_are_not_compared(tmp_path: Path
     found = compare_records(*both(tmp_path, left, right))
     assert found.passed
     assert not any(check.inside for check in found.checks)
+
+
+TABLE, HALF = np.ones((T, M)), KERNEL[:, : M // 2]  # a constant, and a part of a layer
+DROP, OF_SCORES = bare("Dropout", INSIDE), bare("Dropout", np.ones((2 * N, T, T)))  # of heads of the batch
+# Layers of both sides, and those without weights that are compared.
+PLACES: dict[str, tuple[Layers, Layers, list[tuple[str, str]]]] = {
+    "a constant that one side keeps": (
+        {"one": linear(KERNEL), "a.drop": OF_SCORES, "two": linear(EXPERTS[0]),
+         "b.drop": DROP, "out": linear(EXPERTS[1])},
+        {"table": mine(TABLE, P=TABLE), "one": dense_of(KERNEL), "a/drop": OF_SCORES,
+         "two": dense_of(EXPERTS[0]), "b/drop": DROP, "out": dense_of(EXPERTS[1])},
+        [("a.drop", "a/drop"), ("b.drop", "b/drop")],
+    ),
+    "numbers of blocks count from elsewhere": (
+        {"blks.b0.a.drop": OF_SCORES, "blks.b0.o": linear(KERNEL), "blks.b0.n.drop": DROP,
+         "blks.b0.out": linear(EXPERTS[0])},
+        {"blks/0/a/drop": OF_SCORES, "blks/0/o": dense_of(KERNEL), "blks/0/n/drop": DROP,
+         "blks/0/out": dense_of(EXPERTS[0])},
+        [("blks.b0.a.drop", "blks/0/a/drop"), ("blks.b0.n.drop", "blks/0/n/drop")],
+    ),
+    "amid the parts of a layer": (
+        {"q_k": linear(KERNEL), "drop": DROP, "out": linear(EXPERTS[0])},
+        {"q": dense_of(HALF), "drop": DROP, "k": dense_of(KERNEL[:, M // 2 :]),
+         "out": dense_of(EXPERTS[0])},
+        [],
+    ),
+    "after other layers": (
+        {"a": linear(KERNEL), "drop": DROP, "b": linear(EXPERTS[0])},
+        {"b": dense_of(EXPERTS[0]), "drop": DROP, "a": dense_of(KERNEL)},
+        [],
+    ),
+    "of other rows": (
+        {"a": linear(KERNEL), "drop": OF_SCORES}, {"a": dense_of(KERNEL), "drop": DROP},
+        [],
+    ),
+    "a pool that rounds up": (
+        {"a": linear(KERNEL), "pool": bare("Pool", INSIDE)},
+        {"a": dense_of(KERNEL), "p": bare("Pool", INSIDE[:, 1:])},
+        [("pool", "p")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_layers_without_weights_are_paired_where_the_same_pairs_ran_before(name: str, tmp_path: Path) -> None:
+    of_left, of_right, expected = PLACES[name]
+    sides = both(tmp_path, of_left, of_right)
+    for side in sides:
+        edited(side.path, lambda says: [keep_constant(layer) for layer in says["layers"]])
+    pairing = paired(*map(Side, (side.path for side in sides)))
+    found = [pair for pair in pairing.pairs if not pair.left.tensors and pair.left.kind != PARENT]
+    assert [(pair.left.name, pair.right.name) for pair in found] == expected
+
+
+def keep_constant(layer: dict[str, Any]) -> None:
+    """Make `P` a constant of its layer."""
+    layer["buffers"] = {role: layer["parameters"].pop(role) for role in ("P",) if role in layer["parameters"]}

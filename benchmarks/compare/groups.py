@@ -133,7 +133,6 @@ class WeightGroup:
     layer: RecordedLayer
     part: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    place: int = 0  # the number of groups with weights before it, in order of execution
     side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
     of_outputs: Layout | None = None  # how their outputs make one, by the names of their kernels
     alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
@@ -167,12 +166,10 @@ class WeightGroup:
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """The shapes by which it is paired: those of all tensors but biases, which one side may lack. A layer without
-        weights, such as a dropout, is paired by its place among those with weights, and a tap by its name."""
+        """The shapes by which it is paired: those of all tensors but biases, which one side may lack. A tap is paired
+        by its name, and a layer without weights has none."""
         if self.kind == TAP:
             return (self.name,)
-        if not self.tensors:
-            return ((self.place,),)
         kernels = [shape for name, shape in self.shapes.items() if not name.endswith("bias")]
         return tuple(kernels or self.shapes.values())
 
@@ -334,12 +331,8 @@ def groups_of(side: Side) -> list[WeightGroup]:
     for layer in side.says.layers:
         place = first.get(layer.path, place)
         found += [(place, group) for group in _groups(side, layer, layer.path in parents)]
-    in_order, count = [], 0
-    for _, group in sorted(found, key=lambda item: item[0]):
-        in_order.append(replace(group, place=count))
-        count += bool(group.tensors)
-    return in_order + [
-        replace(group, part="", place=count)
+    return [group for _, group in sorted(found, key=lambda item: item[0])] + [
+        replace(group, part="")
         for name in side.arrays("weights")
         if name not in side.owners and side.says.weights.get(name, RecordedWeight()).tied_to is None
         for group in _groups(side, RecordedLayer(name, [], parameters={"weight": name}), contains_weights=False)

@@ -2,11 +2,12 @@
 
 A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
 the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
-name. What comes of a mapping, of numbers or of shapes that add up is an arrangement; of layers whose kinds are known
-the tables of layouts.py say it.
+their place among the pairs. What comes of a mapping, of numbers or of shapes that add up is an arrangement; of layers
+whose kinds are known the tables of layouts.py say it.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -108,6 +109,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     """Pair the groups of two records. Raises UnfitRecordsError for a mapping that names what is not there."""
     mapping = mapping or MappingFile()
     lefts, rights = groups_of(left), groups_of(right)
+    whole = lefts, rights
     order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
     skips = Skips(mapping.skip)
     skips.check((*lefts, *rights), (left, right))
@@ -131,9 +133,15 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         pairs, names = skips.without_pairs([*pairs, *more])
         tries.append((sum(group.required for of in alone for group in of), pairs, alone, names))
     _, pairs, alone, names = min(tries, key=lambda one: one[0])
-    pairs.sort(key=lambda pair: min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path])))
-    lefts, rights = map(list, alone)
-    return Pairing((left, right), _with_parents(pairs, left, right), lefts, rights, skips, names, turns)
+
+    def place(pair: GroupPair) -> int:
+        return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
+
+    pairs.sort(key=place)
+    bare = [*_without_weights(pairs, whole, alone)]
+    lefts, rights = (_rest(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone))
+    pairs = _with_parents(sorted([*pairs, *bare], key=place), left, right)
+    return Pairing((left, right), pairs, lefts, rights, skips, names, turns)
 
 
 def _paired(
@@ -214,13 +222,14 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
     there are such, then those of the same names, and then, where both sides have as many, those that ran at the same
     place. Weights of layers that no framework knows must have the same names. Only what is `sure` if that is asked
     for: kinds whose shapes agree throughout, and weights of the same numbers."""
+    lefts, rights = ([group for group in groups if group.signature] for groups in (lefts, rights))
     for kind in dict.fromkeys(group.kind for group in lefts):
         ones, others = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
         in_order = [
             both
             for both in product(*((of, [group for group in of if group.required]) for of in (ones, others)))
             if [group.signature for group in both[0]] == [group.signature for group in both[1]]
-            and (both[0] or any(group.tensors for group in ones))
+            and (both[0] or kind != TAP)
         ]
         by_shape: dict[tuple[Any, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
         for number, groups in enumerate(in_order[0] if in_order else (ones, others)):
@@ -438,25 +447,65 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
                 yield from _fitting(sides, ((name,), (other_name,)), both)
 
 
-def _by_like_names(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of layers without weights that stand at one place among those with weights, whose names end alike, and
-    which each gave one output of one shape."""
-    of_places: dict[int, tuple[list[WeightGroup], list[WeightGroup]]] = {}
-    for number, groups in enumerate((lefts, rights)):
+def _without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
+    """Pairs of layers without weights that stand at one place among the pairs, that are of one kind or whose names
+    end alike, and whose outputs may be the same."""
+    run = [
+        {name for group in groups if group.kind != "buffers" for name in group.names if name in group.side.owners}
+        for groups in whole
+    ]  # the weights of layers: a constant may stand anywhere
+    names = [tuple(own & {*group.names} for own, group in zip(run, pair.both, strict=True)) for pair in pairs]
+    by_place: dict[int, tuple[list[WeightGroup], list[WeightGroup]]] = {}
+    for number, groups in enumerate(alone):
+        places = _places([own[number] for own in names if all(own)], whole[number])
         for group in groups:
-            if not group.tensors and group.kind != TAP and len(group.calls) == 1 and group.calls[0]:
-                of_places.setdefault(group.place, ([], []))[number].append(group)
-    for ones, others in of_places.values():
-        for one, other in _of_like_names(dict(enumerate(ones)), dict(enumerate(others))).items():
-            pair = GroupPair(ones[one], others[other], "name")
-            left, right = (sorted(group.side.shape(group.calls[0][0], "layers")) for group in pair.both)
-            if left == right:
-                yield pair
+            if id(group) in places:
+                by_place.setdefault(places[id(group)], ([], []))[number].append(group)
+    for ones, others in by_place.values():
+        found: list[GroupPair] = []
+        for kind in dict.fromkeys(group.kind for group in ones):
+            of_kind = ([group for group in groups if group.kind == kind] for groups in (ones, others))
+            found += filter(_may_be_same, _of_one_shape(*of_kind))
+        rest = [_rest(ones, [pair.left for pair in found]), _rest(others, [pair.right for pair in found])]
+        rest = [[group for group in groups if len(group.calls) == 1] for groups in rest]
+        named = _of_like_names(*(dict(enumerate(groups)) for groups in rest))
+        yield from found
+        yield from filter(
+            _may_be_same, (GroupPair(rest[0][one], rest[1][other], "name") for one, other in named.items())
+        )
+
+
+def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
+    """How many pairs ran before each layer without weights, by its id: only where these are the first of all pairs,
+    and none of them has some of its weights after it. Pairs are told by the names of one side's weights."""
+    pair_of = {name: place for place, names in enumerate(pairs) for name in names}
+    left = Counter(pair_of.values())
+    found, begun, ended = {}, 0, 0
+    for group in groups:
+        for place in [pair_of.pop(name) for name in group.names if name in pair_of]:
+            left[place] -= 1
+            begun, ended = max(begun, place + 1), ended + (not left[place])
+        if not group.tensors and group.kind != TAP and begun == ended:
+            found[id(group)] = ended
+    return found
+
+
+def _may_be_same(pair: GroupPair) -> bool:
+    """Whether what the layers gave first, if both did, has as many axes, and as many rows or the same sizes."""
+    left, right = map(_shape_given, pair.both)
+    if left is None or right is None:
+        return True
+    return len(left) == len(right) and (left[:1] == right[:1] or sorted(left) == sorted(right))
+
+
+def _shape_given(group: WeightGroup) -> Shape | None:
+    """The shape of the layer's first recorded output."""
+    parts, arrays = (part for call in group.calls for part in call), group.side.arrays("layers")
+    return next((arrays.shape(part) for part in parts if part in arrays), None)
 
 
 WAYS: tuple[Way, ...] = (
-    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape,
-    _by_like_names,
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape
 )  # fmt: skip
 
 

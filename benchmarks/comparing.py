@@ -17,6 +17,7 @@ Accept = Annotated[
         help="Deviations of docs/deviations.md to accept, such as batchnorm-variance; the verdict names them."
     ),
 ]
+MOST_GUESSES = 10  # lines of each kind of guess that carry prints
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
 
@@ -233,7 +234,11 @@ def carry(
     ):
         if lines:
             terminal.say(f"Guessed from {words}, so look whether the order is right; --mapping takes such lines:")
-            print("\n".join([f"[{section}]", *map(printable, lines)]))
+            print("\n".join([f"[{section}]", *map(printable, lines[:MOST_GUESSES])]))
+        if len(lines) > MOST_GUESSES:
+            known = f" --mapping {quoted(mapping)}" if mapping else ""
+            drafted = f"rosetta diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE writes all"
+            terminal.say(f"and {len(lines) - MOST_GUESSES} more; {drafted}")
     if optimizer and state:
         loaded = write_optimizer(optimizer, sides[1], state)
         terminal.say(f"Its optimizer is in {quoted(optimizer)}: {loaded}")

@@ -1,6 +1,7 @@
 """Two records of one model that were cut otherwise: weights, outputs, gradients and slots find each other, by their
 numbers or their shapes, and what is wrong with one is named."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from cProfile import Profile
 from pathlib import Path
@@ -331,6 +332,27 @@ def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
     like, out = ("--like", sides[1].path), tmp_path / "out.safetensors"
     told = rosetta("carry", sides[0].path, "--to", "keras", *like, "-o", out)[1]
     assert '[layers]\n"query" = "a"\n"key" = "b"\n' in told
+
+
+@pytest.mark.parametrize("kind", ["order", "shape"])
+def test_of_many_guesses_a_few_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
+    number, kernel = 13, RNG.normal(size=(M, M))
+    left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
+    right: Layers = {f"dense_{place}": dense_of(kernel - place - 1) for place in range(number)}
+    if kind == "shape":
+        left = {name: mine(INSIDE, scale=of["weight"]) for name, (_, of, _) in left.items()}
+        right = {name: mine(INSIDE, gamma=of["kernel"]) for name, (_, of, _) in right.items()}
+    sides = both(tmp_path, left, right)
+    out, drafted = tmp_path / "out.safetensors", tmp_path / "drafted.toml"
+    status, told, _ = rosetta("carry", sides[0].path, "--to", "keras", "--like", sides[1].path, "-o", out)
+    lines = [line for line in told.splitlines() if line.startswith('"')]
+    (more,) = [line for line in told.splitlines() if line.startswith("and 3 more; rosetta ")]
+    assert (status, len(lines)) == (0, number - 3)
+    command = more.partition("rosetta ")[2].removesuffix(" writes all").replace("FILE", str(drafted))
+    assert rosetta(*shlex.split(command))[0] == 0
+    written = [line for line in drafted.read_text("utf-8").splitlines() if line.endswith(f"# by {kind}")]
+    assert len(written) == number
+    assert [line.partition("  # ")[0] for line in written[: len(lines)]] == lines
 
 
 def bare(of: str, output: Array) -> Layer:

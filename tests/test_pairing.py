@@ -292,6 +292,11 @@ def test_weights_of_no_layer_are_compared_by_their_names_and_need_a_partner(tmp_
     assert compare_records(left, recorded("same", "keras", v=two, w=one)).passed
     found = compare_records(left, recorded("other", "arrays", v=two, w=one + 5))
     assert (found.broken, found.explanation[1].partition(":")[0]) == ("weights", "w weight")
+    assert compare_records(left, recorded("turned", "keras", w=one.T, v=two)).passed
+    fewer = recorded("fewer", "keras", w=one[:2], v=two)
+    for sides in ((left, fewer), (fewer, left)):
+        with pytest.raises(CannotBeginError, match=r"^w .*has no partner"):
+            compare_records(*sides)
     for names, alone in (("w", "v"), ("w v u", "u")):
         right = recorded(names, "arrays", **{name: RNG.normal(size=(M, M)) for name in names.split()})
         with pytest.raises(CannotBeginError, match=f"^{alone} .*has no partner"):

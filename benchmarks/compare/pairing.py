@@ -312,7 +312,7 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
         {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
-    pairs = [of_entry(entry, *sides) for entry in found_by_value(left, right)]
+    pairs = [of_entry(entry, *sides) for entry in found_by_value(left, right) if not _cut_short(entry, sides)]
     yield from pairs
     taken = [{name for pair in pairs for name in pair.both[number].names} for number in range(2)]
     rest = left.keys() - taken[0], right.keys() - taken[1]
@@ -321,6 +321,12 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
             yield companion
             for of_side, group in zip(rest, companion.both, strict=True):
                 of_side.difference_update(group.names)
+
+
+def _cut_short(entry: Arrangement, sides: Sides) -> bool:
+    """Whether a weight of no layer, which is known by its name, has rows under this name on one side alone."""
+    named = ({*layout.own} - side.owners.keys() for layout, side in zip(entry.both, sides, strict=True))
+    return LACKING in (*entry.left.names, *entry.right.names) and bool(set.intersection(*named))
 
 
 def in_precision(array: Array, sides: Sides) -> Array:

@@ -5,6 +5,7 @@ and not taken from the product. tests/porting_mistakes.py plants other causes in
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.compare import forward_causes
 from benchmarks.compare.broken import CHOICES_TRIED
+from benchmarks.compare.causes import taken_on_both
 from benchmarks.compare.computed import ACTIVATIONS, attended, gelu, gelu_by_tanh
 from benchmarks.compare.diff import Diff, compare_records
 from benchmarks.compare.record import Side
@@ -440,3 +442,20 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
     tried.clear()
     assert not likely(compare_records(other, right))
     assert 0 < len(tried) <= CHOICES_TRIED
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        ("blocks.1.inner", "the right side's blocks.1.inner.parametrizations.weight", True),
+        ("blocks.1.inner", "the right side's net/inner", True),  # by another name, within the right layer
+        ("blocks.1.inner", "the right side's blocks.1.norm", False),  # another part, which the left side has
+        ("blocks.1.inner", "blocks.1.norm", False),
+        ("blocks.0", "the right side's net/inner", False),
+    ],
+)
+def test_that_both_sides_take_a_part_of_the_layer_itself_is_no_cause(left: str, right: str, same: bool) -> None:
+    shown = [SimpleNamespace(layer=SimpleNamespace(path=path)) for path in ("blocks.1", "net")]
+    layers = [SimpleNamespace(path=path) for path in ("blocks.0", "blocks.1", "blocks.1.inner", "blocks.1.norm")]
+    broken: Any = SimpleNamespace(groups=shown, sides=[SimpleNamespace(says=SimpleNamespace(layers=layers))])
+    assert [*taken_on_both(broken, {"{} takes": left}, {"{} takes": right})] == [left] * same

@@ -31,7 +31,7 @@ from benchmarks.compare.broken import (
 from benchmarks.compare.comparer import GATES, Array, Check
 from benchmarks.compare.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
 from benchmarks.compare.layouts import RECURRENT, SAME_SLOTS
-from benchmarks.compare.record import RecordedWeight, is_number
+from benchmarks.compare.record import RecordedWeight, is_number, is_within
 from benchmarks.compare.rungs import LayerItem, Rungs
 from benchmarks.compare.training_causes import DECAY_GOES, WEIGHT_DECAY
 
@@ -45,10 +45,10 @@ def computed_anew(broken: Broken) -> list[Cause]:
         parted = parting(*spaces)
         if parted:
             one, others = parted
-            same = [name for other in others for name in taken_on_both(one, other)]
+            same = [name for other in others for name in taken_on_both(broken, one, other)]
             words = f"{name_of(broken)} takes {same[0]} on both sides, which differs already" if same else ""
             facts += [Cause(words, standing=SEEN)] if same else []
-            others = [other for other in others if not [*taken_on_both(one, other)]]
+            others = [other for other in others if not [*taken_on_both(broken, one, other)]]
             several = [found for found in (causes_between(broken, one, other) for other in others) if found]
             if len(several) > 1:
                 sentences = [" and ".join(cause.sentence for cause in found) for found in several]
@@ -58,12 +58,19 @@ def computed_anew(broken: Broken) -> list[Cause]:
     return facts[:1]
 
 
-def taken_on_both(one: Choice, other: Choice) -> Iterator[str]:
-    """Yield what both sides take under one name, which gives other numbers on the right."""
+def taken_on_both(broken: Broken, one: Choice, other: Choice) -> Iterator[str]:
+    """Yield what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
+    right. A part that the left side has, too, but by another name, is another part."""
+    shown, of_left = (
+        [group.layer.path for group in broken.groups],
+        {layer.path for layer in broken.sides[0].says.layers},
+    )
     for aspect in one:
         left, right = str(one[aspect]), str(other[aspect])
         own = right.removeprefix(OF_RIGHT)
-        if own != right and re.split("[./]", own)[-1] == re.split("[./]", left)[-1]:
+        parts = all(shown) and own not in of_left and all(map(is_within, (left, own), shown))
+        names = [re.split("[./]", name) for name in (left, own)]
+        if own != right and (names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0] or parts):
             yield left
 
 

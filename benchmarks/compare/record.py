@@ -442,6 +442,10 @@ def coarsest(*precisions: str | None) -> str:
     return max((one for one in precisions if one and one in PRECISIONS), key=PRECISIONS.index)
 
 
+def is_within(path: str, holder: str) -> bool:
+    return not holder or path.startswith((f"{holder}.", f"{holder}/"))
+
+
 def is_number(array: NDArray[Any]) -> bool:
     """Whether the array holds floating-point numbers."""
     return bool(np.issubdtype(array.dtype, np.floating))

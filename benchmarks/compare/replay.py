@@ -20,7 +20,7 @@ from benchmarks.compare.causes import causes_of
 from benchmarks.compare.comparer import Check, judge, nearest
 from benchmarks.compare.facts import settings_differ
 from benchmarks.compare.feed import Feeding, numbers_of
-from benchmarks.compare.record import RecordedCall, Side
+from benchmarks.compare.record import RecordedCall, Side, is_within
 from benchmarks.compare.rungs import LayerItem, Rungs
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
@@ -279,7 +279,3 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
 def paths(item: LayerItem) -> list[str]:
     """The right layers whose output an item is."""
     return [layer.path for layer in item.pair.right.layers] if item.pair else []
-
-
-def is_within(path: str, holder: str) -> bool:
-    return not holder or path.startswith((f"{holder}.", f"{holder}/"))

@@ -661,6 +661,38 @@ def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
     assert compared(left, same).explanation[1].startswith("drop output")
 
 
+# What a layer gives on the left and on the right, and what is told.
+HEADS = np.full((2, 3, 4, 4), 0.25)
+SEVERAL: dict[str, tuple[list[Array], list[Array], str]] = {
+    "equal": ([np.ones(3), HEADS], [np.ones(3), HEADS], ""),
+    "the second is wrong": ([np.ones(3), HEADS], [np.ones(3), 1.01 * HEADS], "drop output 2: error 1.0e-02"),
+    "the third is wrong": ([np.ones(3)] * 3, [np.ones(3), np.ones(3), np.zeros(3)], "drop output 3: error 1.0e+00"),
+    "weights of each head and their mean": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.mean(1)], "not compared"),
+    "axes that may be others": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.swapaxes(1, 2)], "not compared"),
+    "another number": ([np.ones(3), HEADS], [np.ones(3)], "not compared"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path: Path) -> None:
+    *sides, expected = SEVERAL[name]
+    both = []
+    for number, parts in enumerate(sides):
+        both.append(write(tmp_path / f"{number}", "torch", changed(DATA, put("logits", lambda a, n=number: a + n))))
+        named = {f"9:drop:{place}": part for place, part in enumerate(parts)}
+        resaved(both[-1], "layers", lambda arrays, named=named: arrays | named)
+        for key, item in (
+            ("layers", {"path": "drop", "classes": ["Dropout"], "settings": {}}),
+            ("calls", {"layer": "drop", "parts": [*named]}),
+        ):
+            edited(both[-1], lambda said, key=key, item=item: said[key].insert(1, item))
+    found = compared(*both)
+    told = "not compared, forward: further outputs of drop, whose numbers or shapes differ"
+    assert (told in found.notes) == (expected == "not compared")
+    place = found.explanation[1]
+    assert place.startswith(expected if expected.startswith("drop") else "logits")
+
+
 def test_the_control_fails_where_a_planted_mistake_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

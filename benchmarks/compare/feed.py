@@ -159,11 +159,12 @@ class Feeding:
             calls = pair.left.calls, pair.right.calls
             for one, other in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else ():
                 (spans, outputs), gave = places_of(pair.right, other), pair.left.outputs(one)
+                names, _ = self.rungs.compared_outputs(pair, one, other)
                 own = [right.arrays("layers")[part].ravel() for part in other]
                 for name, read in outputs.items() if own else ():
                     where = read()
                     changes = activations(pair)  # of the left one alone, since the right one's is what it gives
-                    if name not in gave or changes is None or changes[1] is not np.asarray:
+                    if name not in names or changes is None or changes[1] is not np.asarray:
                         continue
                     ways = self.rungs.ways(pair.name, pair)
                     made = laid_out(changes[0](gave[name]()), np.concatenate(own)[where], pair, ways)

@@ -32,6 +32,7 @@ from benchmarks.compare.mapping import axes_of
 from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side, UnfitRecordsError
 
 Read = Callable[[], Array]  # reads an array that is there
+FURTHER = "output "  # what the names of a layer's outputs after the first begin with
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class WeightGroup:
     def calls(self) -> list[list[str]]:
         """The names of the parts of the layer's output, call by call; of layers side by side their first parts."""
         of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
-        if not self.side_by_side:
+        if len(of_layers) == 1:
             return [call.parts for call in of_layers[0]]
         return [[one.parts[0] for one in call if one.parts] for call in zip(*of_layers, strict=False)]
 
@@ -200,14 +201,18 @@ class WeightGroup:
         return self.tensors[name].slots(self.side) if name in self.tensors else {}
 
     def outputs(self, call: list[str]) -> dict[str, Read]:
-        """Its outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`."""
+        """Its outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`; of others
+        `output`, and `output 2` and so on where they give several arrays."""
         arrays = self.side.arrays("layers")
         names = [part for part in call if part in arrays]
         parts = [partial(arrays.__getitem__, part) for part in names]
         if not parts:
             return {}
+        further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         if self.side_by_side:
-            return self._arranged_output(names) or ({"output": parts[0]} if self.alone else {})
+            number = len(self.side_by_side)
+            made = self._arranged_output(names[:number]) or ({"output": parts[0]} if self.alone else {})
+            return made | further if made and number == 1 else made
         if self.kind in RECURRENT and self.tensors:
             if self.side.framework == "flax":
                 parts = [parts[-1], *parts[-2::-1]]  # the states come first, a cell's before its output
@@ -220,7 +225,7 @@ class WeightGroup:
         if self.part and self.part != "output" and not first_of_own:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
-        return {"output": then(parts[0], lambda array: merged(array, width))}
+        return {"output": then(parts[0], lambda array: merged(array, width))} | further
 
     def _arranged_output(self, names: Sequence[str]) -> dict[str, Read]:
         """The outputs of several layers, arranged as their kernels are; nothing where they are of other sizes."""

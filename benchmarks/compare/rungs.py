@@ -37,7 +37,7 @@ from benchmarks.compare.comparer import (
     place,
 )
 from benchmarks.compare.computed import ACTIVATIONS, activated
-from benchmarks.compare.groups import GroupPair, WeightGroup, then
+from benchmarks.compare.groups import FURTHER, GroupPair, WeightGroup, then
 from benchmarks.compare.layouts import (
     ACTIVATED,
     ARRANGED,
@@ -225,6 +225,22 @@ class Rungs:
         found = [words for words in ARRANGEMENTS if words in self._turns and (words == TIME_TURNED or not last)]
         return {words: ARRANGEMENTS[words] for words in ("", *found)}
 
+    def compared_outputs(self, pair: GroupPair, left: list[str], right: list[str]) -> tuple[list[str], list[str]]:
+        """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
+        numbers or shapes may mean other things, such as the attention weights of each head and their mean."""
+        names, others = pair.left.outputs(left), pair.right.outputs(right)
+        one, other = (
+            [group.side.shape(part, "layers") for part in call[1:]]
+            for group, call in zip(pair.both, (left, right), strict=True)
+        )
+        ways = self.ways(pair.name, pair).values()
+        fit = len(one) == len(other) and all(
+            any(way(np.broadcast_to(0, theirs)).shape == own for way in ways)
+            for own, theirs in zip(one, other, strict=True)
+        )
+        found = [name for name in names if name in others and (fit or not name.startswith(FURTHER))]
+        return found, [name for name in {**names, **others} if name.startswith(FURTHER) and name not in found]
+
     def items(self, rung: str) -> Iterator[LayerItem]:
         """The items of a rung, of what both sides have; `notes` tell of the rest."""
         yield from (item for item in getattr(self, f"_{rung}")() if not self.pairing.skips.has_printed(item.tensor))
@@ -308,6 +324,7 @@ class Rungs:
 
     def _outputs_of_layers(self) -> Iterator[LayerItem]:
         alone: list[str] = []  # those that one side computes without such layers
+        further: list[str] = []  # those of which only the first output is compared
         for pair in self.pairing.pairs:
             calls = pair.left.calls, pair.right.calls
             empty = [group.side.name for group, of in zip(pair.both, calls, strict=True) if of and not any(of)]
@@ -331,7 +348,9 @@ class Rungs:
             for number, (one, other) in enumerate(zip(*calls, strict=True)):
                 left, right = pair.left.outputs(one), pair.right.outputs(other)
                 again = f", call {number + 1}" if len(calls[0]) > 1 else ""
-                for name in [name for name in left if name in right]:
+                names, others = self.compared_outputs(pair, one, other)
+                further += [pair.name or "the model"] if others else []
+                for name in names:
                     tensor = f"{pair.name or 'the model'} {name}{again}"
                     changes = activations(pair)
                     if changes is None:
@@ -342,6 +361,9 @@ class Rungs:
                     yield replace(made, call=number, ways=self.ways(pair.name, pair))
         if alone:
             self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
+        if further:
+            words = some_of([*dict.fromkeys(further)])
+            self._skipped("forward", f"further outputs of {words}, whose numbers or shapes differ")
 
     def _loss(self) -> Iterator[LayerItem]:
         losses = [side.says.loss for side in (self.right, self.left)]

@@ -22,7 +22,7 @@ from benchmarks.compare.pairing import paired
 from benchmarks.compare.record import Side
 from common.errors import CannotBeginError
 from tests.program import rosetta
-from tests.records import Layer, Layers, edited, of_layers
+from tests.records import Layer, Layers, edited, of_layers, resaved
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
@@ -469,3 +469,30 @@ def test_layers_without_weights_are_paired_where_the_same_pairs_ran_before(name:
 def keep_constant(layer: dict[str, Any]) -> None:
     """Make `P` a constant of its layer."""
     layer["buffers"] = {role: layer["parameters"].pop(role) for role in ("P",) if role in layer["parameters"]}
+
+
+# When the right side's layer is called again, and what is told.
+AGAIN = {
+    "call by call": ("b", "second.relu output: error"),
+    "not at another place": ("a", "not compared, forward: outputs of relu, which was called 1 and 2 times"),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_layer_that_is_called_again_is_compared_with_layers_that_are_called_in_turn(
+    name: str, tmp_path: Path
+) -> None:
+    after, told = AGAIN[name]
+    relu, other = bare("ReLU", INSIDE), np.asarray(RNG.normal(size=(M, M)))
+    left: Layers = {"a": linear(KERNEL), "relu": relu, "b": linear(other), "second.relu": relu, "out": linear(KERNEL)}
+    right: Layers = {"a": dense_of(KERNEL), "relu": relu, "b": dense_of(other)}
+    of_left, of_right = both(tmp_path, left, {**right, "out": dense_of(KERNEL, INSIDE + 1)})
+    resaved(of_right.path, "layers", lambda arrays: arrays | {"again": INSIDE + 1})
+    places = [*right]
+
+    def again(said: dict[str, Any]) -> None:
+        said["calls"].insert(places.index(after) + 1, {"layer": "relu", "parts": ["again"]})
+
+    edited(of_right.path, again)
+    found = compare_records(of_left, Side(of_right.path))
+    assert any(line.startswith(told) for line in (*found.notes, found.explanation[1]))

@@ -73,6 +73,7 @@ assert int(model["encoder"].norm.num_batches_tracked) == 1  # the model was put 
 """
 
 # On the right the first convolution pads by mistake, and one pool, which lacks the ceiling, is used twice.
+# Another pool lacks it without effect.
 POOLS = """
 import sys
 import torch
@@ -89,10 +90,11 @@ class Net(nn.Module):
         self.first, self.second = nn.Conv2d(1, 2, 3, 2, padding=int(is_right)), nn.Conv2d(2, 3, 1)
         self.third, self.unused = nn.Conv2d(3, 2, 1), nn.Identity()
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=not is_right)
+        self.same = nn.AvgPool2d(1, ceil_mode=not is_right)
         self.other = None if is_right else nn.MaxPool2d(3, 2, ceil_mode=True)
 
     def forward(self, x):
-        x = self.second(self.pool(torch.relu(self.first(x))))
+        x = self.second(self.pool(torch.relu(self.first(self.same(x)))))
         return self.third((self.other or self.pool)(x)).mean((2, 3))
 
 def loss_of(model, x):
@@ -187,21 +189,24 @@ def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back
     assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
 
 
-def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_listed(
+def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_judged_call_by_call(
     started: dict[str, Side], tmp_path: Path
 ) -> None:
-    """The layers that come after the reused pool are given another shape in the model as it was."""
+    """The first call of the pool has an input of another shape. The layers that come after the second one are given
+    another shape in the model as it was."""
     for name, feed in (("left", ""), ("right", ""), ("right", str(tmp_path / "feed"))):
         if feed:
             rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
         started["torch"].do(run_program, text=POOLS, arguments=[str(tmp_path / name), feed, name])
     diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
     assert diff.replay
-    assert places(diff) == ["first gives", " gives"]  # the model, too, since not all in it was fed
+    assert places(diff) == ["first gives", "pool gives", " gives"]  # the model, too, since not all in it was fed
+    ceiling = "ceil_mode is True on the left and False on the right"
+    assert [cause.sentence for cause in diff.replay.wrong[1].causes] == [ceiling]
+    assert diff.replay.settings == {ceiling: ["same"]}
+    assert f"  without effect on what same gives: {ceiling}" in diff.replay.lines()
     assert (diff.replay.planted, diff.replay.seen) == ("second", True)
     assert diff.replay.not_judged == {
-        "second": "since it comes after first, which is wrong",
-        "pool": "which the left side called another number of times",
         "third": "which could not be given what the left one was, since nothing of that has its input's shape",
     }
 

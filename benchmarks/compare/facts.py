@@ -199,7 +199,9 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     other outputs, as far as their outputs are compared."""
     order = {path: place for place, path in enumerate(broken.sides[1].called)}
     pairs, differ = broken.rungs.pairing.pairs, {id(item.pair) for item, _ in broken.failed}
-    end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
+    shown = [group.layer for group in broken.groups[:1]]
+    ends = (pair is broken.item.pair or any(layer in shown for layer in pair.left.in_turn) for pair in pairs)
+    end = next((place for place, is_end in enumerate(ends) if is_end), len(pairs))
     last, moved = -1, ""
     for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
         places = [order[layer.path] for layer in pair.right.layers if layer.path in order]

@@ -85,7 +85,7 @@ class Feeding:
         """For each layer of either side the layers of the other one in each of its pairs."""
         found: tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]] = {}, {}
         for pair in self.rungs.pairing.pairs:
-            for place, group in enumerate(pair.both if pair.left.kind != PARENT else ()):
+            for place, group in enumerate(pair.both if pair.left.kind != PARENT and not pair.left.in_turn else ()):
                 others = frozenset(layer.path for layer in pair.both[1 - place].layers)
                 for layer in group.layers:
                     found[place].setdefault(layer.path, set()).add(others)
@@ -99,10 +99,14 @@ class Feeding:
         for pair in self.pairs:
             for layer in pair.right.layers:
                 first, path = pair.left.layers[0].path, layer.path
-                whole = pair.left.kind == PARENT or (
-                    len(rights[path]) == 1
-                    and all(len(lefts[one.path]) == 1 for one in pair.left.layers)
-                    and len({self._first_input(one.path) for one in pair.left.layers}) == 1
+                whole = (
+                    pair.left.kind == PARENT
+                    or pair.left.in_turn
+                    or (
+                        len(rights[path]) == 1
+                        and all(len(lefts[one.path]) == 1 for one in pair.left.layers)
+                        and len({self._first_input(one.path) for one in pair.left.layers}) == 1
+                    )
                 )
                 of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
                 if whole or of_first:
@@ -116,8 +120,12 @@ class Feeding:
 
     def calls(self, path: str) -> list[tuple[RecordedCall, RecordedCall]]:
         """The calls of a right layer with those of the left one; none where they are not as many."""
-        both = self.sides[0].called.get(self.partners[path][1], []), self.sides[1].called.get(path, [])
-        return list(zip(*both, strict=True)) if len(both[0]) == len(both[1]) else []
+        pair, first = self.partners[path]
+        both = self.sides[0].called.get(first, []), self.sides[1].called.get(path, [])
+        if pair.left.in_turn:
+            both = pair.left.recorded, pair.right.recorded
+        together = zip(*both, strict=True) if len(both[0]) == len(both[1]) else ()
+        return [(left, right) for left, right in together if right.layer == path]
 
     def inputs(self, path: str, number: int) -> dict[str, Array]:
         """The arrays that a call of a right layer is given, by the names of its arguments: the left one's of the same

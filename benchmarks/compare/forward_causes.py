@@ -109,7 +109,7 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
         return []  # it is computed within the layer
     for group in groups:
-        calls = [call.inputs for call in side.says.calls if call.layer == group.layers[0].path]
+        calls = [call.inputs for call in group.recorded]
         call = calls[broken.item.call] if broken.item.call < len(calls) else {}
         names = [call[group.part]] if group.part in call else call.values()
         arrays = map(side.arrays("layers").mapped, names)

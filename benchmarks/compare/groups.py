@@ -29,7 +29,7 @@ from benchmarks.compare.layouts import (
     Shape,
 )
 from benchmarks.compare.mapping import axes_of
-from benchmarks.compare.record import RecordedLayer, RecordedWeight, Side, UnfitRecordsError
+from benchmarks.compare.record import RecordedCall, RecordedLayer, RecordedWeight, Side, UnfitRecordsError
 
 Read = Callable[[], Array]  # reads an array that is there
 FURTHER = "output "  # what the names of a layer's outputs after the first begin with
@@ -137,6 +137,7 @@ class WeightGroup:
     side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
     of_outputs: Layout | None = None  # how their outputs make one, by the names of their kernels
     alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
+    in_turn: tuple[RecordedLayer, ...] = ()  # layers without weights whose calls, as they ran, are one layer's calls
 
     @property
     def name(self) -> str:
@@ -147,7 +148,7 @@ class WeightGroup:
 
     @property
     def layers(self) -> tuple[RecordedLayer, ...]:
-        return self.side_by_side or (self.layer,)
+        return self.side_by_side or self.in_turn or (self.layer,)
 
     @property
     def names(self) -> list[str]:
@@ -180,11 +181,19 @@ class WeightGroup:
         return settings_of(self.side.framework, self.layer, self.kind)
 
     @property
+    def recorded(self) -> list[RecordedCall]:
+        """The calls of the layer, of the first of several side by side, or of all that are called in turn."""
+        if not self.in_turn:
+            return self.side.called.get(self.layer.path, [])
+        paths = {layer.path for layer in self.in_turn}
+        return [call for call in self.side.says.calls if call.layer in paths]
+
+    @property
     def calls(self) -> list[list[str]]:
         """The names of the parts of the layer's output, call by call; of layers side by side their first parts."""
-        of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
-        if len(of_layers) == 1:
-            return [call.parts for call in of_layers[0]]
+        if len(self.side_by_side) < 2:
+            return [call.parts for call in self.recorded]
+        of_layers = [self.side.called.get(layer.path, []) for layer in self.side_by_side]
         return [[one.parts[0] for one in call if one.parts] for call in zip(*of_layers, strict=False)]
 
     def has(self, name: str, file: str) -> bool:
@@ -300,6 +309,17 @@ class GroupPair:
     @property
     def both(self) -> tuple[WeightGroup, WeightGroup]:
         return self.left, self.right
+
+    def of_call(self, number: int) -> "GroupPair":
+        """The pair of the two layers of a call, where layers are called in turn."""
+        if not self.left.in_turn:
+            return self
+        layers = [{layer.path: layer for layer in group.in_turn} for group in self.both]
+        left, right = (
+            replace(group, layer=of_side[group.recorded[number].layer])
+            for group, of_side in zip(self.both, layers, strict=True)
+        )
+        return replace(self, left=left, right=right)
 
 
 def then(read: Read, change: Callable[[Array], Array]) -> Read:

@@ -2,8 +2,8 @@
 
 A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
 the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
-their place among the pairs. What comes of a mapping, of numbers or of shapes that add up is an arrangement; of layers
-whose kinds are known the tables of layouts.py say it.
+their place among the pairs, call by call where one side calls one again. What comes of a mapping, of numbers or of
+shapes that add up is an arrangement; of layers whose kinds are known the tables of layouts.py say it.
 """
 
 import re
@@ -138,7 +138,9 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
     pairs.sort(key=place)
-    bare = [*_without_weights(pairs, whole, alone)]
+    bare = [*_in_turn(pairs, alone)]
+    alone = [_rest(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone)]
+    bare += _without_weights(pairs, whole, alone)
     lefts, rights = (_rest(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone))
     pairs = _with_parents(sorted([*pairs, *bare], key=place), left, right)
     return Pairing((left, right), pairs, lefts, rights, skips, names, turns)
@@ -171,8 +173,9 @@ def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
 def _rest(groups: Groups, taken: Groups) -> list[WeightGroup]:
     """The groups of a side without those that are paired, or whose arrays are."""
     whole = {id(group) for group in taken}
-    arrays = {name for group in taken if group.kind == ARRANGED for name in group.names}
-    return _without([group for group in groups if id(group) not in whole], arrays)
+    names = {name for group in taken if group.kind == ARRANGED for name in group.names}
+    names |= {layer.path for group in taken for layer in group.in_turn}
+    return _without([group for group in groups if id(group) not in whole], names)
 
 
 def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
@@ -453,6 +456,30 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
                 yield from _fitting(sides, ((name,), (other_name,)), both)
 
 
+def _in_turn(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
+    """Pairs of all layers without weights of a kind, of which one side calls some again where the other side has
+    layers of their own: call by call, each after the same pairs."""
+    bare = [[group for group in of if not group.tensors and group.kind != TAP and group.recorded] for of in alone]
+    for kind in dict.fromkeys(group.kind for group in bare[0]):
+        both = [[group for group in of if group.kind == kind] for of in bare]
+        counts = [[len(group.recorded) for group in of] for of in both]
+        made = [replace(of[0], in_turn=tuple(group.layer for group in of)) for of in both if of]
+        if counts[0] != counts[1] and len(made) == 2:
+            one, other = (
+                _run_before(group, [pair.both[number] for pair in pairs]) for number, group in enumerate(made)
+            )
+            pair = GroupPair(made[0], made[1], "order")
+            if one == other and _may_be_same(pair):
+                yield pair
+
+
+def _run_before(group: WeightGroup, groups: Groups) -> list[set[int]]:
+    """For each call of a group those with weights, by their numbers, that ran before it."""
+    order = {id(call): place for place, call in enumerate(group.side.says.calls)}
+    first = {number: order[id(of.recorded[0])] for number, of in enumerate(groups) if of.tensors and of.recorded}
+    return [{number for number, place in first.items() if place < order[id(call)]} for call in group.recorded]
+
+
 def _without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
     """Pairs of layers without weights that stand at one place among the pairs, that are of one kind or whose names
     end alike, and whose outputs may be the same."""
@@ -530,6 +557,8 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
         whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
         parted: set[str] = set()  # the paths of layers that have some layers of a pair
         for place, of_pair in enumerate(paths):
+            if pairs[place].left.in_turn:  # in any layer that calls them
+                continue
             above = [{*above_of(path)} | ({path} & owners) for path in of_pair]
             of_all = set.intersection(*above)
             parted |= set.union(*above) - of_all

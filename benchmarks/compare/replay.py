@@ -21,7 +21,7 @@ from benchmarks.compare.comparer import Check, judge, nearest
 from benchmarks.compare.facts import settings_differ
 from benchmarks.compare.feed import Feeding, numbers_of
 from benchmarks.compare.record import RecordedCall, Side, is_within
-from benchmarks.compare.rungs import LayerItem, Rungs
+from benchmarks.compare.rungs import LayerItem, Rungs, some_of
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
@@ -61,6 +61,7 @@ class Replay:
     wrong: list[Wrong] = field(default_factory=list)
     inside: list[Wrong] = field(default_factory=list)  # places that differ though what the model gives agrees
     not_judged: dict[str, str] = field(default_factory=dict)  # the right side's layers, and why
+    settings: dict[str, list[str]] = field(default_factory=dict)  # that differ, and right layers that give the same
     planted: str = ""  # the layer in which the control had a mistake
     seen: bool = False  # whether that was seen
 
@@ -71,7 +72,8 @@ class Replay:
             for one in (*self.wrong, *self.inside)
         ]
         control = {"planted": self.planted or None, "seen": self.seen}
-        return {"judged": sorted(self.judged), "wrong": wrong, "not_judged": self.not_judged, "control": control}
+        found = {"judged": sorted(self.judged), "wrong": wrong, "not_judged": self.not_judged}
+        return found | {"settings": self.settings, "control": control}
 
     def lines(self) -> Iterator[str]:
         """What is said of it."""
@@ -93,6 +95,8 @@ class Replay:
             )
         if len(self.wrong) > MOST_SHOWN:
             yield f"  {len(self.wrong) - MOST_SHOWN} more such places; --json has them"
+        for line, layers in self.settings.items():
+            yield f"  without effect on what {some_of(layers)} gives: {line}"
         for reason in dict.fromkeys(self.not_judged.values()):
             names = [name for name, why in self.not_judged.items() if why == reason]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -104,8 +108,8 @@ class Replay:
         fed = self._fed()
         items: dict[tuple[str, int], list[LayerItem]] = {}
         for item in self.rungs.items("forward"):
-            for path in paths(item):
-                items.setdefault((path, item.call), []).append(item)
+            for place in places(item):
+                items.setdefault(place, []).append(item)
         unfed = ""  # a wrong layer whose output did not become the left one's
         seen = set[int]()
         for call in self.side.says.calls:
@@ -119,14 +123,20 @@ class Replay:
                 elif not check.passed:
                     self._add(item, check, call, TAKES)
             for item in items.get(key, []):
-                if id(item) in seen or not {(path, call.number) for path in paths(item)} <= fed.keys():
+                if id(item) in seen or not {*places(item)} <= fed.keys():
                     continue
                 seen.add(id(item))
-                self.judged.update(paths(item))
+                self.judged.update(path for path, _ in places(item))
                 check = judge(item)
-                if not check.passed:
+                if check.passed:
+                    for cause in settings_differ(Broken(self.rungs, item, check, [(item, check)])):
+                        self.settings.setdefault(cause.line, []).append(call.layer)
+                else:
                     self._add(item, check, call, GIVES)
                     unfed = unfed if len(call.fed_outputs) == len(call.parts) else call.layer
+        wrong = {one.layer for one in self.wrong}
+        same = {line: [one for one in dict.fromkeys(of) if one not in wrong] for line, of in self.settings.items()}
+        self.settings = {line: layers for line, layers in same.items() if layers}
         self._loss(fed)
         self._step()
         self._not_judged(fed)
@@ -240,7 +250,7 @@ class Replay:
         side.says = msgspec.structs.replace(side.says, calls=calls)
         vars(side).pop("called", None)
         errors = [
-            [judge(item) for item in rungs.items("forward") if item.call == place[1] and place[0] in paths(item)]
+            [judge(item) for item in rungs.items("forward") if place in places(item)]
             for rungs in (self.rungs, rungs_of(self.feeding, side))
         ]
         both = zip(*errors, strict=False)
@@ -276,6 +286,10 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
     return Rungs(left, replay, pairing, noise, feeding.rungs.accept)
 
 
-def paths(item: LayerItem) -> list[str]:
-    """The right layers whose output an item is."""
-    return [layer.path for layer in item.pair.right.layers] if item.pair else []
+def places(item: LayerItem) -> list[tuple[str, int]]:
+    """The right layers whose output an item is, each with the number of its call."""
+    group = item.pair.right if item.pair else None
+    if group and group.in_turn:
+        call = group.recorded[item.call]
+        return [(call.layer, call.number)]
+    return [(layer.path, item.call) for layer in group.layers] if group else []

@@ -346,19 +346,21 @@ class Rungs:
                 self._skipped("forward", f"outputs of {pair.name}, which was called {numbers} times")
                 continue
             for number, (one, other) in enumerate(zip(*calls, strict=True)):
-                left, right = pair.left.outputs(one), pair.right.outputs(other)
-                again = f", call {number + 1}" if len(calls[0]) > 1 else ""
-                names, others = self.compared_outputs(pair, one, other)
-                further += [pair.name or "the model"] if others else []
+                made = pair.of_call(number)
+                left, right = made.left.outputs(one), made.right.outputs(other)
+                of_layer = made.left.side.called[made.left.layer.path]
+                again = f", call {of_layer.index(made.left.recorded[number]) + 1}" if len(of_layer) > 1 else ""
+                names, others = self.compared_outputs(made, one, other)
+                further += [made.name or "the model"] if others else []
                 for name in names:
-                    tensor = f"{pair.name or 'the model'} {name}{again}"
-                    changes = activations(pair)
+                    tensor = f"{made.name or 'the model'} {name}{again}"
+                    changes = activations(made)
                     if changes is None:
                         self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                         continue
                     both = then(right[name], changes[1]), then(left[name], changes[0])
-                    made = self._held("forward", tensor, *both, "outputs", is_output=True, pair=pair, name=name)
-                    yield replace(made, call=number, ways=self.ways(pair.name, pair))
+                    item = self._held("forward", tensor, *both, "outputs", is_output=True, pair=made, name=name)
+                    yield replace(item, call=number, ways=self.ways(made.name, made))
         if alone:
             self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
         if further:

@@ -394,6 +394,9 @@ CASES = {
     "outputs of NaN": Case(unchanged, "forward", on_both, left=nan("logits")),
     "a loss of NaN": Case(unchanged, "loss", on_both, left=put("loss", lambda _: "nan")),
     "gradients of NaN": Case(unchanged, "gradients", on_both, left=nan("gradients fc bias")),
+    "losses of NaN": Case(
+        unchanged, "trajectory", on_both, left=put("losses", lambda of: [of[0], *(["nan"] * len(of[1:]))])
+    ),
     "infinity": Case(put("logits", lambda a: a * (1 + 1e-12)), None, left=infinite),
     "infinity beside another number": Case(unchanged, "forward", "got ", left=infinite),
     "infinity on one side": Case(infinite, "forward", "got -inf"),
@@ -414,6 +417,7 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     assert case.words in told
     assert case.rung is None or BREAKS[case.rung] in told
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
+    assert case.words != on_both or not any("the loss of step" in cause.sentence for cause in found.causes)
 
 
 VARIANCE = "batchnorm-variance"

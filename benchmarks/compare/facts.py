@@ -306,7 +306,8 @@ def when(broken: Broken) -> Iterator[Cause]:
     right, left = broken.arrays
     if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
         return
-    first = int((~(np.abs(right - left) <= broken.check.tolerance * largest(left))).argmax()) + 1
+    part = ~(np.abs(right - left) <= broken.check.tolerance * largest(left)) & ~(np.isnan(right) & np.isnan(left))
+    first = int(part.argmax()) + 1
     if first == 2:
         words = "it is of another batch, or of something kept between steps or random, such as a recurrent state"
         yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")

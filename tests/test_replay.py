@@ -204,7 +204,7 @@ def test_a_layer_of_another_shape_is_no_control_and_a_reused_layer_is_judged_cal
     ceiling = "ceil_mode is True on the left and False on the right"
     assert [cause.sentence for cause in diff.replay.wrong[1].causes] == [ceiling]
     assert diff.replay.settings == {ceiling: ["same"]}
-    assert f"  without effect on what same gives: {ceiling}" in diff.replay.lines()
+    assert f"  no effect in the judged calls of same: {ceiling}" in diff.replay.lines()
     assert (diff.replay.planted, diff.replay.seen) == ("second", True)
     assert diff.replay.not_judged == {
         "third": "which could not be given what the left one was, since nothing of that has its input's shape",

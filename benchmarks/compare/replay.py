@@ -96,7 +96,7 @@ class Replay:
         if len(self.wrong) > MOST_SHOWN:
             yield f"  {len(self.wrong) - MOST_SHOWN} more such places; --json has them"
         for line, layers in self.settings.items():
-            yield f"  without effect on what {some_of(layers)} gives: {line}"
+            yield f"  no effect in the judged calls of {some_of(layers)}: {line}"
         for reason in dict.fromkeys(self.not_judged.values()):
             names = [name for name, why in self.not_judged.items() if why == reason]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

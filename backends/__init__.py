@@ -3,15 +3,9 @@
 import importlib.util
 from contextlib import suppress
 from dataclasses import dataclass
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING
 
-from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.machine import compiler, has_bfloat16, has_compiler
-
-if TYPE_CHECKING:  # --help, which names the backends, does not wait for NumPy
-    from common.interface import Backend
 
 BASELINE = "keras:example"  # the official example's own way of training; speeds are given as ratios to it
 
@@ -31,15 +25,18 @@ class Entry:
 
 # The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
-    "numpy": Entry("backends.numpy_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
-    "keras": Entry("backends.keras_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00"),
-    "keras:jit": Entry("backends.keras_xla:KerasJit", "tensorflow", "keras"),
-    "keras:fast": Entry("backends.keras_xla:KerasFast", "tensorflow", "keras"),
-    "keras:example": Entry("backends.keras_example:KerasExample", "tensorflow", "keras", colour="#7b818c"),
-    "torch": Entry("backends.torch_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
-    "torch:compile": Entry("backends.torch_compile:TorchCompile", "torch", "torch", compiled=True),
-    "torch:bfloat16": Entry("backends.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
-    "paddle": Entry("backends.paddle_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
+    "numpy": Entry("backends.lesson_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
+    "keras": Entry("backends.lesson_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00"),
+    "keras:jit": Entry("backends.variants.keras_xla:KerasJit", "tensorflow", "keras"),
+    "keras:fast": Entry("backends.variants.keras_xla:KerasFast", "tensorflow", "keras"),
+    "keras:example": Entry("backends.variants.keras_example:KerasExample", "tensorflow", "keras", colour="#7b818c"),
+    "torch": Entry("backends.lesson_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
+    "torch:compile": Entry("backends.variants.torch_compile:TorchCompile", "torch", "torch", compiled=True),
+    "torch:bfloat16": Entry("backends.variants.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
+    "torch:masked": Entry("backends.variants.torch_masked:TorchMasked", "torch", "torch"),
+    "paddle": Entry("backends.lesson_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
+    "paddle:cell": Entry("backends.variants.paddle_cell:PaddleCell", "paddle", "paddle"),
+    "jax": Entry("backends.lesson_backend:JaxBackend", "flax", "jax", "JAX", "#e69f00"),
 }
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
 
@@ -110,9 +107,3 @@ def of_run(own: str) -> str:
     """The backend that opens a run by default: the run's own, else a framework that is installed, else NumPy."""
     can_run = installed()
     return next(name for name in [own, *frameworks(), "numpy"] if name in can_run)
-
-
-def open_backend(target: str, model: ModelConfig, train: TrainConfig, device: str) -> "Backend":
-    """Import the framework and build the model in this process, which must be the worker process of one backend."""
-    backend: Backend = resolve_name(target)(model, train, device)
-    return backend

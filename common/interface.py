@@ -299,6 +299,7 @@ class Backend(ABC):
     writer: str = ""
     reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
+    own_precision: str = ""  # in which a variant computes, where that is not the weights' precision
     group: Group = ALONE
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
@@ -317,13 +318,18 @@ class Backend(ABC):
         self.device = device
         self.build()
 
+    @classmethod
+    @abstractmethod
+    def import_framework(cls) -> Any:
+        """Import the framework, which may take seconds, and return the backend's own module."""
+
     @abstractmethod
     def sees_gpu(self) -> bool:
         """Whether the framework can compute on a GPU here."""
 
     @abstractmethod
     def build(self) -> None:
-        """Create the layers; and the optimizer, unless the backend makes it when it is first needed."""
+        """Create the layers and the optimizer."""
 
     @abstractmethod
     def load(self, state: ModelState) -> None:

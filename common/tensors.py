@@ -1,8 +1,8 @@
 """Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,19 +89,6 @@ def vocabularies(pairs: Sequence[tuple[str, str]]) -> tuple[CharVocabulary, Char
 def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
     """One-hot rows (..., num_tokens) of ids (...)."""
     return np.eye(num_tokens, dtype=dtype).take(ids, axis=0)
-
-
-class BatchTensors(NamedTuple):
-    """What a training step needs of a batch, as a framework's own tensors."""
-
-    encoder_input_data: Any  # (N, T_enc, V_enc)
-    encoder_lengths: Any  # (N,)
-    decoder_input_data: Any  # (N, T_dec, V_dec)
-    decoder_target_data: Any  # (N, T_dec, V_dec)
-    decoder_target_ids: Any  # (N, T_dec)
-    target_weights: Any  # (N, T_dec)
-    loss_positions: Any  # ()
-    real_positions: Any  # (N, T_dec)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,14 +193,6 @@ class Batch:
             encoder_ids=self.encoder_ids[:, :encoder_width],
             decoder_ids=self.decoder_ids[:, : decoder_width + 1],
         )
-
-    def tensors(self, tensor: Callable[[Array], Any], ids: Callable[[Ids], Any], **instead: str) -> BatchTensors:
-        """This batch with each array converted, by `tensor` or, where it holds ids or lengths, by `ids`.
-
-        `instead` names the attribute that stands for a field, such as encoder_input_data="encoder_ids".
-        """
-        arrays = [getattr(self, instead.get(name, name)) for name in BatchTensors._fields]
-        return BatchTensors(*(ids(array) if array.dtype.kind in "iu" else tensor(array) for array in arrays))
 
     @property
     def decoder_input_ids(self) -> Ids:

@@ -6,7 +6,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from backends.paddle_backend import Seq2Seq
+from backends.lessons.paddle_lesson import Seq2Seq
 from common.interface import Backend, Emit
 
 

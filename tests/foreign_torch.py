@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from backends.torch_backend import Seq2Seq
+from backends.lessons.torch_lesson import Seq2Seq
 from common.interface import Backend, Emit
 from tests.child import Malicious
 

@@ -37,7 +37,7 @@ def slots_of_its_own(backend: Any) -> None:
 
     def gradients(batch: Any) -> dict[str, Any]:
         # torch's and Paddle's models sum gradients over the group unless told not to. A step takes tensors.
-        alone = backend.shared.no_sync() if hasattr(backend, "shared") else nullcontext()
+        alone = getattr(backend.shared, "no_sync", nullcontext)()
         with alone, patch.object(backend, "_tensors", lambda tensors: tensors, create=True):
             return backend.gradients(batch)[1]
 

@@ -1,16 +1,15 @@
-"""Mistakes that porting to torch makes, planted in its backend, and some of those of any framework."""
+"""Mistakes that porting to torch makes, planted in its lesson, and some of those of any framework."""
 
-from functools import cached_property
+from typing import Any
 
 import torch
 
-from backends.torch_backend import TorchBackend
-from backends.torch_bfloat16 import TorchBfloat16
-from backends.torch_rmsprop import RMSprop
+from backends.lesson_backend import TorchBackend
+from backends.variants.torch_bfloat16 import TorchBfloat16
 from common.interface import Report
-from common.tensors import Batches, BatchTensors
+from common.tensors import Batches
 from common.weights import ModelState
-from tests.planted import planted_in
+from tests.planted import load_again, planted_in
 
 
 class SecondBiasTrained(TorchBackend):
@@ -21,20 +20,17 @@ class SecondBiasTrained(TorchBackend):
         self.second = {"encoder/bias": self.model.encoder.bias_hh_l0, "decoder/bias": self.model.decoder.bias_hh_l0}
         for bias in self.second.values():
             bias.requires_grad_(True)
-
-    @cached_property
-    def optimizer(self) -> RMSprop:
-        optimizer = super().optimizer
-        for name, bias in self.second.items():
-            optimizer.add_param_group({"params": [bias]})
-            optimizer.state[bias]["square_avg"] = self.slots[name].clone()
-        return optimizer
+        self.optimizer.weights += self.second.values()
 
     def load(self, state: ModelState) -> None:
-        super().load(state)
-        for name, bias in self.second.items():
+        for bias in self.second.values():
             torch.nn.init.zeros_(bias)
-            self.optimizer.state[bias]["square_avg"].copy_(self.slots[name])
+        del self.optimizer.mean_squares[8:]
+        super().load(state)
+        self.optimizer.mean_squares += [super(SecondBiasTrained, self).mean_squares()[n].clone() for n in self.second]
+
+    def mean_squares(self) -> dict[str, Any]:
+        return dict(zip(self.weights(), self.optimizer.mean_squares, strict=False))
 
     def dump(self) -> ModelState:
         state = super().dump()
@@ -45,29 +41,41 @@ class SecondBiasTrained(TorchBackend):
 class EpsilonOutsideTheRoot(TorchBackend):
     """RMSprop is torch's own, with the constants of ours."""
 
-    @cached_property
-    def optimizer(self) -> torch.optim.RMSprop:
-        ours = super().optimizer
-        stock = torch.optim.RMSprop(ours.param_groups[0]["params"])
-        stock.load_state_dict(ours.state_dict())
-        self.slots = {name: stock.state[parameter]["square_avg"] for name, parameter in self.parameters.items()}
-        return stock
+    def build(self) -> None:
+        super().build()
+        ours = self.optimizer
+        self.optimizer = torch.optim.RMSprop(ours.weights, lr=ours.learning_rate, alpha=ours.rho, eps=ours.epsilon)
+        for weight, mean_square in zip(ours.weights, ours.mean_squares, strict=True):
+            self.optimizer.state[weight] = {"step": torch.zeros(()), "square_avg": mean_square}
+        self.optimizer.mean_squares = ours.mean_squares
 
 
-class TargetsPaddedWithZeros(TorchBackend):
+class OtherLoss(TorchBackend):
+    """Computes another loss than the lesson, whose functions look `loss_of` up."""
+
+    def build(self) -> None:
+        super().build()
+        self.lesson = load_again(self.lesson)  # other backends in the process keep theirs
+        loss_of = self.lesson.loss_of
+        self.lesson.loss_of = lambda logits, batch: self.changed(loss_of, logits, batch)
+
+    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
+        raise NotImplementedError
+
+
+class TargetsPaddedWithZeros(OtherLoss):
     """The target's one-hot rows are zero on padding, where the example has the space's."""
 
-    def _loss(self, batch: BatchTensors):
+    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
         targets = batch.decoder_target_data * batch.real_positions[..., None]
-        return super()._loss(batch._replace(decoder_target_data=targets))
+        return loss_of(logits, batch._replace(decoder_target_data=targets))
 
 
-class DividedByItsOwnPositions(TorchBackend):
+class DividedByItsOwnPositions(OtherLoss):
     """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
 
-    def _loss(self, batch: BatchTensors):
-        loss, counts = super()._loss(batch)
-        return loss * batch.loss_positions / batch.target_weights.sum(), counts
+    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
+        return loss_of(logits, batch._replace(loss_positions=batch.target_weights.sum()))
 
 
 class WeightsRoundedOnce(TorchBackend):

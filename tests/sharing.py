@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import count
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any, Self
 
-from backends import TABLE, open_backend
+from backends import TABLE
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.wire import arguments_for, converted, function_named, hints, name_of
 from benchmarks.compare.course import Course
@@ -30,17 +31,16 @@ def build(
     """Build a backend beside the others; returns what it tells about itself."""
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
-    BUILT[number] = open_backend(target, model, train, "cpu")
+    BUILT[number] = resolve_name(target)(model, train, "cpu")
     return BUILT[number].profiling().describe()
 
 
 def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dict[str, Any]) -> Any:
     """Call the function named "module:function" with one of them."""
-    if "keras" in sys.modules:  # whose precision is that of the backend which was built last
-        sys.modules["keras"].config.set_floatx(BUILT[number].config.dtype)
-        sys.modules["keras"].config.set_dtype_policy(BUILT[number].config.dtype)
+    asked = BUILT[number]
+    asked.lesson.prepare(asked.config.dtype)  # or the precision is that of the backend which was built last
     called = function_named(named)
-    return called(BUILT[number], emit, **arguments_for(called, arguments))
+    return called(asked, emit, **arguments_for(called, arguments))
 
 
 def drop(backend: Backend, emit: Emit, *, number: int) -> None:

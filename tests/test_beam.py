@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends import BASELINE
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from backends.process import in_child
 from common.config import ModelConfig, TrainConfig
 from common.tensors import Batch

@@ -17,7 +17,7 @@ from unittest.mock import Mock, patch
 import numpy as np
 import pytest
 
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from backends.commands import training
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
 from backends.process.group import ENGINES, ask_each, free_addresses, new_group, place_in_group

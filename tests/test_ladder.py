@@ -32,13 +32,15 @@ PRECISIONS = ["float64", "float32"]
 ALL = [("float64", "space"), ("float32", "space"), ("float64", "mask")]
 # Keras takes longest, and a variant is climbed by where it is not the plain backend. keras:jit has loops of its own,
 # and trains in float64 as Keras does; keras:fast reads ids, and masks as keras:jit does; keras:example does not mask;
-# torch:compile decodes single sentences.
+# torch:compile and paddle:cell decode, and torch:masked masks.
 FEWER = {
     "keras": ALL[1:],
     "keras:jit": ALL[:1],
     "keras:fast": [("float32", "mask")],
     BASELINE: ALL[1:2],
     "torch:compile": ALL[1:2],
+    "torch:masked": ALL[2:],
+    "paddle:cell": ALL[1:2],
 }
 CLIMBERS = [(name, *way) for name in EXACT for way in FEWER.get(name, ALL)]
 CourseOf = Callable[..., Course]

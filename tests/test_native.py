@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 import pytest
 
+from backends.lesson_backend import NumpyBackend
 from backends.native import convert, files
 from backends.native.keras import read_keras
 from backends.native.paddle import read_paddle
-from backends.numpy_backend import NumpyBackend
 from backends.process import in_child
 from backends.process.parent import PROJECT, BackendProcess
 from common.config import DataConfig, TrainConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from common.weights import ModelState, in_dtype, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 

@@ -10,7 +10,7 @@ import pytest
 from backends.commands import training, translating
 from backends.commands.training import resume, train
 from backends.commands.translating import Opener
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from backends.process import in_child
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig, as_float32

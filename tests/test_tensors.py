@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from common import tensors
 from common.config import DataConfig, TrainConfig
 from common.corpus import corpus_statistics, read_corpus

@@ -4,15 +4,14 @@
 backend's own step.
 """
 
-from typing import final
+from typing import Any, final
 
 import tensorflow as tf
 from tensorflow import Tensor
 
-from backends.keras_backend import KerasBackend
+from backends.lesson_backend import KerasBackend
 from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
-from common.tensors import BatchTensors
 
 
 @final
@@ -22,16 +21,17 @@ class KerasWorker(GroupWorker, KerasBackend):
         options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         rank, size = self.strategy.cluster_resolver.task_id, self.strategy.num_replicas_in_sync
-        self.group = Group(rank, size, lambda array: self._array(self._sum(tf.constant(array))))
+        self.group = Group(rank, size, lambda array: self.lesson.to_array(self._sum(tf.constant(array))))
         with self.strategy.scope():
             super().build()
 
     @tf.function(reduce_retracing=True)
-    def _train_step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
-        """The step of the base, in the strategy. It applies each gradient's mean over all workers."""
+    def _train_step(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The lesson's step, in the strategy. It applies each gradient's mean over all workers."""
         # Keras's optimizer adds the workers' gradients up, so each worker's loss is divided by their number.
         whole = batch._replace(loss_positions=batch.loss_positions * self.group.size)
-        loss, counts = self.strategy.run(KerasBackend._train_step.python_function, args=(self, whole))
+        step = self.lesson.train_step.python_function
+        loss, counts = self.strategy.run(step, args=(self.model, self.optimizer, whole))
         return loss * self.group.size, counts
 
     @tf.function(reduce_retracing=True)

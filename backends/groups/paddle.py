@@ -1,18 +1,16 @@
 """Training in a group by paddle.distributed, where its launcher's environment variables say that there is one."""
 
 import os
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
 from numpy.typing import NDArray
-from paddle import Tensor
 
-from backends.paddle_backend import PaddleBackend
+from backends.lesson_backend import PaddleBackend
 from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
-from common.tensors import BatchTensors
 
 
 @final
@@ -24,12 +22,17 @@ class PaddleWorker(GroupWorker, PaddleBackend):
         os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
         dist.init_parallel_env()
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.shared = paddle.DataParallel(self.model)
+        self.shared = Shared(self.model)
 
-    def _run(self, batch: BatchTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """As the base runs the model; but the backward pass leaves each gradient's mean over all workers."""
-        lengths = self._lengths(batch.encoder_lengths)
-        return self.shared(batch.encoder_input_data, batch.decoder_input_data, lengths)
+
+class Shared(paddle.DataParallel):
+    """The model, whose backward pass leaves each gradient's mean over all workers."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._layers, name)  # an encoder, say
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,19 +2,17 @@
 
 import os
 from datetime import timedelta
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from backends.torch_backend import TorchBackend
+from backends.lesson_backend import TorchBackend
 from common.interface import PATIENCE, Group
 from common.sharing import GroupWorker
-from common.tensors import BatchTensors
 
 
 @final
@@ -29,12 +27,17 @@ class TorchWorker(GroupWorker, TorchBackend):
         store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("gloo", timeout=timeout, store=store, rank=rank, world_size=size)
         self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.shared = DistributedDataParallel(self.model)
+        self.shared = Shared(self.model)
 
-    def _run(self, batch: BatchTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """As the base runs the model; but the backward pass leaves each gradient's mean over all workers."""
-        lengths = self._lengths(batch.encoder_lengths)
-        return self.shared(batch.encoder_input_data, batch.decoder_input_data, lengths)
+
+class Shared(DistributedDataParallel):
+    """The model, whose backward pass leaves each gradient's mean over all workers."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)  # an encoder, say
 
 
 def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,7 +31,12 @@ OPTIMIZER = (
 def write_torch(backend: Any, folder: Path) -> list[str]:
     """Save the state dicts of model and optimizer."""
     torch.save(backend.model.state_dict(), folder / "model.pt")
-    torch.save(backend.optimizer.state_dict(), folder / "optimizer.pt")
+    ours = backend.optimizer
+    # torch's own optimizer has epsilon elsewhere, and loads the same state.
+    optimizer = torch.optim.RMSprop(ours.weights, lr=ours.learning_rate, alpha=ours.rho, eps=ours.epsilon)
+    for weight, square_avg in zip(ours.weights, ours.mean_squares, strict=True):
+        optimizer.state[weight] = {"step": torch.zeros(()), "square_avg": square_avg}
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
     return ["model.pt", "optimizer.pt"]
 
 

@@ -51,8 +51,8 @@ GROUPS = {
 
 # Matches the beginning of a variable that steers a framework or a library that a framework computes with.
 STEERING = re.compile(
-    "(ATEN|DNNL|FLAGS|GOMP|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NVIDIA_TF32|TORCH_ALLOW_TF32|"
-    + FLUSH_DENORMALS
+    "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NPROC$|NVIDIA_TF32|"
+    "TORCH_ALLOW_TF32|" + FLUSH_DENORMALS
 )
 
 # Matches the variables by which launchers and schedulers tell a process its place. A worker gets them from whoever
@@ -97,6 +97,7 @@ def matched_settings(threads: int, amd: bool | None = None, onednn: str | None =
             "TF_NUM_INTRAOP_THREADS": count,
             "TF_NUM_INTEROP_THREADS": count,
             "FLAGS_paddle_num_threads": count,  # Paddle's matrix products; 1 when nothing is set
+            "NPROC": count,  # XLA on a CPU, so JAX
         },
         "library": {
             # TensorFlow turns oneDNN off by default where a processor lacks AVX-512 VNNI; the caller may set it.
@@ -121,6 +122,7 @@ def variables_of(backend: str) -> set[str]:
         "numpy": {"OPENBLAS_NUM_THREADS"},
         "torch": {"OMP_NUM_THREADS"},
         "paddle": {"OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "MKL_DEBUG_CPU_TYPE"},
+        "jax": {"NPROC"},
         "keras": {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS"},
     }
     return own.get(framework, set()) | {"GLIBC_TUNABLES"}

@@ -6,17 +6,16 @@ pipe is closed, as when the parent dies, the process ends, whatever it does.
 """
 
 import fcntl
-import importlib
 import os
 import select
 import signal
 import socket
 import sys
 import traceback
+from pkgutil import resolve_name
 from time import perf_counter
 from typing import Any
 
-from backends import open_backend
 from backends.process.wire import BROKEN, FAILED, REFUSED, Wire, arguments_for, function_named
 from common.config import ModelConfig, TrainConfig
 from common.errors import FULL, CannotBeginError, RosettaError, in_words
@@ -71,9 +70,10 @@ def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> t
     if not target.startswith(BACKEND_PACKAGES):
         raise ValueError(f"{target} is not a backend that a request may name")
     start = perf_counter()  # NumPy and our own modules are imported already
-    importlib.import_module(target.partition(":")[0])
+    kind = resolve_name(target)
+    kind.import_framework()
     imported = perf_counter()
-    backend = open_backend(target, model, train, device)
+    backend = kind(model, train, device)
     return backend, {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
 
 

@@ -13,7 +13,7 @@ from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
 from common.interface import Profiling
 from common.machine import allowed_cores
-from common.profiling import Array, Part, Profiled, covered, denormals
+from common.profiling import Array, Part, Profiled, covered, denormals, own_seconds
 
 if TYPE_CHECKING:
     from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane
@@ -46,19 +46,11 @@ class KerasProfiling(Profiling):
         spans: list[tuple[int, int]] = []  # when operators began and ended, in picoseconds; some run side by side
         for plane in space.planes:
             for line in plane.lines:
-                named = [(kernel_name(plane, event), event) for event in line.events]
-                enclosing: list[tuple[int, str]] = []  # when events end that may enclose others, and their names
-                for name, event in sorted(named, key=lambda pair: (pair[1].offset_ps, -pair[1].duration_ps)):
-                    if name is None:
-                        continue
-                    while enclosing and enclosing[-1][0] <= event.offset_ps:
-                        enclosing.pop()
-                    if enclosing:  # its time is not that of the event around it
-                        events.append((enclosing[-1][1], 0, -event.duration_ps / 1e12))
-                    events.append((name, 1, event.duration_ps / 1e12))
-                    enclosing.append((event.offset_ps + event.duration_ps, name))
-                    began = 1000 * line.timestamp_ns + event.offset_ps
-                    spans.append((began, began + event.duration_ps))
+                named = ((kernel_name(plane, event), event) for event in line.events)
+                found = [(event.offset_ps, event.duration_ps, name) for name, event in named if name is not None]
+                events += own_seconds(found)
+                start = 1000 * line.timestamp_ns
+                spans += [(start + began, start + began + lasted) for began, lasted, _ in found]
         return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
 
     def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
@@ -75,7 +67,7 @@ class KerasProfiling(Profiling):
     def describe(self) -> dict[str, Any]:
         """TensorFlow's function knows a number of threads that was set in Python only; otherwise it returns 0. Then
         the number comes from the environment, or else is that of the cores: TensorFlow knows of no quota."""
-        parameter = self.backend.parameters["dense/kernel"]
+        parameter = self.backend.weights()["dense/kernel"]
         intra_op = tf.config.threading.get_intra_op_parallelism_threads()
         halved = tf.function(lambda numbers: numbers * 0.5)  # compiled, since training runs in such a function
         return {

@@ -30,7 +30,7 @@ class TorchProfiling(Profiling):
         return Profiled.of(_events(profiler), PARTS, seconds)
 
     def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        operands = [torch.from_numpy(operand).to(self.backend.torch_device) for operand in (left, right)]
+        operands = [self.backend.lesson.to_tensor(operand) for operand in (left, right)]
 
         @torch.inference_mode()
         def multiply() -> None:
@@ -45,7 +45,8 @@ class TorchProfiling(Profiling):
             "version": str(torch.__version__),
             "device": str(self.backend.model.dense.weight.device),
             "threads": torch.get_num_threads(),
-            "precision": str(self._products()).removeprefix("torch."),
+            "precision": self.backend.own_precision
+            or str(self.backend.model.dense.weight.dtype).removeprefix("torch."),
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(self._halved, self.backend.config.dtype),
@@ -64,15 +65,10 @@ class TorchProfiling(Profiling):
         if not (onednn.is_available() and onednn.enabled) or self.backend.config.dtype == "float64":
             return library
         version = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
-        return version if self._products() == torch.bfloat16 else f"{version} in LSTMs, {library} elsewhere"
-
-    def _products(self) -> torch.dtype:
-        """The precision of products and LSTMs, which may be another than the weights'."""
-        kernel, _ = self.backend._kernels()
-        return kernel.dtype
+        return version if self.backend.own_precision == "bfloat16" else f"{version} in LSTMs, {library} elsewhere"
 
     def _halved(self, numbers: Array) -> Array:
-        halves: Array = (torch.from_numpy(numbers).to(self.backend.torch_device) * 0.5).numpy(force=True)
+        halves: Array = self.backend.lesson.to_array(self.backend.lesson.to_tensor(numbers) * 0.5)
         return halves
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.numpy_backend import NumpyBackend
+from backends.lesson_backend import NumpyBackend
 from backends.process.in_child import probabilities
 from common.config import TrainConfig
 from common.run_directory import BUNDLED_RUN, RunDirectory

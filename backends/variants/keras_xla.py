@@ -5,7 +5,7 @@ each time step. Here a backward step holds one product and a few multiplications
 product over all steps. Given ids in place of one-hot rows, it looks up rows of the kernel: the same mathematics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 import keras
@@ -13,27 +13,57 @@ import tensorflow as tf
 from keras import layers
 from tensorflow import Tensor
 
-from backends.keras_backend import SOURCES, KerasBackend
-from common.tensors import Batch, BatchTensors, Ids
+from backends.lesson_backend import KerasBackend
+from common.tensors import Ids
+
+# What the graph that decodes takes: encoder_inputs, encoder_lengths and max_length, of batches of any size.
+LENGTHS = tf.TensorSpec((None,), "int64")
 
 
 class KerasJit(KerasBackend):
+    """Training by compiled loops; and decoding as one graph, with a cell that looks rows of the kernel up."""
+
     own_settings: Mapping[str, bool] = {"one_hot_products": True, "jit_compiled_loops": True}
 
-    def build(self) -> None:
-        super().build()
-        self.model = XlaSeq2Seq(self.model)
+    def make_model(self, *sizes: int) -> "XlaSeq2Seq":
+        return XlaSeq2Seq(super().make_model(*sizes))
 
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        sources = self._tensor(encoder_ids), self._tensor(encoder_lengths)
         if len(encoder_ids) > 1:
-            return super().translate(encoder_ids, encoder_lengths, max_length)
-        length, ids = self._translate_one(self._ids(encoder_ids), self._ids(encoder_lengths), max_length)
-        return self._array(ids)[:, : int(length)]  # a slice of a tensor would take a tenth of the whole decoding
+            return self.lesson.to_array(self._translate(*sources, max_length))
+        length, ids = self._translate_one(*sources, max_length)
+        return self.lesson.to_array(ids)[:, : int(length)]  # a slice of a tensor takes a tenth of the whole decoding
+
+    def _encode(self, encoder_ids: Tensor, encoder_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (N, H)."""
+        encoder_input_data = tf.one_hot(encoder_ids, self.config.num_encoder_tokens, dtype=self.config.dtype)
+        return self.model.encode(encoder_input_data, self._lengths(encoder_lengths))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), "int64"), LENGTHS, tf.TensorSpec((), "int32")])
+    def _translate(self, encoder_ids: Tensor, encoder_lengths: Tensor, max_length: Tensor) -> Tensor:
+        """Ids (N, L). A row that has ended is left out of the further steps."""
+        state_h, state_c = self._encode(encoder_ids, encoder_lengths)
+        step, num_rows, stop_token = self.model.cell(), tf.shape(state_h)[0], self.config.stop_token
+        ids, length = tf.TensorArray("int32", size=0, dynamic_size=True, element_shape=(None,)), 0  # L times (N,)
+        rows = tf.range(num_rows)  # those that have not ended, n of N
+        sampled = tf.fill([num_rows], self.config.start_token)  # (n,)
+        while length < max_length and tf.size(rows) > 0:
+            logits, state_h, state_c = step(sampled, state_h, state_c)  # (n, V_dec), (n, H), (n, H)
+            sampled = tf.argmax(logits, -1, output_type="int32")  # (n,)
+            characters = tf.tensor_scatter_nd_update(tf.fill([num_rows], stop_token), rows[:, None], sampled)  # (N,)
+            ids = ids.write(length, characters)
+            length += 1
+            kept = tf.where(sampled != stop_token)[:, 0]
+            if tf.size(kept) < tf.size(rows):
+                rows, sampled = tf.gather(rows, kept), tf.gather(sampled, kept)
+                state_h, state_c = tf.gather(state_h, kept), tf.gather(state_c, kept)
+        return tf.transpose(ids.stack())
 
     @tf.function(jit_compile=True)
     def _translate_one(self, encoder_ids: Tensor, encoder_lengths: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
         """The number of decoded characters, and ids (1, max_length), whose shape XLA must know beforehand."""
-        config, step = self.config, self._decoder_step()
+        config, step = self.config, self.model.cell()
         ids = tf.TensorArray("int32", size=max_length, element_shape=(None,))
 
         def condition(length, sampled, *_):
@@ -55,18 +85,14 @@ class KerasFast(KerasJit):
     """Reads ids where the others read one-hot rows."""
 
     own_settings: Mapping[str, bool] = {"one_hot_products": False, "jit_compiled_loops": True}
+    read_as: Mapping[str, str] = {"encoder_input_data": "encoder_ids", "decoder_input_data": "decoder_input_ids"}
 
-    @tf.function(input_signature=SOURCES)
     def _encode(self, encoder_ids: Tensor, encoder_lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.model.encode(encoder_ids, self._lengths(encoder_lengths))
 
-    def _tensors(self, batch: Batch) -> BatchTensors:
-        read = {"encoder_input_data": "encoder_ids", "decoder_input_data": "decoder_input_ids"}
-        return batch.tensors(self._tensor, self._ids, **read)
-
 
 class XlaSeq2Seq:
-    """Computes what Seq2Seq in keras_backend.py does, with its weights, from ids (N, T) or one-hot rows (N, T, V)."""
+    """Computes what the lesson's Seq2Seq does, with its weights, from ids (N, T) or one-hot rows (N, T, V)."""
 
     def __init__(self, model: keras.Model) -> None:
         self.encoder, self.decoder, self.dense = model.encoder, model.decoder, model.dense
@@ -77,13 +103,35 @@ class XlaSeq2Seq:
         _, state_h, state_c = run(self.encoder, encoder_inputs, zeros, zeros, encoder_lengths)
         return state_h, state_c
 
+    def decode(self, decoder_inputs: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        outputs, state_h, state_c = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
+        return tf.transpose(self.dense(outputs), (1, 0, 2)), state_h, state_c
+
     def __call__(
-        self, encoder_inputs: Tensor, decoder_inputs: Tensor, encoder_lengths: Tensor | None
+        self, encoder_inputs: Tensor, decoder_inputs: Tensor, encoder_lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
         state_h, state_c = self.encode(encoder_inputs, encoder_lengths)  # (N, H) each
-        decoder_outputs, _, _ = run(self.decoder, decoder_inputs, state_h, state_c, None)  # (T_dec, N, H)
-        logits = tf.transpose(self.dense(decoder_outputs), (1, 0, 2))  # (N, T_dec, V_dec)
+        logits, _, _ = self.decode(decoder_inputs, state_h, state_c)
         return logits, state_h, state_c
+
+    def cell(self) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+        """A function from the last characters (N,) and the states (N, H) to logits (N, V_dec) and the next states.
+
+        The product of a one-hot row and the kernel is a row of the kernel, so it looks rows up.
+        """
+        kernel = self.decoder.cell.kernel + self.decoder.cell.bias  # (V_dec, 4H)
+        recurrent_kernel = tf.convert_to_tensor(self.decoder.cell.recurrent_kernel)  # (H, 4H)
+
+        def step(sampled: Tensor, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            gates = tf.gather(kernel, sampled) + tf.matmul(state_h, recurrent_kernel)  # (N, 4H)
+            i, f, g, o = tf.split(gates, 4, axis=1)  # (N, H) each: input, forget, candidate, output
+            state_c = tf.sigmoid(f) * state_c + tf.sigmoid(i) * tf.tanh(g)  # (N, H)
+            state_h = tf.sigmoid(o) * tf.tanh(state_c)  # (N, H)
+            return self.dense(state_h), state_h, state_c
+
+        return step
 
 
 def run(
@@ -100,7 +148,7 @@ def run(
         gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), rows, 1)
     # As many as the states, whose number a graph knows that was traced for one row and several widths: the loop wants
     # all of them alike.
-    lengths = tf.fill(tf.shape(state_h)[:1], num_steps) if lengths is None else lengths
+    lengths = tf.fill(tf.shape(state_h)[:1], num_steps) if lengths is None else tf.cast(lengths, tf.int32)
     return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
 
 

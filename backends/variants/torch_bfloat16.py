@@ -8,10 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from backends.torch_backend import TorchBackend
+from backends.lesson_backend import TorchBackend
+from backends.lessons.torch_lesson import Seq2Seq
 from common.errors import CannotBeginError
-from common.interface import BeamSearch
-from common.tensors import Array, BatchTensors, Ids
 
 # Each call of a method below has an autocast of its own. Within one, autocast keeps the weights that it has
 # converted, so later training steps would still compute with the first step's weights.
@@ -20,6 +19,8 @@ in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
 
 @final
 class TorchBfloat16(TorchBackend):
+    own_precision = "bfloat16"
+
     def build(self) -> None:
         """Raises CannotBeginError for weights other than float32, and on a GPU."""
         dtype = self.config.dtype
@@ -31,23 +32,19 @@ class TorchBfloat16(TorchBackend):
             )
         super().build()
 
-    @in_bfloat16
-    def _run(self, batch: BatchTensors) -> tuple[Tensor, Tensor, Tensor]:
-        logits, state_h, state_c = super()._run(batch)
-        return logits.float(), state_h.float(), state_c.float()
+    def make_model(self, *sizes: int) -> "Bfloat16Seq2Seq":
+        return Bfloat16Seq2Seq(*sizes)
 
-    @in_bfloat16
-    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
-        return super().translate(encoder_ids, encoder_lengths, max_length)
 
-    @in_bfloat16
-    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
-        super().beam_search(encoder_ids, encoder_lengths, search)
+class Bfloat16Seq2Seq(Seq2Seq):
+    """Gives float32, of which the lesson computes the loss."""
 
-    def _kernels(self) -> tuple[Tensor, Tensor]:
-        """Converted once: autocast keeps what it converts for parameters only, so not for these two."""
-        kernel, recurrent_kernel = super()._kernels()
-        return kernel.bfloat16(), recurrent_kernel.bfloat16()
+    def encode(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        return self._rounded(super().encode, arguments)
 
-    def _array(self, tensor: Tensor) -> Array:
-        return super()._array(tensor.float())  # NumPy has no bfloat16
+    def decode(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        return self._rounded(super().decode, arguments)
+
+    def _rounded(self, call, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        with in_bfloat16:
+            return tuple(tensor.float() for tensor in call(*arguments))

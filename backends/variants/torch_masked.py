@@ -1,4 +1,4 @@
-"""The states of an `nn.LSTM` at each row's own length, computed by oneDNN's fused LSTM.
+"""`torch:masked`: where padding is masked, the encoder's states at each row's own length by oneDNN's fused LSTM.
 
 With PyTorch's usual way, `pack_padded_sequence`, torch runs a loop that is half as fast in place of the fused LSTM.
 Here padding is one more character of the alphabet. Its weights close the input gate and open the forget gate
@@ -6,8 +6,13 @@ completely, so from a sentence's end on its cell state does not change. The outp
 is the output at the sentence's last character.
 """
 
+from typing import final
+
 import torch
 from torch import Tensor, nn
+
+from backends.lesson_backend import TorchBackend
+from backends.lessons.torch_lesson import Seq2Seq
 
 HOLD = 1e4  # subtracted from a gate's input, it makes the gate exactly 0; added, exactly 1; no gradient is left
 
@@ -26,3 +31,16 @@ def states_at_lengths(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[T
     # True, 1, 0.0, … stand for: with biases, one layer, no dropout, training or not, one direction, batch first.
     outputs, _, state_c = torch.lstm(characters, (zeros, zeros), weights, True, 1, 0.0, lstm.training, False, True)
     return outputs[rows, lengths - 1], state_c[0]  # (N, H) each
+
+
+class MaskedSeq2Seq(Seq2Seq):
+    def encode(self, encoder_input_data: Tensor, encoder_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if encoder_lengths is None:
+            return super().encode(encoder_input_data)
+        return states_at_lengths(self.encoder, encoder_input_data, encoder_lengths)
+
+
+@final
+class TorchMasked(TorchBackend):
+    def make_model(self, *sizes: int) -> MaskedSeq2Seq:
+        return MaskedSeq2Seq(*sizes)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from backends.keras_backend import KerasBackend
+from backends.lesson_backend import KerasBackend
 from common.errors import CannotBeginError
 from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
@@ -23,13 +23,14 @@ from common.weights import Arrays, weight_shapes
 
 @final
 class KerasExample(KerasBackend):
-    writer = "backends.keras_example:write_example"
+    writer = "backends.variants.keras_example:write_example"
 
     def build(self) -> None:
         config = self.config
         if config.padding != "space":
             raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
-        keras.config.set_floatx(config.dtype)
+        self.lesson = self.import_framework()
+        self.lesson.prepare(config.dtype, self.device)
         encoder_inputs = keras.Input(shape=(None, config.num_encoder_tokens))
         encoder = keras.layers.LSTM(config.latent_dim, return_state=True)
         _, state_h, state_c = encoder(encoder_inputs)
@@ -49,11 +50,16 @@ class KerasExample(KerasBackend):
         layers = {"encoder": encoder.cell, "decoder": decoder.cell, "dense": dense}
         places = {name: name.split("/") for name in weight_shapes(config)}
         self.parameters = {name: getattr(layers[layer], kind) for name, (layer, kind) in places.items()}
-        # The optimizer's variables are iteration and learning rate, then a slot for each weight in the model's order.
         self.model.optimizer.build(self.model.trainable_variables)
+
+    def weights(self) -> dict[str, Any]:
+        return self.parameters
+
+    def mean_squares(self) -> dict[str, Any]:
+        # The optimizer's variables are iteration and learning rate, then a slot for each weight in the model's order.
         slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
         slot_of = {id(variable): slot for variable, slot in slots}
-        self.slots = {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
+        return {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data

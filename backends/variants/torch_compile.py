@@ -1,8 +1,8 @@
-"""`torch:compile`: the decoding of one sentence as one compiled loop.
+"""`torch:compile`: the decoding of one sentence as one compiled loop, and of several with a cell written by hand.
 
 A compiled product of one row takes half the time of torch's own, and between two steps nothing goes back to Python.
-A batch gains nothing, since its time goes into its products. Training gains nothing, since torch.compile leaves
-`nn.LSTM` as it is.
+A batch gains nothing from compiling, since its time goes into its products. Training gains nothing, since
+torch.compile leaves `nn.LSTM` as it is.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from backends.torch_backend import TorchBackend
+from backends.lesson_backend import DecoderStep, TorchBackend
 from common.errors import refusing
 from common.files import cache_folder
 from common.tensors import Ids
@@ -26,15 +26,35 @@ class TorchCompile(TorchBackend):
         super().build()
         self.greedy_loop = compiled_greedy_loop()
 
-    def _decode(self, state_h: Tensor, state_c: Tensor, max_length: int) -> Ids:
-        if len(state_h) > 1:
-            return super()._decode(state_h, state_c, max_length)
+    @torch.inference_mode()
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        if len(encoder_ids) > 1:
+            return super().translate(encoder_ids, encoder_lengths, max_length)
         config, decoder, dense = self.config, self.model.decoder, self.model.dense
         weights = decoder.weight_ih_l0, decoder.weight_hh_l0, decoder.bias_ih_l0
+        states = self._start(encoder_ids, encoder_lengths)
         length, ids = self.greedy_loop(
-            state_h, state_c, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
+            *states, weights, (dense.weight, dense.bias), config.start_token, config.stop_token, max_length
         )
-        return self._array(ids)[None, :length]
+        return self.lesson.to_array(ids)[None, :length]
+
+    def _decoder_step(self) -> DecoderStep:
+        decoder, dense = self.model.decoder, self.model.dense
+        # The product of a one-hot row and the kernel is a row of the kernel, so rows are looked up.
+        kernel = (decoder.weight_ih_l0.T + decoder.bias_ih_l0).contiguous()  # (V_dec, 4H)
+        recurrent_kernel = decoder.weight_hh_l0.T.contiguous()  # (H, 4H)
+
+        @torch.inference_mode()
+        def step(sampled: Ids, state_h: Tensor, state_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            # addmm adds the product of the second and the third to the first.
+            gates = torch.addmm(kernel.index_select(0, self._tensor(sampled)), state_h, recurrent_kernel)  # (N, 4H)
+            i, f, g, o = gates.chunk(4, dim=1)  # (N, H) each: input, forget, candidate, output
+            # addcmul does so element by element; sigmoid_ and tanh_ write in place.
+            state_c = torch.addcmul(f.sigmoid_() * state_c, i.sigmoid_(), g.tanh_())  # (N, H)
+            state_h = o.sigmoid_() * state_c.tanh()  # (N, H)
+            return dense(state_h), state_h, state_c
+
+        return step
 
 
 def compiled_greedy_loop() -> Callable[..., tuple[Tensor, Tensor]]:

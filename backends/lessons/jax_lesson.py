@@ -1,0 +1,175 @@
+"""The model in JAX, by Flax NNX and optax."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+
+class Seq2Seq(nnx.Module):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, dtype):
+        made = {"param_dtype": dtype, "rngs": nnx.Rngs(0)}
+        self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **made), return_carry=True)
+        self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **made), return_carry=True)
+        self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **made)
+
+    def encode(self, encoder_input_data, encoder_lengths=None):
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        (state_c, state_h), _ = self.encoder(encoder_input_data, seq_lengths=encoder_lengths)
+        return state_h, state_c
+
+    def decode(self, decoder_input_data, state_h, state_c):
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        (state_c, state_h), outputs = self.decoder(decoder_input_data, initial_carry=(state_c, state_h))
+        return self.dense(outputs), state_h, state_c
+
+    def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
+        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
+        return logits, state_h, state_c
+
+
+class Batch(NamedTuple):
+    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+
+    encoder_input_data: Array  # (N, T_enc, V_enc), one-hot
+    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot
+    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input
+    decoder_target_ids: Array  # (N, T_dec)
+    target_weights: Array  # (N, T_dec), what each position weighs in the loss
+    real_positions: Array  # (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions: Array  # (), what the summed loss is divided by
+    encoder_lengths: Array | None = None  # (N,) where padding is masked
+
+
+def has_gpu():
+    """True if it can compute on a GPU here."""
+    return jax.default_backend() == "gpu"
+
+
+def prepare(dtype="float32", device="cpu", flush_denormals=False):
+    """Make tensors of this precision on this device, "cpu" or "gpu", from now on. XLA always flushes denormals."""
+    jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # usually a step returns before it is done
+    jax.config.update("jax_default_device", jax.devices(device)[0])
+
+
+def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
+    """The model, with Flax's own initial weights."""
+    dtype = jnp.zeros(()).dtype  # which `prepare` chose
+    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim, dtype)
+
+
+def weights_of(model):
+    """The trained weights, by Keras's names."""
+    return {
+        "encoder/kernel": model.encoder.cell.dense_i.kernel,
+        "encoder/recurrent_kernel": model.encoder.cell.dense_h.kernel,
+        "encoder/bias": model.encoder.cell.dense_h.bias,
+        "decoder/kernel": model.decoder.cell.dense_i.kernel,
+        "decoder/recurrent_kernel": model.decoder.cell.dense_h.kernel,
+        "decoder/bias": model.decoder.cell.dense_h.bias,
+        "dense/kernel": model.dense.kernel,
+        "dense/bias": model.dense.bias,
+    }
+
+
+def layout(name, array):
+    """A weight in Flax's layout, which is Keras's."""
+    return array
+
+
+def loss_of(logits, batch):
+    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    # Usually: optax.softmax_cross_entropy, which computes the same.
+    log_probabilities = jax.nn.log_softmax(logits, -1)  # (N, T_dec, V_dec)
+    cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
+    # A product, since XLA's sum adds up numbers one after another, and so rounds a long one a thousand times.
+    loss_sum = jnp.vdot(batch.target_weights, cross_entropy)
+    right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
+    counts = jnp.stack([loss_sum, right.sum(), (right * batch.real_positions).sum()])
+    return loss_sum / batch.loss_positions, counts
+
+
+class RMSprop(nnx.Optimizer):
+    """Keras's RMSprop: optax's own has epsilon inside the root, too."""
+
+    def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
+        super().__init__(model, optax.rmsprop(learning_rate, rho, epsilon), wrt=nnx.Param)
+
+    @property
+    def mean_squares(self):
+        return list(weights_of(self.opt_state[0].nu).values())
+
+
+@nnx.jit
+def gradients(model, batch):
+    """The loss, its counts (3,), and the gradient of each weight by its name."""
+    loss, counts, tree = _gradients(model, batch)
+    return loss, counts, weights_of(tree)
+
+
+def _gradients(model, batch):
+    def loss_and_counts(model):
+        logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        return loss_of(logits, batch)
+
+    (loss, counts), tree = nnx.value_and_grad(loss_and_counts, has_aux=True)(model)
+    return loss, counts, tree
+
+
+@nnx.jit
+def train_step(model, optimizer, batch):
+    """The loss and its counts (3,) before the step."""
+    loss, counts, tree = _gradients(model, batch)
+    optimizer.update(model, tree)
+    return loss, counts
+
+
+@nnx.jit
+def evaluate_step(model, batch):
+    """The loss and its counts (3,)."""
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return loss_of(logits, batch)
+
+
+@nnx.jit
+def forward(model, batch):
+    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return jax.nn.softmax(logits, -1), state_h, state_c
+
+
+@nnx.jit
+def start(model, encoder_input_data, encoder_lengths=None):
+    """The states (N, H) from which decoding starts."""
+    return model.encode(encoder_input_data, encoder_lengths)
+
+
+@nnx.jit
+def step(model, decoder_input_data, state_h, state_c):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
+    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
+    return logits[:, 0], state_h, state_c
+
+
+def assign(weight, array):
+    """Set a weight in place."""
+    weight.set_value(jnp.array(array))  # a copy, which `asarray` need not make
+
+
+def to_tensor(array):
+    """The array's numbers on the device."""
+    return jnp.asarray(array)
+
+
+def to_array(tensor):
+    """A copy of the tensor's numbers, from any device."""
+    return np.array(tensor)

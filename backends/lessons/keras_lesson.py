@@ -1,0 +1,175 @@
+"""The model in Keras 3 on TensorFlow."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+from tensorflow import Tensor
+
+
+class Seq2Seq(keras.Model):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+        # By the name that Keras would give it, a step takes 8 % longer: see name-orders-the-graph in the register.
+        super().__init__(name="encoder_decoder")
+        self.encoder = layers.LSTM(latent_dim, return_state=True)
+        self.decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True)
+        self.dense = layers.Dense(num_decoder_tokens)
+        # Otherwise the first batch would make their weights.
+        self.encoder.build((None, None, num_encoder_tokens))
+        self.decoder.build((None, None, num_decoder_tokens))
+        self.dense.build((None, None, latent_dim))
+
+    def encode(self, encoder_input_data, encoder_lengths=None):
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        mask = None  # or (N, T_enc), true up to each row's length
+        if encoder_lengths is not None:
+            mask = tf.sequence_mask(encoder_lengths, tf.shape(encoder_input_data)[1])
+        _, state_h, state_c = self.encoder(encoder_input_data, mask=mask)  # (N, H) each
+        return state_h, state_c
+
+    def decode(self, decoder_input_data, state_h, state_c):
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        outputs, state_h, state_c = self.decoder(decoder_input_data, initial_state=[state_h, state_c])
+        return self.dense(outputs), state_h, state_c
+
+    def call(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
+        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
+        return logits, state_h, state_c
+
+
+class Batch(NamedTuple):
+    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+
+    encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
+    decoder_target_ids: Tensor  # (N, T_dec)
+    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions: Tensor  # (), what the summed loss is divided by
+    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+
+
+def has_gpu():
+    """True if it can compute on a GPU here."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def prepare(dtype="float32", device="cpu", flush_denormals=False):
+    """Make models and tensors of this precision from now on. TensorFlow takes the GPU that it sees, and always
+    flushes denormals."""
+    keras.config.set_floatx(dtype)
+
+
+def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
+    """The model, with Keras's own initial weights."""
+    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
+
+
+def weights_of(model):
+    """The trained weights, by Keras's names."""
+    return {
+        "encoder/kernel": model.encoder.cell.kernel,
+        "encoder/recurrent_kernel": model.encoder.cell.recurrent_kernel,
+        "encoder/bias": model.encoder.cell.bias,
+        "decoder/kernel": model.decoder.cell.kernel,
+        "decoder/recurrent_kernel": model.decoder.cell.recurrent_kernel,
+        "decoder/bias": model.decoder.cell.bias,
+        "dense/kernel": model.dense.kernel,
+        "dense/bias": model.dense.bias,
+    }
+
+
+def layout(name, array):
+    """A weight in Keras's layout."""
+    return array
+
+
+def loss_of(logits, batch):
+    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    # Usually: keras.losses. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
+    log_probabilities = ops.log_softmax(logits, -1)  # (N, T_dec, V_dec)
+    cross_entropy = -ops.sum(batch.decoder_target_data * log_probabilities, -1)  # (N, T_dec)
+    loss_sum = ops.sum(batch.target_weights * cross_entropy)
+    right = ops.equal(ops.argmax(logits, -1), batch.decoder_target_ids)  # (N, T_dec)
+    right = ops.cast(right, logits.dtype) * batch.target_weights  # (N, T_dec)
+    counts = ops.stack([loss_sum, ops.sum(right), ops.sum(right * batch.real_positions)])
+    return loss_sum / batch.loss_positions, counts
+
+
+class RMSprop(keras.optimizers.RMSprop):
+    """Keras's RMSprop, which has epsilon inside the root."""
+
+    def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
+        super().__init__(learning_rate, rho, epsilon=epsilon)
+        # Usually the first step makes its variables. A graph goes on with those that it was traced with.
+        self.build(list(weights_of(model).values()))
+
+    @property
+    def mean_squares(self):
+        return self.variables[2:]  # after the count of steps and the learning rate; Keras calls them velocities
+
+
+def gradients(model, batch):
+    """The loss, its counts (3,), and the gradient of each weight by its name."""
+    weights = {name: weight.value for name, weight in weights_of(model).items()}
+    with tf.GradientTape() as tape:
+        logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        loss, counts = loss_of(logits, batch)
+    return loss, counts, tape.gradient(loss, weights)
+
+
+@tf.function(reduce_retracing=True)  # compiled as a graph, of which one serves batches of any size
+def train_step(model, optimizer, batch):
+    """The loss and its counts (3,) before the step."""
+    loss, counts, found = gradients(model, batch)
+    weights = weights_of(model)
+    optimizer.apply([found[name] for name in weights], list(weights.values()))
+    return loss, counts
+
+
+@tf.function(reduce_retracing=True)
+def evaluate_step(model, batch):
+    """The loss and its counts (3,)."""
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return loss_of(logits, batch)
+
+
+def forward(model, batch):
+    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return ops.softmax(logits, -1), state_h, state_c
+
+
+@tf.function(reduce_retracing=True)
+def start(model, encoder_input_data, encoder_lengths=None):
+    """The states (N, H) from which decoding starts."""
+    return model.encode(encoder_input_data, encoder_lengths)
+
+
+@tf.function(reduce_retracing=True)
+def step(model, decoder_input_data, state_h, state_c):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
+    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
+    return logits[:, 0], state_h, state_c
+
+
+def assign(weight, array):
+    """Set a weight in place."""
+    weight.assign(array)
+
+
+def to_tensor(array):
+    """The array's numbers on the device."""
+    return tf.convert_to_tensor(array)
+
+
+def to_array(tensor):
+    """A copy of the tensor's numbers, from any device."""
+    return np.array(tensor)

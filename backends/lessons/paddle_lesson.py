@@ -1,0 +1,179 @@
+"""The model in PaddlePaddle."""
+
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+
+class Seq2Seq(nn.Layer):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+        super().__init__()
+        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim)
+        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim)
+        self.dense = nn.Linear(latent_dim, num_decoder_tokens)
+        # Keras's LSTM has one bias. The second one stays zero: with both trained, their sum would step twice as far.
+        # So the optimizer is not given it. An LSTM without it crashes Paddle 3.3 in the forward pass, and where it is
+        # frozen, the backward pass fails (upstream 58158, 70231).
+        for lstm in (self.encoder, self.decoder):
+            nn.initializer.Constant(0.0)(lstm.bias_hh_l0)
+
+    def encode(self, encoder_input_data, encoder_lengths=None):
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        _, (state_h, state_c) = self.encoder(encoder_input_data, sequence_length=encoder_lengths)  # (1, N, H) each
+        return state_h[0], state_c[0]
+
+    def decode(self, decoder_input_data, state_h, state_c):
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        outputs, (state_h, state_c) = self.decoder(decoder_input_data, (state_h[None], state_c[None]))
+        return self.dense(outputs), state_h[0], state_c[0]
+
+    def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
+        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
+        return logits, state_h, state_c
+
+
+class Batch(NamedTuple):
+    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+
+    encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
+    decoder_target_ids: Tensor  # (N, T_dec)
+    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions: Tensor  # (), what the summed loss is divided by
+    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+
+
+def has_gpu():
+    """True if it can compute on a GPU here."""
+    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+
+
+def prepare(dtype="float32", device="cpu", flush_denormals=False):
+    """Make models and tensors of this precision on this device, "cpu" or "gpu", from now on. Paddle flushes none."""
+    paddle.set_default_dtype(dtype)
+    paddle.set_device(device)
+
+
+def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
+    """The model, with Paddle's own initial weights."""
+    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
+
+
+def weights_of(model):
+    """The trained weights, by Keras's names."""
+    return {
+        "encoder/kernel": model.encoder.weight_ih_l0,
+        "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
+        "encoder/bias": model.encoder.bias_ih_l0,
+        "decoder/kernel": model.decoder.weight_ih_l0,
+        "decoder/recurrent_kernel": model.decoder.weight_hh_l0,
+        "decoder/bias": model.decoder.bias_ih_l0,
+        "dense/kernel": model.dense.weight,
+        "dense/bias": model.dense.bias,
+    }
+
+
+def layout(name, array):
+    """A weight in Paddle's layout, given in Keras's, or the other way round."""
+    return array if name == "dense/kernel" else np.ascontiguousarray(array.T)
+
+
+def loss_of(logits, batch):
+    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    # Usually: F.cross_entropy. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
+    # Paddle's log_softmax clips as well, and its logsumexp takes three times as long as these two lines.
+    logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
+    log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()  # (N, T_dec, V_dec)
+    cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
+    loss_sum = (batch.target_weights * cross_entropy).sum()
+    right = (logits.argmax(-1) == batch.decoder_target_ids).astype(logits.dtype) * batch.target_weights  # (N, T_dec)
+    counts = paddle.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
+    return loss_sum / batch.loss_positions, counts
+
+
+class RMSprop(paddle.optimizer.RMSProp):
+    """Keras's RMSprop: Paddle's own has epsilon inside the root, too."""
+
+    def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
+        self.weights = list(weights_of(model).values())
+        super().__init__(learning_rate, rho, epsilon, parameters=self.weights)
+        # Usually Paddle makes these in the first step. The last two have no effect without momentum and centering.
+        kinds = ("mean_square", "momentum", "mean_grad")
+        slots = {f"{weight.name}_{kind}_0": paddle.zeros_like(weight) for weight in self.weights for kind in kinds}
+        self.set_state_dict(slots)
+
+    @property
+    def mean_squares(self):
+        state = self.state_dict()
+        return [state[f"{weight.name}_mean_square_0"] for weight in self.weights]
+
+
+def gradients(model, batch):
+    """The loss, its counts (3,), and the gradient of each weight by its name."""
+    model.train()
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    loss, counts = loss_of(logits, batch)
+    model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
+    loss.backward()
+    return loss, counts, {name: weight.grad for name, weight in weights_of(model).items()}
+
+
+def train_step(model, optimizer, batch):
+    """The loss and its counts (3,) before the step."""
+    loss, counts, _ = gradients(model, batch)
+    optimizer.step()
+    return loss, counts
+
+
+@paddle.no_grad()
+def evaluate_step(model, batch):
+    """The loss and its counts (3,)."""
+    model.eval()
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return loss_of(logits, batch)
+
+
+@paddle.no_grad()
+def forward(model, batch):
+    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    model.eval()
+    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return F.softmax(logits, -1), state_h, state_c
+
+
+@paddle.no_grad()
+def start(model, encoder_input_data, encoder_lengths=None):
+    """The states (N, H) from which decoding starts."""
+    model.eval()
+    return model.encode(encoder_input_data, encoder_lengths)
+
+
+@paddle.no_grad()
+def step(model, decoder_input_data, state_h, state_c):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
+    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
+    return logits[:, 0], state_h, state_c
+
+
+def assign(weight, array):
+    """Set a weight in place."""
+    weight.set_value(array)
+
+
+def to_tensor(array):
+    """The array's numbers on the device."""
+    return paddle.to_tensor(array)
+
+
+def to_array(tensor):
+    """A copy of the tensor's numbers, from any device."""
+    return np.array(tensor.numpy())

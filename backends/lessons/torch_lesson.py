@@ -1,0 +1,180 @@
+"""The model in PyTorch."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+
+class Seq2Seq(nn.Module):
+    """The encoder's states start the decoder; the dense layer gives logits."""
+
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+        super().__init__()
+        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, batch_first=True)
+        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, batch_first=True)
+        self.dense = nn.Linear(latent_dim, num_decoder_tokens)
+        # Keras's LSTM has one bias. The second one stays zero: with both trained, their sum would step twice as far.
+        for lstm in (self.encoder, self.decoder):
+            nn.init.zeros_(lstm.bias_hh_l0).requires_grad_(False)
+
+    def encode(self, encoder_input_data, encoder_lengths=None):
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
+        if encoder_lengths is not None:
+            encoder_input_data = pack_padded_sequence(
+                encoder_input_data, encoder_lengths.cpu(), batch_first=True, enforce_sorted=False
+            )
+        _, (state_h, state_c) = self.encoder(encoder_input_data)  # (1, N, H) each
+        return state_h[0], state_c[0]
+
+    def decode(self, decoder_input_data, state_h, state_c):
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        outputs, (state_h, state_c) = self.decoder(decoder_input_data, (state_h[None], state_c[None]))
+        return self.dense(outputs), state_h[0], state_c[0]
+
+    def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
+        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
+        return logits, state_h, state_c
+
+
+class Batch(NamedTuple):
+    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+
+    encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
+    decoder_target_ids: Tensor  # (N, T_dec)
+    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions: Tensor  # (), what the summed loss is divided by
+    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+
+
+def has_gpu():
+    """True if it can compute on a GPU here."""
+    return torch.cuda.is_available()
+
+
+def prepare(dtype="float32", device="cpu", flush_denormals=False):
+    """Make models and tensors of this precision on this device, "cpu" or "gpu", from now on."""
+    torch.set_default_dtype(getattr(torch, dtype))
+    torch.set_default_device({"cpu": None, "gpu": "cuda"}[device])
+    torch.set_flush_denormal(flush_denormals)  # before any thread starts, since each takes this setting over
+
+
+def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
+    """The model, with torch's own initial weights."""
+    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
+
+
+def weights_of(model):
+    """The trained weights, by Keras's names."""
+    return {
+        "encoder/kernel": model.encoder.weight_ih_l0,
+        "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
+        "encoder/bias": model.encoder.bias_ih_l0,
+        "decoder/kernel": model.decoder.weight_ih_l0,
+        "decoder/recurrent_kernel": model.decoder.weight_hh_l0,
+        "decoder/bias": model.decoder.bias_ih_l0,
+        "dense/kernel": model.dense.weight,
+        "dense/bias": model.dense.bias,
+    }
+
+
+def layout(name, array):
+    """A weight in torch's layout, given in Keras's, or the other way round."""
+    return np.ascontiguousarray(array.T)
+
+
+def loss_of(logits, batch):
+    """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
+    # Usually: F.cross_entropy. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
+    log_probabilities = F.log_softmax(logits, -1)  # (N, T_dec, V_dec)
+    cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
+    loss_sum = (batch.target_weights * cross_entropy).sum()
+    right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
+    counts = torch.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
+    return loss_sum / batch.loss_positions, counts
+
+
+class RMSprop:
+    """Keras's RMSprop: epsilon stands inside the root. Usually: torch.optim.RMSprop, which adds it outside."""
+
+    def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
+        self.weights = list(weights_of(model).values())
+        self.mean_squares = [torch.zeros_like(weight, requires_grad=False) for weight in self.weights]
+        self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
+
+    @torch.no_grad()
+    def step(self):
+        for weight, mean_square in zip(self.weights, self.mean_squares, strict=True):
+            mean_square.mul_(self.rho).addcmul_(weight.grad, weight.grad, value=1 - self.rho)
+            weight.addcdiv_(weight.grad, (mean_square + self.epsilon).sqrt_(), value=-self.learning_rate)
+
+
+def gradients(model, batch):
+    """The loss, its counts (3,), and the gradient of each weight by its name."""
+    model.train()
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    loss, counts = loss_of(logits, batch)
+    model.zero_grad()
+    loss.backward()
+    return loss, counts, {name: weight.grad for name, weight in weights_of(model).items()}
+
+
+def train_step(model, optimizer, batch):
+    """The loss and its counts (3,) before the step."""
+    loss, counts, _ = gradients(model, batch)
+    optimizer.step()
+    return loss, counts
+
+
+@torch.inference_mode()
+def evaluate_step(model, batch):
+    """The loss and its counts (3,)."""
+    model.eval()
+    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return loss_of(logits, batch)
+
+
+@torch.inference_mode()
+def forward(model, batch):
+    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    model.eval()
+    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return F.softmax(logits, -1), state_h, state_c
+
+
+@torch.inference_mode()
+def start(model, encoder_input_data, encoder_lengths=None):
+    """The states (N, H) from which decoding starts."""
+    model.eval()
+    return model.encode(encoder_input_data, encoder_lengths)
+
+
+@torch.inference_mode()
+def step(model, decoder_input_data, state_h, state_c):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
+    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
+    return logits[:, 0], state_h, state_c
+
+
+@torch.no_grad()
+def assign(weight, array):
+    """Set a weight in place."""
+    weight.copy_(torch.as_tensor(array))
+
+
+def to_tensor(array):
+    """The array's numbers on the device."""
+    return torch.as_tensor(array)
+
+
+def to_array(tensor):
+    """A copy of the tensor's numbers, from any device."""
+    return np.array(tensor.numpy(force=True))

@@ -1,0 +1,68 @@
+"""What JAX tells of itself."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax.profiler import ProfileData
+
+from common.interface import Profiling
+from common.machine import allowed_cores
+from common.profiling import Array, Part, Profiled, covered, denormals, own_seconds
+
+# The part of a step that a kernel belongs to: the first one whose pattern is found in its name. XLA fuses the
+# optimizer's operators with others, so no name tells them.
+PARTS: Mapping[Part, str] = {
+    "products": r"dot|gemm",
+    "data": r"copy|[Mm]emcpy|MEMCPY",
+    "gates": r".",
+}
+
+
+class JaxProfiling(Profiling):
+    def traced(self, train: Callable[[], float]) -> Profiled:
+        with TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                seconds = train()
+            (file,) = Path(folder).rglob("*.xplane.pb")
+            trace = ProfileData.from_file(str(file))
+        events: list[tuple[str, int, float]] = []
+        spans: list[tuple[int, int]] = []  # when operators began and ended, in picoseconds; some run side by side
+        for plane in trace.planes:
+            for line in plane.lines:
+                found = [
+                    (int(1000 * event.start_ns), int(1000 * event.duration_ns), re.sub(r"[.\d]+$", "", event.name))
+                    for event in line.events
+                    if "/device:" in plane.name or "hlo_op" in dict(event.stats)  # not what Python does
+                ]
+                events += own_seconds(found)
+                spans += [(began, began + lasted) for began, lasted, _ in found]
+        return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
+
+    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
+        operands, compiled = [jnp.asarray(left), jnp.asarray(right)], jax.jit(jnp.matmul)
+        return lambda: compiled(*operands).block_until_ready()
+
+    def describe(self) -> dict[str, Any]:
+        """XLA has as many threads as cores, unless NPROC says otherwise; JAX tells neither."""
+        weight = self.backend.model.dense.kernel.get_value()
+        (device,) = weight.devices()
+        return {
+            "version": f"{jax.__version__}, flax {flax.__version__}",
+            "device": f"{device.platform}:{device.id}",
+            "threads": int(os.environ.get("NPROC", len(allowed_cores()))),
+            "precision": str(weight.dtype),
+            "settings": {
+                "matrix_library": "XLA's own" if device.platform == "cpu" else "cuBLAS",
+                "denormals": denormals(
+                    lambda numbers: self.backend.lesson.to_array(jax.jit(lambda x: x * 0.5)(numbers)),
+                    str(weight.dtype),
+                ),
+            },
+        }

@@ -1,0 +1,92 @@
+"""The lessons: files that a learner copies, with the same names in the same order, which import nothing of ours."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copy
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from backends import TABLE
+from backends.lesson_backend import NumpyBackend
+from backends.process.parent import PROJECT
+from common.tensors import Batches
+from common.weights import initial_state
+from tests.conftest import SETTINGS, batch_of, model
+
+LESSONS = {name: PROJECT / "backends" / "lessons" / f"{name}_lesson.py" for name in TABLE if ":" not in name}
+NAMES = """
+    Seq2Seq Batch has_gpu prepare build weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
+    start step assign to_tensor to_array
+""".split()
+# What a lesson has besides, which the others leave to their framework.
+OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}
+STEPS, ROWS = 3, 8
+
+# What a learner's script does: weights and batches from a file, three steps, the losses printed.
+SCRIPT = """
+import json, sys
+from importlib import import_module
+from safetensors.numpy import load_file
+
+lesson = import_module(sys.argv[1])
+arrays = load_file("arrays.safetensors")
+lesson.prepare("float64")
+sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays["encoder/recurrent_kernel"])
+model = lesson.build(*sizes)
+for name, weight in lesson.weights_of(model).items():
+    lesson.assign(weight, lesson.layout(name, arrays[name]))
+optimizer, losses = lesson.RMSprop(model, *json.loads(sys.argv[2])), []
+for step in range(3):
+    given = {name: array for name, array in arrays.items() if name.startswith(f"{step} ")}
+    batch = lesson.Batch(**{name[2:]: lesson.to_tensor(array) for name, array in given.items()})
+    loss, _ = lesson.train_step(model, optimizer, batch)
+    losses.append(float(loss))
+print(json.dumps(losses))
+"""
+
+
+def public_names(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_lessons_have_the_same_names_in_the_same_order_and_import_nothing_of_ours(name: str) -> None:
+    assert [public for public in public_names(LESSONS[name]) if public not in OWN.get(name, ())] == NAMES
+    source = LESSONS[name].read_text("utf-8")
+    modules = {
+        alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
+    }
+    modules |= {node.module or "" for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)}
+    assert not {module.partition(".")[0] for module in modules} & {"common", "backends", "benchmarks"}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_copied_alone_into_an_empty_folder_trains_to_the_referees_losses(name: str, tmp_path: Path) -> None:
+    config = model("float64")
+    state, batches = (
+        initial_state(config, 3),
+        Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS),
+    )
+    referee = NumpyBackend(config, SETTINGS)
+    referee.load(state)
+    arrays = dict(state.weights)
+    for step, batch in enumerate(batches):
+        tensors = referee._tensors(batch)._asdict()
+        arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
+    save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
+    copy(LESSONS[name], tmp_path)
+    constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
+    command = [sys.executable, "-c", SCRIPT, f"{name}_lesson", json.dumps(constants)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = referee.train(batches, lambda step, loss: None).step_losses
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-13)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.interface import Backend, BeamSearch, Forward, Metrics, Report, flush_denormals, timed_steps
 from common.tensors import Array, Batch, Batches, Ids, one_hot
@@ -132,7 +133,7 @@ class LessonBackend(Backend):
         lengths = self._lengths(batch.encoder_lengths)
         return self.lesson.Batch(**tensors, encoder_lengths=None if lengths is None else self._tensor(lengths))
 
-    def _tensor(self, array: Array) -> Any:
+    def _tensor(self, array: NDArray[Any]) -> Any:
         return self.lesson.to_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
     def _stacked(self, counts: list[Any]) -> Array:

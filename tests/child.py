@@ -86,6 +86,13 @@ def second_biases(backend: Backend, emit: Emit) -> float:
     return max(float(abs(lstm.bias_hh_l0).max()) for lstm in lstms)
 
 
+def optimizer_of_torch(backend: Backend, emit: Emit) -> None:
+    """Make an optimizer of torch's own."""
+    import torch
+
+    torch.optim.RMSprop([torch.zeros(1, requires_grad=True)])
+
+
 def imported(backend: Backend, emit: Emit) -> list[str]:
     """The modules that the process has imported."""
     return sorted(sys.modules)

@@ -39,6 +39,8 @@ def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dic
     """Call the function named "module:function" with one of them."""
     asked = BUILT[number]
     asked.lesson.prepare(asked.config.dtype)  # or the precision is that of the backend which was built last
+    if "keras" in sys.modules:  # which keeps the policy that it made of the first precision
+        sys.modules["keras"].config.set_dtype_policy(asked.config.dtype)
     called = function_named(named)
     return called(asked, emit, **arguments_for(called, arguments))
 

@@ -10,8 +10,14 @@ from pathlib import Path
 from backends.process.parent import PROJECT
 
 NAME = "mimic"
-NEW = ["numpy_backend.py", "profiling/numpy.py"]  # the files after which the new backend's are written
-ENTRY = f'    "{NAME}": Entry("backends.{NAME}_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
+NEW = ["lessons/numpy_lesson.py", "profiling/numpy.py"]  # the files after which the new backend's are written
+ENTRY = f'    "{NAME}": Entry("backends.lesson_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
+BACKEND = f'''
+
+class MimicBackend(LessonBackend):
+    framework = "{NAME}"
+    profiled_by = "backends.profiling.{NAME}:MimicProfiling"
+'''
 # The framework that is made up for this test: NumPy under another name.
 FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
 
@@ -23,9 +29,7 @@ def project_file(name: str) -> str:
 def like_numpys(name: str) -> str:
     """A file of the new backend, written as this one of NumPy's, but with all calls made to the new framework."""
     text = project_file(name).replace("Numpy", "Mimic")
-    for old in ("import numpy as np", "backends.profiling.numpy", "backends.numpy_backend"):
-        text = text.replace(old, old.replace("numpy", NAME))
-    return text
+    return text.replace("import numpy as np", f"import {NAME} as np").replace("from numpy ", f"from {NAME} ")
 
 
 def steps() -> dict[str, str]:
@@ -40,6 +44,7 @@ def steps() -> dict[str, str]:
         text = files.get(name) or project_file(name)
         assert text.count(before) == 1
         files[name] = text.replace(before, before + line)
+    files["backends/lesson_backend.py"] = project_file("backends/lesson_backend.py") + BACKEND
     return files
 
 

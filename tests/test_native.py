@@ -20,6 +20,7 @@ import pytest
 
 from backends.lesson_backend import NumpyBackend
 from backends.native import convert, files
+from backends.native.jax import read_jax
 from backends.native.keras import read_keras
 from backends.native.paddle import read_paddle
 from backends.process import in_child
@@ -42,8 +43,9 @@ FORMATS = {
     "paddle": ["model.pdparams", "model.pdopt"],
     "keras": ["model.keras"],
     "keras:example": ["s2s_model.keras"],
+    "jax": ["model.safetensors", "optimizer.safetensors"],
 }
-READERS = {".pdparams": read_paddle, ".keras": read_keras}  # those that need no framework
+READERS = {".pdparams": read_paddle, ".keras": read_keras, ".safetensors": read_jax}  # those that need no framework
 ReadFiles = Callable[..., ModelState]
 
 
@@ -127,7 +129,7 @@ def assert_same_function(got: ModelState, saved: Mapping[str, Any], softmax: boo
     numpy = NumpyBackend(MODEL, TrainConfig())
     numpy.load(got)
     inputs: Any = SimpleNamespace(encoder_input_data=saved["x"], decoder_input_data=saved["y"], encoder_lengths=None)
-    outputs = numpy._run(inputs)[-1]
+    outputs, _, _ = numpy.model(inputs.encoder_input_data, inputs.decoder_input_data)
     outputs = np.exp(log_softmax(outputs)) if softmax else outputs
     np.testing.assert_allclose(outputs, saved["outputs"], rtol=1e-5, atol=1e-6)
 
@@ -419,7 +421,7 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
         "leave out --from": [*made, "--to", "torch"],
         "leave out --out": [*made, "--out", tmp_path / "y"],
         "leave out --data": [*made, "--vocabulary", run.path, "--data", "phrasebook"],
-        "choose one of": ["convert", run.path, "--to", "jax"],
+        "choose one of": ["convert", run.path, "--to", "mxnet"],
         "is not a run": ["convert", tmp_path / "nothing", "--to", "torch"],
         "is not a run (": [*made, "--vocabulary", tmp_path / "none"],
         "numpy has no format of its own": ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"],

@@ -35,10 +35,10 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> No
     for options in ONE.split(";"):
         offered = completed(f"rosetta {options} ")
         assert [name for name in offered if name not in ("weights", "all")] == list(TABLE)
-        assert completed(f"rosetta {options} pad") == ["paddle"]
+        assert completed(f"rosetta {options} pad") == ["paddle", "paddle:cell"]
     for command in LISTS:
         last = completed(f"rosetta {command} --backends torch,numpy,t")
-        assert last == ["torch,numpy,torch:compile", "torch,numpy,torch:bfloat16"]
+        assert last == [f"torch,numpy,torch:{one}" for one in ("compile", "bfloat16", "masked")]
 
 
 def test_an_unknown_or_empty_name_of_a_backend_is_refused_with_those_that_there_are() -> None:

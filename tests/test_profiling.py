@@ -33,11 +33,12 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 # The name that a framework's profiler gives to a product of matrices, or to an LSTM made of them; TensorFlow's and
 # torch's are oneDNN's, on any processor.
 PRODUCTS = {
-    "numpy": r"numpy_backend\.py:Lstm|tensordot",
+    "numpy": r"numpy_lesson\.py:Lstm|tensordot",
     "keras": r"while/_MklMatMul",
     "keras:example": r"while/_MklMatMul",
     "torch": r"aten::mkldnn_rnn_layer",
     "paddle": r"rnn kernel launch|matmul kernel launch",
+    "jax": r"dot",
 }
 
 
@@ -70,7 +71,7 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
     for kernel in profiled.kernels:
         spent[kernel.part] += kernel.seconds
     assert spent["other"] < 0.1 * spent.total()
-    assert spent["optimizer"] > 0
+    assert spent["optimizer"] > 0 or name == "jax"  # whose compiler fuses it with other operators
     assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
     assert 0 < profiled.busy_seconds <= spent.total() * (1 + 1e-6)
     assert profiled.busy_seconds < 1.5 * profiled.seconds  # two clocks, which start and stop apart
@@ -163,12 +164,13 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
     assert torch_on_two_threads.call(child.denormals_without_the_switch) == "some flushed"
 
 
-def test_translating_in_torch_does_not_import_its_compiler(torch_on_two_threads: BackendProcess) -> None:
+def test_neither_translating_nor_training_in_torch_imports_its_compiler(torch_on_two_threads: BackendProcess) -> None:
     batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
     process.call(child.load, state=state)
     process.call(search, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
-    assert "torch._dynamo" not in process.call(child.imported)
     process.call(child.steps, state=state, batch=batch, batch_size=2)
+    assert "torch._dynamo" not in process.call(child.imported)
+    process.call(child.optimizer_of_torch)
     assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
 
 

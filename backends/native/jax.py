@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load, save
 
 from backends.native.files import canonical_state, model_and_optimizer, opened
 from common.config import ModelConfig
@@ -33,7 +33,8 @@ def write_jax(backend: Backend, folder: Path) -> list[str]:
     """Save the weights and, in a file of their own, RMSprop's slots."""
     state = backend.dump()
     for name, arrays in (("model", state.weights), ("optimizer", state.mean_squares)):
-        save_file({PATHS[weight]: array for weight, array in arrays.items()}, folder / f"{name}.safetensors")
+        content = save({PATHS[weight]: array for weight, array in arrays.items()})
+        (folder / f"{name}.safetensors").write_bytes(content)
     return ["model.safetensors", "optimizer.safetensors"]
 
 

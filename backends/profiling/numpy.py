@@ -13,10 +13,10 @@ from common.profiling import Array, Part, Profiled, denormals
 # The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
     "LSTM": r"Lstm\.(__init__|backward)",
-    "optimizer": r"_rmsprop",
+    "optimizer": r"RMSprop",
     "data": r"^tensors\.py|'take' of|:eye",
-    "products": r"tensordot|'reshape' of|:dot$|\._dense",  # a tensordot copies its operands by `reshape`
-    "gates": r"sigmoid|softmax|_loss|_gradients|'\w+' of 'numpy|built-in method numpy|"
+    "products": r"tensordot|'reshape' of|:dot$|\.dense",  # a tensordot copies its operands by `reshape`
+    "gates": r"sigmoid|softmax|loss_of|:gradients|'\w+' of 'numpy|built-in method numpy|"
     r"^(multiarray|numeric|_methods)\.py",
     "Python": r"\.py:|built-in method|<method|^<string>",
 }

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from backends.process.group import ENGINES
 from backends.process.parent import PROJECT
 from common.run_directory import RunDirectory
-from tests.conftest import FRAMEWORKS
 from tests.hosts import two_hosts
 from tests.planted_in_groups import MISTAKES
 from tests.program import answer
@@ -71,7 +71,7 @@ def main() -> None:
     os.environ["PYTEST_CURRENT_TEST"] = __name__  # a backend's process then takes functions of the tests
     with tempfile.TemporaryDirectory() as temporary:
         elastic(Path(temporary))
-        for name in FRAMEWORKS:
+        for name in ENGINES:
             folder = Path(temporary, name)
             folder.mkdir()
             catch_planted_mistakes(name)

@@ -35,7 +35,7 @@ from common.run_directory import RunDirectory
 from common.tensors import Batches
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
-from tests.conftest import FRAMEWORKS, SETTINGS
+from tests.conftest import SETTINGS
 from tests.hosts import two_hosts
 from tests.program import refusal, rosetta, started, wait_until
 
@@ -90,7 +90,7 @@ SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", ENGINES)
 def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str) -> None:
     engine = ENGINES[name]
     variables = engine.variables(1, ADDRESSES)
@@ -127,6 +127,7 @@ OF_65 = ENGINES["torch"].variables(0, ["127.0.0.1:4000"] * 65)
     ("command", "variables", "why"),
     [
         ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
+        ("train --out run --backend jax --workers 2", {}, "backend jax cannot train in a group"),
         ("train --out run --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
         ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
         (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),
@@ -233,7 +234,7 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
 
 
 # torch's workers die below, on two hosts and under its launcher.
-@pytest.mark.parametrize("name", [name for name in FRAMEWORKS if name != "torch"])
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])
 def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name: str, tmp_path: Path) -> None:
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")

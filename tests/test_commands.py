@@ -126,7 +126,7 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
     words = "numpy", found["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
     assert all(word in printed for word in words)
-    assert "no backend 'jax'" in refusal(2, "backends", "torch", "jax")
+    assert "no backend 'mxnet'" in refusal(2, "backends", "torch", "mxnet")
     assert "leave one" in refusal(2, "backends", "torch", "--variants")
 
 
@@ -168,7 +168,7 @@ def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(tmp_pat
 def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path, monkeypatch) -> None:
     found = machine.versions()
     always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
-    assert list(found) == [*always, "tensorflow", "keras", "torch", "paddlepaddle"]
+    assert list(found) == [*always, "tensorflow", "keras", "torch", "paddlepaddle", "jax", "flax", "optax"]
     assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", found["rosetta-s2s"])
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "machine.py").write_text("another")
@@ -184,7 +184,7 @@ def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing_and_a_corrupt_ru
     for expected, command in {
         "cannot be read": ["data", "--data", tmp_path / "none.txt"],
         "line 2: 1 column": [*train, "--data", bad],
-        "choose one of numpy, keras": [*train, "--backend", "jax"],
+        "choose one of numpy, keras": [*train, "--backend", "mxnet"],
         "is not a run": ["evaluate", tmp_path],
     }.items():
         assert expected in refusal(2, *command)

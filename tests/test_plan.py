@@ -77,7 +77,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--within narrow": "10%",
         "--python torch": "NAME=PATH",
         "--python torch=/nowhere/python": "no program",
-        "--backends jax": "there is no backend",
+        "--backends mxnet": "there is no backend",
         "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
         "--backends numpy --run nowhere": "nowhere is not a run",
         "--resume": "cannot be opened: No such file",

@@ -111,7 +111,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
 def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -> None:
     run = trained_run("numpy", tmp_path / "run", 1)
     begun, weights = (run.path / "config.json").read_bytes(), run.read_state("last")[0].weights
-    for backend, total, why in (("numpy", 1, "has 1 epoch already"), ("jax", 2, "no backend 'jax'")):
+    for backend, total, why in (("numpy", 1, "has 1 epoch already"), ("mxnet", 2, "no backend 'mxnet'")):
         with pytest.raises(CannotBeginError, match=why):
             resume(run, backend, total, RUNTIME, unheard, 0.5)
     assert (run.path / "config.json").read_bytes() == begun, "a rate that is not used is not kept"

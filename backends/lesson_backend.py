@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.interface import Backend, BeamSearch, Forward, Metrics, Report, flush_denormals, timed_steps
+from common.interface import (
+    OWN_LAYERS,
+    Backend,
+    BeamSearch,
+    Forward,
+    Metrics,
+    Report,
+    flush_denormals,
+    timed_steps,
+)
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -20,6 +29,7 @@ DecoderStep = Callable[..., tuple[Any, ...]]
 
 
 class LessonBackend(Backend):
+    decoder = OWN_LAYERS
     read_as: Mapping[str, str] = {}  # for a field of the lesson's Batch the attribute of ours that stands for it
 
     @classmethod

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
+OWN_LAYERS = "own layers"  # the framework's own LSTM and dense layer decode, a call for each character
+HAND_WRITTEN = "hand-written cell"  # a cell of ours decodes, which looks rows of the kernel up
 PATIENCE = 300  # seconds that a worker of a group waits for another one, when they meet and in each step
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
@@ -148,7 +150,7 @@ class BackendFacts:
     device: str
     threads: int
     precision: str  # the precision that it computes in
-    settings: dict[str, bool | int | float | str]  # the framework's own names and values
+    settings: dict[str, bool | int | float | str]  # the framework's own names and values; and `decoder`
     import_seconds: float
     build_seconds: float
     python: str  # path of the interpreter
@@ -300,6 +302,7 @@ class Backend(ABC):
     reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
     own_precision: str = ""  # in which a variant computes, where that is not the weights' precision
+    decoder: str  # what decodes: OWN_LAYERS, or what a variant has in their place
     group: Group = ALONE
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:

@@ -23,6 +23,7 @@ from common.weights import Arrays, weight_shapes
 
 @final
 class KerasExample(KerasBackend):
+    decoder = "the example's loop of predict"
     writer = "backends.variants.keras_example:write_example"
 
     def build(self) -> None:

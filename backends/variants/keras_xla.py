@@ -14,6 +14,7 @@ from keras import layers
 from tensorflow import Tensor
 
 from backends.lesson_backend import KerasBackend
+from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 # What the graph that decodes takes: encoder_inputs, encoder_lengths and max_length, of batches of any size.
@@ -24,6 +25,7 @@ class KerasJit(KerasBackend):
     """Training by compiled loops; and decoding as one graph, with a cell that looks rows of the kernel up."""
 
     own_settings: Mapping[str, bool] = {"one_hot_products": True, "jit_compiled_loops": True}
+    decoder = HAND_WRITTEN
 
     def make_model(self, *sizes: int) -> "XlaSeq2Seq":
         return XlaSeq2Seq(super().make_model(*sizes))

@@ -10,11 +10,14 @@ import paddle.nn.functional as F
 from paddle import Tensor
 
 from backends.lesson_backend import DecoderStep, PaddleBackend
+from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 
 @final
 class PaddleCell(PaddleBackend):
+    decoder = HAND_WRITTEN
+
     def _decoder_step(self) -> DecoderStep:
         decoder, dense = self.model.decoder, self.model.dense
         with paddle.no_grad():

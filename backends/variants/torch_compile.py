@@ -17,11 +17,14 @@ from torch import Tensor
 from backends.lesson_backend import DecoderStep, TorchBackend
 from common.errors import refusing
 from common.files import cache_folder
+from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 
 @final
 class TorchCompile(TorchBackend):
+    decoder = HAND_WRITTEN
+
     def build(self) -> None:
         super().build()
         self.greedy_loop = compiled_greedy_loop()

@@ -17,6 +17,8 @@ from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
 TUTORIAL = PROJECT / "docs" / "tutorial"
 TOLERANCE = 1e-10  # relative, of a loss
+# Packages that users of a framework import beside it.
+BESIDE = {"jax": {"flax", "optax", "orbax"}}
 # What the page says of the blocks of the scripts' code, of which the first comes before the first title.
 BLOCKS = tomllib.loads((TUTORIAL / "blocks.toml").read_text(encoding="utf-8"))["block"]
 # The loss of the third step shows what one would usually write; to compile Keras's step would take longer than both.
@@ -30,13 +32,14 @@ for script in scripts:
     sys.argv = [script, run, out, "--dtype", "float64"]
     runpy.run_path(script, run_name="__main__")
 """
-# Of each block's columns: whether it is seen, and its lines: text, top, size of letters, and by how much it is wider
-# than what is seen of it.
+# Of each block's columns: whether it is seen, and its lines: text, top, size, size of letters, and by how much it is
+# wider than what is seen of it.
 COLUMNS = """
 [...document.querySelectorAll('.columns')].map(block => [...block.querySelectorAll('.column')].map(column => {
   const lines = [...column.querySelectorAll('.line')].map(line => [line.textContent, line.getBoundingClientRect().top,
-    parseFloat(getComputedStyle(line).fontSize), line.scrollWidth - line.clientWidth]);
-  return [getComputedStyle(column).visibility == 'visible', lines];
+    line.offsetWidth, line.offsetHeight, parseFloat(getComputedStyle(line).fontSize),
+    line.scrollWidth - line.clientWidth]);
+  return [column.checkVisibility({visibilityProperty: true}), lines];
 }))
 """
 Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
@@ -87,7 +90,7 @@ def test_a_script_gives_the_referees_results_and_what_one_would_usually_write_ru
     """It stands alone and has the blocks, too."""
     expected, expected_translations = rendered[1]
     imported = set(re.findall(r"^(?:import|from) (\w+)", source(name), re.MULTILINE))
-    assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name}
+    assert imported - {"numpy"} == {"argparse", "pathlib", "safetensors", name} | BESIDE.get(name, set())
     titles = [f"# {number}. {block['title']}" for number, block in enumerate(BLOCKS)]
     assert re.findall(r"^# \d.*$", source(name), re.MULTILINE) == titles[1:]
     training = source(name).partition("# 5. Save")[0]
@@ -128,17 +131,28 @@ def test_columns_stand_side_by_side_or_one_alone_and_lines_that_are_alike_stand_
     blocks, alike = page.evaluate(COLUMNS), 0
     assert len(blocks) == len(BLOCKS)
     for block in blocks:
-        assert [seen for seen, _ in block] == [True, width == 1400, width == 1400]
+        assert [seen for seen, _ in block] == [True, *[width == 1400] * 3]
         for _, lines in block:
-            assert all(size >= 13 and wider <= 0 for _, _, size, wider in lines), "code is small or cut off"
-        places = [{text.strip(): top for text, top, _, _ in lines if text} for _, lines in block]
+            assert all(size >= 13 and wider <= 0 for *_, size, wider in lines), "code is small or cut off"
+        places = [{text.strip(): top for text, top, *_ in lines if text} for _, lines in block]
         for one, other in combinations(places, 2):
             both = one.keys() & other.keys()
             assert [one[text] for text in both] == [other[text] for text in both]
             alike += len(both)
     assert alike > 100
     if width == 390:  # a tab shows another column
-        page.get_by_label("Paddle", exact=True).check()
+        page.get_by_role("radio", name="JAX").check()
         seen = [[seen for seen, _ in block] for block in page.evaluate(COLUMNS)]
-        page.get_by_label("Keras", exact=True).check()
-        assert seen == [[False, False, True]] * len(blocks)
+        assert seen == [[False, False, False, True]] * len(blocks)
+
+
+def test_columns_that_are_not_chosen_leave_their_room_to_the_others(opened: Open) -> None:
+    page = opened(TUTORIAL / "index.html", width=1400)
+    for name in ("PyTorch", "Paddle"):
+        page.get_by_role("checkbox", name=name).uncheck()
+    for block in page.evaluate(COLUMNS):
+        assert [seen for seen, _ in block] == [True, False, False, True]
+        keras, jax = (lines for seen, lines in block if seen)
+        assert all(width > 600 for _, _, width, *_ in (*keras, *jax))
+        heights = [left[3] for left, right in zip(keras, jax, strict=True) if not left[0] and not right[0]]
+        assert all(height < 13 for height in heights), "a row of hidden columns has a height"

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import zip_longest
 
 LEAST = 0.5  # likeness of two lines that may stand level
-OWN = re.compile(r"\b(?:torch|paddle|keras|np|nn|F|layers|self|model|optim|optimizer)\.|  #.*")
+OWN = re.compile(r"\b(?:torch|paddle|keras|jax|np|jnp|nn|nnx|F|layers|self|model|optim|optimizer|optax)\.|  #.*")
 Row = list[str | None]  # a line of each column, or None where a column has none
 
 

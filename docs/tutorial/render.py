@@ -1,6 +1,6 @@
 """Write index.html and sentence.html beside this file.
 
-The code comes from the three scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
+The code comes from the four scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
 docs/lstm_returns.md, the colours from the table of backends, and all numbers from the NumPy backend in float64 on the
 run that is bundled.
 """
@@ -28,11 +28,11 @@ from common.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
-SCRIPTS = {"keras": "Keras", "torch": "PyTorch", "paddle": "Paddle"}  # by the names of their files
+SCRIPTS = {"keras": "Keras", "torch": "PyTorch", "paddle": "Paddle", "jax": "JAX"}  # by the names of their files
 TABLE = "What `return_sequences` and `return_state` mean"
 SENTENCE = "I love you!"
 VISIBLE = {"\t": "⇥", "\n": "⏎", " ": "␣", "\u202f": "~"}
-KINDS = {1: "own", 2: "two", 3: "all"}  # of lines, by the number of columns that have the same line here
+KINDS = {1: "own", 2: "some", 3: "some", 4: "all"}  # of lines, by the number of columns that have the same one
 OPTIONS = re.compile(r"^parser = [\s\S]*?^args = .*\n", re.MULTILINE)
 COLOURS = {"comment": Comment, "string": String, "keyword": Keyword}
 
@@ -62,7 +62,7 @@ def source(name: str) -> str:
 def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dict[str, str]:
     """The pages by their files' names."""
     sources = [source(name) for name in SCRIPTS]
-    (options,) = {OPTIONS.findall(code)[0] for code in sources}  # the same in all three
+    (options,) = {OPTIONS.findall(code)[0] for code in sources}  # the same in all
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,

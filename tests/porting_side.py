@@ -63,9 +63,8 @@ def _silence() -> None:
 
 def _answer(framework: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
-        program = importlib.import_module(f"tests.porting_{framework}") if framework != "flax" else None
-        if program:
-            program.reset("float64")
+        program = importlib.import_module(f"tests.porting_{framework}")
+        program.reset("float64")
         return function(program, **arguments)
     except Exception:  # whatever a script raises is the tests' to tell, and may be of a class that they lack
         raise RuntimeError(traceback.format_exc()) from None

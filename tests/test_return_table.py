@@ -1,4 +1,4 @@
-"""The table of docs/lstm_returns.md, of what an LSTM layer returns in Keras, PyTorch and Paddle.
+"""The table of docs/lstm_returns.md, of what an LSTM layer returns in Keras, PyTorch, Paddle and Flax.
 
 The functions `lstm_returns` of tests/porting_FRAMEWORK.py take the same weights, in Keras's layout (gates i, f, c, o;
 one bias), the same input and the same two initial states. They give the arrays of each row of the table. The rows are
@@ -47,7 +47,7 @@ def expected_rows(arrays: dict[str, Array]) -> dict[str, list[Array]]:
     }
 
 
-@pytest.mark.parametrize("framework", ["keras", "torch", "paddle"])
+@pytest.mark.parametrize("framework", ["keras", "torch", "paddle", "flax"])
 def test_every_row_is_the_same_array(framework: str, side_of: Callable[[str], Side], tmp_path: Path) -> None:
     inputs, rows = tmp_path / "example.safetensors", tmp_path / "rows.safetensors"
     save_file(example(), inputs)

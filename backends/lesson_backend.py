@@ -97,10 +97,8 @@ class LessonBackend(Backend):
         config, step = self.config, self._decoder_step()
         states, num_rows = self._start(encoder_ids, encoder_lengths), len(encoder_ids)
         ids, length = np.full((num_rows, max_length), config.stop_token), 0
-        rows, going = (
-            np.arange(num_rows),
-            np.ones(num_rows, bool),
-        )  # (n,) of N: those in `states`; which have not ended
+        rows = np.arange(num_rows)  # (n,) of N, those in `states`
+        going = np.ones(num_rows, bool)  # (n,), those of them that have not ended
         sampled = np.full(num_rows, config.start_token)  # (n,)
         while length < max_length and going.any():
             logits, *states = step(sampled, *states)  # (n, V_dec), (n, H), (n, H)

@@ -102,7 +102,8 @@ class RMSprop(nnx.Optimizer):
     """Keras's RMSprop: optax's own has epsilon inside the root, too."""
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
-        super().__init__(model, optax.rmsprop(learning_rate, rho, epsilon), wrt=nnx.Param)
+        transformation = optax.rmsprop(learning_rate, decay=rho, eps=epsilon, eps_in_sqrt=True)
+        super().__init__(model, transformation, wrt=nnx.Param)
 
     @property
     def mean_squares(self):

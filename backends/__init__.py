@@ -1,8 +1,8 @@
 """The table of backends, by name: NAME or NAME:VARIANT. A framework is imported only when a backend is opened."""
 
-import importlib.util
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from common.errors import CannotBeginError
 from common.machine import compiler, has_bfloat16, has_compiler
@@ -21,18 +21,44 @@ class Entry:
     colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
     compiled: bool = False  # whether it needs a C++ compiler where it runs
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
+    engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
+    float32_only: str = (
+        ""  # why it is compared with the referee in float32 alone; empty where float64 is compared too
+    )
 
+
+TF = "tensorflow"
+ON_ENGINE = "backends.variants.keras_engines:KerasOnEngine"
+IN_FLOAT32 = "Keras computes part of float64 in float32 on {} (keras-team/keras 23704)"
 
 # The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
     "numpy": Entry("backends.lesson_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
-    "keras": Entry("backends.lesson_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00"),
-    "keras:jit": Entry("backends.variants.keras_xla:KerasJit", "tensorflow", "keras"),
-    "keras:fast": Entry("backends.variants.keras_xla:KerasFast", "tensorflow", "keras"),
-    "keras:example": Entry("backends.variants.keras_example:KerasExample", "tensorflow", "keras", colour="#7b818c"),
+    "keras": Entry("backends.lesson_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
+    "keras:jit": Entry("backends.variants.keras_xla:KerasJit", "tensorflow", "keras", engine=TF),
+    "keras:fast": Entry("backends.variants.keras_xla:KerasFast", "tensorflow", "keras", engine=TF),
+    "keras:example": Entry(
+        "backends.variants.keras_example:KerasExample",
+        "tensorflow",
+        "keras",
+        colour="#7b818c",
+        engine=TF,
+        float32_only="its optimizer's constants are not rounded to float32, as the others' are",
+    ),
+    "keras:on-tensorflow": Entry(ON_ENGINE, "keras", "keras", engine=TF),
+    "keras:on-jax": Entry(ON_ENGINE, "keras", "keras,jax", engine="jax", float32_only=IN_FLOAT32.format("JAX")),
+    "keras:on-torch": Entry(
+        ON_ENGINE, "keras", "keras,torch", engine="torch", float32_only=IN_FLOAT32.format("torch")
+    ),
     "torch": Entry("backends.lesson_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
     "torch:compile": Entry("backends.variants.torch_compile:TorchCompile", "torch", "torch", compiled=True),
-    "torch:bfloat16": Entry("backends.variants.torch_bfloat16:TorchBfloat16", "torch", "torch", reduced=True),
+    "torch:bfloat16": Entry(
+        "backends.variants.torch_bfloat16:TorchBfloat16",
+        "torch",
+        "torch",
+        reduced=True,
+        float32_only="its products are in bfloat16",
+    ),
     "torch:masked": Entry("backends.variants.torch_masked:TorchMasked", "torch", "torch"),
     "paddle": Entry("backends.lesson_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
     "paddle:cell": Entry("backends.variants.paddle_cell:PaddleCell", "paddle", "paddle"),
@@ -49,9 +75,10 @@ def find(name: str, python: str | None = None) -> Entry:
     """
     require_known(name)
     entry = TABLE[name]
-    if python is None and importlib.util.find_spec(entry.package) is None:
+    missing = [package for package in (entry.package, entry.engine or entry.package) if not find_spec(package)]
+    if python is None and missing:
         raise CannotBeginError(
-            f"backend {name} needs {entry.package}, which is not installed; "
+            f"backend {name} needs {missing[0]}, which is not installed; "
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'
         )
     if entry.compiled and not has_compiler():

@@ -52,7 +52,7 @@ def parity(
     from backends import TABLE, installed
     from backends.process.parent import Runtime
     from benchmarks.compare.course import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.compare.parity import Parity, backends_and_dtypes, climb
+    from benchmarks.compare.parity import Parity, backends_and_dtypes, climb, why_float32_only
     from benchmarks.compare.tables import ladder_table
     from common.machine import cores
 
@@ -66,6 +66,8 @@ def parity(
     runtime = Runtime(threads=threads, device=device)
     result, dtypes = Parity(), [dtype] if dtype else ["float64", "float32"]
     climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
+    for why in why_float32_only(names).values() if "float64" in dtypes else ():
+        terminal.say(why)
 
     def so_far() -> Group:
         left = [climber for climber in climbers if climber not in result.certificates]

@@ -147,14 +147,14 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
 
 
 # A row of the table of backends.
-BACKENDS_ROW = "{:14} {:17} {:6} {:>7} {:>6}  {}"
+BACKENDS_ROW = "{:19} {:21} {:6} {:>7} {:>6}  {}"
 BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import", "matrix library")
 
 
 def say_backend(name: str, facts: Mapping[str, Any]) -> None:
     """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
     if "missing" in facts:
-        return say(f"{name:14} {facts['missing']}")
+        return say(f"{name:19} {facts['missing']}")
     seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
     say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds, library))
 

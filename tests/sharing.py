@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any, Self
 
-from backends import TABLE
+from backends import TABLE, Entry
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.wire import arguments_for, converted, function_named, hints, name_of
 from benchmarks.compare.course import Course
@@ -22,7 +22,7 @@ from common.interface import Backend, Emit
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()
 OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
-Processes = Callable[[str], BackendProcess]  # by the package of the framework
+Processes = Callable[[Entry], BackendProcess]  # of the framework in which this backend computes
 
 
 def build(
@@ -55,13 +55,18 @@ def shared_processes() -> Iterator[Processes]:
     with ExitStack() as stack:
 
         @cache
-        def started(package: str) -> BackendProcess:
-            plain = next(name for name, entry in TABLE.items() if entry.package == package)
-            process = stack.enter_context(Runtime(threads=1).start(plain, OWNER, TrainConfig()))
+        def started(framework: tuple[str, str]) -> BackendProcess:
+            first = next(name for name, entry in TABLE.items() if framework_of(entry) == framework)
+            process = stack.enter_context(Runtime(threads=1).start(first, OWNER, TrainConfig()))
             assert process.facts  # of a process that has done nothing yet
             return process
 
-        yield started
+        yield lambda entry: started(framework_of(entry))
+
+
+def framework_of(entry: Entry) -> tuple[str, str]:
+    """What backends of one process have in common: Keras's engine, or else the framework's package."""
+    return ("keras", entry.engine) if entry.engine else ("", entry.package)
 
 
 def _unheard(**event: Any) -> None:
@@ -74,7 +79,7 @@ class Sharing:
     def __init__(self, name: str, model: ModelConfig, train: TrainConfig, processes: Processes) -> None:
         entry = TABLE[name]
         self.name, self._number = name, next(NUMBERS)
-        self._process = processes(entry.package) if entry.extra else None
+        self._process = processes(entry) if entry.extra else None
         self.pid = self._process.pid if self._process else os.getpid()
         described = self._run(build, target=entry.target, model=model, train=train)
         self.facts = replace(self._process.facts, **described) if self._process else SimpleNamespace(**described)

@@ -114,7 +114,7 @@ def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch:
     for name in [*launched, "GLOO_SOCKET_IFNAME"]:
         monkeypatch.setenv(name, "2")
     (worker, _) = new_group("torch", 2)
-    environment = child_environment("matched", 1, "cpu", worker.variables)
+    environment = child_environment("matched", 1, "cpu", group=worker.variables)
     assert environment.keys() & {*launched} == {"MASTER_ADDR", "RANK"}
     assert (environment["MASTER_ADDR"], environment["GLOO_SOCKET_IFNAME"]) == ("127.0.0.1", "lo")
 

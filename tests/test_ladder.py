@@ -32,12 +32,15 @@ PRECISIONS = ["float64", "float32"]
 ALL = [("float64", "space"), ("float32", "space"), ("float64", "mask")]
 # Keras takes longest, and a variant is climbed by where it is not the plain backend. keras:jit has loops of its own,
 # and trains in float64 as Keras does; keras:fast reads ids, and masks as keras:jit does; keras:example does not mask;
-# torch:compile and paddle:cell decode, and torch:masked masks.
+# torch:compile and paddle:cell decode, and torch:masked masks. Keras's engines run one program.
 FEWER = {
     "keras": ALL[1:],
     "keras:jit": ALL[:1],
     "keras:fast": [("float32", "mask")],
     BASELINE: ALL[1:2],
+    "keras:on-tensorflow": ALL[2:],
+    "keras:on-jax": ALL[1:2],
+    "keras:on-torch": ALL[1:2],
     "torch:compile": ALL[1:2],
     "torch:masked": ALL[2:],
     "paddle:cell": ALL[1:2],
@@ -224,8 +227,15 @@ def test_bfloat16_reaches_the_top_within_bounds_of_its_own(course_of: CourseOf, 
 def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
     both, reduced = ("torch", "float64"), ("torch:bfloat16", "float32")
     assert backends_and_dtypes(["torch", "torch:bfloat16"], PRECISIONS) == [both, ("torch", "float32"), reduced]
-    with pytest.raises(CannotBeginError, match="torch:bfloat16 can be compared in float32 only"):
+    with pytest.raises(CannotBeginError, match=r"torch:bfloat16 is compared in float32 only, since .* bfloat16"):
         backends_and_dtypes(["torch:bfloat16"], ["float64"])
+
+
+def test_keras_is_held_in_float64_on_tensorflow_alone() -> None:
+    engines = ["keras:on-tensorflow", "keras:on-jax", "keras:on-torch"]
+    assert backends_and_dtypes(engines, ["float64"]) == [("keras:on-tensorflow", "float64")]
+    with pytest.raises(CannotBeginError, match=r"on JAX .*23704.*on torch .*23704"):
+        backends_and_dtypes(engines[1:], ["float64"])
 
 
 def test_what_backends_on_a_gpu_are_held_to_computes_on_none_whatever_share_is_held_out() -> None:

@@ -60,6 +60,15 @@ def test_a_framework_is_imported_only_in_the_file_that_bears_its_name() -> None:
         assert packages(path) & FRAMEWORKS <= expected, path
 
 
+def test_keras_runs_one_program_under_its_engines() -> None:
+    assert packages(PROJECT / "backends" / "variants" / "keras_engines.py") & FRAMEWORKS == {"keras"}
+    engines = {entry.engine for name, entry in TABLE.items() if name.startswith("keras:on-")}
+    assert engines == {"tensorflow", "jax", "torch"}
+    assert {entry.target for name, entry in TABLE.items() if name.startswith("keras:on-")} == {
+        TABLE["keras:on-jax"].target
+    }
+
+
 def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     """HDF5 may link to any file and a pickle may run anything, so each is opened in one place."""
     readers = {
@@ -107,7 +116,7 @@ for command in ([], ["train"], ["bench"]):
 
 def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {entry.extra for entry in TABLE.values() if entry.extra}
+    extras = {extra for entry in TABLE.values() if entry.extra for extra in entry.extra.split(",")}
     assert project["optional-dependencies"].keys() == extras | OTHER_EXTRAS
     (every,) = project["optional-dependencies"]["all"]
     assert set(re.findall(r"\w+", every.partition("[")[2])) == (extras | OTHER_EXTRAS) - {"all", "dev"}

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from common.interface import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 
-# Set in both lanes: log messages would only fill the captured output, and Keras has to run on TensorFlow.
-ALWAYS = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+# Set in both lanes: log messages would only fill the captured output.
+ALWAYS = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
 # By default glibc returns it to the system, which maps and clears new pages for the next step: 13,000 page faults and
@@ -51,8 +51,8 @@ GROUPS = {
 
 # Matches the beginning of a variable that steers a framework or a library that a framework computes with.
 STEERING = re.compile(
-    "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|NPROC$|NVIDIA_TF32|"
-    "TORCH_ALLOW_TF32|" + FLUSH_DENORMALS
+    "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|KERAS_BACKEND$|NPROC$|"
+    "NVIDIA_TF32|TORCH_ALLOW_TF32|" + FLUSH_DENORMALS
 )
 
 # Matches the variables by which launchers and schedulers tell a process its place. A worker gets them from whoever
@@ -64,16 +64,17 @@ LAUNCHERS = re.compile(
 
 
 def child_environment(
-    lane: str, threads: int | None, device: str, group: Mapping[str, str] | None = None
+    lane: str, threads: int | None, device: str, engine: str = "", group: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of a backend's process: this process's own, with the lane's settings on top.
 
-    `group` holds the variables by which the process joins a group; without them it is alone.
+    `engine` is the framework under which Keras runs. `group` holds the variables by which the process joins a group;
+    without them it is alone.
     """
     environment = {
         name: value for name, value in os.environ.items() if not (STEERING.match(name) or LAUNCHERS.match(name))
     }
-    environment |= ALWAYS
+    environment |= ALWAYS | ({"KERAS_BACKEND": engine} if engine else {})
     if lane == "matched":
         for settings in matched_settings(threads or cores()).values():
             environment |= settings

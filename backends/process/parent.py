@@ -146,16 +146,16 @@ class BackendProcess:
             "device": runtime.device,
         }
         try:
-            self._start(runtime, worker)
+            self._start(runtime, worker, entry.engine)
             self._send("open", opening, START_SECONDS)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, runtime: Runtime, worker: Worker) -> None:
+    def _start(self, runtime: Runtime, worker: Worker, engine: str) -> None:
         """Start the process, and leave in `_opened` what ends it. Raises CannotBeginError."""
         command = [runtime.python or sys.executable, "-P", "-c", WORKER, str(PROJECT), "backends.process.worker"]
-        environment = child_environment(runtime.lane, runtime.threads, runtime.device, worker.variables)
+        environment = child_environment(runtime.lane, runtime.threads, runtime.device, engine, worker.variables)
         # Too many files are open or processes run, or there is no room for temporary files.
         with refusing(f"the {self.name} backend's process cannot be started"):
             self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)

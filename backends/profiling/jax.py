@@ -10,6 +10,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.profiler import ProfileData
 
 from common.interface import Profiling
@@ -51,7 +52,7 @@ class JaxProfiling(Profiling):
 
     def describe(self) -> dict[str, Any]:
         """XLA has as many threads as cores, unless NPROC says otherwise; JAX tells neither."""
-        weight = self.backend.model.dense.kernel.get_value()
+        weight = jnp.asarray(self.backend.weights()["dense/kernel"])
         (device,) = weight.devices()
         return {
             "version": f"{jax.__version__}, flax {flax.__version__}",
@@ -61,8 +62,7 @@ class JaxProfiling(Profiling):
             "settings": {
                 "matrix_library": "XLA's own" if device.platform == "cpu" else "cuBLAS",
                 "denormals": denormals(
-                    lambda numbers: self.backend.lesson.to_array(jax.jit(lambda x: x * 0.5)(numbers)),
-                    str(weight.dtype),
+                    lambda numbers: np.array(jax.jit(lambda x: x * 0.5)(numbers)), str(weight.dtype)
                 ),
             },
         }

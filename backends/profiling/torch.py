@@ -30,7 +30,7 @@ class TorchProfiling(Profiling):
         return Profiled.of(_events(profiler), PARTS, seconds)
 
     def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        operands = [self.backend.lesson.to_tensor(operand) for operand in (left, right)]
+        operands = [torch.as_tensor(operand) for operand in (left, right)]
 
         @torch.inference_mode()
         def multiply() -> None:
@@ -41,12 +41,12 @@ class TorchProfiling(Profiling):
         return multiply
 
     def describe(self) -> dict[str, Any]:
+        weight = torch.detach(self.backend.weights()["dense/kernel"])
         return {
             "version": str(torch.__version__),
-            "device": str(self.backend.model.dense.weight.device),
+            "device": str(weight.device),
             "threads": torch.get_num_threads(),
-            "precision": self.backend.own_precision
-            or str(self.backend.model.dense.weight.dtype).removeprefix("torch."),
+            "precision": self.backend.own_precision or str(weight.dtype).removeprefix("torch."),
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(self._halved, self.backend.config.dtype),
@@ -68,8 +68,7 @@ class TorchProfiling(Profiling):
         return version if self.backend.own_precision == "bfloat16" else f"{version} in LSTMs, {library} elsewhere"
 
     def _halved(self, numbers: Array) -> Array:
-        halves: Array = self.backend.lesson.to_array(self.backend.lesson.to_tensor(numbers) * 0.5)
-        return halves
+        return (torch.as_tensor(numbers) * 0.5).numpy(force=True)
 
 
 def _events(profiler: profile) -> Iterator[tuple[str, int, float]]:

@@ -234,14 +234,19 @@ class Parity:
 def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of a backend and a dtype of its weights in which it can be compared with the referee.
 
-    Two kinds of backends are compared in float32 only: keras:example, whose optimizer constants are not rounded to
-    float32, and backends that compute in less than float32. Raises CannotBeginError if no pair is left.
+    Backends of which the table tells why are compared in float32 only. Raises CannotBeginError if no pair is left.
     """
-    float32_only = [name for name in names if name == BASELINE or TABLE[name].reduced]
-    pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in float32_only]
+    why = why_float32_only(names)
+    pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
     if not pairs:
-        raise CannotBeginError(f"{' and '.join(float32_only)} can be compared in float32 only; use --dtype float32")
+        raise CannotBeginError(f"{'; '.join(why.values())}; use --dtype float32")
     return pairs
+
+
+def why_float32_only(names: Sequence[str]) -> dict[str, str]:
+    """For each of these backends that is compared in float32 only a sentence that says why."""
+    reasons = {name: TABLE[name].float32_only for name in names}
+    return {name: f"{name} is compared in float32 only, since {why}" for name, why in reasons.items() if why}
 
 
 def climb(

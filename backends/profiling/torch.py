@@ -54,7 +54,7 @@ class TorchProfiling(Profiling):
         }
 
     def _matrix_library(self) -> str:
-        """As PyTorch says that it was built; LSTMs in float32 and all of bfloat16 are oneDNN's."""
+        """As PyTorch says that it was built; its own LSTMs in float32 and all of bfloat16 are oneDNN's."""
         if self.backend.device == "gpu":
             return f"cuBLAS of CUDA {torch.version.cuda}"
         built = torch.__config__.show()
@@ -62,7 +62,8 @@ class TorchProfiling(Profiling):
         if torch.backends.mkl.is_available():
             library = "MKL " + re.search(r"Math Kernel Library Version ([\d.]+)", built)[1]
         onednn = torch.backends.mkldnn
-        if not (onednn.is_available() and onednn.enabled) or self.backend.config.dtype == "float64":
+        fused = isinstance(self.backend.model.encoder, torch.nn.LSTM) and self.backend.config.dtype != "float64"
+        if not (onednn.is_available() and onednn.enabled and fused):
             return library
         version = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
         return version if self.backend.own_precision == "bfloat16" else f"{version} in LSTMs, {library} elsewhere"

@@ -6,6 +6,7 @@ NumPy arrays, which Keras converts.
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, final
 
@@ -73,9 +74,14 @@ def build(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int, mas
 
 
 def weights_of(model: Seq2Seq) -> dict[str, keras.Variable]:
-    """The trained weights, by their names, in the order of the model's own."""
+    """The trained weights, by their names."""
+    return named(model.training.trainable_variables)
+
+
+def named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Variables that stand in the order of the layers, by the names of the weights that they belong to."""
     names = [f"{layer}/{kind}" for layer in ("encoder", "decoder") for kind in ("kernel", "recurrent_kernel", "bias")]
-    return dict(zip([*names, "dense/kernel", "dense/bias"], model.training.trainable_variables, strict=True))
+    return dict(zip([*names, "dense/kernel", "dense/bias"], variables, strict=True))
 
 
 def layout(name: str, array: Array) -> Array:
@@ -83,20 +89,17 @@ def layout(name: str, array: Array) -> Array:
     return array
 
 
-def compile_model(model: WeightedModel, optimizer: keras.optimizers.Optimizer, stop_token: int) -> None:
-    """Give a model the optimizer with its variables, and two metrics that are weighted as the loss is."""
+def metrics(stop_token: int) -> list[Callable[[Any, Any], Any]]:
+    """What `compile` takes to count right positions, and right positions that are no padding."""
 
     def right(targets, logits):
-        """(N, T_dec), 1 where the most probable character is right."""
-        return ops.cast(ops.equal(ops.argmax(targets, -1), ops.argmax(logits, -1)), logits.dtype)
+        return ops.cast(ops.equal(ops.argmax(targets, -1), ops.argmax(logits, -1)), logits.dtype)  # (N, T_dec)
 
     def right_real(targets, logits):
-        """The same, and 0 on the padding after the target's end."""
-        ends = targets[..., stop_token]
+        ends = targets[..., stop_token]  # (N, T_dec), 1 at each row's last character
         return right(targets, logits) * (1 - (ops.cumsum(ends, axis=1) - ends))
 
-    model.compile(optimizer, weighted_metrics=[right, right_real])
-    optimizer.build(model.trainable_variables)
+    return [right, right_real]
 
 
 class GradientKeeper(keras.optimizers.Optimizer):
@@ -173,8 +176,39 @@ def to_array(tensor: Any) -> Array:
     return np.array(ops.convert_to_numpy(tensor))
 
 
+class KerasCompiled(KerasBackend):
+    """Weights, slots and gradients of a model that `compile` has made ready to train."""
+
+    trained: keras.Model
+
+    def compile(self, model: keras.Model, *arguments: Any, **named_arguments: Any) -> None:
+        model.compile(*arguments, **named_arguments)
+        model.optimizer.build(model.trainable_variables)  # usually the first step makes its variables
+
+    def weights(self) -> dict[str, Any]:
+        return named(self.trained.trainable_variables)
+
+    def mean_squares(self) -> dict[str, Any]:
+        return named(self.trained.optimizer.variables[2:])  # after the count of steps and the learning rate
+
+    def arguments(self, batch: Any) -> tuple[Any, ...]:
+        """What `train_on_batch` takes."""
+        return [batch.encoder_input_data, batch.decoder_input_data], batch.decoder_target_data
+
+    def gradients(self, batch: Any) -> tuple[float, dict[str, Array]]:
+        logs = self._keeping.train_on_batch(*self.arguments(batch), return_dict=True)
+        return logs["loss"], self._arrays(named(self._keeping.optimizer.gradients))
+
+    @cached_property
+    def _keeping(self) -> keras.Model:
+        """A second model of the same layers, whose optimizer keeps what it is given."""
+        model = type(self.trained)(self.trained.inputs, self.trained.outputs)
+        self.compile(model, GradientKeeper(0.0), self.trained.loss)
+        return model
+
+
 @final
-class KerasOnEngine(KerasBackend):
+class KerasOnEngine(KerasCompiled):
     profiled_by = "backends.profiling.keras_engines:EngineProfiling"
 
     @classmethod
@@ -193,20 +227,11 @@ class KerasOnEngine(KerasBackend):
         self.lesson.prepare(config.dtype)
         sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
         self.model = self.shared = build(*sizes, masked=config.padding == "mask")
+        self.trained = self.model.training
+        # Not a subclass, as in the lesson: on torch Keras has a faster RMSprop, which it takes for this class alone.
         self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
-        compile_model(self.model.training, self.optimizer, config.stop_token)
-        self.own_settings = {"jit_compile": self.model.training.jit_compile}
+        self.compile(self.trained, self.optimizer, weighted_metrics=metrics(config.stop_token))
+        self.own_settings = {"jit_compile": self.trained.jit_compile}
 
-    def mean_squares(self) -> dict[str, Any]:
-        return dict(zip(self.weights(), self.optimizer.variables[2:], strict=True))  # after iteration and rate
-
-    @cached_property
-    def keeping(self) -> WeightedModel:
-        """A second model of the same layers, whose optimizer keeps what it is given."""
-        model = WeightedModel(self.model.training.inputs, self.model.training.outputs)
-        compile_model(model, GradientKeeper(0.0), self.config.stop_token)
-        return model
-
-    def gradients(self, batch: Any) -> tuple[float, dict[str, Array]]:
-        logs = self.keeping.train_on_batch(*arguments_of(self._tensors(batch)), return_dict=True)
-        return logs["loss"], self._arrays(dict(zip(self.weights(), self.keeping.optimizer.gradients, strict=True)))
+    def arguments(self, batch: Any) -> tuple[Any, ...]:
+        return arguments_of(self._tensors(batch))

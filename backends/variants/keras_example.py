@@ -12,17 +12,15 @@ from typing import Any, final
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from backends.lesson_backend import KerasBackend
+from backends.variants.keras_engines import KerasCompiled
 from common.errors import CannotBeginError
 from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
-from common.weights import Arrays, weight_shapes
 
 
 @final
-class KerasExample(KerasBackend):
+class KerasExample(KerasCompiled):
     decoder = "the example's loop of predict"
     writer = "backends.variants.keras_example:write_example"
 
@@ -40,27 +38,15 @@ class KerasExample(KerasBackend):
         decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])
         dense = keras.layers.Dense(config.num_decoder_tokens, activation="softmax")
         self.model = keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))
-        self.model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+        self.compile(self.model, optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
         self.model.optimizer.learning_rate = self.train_config.learning_rate
         self.own_settings = {"jit_compile": self.model.jit_compile}
+        self.trained = self.model
 
         self.encoder_model = keras.Model(encoder_inputs, [state_h, state_c])
         states_inputs = [keras.Input(shape=(config.latent_dim,)), keras.Input(shape=(config.latent_dim,))]
         decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
         self.decoder_model = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
-        layers = {"encoder": encoder.cell, "decoder": decoder.cell, "dense": dense}
-        places = {name: name.split("/") for name in weight_shapes(config)}
-        self.parameters = {name: getattr(layers[layer], kind) for name, (layer, kind) in places.items()}
-        self.model.optimizer.build(self.model.trainable_variables)
-
-    def weights(self) -> dict[str, Any]:
-        return self.parameters
-
-    def mean_squares(self) -> dict[str, Any]:
-        # The optimizer's variables are iteration and learning rate, then a slot for each weight in the model's order.
-        slots = zip(self.model.trainable_variables, self.model.optimizer.variables[2:], strict=True)
-        slot_of = {id(variable): slot for variable, slot in slots}
-        return {name: slot_of[id(parameter)] for name, parameter in self.parameters.items()}
 
     def forward(self, batch: Batch) -> Forward:
         encoder_input_data = batch.encoder_input_data
@@ -68,16 +54,9 @@ class KerasExample(KerasBackend):
         probabilities = self.model.predict([encoder_input_data, batch.decoder_input_data], verbose=0)
         return Forward(probabilities, state_h, state_c)
 
-    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        with tf.GradientTape() as tape:
-            probabilities = self.model([batch.encoder_input_data, batch.decoder_input_data])
-            loss = self.model.compute_loss(y=batch.decoder_target_data, y_pred=probabilities)
-        gradients = tape.gradient(loss, [parameter.value for parameter in self.parameters.values()])
-        return float(loss), {name: np.array(g) for name, g in zip(self.parameters, gradients, strict=True)}
-
     def train(self, batches: Batches, report: Report) -> Metrics:
         steps = StepRecorder(report)
-        inputs, targets = _tensors(batches.whole())
+        inputs, targets = self.arguments(batches.whole())  # of all rows, made before `fit` begins, as in the example
         size = batches.batch_size
         self.model.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
         # `fit` counts no right answers among the real characters.
@@ -86,7 +65,7 @@ class KerasExample(KerasBackend):
     def evaluate(self, batches: Batches) -> Metrics:
         steps = StepRecorder(report=None)
         whole, size = batches.whole(), batches.batch_size
-        inputs, targets = _tensors(whole)
+        inputs, targets = self.arguments(whole)
         self.model.evaluate(inputs, targets, batch_size=size, verbose=0, callbacks=[steps])
         predicted = self.model.predict(inputs, batch_size=size, verbose=0).argmax(-1)
         right = (predicted == whole.decoder_target_ids) * whole.real_positions
@@ -160,11 +139,6 @@ class StepRecorder(keras.callbacks.Callback):
         means = np.array([self.losses, self.accuracies]) * positions
         counts = np.stack([*means, correct_real], axis=1)
         return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
-
-
-def _tensors(whole: Batch) -> tuple[list[Array], Array]:
-    """Inputs and targets of all rows, made before `fit` begins, as in the example."""
-    return [whole.encoder_input_data, whole.decoder_input_data], whole.decoder_target_data
 
 
 def write_example(backend: KerasExample, folder: Path) -> list[str]:

@@ -137,6 +137,33 @@ def test_the_matrix_library_and_what_becomes_of_denormals_are_told(backend_of: S
         assert re.search(library, str(settings["matrix_library"]))
 
 
+# What each of Keras's engines tells: its version, its library, what becomes of denormals, the name of its product.
+ENGINES = {
+    "tensorflow": (r", tf [\d.]+$", "oneDNN", "flushed", "while/_MklMatMul"),
+    "jax": (r", jax [\d.]+$", "XLA's own", "flushed", "dot"),
+    "torch": (r", torch [\d.]+\S*$", r"^MKL [\d.]+$", "kept", "aten::mm"),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_keras_computes_under_the_engine_that_its_row_names(
+    backend_of: StartBackend, engine: str, tmp_path: Path
+) -> None:
+    version, library, denormals, product = ENGINES[engine]
+    process = backend_of(f"keras:on-{engine}", "float32")
+    assert process.call(child.variable, name="KERAS_BACKEND") == engine
+    facts = process.facts
+    assert re.search(version, facts.version)
+    assert (facts.device.lower(), facts.threads, facts.precision) in {("cpu", 1, "float32"), ("cpu:0", 1, "float32")}
+    assert facts.settings["denormals"] == denormals
+    assert facts.settings["jit_compile"] == (engine == "jax")
+    if platform.machine() == "x86_64":
+        assert re.search(library, str(facts.settings["matrix_library"]))
+    few = batch_of(3 * BATCH_SIZE, "float32")
+    traced = process.call(child.profile, folder=str(tmp_path), batch=few, batch_size=BATCH_SIZE)
+    assert product in {kernel.name for kernel in traced.profiled.kernels}
+
+
 def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBackend) -> None:
     assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
     assert backend_of("torch", "float32").call(child.denormals_without_the_switch) == "kept"

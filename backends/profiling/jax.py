@@ -18,8 +18,8 @@ from common.machine import allowed_cores
 from common.profiling import Array, Part, Profiled, covered, denormals, own_seconds
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name. XLA fuses the
-# optimizer's operators with others, so no name tells them. A fusion of YNNPACK's is a product: in one step of Keras on
-# JAX there are six products a time step, and as many kernels named dot and ynn_fusion.
+# optimizer's operators with others, so no name tells them. A fusion of YNNPACK's is a product: Keras on JAX takes six
+# products a time step in training, and that is the number of kernels named dot and ynn_fusion.
 PARTS: Mapping[Part, str] = {
     "products": r"dot|gemm|^ynn_fusion",
     "data": r"copy|[Mm]emcpy|MEMCPY",

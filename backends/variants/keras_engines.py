@@ -228,7 +228,8 @@ class KerasOnEngine(KerasCompiled):
         sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
         self.model = self.shared = build(*sizes, masked=config.padding == "mask")
         self.trained = self.model.training
-        # Not a subclass, as in the lesson: on torch Keras has a faster RMSprop, which it takes for this class alone.
+        # Not a subclass, as in the lesson: on torch Keras exchanges this class alone for one that steps all weights
+        # at once.
         self.optimizer = keras.optimizers.RMSprop(train.learning_rate, train.rho, epsilon=train.epsilon)
         self.compile(self.trained, self.optimizer, weighted_metrics=metrics(config.stop_token))
         self.own_settings = {"jit_compile": self.trained.jit_compile}

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from msgspec.msgpack import Ext
 
+import backends
 from backends import TABLE, Entry
 from backends.process import environment
 from backends.process.environment import child_environment
@@ -25,7 +26,7 @@ from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
 from backends.process.wire import ARRAY, LONGEST, STORED, GarbledMessageError, Wire, converted
 from common.config import ModelConfig, TrainConfig
-from common.errors import RosettaError
+from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch
 from tests import child
 from tests.attack.limits import one_line
@@ -203,6 +204,20 @@ def test_threads_are_as_asked_and_each_framework_is_alone_in_its_process(backend
     frameworks = {TABLE[other].package for other in FRAMEWORKS}
     assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
     assert re.search(r"no GPU.*; use --device cpu", process.call(child.refusal_of_gpu))
+
+
+def test_an_engine_of_keras_that_is_missing_is_named_with_its_extras(monkeypatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda package: package != "jax")
+    with pytest.raises(CannotBeginError, match=r"keras:on-jax needs jax, .*\[keras,jax\]"):
+        backends.find("keras:on-jax")
+    backends.find("keras:on-torch")
+
+
+def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "shell")
+    assert child_environment("matched", 1, "cpu", "jax")["KERAS_BACKEND"] == "jax"
+    assert "KERAS_BACKEND" not in child_environment("default", 1, "cpu")
+    assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
 
 
 @pytest.mark.parametrize("is_amd", [True, False])

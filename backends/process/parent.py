@@ -305,7 +305,8 @@ def interpreter_versions(python: str, name: str, entry: Entry) -> tuple[str, str
 
     Raises CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs.
     """
-    command = [python, "-c", CHECK, entry.package, *NEEDED, entry.package]
+    needed = dict.fromkeys([*NEEDED, entry.package, entry.engine or entry.package])
+    command = [python, "-c", CHECK, entry.package, *needed]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         major, minor, framework, *missing = done.stdout.split()

@@ -57,7 +57,6 @@ def has_gpu():
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
     """Make tensors of this precision on this device, "cpu" or "gpu", from now on. XLA always flushes denormals."""
     jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
-    jax.config.update("jax_cpu_enable_async_dispatch", False)  # usually a step returns before it is done
     jax.config.update("jax_default_device", jax.devices(device)[0])
 
 
@@ -126,17 +125,25 @@ def _gradients(model, batch):
     return loss, counts, tree
 
 
-@nnx.jit
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
+    return jax.block_until_ready(_train_step(model, optimizer, batch))  # usually it returns before the step is done
+
+
+@nnx.jit
+def _train_step(model, optimizer, batch):
     loss, counts, tree = _gradients(model, batch)
     optimizer.update(model, tree)
     return loss, counts
 
 
-@nnx.jit
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
+    return jax.block_until_ready(_evaluate_step(model, batch))
+
+
+@nnx.jit
+def _evaluate_step(model, batch):
     logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 

@@ -55,7 +55,8 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
     for metrics in process.call(child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE):
         assert len(metrics.step_seconds) == STEPS
         assert min(metrics.step_seconds) > 0
-        assert sum(metrics.step_seconds) == pytest.approx(metrics.seconds, rel=0.01)
+        # Counts are read back after the last step; another program may have the core meanwhile.
+        assert -1e-6 < metrics.seconds - sum(metrics.step_seconds) < 0.02
 
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.profile, folder=str(tmp_path), batch=few, batch_size=BATCH_SIZE)

@@ -454,6 +454,15 @@ def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path:
     assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
 
 
+def test_a_deviation_is_accepted_of_statistics_that_are_updated_alone(tmp_path: Path) -> None:
+    left, right, change, *_ = next(case for case in ACCEPTING.values() if case[3] and not case[4])
+    for training in (True, False):
+        of = sides(tmp_path / str(training), change, left, right)
+        for path in of:
+            edited(path, lambda said, mode=training: [layer.update(training=mode) for layer in said["layers"]])
+        assert compare_records(*map(Side, of), accept=[VARIANCE]).accepted == [VARIANCE] * training
+
+
 # Settings of a layer without weights in torch and in Paddle, and what is told of them where its outputs differ.
 OF_SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "ceil_mode": ("MaxPool2d", {"ceil_mode": True}, {"ceil_mode": False}, "ceil_mode is True on the left and False"),

@@ -23,6 +23,8 @@ def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Loa
     shapes = [pair.left.side.shape(parts[0], "layers") for parts in pair.left.calls if parts]
     if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
         return None
+    if all(group.layer.training is False for group in pair.both):  # none was updated
+        return None
     if not isinstance(kept, float) or not 0 <= kept < 1:
         return None
     n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0

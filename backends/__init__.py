@@ -22,9 +22,7 @@ class Entry:
     compiled: bool = False  # whether it needs a C++ compiler where it runs
     reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
     engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
-    float32_only: str = (
-        ""  # why it is compared with the referee in float32 alone; empty where float64 is compared too
-    )
+    float32_only: str = ""  # why it is compared with the referee in float32 alone; empty where float64 is, too
 
 
 TF = "tensorflow"

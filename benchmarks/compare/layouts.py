@@ -324,3 +324,5 @@ FLOAT32_SETTINGS: dict[tuple[str, str | None], dict[str, tuple[str, ...]]] = {
         "AdamW": ("beta_1", "beta_2", "weight_decay"),
     },
 }
+EPSILONS = {"torch": "eps", "keras": "epsilon", "flax": "epsilon", "arrays": "epsilon"}  # the attribute of a norm
+BY_LESS_THAN_N = ("torch",)  # divide the variances that make the running one by n - 1, the others by n

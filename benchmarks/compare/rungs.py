@@ -41,6 +41,7 @@ from benchmarks.compare.groups import FURTHER, GroupPair, WeightGroup, then
 from benchmarks.compare.layouts import (
     ACTIVATED,
     ARRANGED,
+    EPSILONS,
     FLOAT32_EPSILON,
     FLOAT32_LAYERS,
     PARENT,
@@ -57,7 +58,6 @@ COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
 MOST_ALONE = 8  # layers of one side that are named
 MOST_NORMS = 3  # norms with a rounded epsilon that are named
-EPSILONS = {"torch": "eps", "keras": "epsilon", "flax": "epsilon", "arrays": "epsilon"}  # the attribute of a norm
 # Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
 CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
 FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,14 +15,16 @@ from pathlib import Path
 from typing import TypedDict
 
 OURS = "rosetta-s2s"  # Rosetta's own package
-ALWAYS = ("numpy", "safetensors", "sacrebleu")  # packages that every installation has and that can change a result
+WITH_EVERY_INSTALLATION = ("numpy", "safetensors", "sacrebleu")  # packages that can change a result
 CPUINFO = Path("/proc/cpuinfo")
 OTHER_EXTRAS = {"all", "dev"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
+SAMPLE_SECONDS = 0.3  # how long other programs are watched before advice is given
+CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised
 
 
 class Machine(TypedDict):
-    """What `describe_machine` returns."""
+    """A description of a machine."""
 
     processor: str
     instructions: str  # the sets of vector instructions that NumPy finds
@@ -34,11 +35,17 @@ class Machine(TypedDict):
     versions: dict[str, str]  # of each package by its name
 
 
+def system_text(file: Path) -> str:
+    """The text of a file of the system's; empty where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def allowed_cores() -> set[int]:
     """The numbers of the cores on which this process may run."""
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
+    return os.sched_getaffinity(0)
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -51,8 +58,8 @@ def quota(root: Path = Path("/")) -> float:
     """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.
 
     A container's limit on processors is such a quota, and so is CPUQuota of systemd. The groups, of version 1 or 2,
-    are looked at together with those that hold them. In a container the own group may be mounted as if it were the
-    topmost one, and its path then leads nowhere.
+    are looked at together with those that hold them. In a container the process's group may be mounted as the topmost
+    one, and its path then leads nowhere.
     """
     groups = re.findall(r"^\d+:(.*?):/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
     mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", system_text(root / "proc/self/mounts"), re.MULTILINE)
@@ -75,50 +82,41 @@ def _quota_of_group(folder: Path) -> float:
 
 
 def is_amd() -> bool:
-    """Whether Linux reports a processor made by AMD."""
+    """True if the processor is made by AMD."""
     return "AuthenticAMD" in system_text(CPUINFO)
 
 
 def has_bfloat16() -> bool:
-    """Whether Linux reports instructions for products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
+    """True if the processor has products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(system_text(CPUINFO).split())
 
 
 def compiler() -> str:
     """The command of the C++ compiler that torch.compile calls."""
-    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return os.environ.get("CXX", "g++")
 
 
 def has_compiler() -> bool:
-    """Whether this compiler is installed."""
+    """True if this compiler is installed."""
     return shutil.which(compiler()) is not None
 
 
-def system_text(file: Path) -> str:
-    """The text of a file of the system's; empty where it cannot be read, as on systems that are not Linux."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def peak_memory(pid: int | str = "self") -> int:
-    """The most bytes that a process has ever had in memory (resident, not swapped out), as Linux tells it; 0 of one
-    that has ended."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", system_text(Path(f"/proc/{pid}/status")), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    """The most bytes that a process has ever had in memory (resident, not swapped out); 0 of one that has ended."""
+    line = re.search(r"^VmHWM:\s+(\d+) kB$", system_text(Path(f"/proc/{pid}/status")), re.MULTILINE)
+    return int(line[1]) * 1024 if line else 0
 
 
 def versions() -> dict[str, str]:
     """The installed version of each package whose version can change a result.
 
-    A digest of the code is appended to Rosetta's own version, since the code of a clone changes between two releases.
+    A digest of the code is appended to Rosetta's version, since the code of a clone changes between two releases.
     """
-    found = {}
-    for package in (OURS, *ALWAYS, *_packages_of_frameworks()):
+    installed = {}
+    for package in (OURS, *WITH_EVERY_INSTALLATION, *_packages_of_frameworks()):
         with suppress(PackageNotFoundError):
-            found[package] = version(package) + (f"+{_digest()}" if package == OURS else "")
-    return found
+            installed[package] = version(package) + (f"+{_digest()}" if package == OURS else "")
+    return installed
 
 
 def _packages_of_frameworks() -> list[str]:
@@ -128,13 +126,13 @@ def _packages_of_frameworks() -> list[str]:
     except PackageNotFoundError:  # Rosetta runs from a folder in which nobody has installed it
         return []
     # Such a requirement reads: torch>=2.8; extra == "torch"
-    found = [re.fullmatch(r'([\w.-]+).*; extra == "(\w+)"', requirement) for requirement in requirements]
-    of_frameworks = [match[1] for match in found if match and match[2] not in OTHER_EXTRAS]
-    return [package for package in of_frameworks if package not in NO_INFLUENCE]
+    parts = [re.fullmatch(r'([\w.-]+).*; extra == "(\w+)"', requirement) for requirement in requirements]
+    packages = [match[1] for match in parts if match and match[2] not in OTHER_EXTRAS]
+    return [package for package in packages if package not in NO_INFLUENCE]
 
 
 def _digest() -> str:
-    """A digest of Rosetta's own code: of every module of its packages."""
+    """A digest of the code of Rosetta's packages."""
     root, digest = Path(__file__).resolve().parent.parent, sha256()
     for package in ("backends", "benchmarks", "common"):
         for path in sorted((root / package).rglob("*.py")):
@@ -144,9 +142,9 @@ def _digest() -> str:
 
 @cache
 def _processor() -> str:
-    """The name of the processor, as Linux reports it on x86. To find it out elsewhere takes a second."""
-    if named := re.search(r"^model name\s*: (.+)$", system_text(CPUINFO), re.MULTILINE):
-        return named[1].strip()
+    """The name of the processor. The system's file has it on x86; elsewhere finding it out takes a second."""
+    if line := re.search(r"^model name\s*: (.+)$", system_text(CPUINFO), re.MULTILINE):
+        return line[1].strip()
     import cpuinfo
 
     return str(cpuinfo.get_cpu_info().get("brand_raw", platform.processor()))
@@ -160,12 +158,12 @@ def _instructions() -> str:
     """
     import numpy as np
 
-    found = np.show_config(mode="dicts")["SIMD Extensions"]
-    return " ".join([*found.get("baseline", []), *found.get("found", [])])
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"]
+    return " ".join([*extensions.get("baseline", []), *extensions.get("found", [])])
 
 
 def describe_machine() -> Machine:
-    """Processor, its vector instructions, cores, memory in bytes, operating system, Python and package versions."""
+    """Describe this machine and the packages that are installed."""
     import psutil
 
     return {
@@ -177,10 +175,6 @@ def describe_machine() -> Machine:
         "python": platform.python_version(),
         "versions": versions(),
     }
-
-
-SAMPLE_SECONDS = 0.3  # how long other programs are watched before advice is given
-CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised
 
 
 class Watch:
@@ -232,7 +226,7 @@ def busy_seconds() -> float:
 
 
 def _seconds_of_cores(*fields: int) -> float:
-    """Sum of these fields of a core's line in the system's statistics, over the allowed cores; 0 without lines.
+    """Sum of these fields of a core's line in the system's statistics, over the allowed cores.
 
     psutil does not tell the numbers of the cores, of which some may be switched off.
     """
@@ -242,9 +236,7 @@ def _seconds_of_cores(*fields: int) -> float:
 
 
 def fewer_threads(threads: int, child: int) -> str:
-    """Advice for a training that is about to begin on `threads` threads in the process `child`.
-
-    It is one line that says what slows the training and what to type, or "" where nothing slows it.
+    """Advice for a training that is about to begin on `threads` threads in the process `child`; "" if it is fine.
 
     Threads of one training wait for one another at every step of a sentence. Where one of them shares its core with
     another program, all of them wait, and those that spin meanwhile take the core from the one that they wait for.

@@ -1,6 +1,7 @@
 """The commands that measure and report, which the command line finds here by their names."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -24,12 +25,31 @@ if TYPE_CHECKING:
     from benchmarks.report.render import Report
 
 # Options that cannot be given with --resume, which takes their values from the recording.
-PLANNED = [*"backends threads device within run baseline".split(), *options.FIXED_BY_RUN]
+PLANNED = "backends threads device within run baseline".split()
+PLANNED += "data num_samples skip_bad_lines seed batch_size latent_dim".split()
 OWN_PLAN = "--resume continues the recording's own plan"
 LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
 
+
+def share(percent: str) -> float:
+    """Convert a percentage such as 10% to a share of 1. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?) ?%?", percent)
+    if parts is None:
+        raise CannotBeginError(f"{percent!r} is no percentage; write one such as 10%")
+    return float(parts[1]) / 100
+
+
+def seconds(duration: str) -> float:
+    """Convert a duration such as 90s, 10m or 2h to seconds, at least one. Raises CannotBeginError."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    found = float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]] if parts else 0.0
+    if found < 1:
+        raise CannotBeginError(f"{duration!r} is no duration of a second or more; write one such as 90s, 10m or 2h")
+    return found
+
+
 Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
-_share = partial(typer.Option, metavar="PERCENT", parser=options.share)
+_share = partial(typer.Option, metavar="PERCENT", parser=share)
 Within = Annotated[
     float | None,
     _share(
@@ -40,7 +60,7 @@ Budget = Annotated[
     float | None,
     typer.Option(
         metavar="TIME",
-        parser=options.seconds,
+        parser=seconds,
         help="Take at most so long, such as 10m.",
         show_default="under 5m; 1h with --within, 5m in a race",
     ),

@@ -7,7 +7,7 @@ import typer
 
 from backends.commands import options
 from common import terminal
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common.config import DataConfig, ModelConfig, Precision, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.text import count, printable, quoted
 
@@ -24,7 +24,7 @@ Mapping = Annotated[Path | None, typer.Option(help="A file that says which weigh
 def parity(
     backends: Annotated[str | None, options.several_backends("those installed, without reduced precision")] = None,
     dtype: Annotated[
-        options.Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
+        Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
     ] = None,
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,
@@ -64,7 +64,8 @@ def parity(
     size = QUICK if quick else WHOLE
     corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
     runtime = Runtime(threads=threads, device=device)
-    result, dtypes = Parity(), [dtype] if dtype else ["float64", "float32"]
+    result = Parity()
+    dtypes: list[Precision] = [dtype] if dtype else ["float64", "float32"]
     climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
     for why in why_float32_only(names).values() if "float64" in dtypes else ():
         terminal.say(why)

@@ -1,42 +1,48 @@
-"""The settings of a model, of its training and of its data. The defaults are those of the Keras example."""
+"""The settings of a model, of its training and of its data. The defaults are those of the Keras example.
+
+A setting's default, meaning and bounds stand here alone: `require` refuses what is out of bounds, and the commands'
+options are made of them (backends/commands/options.py).
+"""
 
 from ctypes import c_float
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from common.errors import BadSettingError
 
 LARGEST = 2**63 - 1  # of whole numbers
 MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
-LARGEST_TEXT = 1 << 30  # bytes of a corpus, also of one that comes out of an archive or of a pipe, or is in a run
+LARGEST_TEXT = 1 << 30  # bytes that are read of a corpus, also of an archive or a pipe; and bytes of a run's pairs
 MOST_PAIRS = 1 << 23  # of a corpus; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
+Precision = Literal["float32", "float64"]
+Padding = Literal["space", "mask"]
+Order = Literal["shuffled", "bucketed"]
+Split = Literal["tail", "grouped"]
+
 
 def as_float32(value: float) -> float:
-    """The nearest float32, as a Python float.
-
-    Frameworks keep optimizer constants in different precisions: Paddle keeps rho and epsilon in single precision, and
-    torch keeps all in double precision. Rounding them once, here, gives every framework the same numbers.
-    """
+    """The nearest float32, as a Python float."""
     return c_float(value).value  # without NumPy, whose import would be a quarter of the time that --help takes
 
 
-LEARNING_RATE = 1e-3  # as a person writes it
+def setting(default: Any, meaning: str, *bounds: float) -> Any:
+    """A dataclass field with its default, its meaning, and the least and the largest number that it may have."""
+    return field(default=default, metadata={"meaning": meaning, "bounds": bounds})
 
 
-def require(values: Any, **allowed: tuple[float, float] | list[str]) -> None:
-    """Raise BadSettingError unless each field of a dataclass lies between two numbers or is one of some words."""
-    for name, expected in allowed.items():
-        value = getattr(values, name)
-        if isinstance(expected, list):
-            fits, words = value in expected, " or ".join(expected)
-        else:
-            least, most = expected
-            fits, words = least <= value <= most, f"{least} to {most}"  # a NaN does not fit
-        if not fits:
-            raise BadSettingError(f"{name} is {value!r}, expected {words}")
+def require(values: Any, **bounds: tuple[float, float]) -> None:
+    """Raise BadSettingError unless each setting is one of its type's words, or lies within its bounds."""
+    for name, each in getattr(values, "__dataclass_fields__", {}).items():
+        if (words := get_args(each.type)) and (value := getattr(values, name)) not in words:
+            raise BadSettingError(f"{name} is {value!r}, expected {' or '.join(words)}")
+        if each.metadata.get("bounds"):
+            bounds[name] = each.metadata["bounds"]
+    for name, (least, most) in bounds.items():
+        if not least <= (value := getattr(values, name)) <= most:  # a NaN does not fit
+            raise BadSettingError(f"{name} is {value!r}, expected {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -47,46 +53,57 @@ class ModelConfig:
     num_decoder_tokens: int  # V_dec, characters of the target vocabulary
     start_token: int  # decoder id of "\t", which starts every target
     stop_token: int  # decoder id of "\n", which ends it
-    latent_dim: int = 256  # H
-    dtype: str = "float32"  # or "float64": the precision of weights, tensors and arithmetic
-    # "space": the encoder reads the padding and the loss counts it, as in the example.
+    latent_dim: int = setting(256, "Number of units of each LSTM.", 1, MOST_UNITS)  # H
+    dtype: Precision = setting("float32", "Precision of the weights and the arithmetic.")
+    # "space": the encoder reads the padding and the loss counts it.
     # "mask": padded target positions have weight zero, and the encoder's states are those at each sentence's end.
-    padding: str = "space"
+    padding: Padding = setting(
+        "space", "Let padding count, as the example does, or leave it out of the states and the loss."
+    )
 
     def __post_init__(self) -> None:
-        tokens = (0, self.num_decoder_tokens - 1)
-        sizes = dict.fromkeys(["num_encoder_tokens", "num_decoder_tokens"], (1, LARGEST_VOCABULARY))
-        require(self, **sizes, start_token=tokens, stop_token=tokens, latent_dim=(1, MOST_UNITS))
-        require(self, dtype=["float32", "float64"], padding=["space", "mask"])
+        tokens, sizes = (0, self.num_decoder_tokens - 1), (1, LARGEST_VOCABULARY)
+        require(self, num_encoder_tokens=sizes, num_decoder_tokens=sizes, start_token=tokens, stop_token=tokens)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. The optimizer is RMSprop: no momentum, not centered, epsilon inside the root."""
+    """How a model is trained. The optimizer is RMSprop: no momentum, not centered, epsilon inside the root.
 
-    batch_size: int = 64
-    learning_rate: float = as_float32(LEARNING_RATE)
-    rho: float = as_float32(0.9)  # decay of the mean square
-    epsilon: float = as_float32(1e-7)
-    seed: int = 0  # for the initial weights, the order of batches and a grouped split
-    # "shuffled": a batch holds rows of any lengths, padded to the longest of the corpus, as in the example.
-    # "bucketed": a batch holds rows of about the same lengths and is trimmed to them; this needs padding "mask".
-    batches: str = "shuffled"
+    Its constants are rounded to float32 once, here, since frameworks keep them in different precisions: Paddle keeps
+    rho and epsilon in single precision, and torch keeps all in double precision.
+    """
+
+    batch_size: int = setting(64, "Number of pairs in each training step.", 1, LARGEST)
+    learning_rate: float = setting(1e-3, "Learning rate of RMSprop; rounded to float32.", 0, LARGEST_FLOAT32)
+    rho: float = setting(0.9, "Decay of the mean square.", 0, 1)
+    epsilon: float = setting(1e-7, "Number added inside the root.", 0, LARGEST_FLOAT32)
+    seed: int = setting(0, "Seed of the first weights, the batches' order and a grouped split.", 0, LARGEST)
+    batches: Order = setting(
+        "shuffled",
+        "Make each batch of any pairs, or of pairs of similar lengths and only as long as they need; the latter "
+        "needs --padding mask.",
+    )
 
     def __post_init__(self) -> None:
-        require(self, batch_size=(1, LARGEST), seed=(0, LARGEST), batches=["shuffled", "bucketed"])
-        require(self, learning_rate=(0, LARGEST_FLOAT32), rho=(0, 1), epsilon=(0, LARGEST_FLOAT32))
+        for name in ("learning_rate", "rho", "epsilon"):
+            object.__setattr__(self, name, as_float32(getattr(self, name)))
+        require(self)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which sentence pairs are used and how they are split."""
 
-    data: str = "phrasebook"  # "phrasebook", a pair of manythings.org such as "fra-eng", or a path
-    num_samples: int = 10_000  # the number of pairs that are used, from the beginning of the corpus
-    validation_split: float = 0.2  # the share of pairs, or of sources, that is held out
-    split: str = "tail"  # "tail": the last rows, as in the example; "grouped": whole sources at random
-    skip_bad_lines: bool = False  # leave out lines that hold no pair; otherwise such a line is an error
+    data: str = setting(
+        "phrasebook", '"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.'
+    )
+    num_samples: int = setting(10_000, "Number of pairs to use, from the corpus's beginning.", 1, LARGEST)
+    validation_split: float = setting(0.2, "Share of the pairs (or sources) that is held out for validation.", 0, 1)
+    split: Split = setting(
+        "tail", "Hold out the last pairs, as the example does, or all pairs of sources chosen at random."
+    )
+    skip_bad_lines: bool = setting(False, "Count and skip lines that hold no pair.")
 
     def __post_init__(self) -> None:
-        require(self, num_samples=(1, LARGEST), validation_split=(0, 1), split=["tail", "grouped"])
+        require(self)

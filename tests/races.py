@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from backends.commands.options import share
 from backends.process.parent import PROJECT
+from benchmarks.commands import share
 
 SCRIPT = """
 import sys

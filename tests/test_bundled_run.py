@@ -3,6 +3,7 @@
 import pytest
 
 from backends import TABLE, of_run
+from backends.commands.translate import _run_and_texts
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig
@@ -10,7 +11,6 @@ from common.corpus import Material, read_corpus
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from docs.phrasebook.visitors import carelessly, held_out, judged, visitors
-from rosetta import _run_and_texts
 from tests.program import answer, refusal
 
 RUNTIME = Runtime(threads=1)

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from benchmarks.compare.comparer import Check
 from common import machine
 from common.config import as_float32
 from common.machine import has_bfloat16
-from common.run_directory import BUNDLED_RUN
 from common.terminal import print_answer
 from tests.program import answer, refusal, rosetta
 
@@ -65,13 +63,6 @@ def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the
     assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
-
-
-def test_bucketed_batches_take_masked_padding(tmp_path) -> None:
-    bucketed = [*TRAIN, "--batches", "bucketed", "--out", tmp_path / "run"]
-    assert "--padding mask" in refusal(2, *bucketed)
-    assert not (tmp_path / "run").exists()
-    assert rosetta(*bucketed, "--padding", "mask")[0] == 0
 
 
 def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
@@ -126,8 +117,6 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
     words = "numpy", found["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
     assert all(word in printed for word in words)
-    assert "no backend 'mxnet'" in refusal(2, "backends", "torch", "mxnet")
-    assert "leave one" in refusal(2, "backends", "torch", "--variants")
 
 
 def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path, monkeypatch) -> None:
@@ -174,30 +163,6 @@ def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path
     (tmp_path / "common" / "machine.py").write_text("another")
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "common" / "machine.py"))
     assert machine.versions()["rosetta-s2s"] != found["rosetta-s2s"]
-
-
-def test_what_cannot_begin_is_one_clear_line_and_leaves_nothing_and_a_corrupt_run_ends_with_status_1(
-    tmp_path,
-) -> None:
-    train, bad = [*TRAIN, "--out", tmp_path / "run"], tmp_path / "bad.txt"
-    bad.write_bytes(b"Go.\tVa !\nRun!\n")
-    for expected, command in {
-        "cannot be read": ["data", "--data", tmp_path / "none.txt"],
-        "line 2: 1 column": [*train, "--data", bad],
-        "choose one of numpy, keras": [*train, "--backend", "mxnet"],
-        "is not a run": ["evaluate", tmp_path],
-    }.items():
-        assert expected in refusal(2, *command)
-    for option in ("--num-samples 0", "--dtype float8", "--validation-split nan", "--learning-rate nan"):
-        status, _, err = rosetta(*train, *option.split())
-        assert status == 2
-        assert option.split()[0] in err, "in typer's form"
-        assert "Traceback" not in err
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
-    damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "damaged")
-    (damaged / "state.safetensors").write_bytes((BUNDLED_RUN / "state.safetensors").read_bytes()[:-99])
-    for command in (["translate", damaged, "Go.", *NUMPY], ["evaluate", damaged, *NUMPY]):
-        assert "state.safetensors is damaged" in refusal(1, *command)
 
 
 def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequence(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from backends import TABLE
 from backends.process.parent import PROJECT
-from tests.program import refusal, rosetta
+from rosetta import COMMANDS
+from tests.program import rosetta
 
 
 @pytest.fixture
@@ -41,12 +42,6 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> No
         assert last == [f"torch,numpy,torch:{one}" for one in ("compile", "bfloat16", "masked")]
 
 
-def test_an_unknown_or_empty_name_of_a_backend_is_refused_with_those_that_there_are() -> None:
-    for command in LISTS:
-        for listed in ("", "numpy,,torch"):
-            assert "there is no backend ''; choose one of numpy" in refusal(2, command, "--backends", listed)
-
-
 def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp_path: Path, monkeypatch) -> None:
     for run in ("trained", "runs/first", "runs/second", "runs/no-run", "elsewhere/third"):
         (tmp_path / run).mkdir(parents=True)
@@ -60,13 +55,9 @@ def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp
     assert completed("rosetta train --data corpus.t") == []
 
 
-COMMANDS = "backends data train translate evaluate convert serve parity diff carry bench race report sweep machine"
-COMMANDS += " compare"
-
-
 def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> None:
     listed = rosetta("--help")[1]
-    for command in COMMANDS.split():
+    for command in COMMANDS:
         assert f" {command} " in listed
         said = rosetta(command, "--help")[1]
         assert f"Usage: rosetta {command}" in said
@@ -74,6 +65,18 @@ def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> 
             words = set(said.replace("│", " ").split())
             assert [name for name in TABLE if not {f"{name},", f"{name}.", f"{name};"} & words] == []
     assert rosetta("--version")[1].startswith("rosetta ")
+    assert "Did you mean 'train'?" in rosetta("trian")[2]
+
+
+def test_a_settings_option_has_its_default_bounds_and_meaning() -> None:
+    said = " ".join(rosetta("train", "--help")[1].replace("│", " ").split())
+    for words in (
+        "--latent-dim <int range> [1<=x<=4096] Number of units of each LSTM. [default: 256]",
+        "--batch-size <int range> [x>=1] Number of pairs in each training step. [default: 64]",
+        "--learning-rate <float range> [x>=0.0] Learning rate of RMSprop; rounded to float32. [default: 0.001]",
+        "--padding <space|mask> Let padding count",
+    ):
+        assert words in said
 
 
 def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) -> None:

@@ -114,6 +114,23 @@ for command in ([], ["train"], ["bench"]):
     assert not imported_by(of_help) & {*HEAVY, "numpy"}, "help needs no NumPy either"
 
 
+OURS = ("rosetta", "backends", "benchmarks", "common")
+MOST_MODULES = 24  # of ours, packages counted, in the process that was started
+
+
+def test_a_sentence_by_numpy_needs_few_modules_of_ours_and_none_of_benchmarks() -> None:
+    program = """
+import atexit, rosetta, sys
+atexit.register(lambda: print(*sys.modules, sep="|"))
+sys.argv = ["rosetta", "translate", "--backend", "numpy", "Go."]
+rosetta.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    modules = {name for name in done.stdout.splitlines()[-1].split("|") if name.partition(".")[0] in OURS}
+    assert not any(name.startswith("benchmarks") for name in modules)
+    assert len(modules) <= MOST_MODULES, sorted(modules)
+
+
 def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {extra for entry in TABLE.values() if entry.extra for extra in entry.extra.split(",")}

@@ -21,7 +21,7 @@ from backends.process.group import (
     started_group,
 )
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common.config import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores, fewer_threads
@@ -31,7 +31,7 @@ from common.tensors import PAD, model_config
 from common.text import count
 from common.weights import ModelState, initial_state
 
-ALONE = (Worker(),)
+ONE_WORKER = (Worker(),)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def train(
     data: DataConfig,
     settings: TrainConfig,
     latent_dim: int,
-    dtype: str,
-    padding: str,
+    dtype: Precision,
+    padding: Padding,
     epochs: int,
     out: Path,
     runtime: Runtime,
     on_event: OnEvent,
-    group: Sequence[Worker] = ALONE,
+    group: Sequence[Worker] = ONE_WORKER,
 ) -> Trained | None:
     """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError.
 
@@ -82,7 +82,7 @@ def resume(
     runtime: Runtime,
     on_event: OnEvent,
     learning_rate: float | None = None,
-    group: Sequence[Worker] = ALONE,
+    group: Sequence[Worker] = ONE_WORKER,
     may_be_whole: bool = False,
 ) -> Trained | None:
     """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
@@ -197,7 +197,7 @@ def _train(
         return Trained(run, _samples(Translator(first, run), material, on_event)) if run else None
 
 
-def evaluate(translator: Translator, dtype: str | None, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+def evaluate(translator: Translator, dtype: Precision | None, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
     """Scores over the validation rows of the translator's run, or the first `limit` of them.
 
     One translation a distinct source, against all of its references in the corpus.

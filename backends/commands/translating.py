@@ -10,6 +10,7 @@ import numpy as np
 from backends import of_run
 from backends.process import in_child
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
+from common.config import Precision
 from common.errors import UnknownCharactersError
 from common.run_directory import RunDirectory
 from common.sources import Sources
@@ -167,7 +168,7 @@ class Opener:
 
     run: RunDirectory
     weights: str  # "last" or "best"
-    dtype: str | None  # None: the run's own
+    dtype: Precision | None  # None: the run's own
     runtime: Runtime
 
     @contextmanager

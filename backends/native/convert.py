@@ -7,11 +7,10 @@ from pathlib import Path
 from backends import find
 from backends.process import in_child
 from backends.process.parent import Runtime
-from common.config import DataConfig, ModelConfig, TrainConfig
-from common.corpus import prepare
+from common.config import DataConfig, ModelConfig, Precision, TrainConfig
+from common.corpus import Pair, prepare
 from common.files import new_folder
 from common.run_directory import RunDirectory, refuse_existing
-from common.stored import Pair
 from common.tensors import model_config
 
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
@@ -32,7 +31,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
 
 
 def import_native(
-    paths: Sequence[Path], backend: str, out: Path, like: Path | DataConfig, dtype: str, latent_dim: int | None
+    paths: Sequence[Path], backend: str, out: Path, like: Path | DataConfig, dtype: Precision, latent_dim: int | None
 ) -> None:
     """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet.
 

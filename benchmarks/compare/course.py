@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backends.process.group import new_group, require_memory, started_group
 from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
 from benchmarks import in_child
-from common.config import DataConfig, TrainConfig
+from common.config import DataConfig, Padding, Precision, TrainConfig
 from common.corpus import prepare
 from common.errors import RosettaError
 from common.tensors import Batch, epoch_order, model_config
@@ -62,7 +62,7 @@ class Answers:
     """The record of a backend, with weights and tensors of one dtype. Its process makes each rung's part when it is
     first asked for; several threads may ask."""
 
-    def __init__(self, process: BackendProcess, dtype: str, questions: dict[str, Question]) -> None:
+    def __init__(self, process: BackendProcess, dtype: Precision, questions: dict[str, Question]) -> None:
         self.process, self.dtype, self.questions = process, dtype, questions
         self._kept: dict[str, dict[str, NDArray[Any]]] = {}
         self._asking = Lock()
@@ -97,7 +97,7 @@ class Course:
         latent_dim: int,
         size: Size,
         runtime: Runtime,
-        padding: str = "space",
+        padding: Padding = "space",
         workers: int = 1,
     ) -> None:
         if workers > 1:
@@ -156,20 +156,20 @@ class Course:
         rows = list(first.values())
         return np.array(rows[:: max(1, len(rows) // self.size.sentences)][: self.size.sentences])
 
-    def start(self, name: str, dtype: str) -> BackendProcess:
+    def start(self, name: str, dtype: Precision) -> BackendProcess:
         """Start the process of a backend that is compared, without waiting until it is open."""
         return self._launch(name, dtype, self.runtime)
 
-    def start_group(self, name: str, dtype: str) -> AbstractContextManager[list[BackendProcess]]:
+    def start_group(self, name: str, dtype: Precision) -> AbstractContextManager[list[BackendProcess]]:
         """Start a group of workers of a backend."""
         workers = new_group(name, self.workers)
         return started_group(workers, lambda worker: self._launch(name, dtype, self.runtime, worker))
 
-    def _start_numpy(self, dtype: str) -> BackendProcess:
+    def _start_numpy(self, dtype: Precision) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
         return self._launch(REFEREE, dtype, Runtime(self.runtime.threads))
 
-    def _launch(self, name: str, dtype: str, runtime: Runtime, worker: Worker | None = None) -> BackendProcess:
+    def _launch(self, name: str, dtype: Precision, runtime: Runtime, worker: Worker | None = None) -> BackendProcess:
         with self._starting:
             if self._started is None:
                 raise RosettaError(f"the comparison has ended, and {name} was not started")

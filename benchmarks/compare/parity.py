@@ -27,6 +27,7 @@ from benchmarks.compare.comparer import (
     place,
 )
 from benchmarks.compare.course import REFEREE, Answers, Course
+from common.config import Precision
 from common.errors import CannotBeginError
 from common.weights import SLOT_PREFIX, permute_units
 
@@ -231,7 +232,7 @@ class Parity:
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
-def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
+def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[Precision]) -> list[tuple[str, Precision]]:
     """Pairs of a backend and a dtype of its weights in which it can be compared with the referee.
 
     Backends of which the table tells why are compared in float32 only. Raises CannotBeginError if no pair is left.
@@ -252,7 +253,7 @@ def why_float32_only(names: Sequence[str]) -> dict[str, str]:
 def climb(
     course: Course,
     names: Sequence[str],
-    dtypes: Sequence[str],
+    dtypes: Sequence[Precision],
     parity: Parity,
     on_check: Callable[[], None] = lambda: None,
     at_once: int = 1,
@@ -264,7 +265,7 @@ def climb(
     """
     with ThreadPoolExecutor(at_once) as pool:
 
-        def one(name: str, dtype: str) -> Climber:
+        def one(name: str, dtype: Precision) -> Climber:
             climber = Climber(course, Answers(course.start(name, dtype), dtype, course.questions))
             climber.checks = list(climber.climb())
             return climber

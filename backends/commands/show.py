@@ -1,0 +1,69 @@
+"""The commands `backends` and `data`, which show what is there."""
+
+from typing import Annotated
+
+import typer
+
+from backends import names as names_in_table
+from backends import require_known
+from backends.commands import options
+from common import terminal
+from common.config import DataConfig
+from common.errors import CannotBeginError
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Backends to show.",
+        show_default="numpy and the frameworks, without their variants",
+        autocompletion=options.complete_backend,
+    ),
+]
+
+
+def backends(
+    names: Names = None,
+    variants: options.Variants = False,
+    threads: options.Threads = None,
+    json: options.Json = False,
+) -> None:
+    """Show which backends are installed, and what each reports of itself, each as soon as it has answered.
+
+    They are started side by side, so importing a framework takes longer here than alone.
+    """
+    from backends.process.group import describe_backends
+    from backends.process.parent import Runtime
+
+    if names and variants:
+        raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
+    chosen = list(dict.fromkeys(names or names_in_table(variants)))
+    for name in chosen:
+        require_known(name)
+    if not json:
+        terminal.say(terminal.BACKENDS_HEADER)
+    found = {}
+    for name, facts in describe_backends(chosen, Runtime(threads=threads)):
+        found[name] = facts
+        if not json:
+            terminal.say_backend(name, facts)
+    if json:
+        terminal.print_json({"backends": {name: found[name] for name in chosen}})
+
+
+def data(
+    data: options.Data = DataConfig.data,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    json: options.Json = False,
+) -> None:
+    """Show what a corpus is like: sizes as the example prints them, duplicates, padding, memory, and some pairs."""
+    from common.corpus import corpus_statistics, read_corpus
+
+    config = DataConfig(data=data, num_samples=num_samples, skip_bad_lines=skip_bad_lines)
+    figures = corpus_statistics(read_corpus(config))
+    if json:
+        return terminal.print_json({"data": data} | figures)
+    pairs = [pair.values() for pair in figures.pop("pairs")]
+    figures |= {"padding": f"{figures['padding']:.1%}", "one_hot_bytes": f"{figures['one_hot_bytes']:,}"}
+    terminal.out.print(terminal.table(data, ["figure", "value"], figures.items()))
+    terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))

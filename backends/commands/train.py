@@ -1,0 +1,159 @@
+"""The commands `train` and `evaluate`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backends import of_run
+from backends.commands import options
+from common import config, terminal
+from common.config import DataConfig, ModelConfig, TrainConfig
+from common.errors import CannotBeginError, CtrlCError
+from common.text import quoted
+
+if TYPE_CHECKING:
+    from common.run_directory import RunDirectory
+
+Out = Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)]
+Split = Annotated[config.Split, options.setting(DataConfig, "split")]
+ValidationSplit = Annotated[float, options.setting(DataConfig, "validation_split")]
+LearningRate = Annotated[float, options.setting(TrainConfig, "learning_rate")]
+Batches = Annotated[config.Order, options.setting(TrainConfig, "batches")]
+Epochs = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Total number of epochs, with those before --resume.", rich_help_panel="Model and training"
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+ResumeOrBegin = Annotated[
+    bool,
+    typer.Option(
+        "--resume-or-begin",
+        help="Begin the run, or go on with it where it is there: for whatever starts the same command again.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Number of processes that train together on this machine, by the framework's own engine; several "
+        "machines: see docs/parallel.md.",
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Score only the first N of the pairs held out.", show_default="all")
+]
+
+
+def train(
+    context: typer.Context,
+    out: Out,
+    backend: options.BackendOfRun = None,
+    data: options.Data = DataConfig.data,
+    num_samples: options.NumSamples = DataConfig.num_samples,
+    skip_bad_lines: options.SkipBadLines = False,
+    split: Split = DataConfig.split,
+    validation_split: ValidationSplit = DataConfig.validation_split,
+    epochs: Epochs = 100,
+    batch_size: options.BatchSize = TrainConfig.batch_size,
+    latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    padding: options.Padding = ModelConfig.padding,
+    batches: Batches = TrainConfig.batches,
+    learning_rate: LearningRate = TrainConfig.learning_rate,
+    seed: options.Seed = TrainConfig.seed,
+    dtype: options.DtypeOfModel = ModelConfig.dtype,
+    resume: Resume = False,
+    resume_or_begin: ResumeOrBegin = False,
+    workers: Workers = 1,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Train the model and write a run; the example's settings are the defaults.
+
+    A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, --backend
+    may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
+    --workers, each worker uses its share of the cores, unless --threads gives the number of each.
+    """
+    from backends.commands import training
+    from backends.process.parent import Runtime
+    from common.run_directory import RunDirectory
+
+    runtime = Runtime(threads=threads, device=device)
+    try:
+        there = resume_or_begin and (out / "config.json").exists()
+        run = RunDirectory.open(out) if resume or there else None
+        if run is None and backend is None:
+            raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
+        name = backend or (run.backend if run else "")
+        group = training.workers_here(name, workers, run.train_config.batch_size if run else batch_size, runtime)
+        # In a group that somebody else has started, the first worker alone shows what is done.
+        with terminal.training_progress(name, epochs, silent=group[0].rank > 0) as on_event:
+            corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
+            settings = TrainConfig(batch_size, learning_rate, seed=seed, batches=batches)
+            if run:
+                asked = asdict(corpus) | asdict(settings)
+                asked |= {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
+                named = [name for name in asked if resume_or_begin or options.given(context, name)]
+                training.require_same_settings(run, {name: asked[name] for name in named})
+                rate = settings.learning_rate if options.given(context, "learning_rate") else None
+                trained = training.resume(run, backend, epochs, runtime, on_event, rate, group, resume_or_begin)
+            else:
+                trained = training.train(
+                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, group
+                )
+    except KeyboardInterrupt:
+        if not (out / "config.json").exists():
+            raise CtrlCError("interrupted before the run began; nothing was written") from None
+        raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
+    if trained is None:
+        return  # the first worker of the group tells
+    last = trained.run.history()[-1]
+    if json:
+        names = ("loss", "val_loss", "accuracy", "val_accuracy")
+        figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
+        figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
+        return terminal.print_json({"backend": name, "run": str(out)} | figures)
+    if not trained.samples:
+        return terminal.say(trained.run.kept(epochs))
+    rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
+    columns = ["from", "input sentence", "reference", "decoded sentence"]
+    terminal.out.print(terminal.table(f"{name}, epoch {last.epoch}", columns, rows))
+    _say_who_trained(trained.run)
+    sentence = quoted(trained.samples[0]["source"])
+    terminal.say(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
+
+
+def evaluate(
+    run: options.RunOrBundled = None,
+    backend: options.BackendOfRun = None,
+    dtype: options.DtypeOfRun = None,
+    weights: options.Weights = "last",
+    limit: Limit = None,
+    threads: options.Threads = None,
+    device: options.Device = "cpu",
+    json: options.Json = False,
+) -> None:
+    """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
+    from backends.commands import training
+    from backends.commands.translating import Opener
+    from backends.process.parent import Runtime
+    from common.run_directory import BUNDLED_RUN, RunDirectory
+
+    runtime = Runtime(threads=threads, device=device)
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, runtime)
+    run, name = opener.run.path, backend or of_run(opener.run.backend)
+    with terminal.training_progress(name) as on_event, opener.open(name) as translator:
+        figures = training.evaluate(translator, dtype, limit, on_event)
+    if json:
+        return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
+    terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
+    terminal.say(f"chrF's settings: {figures['chrf_signature']}")
+    _say_who_trained(opener.run)
+
+
+def _say_who_trained(run: "RunDirectory") -> None:
+    terminal.say(f"Epochs by the backend that trained them: {run.trained_in() or 'none'}")

@@ -1,33 +1,38 @@
-"""Sentence pairs from the bundled phrasebook, from manythings.org/anki or from a file; made ready for a model, as ids
-with their vocabularies, and split into training and validation.
+"""Sentence pairs from the phrasebook, from manythings.org/anki or from a file, made ready for a model and split.
 
-Those of manythings.org are downloaded once into the user's cache.
+Pairs are kept on disk, so that a corpus may be larger than memory.
 """
 
 import hashlib
+import os
 import re
+import tempfile
+import weakref
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from heapq import merge
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig
-from common.errors import CannotBeginError, why
+from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
+from common.errors import CannotBeginError, refusing
 from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folder, open_archive, write_atomically
-from common.run_directory import RunDirectory
-from common.stored import Pair, Pairs, in_order
-from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
+from common.tensors import ITEMS_AT_ONCE, START, STOP, Batch, CharVocabulary, in_pieces, vocabularies
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
+
+if TYPE_CHECKING:
+    from common.run_directory import RunDirectory
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"
@@ -35,6 +40,58 @@ ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
 BYTES_A_NUMBER = 4  # of a float32
 PAIRS_SHOWN = 5
+PAIRS_SORTED = 1 << 18  # at a time; each such piece of a corpus then is one open file
+
+Pair = tuple[str, str]  # source, target
+
+
+class Pairs(Sequence[Pair]):
+    """Sentence pairs in a file without a name, a line each: source, tab, target. Memory has eight bytes a pair.
+
+    The system frees the file's room when no process has it open, even where processes are killed.
+    """
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with this object)
+        # Not `self._file.close`, which writes what is left to write: a full disk would fail a second time.
+        weakref.finalize(self, self._file.raw.close)
+        self._ends = array("q", [0])  # the place in the file at which each line ends, after that of the first's start
+        for pair in pairs:
+            self.append(pair)
+
+    def append(self, pair: Pair) -> None:
+        """Add a pair. Neither sentence may hold a tab or a newline."""
+        self._ends.append(self._ends[-1] + self._file.write("{}\t{}\n".format(*pair).encode()))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> Pair: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Pair]: ...
+    def __getitem__(self, row: int | slice) -> Pair | list[Pair]:
+        rows = range(len(self))[row]
+        return self._read(rows, rows + 1)[0] if isinstance(rows, int) else [self[each] for each in rows]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for start in range(0, len(self), ITEMS_AT_ONCE):
+            yield from self._read(start, min(start + ITEMS_AT_ONCE, len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(tuple.__eq__, self, other))
+
+    def _read(self, first: int, last: int) -> list[Pair]:
+        """The pairs from number `first` to before number `last`."""
+        self._file.flush()
+        start, end = self._ends[first], self._ends[last]
+        sentences = os.pread(self._file.fileno(), end - start, start)[:-1].decode().replace("\n", "\t").split("\t")
+        return list(zip(sentences[::2], sentences[1::2], strict=True))
+
+
+def in_order(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """The pairs sorted. Memory has PAIRS_SORTED of them at a time."""
+    return merge(*(Pairs(sorted(piece)) for piece in in_pieces(pairs, PAIRS_SORTED)))
 
 
 @dataclass(frozen=True)
@@ -42,18 +99,24 @@ class Corpus:
     """Sentence pairs and where they come from."""
 
     pairs: Sequence[Pair]
-    sha256: str  # of the whole text file; published logs of the example come from different versions of it
+    # Of the whole text, or of the first LARGEST_TEXT bytes of a larger one. Published logs of the example come from
+    # different versions of its text.
+    sha256: str
     skipped_lines: int = 0  # lines that were left out because they hold no pair
+
+
+class _TextGoesOnError(CannotBeginError):
+    """A text is larger than LARGEST_TEXT."""
 
 
 def read_corpus(config: DataConfig) -> Corpus:
     """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
 
-    The pairs are stored on disk. The text is read a piece at a time, to its end for the digest.
+    The text is read a piece at a time.
     """
     pairs, digest, skipped = Pairs(), hashlib.sha256(), 0
     with _opened(config.data) as text:
-        pieces = _pieces(text, config.data, digest)
+        pieces = _pieces(text, config, digest)
         for number, line in enumerate(chain.from_iterable(split_lines(pieces)), 1):
             try:
                 pairs.append(_pair(line))
@@ -68,37 +131,36 @@ def read_corpus(config: DataConfig) -> Corpus:
                 raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} pairs; give --num-samples")
             if len(pairs) == config.num_samples:
                 break
-        for _ in pieces:  # the rest, which is only hashed
-            pass
+        with suppress(_TextGoesOnError):
+            for _ in pieces:  # the rest, which is only hashed
+                pass
     if not pairs:
         raise CannotBeginError(f"{config.data} holds no sentence pair; expected lines of source, tab, target")
     return Corpus(pairs, digest.hexdigest(), skipped)
 
 
-def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The pieces of a text, which are hashed while they are read.
+def _pieces(text: IO[bytes], config: DataConfig, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The first LARGEST_TEXT bytes of a text, in pieces, which the digest takes in.
 
-    Raises CannotBeginError where they are more than LARGEST_TEXT, or cannot be read on.
+    Raises CannotBeginError where the text cannot be read, and _TextGoesOnError for the piece after them.
     """
     left = LARGEST_TEXT
-    while True:
-        try:
-            piece = text.read(PIECE)
-        except UNZIP_ERRORS as error:
-            raise CannotBeginError(f"{data} cannot be read to its end, or be unpacked: {error}") from error
-        if not piece:
-            return
-        digest.update(piece)
-        left -= len(piece)
-        if left < 0:
-            raise CannotBeginError(
-                f"{data} holds more than {LARGEST_TEXT >> 20:,} MiB of text, which no corpus here needs; "
-                "make a file of its first lines"
-            )
-        yield piece
+    try:
+        while piece := text.read(min(PIECE, left or 1)):
+            if not left:
+                raise _TextGoesOnError(
+                    f"the first {LARGEST_TEXT >> 20:,} MiB of {config.data} hold fewer than the "
+                    f"{config.num_samples:,} pairs of --num-samples, and no more is read; give fewer"
+                )
+            digest.update(piece)
+            left -= len(piece)
+            yield piece
+    except UNZIP_ERRORS as error:
+        raise CannotBeginError(f"{config.data} cannot be read to its end, or be unpacked: {error}") from error
 
 
 def _pair(line: bytes) -> Pair:
+    """The pair of a line. Raises ValueError where it holds none."""
     if len(line) > LONGEST_LINE:
         raise ValueError(f"the line has more than {LONGEST_LINE:,} bytes")
     try:
@@ -201,7 +263,7 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "num_encoder_tokens": len(encoder),
         "num_decoder_tokens": len(decoder),
         "max_encoder_seq_length": max(len(source) for source, _ in pairs),
-        "max_decoder_seq_length": max(len(target + START + STOP) for _, target in pairs),
+        "max_decoder_seq_length": max(len(START + target + STOP) for _, target in pairs),
     }
     count, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
     sequence_sizes = encoder_length * encoder_tokens + 2 * decoder_length * decoder_tokens
@@ -236,8 +298,8 @@ class Material:
         pairs: Sequence[Pair],
         config: DataConfig,
         seed: int,
-        dtype: str,
-        padding: str = "space",
+        dtype: Precision,
+        padding: Padding = "space",
         known: tuple[CharVocabulary, CharVocabulary] | None = None,
     ) -> "Material":
         """Encode the pairs, with `known` vocabularies or those of the pairs, and split them as `config` says."""
@@ -246,7 +308,7 @@ class Material:
         return cls(pairs, encoder, decoder, batch, *split(pairs, config, seed))
 
     @classmethod
-    def of_run(cls, run: RunDirectory, dtype: str | None = None) -> "Material":
+    def of_run(cls, run: "RunDirectory", dtype: Precision | None = None) -> "Material":
         """The material of a run, in the run's precision or in `dtype`.
 
         Its pairs give the same vocabularies and the same split as when it was begun.
@@ -266,7 +328,7 @@ class Material:
         return int(self.batch.decoder_input_ids.shape[1])
 
 
-def prepare(config: DataConfig, seed: int, dtype: str, padding: str = "space") -> tuple[Material, str]:
+def prepare(config: DataConfig, seed: int, dtype: Precision, padding: Padding = "space") -> tuple[Material, str]:
     """Read a corpus and make it ready. Returns the material and the SHA-256 of the corpus's text."""
     corpus = read_corpus(config)
     return Material.of_pairs(corpus.pairs, config, seed, dtype, padding), corpus.sha256
@@ -275,27 +337,24 @@ def prepare(config: DataConfig, seed: int, dtype: str, padding: str = "space") -
 def download(name: str) -> Path:
     """Return the path of the zip of a language pair such as "fra-eng".
 
-    Raises CannotBeginError when the zip cannot be downloaded or kept.
-
-    The site publishes no checksum, so the one of the first download is kept and verified from then on.
+    The site publishes no checksum, so the one of the first download is kept and verified from then on. Raises
+    CannotBeginError when the zip cannot be downloaded or kept.
     """
     url, archive = f"{ANKI_URL}/{name}.zip", cache_folder() / f"{name}.zip"
     checksum = archive.with_name(f"{archive.name}.sha256")
-    try:
-        known = checksum.read_text(encoding="utf-8").strip() if checksum.exists() else None
+    with refusing(f"{archive} cannot be written"):
+        known = checksum.read_text(encoding="utf-8").strip() if checksum.exists() else ""
         if known and archive.exists() and hashlib.sha256(archive.read_bytes()).hexdigest() == known:
             return archive
         content = _downloaded(url, name)
         digest = hashlib.sha256(content).hexdigest()
-        if known not in (None, digest):
+        if known not in ("", digest):
             raise CannotBeginError(
                 f"{url} is not the file that was downloaded first; to accept the new one, delete {checksum}"
             )
         make_folder(archive.parent)
         write_atomically(archive, content)
         write_atomically(checksum, f"{digest}\n")
-    except OSError as error:
-        raise CannotBeginError(f"{archive} cannot be written: {why(error)}") from error
     return archive
 
 
@@ -305,8 +364,7 @@ def _downloaded(url: str, name: str) -> bytes:
     from rich.console import Console
 
     # The site answers 406 to the user agents of Python's libraries.
-    headers = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}
-    content, reason = bytearray(), ""
+    headers, content = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}, bytearray()
     try:
         with (
             Console(stderr=True).status(f"downloading {url}"),
@@ -316,19 +374,16 @@ def _downloaded(url: str, name: str) -> bytes:
             for piece in answer.iter_content(PIECE):
                 content += piece
                 if len(content) > LARGEST_ARCHIVE:
-                    break
-        if len(content) > LARGEST_ARCHIVE:
-            reason = f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB"
-        elif not zipfile.is_zipfile(BytesIO(content)):  # a page that asks to log in, for one
-            reason = "the answer is no zip"
+                    raise requests.RequestException(f"the site sends more than {LARGEST_ARCHIVE >> 20} MiB")
+        if not zipfile.is_zipfile(BytesIO(content)):  # a page that asks to log in, for one
+            raise requests.RequestException("the answer is no zip")
     except requests.RequestException as error:
-        reason = f"the connection failed ({type(error).__name__})"
+        reason = str(error) if type(error) is requests.RequestException else ""
         if error.response is not None:
             status = error.response.status_code
             reason = "the site has no such pair" if status == 404 else f"the site answers with status {status}"
-    if reason:
         raise CannotBeginError(
-            f"{url} cannot be downloaded: {reason}; to fetch it by hand, open {url} in a browser, save the file, and "
-            f"give its path: --data {name}.zip"
-        )
+            f"{url} cannot be downloaded: {reason or f'the connection failed ({type(error).__name__})'}; to fetch it "
+            f"by hand, open {url} in a browser, save the file, and give its path: --data {name}.zip"
+        ) from error
     return bytes(content)

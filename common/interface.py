@@ -25,7 +25,7 @@ from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
 if TYPE_CHECKING:
-    from common.profiling import Profiled
+    from common.profiling import Profiling
 
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
@@ -76,16 +76,17 @@ class Metrics:
     seconds: float  # from the first step's start to the moment when all counts are read back
 
     @classmethod
-    def of(cls, counts: NDArray[np.floating], batches: Batches, stamps: Sequence[float]) -> "Metrics":
+    def of(
+        cls, counts: NDArray[np.floating], sums: Sequence[tuple[float, float]], stamps: Sequence[float]
+    ) -> "Metrics":
         """The metrics of what a framework counted: `counts` (steps, 3) holds loss_sums, correct and correct_real.
 
-        `stamps` (steps + 2,) are readings of perf_counter: at the start of the first step, at the end of each step,
-        and when all counts had been read back. Where a framework returns before its device is done, a step ends when
-        the framework returns.
+        `sums` (steps, 2) are those of the batches, see `Batch.sums`. `stamps` (steps + 2,) are readings of
+        perf_counter: at the start of the first step, at the end of each step, and when all counts had been read back.
+        Where a framework returns before its device is done, a step ends when the framework returns.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
-        weight_sums = np.array([batch.target_weights.sum(dtype=np.float64) for batch in batches])
-        real_positions = np.array([batch.real_positions.sum(dtype=np.float64) for batch in batches])
+        weight_sums, real_positions = np.array(sums, np.float64).reshape(-1, 2).T
         step_seconds, seconds = np.diff(stamps[:-1]), stamps[-1] - stamps[0]
         return cls(loss_sums, weight_sums, correct, correct_real, real_positions, step_seconds, seconds)
 
@@ -122,11 +123,12 @@ def timed_steps(
     Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
     first step after each REPORT_SECONDS; where it returns true, no further batch is taken.
     """
-    counts, stamps = [], [perf_counter()]
+    counts, sums, stamps = [], [], [perf_counter()]
     reported = stamps[0]
     for number, batch in enumerate(batches, 1):
         loss, batch_counts = step(batch)
         counts.append(batch_counts)
+        sums.append(batch.sums)
         ends = None
         if report_is_due(reported):
             ends = report(number, float(loss))
@@ -134,7 +136,7 @@ def timed_steps(
         stamps.append(perf_counter())
         if ends:
             break
-    return Metrics.of(read(counts), batches.part(0, len(counts)), [*stamps, perf_counter()])
+    return Metrics.of(read(counts), sums, [*stamps, perf_counter()])
 
 
 def flush_denormals() -> bool:
@@ -234,57 +236,6 @@ def log_softmax(logits: Array) -> Array:
     """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
     shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
-
-
-@dataclass(frozen=True)
-class Profiling(ABC):
-    """One framework's own tools: its profiler, its matrix product, and what it reports of itself."""
-
-    backend: Any  # an open Backend of this framework
-
-    @final
-    def profile(self, batches: Batches) -> "Profiled":
-        """Train on these batches under the framework's own profiler.
-
-        Profiling changes the weights and leaves no file. It tells which kernels ran, but not how fast they normally
-        are, since a profiler slows them.
-        """
-
-        def train() -> float:
-            return float(self.backend.train(batches, lambda step, loss: None).seconds)
-
-        train()  # a warm-up, since the first steps do more than later ones
-        return self.traced(train)
-
-    @abstractmethod
-    def traced(self, train: Callable[[], float]) -> "Profiled":
-        """What the framework's profiler reports of `train`, which returns the duration of its steps in seconds."""
-
-    @final
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
-
-        The operands are random and have the model's precision. After two warm-up products the median is taken over as
-        many products as fit into `seconds`, at least three.
-        """
-        from common.profiling import median_seconds  # which no process needs that only trains or translates
-
-        generator, dtype = np.random.default_rng(0), self.backend.config.dtype
-        left, right = generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
-        return 2 * m * k * n / median_seconds(self.multiplication(left, right), seconds)
-
-    @abstractmethod
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        """A function that multiplies the two matrices, and returns when their product is done."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
-
-        The settings of every backend are `matrix_library`, the library with which the framework itself multiplies
-        matrices, and `denormals`, which is what `common.profiling.denormals` returns. There may be others that
-        decide how it computes, a str, number or bool each.
-        """
 
 
 class Backend(ABC):
@@ -408,8 +359,8 @@ class Backend(ABC):
         """
 
     @final
-    def profiling(self) -> Profiling:
-        """The object through which the framework tells about itself."""
+    def profiling(self) -> "Profiling":
+        """The framework's own tools."""
         profiling: Profiling = resolve_name(self.profiled_by)(self)
         return profiling
 

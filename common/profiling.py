@@ -1,18 +1,18 @@
-"""What a framework's profiler reports, and what the implementations of `Profiling` share."""
+"""The interface of a framework's own tools, what its profiler reports, and what the implementations share."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from common.tensors import Array, Batches
 
 WARM_UPS = 2  # calls before the timed ones; they do what is only done on first use, such as compiling
 FEWEST = 3  # the least number of timed calls
@@ -63,6 +63,55 @@ class Profiled:
         kernels = [Kernel(name, calls[name], own, _part_of(name, parts)) for name, own in spent.items()]
         kernels.sort(key=lambda kernel: -kernel.seconds)
         return cls(kernels, seconds, sum(spent.values()) if busy_seconds is None else busy_seconds)
+
+
+@dataclass(frozen=True)
+class Profiling(ABC):
+    """One framework's own tools: its profiler, its matrix product, and what it reports of itself."""
+
+    backend: Any  # an open Backend of this framework
+
+    @final
+    def profile(self, batches: Batches) -> Profiled:
+        """Train on these batches under the framework's own profiler.
+
+        Profiling changes the weights and leaves no file. It tells which kernels ran, but not how fast they normally
+        are, since a profiler slows them.
+        """
+
+        def train() -> float:
+            return float(self.backend.train(batches, lambda step, loss: None).seconds)
+
+        train()  # a warm-up, since the first steps do more than later ones
+        return self.traced(train)
+
+    @abstractmethod
+    def traced(self, train: Callable[[], float]) -> Profiled:
+        """What the framework's profiler reports of `train`, which returns the duration of its steps in seconds."""
+
+    @final
+    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
+        """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
+
+        The operands are random and have the model's precision. After two warm-up products the median is taken over as
+        many products as fit into `seconds`, at least three.
+        """
+        generator, dtype = np.random.default_rng(0), self.backend.config.dtype
+        left, right = generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
+        return 2 * m * k * n / median_seconds(self.multiplication(left, right), seconds)
+
+    @abstractmethod
+    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
+        """A function that multiplies the two matrices, and returns when their product is done."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
+
+        The settings of every backend are `matrix_library`, the library with which the framework itself multiplies
+        matrices, and `denormals`, which is what `common.profiling.denormals` returns. There may be others that
+        decide how it computes, a str, number or bool each.
+        """
 
 
 def _part_of(name: str, parts: Mapping[Part, str]) -> Part:

@@ -33,6 +33,7 @@ import msgspec
 import numpy as np
 
 from common.config import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
+from common.corpus import Pair, Pairs
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
     LARGEST_JSON,
@@ -45,7 +46,6 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
-from common.stored import Pair, Pairs
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes

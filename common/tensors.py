@@ -1,16 +1,24 @@
-"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share."""
+"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share.
 
+The ids of a corpus are kept on disk, so that a corpus may be larger than memory.
+"""
+
+import os
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from common.config import LARGEST_VOCABULARY, ModelConfig, TrainConfig
-from common.errors import CannotBeginError, UnknownCharactersError
-from common.stored import StoredArray, in_pieces, stored
+from common.config import LARGEST_VOCABULARY, ModelConfig, Padding, Precision, TrainConfig
+from common.errors import CannotBeginError, UnknownCharactersError, refusing
 
+Item = TypeVar("Item")
 Array = NDArray[np.floating]
 Ids = NDArray[np.integer]
 
@@ -23,6 +31,51 @@ WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
 MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of disk, or two in a large vocabulary
 MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
+ITEMS_AT_ONCE = 1 << 12  # pairs or sentences that are read from disk, or encoded, in one piece
+
+
+def in_pieces(items: Iterable[Item], count: int = ITEMS_AT_ONCE) -> Iterator[list[Item]]:
+    """The items in lists of so many; the last one may be shorter."""
+    rest = iter(items)
+    return iter(lambda: list(islice(rest, count)), [])
+
+
+class StoredArray(np.ndarray[Any, Any]):
+    """An array in a .npy file without a name, mapped into memory. What is taken from it is a plain array.
+
+    It crosses to another process of this user as the `path` of its file, which exists while this process has the
+    array. A view has no path.
+    """
+
+    path = ""
+
+    def __getitem__(self, rows: Any) -> Any:
+        return np.asarray(self)[rows]
+
+    def __reduce__(self) -> Any:
+        return (opened_array, (self.path,)) if self.path else super().__reduce__()
+
+
+def stored(pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> StoredArray:
+    """Store an array, whose rows come in pieces."""
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype).data)
+        file.flush()
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        with refusing("the corpus cannot be kept on disk"):  # too many files are open
+            opened = opened_array(path).view(StoredArray)
+        opened.path = path
+        weakref.finalize(opened, stack.pop_all().close)
+    return opened
+
+
+def opened_array(path: str) -> NDArray[Any]:
+    """The array in the file of a StoredArray. It may be read, and not written."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 class CharVocabulary:
@@ -106,8 +159,8 @@ class Batch:
     mean_decoder_length: float  # the mean of decoder_lengths over the whole corpus
     num_encoder_tokens: int
     num_decoder_tokens: int
-    dtype: str = "float32"  # of the one-hot tensors
-    padding: str = "space"  # or "mask", see ModelConfig
+    dtype: Precision = "float32"  # of the one-hot tensors
+    padding: Padding = "space"  # see ModelConfig
     loss_rows: float | None = None  # of a shard: the rows by which its loss is divided; None: as many as it has
     weightless: bool = False  # whether its rows count nothing
 
@@ -117,8 +170,8 @@ class Batch:
         pairs: Sequence[tuple[str, str]],
         encoder_vocabulary: CharVocabulary,
         decoder_vocabulary: CharVocabulary,
-        dtype: str = "float32",
-        padding: str = "space",
+        dtype: Precision = "float32",
+        padding: Padding = "space",
     ) -> "Batch":
         """Encode sentence pairs, and put each target between "\\t" and "\\n".
 
@@ -142,13 +195,16 @@ class Batch:
                     f"the {len(pairs):,} pairs have {found:,} {what}, and {most:,} are the most; take fewer pairs, "
                     "or leave out the longest and those with rare characters"
                 )
-        encoded = (
+        return cls(
             _encoded((source for source, _ in pairs), encoder_vocabulary, len(pairs), widths[0]),
             stored([encoder_lengths], encoder_lengths.shape, np.int32),
             _encoded((START + target + STOP for _, target in pairs), decoder_vocabulary, len(pairs), widths[1] + 1),
             stored([decoder_lengths], decoder_lengths.shape, np.int32),
+            float(decoder_lengths.mean()),
+            *sizes,
+            dtype,
+            padding,
         )
-        return cls(*encoded, float(decoder_lengths.mean()), *sizes, dtype, padding)
 
     @classmethod
     def of_ids(cls, config: ModelConfig, encoder_ids: Ids, encoder_lengths: Ids, decoder_ids: Ids) -> "Batch":
@@ -244,6 +300,13 @@ class Batch:
         lengths = np.zeros_like(self.decoder_lengths) if self.weightless else self.decoder_lengths
         return (steps < lengths[:, None] - 1).astype(self.dtype)
 
+    @property
+    def sums(self) -> tuple[float, float]:
+        """The sums of `target_weights` and of `real_positions`, without making these arrays."""
+        rows, steps = len(self), self.decoder_ids.shape[1] - 1
+        real = 0.0 if self.weightless else float(self.decoder_lengths.sum() - rows)
+        return (real if self.padding == "mask" or self.weightless else float(rows * steps)), real
+
 
 def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> StoredArray:
     """Stored ids (count, width) of so many texts."""
@@ -310,7 +373,7 @@ def _widths(lengths: Ids) -> NDArray[np.uint16]:
     return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 
 
-def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: str) -> ModelConfig:
+def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: Precision) -> ModelConfig:
     """The settings of a model that fits this corpus."""
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens

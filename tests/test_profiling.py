@@ -21,7 +21,6 @@ from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Metrics
 from common.profiling import Part, Profiled, covered
-from common.tensors import Batches
 from common.weights import initial_state
 from tests import child
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
@@ -105,8 +104,9 @@ def test_events_become_kernels_and_times_are_counted_once() -> None:
     assert Profiled.of(events, parts, 7.0, 4.0).busy_seconds == 4.0
     assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
     assert covered([]) == 0
-    batches = Batches(batch_of(5, "float64"), np.arange(5), 3)
-    metrics = Metrics.of(np.ones((2, 3)), batches, [10.0, 11.0, 13.0, 13.5])  # start, two steps, read back
+    metrics = Metrics.of(
+        np.ones((2, 3)), [(3.0, 3.0), (2.0, 2.0)], [10.0, 11.0, 13.0, 13.5]
+    )  # start, steps, read back
     np.testing.assert_array_equal(metrics.step_seconds, [1.0, 2.0])
     assert metrics.seconds == 3.5
 

@@ -1,7 +1,11 @@
 """Characters as ids, the tensors against the example's definition written out as plain loops, and batches' order."""
 
 import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +15,18 @@ from hypothesis import strategies as st
 from backends.lesson_backend import NumpyBackend
 from common import tensors
 from common.config import DataConfig, TrainConfig
-from common.corpus import corpus_statistics, read_corpus
+from common.corpus import Pair, corpus_statistics, read_corpus
 from common.errors import CannotBeginError, UnknownCharactersError
-from common.stored import Pair
-from common.tensors import Batch, Batches, CharVocabulary, epoch_batches, model_config, vocabularies
+from common.tensors import (
+    Batch,
+    Batches,
+    CharVocabulary,
+    epoch_batches,
+    model_config,
+    opened_array,
+    stored,
+    vocabularies,
+)
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
 PAIRS += [("Wow!", "Ça alors !"), ("犬", "é"), ("Hi.", "X")]
@@ -117,7 +129,59 @@ def test_figures_of_real_pairs_are_the_examples() -> None:
     assert (figures["distinct_sources"], f"{figures['padding']:.1%}") == (5_893, "66.6%")
 
 
+# On disk
+
+
+def test_a_stored_array_is_read_alone_has_no_name_and_goes_with_its_last_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    array = stored([np.arange(6).reshape(2, 3), np.arange(3)], (3, 3), np.uint16)
+    for part, expected in ((array[[2, 0]], [[0, 1, 2], [0, 1, 2]]), (array[1:], [[3, 4, 5], [0, 1, 2]])):
+        assert type(part) is np.ndarray
+        assert part.tolist() == expected
+    with pytest.raises(ValueError, match="read-only"):
+        array[1:][:] = 0
+    opened, descriptor = opened_array(array.path), Path(array.path)
+    assert list(tmp_path.iterdir()) == []
+    assert descriptor.exists()
+    del array, part
+    assert not descriptor.exists()
+    assert opened.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+
+
+def test_a_corpus_crosses_to_another_process_as_paths_and_its_rows_as_arrays() -> None:
+    corpus = batch_of(PAIRS)
+    block = pickle.dumps((corpus, corpus.take([2, 0])))
+    program = "import pickle, sys; print(*(b.encoder_ids.tolist() for b in pickle.load(sys.stdin.buffer)), sep='|')"
+    done = subprocess.run([sys.executable, "-c", program], input=block, capture_output=True, check=True)
+    ids = corpus.encoder_ids.tolist()
+    assert done.stdout.decode() == f"{ids}|{[ids[2], ids[0]]}\n"
+    assert len(pickle.dumps(batch_of(PAIRS * 1000))) < 2 * len(pickle.dumps(corpus))
+
+
+def test_a_corpus_that_cannot_be_encoded_or_kept_is_one_error_and_leaves_no_file_open(monkeypatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UnknownCharactersError):
+        Batch.of_pairs([("Go.", "ß")], *vocabularies(PAIRS))
+    assert len(os.listdir("/proc/self/fd")) == before
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        stored([np.arange(3)], (3,), np.int64)
+
+
 # Batches
+
+
+@pytest.mark.parametrize("padding", ["space", "mask"])
+def test_a_batchs_sums_are_those_of_its_arrays(padding) -> None:
+    """Of a part of a corpus, of one that is trimmed, and of the shards of a group, of which one has no row."""
+    corpus = batch_of(PAIRS, padding=padding)
+    batches = [corpus, corpus.take([1, 4]), *(corpus.take([2, 3]).shard(rank, 3) for rank in range(3))]
+    batches += [corpus.take([1, 4]).trimmed()] if padding == "mask" else []
+    for batch in batches:
+        arrays = batch.target_weights, batch.real_positions
+        assert batch.sums == tuple(float(array.sum(dtype=np.float64)) for array in arrays)
 
 
 def test_an_epoch_gives_each_row_once_with_all_widths_kept() -> None:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from msgspec.msgpack import Ext, decode, encode
 
-from common.stored import StoredArray, opened_array
+from common.tensors import StoredArray, opened_array
 
 LONGEST = 1 << 34  # bytes; no message is longer, and eight bytes of garbage most likely give a larger number
 ARRAY, STORED, PATH = 1, 2, 3  # codes of extensions of MessagePack

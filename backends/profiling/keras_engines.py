@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-from common.interface import Profiling
-from common.profiling import Array, Profiled
+from common.profiling import Array, Profiled, Profiling
 
 ENGINES = {
     "tensorflow": "backends.profiling.keras:KerasProfiling",

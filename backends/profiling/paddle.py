@@ -9,8 +9,7 @@ from typing import Any
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget
 
-from common.interface import Profiling
-from common.profiling import Array, Part, Profiled, denormals
+from common.profiling import Array, Part, Profiled, Profiling, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {

@@ -134,11 +134,10 @@ class StepRecorder(keras.callbacks.Callback):
 
     def metrics(self, batches: Batches, correct_real: list[float]) -> Metrics:
         """What was recorded, with the counts of right real positions, one for each step."""
-        batches = batches.part(0, len(self.losses))
-        positions = [batch.target_weights.sum() for batch in batches]
-        means = np.array([self.losses, self.accuracies]) * positions
+        sums = [batch.sums for batch in batches.part(0, len(self.losses))]
+        means = np.array([self.losses, self.accuracies]) * [weight_sum for weight_sum, _ in sums]
         counts = np.stack([*means, correct_real], axis=1)
-        return Metrics.of(counts, batches, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
+        return Metrics.of(counts, sums, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
 
 
 def write_example(backend: KerasExample, folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from io import BytesIO
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +66,9 @@ class Pairs(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, row: int) -> Pair: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Pair]: ...
-    def __getitem__(self, row: int | slice) -> Pair | list[Pair]:
-        rows = range(len(self))[row]
-        return self._read(rows, rows + 1)[0] if isinstance(rows, int) else [self[each] for each in rows]
+    def __getitem__(self, row: int) -> Pair:  # type: ignore[override] # slices are not needed
+        row = range(len(self))[row]
+        return self._read(row, row + 1)[0]
 
     def __iter__(self) -> Iterator[Pair]:
         for start in range(0, len(self), ITEMS_AT_ONCE):

@@ -1,8 +1,7 @@
-"""Writing of files and folders that are either whole or not there, the lock of a folder, and the reading of zips.
+"""Files and folders that are written whole or not at all, locks, and reading within limits.
 
 What is written survives a power loss: the disk holds a file before the file gets its name, and holds the name before
-anything else is written. Anybody may have written a zip: nothing in it is unpacked but what is asked for, up to its
-limit.
+anything else is written.
 """
 
 import errno
@@ -11,11 +10,12 @@ import glob
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -23,9 +23,10 @@ from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 from common.errors import CannotBeginError, RosettaError, refusing, why
+from common.machine import system_text
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
-UNFINISHED = ".unfinished"  # the end of the names of temporary files and folders; killed processes leave them
+UNFINISHED = ".unfinished"  # suffix of temporary files and folders; killed processes leave them
 LARGEST_ARCHIVE = 1 << 28  # bytes of a corpus's archive; the largest of manythings.org has 20 million
 MOST_MEMBERS = 10_000  # each takes 420 bytes of memory and may take 46 of the archive
 MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of members
@@ -64,6 +65,13 @@ def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, as `write_atomically` does."""
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
+    write_atomically(path, text.encode(errors="backslashreplace"))
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` for the caller to fill. At the end it becomes `path`.
@@ -89,15 +97,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
-    """A new folder beside `path`, which is removed at the end, as are now those whose processes were killed.
+    """A new folder beside `path`, removed at the end. Folders whose processes were killed are removed now.
 
-    This process holds a lock on the folder. The operating system frees it when this process ends, even when it is
-    killed. So a folder that is not locked belongs to a process that has ended.
+    This process holds a lock on the folder, so a folder that is not locked belongs to a process that has ended.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-        with suppress(OSError), locked(left) as free:
-            if free:
-                shutil.rmtree(left)
+        with suppress(OSError, CannotBeginError), locked(left):
+            shutil.rmtree(left)
     # Named before it is made, so that it is removed at whatever moment a signal ends this program.
     beside = _beside(path)
     with ExitStack() as stack:
@@ -118,27 +124,62 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
 
 
-@contextmanager
-def locked(folder: Path, seconds: float = 0) -> Iterator[bool]:
-    """Hold the lock of a folder while the block runs. Yields False if another process holds it for `seconds` more.
+def _refuse(holder: str) -> None:
+    raise CannotBeginError(f"it is locked by another process ({holder})")
 
-    The operating system frees the lock when the process that holds it ends, even when it is killed. Other machines
-    that have the same folder by a network do not see the lock.
+
+@contextmanager
+def locked(
+    path: Path,
+    held: Callable[[str], None] = _refuse,
+    seconds: float = 0,
+    flags: int = os.O_RDONLY,
+    advice: str = "wait for the end of what uses it",
+) -> Iterator[int]:
+    """Hold the lock of a file or folder while the block runs. Yields its descriptor, opened with `flags`.
+
+    If another process still holds the lock after `seconds`, `held` is called with the name of that process. Where
+    `held` returns, this waits until the lock is free. The operating system frees a lock when its process ends, even
+    when the process is killed. Other machines that share a folder by a network do not see its lock.
+
+    Raises CannotBeginError, which ends with `advice`, where the path cannot be opened or its disk gives no locks.
     """
-    deadline, free = monotonic() + seconds, False
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with refusing(f"{path} cannot be opened", f"; {advice}"):
+        if flags & os.O_CREAT:
+            make_folder(path.parent)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     try:
-        while not free:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                free = True
-            except BlockingIOError:
-                if monotonic() >= deadline:
-                    break
-                sleep(0.05)
-        yield free
+        with refusing(f"{path} cannot be locked", f"; {advice}"):
+            if not _lock_within(seconds, descriptor):
+                held(holder_of(descriptor))
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock_within(seconds: float, descriptor: int) -> bool:
+    """Try to lock an open file until `seconds` have passed. True if it is locked."""
+    deadline = monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                return False
+            sleep(0.05)
+
+
+def holder_of(descriptor: int) -> str:
+    """The process that holds the lock of an open file, in words.
+
+    Linux lists all locks in /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:2 0 EOF", where 4711 is the process
+    and 2 the inode. The device before the inode is not compared, since some file systems name another one there.
+    """
+    entry = rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{os.fstat(descriptor).st_ino} "
+    holder = re.search(entry, system_text(Path("/proc/locks")), re.MULTILINE)
+    return f"process {holder[1]}" if holder else "which process is not known"
 
 
 def cache_folder() -> Path:
@@ -160,44 +201,38 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # which is the answer of file systems that sync no folders
+        if error.errno != errno.EINVAL:  # the answer of file systems that sync no folders
             raise
     finally:
         os.close(descriptor)
 
 
-def read_at_most(largest: int, path: Path) -> bytes:
-    """The bytes of a file, which has so many at most.
-
-    Raises RosettaError for a file that has more, before it is read, and OSError for what is not there or no file: a
-    device or a pipe may have no end.
-    """
-    with open_at_most(largest, path) as file:
-        return file.read(os.fstat(file.fileno()).st_size)
+def size_of(path: Path) -> int:
+    """Size of a file in bytes. Raises OSError where there is no file: a device or a pipe may have no end."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return status.st_size
 
 
 def open_at_most(largest: int, path: Path) -> BinaryIO:
-    """A file opened for reading. Raises as `read_at_most` does."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is not a file", str(path))
-    if found.st_size > largest:
-        raise RosettaError(f"{path} holds more than {largest:,} bytes, expected less")
+    """Open a file for reading. Raises OSError as `size_of` does, and for a file of more than `largest` bytes."""
+    if size_of(path) > largest:
+        raise OSError(errno.EOVERFLOW, f"it holds more than {largest:,} bytes", str(path))
     return open(path, "rb")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, as `write_atomically` does."""
-    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
-    write_atomically(path, text.encode(errors="backslashreplace"))
+def read_at_most(largest: int, path: Path) -> bytes:
+    """The bytes of a file. Raises as `open_at_most` does, before anything is read."""
+    with open_at_most(largest, path) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def open_archive(content: bytes) -> zipfile.ZipFile:
     """The archive in these bytes. Raises one of UNZIP_ERRORS.
 
-    Members must be stored or deflated, as manythings.org and the frameworks pack them: of other methods zipfile
-    unpacks all at once that it has read, and 1 MB of bzip2 may be 20 GB.
+    Members must be stored or deflated, as manythings.org packs them: of other methods zipfile unpacks all at once
+    that it has read, and 1 MB of bzip2 may be 20 GB.
     """
     if content.count(MEMBER) > MOST_MEMBERS:
         raise zipfile.BadZipFile(f"it has more than {MOST_MEMBERS:,} members")
@@ -205,12 +240,3 @@ def open_archive(content: bytes) -> zipfile.ZipFile:
     if not {member.compress_type for member in archive.infolist()} <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise zipfile.BadZipFile("it is packed by another method than deflate; pack it anew")
     return archive
-
-
-def read_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    """A member of at most so many bytes. Raises one of UNZIP_ERRORS, KeyError where there is none of this name."""
-    size = archive.getinfo(name).file_size  # of what is unpacked; without it zipfile would unpack 2 GB in one piece
-    if size > largest:
-        raise zipfile.BadZipFile(f"{name} has more than {largest:,} bytes")
-    with archive.open(name) as member:
-        return member.read(size)

@@ -247,8 +247,8 @@ class Backend(ABC):
 
     framework: str  # what error messages call it
     profiled_by: str  # "module:Class" of its Profiling
-    # "module:function" for `save_native`, of the backend and a folder, and for `read_native`, of paths, settings and
-    # units; "" where the framework has no format of its own.
+    # "module:function" for `save_native`, of the backend and a folder, and for `read_native`, of paths and settings;
+    # "" where the framework has no format of its own.
     writer: str = ""
     reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
@@ -303,15 +303,15 @@ class Backend(ABC):
         return files
 
     @final
-    def read_native(self, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
+    def read_native(self, paths: Sequence[Path]) -> ModelState:
         """Read weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
 
         The first path is the model's file. The second is the optimizer's, where the framework has a separate one;
         without it the slots become zero. The model in the files has this backend's vocabularies and precision, and
-        `latent_dim` units; with None, as many as the files say. Raises RosettaError for files that are damaged or of
-        another model, and CannotBeginError where there is no such format.
+        any number of units. Raises RosettaError for files that are damaged or of another model, and CannotBeginError
+        where there is no such format.
         """
-        state: ModelState = self._native(self.reader)(paths, self.config, latent_dim)
+        state: ModelState = self._native(self.reader)(paths, self.config)
         return state
 
     def _native(self, name: str) -> Callable[..., Any]:

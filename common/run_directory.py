@@ -5,16 +5,15 @@ config.json        the backend; the settings of model, training and data; the le
 vocabulary.json    the characters of both sides
 pairs.tsv          the sentence pairs that are used
 machine.json       the machine on which the run was begun
-state.safetensors  weights and RMSprop slots of the last epoch; in its metadata the number of optimizer steps, the
+state.safetensors  weights and RMSprop slots of the last epoch; under best/ the weights of the epoch with the lowest
+                   validation loss, where that is not the last; in its metadata the number of optimizer steps, the
                    figures of every epoch, and a checksum
-best.safetensors   the same for the epoch with the lowest validation loss; from the first epoch on
 
-An epoch is one rename, that of state.safetensors, so the weights and the history never disagree. best.safetensors is
-written after it. Where a crash comes between the two, the history says that the last state is the best one: readers
-take it from state.safetensors, and `RunDirectory.begin` writes best.safetensors before training goes on.
+An epoch is one rename of state.safetensors, so a crash leaves the epoch before or this one. One process at a time
+writes a run: it holds the lock of the folder. A file that differs from its SHA-256 or checksum is refused.
 
-A run of weights alone has no best.safetensors, and its state has no slots; they are read as zeros. A file that
-differs from its SHA-256 or checksum is refused. One process at a time writes a run: it holds the lock of the folder.
+A run of weights alone has no slots, which are read as zeros, and no best/. A run of version 2 has the best epoch's
+state in best.safetensors. It is read as it is, and `RunDirectory.begin` converts it.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
-import numpy as np
+from safetensors import SafetensorError
 
 from common.config import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
 from common.corpus import Pair, Pairs
@@ -48,13 +47,28 @@ from common.files import (
 from common.machine import describe_machine
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
-from common.weights import ModelState, check_state, from_bytes, in_dtype, largest_block, to_bytes
+from common.weights import (
+    SLOT_PREFIX,
+    Arrays,
+    ModelState,
+    check_arrays,
+    check_state,
+    from_bytes,
+    in_dtype,
+    largest_block,
+    prefixed,
+    to_bytes,
+    without_prefix,
+    zeros_like,
+)
 
-FORMAT = "rosetta-run"
-VERSION = 2
-STATE_FILES = {"last": "state.safetensors", "best": "best.safetensors"}
-REWRITTEN = ("config.json", *STATE_FILES.values())  # the files that training writes again
-LARGEST_TEXTS = {"pairs.tsv": LARGEST_TEXT}  # bytes; the other files of text have LARGEST_JSON
+VERSION: Literal[3] = 3
+STATE = "state.safetensors"
+BEST_PREFIX = "best/"  # of the best epoch's weights in STATE
+BEST_OF_VERSION_2 = "best.safetensors"
+REWRITTEN = ("config.json", STATE)  # the files that training writes again
+# Bytes of a file of text that are read. Unicode's normal form may take three times the bytes of a corpus.
+LARGEST_TEXTS = {"pairs.tsv": 3 * LARGEST_TEXT, "vocabulary.json": LARGEST_JSON, "machine.json": LARGEST_JSON}
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
 BUNDLED_RUN = Path(__file__).parent / "phrasebook" / "run"  # weights alone, trained on the phrasebook
 
@@ -103,6 +117,28 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The number of the epoch with the lowest validation loss; 0 before the first one."""
         return min(self.history, key=lambda epoch: epoch.val_loss).epoch if self.history else 0
 
+    def at_best(self) -> "Progress":
+        """The progress at the end of the best epoch. All epochs of a run have the same number of steps."""
+        return Progress(self.step * self.best // (self.epoch or 1), self.history[: self.best])
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The content of state.safetensors."""
+
+    state: ModelState  # after the last epoch
+    best: Arrays  # weights after the best epoch; empty where a run was made of the weights of a later one alone
+    progress: Progress
+
+    def after(self, state: ModelState, steps: int, epoch: Epoch) -> "Checkpoint":
+        """The checkpoint after one more epoch, of so many optimizer steps."""
+        progress = Progress(self.progress.step + steps, (*self.progress.history, epoch))
+        return Checkpoint(state, state.weights if progress.best == progress.epoch else self.best, progress)
+
+    def to_bytes(self) -> bytes:
+        best = {} if self.progress.best == self.progress.epoch else self.best
+        return to_bytes(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
+
 
 class _Characters(msgspec.Struct, frozen=True):
     """The content of vocabulary.json."""
@@ -112,12 +148,14 @@ class _Characters(msgspec.Struct, frozen=True):
     decoder: list[Character]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunDirectory:
     """An opened run. Everything but `create` raises RosettaError for a run that is damaged."""
 
     path: Path
     # The rest is the content of config.json, by the same names.
+    format: Literal["rosetta-run"] = "rosetta-run"
+    version: Literal[2, 3] = VERSION
     backend: str  # the one that began it
     model_config: ModelConfig
     train_config: TrainConfig
@@ -144,20 +182,25 @@ class RunDirectory:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": 1} | sides)
             write_atomically(beside / "pairs.tsv", (f"{source}\t{target}\n".encode() for source, target in pairs))
-            if (size := (beside / "pairs.tsv").stat().st_size) > (most := LARGEST_TEXTS["pairs.tsv"]):
-                raise CannotBeginError(
-                    f"the {len(pairs):,} pairs are {size:,} bytes of text, and a run keeps {most:,} at most; give a "
-                    "smaller --num-samples"
-                )
-            longest = max(len(source) for source, _ in pairs), max(len(START + target + STOP) for _, target in pairs)
-            digests: Digests = {
-                "vocabulary.json": _digest(beside / "vocabulary.json"),
-                "pairs.tsv": _digest(beside / "pairs.tsv"),
-            }
-            run = cls(path, backend, *configs, *longest, sha256, digests)
+            model_config, train_config, data_config = configs
+            run = cls(
+                path=path,
+                backend=backend,
+                model_config=model_config,
+                train_config=train_config,
+                data_config=data_config,
+                max_encoder_seq_length=max(len(source) for source, _ in pairs),
+                max_decoder_seq_length=max(len(START + target + STOP) for _, target in pairs),
+                sha256=sha256,
+                digests={
+                    "vocabulary.json": _digest(beside / "vocabulary.json"),
+                    "pairs.tsv": _digest(beside / "pairs.tsv"),
+                },
+            )
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
-            write_atomically(beside / STATE_FILES["last"], _block(state, Progress(step=0, history=())))
+            new = Checkpoint(state, state.weights, Progress(step=0, history=()))
+            write_atomically(beside / STATE, new.to_bytes())
         return run
 
     @classmethod
@@ -174,11 +217,8 @@ class RunDirectory:
             )
         with _reading(file):
             # A name that is not UTF-8 has lone surrogates, which msgspec reads from no JSON.
-            content = msgspec.convert(json.loads(read_at_most(LARGEST_JSON, file)), dict[str, Any])
-            if (content.get("format"), content.get("version")) != (FORMAT, VERSION):
-                found = f"{content.get('format')} version {content.get('version')}"
-                raise ValueError(f"it is {found}, expected {FORMAT} version {VERSION}")
-            run = msgspec.convert(content | {"path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
+            content = json.loads(read_at_most(LARGEST_JSON, file))
+            run = msgspec.convert({**content, "path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             if run._settings() != content:
                 raise ValueError("a setting is missing, or it has one that is not known")
         return run
@@ -186,11 +226,13 @@ class RunDirectory:
     @contextmanager
     def only_writer(self) -> Iterator[None]:
         """Hold the lock of the run while the block writes it. Raises CannotBeginError if another process has it."""
-        with locked(self.path, LOCK_SECONDS) as free:
-            if not free:
-                raise CannotBeginError(
-                    f"another process is training {self.path}; wait for its end, or train a copy of the folder"
-                )
+
+        def held(holder: str) -> None:
+            raise CannotBeginError(
+                f"another process is training {self.path} ({holder}); wait for its end, or train a copy of the folder"
+            )
+
+        with locked(self.path, held, LOCK_SECONDS):
             yield
 
     def pairs(self) -> Pairs:
@@ -199,14 +241,14 @@ class RunDirectory:
         pairs = Pairs()
         with _reading(path), path.open("rb") as file:
             for line in iter(partial(file.readline, LONGEST_LINE), b""):
-                sides = line.decode().removesuffix("\n").split("\t")
-                lengths_fit = all(0 < len(side) <= LONGEST_SENTENCE for side in sides)
-                if not (lengths_fit and len(sides) == 2 and line.endswith(b"\n") and len(pairs) < most):
+                source, target = line.decode().removesuffix("\n").split("\t")
+                lengths_fit = 0 < len(source) <= LONGEST_SENTENCE and 0 < len(target) <= LONGEST_SENTENCE
+                if not (lengths_fit and line.endswith(b"\n") and len(pairs) < most):
                     raise ValueError(
                         f"expected at most {most:,} lines of source, tab, target, each of at most "
                         f"{LONGEST_SENTENCE:,} characters"
                     )
-                pairs.append((sides[0], sides[1]))
+                pairs.append((source, target))
             if not pairs:
                 raise ValueError("it holds no pair")
         return pairs
@@ -214,49 +256,71 @@ class RunDirectory:
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
         """The vocabularies of the encoder and of the decoder."""
         path, model = self._checked("vocabulary.json"), self.model_config
-        sizes = model.num_encoder_tokens, model.num_decoder_tokens
         with _reading(path):
             content = msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=_Characters)
             encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
+            tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
             # A vocabulary drops what it has twice, and adds the space.
-            if not (len(content.encoder), len(content.decoder)) == (len(encoder), len(decoder)) == sizes:
-                raise ValueError(f"expected the {sizes[0]} and {sizes[1]} characters of the model's two sides")
-        tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
-        if tokens != (model.start_token, model.stop_token):
-            raise RosettaError(
-                f"{self.path / 'config.json'} does not fit its vocabulary: the tokens of start and stop are "
-                f"{model.start_token} and {model.stop_token}, expected {tokens[0]} and {tokens[1]}"
-            )
+            sizes = (len(content.encoder), len(encoder)), (len(content.decoder), len(decoder))
+            expected = (model.num_encoder_tokens,) * 2, (model.num_decoder_tokens,) * 2
+            if sizes != expected or tokens != (model.start_token, model.stop_token):
+                raise ValueError("its characters are not those of the model in config.json")
         return encoder, decoder
+
+    def read(self) -> Checkpoint:
+        """The last checkpoint, in the run's precision."""
+        arrays, progress = self._arrays(STATE)
+        with _reading(self.path / STATE):
+            best, slots = without_prefix(BEST_PREFIX, arrays), without_prefix(SLOT_PREFIX, arrays)
+            weights = {
+                name: array for name, array in arrays.items() if not name.startswith((BEST_PREFIX, SLOT_PREFIX))
+            }
+            state = ModelState(weights, slots or zeros_like(weights))  # a run of weights alone has no slots
+            check_state(state, self.model_config)
+            if progress.best == progress.epoch:
+                best = weights
+            elif not best:
+                best = self._best_of_version_2(progress.best)
+            if best:
+                check_arrays("best weight", best, self.model_config)
+        return Checkpoint(state, best, progress)
+
+    def _best_of_version_2(self, epoch: int) -> Arrays:
+        """The weights of this epoch in the file that the best one had; none where it is of another epoch."""
+        if not (self.path / BEST_OF_VERSION_2).exists():
+            return {}
+        arrays, progress = self._arrays(BEST_OF_VERSION_2)
+        best = {name: array for name, array in arrays.items() if not name.startswith(SLOT_PREFIX)}
+        return best if progress.epoch == epoch else {}
 
     def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Progress]:
         """The `last` or `best` state, in the run's precision or in `dtype`, and how far training had come.
 
-        Raises RosettaError where best.safetensors is not that of the epoch which the history says is the best.
+        The slots of the best state are zeros, unless it is the last one. Raises RosettaError where the run was made
+        of the weights of a later epoch alone.
         """
-        state, progress = self._state("last")
+        checkpoint = self.read()
+        state, progress = checkpoint.state, checkpoint.progress
         if which == "best" and progress.best != progress.epoch:
-            best, last = progress.best, progress.epoch
-            state, progress = self._state("best")
-            # Another process may have written a later epoch since the last state was read.
-            if progress.epoch != best and progress.epoch <= last:
+            if not checkpoint.best:
                 raise RosettaError(
-                    f"{self.path / STATE_FILES['best']} is of epoch {progress.epoch}, and the history's lowest "
-                    f"validation loss is that of epoch {best}, whose state is lost; the last state can be used"
+                    f"{self.path} has no weights of its best epoch, {progress.best}: it was made of those of a later "
+                    "one alone; its last weights can be used"
                 )
+            state, progress = ModelState(checkpoint.best, zeros_like(checkpoint.best)), progress.at_best()
         return in_dtype(state, dtype or self.model_config.dtype), progress
 
     def history(self) -> tuple[Epoch, ...]:
         """The epochs of the run."""
-        return self._state("last")[1].history
+        return self._arrays(STATE)[1].history
 
     def trained_in(self) -> str:
         """Which backend trained which epochs, such as "keras: 1 to 40, torch: 41 to 55"."""
-        found = []
+        parts = []
         for backend, group in groupby(self.history(), key=lambda epoch: epoch.backend):
             epochs = [epoch.epoch for epoch in group]
-            found.append(f"{backend}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
-        return ", ".join(found)
+            parts.append(f"{backend}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
+        return ", ".join(parts)
 
     def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
         """What the run has of the `epochs` that it is to have, and the command that goes on in the same way."""
@@ -268,36 +332,39 @@ class RunDirectory:
         command += f" --workers {workers}" if workers > 1 else ""
         return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
 
-    def begin(self) -> tuple[ModelState, Progress]:
-        """Make the run ready to be trained on, and return its last state. The lock of the run must be held.
+    def begin(self) -> Checkpoint:
+        """Make the run ready to be trained on, and return its last checkpoint. The lock of the run must be held.
 
-        Temporary files that killed processes left are removed. best.safetensors is written if the last state is the
-        best one, since a crash may have come before it was, and since a run of weights alone has none.
+        Temporary files that killed processes left are removed. A run of version 2 is converted in three steps, and
+        can be read after each.
         """
         for name in REWRITTEN:
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
-        state, progress = self._state("last")
-        if progress.epoch and progress.best == progress.epoch:
-            write_atomically(self.path / STATE_FILES["best"], _block(state, progress))
-        return state, progress
+        checkpoint = self.read()
+        if self.version != VERSION:
+            self.write(checkpoint)
+            (self.path / BEST_OF_VERSION_2).unlink(missing_ok=True)
+            write_json(self.path / "config.json", replace(self, version=VERSION)._settings())
+        return checkpoint
 
-    def write_epoch(self, state: ModelState, progress: Progress) -> None:
-        """Write the state after an epoch and, where its validation loss is the lowest, write it as the best one, too.
-
-        See the head of this file for why a crash at any moment does no harm.
-        """
-        check_state(state, self.model_config)
-        block = _block(state, progress)
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
+        check_state(checkpoint.state, self.model_config)
+        block = checkpoint.to_bytes()
         if len(block) > largest_block(self.model_config):
-            raise RosettaError(f"{self.path} cannot keep epoch {progress.epoch}: its history is too long to be read")
-        write_atomically(self.path / STATE_FILES["last"], block)
-        if progress.best == progress.epoch:
-            write_atomically(self.path / STATE_FILES["best"], block)
+            raise RosettaError(
+                f"{self.path} cannot keep epoch {checkpoint.progress.epoch}: its history is too long to be read"
+            )
+        write_atomically(self.path / STATE, block)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
-        """The same run with another learning rate, a float32, which is written into its config.json."""
-        run = replace(self, train_config=replace(self.train_config, learning_rate=learning_rate))
+        """The same run with another learning rate, a float32, which is written into its config.json.
+
+        `begin` must have been called.
+        """
+        train_config = replace(self.train_config, learning_rate=learning_rate)
+        run = replace(self, version=VERSION, train_config=train_config)
         write_json(run.path / "config.json", run._settings())
         return run
 
@@ -312,48 +379,43 @@ class RunDirectory:
             for name in (*self.digests, "machine.json"):
                 with self._checked(name).open("rb") as file:
                     write_atomically(beside / name, iter(partial(file.read, PIECE), b""))
-            write_json(beside / "config.json", self._settings())
-            write_atomically(beside / STATE_FILES["last"], _block(ModelState(state.weights, {}), progress))
+            write_json(beside / "config.json", replace(self, version=VERSION)._settings())
+            write_atomically(beside / STATE, Checkpoint(ModelState(state.weights, {}), {}, progress).to_bytes())
 
     def _settings(self) -> dict[str, Any]:
         """The content of config.json."""
         settings = asdict(self)
         del settings["path"]
-        return {"format": FORMAT, "version": VERSION} | settings
+        return settings
 
-    def _state(self, which: str) -> tuple[ModelState, Progress]:
-        """The state in the file of `which`, in the run's precision, and how far training had come."""
-        path = self.path / STATE_FILES[which]
-        with _reading(path, "; a run of weights alone has the last state only" if which == "best" else ""):
-            state, metadata = from_bytes(read_at_most(largest_block(self.model_config), path))
-            if not state.mean_squares:  # weights alone
-                state = ModelState(state.weights, {name: np.zeros_like(w) for name, w in state.weights.items()})
-            check_state(state, self.model_config)
-            return state, msgspec.convert(metadata, Progress)
+    def _arrays(self, name: str) -> tuple[Arrays, Progress]:
+        """The arrays of a file by their names, and how far training had come."""
+        path = self.path / name
+        with _reading(path):
+            arrays, metadata = from_bytes(read_at_most(largest_block(self.model_config), path))
+            return arrays, msgspec.convert(metadata, Progress)
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""
         path = self.path / name
         digest = _digest(path)
-        if self.digests.get(name, digest) != digest:
-            raise RosettaError(f"{path} has changed since the run was begun: its SHA-256 is another")
+        with _reading(path):
+            if self.digests.get(name, digest) != digest:
+                raise ValueError("it has changed since the run was begun: its SHA-256 is another")
         return path
 
 
 @contextmanager
-def _reading(path: Path, advice: str = "") -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """Raise RosettaError, which names the file, where the block cannot read it or finds that it is damaged."""
     try:
         yield
     except OSError as error:
         if error.filename is None:  # of a temporary file
             raise
-        raise RosettaError(f"{path} cannot be read: {why(error)}{advice}") from error
-    except (RosettaError, KeyError, TypeError, ValueError, RecursionError) as error:
-        words = str(error)  # which name the file where it is too large
-        raise RosettaError(
-            words if words.startswith(str(path)) else f"{path} is damaged: {printable(words)}"
-        ) from error
+        raise RosettaError(f"{path} cannot be read: {why(error)}") from error
+    except (RosettaError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise RosettaError(f"{path} is damaged: {printable(str(error))}") from error
 
 
 def refuse_existing(
@@ -364,12 +426,7 @@ def refuse_existing(
         raise CannotBeginError(f"{path} exists already; {advice}")
 
 
-def _block(state: ModelState, progress: Progress) -> bytes:
-    """The content of a state's file."""
-    return to_bytes(state, msgspec.to_builtins(progress))
-
-
 def _digest(path: Path) -> str:
     """The SHA-256 of a file of text. Raises RosettaError where the file cannot be read or is larger than is read."""
-    with _reading(path), open_at_most(LARGEST_TEXTS.get(path.name, LARGEST_JSON), path) as file:
+    with _reading(path), open_at_most(LARGEST_TEXTS[path.name], path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from common.config import ModelConfig
@@ -27,6 +26,25 @@ class ModelState:
 
     weights: Arrays  # by canonical name, see weight_shapes
     mean_squares: Arrays  # RMSprop's running mean of squared gradients, by the same names
+
+    def arrays(self) -> Arrays:
+        """The weights by their names, and the slots by "rmsprop/NAME"."""
+        return self.weights | prefixed(SLOT_PREFIX, self.mean_squares)
+
+
+def zeros_like(weights: Arrays) -> Arrays:
+    """Slots of an optimizer that has taken no step."""
+    return {name: np.zeros_like(weight) for name, weight in weights.items()}
+
+
+def prefixed(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays by "PREFIX/NAME"."""
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -52,7 +70,7 @@ def initial_state(config: ModelConfig, seed: int) -> ModelState:
     rng = np.random.default_rng(seed)
     weights = {name: _draw(name, shape, rng) for name, shape in weight_shapes(config).items()}
     rounded: Arrays = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
-    return ModelState(rounded, {name: np.zeros_like(w) for name, w in rounded.items()})
+    return ModelState(rounded, zeros_like(rounded))
 
 
 def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -70,23 +88,26 @@ def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArra
 
 
 def check_state(state: ModelState, config: ModelConfig) -> None:
-    """Raise RosettaError unless every array has the name, shape and dtype that `config` promises, and is finite.
+    """Raise RosettaError unless weights and slots are as `check_arrays` wants them, and no slot is negative."""
+    check_arrays("weight", state.weights, config)
+    check_arrays("RMSprop slot", state.mean_squares, config)
+    for name, slot in state.mean_squares.items():
+        if (slot < 0).any():
+            raise RosettaError(f"RMSprop slot {name} holds negative numbers, and it is a mean of squares")
 
-    RMSprop's slots are means of squares, so none of their numbers may be negative.
-    """
+
+def check_arrays(kind: str, arrays: Arrays, config: ModelConfig) -> None:
+    """Raise RosettaError unless every array has the name, shape and dtype that `config` promises, and is finite."""
     expected = weight_shapes(config)
-    for kind, arrays in (("weight", state.weights), ("RMSprop slot", state.mean_squares)):
-        if arrays.keys() != expected.keys():
-            names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
-            raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {printable(names)}")
-        for name, shape in expected.items():
-            got = arrays[name]
-            if got.shape != shape or got.dtype != config.dtype:
-                raise RosettaError(f"{kind} {name} is {got.dtype} {got.shape}, expected {config.dtype} {shape}")
-            if not np.isfinite(got).all():
-                raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
-            if arrays is state.mean_squares and (got < 0).any():
-                raise RosettaError(f"{kind} {name} holds negative numbers, and it is a mean of squares")
+    if arrays.keys() != expected.keys():
+        names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
+        raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {printable(names)}")
+    for name, shape in expected.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != config.dtype:
+            raise RosettaError(f"{kind} {name} is {array.dtype} {array.shape}, expected {config.dtype} {shape}")
+        if not np.isfinite(array).all():
+            raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
 
 
 def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
@@ -107,38 +128,33 @@ def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
     return ModelState(permute(state.weights), permute(state.mean_squares))
 
 
-def to_bytes(state: ModelState, metadata: dict[str, Any]) -> bytes:
-    """The state as one safetensors block; `metadata` is kept beside the arrays as JSON, with a checksum of all."""
-    arrays = state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
+def to_bytes(arrays: Arrays, metadata: dict[str, Any]) -> bytes:
+    """The arrays as one safetensors block; `metadata` is kept beside them as JSON, with a checksum of all."""
     # safetensors 0.8.0 scrambles the numbers of a transposed view (its issue 825), so arrays are made contiguous.
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     checked = metadata | {"crc32": _crc32(arrays, metadata)}
     return save(arrays, {"rosetta": json.dumps(checked)})  # under one key, since safetensors does not order its keys
 
 
-def largest_block(config: ModelConfig) -> int:
-    """The most bytes that are read of a state of this size: those of the arrays, and LARGEST_METADATA."""
-    numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
-    return 2 * np.dtype(config.dtype).itemsize * numbers + LARGEST_METADATA
+def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the metadata of a block.
 
-
-def from_bytes(block: bytes) -> tuple[ModelState, dict[str, Any]]:
-    """The state and the metadata of a block. Raises RosettaError for a block that `to_bytes` did not write.
-
-    A block that was written before there were checksums has none and is read without that check.
+    Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_bytes` did not write or that has
+    changed. A block that was written before there were checksums has none and is read without that check.
     """
-    try:
-        arrays = load(block)
-        header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
-        metadata = dict(json.loads(header["__metadata__"]["rosetta"]))
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RosettaError(f"not a state that Rosetta wrote: {printable(str(error))}") from error
-    written = metadata.pop("crc32", None)
-    if written is not None and written != _crc32(arrays, metadata):
-        raise RosettaError("it has changed since it was written: its checksum is another")
-    weights = {name: a for name, a in arrays.items() if not name.startswith(SLOT_PREFIX)}
-    slots = {name.removeprefix(SLOT_PREFIX): a for name, a in arrays.items() if name.startswith(SLOT_PREFIX)}
-    return ModelState(weights, slots), metadata
+    arrays = load(block)
+    header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
+    metadata = dict(json.loads(header["__metadata__"]["rosetta"]))
+    checksum = metadata.pop("crc32", None)
+    if checksum is not None and checksum != _crc32(arrays, metadata):
+        raise ValueError("it has changed since it was written: its checksum is another")
+    return arrays, metadata
+
+
+def largest_block(config: ModelConfig) -> int:
+    """The most bytes that a run's state has: weights, slots, the best epoch's weights, and LARGEST_METADATA."""
+    numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
+    return 3 * np.dtype(config.dtype).itemsize * numbers + LARGEST_METADATA
 
 
 def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
@@ -156,7 +172,7 @@ def _crc32(arrays: Arrays, metadata: dict[str, Any]) -> int:
 
 
 def in_dtype(state: ModelState, dtype: str) -> ModelState:
-    """The same state in another precision."""
+    """The same state in another precision, or itself."""
     both = state.weights, state.mean_squares
-    weights, mean_squares = ({name: array.astype(dtype) for name, array in arrays.items()} for arrays in both)
-    return ModelState(weights, mean_squares)
+    weights, slots = ({name: array.astype(dtype, copy=False) for name, array in arrays.items()} for arrays in both)
+    return ModelState(weights, slots)

@@ -243,10 +243,10 @@ class Read:
     refusal: str = ""
 
 
-def read(backend: Backend, emit: Emit, *, paths: list[Path], latent_dim: int | None) -> Read:
+def read(backend: Backend, emit: Emit, *, paths: list[Path]) -> Read:
     """The state that files of the framework hold."""
     try:
-        return Read(in_child.read_native(backend, emit, paths=paths, latent_dim=latent_dim))
+        return Read(in_child.read_native(backend, emit, paths=paths))
     except RosettaError as error:
         return Read(refusal=str(error))
 

@@ -10,7 +10,7 @@ from common.interface import Backend, Emit
 
 
 def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
-    """Train the example's model and save it as the example does; slots by canonical names, and `outputs`."""
+    """Train the example's model and save its weights; slots by canonical names, and `outputs`."""
     num_encoder_tokens, num_decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
     latent_dim = backend.config.latent_dim
     keras.utils.set_random_seed(5)
@@ -33,7 +33,7 @@ def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
     decoder_input_data = rng.random((6, 5, num_decoder_tokens), np.float32)
     decoder_target_data = rng.random((6, 5, num_decoder_tokens), np.float32)
     model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=2, epochs=1, verbose=0)
-    model.save(f"{folder}/s2s_model.keras")
+    model.save_weights(f"{folder}/s2s_model.weights.h5")
 
     layers = {"encoder": encoder.cell, "decoder": decoder_lstm.cell, "dense": decoder_dense}
     variables = {f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables}

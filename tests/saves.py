@@ -17,9 +17,9 @@ from benchmarks.measure.lines import append_line, content_of, cut_torn_line, onl
 from benchmarks.measure.recording import Recording
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
-from common.run_directory import RunDirectory
+from common.run_directory import VERSION, RunDirectory
 from tests import recordings
-from tests.small_run import FILES, NEW_FILES, assert_state, contents, create, write
+from tests.small_run import FILES, as_version_2, assert_state, create, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
 SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
@@ -42,26 +42,41 @@ def saved_epoch(epoch: int) -> Save:
     """Saves this epoch of a run that has those before it."""
     return Save(
         lambda folder: write(create(folder / "run"), VAL_LOSSES[: epoch - 1]),
-        lambda folder: write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch], done=epoch - 1),
+        lambda folder: write(RunDirectory.open(folder / "run"), VAL_LOSSES[:epoch]),
         partial(run_is_whole, epoch=epoch),
     )
 
 
 def run_is_whole(folder: Path, epoch: int) -> bool:
-    """Whether the run has this epoch and is ready to be trained on; it is then trained on to the end."""
+    """Whether the run has this epoch; it is then trained on to the end."""
     run = RunDirectory.open(folder / "run")
-    found = len(run.history())
-    assert epoch - 1 <= found <= len(VAL_LOSSES)
-    assert_state(run, "last", found)
-    assert_state(run, "best", min(range(found), key=VAL_LOSSES.__getitem__) + 1)
-    before = contents(run.path)
+    there = len(run.history())
+    assert epoch - 1 <= there <= len(VAL_LOSSES)
+    assert_best(run, there)
     run.begin()
-    is_ready = contents(run.path) == before
-    write(run, VAL_LOSSES, done=found)
-    assert_state(run, "last", len(VAL_LOSSES))
-    assert_state(run, "best", 4)
+    write(run, VAL_LOSSES)
+    assert_best(run, len(VAL_LOSSES))
     assert sorted(os.listdir(run.path)) == FILES
-    return found >= epoch and is_ready
+    return there >= epoch
+
+
+def assert_best(run: RunDirectory, epochs: int) -> None:
+    assert_state(run, "last", epochs)
+    assert_state(run, "best", min(range(epochs), key=VAL_LOSSES.__getitem__) + 1)
+
+
+def old_run(folder: Path) -> None:
+    write(create(folder / "run"), VAL_LOSSES)
+    as_version_2(folder / "run")
+
+
+def run_is_converted(folder: Path) -> bool:
+    run = RunDirectory.open(folder / "run")
+    assert_best(run, len(VAL_LOSSES))
+    run.begin()
+    assert_best(run, len(VAL_LOSSES))
+    assert sorted(os.listdir(run.path)) == FILES
+    return run.version == VERSION
 
 
 def new_run_is_whole(folder: Path) -> bool:
@@ -70,7 +85,7 @@ def new_run_is_whole(folder: Path) -> bool:
         create(folder / "runs" / "run")
     assert [path.name for path in (folder / "runs").iterdir()] == ["run"]
     assert_state(RunDirectory.open(folder / "runs" / "run"), "last", 0)
-    assert sorted(os.listdir(folder / "runs" / "run")) == NEW_FILES
+    assert sorted(os.listdir(folder / "runs" / "run")) == FILES
     return there
 
 
@@ -150,6 +165,7 @@ TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
     "an epoch that is not the best": saved_epoch(3),
     "the best epoch": saved_epoch(4),
+    "a conversion": Save(old_run, lambda folder: RunDirectory.open(folder / "run").begin(), run_is_converted),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),

@@ -7,22 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.files import UNFINISHED
-from common.run_directory import STATE_FILES, Epoch, Progress, RunDirectory
+from common.files import UNFINISHED, write_json
+from common.run_directory import BEST_OF_VERSION_2, BEST_PREFIX, STATE, Checkpoint, Epoch, RunDirectory
 from common.tensors import vocabularies
-from common.weights import ModelState, initial_state, to_bytes
+from common.weights import Arrays, ModelState, initial_state, prefixed, to_bytes
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
 VOCABULARIES = vocabularies(PAIRS)
 MODEL = ModelConfig(len(VOCABULARIES[0]), len(VOCABULARIES[1]), 0, 1, latent_dim=3)
 CONFIGS = MODEL, TrainConfig(batch_size=2, seed=9), DataConfig("fra-eng", 3, 0.5, "grouped", True)
-NEW_FILES = sorted(["config.json", "vocabulary.json", "pairs.tsv", "machine.json", "state.safetensors"])
-FILES = sorted([*NEW_FILES, "best.safetensors"])  # from the first epoch on
+FILES = sorted(["config.json", "vocabulary.json", "pairs.tsv", "machine.json", STATE])
 
 
 def state_of(epoch: int) -> ModelState:
-    state = initial_state(MODEL, epoch)
-    return ModelState(state.weights, {name: np.abs(w) + epoch for name, w in state.weights.items()})
+    weights = initial_state(MODEL, epoch).weights
+    return ModelState(weights, {name: np.abs(w) + epoch for name, w in weights.items()})
 
 
 def create(path: Path, dtype: str = "float32") -> RunDirectory:
@@ -35,22 +34,37 @@ def epoch_of(number: int, val_loss: float) -> Epoch:
     return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5, "torch:compile")
 
 
-def progress_of(val_losses: Sequence[float]) -> Progress:
-    return Progress(10 * len(val_losses), tuple(epoch_of(*numbered) for numbered in enumerate(val_losses, 1)))
+def write(run: RunDirectory, val_losses: Sequence[float]) -> None:
+    """Write all epochs after those that the run has."""
+    checkpoint = run.read()
+    for number, val_loss in [*enumerate(val_losses, 1)][checkpoint.progress.epoch :]:
+        checkpoint = checkpoint.after(state_of(number), 10, epoch_of(number, val_loss))
+        run.write(checkpoint)
 
 
-def write(run: RunDirectory, val_losses: Sequence[float], done: int = 0) -> None:
-    """Write all epochs after that of the number `done`."""
-    for number in range(done + 1, len(val_losses) + 1):
-        run.write_epoch(state_of(number), progress_of(val_losses[:number]))
+def as_version_2(path: Path) -> None:
+    """Rewrite a run as version 2: the best epoch, if there is an epoch, has a file of its own."""
+    run = RunDirectory.open(path)
+    last, best = run.read(), run.read().progress.at_best()
+    if best.history:
+        whole = Checkpoint(state_of(best.epoch), last.best, best)
+        (path / BEST_OF_VERSION_2).write_bytes(whole.to_bytes())
+    (path / STATE).write_bytes(Checkpoint(last.state, {}, last.progress).to_bytes())
+    write_json(path / "config.json", replace(run, version=2)._settings())
 
 
 def assert_state(run: RunDirectory, which: str, epoch: int) -> None:
     """That `which` is the state written after `epoch`, to the bit."""
     state, progress = run.read_state(which)
-    expected = state_of(epoch) if epoch else initial_state(MODEL, 0)
+    expected = state_of(epoch)
     assert (progress.epoch, progress.step) == (epoch, 10 * epoch)
-    assert to_bytes(state, {}) == to_bytes(expected, {})
+    assert_same(state.weights, expected.weights)
+    if epoch == len(run.history()) > 0:  # the slots of other epochs are not kept
+        assert_same(state.mean_squares, expected.mean_squares)
+
+
+def assert_same(arrays: Arrays, expected: Arrays) -> None:
+    assert to_bytes(arrays, {}) == to_bytes(expected, {})
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -59,13 +73,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def same_training(run: RunDirectory) -> tuple[object, ...]:
     """What must be the same in two runs of the same training: all but how long an epoch took, to the bit."""
-    states = []
-    for which in STATE_FILES:
-        state, progress = run.read_state(which)
-        timeless = [repr(replace(epoch, seconds=0)) for epoch in progress.history]  # in which NaN is like NaN
-        states.append((to_bytes(state, {}), progress.step, timeless))
-    kept = [name for name in NEW_FILES if name not in ("state.safetensors", "machine.json")]
-    return *states, *((run.path / name).read_bytes() for name in kept)
+    checkpoint = run.read()
+    arrays = to_bytes(checkpoint.state.arrays() | prefixed(BEST_PREFIX, checkpoint.best), {})
+    timeless = [repr(replace(epoch, seconds=0)) for epoch in checkpoint.progress.history]  # in which NaN is like NaN
+    kept = ((run.path / name).read_bytes() for name in FILES if name not in (STATE, "machine.json"))
+    return arrays, checkpoint.progress.step, timeless, *kept
 
 
 def names(run: Path) -> list[str]:

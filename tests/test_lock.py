@@ -14,8 +14,9 @@ import pytest
 from backends.process.parent import PROJECT
 from benchmarks.measure import bench, machine
 from benchmarks.measure.lines import only_writer, refuse_existing
-from benchmarks.measure.machine import PLACE, holder_of, only_benchmark
+from benchmarks.measure.machine import PLACE, only_benchmark
 from common.errors import CannotBeginError
+from common.files import holder_of
 from tests.program import refusal
 
 # A benchmark that says what it does and ends when its input does.
@@ -79,7 +80,7 @@ def test_the_lock_is_in_a_place_that_only_the_administrator_changes(tmp_path: Pa
     places: list[Path] = []
     with monkeypatch.context() as context:
         context.delenv(PLACE)
-        context.setattr(machine, "locked", lambda place, *also: places.append(place) or nullcontext())
+        context.setattr(machine, "locked", lambda place, *also, **more: places.append(place) or nullcontext())
         with only_benchmark(no_wait):  # a real one may hold it
             pass
     root = Path("/").stat()

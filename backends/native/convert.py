@@ -9,6 +9,7 @@ from backends.process import in_child
 from backends.process.parent import Runtime
 from common.config import DataConfig, ModelConfig, Precision, TrainConfig
 from common.corpus import Pair, prepare
+from common.errors import RosettaError
 from common.files import new_folder
 from common.run_directory import RunDirectory, refuse_existing
 from common.tensors import model_config
@@ -52,6 +53,12 @@ def import_native(
         pairs, vocabularies = material.pairs, (material.encoder_vocabulary, material.decoder_vocabulary)
         model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
     with CONVERTING.start(backend, model, train) as process:
-        state = process.call(in_child.read_native, paths=paths, latent_dim=latent_dim)
-    model = replace(model, latent_dim=len(state.weights["encoder/recurrent_kernel"]))
-    RunDirectory.create(out, backend, (model, train, data), sha256, pairs, vocabularies, state)
+        state = process.call(in_child.read_native, paths=paths)
+    units = len(state.weights["encoder/recurrent_kernel"])
+    if latent_dim not in (None, units):
+        raise RosettaError(
+            f"the model in {paths[0]} has {units} units, and --latent-dim is {latent_dim}; leave it out"
+        )
+    RunDirectory.create(
+        out, backend, (replace(model, latent_dim=units), train, data), sha256, pairs, vocabularies, state
+    )

@@ -3,30 +3,28 @@
 `safetensors.numpy.load_file` reads them; docs/porting.md shows how a model of NNX takes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load_file, save
 
-from backends.native.files import canonical_state, model_and_optimizer, opened
+from backends.native.files import canonical_state, reading
 from common.config import ModelConfig
-from common.errors import RosettaError
 from common.interface import Backend
-from common.tensors import Array
 from common.weights import ModelState
 
-EXPECTED = "a safetensors file, or is damaged; expected one array for each weight, by its path in the model"
+EXPECTED = "a safetensors file with one array for each weight, by its path in the model, and one of slots likewise"
 # The path of each canonical weight in the lesson's model.
 PATHS = {
-    f"{layer}/{kind}": f"{layer}.cell.{own}"
-    for layer in ("encoder", "decoder")
-    for kind, own in (
-        ("kernel", "dense_i.kernel"),
-        ("recurrent_kernel", "dense_h.kernel"),
-        ("bias", "dense_h.bias"),
-    )
-} | {"dense/kernel": "dense.kernel", "dense/bias": "dense.bias"}
+    "encoder/kernel": "encoder.cell.dense_i.kernel",
+    "encoder/recurrent_kernel": "encoder.cell.dense_h.kernel",
+    "encoder/bias": "encoder.cell.dense_h.bias",
+    "decoder/kernel": "decoder.cell.dense_i.kernel",
+    "decoder/recurrent_kernel": "decoder.cell.dense_h.kernel",
+    "decoder/bias": "decoder.cell.dense_h.bias",
+    "dense/kernel": "dense.kernel",
+    "dense/bias": "dense.bias",
+}
 
 
 def write_jax(backend: Backend, folder: Path) -> list[str]:
@@ -38,21 +36,12 @@ def write_jax(backend: Backend, folder: Path) -> list[str]:
     return ["model.safetensors", "optimizer.safetensors"]
 
 
-def read_jax(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
+def read_jax(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     """Weights and RMSprop slots; the slots are zero without the optimizer's file.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
-    model, optimizer = model_and_optimizer(paths)
-    tensors = _arrays(model, config, latent_dim)
-    slots = _arrays(optimizer, config, latent_dim) if optimizer else {}
-    names = {weight: [path] for weight, path in PATHS.items()}
-    return canonical_state((model, optimizer), tensors, names, slots, config, latent_dim, transposed=())
-
-
-def _arrays(path: Path, config: ModelConfig, latent_dim: int | None) -> Mapping[str, Array]:
-    with opened(path, config, latent_dim, EXPECTED) as content:
-        try:
-            return load(content)
-        except SafetensorError as error:
-            raise RosettaError(f"{path} is not {EXPECTED}") from error
+    with reading(paths, EXPECTED):
+        tensors, *slots = map(load_file, paths)
+        names = {weight: [path] for weight, path in PATHS.items()}
+        return canonical_state(tensors, slots[0] if slots else {}, names, config)

@@ -1,11 +1,10 @@
-"""Writes Paddle's .pdparams and .pdopt, and reads them without Paddle, and without trusting them.
+"""Writes Paddle's .pdparams and .pdopt, and reads them without Paddle.
 
 `paddle.save` writes a pickle of a dict. It holds NumPy arrays by the names that their layers give them, and under
 NAME_TABLE the names that the parameters have themselves. `paddle.load` runs whatever such a pickle names (its issue
-77735). Here it may name nothing but arrays, dicts and bytes, and gets in their place what this module has for them.
+77735). Here a pickle may name nothing but arrays, dicts and bytes, and gets in their place what this module has.
 """
 
-import io
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import canonical_state, listed, model_and_optimizer, names_in_layers, opened
+from backends.native.files import canonical_state, listed, names_in_layers, reading
 from common.config import ModelConfig
 from common.errors import RosettaError
 from common.weights import ModelState
 
-EXPECTED = "a state dict, or is damaged; expected what paddle.save(layer.state_dict(), path) writes"
+EXPECTED = "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), path)"
 NAME_TABLE = "StructuredToParameterName@@"
 NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2
 MEAN_SQUARE = re.compile(r"_mean_square_\d+$")  # what RMSProp adds to a parameter's own name
@@ -52,37 +51,24 @@ class Pickled:
         return np.frombuffer(block, f"{order}{code}").reshape(shape, order="F" if in_columns else "C")
 
 
-def latin1(text: str, encoding: str) -> bytes:
-    """Stands in a pickle for _codecs.encode, with which protocol 2 writes bytes."""
-    return text.encode("latin1")
-
-
 ALLOWED = {
     ("numpy", "dtype"): Pickled,
     ("numpy", "ndarray"): Pickled,
     ("numpy.core.multiarray", "_reconstruct"): Pickled,  # NumPy 1
     ("numpy._core.multiarray", "_reconstruct"): Pickled,  # NumPy 2
     ("collections", "OrderedDict"): dict,
-    ("_codecs", "encode"): latin1,
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),  # with which protocol 2 writes bytes
 }
 
 
 class StateDictUnpickler(pickle.Unpickler):
-    """An unpickler that finds nothing but ALLOWED, and so calls nothing else and sets the state of nothing else.
-
-    It raises RosettaError for all other names, and one of UNREADABLE for what is no pickle. Memory and time are
-    bounded by the process, see `opened`: nine bytes are enough to have it ask for 4.5 GB.
-    """
-
-    def __init__(self, content: bytes, path: Path) -> None:
-        super().__init__(io.BytesIO(content))
-        self._path = path
+    """An unpickler that finds nothing but ALLOWED, so it calls nothing else and sets the state of nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise RosettaError(
-                f"{self._path} names {listed([f'{module}.{name}'])}, which no state dict needs and which was not "
-                "run; expected arrays, as paddle.save(layer.state_dict(), path) writes them"
+                f"a file names {listed([f'{module}.{name}'])}, which no state dict needs and which was not run; "
+                f"expected {EXPECTED}"
             )
         return ALLOWED[module, name]
 
@@ -96,49 +82,39 @@ def write_paddle(backend: Any, folder: Path) -> list[str]:
     return ["model.pdparams", "model.pdopt"]
 
 
-def read_paddle(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
+def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
-    model, optimizer = model_and_optimizer(paths)
-    slots = {}
-    with opened(model, config, latent_dim, EXPECTED) as content:
-        tensors, own_names = _arrays_and_own_names(model, content)
-    if optimizer:
-        with opened(optimizer, config, latent_dim, EXPECTED) as content:
-            kept, _ = _arrays_and_own_names(optimizer, content)
-        slots = _slots(optimizer, kept, own_names)
-    names, lstms = names_in_layers(model, tensors), ("encoder", "decoder")
-    return canonical_state((model, optimizer), tensors, names, slots, config, latent_dim, transposed=lstms)
+    with reading(paths, EXPECTED):
+        (tensors, own_names), *optimizer = map(_arrays_and_own_names, paths)
+        slots = _slots(optimizer[0][0], own_names) if optimizer else {}
+        names = names_in_layers(tensors)
+        return canonical_state(tensors, slots, names, config, transposed=("encoder", "decoder"))
 
 
-def _slots(path: Path, kept: Mapping[str, NDArray[Any]], own_names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def _slots(kept: Mapping[str, NDArray[Any]], own_names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """RMSprop's slots by the names of the weights. The file has them by the parameters' own names."""
     mean_squares = {MEAN_SQUARE.sub("", key): array for key, array in kept.items() if MEAN_SQUARE.search(key)}
     slots = {name: mean_squares[own] for name, own in own_names.items() if own in mean_squares}
     if kept and not slots:
         raise RosettaError(
-            f"{path} keeps {listed(kept)}; expected a mean_square for {listed(own_names.values())}, as an RMSProp "
-            "has that was saved with the model. Leave the file out to start with slots of zeros"
+            f"the optimizer keeps {listed(kept)}; expected a mean_square for {listed(own_names.values())}, as an "
+            "RMSProp has that was saved with the model. Leave its file out to start with slots of zeros"
         )
     return slots
 
 
-def _arrays_and_own_names(path: Path, content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them.
-
-    Raises RosettaError where an array's second name has another array, and one of UNREADABLE for no state dict.
-    """
-    state = dict(StateDictUnpickler(content, path).load())
+def _arrays_and_own_names(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them."""
+    with path.open("rb") as file:
+        state = dict(StateDictUnpickler(file).load())
     own_names = {name: own for name, own in state.pop(NAME_TABLE, {}).items() if isinstance(own, str)}
     arrays: dict[str, NDArray[Any]] = {}
     for name, stored in state.items():
         if isinstance(stored, Pickled):
-            array = stored.array
-            first = arrays.setdefault(ALIAS.sub(r".\2_\3_l\1", str(name)), array)
-            if not np.array_equal(first, array, equal_nan=True):
-                raise RosettaError(f"{path} holds two different tensors for {listed([name])}, expected an alias")
+            arrays.setdefault(ALIAS.sub(r".\2_\3_l\1", str(name)), stored.array)
     return arrays, own_names
 
 

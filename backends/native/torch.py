@@ -1,9 +1,7 @@
 """Writes and reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
 
-import io
 import json
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from backends.native.files import ROLES, canonical_state, listed, model_and_optimizer, names_in_layers, opened
+from backends.native.files import ROLES, canonical_state, listed, names_in_layers, reading
 from common.config import ModelConfig
 from common.errors import RosettaError
-from common.files import open_archive
 from common.weights import ModelState
 
-FOLDER = 0x10  # in a zip's attributes of a member, as DOS has them
-MODEL = (
-    "a state dict, or is damaged; expected what torch.save(model.state_dict(), path) writes. Nothing in it was run"
-)
-OPTIMIZER = (
-    "the state of this model's optimizer, or is damaged; expected what torch.save(optimizer.state_dict(), path) "
-    "writes"
-)
+EXPECTED = "what torch.save(model.state_dict(), path) writes, and torch.save(optimizer.state_dict(), path)"
 
 
 def write_torch(backend: Any, folder: Path) -> list[str]:
@@ -40,51 +30,31 @@ def write_torch(backend: Any, folder: Path) -> list[str]:
     return ["model.pt", "optimizer.pt"]
 
 
-def read_torch(paths: Sequence[Path], config: ModelConfig, latent_dim: int | None) -> ModelState:
+def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     """Weights and RMSprop slots; the slots are zero without the optimizer's file, or when it took no step.
 
     Raises RosettaError for files that are damaged, or of another model.
     """
-    model, optimizer = model_and_optimizer(paths)
-    slots = {}
-    with opened(model, config, latent_dim, MODEL) as content:
-        tensors = {str(name): _array(tensor) for name, tensor in _loaded(model, content).items()}
-    if optimizer:
-        with opened(optimizer, config, latent_dim, OPTIMIZER) as content:
-            slots = _slots(optimizer, _loaded(optimizer, content), tensors)
-    names = names_in_layers(model, tensors)
-    return canonical_state((model, optimizer), tensors, names, slots, config, latent_dim, transposed=ROLES)
+    with reading(paths, EXPECTED):
+        model, *optimizer = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+        tensors = {str(name): _array(tensor) for name, tensor in model.items()}
+        slots = _slots(optimizer[0], tensors) if optimizer else {}
+        return canonical_state(tensors, slots, names_in_layers(tensors), config, transposed=ROLES)
 
 
-def _slots(path: Path, loaded: Any, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """RMSprop's slots by the names of the weights. The file numbers them in the order of the model."""
-    numbers = [number for group in loaded["param_groups"] for number in group["params"]]
+    numbers = [number for group in optimizer["param_groups"] for number in group["params"]]
     if len(numbers) < len(list(names)):  # an optimizer without the second biases, such as Rosetta's
         names = [name for name in names if not name.endswith(".bias_hh_l0")]
     name_of = dict(zip(numbers, names, strict=True))
-    kept = {kind for slots in loaded["state"].values() for kind in slots} - {"step"}
+    kept = {kind for slots in optimizer["state"].values() for kind in slots} - {"step"}
     if kept - {"square_avg"}:
         raise RosettaError(
-            f"{path} keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
-            "momentum and not centered. Leave the file out to start with slots of zeros"
+            f"the optimizer keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
+            "momentum and not centered. Leave its file out to start with slots of zeros"
         )
-    return {name_of[number]: _array(slots["square_avg"]) for number, slots in loaded["state"].items()}
-
-
-def _loaded(path: Path, content: bytes) -> Any:
-    """What torch.load gives, which does not compare what it reads with the checksums of the zip, and reads nothing of
-    a member that is marked as a folder: its tensor has the numbers that were in the memory before."""
-    file = io.BytesIO(content)
-    if zipfile.is_zipfile(file):  # which files of torch before 1.6 are not
-        with open_archive(content) as archive:
-            damaged = archive.testzip()
-            folders = [member.filename for member in archive.infolist() if member.external_attr & FOLDER]
-        if damaged:
-            raise RosettaError(f"{path} is damaged: the checksum of {listed([damaged])} in it does not fit")
-        if folders:
-            raise RosettaError(f"{path} is damaged: {listed(folders)} in it is marked as a folder")
-    file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    return {name_of[number]: _array(slots["square_avg"]) for number, slots in optimizer["state"].items()}
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
 from time import perf_counter
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import sync
 from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
-from common.run_directory import Epoch, Progress, RunDirectory
+from common.run_directory import Epoch, RunDirectory
 from common.tensors import Array, Batch, Batches, Ids, epoch_batches
 from common.text import printable, quoted
-from common.weights import ModelState, check_state, in_dtype, initial_state
+from common.weights import ModelState, in_dtype, initial_state
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
@@ -161,11 +161,11 @@ def fit(
     directory, learning_rate = RunDirectory.open(run), backend.train_config.learning_rate
     try:
         with directory.only_writer():
-            state, progress = directory.begin()
-            _begin_alike(backend, state, progress.epoch, epochs, data)
+            checkpoint = directory.begin()
+            _begin_alike(backend, checkpoint.state, checkpoint.progress.epoch, epochs, data)
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)
-            for number in range(progress.epoch + 1, epochs + 1):
+            for number in range(checkpoint.progress.epoch + 1, epochs + 1):
                 trained, validated = train_epoch(backend, emit, data, number)
                 epoch = Epoch(
                     epoch=number,
@@ -177,12 +177,12 @@ def fit(
                     seconds=trained.seconds,
                     backend=name,
                 )
-                progress = Progress(progress.step + len(trained.loss_sums), (*progress.history, epoch))
-                directory.write_epoch(backend.dump(), progress)
+                checkpoint = checkpoint.after(backend.dump(), len(trained.loss_sums), epoch)
+                directory.write(checkpoint)
                 emit(epoch_done=asdict(epoch))
     except DivergedError as error:
         raise RosettaError(
-            f"{error}. The run keeps epoch {progress.epoch}: go on from there with --resume and a smaller "
+            f"{error}. The run keeps epoch {checkpoint.progress.epoch}: go on from there with --resume and a smaller "
             "--learning-rate"
         ) from error
     except OSError as error:
@@ -273,15 +273,6 @@ def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder
     return files
 
 
-def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path], latent_dim: int | None) -> ModelState:
-    """The weights and slots in a framework's own files, of a model of `latent_dim` units, or of as many as it has.
-
-    Raises RosettaError for files that hold no state that training may go on from.
-    """
-    state = backend.read_native(paths, latent_dim)
-    units = len(state.weights["encoder/recurrent_kernel"])
-    try:
-        check_state(state, replace(backend.config, latent_dim=units))
-    except RosettaError as error:
-        raise RosettaError(f"{' and '.join(map(str, paths))}: {error}") from error
-    return state
+def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path]) -> ModelState:
+    """The weights and slots in a framework's own files. Raises RosettaError for files that hold no such state."""
+    return backend.read_native(paths)

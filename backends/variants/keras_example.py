@@ -141,6 +141,7 @@ class StepRecorder(keras.callbacks.Callback):
 
 
 def write_example(backend: KerasExample, folder: Path) -> list[str]:
-    """Save the model as the example does."""
+    """Save the model as the example does, and its weights alone, which `convert --from` reads."""
     backend.model.save(folder / "s2s_model.keras")
-    return ["s2s_model.keras"]
+    backend.model.save_weights(folder / "s2s_model.weights.h5")
+    return ["s2s_model.keras", "s2s_model.weights.h5"]

@@ -20,9 +20,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 import msgspec
 
 from benchmarks.in_child import Amount, CountOrZero, Measured, Visit, WarmUp
-from benchmarks.measure.machine import locked
 from common.errors import CannotBeginError, RosettaError, refusing, why
-from common.files import make_folder, sync
+from common.files import locked, make_folder, sync
 from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.text import printable
@@ -212,7 +211,7 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
 
     # Opened for writing too, without which a disk in the network gives no lock.
     flags = os.O_RDWR | (os.O_CREAT if new else 0)
-    with locked(path, flags, "choose another --out", held) as descriptor:
+    with locked(path, held, flags=flags, advice="choose another --out") as descriptor:
         status = os.fstat(descriptor)
         if new and (status.st_size or not status.st_nlink):  # another process has just written or removed it
             raise CannotBeginError(f"{path} exists already; choose another --out")

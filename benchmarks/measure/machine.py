@@ -8,9 +8,7 @@
   "/" except in tests. A property that nobody tells is reported as "not known here", which is no objection.
 """
 
-import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import refusing
-from common.files import make_folder
+from common.files import locked
 from common.machine import Watch as Watch
 from common.machine import allowed_cores, busy_seconds, system_text
 from common.text import printable
@@ -66,41 +63,8 @@ def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
     def held(holder: str) -> None:
         on_wait(f"another benchmark runs ({holder}); waiting for its end")
 
-    with locked(place, os.O_RDONLY, f"let {PLACE} name another file", held):
+    with locked(place, held, advice=f"let {PLACE} name another file"):
         yield
-
-
-@contextmanager
-def locked(path: Path, flags: int, advice: str, held: Callable[[str], None]) -> Iterator[int]:
-    """The descriptor of a file that is locked, and made where the flags say so. Raises CannotBeginError.
-
-    If another process holds the lock, `held` is called with which it is; where it returns, this waits for the lock.
-    """
-    with refusing(f"{path} cannot be opened", f"; {advice}"):
-        if flags & os.O_CREAT:
-            make_folder(path.parent)
-        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
-    try:
-        with refusing(f"{path} cannot be locked", f"; {advice}"):  # its disk may give no locks
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held(holder_of(descriptor))
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def holder_of(descriptor: int) -> str:
-    """The process that holds the lock of an open file, in words.
-
-    Linux lists all locks in /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:2 0 EOF", where 4711 is the process
-    and 2 the inode. The device before the inode is not compared, since some file systems name another one there.
-    """
-    entry = rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{os.fstat(descriptor).st_ino} "
-    found = re.search(entry, system_text(Path("/proc/locks")), re.MULTILINE)
-    return f"process {found[1]}" if found else "which process is not known"
 
 
 def wait_until_idle() -> None:

@@ -14,7 +14,7 @@ from benchmarks.measure.lines import Work
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
 from common.corpus import Material
 from common.errors import CannotBeginError
-from common.run_directory import BUNDLED_RUN, STATE_FILES, RunDirectory
+from common.run_directory import BUNDLED_RUN, STATE, RunDirectory
 from common.scoring import references, score
 from common.tensors import Batch, model_config
 from common.text import count
@@ -47,7 +47,7 @@ class Sentences:
         own = Material.of_run(directory)
         if _shape(own) == _shape(material) and directory.model_config.latent_dim == latent_dim:
             self.state, place = directory.read_state("last", self.model.dtype)
-            self.digest = sha256((folder / STATE_FILES["last"]).read_bytes()).hexdigest()
+            self.digest = sha256((folder / STATE).read_bytes()).hexdigest()
             epochs = count(place.epoch, "epoch")
             self.weights = f"the weights of {run or 'the bundled run'} after {epochs}"  # in words
             trained_on = {own.pairs[row][0] for row in own.training_rows}

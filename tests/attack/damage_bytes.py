@@ -203,5 +203,5 @@ OF_A_KIND: dict[str, Damage] = {
     ".pkl": hostile_pickle,
     ".safetensors": odd_arrays,
     **dict.fromkeys((".toml", ".txt"), odd_text),
-    **dict.fromkeys((".keras", ".pt", ".zip"), odd_member),
+    **dict.fromkeys((".pt", ".zip"), odd_member),
 }

@@ -4,13 +4,11 @@ Only what damages PyTorch's files loads a framework. Weights, pairs and vocabula
 all be refused, or be read as they were.
 """
 
-import io
 import json
 import pickle
 import random
 import shutil
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +19,7 @@ from unittest.mock import patch
 
 import h5py
 
-from backends.native.keras import FOLDERS, ROLES, SETTINGS, read_keras
+from backends.native.keras import PLACES, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
 from benchmarks import commands
 from benchmarks.compare.carry import carried
@@ -35,9 +33,9 @@ from benchmarks.report import changes, page, render
 from common.config import DataConfig, ModelConfig
 from common.corpus import Material, read_corpus
 from common.errors import RosettaError
-from common.run_directory import STATE_FILES, RunDirectory
+from common.run_directory import RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
-from common.weights import ModelState, initial_state, to_bytes, weight_shapes
+from common.weights import ModelState, initial_state
 from tests import records, small_run
 from tests.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
 from tests.attack.limits import Target, inputs
@@ -107,27 +105,15 @@ def of_lines(path: Path) -> None:
 # Frameworks' own files, of MODEL with STATE
 
 
-def keras_members() -> tuple[bytes, bytes]:
-    """The configuration and the arrays in Keras's archive."""
-    layers = [("InputLayer", {"name": "a"}), ("InputLayer", {"name": "b"})]
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for kind, roles in ROLES.items():
-            settings = {name: allowed[0] for name, allowed in SETTINGS[kind].items()}
-            for role, folder in zip(roles, FOLDERS[kind], strict=True):
-                layers.append((kind.rpartition(".")[2], settings | {"name": role}))
-                names = [name for name in weight_shapes(MODEL) if name.startswith(f"{role}/")]
-                for number, name in enumerate(names):
-                    file[f"{folder}/vars/{number}"] = STATE.weights[name]
-    described = [{"module": "keras.layers", "class_name": name, "config": config} for name, config in layers]
-    config = {"config": {"layers": described}, "compile_config": {"optimizer": "rmsprop"}}
-    return json.dumps(config).encode(), buffer.getvalue()
-
-
-def keras_archive(folder: Path) -> None:
-    config, arrays = keras_members()
-    whole = zipped({"config.json": config, "model.weights.h5": arrays}, zipfile.ZIP_STORED)
-    files_of({"model.keras": whole}, folder)
+def keras_file(folder: Path) -> None:
+    """The weights and slots as Keras's `save_weights` has them; written without Keras."""
+    folder.mkdir()
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        for number, (name, place) in enumerate(PLACES.items(), 2):
+            file[place] = STATE.weights[name]
+            file[f"optimizer/vars/{number}"] = STATE.mean_squares[name]
+        file["optimizer/vars/0"], file["optimizer/vars/1"] = 3, 0.1
+        file["optimizer/vars"].attrs["name"] = "rm_sprop_1"
 
 
 def paddle_files(folder: Path) -> None:
@@ -144,10 +130,16 @@ def run_of(folder: Path) -> None:
     small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
 
 
+def old_run_of(folder: Path) -> None:
+    """The same as version 2 had it."""
+    run_of(folder)
+    small_run.as_version_2(folder)
+
+
 # A checksum of a state or of a text would find damage before it is looked at.
 NO_CHECKSUM = patch("common.weights._crc32", lambda *of: None)
 SAME_DIGEST = patch("hashlib.file_digest", lambda *of: sha256())
-unchecked_run = NO_CHECKSUM(SAME_DIGEST(run_of))
+unchecked_run, unchecked_old_run = NO_CHECKSUM(SAME_DIGEST(run_of)), NO_CHECKSUM(SAME_DIGEST(old_run_of))
 
 
 def of_run(path: Path) -> None:
@@ -155,7 +147,7 @@ def of_run(path: Path) -> None:
     run = RunDirectory.open(path.parent)
     Material.of_run(run)
     run.history()
-    for which in STATE_FILES:
+    for which in ("last", "best"):
         run.read_state(which)
     run.write_weights("best", path.parent.with_name("weights"))
     shutil.rmtree(path.parent.with_name("weights"))
@@ -247,13 +239,14 @@ TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": 
 FILES = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
     "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
-    "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL, None)),
-    "Keras": Victim(keras_archive, lambda path: read_keras([path], MODEL, None)),
+    "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
+    "Keras": Victim(keras_file, lambda path: read_keras([path], MODEL)),
     "two records": Victim(cut_records, of_mapping),
     "a record": Victim(record_and_itself, of_record, "record/*"),
     "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
+    "a run of version 2": Victim(unchecked_old_run, SAME_DIGEST(of_run)),
 }
 RECORDINGS = {
     "a report": Victim(short_recordings, of_recording),
@@ -285,13 +278,6 @@ def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
 
     def of_torch(path: Path) -> ModelState:
         optimizer = [path] if path.stem == "optimizer" else []
-        return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL, None)
+        return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL)
 
-    def as_it_was(path: Path) -> None:
-        assert to_bytes(of_torch(path), {}) == to_bytes(STATE, {})
-
-    victims = {
-        "PyTorch": Victim(write, of_torch),
-        "PyTorch, by a bit": Victim(write, as_it_was, "model.pt", bit_flipped),
-    }
-    return damaging(victims, rng, folder, names)
+    return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder, names)

@@ -109,7 +109,7 @@ class RMSprop(nnx.Optimizer):
         return list(weights_of(self.opt_state[0].nu).values())
 
 
-@nnx.jit
+@jax.jit
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     loss, counts, tree = _gradients(model, batch)
@@ -130,7 +130,7 @@ def train_step(model, optimizer, batch):
     return jax.block_until_ready(_train_step(model, optimizer, batch))  # usually it returns before the step is done
 
 
-@nnx.jit
+@nnx.jit  # jax.jit would drop what the function writes into model and optimizer
 def _train_step(model, optimizer, batch):
     loss, counts, tree = _gradients(model, batch)
     optimizer.update(model, tree)
@@ -142,26 +142,26 @@ def evaluate_step(model, batch):
     return jax.block_until_ready(_evaluate_step(model, batch))
 
 
-@nnx.jit
+@jax.jit
 def _evaluate_step(model, batch):
     logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
 
-@nnx.jit
+@jax.jit
 def forward(model, batch):
     """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
     logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return jax.nn.softmax(logits, -1), state_h, state_c
 
 
-@nnx.jit
+@jax.jit
 def start(model, encoder_input_data, encoder_lengths=None):
     """The states (N, H) from which decoding starts."""
     return model.encode(encoder_input_data, encoder_lengths)
 
 
-@nnx.jit
+@jax.jit
 def step(model, decoder_input_data, state_h, state_c):
     """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
     logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)

@@ -114,7 +114,7 @@ with ocp.StandardCheckpointer() as checkpointer:
 model.eval()
 
 
-@nnx.jit
+@jax.jit
 def decoder_step(model, target_seq, state_h, state_c):
     (state_c, state_h), decoder_outputs = model.decoder_lstm(target_seq, initial_carry=(state_c, state_h))
     return model.decoder_dense(decoder_outputs), state_h, state_c

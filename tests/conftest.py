@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from threadpoolctl import threadpool_limits
 
-from backends import TABLE
+from backends import TABLE, Entry
 from backends.commands import translating
-from backends.process.parent import Runtime
+from backends.process.parent import BackendProcess, Runtime
+from benchmarks.compare.course import QUICK, Size
 from benchmarks.measure.machine import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
@@ -24,13 +26,15 @@ from common.corpus import Material, prepare
 from common.tensors import Batch, model_config
 from common.terminal import ENDING
 from tests import needs
+from tests.planted import entry_of
 from tests.porting_side import Side
-from tests.sharing import Processes, Sharing, shared_processes
+from tests.sharing import COURSE_SETTINGS, Processes, Sharing, SharingCourse, shared_processes
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
-EXACT = [name for name, entry in TABLE.items() if not entry.reduced]  # those that compute in their weights' precision
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
+ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas
+NO_BFLOAT16 = "this processor does not compute in bfloat16"
 
 # Files whose tests take longest, of those that share no process.
 LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "sweep")}
@@ -46,6 +50,8 @@ if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
 threadpool_limits(1)  # of NumPy, which counted the cores before; more threads than cores wait for one another
 
 StartBackend = Callable[[str, str], Any]  # a BackendProcess, or what is as one to whoever asks it
+CourseOf = Callable[..., SharingCourse]
+Plant = Callable[[str], str]
 Open = Callable[..., Page]
 
 
@@ -126,11 +132,61 @@ def batch_of(num_rows: int, dtype: str) -> Batch:
     return material(dtype).batch.take(slice(num_rows))
 
 
+def require_framework(entry: Entry) -> None:
+    """Fail a test of a backend whose framework is missing, or skip it where ROSETTA_ALLOW_MISSING names it.
+
+    Frameworks have the names of their plain backends: jax is missing for keras:on-jax, too.
+    """
+    missing = [name for name in entry.extra.split(",") if name and not find_spec(TABLE[name].package)]
+    names = ",".join(missing)
+    if missing and {*missing} <= {*os.environ.get(ALLOW_MISSING, "").split(",")}:
+        pytest.skip(f"{names} is not installed, as {ALLOW_MISSING} allows")
+    if missing:
+        pytest.fail(f"{names} is not installed; try: make set-up, or leave its tests out by {ALLOW_MISSING}={names}")
+
+
 @pytest.fixture(scope="session")
 def processes() -> Iterator[Processes]:
-    """The process of each framework that backends share; started once. A framework that is missing is an error."""
+    """The process of each framework that backends share; started once, where `require_framework` lets it."""
     with shared_processes() as started:
-        yield started
+
+        def of_installed(entry: Entry) -> BackendProcess:
+            require_framework(entry)
+            return started(entry)
+
+        yield of_installed
+
+
+@pytest.fixture(scope="session")
+def course_of(processes: Processes) -> Iterator[CourseOf]:
+    """Makes each course of the ladder once for all tests. A small model shows what holds of a model of any size."""
+    with ExitStack() as stack:
+
+        @cache
+        def made(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCourse:
+            arguments = DataConfig(), settings, latent_dim, size, Runtime(threads=1), padding
+            return stack.enter_context(SharingCourse(*arguments, processes=processes))
+
+        def with_defaults(
+            latent_dim: int = LATENT_DIM,
+            padding: str = "space",
+            size: Size = QUICK,
+            settings: TrainConfig = COURSE_SETTINGS,
+        ) -> SharingCourse:
+            return made(latent_dim, padding, size, settings)
+
+        yield with_defaults
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Enter a class of tests/planted_*.py into the table of backends, as a variant's; gives its name there."""
+
+    def enter(name: str) -> str:
+        monkeypatch.setitem(TABLE, name, entry_of(name))
+        return name
+
+    return enter
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Mistakes that are made at a backend's interface, so that they can be planted in any framework.
+"""Mistakes at a backend's interface and in a lesson, so that they can be planted in any framework.
 
 Each is a class to stand before a backend's. tests/planted_FRAMEWORK.py has them with that of the framework, and
 mistakes in the framework's own ways.
@@ -10,9 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from common.interface import Backend, Forward, Metrics, Report
+from backends import TABLE, Entry
+from backends.lesson_backend import LessonBackend
+from common.interface import Backend, BeamSearch, Forward, Metrics, Report, unreported
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
+
+IN_BFLOAT16 = "InBfloat16"  # ends the names of mistakes in torch:bfloat16
+
+
+def entry_of(planted: str) -> Entry:
+    """The entry of a class of tests/planted_FRAMEWORK.py, given as "FRAMEWORK:CLASS"."""
+    framework, class_name = planted.split(":")
+    like = "torch:bfloat16" if planted.endswith(IN_BFLOAT16) else framework
+    return replace(TABLE[like], target=f"tests.planted_{framework}:{class_name}")
 
 
 def planted_in(backend: type[Backend], ending: str = "") -> dict[str, type]:
@@ -96,6 +107,91 @@ class WrongGradient(Backend):
         return loss, gradients
 
 
+class OtherLesson(LessonBackend):
+    """Computes with a lesson of which `change` made something else; other backends in the process keep theirs.
+
+    NumPy's model gives layers where those of frameworks give states, so mistakes in the model are for frameworks.
+    """
+
+    @classmethod
+    def import_framework(cls) -> Any:
+        lesson = load_again(super().import_framework())
+        cls.change(lesson)
+        return lesson
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        raise NotImplementedError
+
+
+class StatesExchanged(OtherLesson):
+    """The encoder's two states change places, which frameworks name in different orders."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        class Seq2Seq(lesson.Seq2Seq):
+            def encode(self, *arguments: Any) -> Any:
+                state_h, state_c = super().encode(*arguments)
+                return state_c, state_h
+
+        lesson.Seq2Seq = Seq2Seq
+
+
+class BiasLeftOut(OtherLesson):
+    """The output layer has no bias."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        class Seq2Seq(lesson.Seq2Seq):
+            def decode(self, *arguments: Any) -> Any:
+                logits, *states = super().decode(*arguments)
+                return logits - self.dense.bias, *states
+
+        lesson.Seq2Seq = Seq2Seq
+
+
+class TeacherForcingOffByOne(LessonBackend):
+    """The decoder reads the characters that it is to predict, and not those before them."""
+
+    def _tensors(self, batch: Batch) -> Any:
+        tensors = super()._tensors(batch)
+        return tensors._replace(decoder_input_data=tensors.decoder_target_data)
+
+
+class TargetsPaddedWithZeros(OtherLesson):
+    """The target's one-hot rows are zero on padding, where the example has the space's."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        loss_of = lesson.loss_of
+
+        def of_zeros(logits: Any, batch: Any) -> Any:
+            targets = batch.decoder_target_data * batch.real_positions[..., None]
+            return loss_of(logits, batch._replace(decoder_target_data=targets))
+
+        lesson.loss_of = of_zeros
+
+
+class DividedByItsOwnPositions(OtherLesson):
+    """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        loss_of = lesson.loss_of
+        lesson.loss_of = lambda logits, batch: loss_of(
+            logits, batch._replace(loss_positions=batch.target_weights.sum())
+        )
+
+
+class FarLogitsClipped(OtherLesson):
+    """Logits that are far below the largest one are raised, as Paddle's softmax does."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        loss_of = lesson.loss_of
+        lesson.loss_of = lambda logits, batch: loss_of(logits.clip(logits.max() - 64), batch)
+
+
 class OtherEpsilon(Backend):
     """Paddle's default epsilon in place of the example's."""
 
@@ -110,6 +206,20 @@ class OtherRho(Backend):
     def build(self) -> None:
         self.train_config = replace(self.train_config, rho=0.99)
         super().build()
+
+
+class SlotsForgotten(Backend):
+    """A state's mean squares are left, and begin at zero again."""
+
+    def load(self, state: ModelState) -> None:
+        super().load(ModelState(state.weights, {name: 0 * slot for name, slot in state.mean_squares.items()}))
+
+
+class NothingReported(Backend):
+    """No step is reported, so no report ends the training."""
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        return super().train(batches, unreported)
 
 
 class BatchesShuffled(Backend):
@@ -148,6 +258,14 @@ class StopsEarlyAlone(Backend):
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         most = max_length // 2 if len(encoder_ids) == 1 else max_length
         return super().translate(encoder_ids, encoder_lengths, most)
+
+
+class BeamsStopEarly(Backend):
+    """A beam search ends at half the longest length."""
+
+    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+        search.max_length //= 2
+        super().beam_search(encoder_ids, encoder_lengths, search)
 
 
 def _swapped(arrays: Arrays) -> Arrays:

@@ -9,7 +9,7 @@ from backends.variants.torch_bfloat16 import TorchBfloat16
 from common.interface import Report
 from common.tensors import Batches
 from common.weights import ModelState
-from tests.planted import load_again, planted_in
+from tests.planted import IN_BFLOAT16, OtherLesson, planted_in
 
 
 class SecondBiasTrained(TorchBackend):
@@ -50,32 +50,17 @@ class EpsilonOutsideTheRoot(TorchBackend):
         self.optimizer.mean_squares = ours.mean_squares
 
 
-class OtherLoss(TorchBackend):
-    """Computes another loss than the lesson, whose functions look `loss_of` up."""
+class EncoderNotTaught(OtherLesson, TorchBackend):
+    """No gradient goes through the states, so the encoder keeps its weights."""
 
-    def build(self) -> None:
-        super().build()
-        self.lesson = load_again(self.lesson)  # other backends in the process keep theirs
-        loss_of = self.lesson.loss_of
-        self.lesson.loss_of = lambda logits, batch: self.changed(loss_of, logits, batch)
+    @staticmethod
+    def change(lesson: Any) -> None:
+        class Seq2Seq(lesson.Seq2Seq):
+            def encode(self, *arguments):
+                # Gradients that are zero, where torch by itself has none.
+                return tuple(state.detach() + 0 * state for state in super().encode(*arguments))
 
-    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
-        raise NotImplementedError
-
-
-class TargetsPaddedWithZeros(OtherLoss):
-    """The target's one-hot rows are zero on padding, where the example has the space's."""
-
-    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
-        targets = batch.decoder_target_data * batch.real_positions[..., None]
-        return loss_of(logits, batch._replace(decoder_target_data=targets))
-
-
-class DividedByItsOwnPositions(OtherLoss):
-    """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
-
-    def changed(self, loss_of: Any, logits: Any, batch: Any) -> Any:
-        return loss_of(logits, batch._replace(loss_positions=batch.target_weights.sum()))
+        lesson.Seq2Seq = Seq2Seq
 
 
 class WeightsRoundedOnce(TorchBackend):
@@ -88,6 +73,5 @@ class WeightsRoundedOnce(TorchBackend):
 
 globals().update(planted_in(TorchBackend))
 # torch:bfloat16 must be caught with mistakes, too.
-globals().update(planted_in(TorchBfloat16, "InBfloat16"))
-for mistake in (TargetsPaddedWithZeros, WeightsRoundedOnce):
-    globals()[f"{mistake.__name__}InBfloat16"] = type(mistake.__name__, (mistake, TorchBfloat16), {})
+globals().update(planted_in(TorchBfloat16, IN_BFLOAT16))
+WeightsRoundedOnceInBfloat16 = type("WeightsRoundedOnce", (WeightsRoundedOnce, TorchBfloat16), {})

@@ -15,13 +15,14 @@ from typing import Any, Self
 from backends import TABLE, Entry
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.wire import arguments_for, converted, function_named, hints, name_of
-from benchmarks.compare.course import Course
+from benchmarks.compare.course import QUICK, Course
 from common.config import ModelConfig, TrainConfig
 from common.interface import Backend, Emit
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()
 OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
+COURSE_SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows)  # so that graphs are compiled for few shapes
 Processes = Callable[[Entry], BackendProcess]  # of the framework in which this backend computes
 
 

@@ -1,24 +1,18 @@
-"""Beam search: the same as an exhaustive search where one is possible, and alike in all backends."""
+"""Beam search: the same as an exhaustive search where one is possible. tests/test_backends.py has all backends."""
 
 from itertools import product
 from typing import Any
 
 import numpy as np
-import pytest
 
-from backends import BASELINE
 from backends.lesson_backend import NumpyBackend
 from backends.process import in_child
 from common.config import ModelConfig, TrainConfig
 from common.tensors import Batch
 from common.weights import ModelState, initial_state
-from tests import child, conftest
-from tests.conftest import FRAMEWORKS, StartBackend, model
 
 TINY = ModelConfig(5, 4, start_token=0, stop_token=1, latent_dim=8, dtype="float64")
 MAX_LENGTH = 4  # of a translation that an exhaustive search finds
-# Numbers of sentences and their widths. A graph that was traced for the first must take the others.
-SIZES = [(1, 11), (12, 14), (1, 9)]
 
 
 def sharpened(state: ModelState) -> ModelState:
@@ -52,24 +46,3 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
         assert finite.sum() == len(texts)
         np.testing.assert_array_equal(found.ids[row][finite], texts[best])
         np.testing.assert_allclose(found.scores[row][finite], scores[best], rtol=1e-10)
-
-
-# The other variants have nothing of their own here.
-@pytest.mark.parametrize("name", [*FRAMEWORKS, BASELINE])
-def test_every_backend_finds_the_referees_sentences_and_scores(name: str, backend_of: StartBackend) -> None:
-    config, process = model("float64"), backend_of(name, "float64")
-    state = sharpened(initial_state(config, seed=2))
-    referee = NumpyBackend(config, TrainConfig())
-    referee.load(state)
-    process.call(child.load, state=state)
-    for num_rows, width in SIZES[:1] if name == BASELINE else SIZES:  # which decodes a character in 40 ms
-        batch = conftest.batch_of(num_rows, "float64")
-        encoder_ids = np.asarray(batch.encoder_ids)[:, :width]
-        lengths = np.minimum(batch.encoder_lengths, width)
-        sources = {"encoder_ids": encoder_ids, "encoder_lengths": lengths, "max_length": 8}
-        found = process.call(in_child.search, **sources, beam=4)
-        expected = in_child.search(referee, ignored, **sources, beam=4)
-        np.testing.assert_array_equal(found.ids, expected.ids)
-        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
-    narrow = process.call(in_child.search, **sources, beam=1)
-    np.testing.assert_array_equal(narrow.ids, process.call(in_child.search, **sources).ids)

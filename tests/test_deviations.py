@@ -35,10 +35,12 @@ def test_an_entry_is_whole_and_its_tests_and_its_evidence_exist(name: str) -> No
     assert list(ENTRIES[name]) == FIELDS
     assert all(ENTRIES[name].values())
     assert ENTRIES[name]["Rung"] in (*RUNGS, "none")
-    tests = re.findall(r"\[`(\S+)::(\w+)`\]\(\.\./(\S+)\)", ENTRIES[name]["Test"])
+    tests = re.findall(r"\[`([^\s:]+)::(?:\w+::)?(\w+)`\]\(\.\./(\S+)\)", ENTRIES[name]["Test"])
     assert tests or ENTRIES[name]["Rung"] == "none", "nothing holds what changes numbers"
     for file, function, linked in tests:
-        assert re.search(rf"^def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), function
+        assert re.search(rf"^ *def {function}\(", (PROJECT / file).read_text(encoding="utf-8"), re.MULTILINE), (
+            function
+        )
         assert linked == file
     sources = re.findall(r"`(\S+)`|\[\S+\]\((\S+)\)", ENTRIES[name]["Evidence"])
     assert sources

@@ -146,20 +146,21 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
     assert run.read_state("last")[1].epoch == 0
 
 
-def test_a_relay_of_three_frameworks_is_one_run(tmp_path, shared: None) -> None:
+def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
-    run = trained_run("keras", tmp_path / "relay", 1, "float64", data, train_config=settings)
-    for backend, total in (("paddle", 2), ("torch", 3)):
+    first, *others = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
+    run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
+    for total, backend in enumerate(others, 2):
         resume(run, backend, total, RUNTIME, unheard)
-    assert [epoch.backend for epoch in run.history()] == ["keras", "paddle", "torch"]
+    assert [epoch.backend for epoch in run.history()] == order
     referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
     state = initial_state(run.model_config, settings.seed)
     referee.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
     for epoch in run.history():
         trained, validated = in_child.train_epoch(referee, unheard, rows, epoch.epoch)
-        assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-9)
+        assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
 
 
 def test_a_run_that_ctrl_c_ended_goes_on_to_the_bits_of_one_that_nothing_ended(tmp_path) -> None:

@@ -1,6 +1,6 @@
 """Disturbs stories: by kills, signals, full disks, limits of the system, odd places, and the same story beside them.
 
-Each attack has a function that disturbs one story in its place and returns what came of it; the rest is shared.
+Each attack has a function that disturbs one story and returns the outcome; the rest is shared.
 """
 
 import os
@@ -27,13 +27,13 @@ from tests.attack.programs import LONGEST, Program
 from tests.attack.stories import STORIES, Told
 from tests.program import workers
 
-SOONEST = 0.3  # seconds after which one is disturbed: before, Python itself starts, and shows a traceback
+SOONEST = 0.3  # seconds before the first disturbance: before, Python itself starts, and shows a traceback
 MOST_KILLS = 6  # of one story
 OF_A_KILL = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV]
-OTHERS = "KILL SEGV ABRT QUIT BUS FPE ILL SYS TRAP ALRM VTALRM PROF IO PWR USR1 USR2 XCPU".split()
-PAGE = 4096  # bytes, of which a disk in memory has a whole number
+OTHERS = [signal.SIGKILL, signal.SIGQUIT, signal.SIGSEGV, signal.SIGUSR1, signal.SIGXCPU]
+PAGE = 4096  # bytes; a disk in memory has a whole number of pages
 ROOM = 1 << 14  # pages that are enough for everything
-MOST_PAGES, MOST_FILES = 90, 14  # that are left on a disk that is to be full
+MOST_PAGES, MOST_FILES = 90, 14  # left on a disk that is to be full
 # Words that limit a program, by what they limit.
 LIMITS: dict[str, Callable[[random.Random], list[str]]] = {
     "memory": lambda rng: ["prlimit", f"--as={rng.randrange(300, 1000) << 20}"],
@@ -44,7 +44,7 @@ LIMITS: dict[str, Callable[[random.Random], list[str]]] = {
 }
 # Root may write everywhere, unless this is taken from it.
 BOUND = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
-# What a story is to write, or what is done in its place before.
+# Names of outputs, and what is done in an output's place before.
 NAMES: dict[str, Callable[[random.Random], str]] = {
     "a long name": lambda rng: "n" * rng.randint(200, 245),
     "a name that is too long": lambda rng: "n" * rng.randint(256, 5000),
@@ -84,18 +84,18 @@ def disturbing(
         shutil.rmtree(told.folder)
 
 
-def _runs_on(program: Program, told: Told, rng: random.Random, share: float = 0.8) -> bool:
-    """Wait until a story is to be disturbed; whether its program still runs."""
+def _still_runs(program: Program, told: Told, rng: random.Random, share: float = 0.8) -> bool:
+    """Wait until a story is to be disturbed. True if its program still runs then."""
     return program.runs_for(rng.uniform(SOONEST, max(share * told.whole.seconds, 2 * SOONEST)))
 
 
 def killed(told: Told, rng: random.Random) -> str:
-    """SIGKILL comes to the program, a signal of some kind to a worker (a backend's process), or both, some times."""
+    """Send SIGKILL to the program, a signal of some kind to a backend's process, or both, some times."""
     times = 0
     for _ in range(rng.randint(1, MOST_KILLS)):
         number, whom = rng.choice(OF_A_KILL), ""
         with told.start() as program:
-            if _runs_on(program, told, rng):
+            if _still_runs(program, told, rng):
                 living = workers(program.process)
                 whom = rng.choice(["program", "worker", "program and worker"]) if living else "program"
                 if "worker" in whom:
@@ -116,9 +116,9 @@ def killed(told: Told, rng: random.Random) -> str:
 
 def signalled(told: Told, rng: random.Random) -> str:
     """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once."""
-    number = signal.Signals(rng.choice(ENDING) if rng.random() < 0.6 else signal.Signals[f"SIG{rng.choice(OTHERS)}"])
+    number = rng.choice(ENDING) if rng.random() < 0.7 else rng.choice(OTHERS)
     with told.start() as program:
-        if not _runs_on(program, told, rng, share=1.3):
+        if not _still_runs(program, told, rng, share=1.3):
             assert program.ended() == 0
             return "done before the signal"
         caught = _catches(program, number)
@@ -134,7 +134,7 @@ def signalled(told: Told, rng: random.Random) -> str:
 
 
 def _catches(program: Program, number: int) -> bool:
-    """Whether a program has a handler of its own for a signal."""
+    """True if the program has a handler of its own for the signal."""
     with suppress(OSError):
         status = Path(f"/proc/{program.process.pid}/status").read_text(encoding="ascii")
         return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (number - 1) & 1)
@@ -142,20 +142,20 @@ def _catches(program: Program, number: int) -> bool:
 
 
 def met_a_full_disk(told: Told, rng: random.Random) -> str:
-    """What a story makes, or its temporary files, are on a disk of a few pages or files. This needs a namespace."""
+    """Put the output, or temporary files, on a disk of a few pages or files. This needs a namespace."""
     with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
         if rng.random() < 0.4:  # a part of it is made before
             with told.start() as program:
-                _runs_on(program, told, rng)
+                _still_runs(program, told, rng)
             if told.look() == "all of it":
                 return "done before the disk was full"
-        found = os.statvfs(made)
+        disk = os.statvfs(made)
         if rng.random() < 0.2:
-            remount(f"nr_inodes={found.f_files - found.f_ffree + rng.randint(1, MOST_FILES)}")
+            remount(f"nr_inodes={disk.f_files - disk.f_ffree + rng.randint(1, MOST_FILES)}")
         else:
             pages = int(10 ** rng.uniform(0, 2)) * MOST_PAGES // 100
-            remount(f"size={max(1, found.f_blocks - found.f_bfree + pages) * PAGE}")
+            remount(f"size={max(1, disk.f_blocks - disk.f_bfree + pages) * PAGE}")
         before = {*made.rglob(f"*{UNFINISHED}")}
         with told.start() as program:
             status = program.ended()
@@ -170,7 +170,7 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
 
 @contextmanager
 def _disk(folder: Path) -> Iterator[Callable[[str], object]]:
-    """A disk in memory at this folder; yields what changes its options."""
+    """Mount a disk in memory at this folder; yields a function that changes the mount's options."""
 
     def mount(options: str, *more: str) -> None:
         subprocess.run(["mount", *more, "-o", options, str(folder)], check=True, timeout=60)
@@ -185,7 +185,7 @@ def _disk(folder: Path) -> Iterator[Callable[[str], object]]:
 
 
 def limited(told: Told, rng: random.Random) -> str:
-    """The system gives a program little memory, short files, few descriptors or another encoding."""
+    """Give the program little memory, short files, few descriptors or another encoding."""
     name = rng.choice([*LIMITS])
     with told.start(LIMITS[name](rng)) as program:
         status = program.ended()
@@ -195,7 +195,7 @@ def limited(told: Told, rng: random.Random) -> str:
 
 
 def placed(told: Told, rng: random.Random) -> str:
-    """What a story makes is to be in a place that is not what it should be, or has an odd name."""
+    """Give the output an odd name, or put something in its place before."""
     kind, folder = rng.choice([*NAMES, *PLACES]), told.out.parent
     if kind in NAMES:
         told.out = told.out.with_name(NAMES[kind](rng) + told.out.suffix)
@@ -217,7 +217,7 @@ def placed(told: Told, rng: random.Random) -> str:
 
 
 def _everything(folder: Path) -> dict[str, object]:
-    """What is in a folder: each file's bytes, each link's end, and the kind of all else."""
+    """Return each file's bytes, each link's target, and the kind of all else in a folder."""
 
     def what(path: Path) -> object:
         if path.is_symlink():
@@ -228,12 +228,12 @@ def _everything(folder: Path) -> dict[str, object]:
 
 
 def raced(told: Told, rng: random.Random) -> str:
-    """The same command is typed twice; one at least is done, the other one too or refused."""
+    """Type the same command twice; one at least is done, the other is done too or refused."""
     with told.start() as first:
         first.runs_for(rng.uniform(0, told.whole.seconds))
         told.look()
         with told.start() as second:
-            for program in (first, second):  # both of which have ended before what outlives one is looked for
+            for program in (first, second):  # both have ended before leftovers of one are looked for
                 program.runs_for(LONGEST)
             statuses = first.ended(), second.ended()
     assert 0 in statuses, (first.lines(), second.lines())
@@ -241,12 +241,12 @@ def raced(told: Told, rng: random.Random) -> str:
     return f"ended with {' and '.join(map(str, sorted(statuses)))}"
 
 
-# Those with frameworks take long, and are rarer.
+# Stories with frameworks take long, and are rarer.
 kills = partial(disturbing, killed, [*stories.WITH_NUMPY] * 3 + [*stories.WITH_FRAMEWORKS])
 restarts = partial(disturbing, killed, stories.GROUPS)
 signals = partial(disturbing, signalled, stories.WITH_NUMPY | stories.WITH_FRAMEWORKS | stories.ANSWERING)
 full_disks = partial(disturbing, met_a_full_disk, stories.WITH_NUMPY)
 limits = partial(disturbing, limited, stories.WITH_NUMPY)
-# Those that make a new thing, which is the same under any name.
+# Stories that make a new thing, which is the same under any name.
 places = partial(disturbing, placed, ("train", "bench", "report as a page", "convert to weights"))
 races = partial(disturbing, raced, stories.WITH_NUMPY)

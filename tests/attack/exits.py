@@ -1,8 +1,8 @@
-"""Ends processes at each single point at which they write; what is found is the old or the new, and whole.
+"""Ends processes at each single point at which they write; what is there afterwards is the old or the new, and whole.
 
-A point is after each call by which Python may change what is on the disk: of opening, writing, syncing, renaming,
-removing, locking. A fork of this process ends there, as if it were killed. When every point of every save has been
-tried once, what follows after an exit is ended at a random point, too. No framework is loaded.
+A point follows each call by which Python may change the disk: opening, writing, syncing, renaming, removing, locking.
+A fork of this process ends there, as if it were killed. When every point of every save has been tried once, the
+mending after an exit is ended at a random point, too. No framework is loaded.
 """
 
 import os
@@ -21,16 +21,16 @@ from unittest.mock import patch
 from common import run_directory
 from tests.saves import SAVES
 
-# Functions and methods of these names ask the system for a change; where another one does not, a point is idle.
+# Functions and methods of these names ask the system for a change; other functions of these names are idle points.
 CHANGING = set("open write flush truncate close fsync flock chmod mkdir rmdir unlink remove rename replace".split())
 CHANGING.add("fstat")  # which stands for fsync here
-CUT_OFF = 3  # the status of a process that ended at its point
+CUT_OFF = 3  # exit status of a process that ended at its point
 
 
 def is_cut_off(point: int, what: Callable[[], object]) -> bool:
-    """Do something in another process, which ends at this point, counted from 0, or has come to its end before.
+    """Call `what` in a fork that ends at this point, counted from 0. False where the fork ends before.
 
-    Raises AssertionError for a process that fails.
+    Raises AssertionError for a fork that fails.
     """
     points = count()
 
@@ -57,7 +57,7 @@ def is_cut_off(point: int, what: Callable[[], object]) -> bool:
 
 
 def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Each point of all saves, or of those of these names; then each again, and its mending at a random one."""
+    """Try each point of all saves, or of the saves of these names; then each again, with an exit while mending."""
     place = folder / "saved"
     with (
         patch.object(run_directory, "describe_machine", dict),  # asking the processor takes a second

@@ -1,14 +1,14 @@
 """The shape of all attacks, and the rules by which every outcome is judged.
 
-An attack is a generator. From a random number generator, an empty folder, in which it also is, and the names of what
-to attack (all, where none is given) it prepares its victim, and then tries one case after another without end. It
-yields what came of each, as "what was attacked: outcome". These rules hold for each:
+An attack is a generator. It is given a random number generator, an empty folder, which is its working folder too, and
+the names of what to attack; without names it attacks everything. It yields the outcome of each case, as "what was
+attacked: outcome". The rules of every case:
 
-- an input is read, or refused by a RosettaError of one line that a terminal can be given;
+- an input is read, or refused by a RosettaError of one printable line;
 - a program ends with 0, 1 or 2, or as the signal that ended it says, with one line of error at most, without a
-  traceback, and with no process left behind (see `programs`);
-- what was there before is as it was, or is what the program makes, whole (see `stories`);
-- no case takes longer than its limit, and no attack more than a gigabyte above what it began with;
+  traceback, and leaves no process (see `programs`);
+- what was there before is unchanged, or is what the program makes, whole (see `stories`);
+- a case takes no longer than its limit, and an attack no more than a gigabyte above what it began with;
 - nothing that a file holds was run.
 """
 
@@ -27,21 +27,21 @@ from typing import Any, NamedTuple
 
 from common.errors import RosettaError
 
-MOST_MEMORY = 1 << 30  # bytes that an attack may take above what was there before
-HARMED = "harmed"  # the file that hostile code would leave in the attack's folder
+MOST_MEMORY = 1 << 30  # bytes above what the process had before
+HARMED = "harmed"  # file that hostile code would leave in the attack's folder
 
 Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[str]]
 
 
 class Target(NamedTuple):
-    """How a hostile input is made, and what reads it and may return in a word what came of it."""
+    """A maker of hostile inputs, and their reader, which may return the outcome as a word."""
 
     make: Callable[[random.Random], Any]
     read: Callable[[Any], object]
 
 
 def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """What comes of hostile inputs, for the targets of these names, or for all, in turn."""
+    """Yield the outcomes of hostile inputs, for the targets of these names, or for all, in turn."""
     for name in cycle(names or targets):
         made = targets[name].make(rng)
         try:
@@ -53,7 +53,7 @@ def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Rand
 
 
 def judged(attack: Attack, count: int, seconds: float, seed: int, names: Sequence[str]) -> Counter[str]:
-    """Try so many cases, at random from the seed, each within its seconds; returns how often what came of what.
+    """Try `count` cases, each within its seconds, and count the outcomes.
 
     Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
     """
@@ -81,12 +81,12 @@ def too_long(number: int, frame: FrameType | None) -> None:
 
 
 def one_line(error: RosettaError) -> str:
-    """The message of an error, which must be one line that a terminal can be given."""
+    """Return the message of an error. Raises AssertionError unless it is one printable line."""
     line = str(error)
     assert line.isprintable(), f"not one line that can be printed: {line[:1000]!r}"
     return line
 
 
 def most_memory() -> int:
-    """The most bytes of memory that this process has had."""
+    """Return the peak of this process's memory, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,25 +14,25 @@ import psutil
 from backends.process.parent import PROJECT
 from tests.program import wait_until
 
-LONGEST = 300.0  # seconds that any program is waited for; an idle machine needs a third for a benchmark
-OUTLIVES = 10.0  # seconds by which a worker may outlive its program: while it imports a framework it hears nothing
+LONGEST = 300.0  # timeout of any program, in seconds; an idle machine needs a third for a benchmark
+OUTLIVES = 10.0  # seconds by which a backend's process may outlive its program: during an import it hears nothing
 
 
 def alive(temporary: Path) -> list[psutil.Process]:
-    """The processes that live now and have their temporary files there: programs and their workers."""
-    found = []
+    """Return the processes that have their temporary files there: programs and backends' processes."""
+    living = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("TMPDIR", "").startswith(str(temporary)):
-                found.append(process)
-    return found
+                living.append(process)
+    return living
 
 
 class Program:
-    """`rosetta`, or another module, that runs after words such as those of `prlimit`.
+    """`rosetta`, or another module, which runs after words such as those of `prlimit`.
 
-    A context manager that ends it and its workers. Its temporary files and a benchmark's lock are in a folder. Its
-    standard output goes nowhere, if not to an open file.
+    A context manager that ends the program and its children. Temporary files and a benchmark's lock are in `folder`.
+    Standard output goes nowhere, or to the descriptor `output`.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Program:
             )
 
     def runs_for(self, seconds: float) -> bool:
-        """Wait so long; whether the program still runs."""
+        """Wait so long. True if the program still runs then."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is None
 
     def ended(self, *others: int) -> int:
-        """The exit status, which is 0, 1, 2 or one of `others`.
+        """Wait for the end, and return the exit status: 0, 1, 2 or one of `others`.
 
-        Raises AssertionError for any other one, for a program that hangs, for workers that do after its end, for a
-        traceback, for two lines of an error, and for a failure without one.
+        Raises AssertionError for any other status, for a program that hangs, for children that outlive it, for a
+        traceback, for two lines of an error, and for a failure without a line.
         """
         assert not self.runs_for(LONGEST), f"it hangs: {self.words}"
         wait_until(lambda: not alive(self.temporary), OUTLIVES, f"a process outlives {self.words}")
@@ -74,7 +74,7 @@ class Program:
         return status
 
     def lines(self) -> list[str]:
-        """The lines on standard error."""
+        """Return the lines on standard error."""
         return self._errors.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def __enter__(self) -> Self:

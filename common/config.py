@@ -68,7 +68,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. The optimizer is RMSprop: no momentum, not centered, epsilon inside the root.
+    """Settings of the training. The optimizer is RMSprop: no momentum, not centered, epsilon inside the root.
 
     Its constants are rounded to float32 once, here, since frameworks keep them in different precisions: Paddle keeps
     rho and epsilon in single precision, and torch keeps all in double precision.
@@ -93,7 +93,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which sentence pairs are used and how they are split."""
+    """The sentence pairs that are used, and their split."""
 
     data: str = setting(
         "phrasebook", '"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.'

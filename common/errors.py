@@ -46,7 +46,7 @@ class CtrlCError(RosettaError):
 
 
 def why(error: OSError) -> str:
-    """Why the operating system refused something."""
+    """The operating system's reason for an error."""
     return REASONS.get(error.errno or 0) or error.strerror or str(error)
 
 
@@ -61,7 +61,7 @@ def refusing(what: str, remedy: str = "", kind: type[RosettaError] = CannotBegin
 
 
 def in_words(error: BaseException) -> str | None:
-    """What the system or the output's encoding refused, and why; None for any other error.
+    """Describe an error of the system or of the output's encoding; None for any other error.
 
     Rosetta names the files that it writes; the output has no name.
     """

@@ -46,7 +46,7 @@ def unreported(step: int, loss: float) -> None:
 
 
 def report_is_due(reported: float) -> bool:
-    """Whether REPORT_SECONDS have passed since the last report, or the first step's start, at `reported`."""
+    """True if REPORT_SECONDS have passed since the last report, or the first step's start, at `reported`."""
     return perf_counter() - reported >= REPORT_SECONDS
 
 
@@ -65,7 +65,7 @@ COUNTED = ("loss_sums", "weight_sums", "real_positions", "correct", "correct_rea
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """What was counted in each step. The sums over all steps give the loss and the accuracy of the epoch."""
+    """Counts of each step. The sums over all steps give the loss and the accuracy of the epoch."""
 
     loss_sums: NDArray[np.float64]  # (steps,) sum of weight x cross-entropy over a batch's target positions
     weight_sums: NDArray[np.float64]  # (steps,) sum of these weights
@@ -140,13 +140,13 @@ def timed_steps(
 
 
 def flush_denormals() -> bool:
-    """Whether the backend in this process is asked to treat denormal numbers as zero, if its framework can."""
+    """True if the backend in this process shall treat denormal numbers as zero, where its framework can."""
     return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """What a backend's process reports of the backend that it has opened: what Profiling.describe says, and more."""
+    """Facts of an open backend and its process. The first five are those of Profiling.describe."""
 
     version: str
     device: str
@@ -279,7 +279,7 @@ class Backend(ABC):
 
     @abstractmethod
     def sees_gpu(self) -> bool:
-        """Whether the framework can compute on a GPU here."""
+        """True if the framework can compute on a GPU here."""
 
     @abstractmethod
     def build(self) -> None:

@@ -1,4 +1,4 @@
-"""How good translations are: chrF, exact match and character error rate, against all references of a source."""
+"""Scores of translations: chrF, exact match and character error rate, against all references of a source."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
@@ -39,8 +39,8 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> S
 
 def references(pairs: Iterable[tuple[str, str]], sources: Iterable[str]) -> dict[str, list[str]]:
     """For each of these sources its distinct targets, in the order of the corpus."""
-    found: dict[str, list[str]] = {source: [] for source in sources}
+    targets: dict[str, list[str]] = {source: [] for source in sources}
     for source, target in pairs:
-        if source in found and target not in found[source]:
-            found[source].append(target)
-    return found
+        if source in targets and target not in targets[source]:
+            targets[source].append(target)
+    return targets

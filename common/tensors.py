@@ -181,7 +181,7 @@ class Batch:
         encoder_lengths, decoder_lengths = np.fromiter(lengths, np.dtype((np.int32, 2)), len(pairs)).T
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
         widths = int(encoder_lengths.max()), int(decoder_lengths.max())
-        for found, most, what in (
+        for number, most, what in (
             (max(sizes), LARGEST_VOCABULARY, "different characters on one side"),
             (len(pairs) * sum(widths), MOST_IDS, "characters when all are padded to the longest"),
             (
@@ -190,9 +190,9 @@ class Batch:
                 "numbers in the one-hot tensors of each pair",
             ),
         ):
-            if found > most:
+            if number > most:
                 raise CannotBeginError(
-                    f"the {len(pairs):,} pairs have {found:,} {what}, and {most:,} are the most; take fewer pairs, "
+                    f"the {len(pairs):,} pairs have {number:,} {what}, and {most:,} are the most; take fewer pairs, "
                     "or leave out the longest and those with rare characters"
                 )
         return cls(
@@ -228,7 +228,7 @@ class Batch:
         )
 
     def shard(self, rank: int, size: int) -> "Batch":
-        """What the worker `rank` of a group of `size` takes of this batch: the rows rank, rank + size and so on.
+        """The share of worker `rank` in a group of `size`: the rows rank, rank + size and so on.
 
         Shards may have different numbers of rows. Their losses are all divided by the same number, so that the mean
         of the workers' losses is the loss of this batch, and the mean of their gradients its gradient. A worker for

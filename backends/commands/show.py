@@ -41,13 +41,13 @@ def backends(
         require_known(name)
     if not json:
         terminal.say(terminal.BACKENDS_HEADER)
-    found = {}
+    facts_of = {}
     for name, facts in describe_backends(chosen, Runtime(threads=threads)):
-        found[name] = facts
+        facts_of[name] = facts
         if not json:
             terminal.say_backend(name, facts)
     if json:
-        terminal.print_json({"backends": {name: found[name] for name in chosen}})
+        terminal.print_json({"backends": {name: facts_of[name] for name in chosen}})
 
 
 def data(

@@ -44,7 +44,6 @@ class LessonBackend(Backend):
         self.lesson = self.import_framework()
         self.lesson.prepare(config.dtype, self.device, flush_denormals())
         self.model = self.make_model(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
-        self.shared = self.model  # the model as a group of workers shares it
         self.optimizer = self.lesson.RMSprop(self.model, train.learning_rate, train.rho, train.epsilon)
 
     def make_model(self, num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> Any:
@@ -73,22 +72,22 @@ class LessonBackend(Backend):
         return {name: self.lesson.layout(name, self.lesson.to_array(tensor)) for name, tensor in tensors.items()}
 
     def forward(self, batch: Batch) -> Forward:
-        return Forward(*map(self.lesson.to_array, self.lesson.forward(self.shared, self._tensors(batch))))
+        return Forward(*map(self.lesson.to_array, self.lesson.forward(self.model, self._tensors(batch))))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        loss, _, gradients = self.lesson.gradients(self.shared, self._tensors(batch))
+        loss, _, gradients = self.lesson.gradients(self.model, self._tensors(batch))
         return float(loss), self._arrays(gradients)
 
     def train(self, batches: Batches, report: Report) -> Metrics:
         return timed_steps(lambda batch: self._train_step(self._tensors(batch)), batches, self._stacked, report)
 
     def _train_step(self, batch: Any) -> tuple[Any, Any]:
-        loss, counts = self.lesson.train_step(self.shared, self.optimizer, batch)
+        loss, counts = self.lesson.train_step(self.model, self.optimizer, batch)
         return loss, counts
 
     def evaluate(self, batches: Batches) -> Metrics:
         return timed_steps(
-            lambda batch: self.lesson.evaluate_step(self.shared, self._tensors(batch)), batches, self._stacked
+            lambda batch: self.lesson.evaluate_step(self.model, self._tensors(batch)), batches, self._stacked
         )
 
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:

@@ -241,8 +241,8 @@ def log_softmax(logits: Array) -> Array:
 class Backend(ABC):
     """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it.
 
-    In a group, `train` and `evaluate` share each batch out among the workers, and all workers must call them, and
-    `gradients`, alike. Whatever else is asked, each worker does for itself.
+    In a group, `train` and `evaluate` share each batch out among the workers, and all workers must call them alike.
+    Whatever else is asked, each worker does for itself.
     """
 
     framework: str  # what error messages call it

@@ -161,7 +161,7 @@ class Batch:
     num_decoder_tokens: int
     dtype: Precision = "float32"  # of the one-hot tensors
     padding: Padding = "space"  # see ModelConfig
-    loss_rows: float | None = None  # of a shard: the rows by which its loss is divided; None: as many as it has
+    loss_rows: int | None = None  # number of rows by which a shard's loss is divided; None: its own
     weightless: bool = False  # whether its rows count nothing
 
     @classmethod
@@ -230,15 +230,15 @@ class Batch:
     def shard(self, rank: int, size: int) -> "Batch":
         """The share of worker `rank` in a group of `size`: the rows rank, rank + size and so on.
 
-        Shards may have different numbers of rows. Their losses are all divided by the same number, so that the mean
-        of the workers' losses is the loss of this batch, and the mean of their gradients its gradient. A worker for
-        which there is no row takes the first one, which then counts nothing, since frameworks refuse empty batches.
+        Shards may have different numbers of rows. Their losses are all divided by this batch's number, so that the
+        sum of the workers' losses is its loss, and the sum of their gradients its gradient. A worker without a row
+        takes the first one, which then counts nothing, since frameworks refuse empty batches.
         """
         if size == 1:
             return self
         weightless = rank >= len(self)
         rows = slice(1) if weightless else slice(rank, None, size)
-        return replace(self.take(rows), loss_rows=len(self) / size, weightless=weightless)
+        return replace(self.take(rows), loss_rows=len(self), weightless=weightless)
 
     def trimmed(self) -> "Batch":
         """The same rows, as wide as the longest of them needs. Where padding is masked, no result depends on it."""

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process import in_child
-from backends.process.wire import arguments_for, function_named
 from common import interface
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend, Emit, Metrics, unreported
@@ -28,8 +28,7 @@ from common.weights import ModelState, initial_state
 def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, Any]) -> Any:
     """Call the function named "module:function" of a module that the tests' own process must not import, since it
     imports a framework."""
-    called = function_named(named)
-    return called(backend, emit, **arguments_for(called, arguments))
+    return resolve_name(named)(backend, emit, **arguments)
 
 
 def import_without(backend: Backend, emit: Emit, *, module: str, missing: str) -> None:
@@ -135,18 +134,16 @@ def end(backend: Backend, emit: Emit, *, words: str = HOSTILE, signal: int = 0, 
     os._exit(status)
 
 
-def send(backend: Backend, emit: Emit, *, raw: list[int], pause: float = 0.0) -> None:
-    """Write these bytes into the socket, each followed by a pause, and nothing more for a long time."""
-    for byte in raw:
-        os.write(int(sys.argv[1]), bytes([byte]))
-        time.sleep(pause)
+def send(backend: Backend, emit: Emit, *, raw: bytes) -> None:
+    """Write these bytes into the socket, and nothing more for a long time."""
+    os.write(int(sys.argv[2]), raw)
     time.sleep(20)
 
 
 def close_socket(backend: Backend, emit: Emit) -> None:
     """Close the socket and go on."""
     os.write(2, HOSTILE.encode())
-    os.close(int(sys.argv[1]))
+    os.close(int(sys.argv[2]))
     time.sleep(20)
 
 
@@ -154,6 +151,10 @@ def hold(backend: Backend, emit: Emit) -> None:
     """Let no other thread of the interpreter run for a minute, as Paddle does while it waits for another worker."""
     emit(pid=os.getpid())
     ctypes.PyDLL(None).sleep(60)
+
+
+def unpicklable(backend: Backend, emit: Emit) -> Any:
+    return lambda: None
 
 
 def fail(backend: Backend, emit: Emit) -> None:

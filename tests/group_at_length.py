@@ -36,23 +36,35 @@ def elastic(folder: Path) -> None:
     print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
 
 
+SLURM = """
+export SLURM_PROCID=$NUMBER SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=10.0.0.1 SLURM_JOB_ID=1 GLOO_SOCKET_IFNAME=eth0
+rosetta train --backend torch --out runs/one
+"""
+
+
 def commands(name: str, folder: Path) -> None:
-    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses."""
+    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses, and by Slurm's
+    variables."""
     blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "parallel.md").read_text(), re.DOTALL)
-    (block,) = (block for block in blocks if "10.0.0.1" in block and f"--backend {name}" in block)
-    smaller = block.replace("--out", " ".join(["--epochs 2 --threads 1", *map(str, SMALL), "--out"]))
+    by_hand, *launchers = (block for block in blocks if "10.0.0.1" in block)
+    of_all = (block.replace("--backend torch", f"--backend {name}") for block in (by_hand, SLURM))
+    tried = [*of_all, *(block for block in launchers if f"--backend {name}" in block)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with two_hosts() as hosts:
         if hosts[0] == hosts[1]:
             return print(f"{name}: no network namespaces here, so the commands for two hosts are not tried")
-        programs = [
-            host.start("bash", "-ec", smaller, cwd=folder, PATH=path, NUMBER=str(number))
-            for number, host in enumerate(hosts)
-        ]
-        said = ["\n".join(program.communicate(timeout=300)) for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], "\n".join(said)
-    assert RunDirectory.open(folder / "runs" / "one").history()[-1].epoch == 2
-    print(f"{name}: two hosts trained by the commands of docs/parallel.md")
+        for number, block in enumerate(tried):
+            run = folder / "runs" / str(number)
+            options = " ".join(["--epochs 2 --threads 1", *map(str, SMALL), "--out", str(run)])
+            smaller = block.replace("--out runs/one", options)
+            programs = [
+                host.start("bash", "-ec", smaller, cwd=folder, PATH=path, NUMBER=str(rank))
+                for rank, host in enumerate(hosts)
+            ]
+            said = ["\n".join(program.communicate(timeout=300)) for program in programs]
+            assert [program.returncode for program in programs] == [0, 0], "\n".join(said)
+            assert RunDirectory.open(run).history()[-1].epoch == 2
+    print(f"{name}: two hosts trained by {len(tried)} ways of starting them")
 
 
 def parity(name: str, corpus: str) -> None:
@@ -68,7 +80,6 @@ def parity(name: str, corpus: str) -> None:
 
 def main() -> None:
     corpus = sys.argv[1] if len(sys.argv) > 1 else "phrasebook"
-    os.environ["PYTEST_CURRENT_TEST"] = __name__  # a backend's process then takes functions of the tests
     with tempfile.TemporaryDirectory() as temporary:
         elastic(Path(temporary))
         for name in ENGINES:

@@ -1,6 +1,5 @@
 """Mistakes that training in a group invites, planted in a worker of any framework."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +22,12 @@ def plant(backend: Any, emit: Emit, *, mistake: str) -> None:
 
 def mean_of_means(backend: Backend) -> None:
     """Each worker divides its loss by the number of its own rows, so that the rows of a smaller shard weigh more."""
-    Batch.shard = lambda *whole: replace(shard(*whole), loss_rows=None)  # type: ignore[method-assign]
+
+    def divided(batch: Batch, rank: int, size: int) -> Batch:
+        taken = shard(batch, rank, size)
+        return replace(taken, loss_rows=len(taken) * size)
+
+    Batch.shard = divided  # type: ignore[method-assign]
 
 
 def first_shard_twice(backend: Backend) -> None:
@@ -35,14 +39,9 @@ def slots_of_its_own(backend: Any) -> None:
     """Each worker's slots are the mean squares of its own gradients, not of the group's."""
     train, step, rho = backend.train, backend._train_step, backend.train_config.rho
 
-    def gradients(batch: Any) -> dict[str, Any]:
-        # torch's and Paddle's models sum gradients over the group unless told not to. A step takes tensors.
-        alone = getattr(backend.shared, "no_sync", nullcontext)()
-        with alone, patch.object(backend, "_tensors", lambda tensors: tensors, create=True):
-            return backend.gradients(batch)[1]
-
     def own_slots(batch: Any) -> Any:
-        before, own = backend.dump().mean_squares, gradients(batch)
+        with patch.object(backend, "_tensors", lambda tensors: tensors, create=True):  # a step takes tensors
+            before, own = backend.dump().mean_squares, backend.gradients(batch)[1]
         result, weights = step(batch), backend.dump().weights
         slots = {name: rho * before[name] + (1 - rho) * own[name] ** 2 for name in before}
         backend.load(ModelState(weights, slots))

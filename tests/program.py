@@ -74,13 +74,17 @@ def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "wa
         time.sleep(0.05)  # seconds; asking takes some of the processor that is waited for
 
 
+def is_backend(process: psutil.Process) -> bool:
+    return any("backends.process.child" in word for word in process.cmdline())
+
+
 def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:
     """The backends' processes that live now; children of another kind come and go."""
     found = []
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(program.pid).children():
             with suppress(psutil.NoSuchProcess):
-                found += [child] if "backends.process.worker" in child.cmdline() else []
+                found += [child] if is_backend(child) else []
     return found
 
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from backends import TABLE, Entry
 from backends.process.parent import BackendProcess, Runtime
-from backends.process.wire import arguments_for, converted, function_named, hints, name_of
 from benchmarks.compare.course import QUICK, Course
 from common.config import ModelConfig, TrainConfig
 from common.interface import Backend, Emit
@@ -36,14 +35,13 @@ def build(
     return BUILT[number].profiling().describe()
 
 
-def ask(backend: Backend, emit: Emit, *, number: int, named: str, arguments: dict[str, Any]) -> Any:
-    """Call the function named "module:function" with one of them."""
-    asked = BUILT[number]
-    asked.lesson.prepare(asked.config.dtype)  # or the precision is that of the backend which was built last
+def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a function with one of them."""
+    backend = BUILT[number]
+    backend.lesson.prepare(backend.config.dtype)  # or the precision is that of the backend which was built last
     if "keras" in sys.modules:  # which keeps the policy that it made of the first precision
-        sys.modules["keras"].config.set_dtype_policy(asked.config.dtype)
-    called = function_named(named)
-    return called(asked, emit, **arguments_for(called, arguments))
+        sys.modules["keras"].config.set_dtype_policy(backend.config.dtype)
+    return asked(backend, emit, **arguments)
 
 
 def drop(backend: Backend, emit: Emit, *, number: int) -> None:
@@ -95,8 +93,7 @@ class Sharing:
         self, function: Callable[..., Any], on_event: object = None, timeout: float = 0.0, **arguments: Any
     ) -> Any:
         if self._process:
-            answer = self._run(ask, named=name_of(function), arguments=arguments)
-            return converted("result", answer, {"result": hints(function).get("return", Any)})
+            return self._run(ask, asked=function, arguments=arguments)
         return function(BUILT[self._number], _unheard, **arguments)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ MOMENTS: dict[str, tuple[int, int, list[str]]] = {
     "files": (200, 35, []),
     "torch files": (200, 6, []),
     "recordings": (24, 5, []),
-    "messages": (400, 12, []),
     "workers": (6, 2, []),
     "requests": (300, 6, []),
     "command lines": (20, 5, []),

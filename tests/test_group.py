@@ -1,5 +1,6 @@
 """Training in a group of workers: the same result as one process, and one line where a worker fails."""
 
+import json
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from backends.commands import training
 from backends.lesson_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
-from backends.process.group import ENGINES, ask_each, free_addresses, new_group, place_in_group
+from backends.process.group import ENGINES, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks import in_child
@@ -37,7 +38,7 @@ from common.weights import ModelState, initial_state
 from tests import planted_in_groups
 from tests.conftest import SETTINGS
 from tests.hosts import two_hosts
-from tests.program import refusal, rosetta, started, wait_until
+from tests.program import is_backend, refusal, rosetta, started, wait_until
 
 pytestmark = pytest.mark.usefixtures("known_machine")
 WORKERS = 2
@@ -86,27 +87,50 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
         Group(0, 2, sum_with_another).agree(b"state")
 
 
-SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000"}
+CLUSTER = {"cluster": {"worker": ADDRESSES}, "task": {"type": "worker", "index": 1}}
+PADDLE = {"PADDLE_TRAINER_ID": "1", "PADDLE_TRAINERS_NUM": "3", "PADDLE_LOCAL_SIZE": "2"}
+SLURM = {
+    "SLURM_PROCID": "1",
+    "SLURM_STEP_NUM_TASKS": "3",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_JOB_ID": "20004",
+}
+LAUNCHED = {  # a backend with the variables of a launcher, and the workers on this machine
+    "torchrun": ("torch", TORCHRUN, 2),
+    "TF_CONFIG": ("keras", {"TF_CONFIG": json.dumps(CLUSTER)}, 2),
+    "paddle.distributed.launch": ("paddle", PADDLE | {"PADDLE_TRAINER_ENDPOINTS": ",".join(ADDRESSES)}, 2),
+    "variables of another name": ("keras", TORCHRUN, 2),
+    "another framework's launcher besides": ("torch", TORCHRUN | PADDLE | {"TF_CONFIG": ""}, 2),
+    "Slurm": ("paddle", SLURM, 1),
+    "torchrun in a task of Slurm": ("torch", TORCHRUN | SLURM, 2),
+}
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_worker_finds_its_place_in_the_variables_of_its_engine(name: str) -> None:
-    engine = ENGINES[name]
-    variables = engine.variables(1, ADDRESSES)
-    if name == "torch":
-        variables["LOCAL_WORLD_SIZE"] = "2"  # which its launcher sets; the others' variables have all addresses
-    found = place_in_group(name, variables | {"HOME": "/root"})
-    assert (found.rank, found.size, found.variables, found.on_this_machine) == (1, 3, variables, 2)
-    assert found.addresses[0] == "10.0.0.1:4000"
-    assert place_in_group(name, variables | SLURM).rank == 1, "of the tasks of Slurm that a launcher joins"
-    assert place_in_group(name, SLURM | {"SLURM_NTASKS": "1"}) == Worker()
-    assert place_in_group(name, {}) == Worker()
-    assert place_in_group(name, engine.variables(0, ADDRESSES[:1])) == Worker(), "a group of one needs no engine"
-    with pytest.raises(CannotBeginError, match=f"{engine.addresses} has the host 'no.such.invalid'"):
-        place_in_group(name, engine.variables(1, ["no.such.invalid:4000", "127.0.0.1:4000"]))
-    with pytest.raises(CannotBeginError, match=f"{engine.joining} is set, and no place in a group can be read"):
-        place_in_group(name, {engine.joining: "3"})
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_a_worker_finds_its_place_in_the_variables_of_its_launcher(launcher: str) -> None:
+    name, variables, here = LAUNCHED[launcher]
+    worker = place_in_group(name, variables | {"HOME": "/root"})
+    assert (worker.rank, worker.size, worker.on_this_machine) == (1, 3, here)
+    assert worker.meets_at == ("localhost:15004" if launcher == "Slurm" else "10.0.0.1:4000")
+    assert worker.target == ENGINES[name]
+    host, _, port = worker.meets_at.partition(":")
+    expected = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": host, "MASTER_PORT": port}
+    assert worker.variables == variables | expected
+
+
+def test_without_others_a_worker_trains_alone() -> None:
+    assert place_in_group("torch", {"TF_CONFIG": "of Keras", "SLURM_NTASKS": "3", "SLURM_PROCID": "0"}) == Worker()
+    assert place_in_group("numpy", TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}) == Worker()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("node7", "node7"), ("gpu-[03-05,9],big1", "gpu-03"), ("a1,a2", "a1"), ("n[1,3]", "n1")]
+)
+def test_the_first_worker_under_slurm_is_on_its_first_node(nodes: str, first: str, monkeypatch) -> None:
+    monkeypatch.setattr(group.socket, "getaddrinfo", lambda host, port: [])
+    assert place_in_group("torch", SLURM | {"SLURM_STEP_NODELIST": nodes}).meets_at == f"{first}:15004"
 
 
 def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,23 +143,27 @@ def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch:
     assert (environment["MASTER_ADDR"], environment["GLOO_SOCKET_IFNAME"]) == ("127.0.0.1", "lo")
 
 
-TASK = r"task 1 of 2 that Slurm started, .*docs/parallel\.md"
-OF_65 = ENGINES["torch"].variables(0, ["127.0.0.1:4000"] * 65)
-
-
 @pytest.mark.parametrize(
     ("command", "variables", "why"),
     [
         ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
         ("train --out run --backend jax --workers 2", {}, "backend jax cannot train in a group"),
         ("train --out run --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
+        ("train --out run --backend numpy", SLURM, "backend numpy cannot train in a group"),
         ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
         (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),
         (f"train --out run --backend torch --workers {1 << 30} --batch-size {1 << 30}", {}, "give --workers"),
         (f"parity --workers {1 << 40}", {}, "give --workers"),
-        ("train --out run --backend torch", OF_65, "65 workers share batches of 64 rows, and each needs a row"),
-        ("train --out run --backend torch", SLURM, TASK),
-        ("train --out run --backend torch --workers 2", SLURM, TASK),
+        ("train --out run --backend torch", TORCHRUN | {"WORLD_SIZE": "65"}, "65 workers share batches of 64 rows"),
+        (
+            "train --out run --backend torch --workers 2",
+            SLURM,
+            "worker 1 of 3 that another program starts.*--workers",
+        ),
+        ("train --out run --backend torch", {"WORLD_SIZE": "2"}, "WORLD_SIZE is set, .*'MASTER_ADDR' is missing"),
+        ("train --out run --backend torch", TORCHRUN | {"RANK": "3"}, "WORLD_SIZE is set, .*worker 3 of 3"),
+        ("train --out run --backend keras", {"TF_CONFIG": '{"cluster": {"chief": []}}'}, "TF_CONFIG is set, .*alone"),
+        ("train --out run --backend keras", TORCHRUN | {"MASTER_ADDR": "no.such.invalid"}, "no.such.invalid:4000"),
     ],
 )
 def test_a_group_that_cannot_train_is_refused_at_once(
@@ -150,7 +178,7 @@ def test_a_group_that_cannot_train_is_refused_at_once(
 
 def test_a_worker_that_waits_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "NOTICE_SECONDS", 0.1)
-    said, worker = list[str](), place_in_group("torch", ENGINES["torch"].variables(1, ADDRESSES))
+    said, worker = list[str](), place_in_group("torch", TORCHRUN)
     monkeypatch.setattr(group.BackendProcess, "wait_until_open", lambda process: wait_until(lambda: said))
     process: Any = nullcontext()
     with group.started_group([worker], lambda worker: process, said.append):
@@ -177,7 +205,7 @@ LOST, FULL = RosettaError("RuntimeError: Connection closed by peer"), RosettaErr
     [
         ([(0.0, LOST), (0.1, FULL)], RosettaError(f"worker 1 of 2 failed: {FULL}")),
         ([(0.0, CannotBeginError("no")), (9.0, None)], CannotBeginError("worker 0 of 2 failed: no")),
-        ([(9.0, None), (0.0, LOST)], RosettaError(f"worker 0 of 2 does not answer: {LOST}")),
+        ([(9.0, None), (0.0, LOST)], RosettaError(f"worker 0 of 2 does not answer: worker 1 of 2 failed: {LOST}")),
         ([(0.0, LOST), (0.0, LOST)], RosettaError(f"worker 0 of 2 failed: {LOST}")),
     ],
     ids=["its own comes later", "cannot begin", "hangs", "nobody's own"],
@@ -252,7 +280,7 @@ def test_a_launcher_that_restarts_the_same_command_ends_with_what_one_worker_alo
         try:
             wait_until(lambda: epochs_of(run) >= 2, 300)
             children = psutil.Process(program.pid).children(recursive=True)
-            [child for child in children if "backends.process.worker" in child.cmdline()][1].kill()
+            [child for child in children if is_backend(child)][1].kill()
             _, said = program.communicate(timeout=300)
         finally:
             program.terminate()
@@ -279,13 +307,17 @@ def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch
 
 
 def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_path: Path) -> None:
-    """Each is started by hand, as a cluster's scheduler does, with the variables of torch's engine."""
+    """Each is started by hand, as a cluster's scheduler does, with the variables of torchrun."""
     run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
     with two_hosts() as hosts:
-        port = free_addresses(1)[0].rpartition(":")[2]
-        programs = []
+        port, programs = free_port(), []
         for rank, host in enumerate(hosts):
-            variables = ENGINES["torch"].variables(rank, [f"{host.address}:{port}" for host in hosts])
+            variables = {
+                "RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": hosts[0].address,
+                "MASTER_PORT": str(port),
+            }
             variables["GLOO_SOCKET_IFNAME"] = host.interface
             programs.append(host.start(*command, "--threads", 1, "--epochs", 9999, cwd=PROJECT, **variables))
         wait_until(lambda: epochs_of(run) >= 2 or any(program.poll() is not None for program in programs), 300)

@@ -6,7 +6,6 @@ import pytest
 
 from backends.native.files import LARGEST_FILE
 from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
-from backends.process.wire import LONGEST
 from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.lines import MOST_BYTES
 from benchmarks.measure.race import MOST_SCRIPTS
@@ -33,7 +32,6 @@ LIMITS = {
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],
-    "backends/process/wire.py": [f"{LONGEST >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "benchmarks/compare/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
     "benchmarks/measure/lines.py": [f"{MOST_BYTES >> MIB} MiB"],

@@ -12,14 +12,7 @@ from typing import Any
 from backends import find
 from backends.commands.translating import Translator
 from backends.process import in_child
-from backends.process.group import (
-    ask_each,
-    lost_another,
-    new_group,
-    place_in_group,
-    refuse_tasks_of_slurm,
-    started_group,
-)
+from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
 from common.config import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.corpus import Material, prepare
@@ -129,10 +122,13 @@ def workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) 
     on GPUs, among other reasons.
     """
     find(backend)
-    if workers > 1:
-        refuse_tasks_of_slurm(os.environ)
-    alone = Worker() if workers > 1 else place_in_group(backend, os.environ)
-    size = max(workers, alone.size)
+    launched = place_in_group(backend, os.environ)
+    if min(workers, launched.size) > 1:
+        raise CannotBeginError(
+            f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "
+            f"{workers} each would start a group of its own; leave --workers out"
+        )
+    size = max(workers, launched.size)
     if size > 1 and runtime.device != "cpu":
         raise CannotBeginError(
             f"--device is {runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
@@ -143,7 +139,7 @@ def workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) 
             f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
             f"--batch-size, or give it {batch_size:,} workers or fewer"
         )
-    return new_group(backend, workers) if workers > 1 else [alone]
+    return new_group(backend, workers) if workers > 1 else [launched]
 
 
 def _train(
@@ -188,7 +184,7 @@ def _train(
             raise
         except RosettaError as error:
             message = str(error)
-            if len(group) < group[0].size and lost_another(name, error):
+            if len(group) < group[0].size and lost_another(error):
                 message = f"another worker has ended or is out of reach: {message}"
             if run is not None and "--resume" not in message:
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts

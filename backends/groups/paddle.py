@@ -1,41 +1,29 @@
-"""Training in a group by paddle.distributed, where its launcher's environment variables say that there is one."""
+"""Training in a group by paddle.distributed."""
 
 import os
-from typing import Any, final
+from typing import final
 
-import numpy as np
-import paddle
 import paddle.distributed as dist
-from numpy.typing import NDArray
+from paddle import Tensor
 
+from backends.groups import EagerWorker
 from backends.lesson_backend import PaddleBackend
-from common.interface import PATIENCE, Group
-from common.sharing import GroupWorker
+from common.interface import PATIENCE
 
 
 @final
-class PaddleWorker(GroupWorker, PaddleBackend):
-    def build(self) -> None:
-        """Join the group and wait until all its workers have come."""
-        super().build()
-        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-        os.environ["PADDLE_PG_TIMEOUT"] = str(1000 * PATIENCE)  # milliseconds
+class PaddleWorker(EagerWorker, PaddleBackend):
+    def join(self) -> None:
+        meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        os.environ |= {
+            "PADDLE_TRAINER_ID": os.environ["RANK"],
+            "PADDLE_TRAINERS_NUM": os.environ["WORLD_SIZE"],
+            "PADDLE_TRAINER_ENDPOINTS": meeting,  # of all workers, of which the first alone is read
+            "PADDLE_CURRENT_ENDPOINT": "",  # must be there, and is not read
+            "PADDLE_DISTRI_BACKEND": "gloo",
+            "PADDLE_PG_TIMEOUT": str(1000 * PATIENCE),  # milliseconds
+        }
         dist.init_parallel_env()
-        self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.shared = Shared(self.model)
 
-
-class Shared(paddle.DataParallel):
-    """The model, whose backward pass leaves each gradient's mean over all workers."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self._layers, name)  # an encoder, say
-
-
-def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    tensor = paddle.to_tensor(array)
-    dist.all_reduce(tensor)
-    return tensor.numpy()
+    def all_reduce(self, tensor: Tensor) -> None:
+        dist.all_reduce(tensor)

@@ -1,46 +1,26 @@
-"""Training in a group by torch.distributed, where torchrun's environment variables say that there is one."""
+"""Training in a group by torch.distributed."""
 
 import os
 from datetime import timedelta
-from typing import Any, final
+from typing import final
 
-import numpy as np
-import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
+from backends.groups import EagerWorker
 from backends.lesson_backend import TorchBackend
-from common.interface import PATIENCE, Group
-from common.sharing import GroupWorker
+from common.interface import PATIENCE
 
 
 @final
-class TorchWorker(GroupWorker, TorchBackend):
-    def build(self) -> None:
-        """Join the group and wait until all its workers have come."""
-        super().build()
+class TorchWorker(EagerWorker, TorchBackend):
+    def join(self) -> None:
         timeout = timedelta(seconds=PATIENCE)
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
         # torchrun keeps one store through its restarts, and gloo would find there the addresses of workers that are
         # gone (https://github.com/pytorch/pytorch/issues/135712).
         store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("gloo", timeout=timeout, store=store, rank=rank, world_size=size)
-        self.group = Group(dist.get_rank(), dist.get_world_size(), _sum)
-        self.shared = Shared(self.model)
 
-
-class Shared(DistributedDataParallel):
-    """The model, whose backward pass leaves each gradient's mean over all workers."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.module, name)  # an encoder, say
-
-
-def _sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    tensor = torch.tensor(array)
-    dist.all_reduce(tensor)
-    return tensor.numpy()
+    def all_reduce(self, tensor: Tensor) -> None:
+        dist.all_reduce(tensor)

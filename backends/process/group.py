@@ -1,8 +1,8 @@
 """Several processes at once: groups of workers, which train one backend together, and backends side by side.
 
-Workers meet by environment variables, which each framework's own engine reads. Whoever starts a group, such as
-`rosetta train --workers`, torchrun, paddle.distributed.launch or the scheduler of a cluster, sets these variables for
-each worker, and a worker that finds them joins the group. See docs/parallel.md.
+A worker reads its rank, the group's size and the address of the first worker from its environment, by the names
+that torchrun gives them. `rosetta train --workers` sets them; those of other launchers are translated. What a
+framework needs beyond them is derived in its file of backends/groups/. See docs/parallel.md.
 """
 
 import json
@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from threading import Timer
 from time import sleep
 from typing import Any, TypeVar
@@ -25,114 +25,63 @@ from common.errors import CannotBeginError, RosettaError, refusing
 from common.interface import PATIENCE
 from common.machine import cores
 
+ENGINES = {  # "module:Class" of each backend that can join a group
+    "keras": "backends.groups.keras:KerasWorker",
+    "torch": "backends.groups.torch:TorchWorker",
+    "paddle": "backends.groups.paddle:PaddleWorker",
+}
+LOST = re.compile("gloo|Connection|Collective|Unavailable|signal 6")  # in the error of a worker that lost another
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
-NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
+NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
+SLURM_PORTS = range(15_000, 25_000)  # of which a group under Slurm takes one by the job's number
 
+Place = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Engine:
-    """One framework's own, by which its workers train together."""
-
-    target: str  # "module:Class" of the backend that joins a group
-    joining: str  # the variable without which a worker is alone
-    addresses: str  # the variables that have addresses, in words
-    # The worker that the variables of a process describe; and the variables of the worker of a rank, where all are at
-    # these "host:port".
-    place: Callable[[Mapping[str, str]], Worker]
-    variables: Callable[[int, Sequence[str]], dict[str, str]]
-    lost: str  # matches how a worker's process fails when another worker is gone
-
-
-def _place_of_torch(environment: Mapping[str, str]) -> Worker:
-    meeting = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+def _by_torchrun(environment: Mapping[str, str]) -> Place:
     here = int(environment.get("LOCAL_WORLD_SIZE", "1"))
-    return Worker(int(environment["RANK"]), int(environment["WORLD_SIZE"]), {}, here, [meeting])
+    address = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    return int(environment["RANK"]), int(environment["WORLD_SIZE"]), here, address
 
 
-def _variables_of_torch(rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    host, _, port = addresses[0].rpartition(":")
-    return {"RANK": str(rank), "WORLD_SIZE": str(len(addresses)), "MASTER_ADDR": host, "MASTER_PORT": port}
-
-
-def _place_of_paddle(environment: Mapping[str, str]) -> Worker:
-    rank, size = int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"])
-    addresses = environment["PADDLE_TRAINER_ENDPOINTS"].split(",")
-    if len(addresses) != size:
-        raise ValueError(f"PADDLE_TRAINER_ENDPOINTS has {len(addresses)} addresses of {size} workers")
-    meeting = environment.get("PADDLE_MASTER", addresses[0])
-    return Worker(rank, size, {}, _at_the_same_host(addresses, rank), [meeting, *addresses])
-
-
-def _variables_of_paddle(rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    return {
-        "PADDLE_TRAINER_ID": str(rank),
-        "PADDLE_TRAINERS_NUM": str(len(addresses)),
-        "PADDLE_CURRENT_ENDPOINT": addresses[rank],
-        "PADDLE_TRAINER_ENDPOINTS": ",".join(addresses),
-        "PADDLE_MASTER": addresses[0],
-    }
-
-
-def _place_of_keras(environment: Mapping[str, str]) -> Worker:
+def _by_tf_config(environment: Mapping[str, str]) -> Place:
     config: Any = json.loads(environment["TF_CONFIG"])
     if list(config["cluster"]) != ["worker"]:
         raise ValueError("a cluster of workers alone is needed")
-    rank, addresses = int(config["task"]["index"]), [str(address) for address in config["cluster"]["worker"]]
-    return Worker(rank, len(addresses), {}, _at_the_same_host(addresses, rank), addresses)
+    rank, addresses = int(config["task"]["index"]), config["cluster"]["worker"]
+    hosts = [address.rpartition(":")[0] for address in addresses]
+    return rank, len(addresses), hosts.count(hosts[rank]), addresses[0]
 
 
-def _variables_of_keras(rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    task = {"type": "worker", "index": rank}
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": list(addresses)}, "task": task})}
+def _by_paddle(environment: Mapping[str, str]) -> Place:
+    first = environment.get("PADDLE_MASTER") or environment["PADDLE_TRAINER_ENDPOINTS"].partition(",")[0]
+    here = int(environment.get("PADDLE_LOCAL_SIZE", "1"))
+    return int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"]), here, first
 
 
-ENGINES = {
-    "keras": Engine(
-        "backends.groups.keras:KerasWorker",
-        joining="TF_CONFIG",
-        addresses="TF_CONFIG",
-        place=_place_of_keras,
-        variables=_variables_of_keras,
-        lost="Collective|Unavailable",
-    ),
-    "torch": Engine(
-        "backends.groups.torch:TorchWorker",
-        joining="WORLD_SIZE",
-        addresses="MASTER_ADDR",
-        place=_place_of_torch,
-        variables=_variables_of_torch,
-        lost="gloo|Connection",
-    ),
-    "paddle": Engine(
-        "backends.groups.paddle:PaddleWorker",
-        joining="PADDLE_TRAINERS_NUM",
-        addresses="PADDLE_MASTER and PADDLE_TRAINER_ENDPOINTS",
-        place=_place_of_paddle,
-        variables=_variables_of_paddle,
-        lost="gloo|signal 6",
-    ),
+def _by_slurm(environment: Mapping[str, str]) -> Place:
+    """Where Slurm binds tasks to cores, each task sees its own alone."""
+    first = re.sub(r"\[(\w+).*", r"\1", environment["SLURM_STEP_NODELIST"]).partition(",")[0]  # of node[01-04],big7
+    port = SLURM_PORTS[int(environment["SLURM_JOB_ID"]) % len(SLURM_PORTS)]
+    return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]), 1, f"{first}:{port}"
+
+
+# By the variable that shows which launcher started a worker: whose workers it starts ("": any), and what reads it.
+READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
+    "TF_CONFIG": ("keras", _by_tf_config),
+    "PADDLE_TRAINERS_NUM": ("paddle", _by_paddle),
+    "WORLD_SIZE": ("", _by_torchrun),
+    "SLURM_STEP_NUM_TASKS": ("", _by_slurm),
 }
 
 
-def _host(address: str) -> str:
-    """The host of "host:port"; of an address of version 6 without its brackets."""
-    return address.rpartition(":")[0].strip("[]")
-
-
-def _at_the_same_host(addresses: Sequence[str], rank: int) -> int:
-    """The number of workers whose address has the host of this one's."""
-    hosts = [_host(address) for address in addresses]
-    return hosts.count(hosts[rank])
-
-
-def engine_of(backend: str) -> Engine:
-    """The engine that trains a backend in a group. Raises CannotBeginError where it has none."""
+def engine_of(backend: str) -> str:
+    """ "module:Class" by which a backend joins a group. Raises CannotBeginError where it cannot."""
     if backend not in ENGINES:
         able = ", ".join(ENGINES)
         raise CannotBeginError(f"backend {backend} cannot train in a group of workers; choose one of {able}")
@@ -140,50 +89,56 @@ def engine_of(backend: str) -> Engine:
 
 
 def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
-    """The worker that the variables of this backend's engine describe; without them, one that trains alone.
+    """The worker that a launcher's variables describe; without them, one that trains alone.
 
-    Raises CannotBeginError for variables that describe no worker or a host that is not known, and where Slurm started
-    several tasks without these variables.
+    Raises CannotBeginError for variables that describe no worker, or a host that is not known.
     """
-    engine = ENGINES.get(backend.partition(":")[0])
-    if engine is None or engine.joining not in environment:
-        refuse_tasks_of_slurm(environment)
+    framework = backend.partition(":")[0]
+    shown = [name for name, (of, _) in READERS.items() if name in environment and of in ("", framework)]
+    if not shown:
         return Worker()
     try:
-        worker = engine.place(environment)
-        if not 0 <= worker.rank < worker.size:
-            raise ValueError(f"worker {worker.rank} of {worker.size}")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        rank, size, here, address = READERS[shown[0]][1](environment)
+        if not 0 <= rank < size:
+            raise ValueError(f"worker {rank} of {size}")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise CannotBeginError(
-            f"{engine.joining} is set, and no place in a group can be read from the environment: {what}; start the "
-            "workers with the framework's own launcher, or unset the variable"
+            f"{shown[0]} is set, and no place in a group can be read from the environment: {what}; start the "
+            "workers as docs/parallel.md shows, or unset the variable"
         ) from error
-    if worker.size == 1:
+    if size == 1:
         return Worker()
-    target = engine_of(backend).target
-    for host in dict.fromkeys(map(_host, worker.addresses)):
-        try:
-            socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise CannotBeginError(
-                f"{engine.addresses} has the host {host!r}, and no address of it is found: {why}; give an address "
-                "such as 10.0.0.1, or a name that every machine of the group knows"
-            ) from error
-    variables = {name: value for name, value in environment.items() if LAUNCHERS.match(name)}
-    return replace(worker, variables=variables, target=target)
-
-
-def refuse_tasks_of_slurm(environment: Mapping[str, str]) -> None:
-    """Raise CannotBeginError where Slurm started this command several times, each of which would train by itself."""
-    tasks, number = environment.get("SLURM_NTASKS", ""), environment.get("SLURM_PROCID", "")
-    if tasks.isdecimal() and int(tasks) > 1 and number:
+    host = address.rpartition(":")[0].strip("[]")  # an address of version 6 stands in brackets
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
         raise CannotBeginError(
-            f"this is task {number} of {tasks} that Slurm started, and without the variables of a framework's engine "
-            "each task would train the whole run; start one task (srun --ntasks 1), or the engine's launcher in each "
-            "task, as docs/parallel.md shows"
-        )
+            f"the first worker is at {address}, and no address of the host {host!r} is found: {error}; give an "
+            "address such as 10.0.0.1, or a name that every machine of the group knows"
+        ) from error
+    launched = {name: value for name, value in environment.items() if LAUNCHERS.match(name)}
+    return _worker(backend, rank, size, here, address, launched, meets_at=address)
+
+
+def _worker(
+    backend: str, rank: int, size: int, here: int, address: str, more: Mapping[str, str], meets_at: str = ""
+) -> Worker:
+    """A worker of a group whose first one is at `address`, with `more` variables."""
+    host, _, port = address.rpartition(":")
+    variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": host, "MASTER_PORT": port}
+    return Worker(rank, size, here, engine_of(backend), {**more, **variables}, meets_at)
+
+
+def new_group(backend: str, size: int) -> list[Worker]:
+    """The workers of a group that meets on this machine's loopback.
+
+    Raises CannotBeginError; see `engine_of` and `require_memory`.
+    """
+    engine_of(backend)
+    require_memory(size)
+    address = f"127.0.0.1:{free_port()}"
+    return [_worker(backend, rank, size, size, address, ONLY_HERE) for rank in range(size)]
 
 
 def require_memory(workers: int) -> None:
@@ -196,31 +151,16 @@ def require_memory(workers: int) -> None:
         )
 
 
-def new_group(backend: str, size: int) -> list[Worker]:
-    """The workers of a group that meets on this machine's loopback.
-
-    Raises CannotBeginError; see `engine_of` and `require_memory`.
-    """
-    engine = engine_of(backend)
-    require_memory(size)
-    with refusing(f"{size} workers cannot be started", "; give fewer --workers"):  # each takes an open file
-        addresses = free_addresses(size)
-    variables = [engine.variables(rank, addresses) | ONLY_HERE for rank in range(size)]
-    return [Worker(rank, size, own, size, target=engine.target) for rank, own in enumerate(variables)]
+def free_port() -> int:
+    """A port of this machine's loopback at which nobody listens now."""
+    with refusing("no worker can be started"), socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
-def lost_another(backend: str, error: BaseException) -> bool:
-    """Whether a worker's error came of another worker's end, and not of its own."""
-    return backend in ENGINES and re.search(ENGINES[backend].lost, str(error)) is not None
-
-
-def free_addresses(number: int) -> list[str]:
-    """So many "host:port" on this machine's loopback that nobody listens at now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+def lost_another(error: BaseException) -> bool:
+    """True if a worker's error came of another worker's end."""
+    return LOST.search(str(error)) is not None
 
 
 @contextmanager
@@ -238,8 +178,8 @@ def started_group(
         # All are started before any is waited for, since they wait for each other.
         processes = [stack.enter_context(launch(worker)) for worker in workers]
         with ExitStack() as waiting:
-            if (worker := workers[0]).addresses:
-                waits = f"worker {worker.rank} of {worker.size} waits at {worker.addresses[0]} for the others"
+            if (worker := workers[0]).meets_at:
+                waits = f"worker {worker.rank} of {worker.size} waits at {worker.meets_at} for the others"
                 notice = Timer(NOTICE_SECONDS, warn, [f"{waits}; start them within {PATIENCE} s of one another"])
                 notice.start()
                 waiting.callback(notice.cancel)
@@ -250,15 +190,15 @@ def started_group(
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:
     """What `ask` returns for each process, all at once, each in a thread.
 
-    If any fails, all are ended, since the others wait for the one that failed. The error that is raised then is that
-    of the first which failed by itself, and has its number.
+    If any fails, all are ended, since the others wait for it. The error that is raised then names the worker that
+    failed by itself.
     """
     if len(processes) == 1:
         return [ask(processes[0])]
     with ThreadPoolExecutor(len(processes)) as threads:
         futures = [threads.submit(ask, process) for process in processes]
         try:
-            if error := _error_of(futures, processes[0].name):
+            if error := _error_of(futures):
                 raise error
         except BaseException:
             for process in processes:
@@ -267,29 +207,25 @@ def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess]
     return [future.result() for future in futures]
 
 
-def _error_of(futures: Sequence["Future[Any]"], backend: str) -> BaseException | None:
+def _error_of(futures: Sequence["Future[Any]"]) -> BaseException | None:
     """Wait until the work is done, or until it is known which worker failed by itself; returns that one's error.
 
     A worker that ends takes the others with it, and their errors may come before its own.
     """
-    pending, errors = set(futures), dict[int, BaseException]()
+    pending, lost = set(futures), None
     while pending:
-        done, pending = wait(pending, GRACE if errors else None, FIRST_EXCEPTION)
+        done, pending = wait(pending, GRACE if lost else None, FIRST_EXCEPTION)
         if not done:  # a worker hangs, and the others have given it up
-            hanging, first = futures.index(pending.pop()), min(errors)
-            return RosettaError(f"worker {hanging} of {len(futures)} does not answer: {errors[first]}")
-        for number, future in enumerate(futures):
-            if future in done and (error := future.exception()):
-                errors[number] = error
-                if not lost_another(backend, error):
-                    return _naming(f"worker {number} of {len(futures)}", error)
-    return _naming(f"worker {min(errors)} of {len(futures)}", errors[min(errors)]) if errors else None
-
-
-def _naming(worker: str, error: BaseException) -> BaseException:
-    """The error with the name of its worker, where it is one of those that a user may see."""
-    kind = CannotBeginError if isinstance(error, CannotBeginError) else RosettaError
-    return kind(f"{worker} failed: {error}") if isinstance(error, RosettaError) else error
+            return RosettaError(f"worker {futures.index(pending.pop())} of {len(futures)} does not answer: {lost}")
+        for future in filter(done.__contains__, futures):
+            if error := future.exception():
+                if isinstance(error, RosettaError):
+                    kind = CannotBeginError if isinstance(error, CannotBeginError) else RosettaError
+                    error = kind(f"worker {futures.index(future)} of {len(futures)} failed: {error}")
+                if not lost_another(error):
+                    return error
+                lost = lost or error
+    return lost
 
 
 @contextmanager

@@ -226,7 +226,7 @@ class KerasOnEngine(KerasCompiled):
             raise CannotBeginError(f"found dtype {config.dtype}, and {why}; use --dtype float32")
         self.lesson.prepare(config.dtype)
         sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
-        self.model = self.shared = build(*sizes, masked=config.padding == "mask")
+        self.model = build(*sizes, masked=config.padding == "mask")
         self.trained = self.model.training
         # Not a subclass, as in the lesson: on torch Keras exchanges this class alone for one that steps all weights
         # at once.

@@ -31,7 +31,6 @@ ATTACKS = {  # where each is, how many cases of it a record has, and the seconds
     "files": ("damaged_files.files", 25_000, INPUT_SECONDS),
     "recordings": ("damaged_files.recordings", 3_000, INPUT_SECONDS),
     "torch files": ("damaged_files.torch_files", 15_000, INPUT_SECONDS),
-    "messages": ("messages.messages", 15_000, INPUT_SECONDS),
     "workers": ("messages.workers", 300, INPUT_SECONDS),
     "requests": ("visitors.requests", 14_000, INPUT_SECONDS),
     "slow visitors": ("visitors.slow_visitors", 60, 180.0),

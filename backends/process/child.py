@@ -1,0 +1,85 @@
+"""The child's side: a process that holds one backend, started by backends/process/parent.py.
+
+Messages are pickles on an inherited socket. The first one names the backend to open; each later one is a function to
+call with it. Standard input is a pipe into which nothing is written. When the other end of this pipe is closed, as
+when the parent dies, the process ends, whatever it does.
+"""
+
+import fcntl
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import traceback
+from pkgutil import resolve_name
+from time import perf_counter
+from typing import Any
+
+from common.config import ModelConfig, TrainConfig
+from common.errors import FULL, CannotBeginError, RosettaError, in_words
+from common.interface import Backend
+
+
+def main(descriptor: int) -> None:
+    """Answer the requests that come by this socket, until it is closed or one of them fails."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # by its status the parent knows that a signal ended it
+    os.set_inheritable(descriptor, False)  # so that no program that the framework starts keeps the socket open
+    _be_killed_with_parent()
+    end = socket.socket(fileno=descriptor)
+    requests = end.makefile("rb")
+
+    def send(kind: str, content: Any) -> None:
+        end.sendall(pickle.dumps((kind, content)))
+
+    def emit(**event: Any) -> None:
+        send("event", event)
+
+    name, *opening = pickle.load(requests)
+    try:
+        backend, seconds = _open(*opening)
+        send("result", seconds)
+        while True:
+            function, arguments = pickle.load(requests)
+            send("result", function(backend, emit, **arguments))
+    except BaseException as error:
+        send("error", _described(name, error))
+        raise
+
+
+def _be_killed_with_parent() -> None:
+    """Have Linux kill this process when its parent ends, even while a framework lets no other thread run: Paddle and
+    TensorFlow do not for minutes where they wait for the other workers of a group."""
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    standard_input = select.poll()
+    standard_input.register(0)
+    if standard_input.poll(0):  # the parent has ended before
+        sys.exit(1)
+
+
+def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, dict[str, float]]:
+    """The backend, and the seconds that its opening took."""
+    start = perf_counter()  # NumPy and our own modules are imported already
+    kind = resolve_name(target)
+    kind.import_framework()
+    imported = perf_counter()
+    backend = kind(model, train, device)
+    return backend, {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
+
+
+def _described(name: str, error: BaseException) -> tuple[type[RosettaError], str]:
+    """The error that the parent raises for an error of this backend: its class and its text.
+
+    The error itself does not cross: a framework's own would have the parent import the framework.
+    """
+    if isinstance(error, RosettaError):
+        return CannotBeginError if isinstance(error, CannotBeginError) else RosettaError, str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL):
+        return RosettaError, str(in_words(error))
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+    return RosettaError, f"the {name} backend failed: {type(error).__name__}: {first_line} ({where})"

@@ -1,4 +1,4 @@
-"""Damage at random: to the bytes of a file of any kind, or to its values, in the way of its kind."""
+"""Damage at random: to the bytes of a file, or to its values in the way of its kind."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import pickle
 import random
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
 
@@ -17,38 +17,23 @@ from common.weights import Arrays
 from tests.attack.limits import HARMED
 
 Damage = Callable[[bytes, random.Random], bytes]
-# As a format may have them.
-LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]
+LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]  # as formats have them
 DEPTH = 100_000
-# Texts of JSON that take a value's place: numbers, other types, nesting, long and odd strings, a key twice, no JSON.
-HOSTILE_TEXTS = "0 -1 1.5 1e400 -1e308 NaN -Infinity 9223372036854775808 1e-320 null true [] {} [[]]".split()
-HOSTILE_TEXTS += [
-    "9" * 5000,
-    "[" * DEPTH + "]" * DEPTH,
-    '{"a": ' * DEPTH + "1" + "}" * DEPTH,
-    "[" + "1," * 20_000 + "1]",
-]
-HOSTILE_TEXTS += ['""', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"é\u202e\u2028"', f'"{"é" * 20_000}"']
-HOSTILE_TEXTS += [
-    '"../../etc/passwd"',
-    '"float64"',
-    '{"a": 1, "a": "2"}',
-    '{"format": {"format": []}}',
-    '"\t"',
-    "",
-    "'",
-]
-HOSTILE = [text.encode() for text in HOSTILE_TEXTS]
+# JSON that takes a value's place: numbers, other types, nesting, long and odd strings, a key twice, no JSON at all.
+HOSTILE = '0 -1 1.5 1e400 -1e308 NaN -Infinity 9223372036854775808 1e-320 null true [] {} [[]] "float64"'.split()
+HOSTILE += ["9" * 5000, "[" * DEPTH + "]" * DEPTH, '{"a": ' * DEPTH + "1" + "}" * DEPTH, "[" + "1," * 20_000 + "1]"]
+HOSTILE += ['""', '"\\u202e\\u009b2J\\n\\r"', '"\\u0000"', '"\\ud800"', '"é\u202e\u2028"', '"\t"', "", "'"]
+HOSTILE += [f'"{"é" * 20_000}"', '"../../etc/passwd"', '{"format": {"format": []}}', '{"a": 1, "a": "2"}']
 MARK = "hostile value"
 KEYS = ["", "x", "\x1b[2J\u202e", "é\n" * 100, "__class__", "kind", "version"]
-# In a text: what separates, ends or combines, for Unicode, Python or an editor, what is no text, what has a meaning.
+# Pieces of a text: what separates, ends or combines, for Unicode, Python or an editor; no text; words with a meaning.
 ODD = "\u2028|\u2029|\x85|\x0b|\x0c|\x1c|\x1e|\r|\r\n|\x00|\ufeff|\u202e|\x1b[2J|\u0958|\ufb1d|👩\u200d🚀".split("|")
 ODD += ["\u0301" * 40, "\U000e0001", "\uffff", "\ud800", "\udc80", "a" * 1100, "\u00a0", *"\t\t\t\n\n\nabcé 犬"]
 ODD += ["9" * 900, "(" * 900, "a " * 200, *"-1 1e308 nan {i} {i+1} * _ [0,0] ( () -> = , \" ' axes order".split()]
 PIECES = [text.encode(errors="surrogatepass") for text in ODD]
 PIECES += [b"\xff\xfe", b"\xc3", b"\xf0\x9f", b"\xc0\x80", b"x" * 70_000, b"PK\x03\x04"]
 LARGE = [b"J\xff\xff\xff\x7f", b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x40"]  # numbers in a pickle
-CALLS: list[tuple[str, str, tuple[Any, ...]]] = [  # what a pickle asks to call: module, name and arguments
+CALLS: list[tuple[str, str, tuple[Any, ...]]] = [  # by a pickle: module, name and arguments
     ("os", "system", (f"touch {HARMED}",)),
     ("builtins", "eval", (f"open({HARMED!r}, 'w')",)),
     ("builtins", "bytearray", (1 << 40,)),
@@ -77,7 +62,7 @@ def layer_tensors(weights: Arrays) -> Arrays:
 
 
 def damaged_file(name: str, whole: bytes, rng: random.Random) -> bytes:
-    """What a file of this name holds, with damage to its bytes or in the way of its kind, which the name tells."""
+    """Return the content of a file of this name with damage to its bytes, or in the way of its suffix."""
     return rng.choice([damaged, OF_A_KIND.get(PurePath(name).suffix, damaged)])(whole, rng)
 
 
@@ -88,7 +73,7 @@ def bit_flipped(name: str, whole: bytes, rng: random.Random) -> bytes:
 
 
 def damaged(whole: bytes, rng: random.Random) -> bytes:
-    """The bytes with one to four changes: a piece goes, comes twice, moves, or is another byte or length."""
+    """Change the bytes one to four times: a piece goes, comes twice, moves, or is another byte or length."""
     content = bytearray(whole)
     for _ in range(rng.randint(1, 4)):
         first, second = (rng.randint(0, len(content)) for _ in range(2))
@@ -100,7 +85,7 @@ def damaged(whole: bytes, rng: random.Random) -> bytes:
 
 
 def odd_text(whole: bytes, rng: random.Random) -> bytes:
-    """A text in which some words, and what is between words, are odd or others of it."""
+    """Replace some words of a text, and what is between words, by odd pieces or by other words of it."""
     words = re.findall(rb"\w+|\W", whole) or [b""]
     for _ in range(rng.choice([1, 3, 30])):
         words[rng.randrange(len(words))] = rng.choice([rng.choice(PIECES), rng.choice(words)])
@@ -108,7 +93,7 @@ def odd_text(whole: bytes, rng: random.Random) -> bytes:
 
 
 def odd_member(whole: bytes, rng: random.Random) -> bytes:
-    """An archive with damage to a member, and with its checksum. Each kind of member is as likely as the others."""
+    """Damage a member of an archive, whose checksum is then right. Each kind of member is as likely as the others."""
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
         method = archive.infolist()[-1].compress_type
@@ -118,22 +103,22 @@ def odd_member(whole: bytes, rng: random.Random) -> bytes:
 
 
 def hostile_pickle(whole: bytes, rng: random.Random) -> bytes:
-    """A pickle with another size of something, or one that asks to call something, by itself or in a state dict."""
+    """Give a pickle another size of something, or have it call something, by itself or in a state dict."""
     if rng.random() < 0.5:
         place = rng.choice([match.start() for match in re.finditer(rb"K.", whole, re.DOTALL)])  # numbers of one byte
         return whole[:place] + rng.choice(LARGE) + whole[place + 2 :]
-    module, called, arguments = rng.choice(CALLS)
-    call = f"c{module}\n{called}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
+    module, name, arguments = rng.choice(CALLS)
+    call = f"c{module}\n{name}\n".encode() + pickle.dumps(arguments, 2)[2:-1] + b"R"
     within = rng.choice([call, b"}" + pickle.dumps("encoder.weight_ih_l0", 2)[2:-1] + call + b"s"])
     return b"\x80\x02" + within + b"."
 
 
 def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
-    """A whole file of safetensors of which one to three arrays have another shape, type or name, or are gone."""
+    """Give one to three arrays of safetensors another shape, type, name or number, or take them away."""
     arrays = load(whole)
     for name in rng.sample(sorted(arrays), min(len(arrays), rng.randint(1, 3))):
         array = arrays.pop(name)
-        found = [
+        changed = [
             array.reshape(-1) if rng.random() < 0.5 else array.T,
             array.reshape((1,) * (rng.choice([1, 29, 33, 64]) - array.ndim) + array.shape),
             array[(slice(1),) * array.ndim],  # which any array broadcasts with
@@ -143,7 +128,7 @@ def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
             rng.choice([*arrays.values(), array]),
         ]
         if rng.randrange(10):
-            arrays[name if rng.randrange(10) else rng.choice(KEYS)] = rng.choice(found)
+            arrays[name if rng.randrange(10) else rng.choice(KEYS)] = rng.choice(changed)
     made = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
     end = 8 + int.from_bytes(made[:8], "little")
     shape = [0, *rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(0, 40))]  # of an array that has no numbers
@@ -152,17 +137,21 @@ def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_json(whole: bytes, rng: random.Random) -> bytes:
-    """JSON of which one or two values are changed; see `with_changes`."""
-    ascii_only = rng.random() < 0.5
+    """Change one or two values of JSON: another or a hostile value, gone, twice, or under another key.
 
-    def packed(content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=ascii_only).encode(errors="surrogatepass")
-
-    return with_changes(json.loads(whole), rng, packed, HOSTILE)
+    Hostile values take their places when all else is written, since no writer makes them.
+    """
+    content, ascii_only = json.loads(whole), rng.random() < 0.5
+    for _ in range(rng.randint(1, 2)):
+        content = _changed(content, rng)
+    text = json.dumps(content, ensure_ascii=ascii_only)
+    while (mark := json.dumps(MARK)) in text:
+        text = text.replace(mark, rng.choice(HOSTILE), 1)
+    return text.encode(errors="surrogatepass")
 
 
 def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
-    """Lines of JSON of which one is damaged, as `damaged_json` does it, stands there again, or is gone."""
+    """Damage a line of JSON lines as `damaged_json` does, or have it stand there again, or take it away."""
     lines = whole.splitlines()
     kinds = [line[:20] for line in lines]  # so that a line of a rare kind is damaged as often as a frequent one
     place, other = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
@@ -171,21 +160,9 @@ def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def with_changes(content: Any, rng: random.Random, packed: Callable[[Any], bytes], hostile: Sequence[bytes]) -> bytes:
-    """The content, packed, with one or two changes: a value is another one or hostile, is gone or comes twice, or a
-    key has another name. Hostile values take their places when all else is packed, since no packer makes them.
-    """
-    for _ in range(rng.randint(1, 2)):
-        content = _changed(content, rng)
-    whole = packed(content)
-    while (mark := packed(MARK)) in whole:
-        whole = whole.replace(mark, rng.choice(hostile), 1)
-    return whole
-
-
 def _changed(content: Any, rng: random.Random) -> Any:
-    """The content with one change; every level is as likely as the others."""
-    if isinstance(content, int | float) and rng.random() < 0.5:  # another one that may be right
+    """Make one change; every level is as likely as the others."""
+    if isinstance(content, int | float) and rng.random() < 0.5:  # another number that may be right
         return rng.choice([-content, 1000 * content, content + 1, content / 2, 0, 1])
     if not content or not isinstance(content, dict | list) or rng.randrange(5) == 0:
         return MARK
@@ -200,7 +177,7 @@ def _changed(content: Any, rng: random.Random) -> Any:
 OF_A_KIND: dict[str, Damage] = {
     ".json": damaged_json,
     ".jsonl": damaged_json_lines,
-    ".pkl": hostile_pickle,
+    **dict.fromkeys((".pdparams", ".pkl"), hostile_pickle),
     ".safetensors": odd_arrays,
     **dict.fromkeys((".toml", ".txt"), odd_text),
     **dict.fromkeys((".pt", ".zip"), odd_member),

@@ -1,4 +1,4 @@
-"""Puts processes that misbehave in the place of a backend's process.
+"""Puts scripts that misbehave in the place of a backend's process: hung, killed, half answering, loud.
 
 Each is ended within its timeout, which is shortened, with one line that names what it did, and leaves no process,
 folder or open file.
@@ -30,21 +30,21 @@ SIGNALS = [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP, signal.SIGTERM, signa
 LONG = 30.0  # seconds; nobody waits for their end
 HOSTILE_WORDS = "an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e\n"
 READ = "SOCKET.recv(1 << 16)"
-# What the errors of a process say of what it did.
+# Words by which an error names what the process did.
 BLAMED = ["did not answer", "stopped its messages", "was ended by signal", "ended with status", "an error of its own"]
 OPENED = pickle.dumps(("result", {"import_seconds": 0.5, "build_seconds": 0.5}))
 
 
 def script(rng: random.Random) -> str:
-    """What one process does; half of them are opened as they should before they begin.
+    """Write a script of some steps at random; half of the scripts open as a backend should before them.
 
-    Only the standard library is imported, so that it starts in no time. The end of its socket is SOCKET.
+    Only the standard library is imported, so that the script starts in no time. The end of its socket is SOCKET.
     """
     contents: list[tuple[str, Any]] = [("result", {"a": 1}), ("event", {"number": 1})]
     contents += [("error", (RosettaError, HOSTILE_WORDS * 100))]
     message = pickle.dumps(rng.choice(contents)) if rng.random() < 0.8 else OPENED
     half = message[: rng.randrange(len(message))]
-    done = [
+    steps = [
         f"SOCKET.sendall({half!r}); time.sleep({LONG})",
         f"SOCKET.sendall({message * rng.randrange(1, 2000)!r})",
         f"SOCKET.sendall(bytes([255]) * {rng.randrange(1, 100)})",
@@ -60,17 +60,17 @@ def script(rng: random.Random) -> str:
     ]
     begun = ["import os, signal, socket, sys, time", "SOCKET = socket.socket(fileno=int(sys.argv[2]))"]
     begun += [READ, f"SOCKET.sendall({OPENED!r})"] if rng.random() < 0.5 else []
-    return "\n".join([*begun, *rng.choices(done, k=rng.randrange(6)), f"time.sleep({LONG})" * rng.randrange(2)])
+    return "\n".join([*begun, *rng.choices(steps, k=rng.randrange(6)), f"time.sleep({LONG})" * rng.randrange(2)])
 
 
 def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """What comes of a process that runs a script, and is called with an array."""
+    """Start a process that runs a script, and call it with an array."""
     here, tiny = psutil.Process(), ModelConfig(3, 4, 0, 1, latent_dim=4)
     path, temporary, files = folder / "script", folder / "temporary", here.num_fds()
     temporary.mkdir()
-    runs = f"exec(open({str(path)!r}).read())"  # since a script may be longer than a word of a command
+    program = f"exec(open({str(path)!r}).read())"  # since a script may be longer than a word of a command
     with (
-        patch.multiple(parent, PROGRAM=runs, START_SECONDS=1.0, ENDING_SECONDS=0.3),
+        patch.multiple(parent, PROGRAM=program, START_SECONDS=1.0, ENDING_SECONDS=0.3),
         patch.object(tempfile, "tempdir", str(temporary)),
     ):
         while True:

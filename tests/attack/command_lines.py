@@ -1,7 +1,7 @@
-"""Types commands with options and values at random; each does what it should, or is refused in one line.
+"""Types commands with options and values at random; each is done, or refused in one line.
 
-Everything happens in this process and in the attack's folder: no process is started, nothing is downloaded or served,
-and no machine is examined; a command that comes so far is refused there.
+Everything happens in this process and in the attack's folder. A command that would start a process, download, serve
+or examine the machine is refused there.
 """
 
 import os
@@ -32,7 +32,7 @@ PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json
 PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "b" * 230, "/proc/self/mem", "\x00"]
 NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
 NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
-SENSIBLE = [  # what is done, or goes far
+SENSIBLE = [  # done, or refused late
     "report a.jsonl -o new.html",
     "convert run --to weights",
     "compare a.jsonl a.jsonl --fail-slower 1%",
@@ -45,7 +45,7 @@ SENSIBLE = [  # what is done, or goes far
     "translate --file pairs.txt --beam 3 --n-best 2",
     "serve run --backends numpy",
 ]
-# Where work would begin.
+# Functions in which work would begin.
 BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit", "sweep.Sweep.run")]
 BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socketserver.TCPServer.server_bind"]
 BEGUN += ["subprocess.Popen"]
@@ -56,7 +56,7 @@ def refused(*arguments: object, **named: object) -> NoReturn:
 
 
 def line_of(rng: random.Random) -> list[str]:
-    """A command with some of its own options and arguments, and seldom with those of another one."""
+    """Choose a command, and some options and arguments, seldom those of another command."""
     words = rng.choice(SENSIBLE).split() if rng.randrange(3) == 0 else [rng.choice([*COMMANDS, "", "-x"])]
     command = COMMANDS.get(words[0], COMMANDS["train"])
     chosen = [parameter for parameter in command.params if parameter.required and len(words) == 1]
@@ -74,7 +74,7 @@ def line_of(rng: random.Random) -> list[str]:
 
 
 def fill(here: Path) -> None:
-    """Make the folder anew, with a run, a corpus, a recording and a link to nothing."""
+    """Make the folder afresh, with a run, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     run_of(here / "run")
@@ -84,7 +84,7 @@ def fill(here: Path) -> None:
 
 
 def typed(here: Path, words: list[str]) -> str:
-    """How `rosetta` ends with these words: with success, or refused in one line, or in typer's own."""
+    """Run `rosetta` with these words. Fails unless it is done, or refused in one line or in typer's own lines."""
     with chdir(here):
         status, _, error = rosetta(*words)
     assert status in (0, 1, 2), f"status {status} of {words}: {error[:2000]}"

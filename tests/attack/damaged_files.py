@@ -48,17 +48,17 @@ LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 
 @dataclass(frozen=True)
 class Victim:
-    """Files in a folder, each of which is damaged in turn. What is read is first read whole."""
+    """Files in a folder, each damaged in turn, after each has been read whole."""
 
     write: Callable[[Path], object]  # makes the folder
-    read: Callable[[Path], object]  # is given the path of the file that is damaged
-    files: str = "*"  # the pattern of those that are
-    damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a file's name and content
+    read: Callable[[Path], object]  # reads the file that is damaged
+    files: str = "*"  # pattern of the files to damage
+    damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a name and content
 
 
 def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     def copied(file: Path, victim: Victim, rng: random.Random | None = None) -> Path:
-        """The path of a file in a copy of its victim's folder, in which it alone is damaged."""
+        """Copy the folder of a victim, damage the file in it, and return the path of the damaged file."""
         shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
         copy = Path(shutil.copytree(folder / "whole" / file.parts[0], folder / "copy"), *file.parts[1:])
         if rng:
@@ -96,7 +96,7 @@ def of_corpus(path: Path) -> None:
 
 
 def of_lines(path: Path) -> None:
-    """The lines of a text as `translate --file` reads them."""
+    """Read the lines of a text as `translate --file` does."""
     with path.open("rb") as file:
         lines = list(chain.from_iterable(lines_as_they_arrive(file)))
     assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
@@ -131,7 +131,7 @@ def run_of(folder: Path) -> None:
 
 
 def old_run_of(folder: Path) -> None:
-    """The same as version 2 had it."""
+    """The same in version 2."""
     run_of(folder)
     small_run.as_version_2(folder)
 
@@ -143,7 +143,7 @@ unchecked_run, unchecked_old_run = NO_CHECKSUM(SAME_DIGEST(run_of)), NO_CHECKSUM
 
 
 def of_run(path: Path) -> None:
-    """All that commands read of a run."""
+    """Read all that commands read of a run."""
     run = RunDirectory.open(path.parent)
     Material.of_run(run)
     run.history()
@@ -170,8 +170,8 @@ def record_and_itself(folder: Path) -> None:
 
 
 def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
-    """Two records are compared; with a mapping file carried, too. Errors have names out of all three in them, and are
-    told as common.terminal prints them."""
+    """Compare two records, and with a mapping file carry them, too. An error has names out of all three, as
+    the terminal prints them."""
     try:
         sides, mapping = (Side(left), Side(right)), read_mapping(mapping_file) if mapping_file else None
         if mapping:
@@ -182,7 +182,7 @@ def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
 
 
 def of_record(path: Path) -> None:
-    """The record is compared with itself as it was, on either side."""
+    """Compare the record with itself as it was, on either side."""
     found, whole = path.parent, path.parent.with_name("whole")
     compared(found, whole)
     compared(whole, found)
@@ -201,7 +201,7 @@ def of_mapping(path: Path) -> None:
 
 
 def short_recordings(folder: Path) -> None:
-    """Committed ones, of which each round has two cycles; of a benchmark and of a race two rounds."""
+    """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
         *(COMMITTED / f"{name}.jsonl" for name in ("intel", "scaling", "workers")),
@@ -217,7 +217,7 @@ def short_recordings(folder: Path) -> None:
 
 
 def reported(path: Path) -> str:
-    """All that a report makes of a recording."""
+    """Make all that a report makes of a recording."""
     found = commands.report_of([path])
     return render.html(found.page, found.charts) + render.markdown(found.page) + found.summary
 
@@ -227,7 +227,7 @@ def of_recording(path: Path) -> None:
 
 
 def of_recording_and_another(path: Path) -> None:
-    """A recording is compared with another one, on either side, and stands beside it on a page."""
+    """Compare the recording with another one, on either side, and put both on one page."""
     one, other = Recording.read(path, "rosetta-benchmark"), committed("intel")
     for sides in ((one, other), (other, one)):
         changes.page(changes.compare(*sides))

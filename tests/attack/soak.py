@@ -1,9 +1,9 @@
 """Works for long, and finds whether memory, descriptors, threads or processes grow.
 
 `python -m tests.attack soak 3600` takes an hour, since a case takes a second. One program translates in a process of
-each backend, which stays, and now and then begins a run in one and goes on with it in another, while ten visitors ask
-the page of `rosetta serve`. Each case looks at all these processes. Of all looks at one, the second half must show no
-more than the first.
+each backend, which stays. Now and then it begins a run in one backend and goes on with it in another. Meanwhile ten
+visitors ask the page of `rosetta serve`. Each case looks at all these processes. Of all looks at one process, the
+second half must show no more than the first.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from statistics import median
 from threading import Event
@@ -30,29 +30,24 @@ from tests.program import wait_until, workers
 
 BACKENDS = ("numpy", "torch", "paddle", "keras")
 VISITORS = 10
-SENTENCES = 60  # that are translated together
-TRAINED = 60  # each how many cases a run is trained
+SENTENCES = 60  # translated together
+TRAINED = 60  # cases between two trainings
 LEAST = 60  # looks at a process, before which nothing is concluded
-ANSWER_SECONDS = 60.0  # that a visitor waits while all else is at work
+ANSWER_SECONDS = 60.0  # timeout of a visitor while all else is at work
 # Between the medians of both halves. A library may begin a thread or two when it is first asked for something, and at
 # any moment some of the visitors have a connection.
 MOST_GROWTH = {"bytes": 16 << 20, "descriptors": VISITORS, "threads": 2, "processes": 0}
 
 
 def look_at(process: psutil.Process) -> dict[str, int]:
-    """What must not grow in a process that lives on. Its memory is that which is no file's, which others share."""
-    memory = process.memory_info()
-    found = (
-        memory.rss - memory.shared,
-        process.num_fds(),
-        process.num_threads(),
-        len(process.children(recursive=True)),
-    )
-    return dict(zip(MOST_GROWTH, found, strict=True))
+    """Measure a process. Its memory is that which is no file's, since others share files."""
+    memory, children = process.memory_info(), process.children(recursive=True)
+    counted = memory.rss - memory.shared, process.num_fds(), process.num_threads(), len(children)
+    return dict(zip(MOST_GROWTH, counted, strict=True))
 
 
 def assert_not_grown(name: str, looks: Sequence[dict[str, int]]) -> None:
-    """That the second half of the looks at a process has no more than the first, but for those while it begins."""
+    """Fail where the second half of the looks shows more than the first; the looks while it begins do not count."""
     warm = looks[len(looks) // 10 :]
     for kind, most in MOST_GROWTH.items():
         numbers = [look[kind] for look in warm]
@@ -61,14 +56,14 @@ def assert_not_grown(name: str, looks: Sequence[dict[str, int]]) -> None:
 
 
 def train(run: Path, first: str, second: str) -> None:
-    """Train a run in one backend and on in another."""
+    """Train a run in one backend, and go on in another."""
     data, settings = DataConfig(num_samples=300), (64, "float32", "space", 12)
     training.train(first, data, TrainConfig(), *settings, run, Runtime(), lambda event: None)
     training.resume(RunDirectory.open(run), second, 24, Runtime(), lambda event: None)
 
 
 def visit(port: int, sentence: str, ending: Event) -> None:
-    """Ask the page for a translation, again and again, until that is ended; it may be too busy."""
+    """Ask the page for a translation, again and again, until `ending`; the page may be too busy."""
     content = json.dumps({"backend": "numpy", "text": sentence}).encode()
     head = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     while not ending.wait(0.2):
@@ -77,7 +72,7 @@ def visit(port: int, sentence: str, ending: Event) -> None:
 
 def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     run, ending, looks = RunDirectory.open(BUNDLED_RUN), Event(), defaultdict[str, list[dict[str, int]]](list)
-    sources = [source for source, _ in islice(run.pairs(), SENTENCES)]
+    sources = [source for source, _ in run.pairs()[:SENTENCES]]
     with ExitStack() as stack:
         server, port = stack.enter_context(serving(folder))
         opener = Opener(run, "last", None, Runtime(threads=1))
@@ -103,5 +98,5 @@ def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str
                 looks[name].append(look_at(process))
                 if number >= LEAST:
                     assert_not_grown(name, looks[name])
-            largest = max(look["bytes"] for of_one in looks.values() for look in of_one)
+            largest = max(look["bytes"] for of_process in looks.values() for look in of_process)
             yield f"soak: nothing grows, up to {(largest >> 24) + 1 << 4} MiB"

@@ -42,7 +42,7 @@ UNZIP_ERRORS = (
 )
 
 
-def write_atomically(path: Path, content: bytes | str | Iterable[bytes]) -> None:
+def write_atomically(path: Path, content: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Write a temporary file beside `path`, have the disk hold it, and rename it to `path`.
 
     The content may come in pieces. Raises OSError, which names `path`; the file there is then as it was.

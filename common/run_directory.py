@@ -57,7 +57,7 @@ from common.weights import (
     in_dtype,
     largest_block,
     prefixed,
-    to_bytes,
+    to_pieces,
     without_prefix,
     zeros_like,
 )
@@ -135,9 +135,10 @@ class Checkpoint:
         progress = Progress(self.progress.step + steps, (*self.progress.history, epoch))
         return Checkpoint(state, state.weights if progress.best == progress.epoch else self.best, progress)
 
-    def to_bytes(self) -> bytes:
+    def to_pieces(self) -> list[bytes | memoryview]:
+        """The bytes of the file, in pieces."""
         best = {} if self.progress.best == self.progress.epoch else self.best
-        return to_bytes(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
+        return to_pieces(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
 
 
 class _Characters(msgspec.Struct, frozen=True):
@@ -200,7 +201,7 @@ class RunDirectory:
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
             new = Checkpoint(state, state.weights, Progress(step=0, history=()))
-            write_atomically(beside / STATE, new.to_bytes())
+            write_atomically(beside / STATE, new.to_pieces())
         return run
 
     @classmethod
@@ -351,12 +352,12 @@ class RunDirectory:
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
         check_state(checkpoint.state, self.model_config)
-        block = checkpoint.to_bytes()
-        if len(block) > largest_block(self.model_config):
+        pieces = checkpoint.to_pieces()
+        if sum(memoryview(piece).nbytes for piece in pieces) > largest_block(self.model_config):
             raise RosettaError(
                 f"{self.path} cannot keep epoch {checkpoint.progress.epoch}: its history is too long to be read"
             )
-        write_atomically(self.path / STATE, block)
+        write_atomically(self.path / STATE, pieces)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
         """The same run with another learning rate, a float32, which is written into its config.json.
@@ -380,7 +381,7 @@ class RunDirectory:
                 with self._checked(name).open("rb") as file:
                     write_atomically(beside / name, iter(partial(file.read, PIECE), b""))
             write_json(beside / "config.json", replace(self, version=VERSION)._settings())
-            write_atomically(beside / STATE, Checkpoint(ModelState(state.weights, {}), {}, progress).to_bytes())
+            write_atomically(beside / STATE, Checkpoint(ModelState(state.weights, {}), {}, progress).to_pieces())
 
     def _settings(self) -> dict[str, Any]:
         """The content of config.json."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from common.config import ModelConfig
 from common.errors import RosettaError
@@ -128,18 +128,28 @@ def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
     return ModelState(permute(state.weights), permute(state.mean_squares))
 
 
-def to_bytes(arrays: Arrays, metadata: dict[str, Any]) -> bytes:
-    """The arrays as one safetensors block; `metadata` is kept beside them as JSON, with a checksum of all."""
-    # safetensors 0.8.0 scrambles the numbers of a transposed view (its issue 825), so arrays are made contiguous.
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def to_pieces(arrays: Arrays, metadata: dict[str, Any]) -> list[bytes | memoryview]:
+    """The bytes of a safetensors file, in pieces; `metadata` is beside the arrays as JSON, with a checksum of all.
+
+    safetensors' own `save` copies all arrays, and scrambles the numbers of a transposed view (its issue 825).
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
     checked = metadata | {"crc32": _crc32(arrays, metadata)}
-    return save(arrays, {"rosetta": json.dumps(checked)})  # under one key, since safetensors does not order its keys
+    header: dict[str, Any] = {"__metadata__": {"rosetta": json.dumps(checked)}}
+    begin = 0
+    for name, array in arrays.items():
+        end = begin + array.nbytes
+        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": array.shape, "data_offsets": [begin, end]}
+        begin = end
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # so that the numbers are aligned
+    return [len(encoded).to_bytes(8, "little"), encoded, *(array.data for array in arrays.values())]
 
 
 def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and the metadata of a block.
 
-    Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_bytes` did not write or that has
+    Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_pieces` did not make or that has
     changed. A block that was written before there were checksums has none and is read without that check.
     """
     arrays = load(block)

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.config import DataConfig, ModelConfig, TrainConfig
-from common.files import UNFINISHED, write_json
+from common.files import UNFINISHED, write_atomically, write_json
 from common.run_directory import BEST_OF_VERSION_2, BEST_PREFIX, STATE, Checkpoint, Epoch, RunDirectory
 from common.tensors import vocabularies
-from common.weights import Arrays, ModelState, initial_state, prefixed, to_bytes
+from common.weights import Arrays, ModelState, initial_state, prefixed, to_pieces
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
 VOCABULARIES = vocabularies(PAIRS)
@@ -48,8 +49,8 @@ def as_version_2(path: Path) -> None:
     last, best = run.read(), run.read().progress.at_best()
     if best.history:
         whole = Checkpoint(state_of(best.epoch), last.best, best)
-        (path / BEST_OF_VERSION_2).write_bytes(whole.to_bytes())
-    (path / STATE).write_bytes(Checkpoint(last.state, {}, last.progress).to_bytes())
+        write_atomically(path / BEST_OF_VERSION_2, whole.to_pieces())
+    write_atomically(path / STATE, Checkpoint(last.state, {}, last.progress).to_pieces())
     write_json(path / "config.json", replace(run, version=2)._settings())
 
 
@@ -61,6 +62,11 @@ def assert_state(run: RunDirectory, which: str, epoch: int) -> None:
     assert_same(state.weights, expected.weights)
     if epoch == len(run.history()) > 0:  # the slots of other epochs are not kept
         assert_same(state.mean_squares, expected.mean_squares)
+
+
+def to_bytes(arrays: Arrays, metadata: dict[str, Any]) -> bytes:
+    """The arrays as a run keeps them."""
+    return b"".join(to_pieces(arrays, metadata))
 
 
 def assert_same(arrays: Arrays, expected: Arrays) -> None:

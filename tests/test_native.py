@@ -24,8 +24,8 @@ from common.config import DataConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import log_softmax
 from common.run_directory import STATE, RunDirectory
-from common.weights import ModelState, initial_state, to_bytes, weight_shapes
-from tests import child
+from common.weights import ModelState, initial_state, weight_shapes
+from tests import child, small_run
 from tests.attack import damaged_files
 from tests.attack.damage_bytes import layer_tensors
 from tests.attack.limits import one_line
@@ -53,7 +53,7 @@ def state_of(dtype: str) -> ModelState:
 
 
 def assert_same(state: ModelState, expected: ModelState) -> None:
-    assert to_bytes(state.arrays(), {}) == to_bytes(expected.arrays(), {})
+    small_run.assert_same(state.arrays(), expected.arrays())
 
 
 def to_read(folder: Path, name: str) -> list[Path]:

@@ -15,7 +15,7 @@ from common import run_directory, weights
 from common.errors import CannotBeginError, RosettaError
 from common.files import UNFINISHED, new_folder, write_atomically
 from common.run_directory import STATE, Progress, RunDirectory
-from common.weights import initial_state, to_bytes
+from common.weights import initial_state
 from tests.attack.damaged_files import SAME_DIGEST, run_of
 from tests.attack.limits import one_line
 from tests.program import refusal
@@ -32,6 +32,7 @@ from tests.small_run import (
     create,
     epoch_of,
     state_of,
+    to_bytes,
     write,
 )
 

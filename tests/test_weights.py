@@ -7,8 +7,8 @@ import pytest
 
 from common.config import ModelConfig
 from common.errors import RosettaError
-from common.weights import check_state, from_bytes, in_dtype, initial_state, to_bytes
-from tests.small_run import assert_same
+from common.weights import check_state, from_bytes, in_dtype, initial_state
+from tests.small_run import assert_same, to_bytes
 
 CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32)
 

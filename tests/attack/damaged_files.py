@@ -159,7 +159,8 @@ def as_it_was(path: Path) -> None:
     try:
         of_run(path)
     except RosettaError as error:
-        assert " is damaged: " in str(error), error
+        if " is damaged: " not in str(error):
+            raise AssertionError(str(error)) from error
         raise
     run = RunDirectory.open(path.parent)
     assert run.pairs() == small_run.PAIRS

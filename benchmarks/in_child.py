@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process.in_child import search
+from backends.process.in_child import ROWS_AT_ONCE
 from common.interface import COUNTED, Backend, Emit, Metrics, unreported
 from common.machine import peak_memory
 from common.profiling import Kernel
-from common.tensors import Batch, Batches, max_decoded_length
+from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState, initial_state
 
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
@@ -65,12 +65,28 @@ def record(
         # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
         parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
         decoded = [
-            search(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest).ids[:, 0]
+            greedy(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
             for part in parts
         ]
         return {"ids": np.concatenate(decoded)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **named_arrays(backend.dump())}
+
+
+def greedy(
+    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
+) -> NDArray[np.int64]:
+    """The greedy translations (N, max_length) of sources, filled up with the stop token.
+
+    Emits `translated`, the number of rows that are done, of all `sentences`.
+    """
+    ids = np.full((len(encoder_ids), max_length), backend.config.stop_token)
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        found = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
+        ids[rows, : found.shape[1]] = found
+        emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
+    return ids
 
 
 def named_arrays(state: ModelState) -> dict[str, NDArray[Any]]:
@@ -144,8 +160,8 @@ def decoded(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) ->
     """Seconds and ids (N, L) of the translations of a batch's sources with the weights of `state`."""
     backend.load(state)
     began = perf_counter()
-    found = search(backend, emit, **_sources(batch))
-    return perf_counter() - began, found.ids[:, 0]
+    ids = greedy(backend, emit, **_sources(batch))
+    return perf_counter() - began, ids
 
 
 def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Visit:

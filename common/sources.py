@@ -4,19 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from functools import cache, cached_property
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, permutations, takewhile
 
 from common.corpus import split
 from common.run_directory import RunDirectory
-from common.text import listed, normalize, printable
+from common.text import listed, printable
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one
 WORD_OR_NUMBER = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 USUAL = 0.99  # the share of training's sentences from which a habit of writing is taken for a rule
 EXAMPLES_OF = ("Seen in training", "Not seen in training")
 EXAMPLES = 3
-# What somebody types in a hurry, or a program makes of it, as patterns, and what is meant.
+# Patterns of what somebody types in a hurry, or a program makes of it, and what is meant.
 TYPED = {
     "[‘’]": "'",
     "[“”]": '"',
@@ -28,6 +28,8 @@ TYPED = {
     r"([?!.,])\1+": r"\1",
 }
 MOST_SOURCES = 1 << 17  # of a larger corpus nothing is told, since reading it would take seconds
+
+Words = Sequence[str]
 
 
 class Sources:
@@ -43,8 +45,7 @@ class Sources:
         self._words = set(WORD.findall(self._text))
         # How training writes a word; if in several ways, in the one with the most small letters.
         self._written = {word.lower(): word for word in sorted(self._words, key=lambda word: (word.islower(), word))}
-        self._without_apostrophe = {word.replace("'", ""): own for word, own in self._written.items()}
-        self._exchanged = cache(self._exchanged_in_training)
+        self._without_apostrophe = {word.replace("'", ""): written for word, written in self._written.items()}
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Sources":
@@ -52,13 +53,12 @@ class Sources:
         pairs = run.pairs()
         if len(pairs) > MOST_SOURCES:
             return cls([])
-        rows = dict(zip(EXAMPLES_OF, split(pairs, run.data_config, run.train_config.seed), strict=True))
+        parts = split(pairs, run.data_config, run.train_config.seed)
         examples = {}
-        for name, own in rows.items():
-            sources = sorted({pairs[row][0] for row in own.tolist()})
+        for name, rows in zip(EXAMPLES_OF, parts, strict=True):
+            sources = sorted({pairs[row][0] for row in rows.tolist()})
             examples[name] = sources[len(sources) // 6 :: len(sources) // EXAMPLES or 1][:EXAMPLES]
-        training = rows[EXAMPLES_OF[0]].tolist()
-        return cls([pairs[row] for row in training], examples)
+        return cls([pairs[row] for row in parts[0].tolist()], examples)
 
     def as_written(self, text: str) -> str:
         """The text as training would have written it: "i love you" as "I love you!", where all training is like that.
@@ -66,15 +66,14 @@ class Sources:
         Only what training never had is changed: curly quotes, spaces and marks that stand twice, words in other
         letters or without their apostrophe, a small letter at the beginning, and an end without a mark. The mark is
         that of the same sentence in training, else the one that most sentences have there that begin with the same
-        two words, or one.
+        two words, or one. Takes a text in Unicode's form NFC.
         """
-        text = normalize(text)
         if not (self._count and text.strip()):
             return text
         never_typed, begin_with_capitals, end_with_marks = self._habits
         for typed in never_typed:
             text = re.sub(typed, TYPED[typed], text)
-        text = WORD.sub(lambda found: self._word(found[0]), text)
+        text = WORD.sub(lambda match: self._word(match[0]), text)
         if text[0].islower() and begin_with_capitals:
             text = text[0].upper() + text[1:]
         if text[-1].isalnum() and end_with_marks:
@@ -91,24 +90,24 @@ class Sources:
         """
         if not (self._count and text.strip()):
             return ""
-        words = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._written)
-        own, found, (translations, sources) = _key(text), _key(translation), self._by_key
-        if words:
-            reason = f"training had no {listed(map(repr, words))}"
+        unknown = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._written)
+        source, target, (translations, sources) = _key(text), _key(translation), self._by_key
+        if unknown:
+            reason = f"training had no {listed(map(repr, unknown))}"
         elif len(text) > self._longest:
             reason = f"training had no sentence of more than {self._longest} characters, and this one has {len(text)}"
         elif not translation.strip():
             reason = "the model ended the sentence at once"
-        elif found in translations.get(own, ()):
+        elif target in translations.get(source, ()):
             return ""
-        elif own in translations:
-            had = next(iter(translations[own]))
-            reason = f"training had {_quoted(translations[own])} for {printable(sources[had][own])!r}"
-        elif found in sources:
-            if any(self._same(own, other) for other in sources[found]):
+        elif source in translations:
+            first = next(iter(translations[source]))
+            reason = f"training had {_quoted(translations[source])} for {printable(sources[first][source])!r}"
+        elif target in sources:
+            if any(self._same(source, known) for known in sources[target]):
                 return ""
-            reason = f"training had this translation for {_quoted(sources[found])}"
-        elif new := next((pair for pair in _neighbours(found) if pair not in self._neighbours), ""):
+            reason = f"training had this translation for {_quoted(sources[target])}"
+        elif new := next((pair for pair in _neighbours(target) if pair not in self._neighbours), ""):
             reason = f"training had no translation with {new.strip()!r}"
         else:
             return ""
@@ -120,9 +119,8 @@ class Sources:
         translations: dict[str, dict[str, str]] = {}
         sources: dict[str, dict[str, str]] = {}
         for source, target in self._pairs:
-            one, other = _key(source), _key(target)
-            translations.setdefault(one, {}).setdefault(other, target)
-            sources.setdefault(other, {}).setdefault(one, source)
+            translations.setdefault(_key(source), {}).setdefault(_key(target), target)
+            sources.setdefault(_key(target), {}).setdefault(_key(source), source)
         return translations, sources
 
     @cached_property
@@ -131,27 +129,19 @@ class Sources:
         return {pair for key in self._by_key[1] for pair in _neighbours(key)}
 
     @cached_property
-    def _keys(self) -> str:
-        """The keys of all sources, with spaces around each, in lines."""
-        return "\n".join(["", *(f" {key} " for key in self._by_key[0]), ""])
+    def _exchanged(self) -> set[tuple[str, str]]:
+        """The words in which alone two sources of training with a translation in common differ."""
+        alike = (map(str.split, sources) for sources in self._by_key[1].values() if len(sources) > 1)
+        return {_difference(left, right) for sources in alike for left, right in permutations(sources, 2)}
 
-    def _same(self, one: str, other: str) -> bool:
+    def _same(self, left: str, right: str) -> bool:
         """Whether two keys differ in words alone that training exchanged."""
-        left, right = one.split(), other.split()
-        changes = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-        parts = ((" ".join(left[a:b]), " ".join(right[c:d])) for how, a, b, c, d in changes if how != "equal")
-        return all(self._exchanged(*max(part, part[::-1], key=lambda both: len(both[0]))) for part in parts)
-
-    def _exchanged_in_training(self, longer: str, shorter: str) -> bool:
-        """Whether two sources of training differ in these words alone and have a translation in common."""
-        keys, (translations, _) = self._keys, self._by_key
-        for found in re.finditer(re.escape(f" {longer} "), keys):
-            before = keys[keys.rfind("\n", 0, found.start()) + 1 : found.start()]
-            after = keys[found.end() : keys.index("\n", found.end())]
-            one, other = (" ".join(f"{before} {words} {after}".split()) for words in (longer, shorter))
-            if translations.get(one, {}).keys() & translations.get(other, {}).keys():
-                return True
-        return False
+        left_words, right_words = left.split(), right.split()
+        changes = SequenceMatcher(None, left_words, right_words, autojunk=False).get_opcodes()
+        parts = (
+            (" ".join(left_words[a:b]), " ".join(right_words[c:d])) for how, a, b, c, d in changes if how != "equal"
+        )
+        return self._exchanged.issuperset(parts)
 
     def _word(self, word: str) -> str:
         """The word as training writes it, if training has it."""
@@ -184,8 +174,20 @@ def _key(text: str) -> str:
 
 def _neighbours(key: str) -> Iterator[str]:
     """The pairs of words that stand beside each other, with the beginning and the end."""
-    words = ["", *key.split(), ""]
-    return (f"{one} {other}" for one, other in pairwise(words))
+    return map(" ".join, pairwise(["", *key.split(), ""]))
+
+
+def _difference(left: Words, right: Words) -> tuple[str, str]:
+    """What is left of two lists of words without their common beginning and end."""
+    start = _common(left, right)
+    left, right = left[start:], right[start:]
+    end = _common(left[::-1], right[::-1])
+    return " ".join(left[: len(left) - end]), " ".join(right[: len(right) - end])
+
+
+def _common(left: Words, right: Words) -> int:
+    """The number of words with which both begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
 def _quoted(texts: Mapping[str, str]) -> str:

@@ -6,23 +6,24 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.status import Status
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
 from common.errors import RosettaError, in_words
 from common.text import as_json, for_terminal, printable
+
+if TYPE_CHECKING:
+    from common.answers import Answer, Line
 
 LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
 COMMAND = re.compile(r"`[^`]+`|(?<=: )(rosetta|pip|python) .+?(?=; |$)")  # that a message tells somebody to type
@@ -61,9 +62,20 @@ def warn(message: str) -> None:
     say(f"warning: {message}", err, "yellow")
 
 
-def starting(name: str) -> Status:
-    """Tells a terminal, while the block runs, that a backend is being started, which takes seconds."""
-    return err.status(f"starting {name}")
+@contextmanager
+def showing(moving: RenderableType = "") -> Iterator[Callable[[RenderableType], None]]:
+    """Show a terminal, while the block runs, a bar or the like, and then whatever the function is given in its place.
+
+    What does not move is drawn when it is given, and never meanwhile, when something may be timed.
+    """
+    moves = moving != "" and err.is_terminal
+    with Live(moving, console=err, transient=True, auto_refresh=moves, refresh_per_second=10) as live:
+        yield lambda content: live.update(content, refresh=True)
+
+
+def starting(name: str) -> AbstractContextManager[object]:
+    """Tell a terminal, while the block runs, that a backend is being started, which takes seconds."""
+    return showing(Spinner("dots", Text(f"starting {name}")))
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -98,52 +110,45 @@ def training_progress(
 
     While a model is trained, the bar is over the steps of all `epochs`, and so is the time left.
     """
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn(), TimeRemainingColumn()
-    left = TextColumn("{task.fields[left]}")
-    with Progress(*columns, left, console=err, transient=True, disable=silent or not err.is_terminal) as progress:
-        title = escape(printable(backend))
-        task = progress.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
-        lines = [EPOCH_HEADER]  # until it is printed
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            if "step" in event:
-                epoch, steps = event["epoch"], event["steps"]
-                loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
-                description = f"{title}  epoch {epoch} of {epochs}{loss}"
-                done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
-                progress.update(task, description=description, **done, left="left")
-            elif "epoch_done" in event:
-                for line in (*lines, epoch_line(event["epoch_done"])):
-                    progress.print(line, highlight=False, soft_wrap=True)
-                lines.clear()
-            elif "warning" in event:
-                warn(event["warning"])
-            elif "doing" in event:
-                progress.update(task, description=f"{title}  {event['doing']}")
-            elif "translated" in event:
-                description = f"{title}  translating"
-                done = {"completed": event["translated"], "total": event["sentences"]}
-                progress.update(task, description=description, **done)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), TimeElapsedColumn()
+    bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[left]}"), console=err)
+    title = printable(backend)
+    task = bar.add_task(f"starting {title}", total=None, left="")  # "left" follows the time that is left
+    lines = [EPOCH_HEADER]  # until it is printed
 
+    def on_event(event: Mapping[str, Any]) -> None:
+        if "step" in event:
+            epoch, steps = event["epoch"], event["steps"]
+            loss = "" if event["loss"] != event["loss"] else f"  loss {event['loss']:.4f}"
+            done = {"completed": (epoch - 1) * steps + event["step"], "total": epochs * steps}
+            bar.update(task, description=f"{title}  epoch {epoch} of {epochs}{loss}", **done, left="left")
+        elif "epoch_done" in event:
+            for line in (*lines, epoch_line(event["epoch_done"])):
+                err.print(line, highlight=False, soft_wrap=True)
+            lines.clear()
+        elif "warning" in event:
+            warn(event["warning"])
+        elif "doing" in event:
+            bar.update(task, description=f"{title}  {event['doing']}")
+        elif "translated" in event:
+            done = {"completed": event["translated"], "total": event["sentences"]}
+            bar.update(task, description=f"{title}  translating", **done)
+
+    with nullcontext() if silent else showing(bar):
         yield on_event
 
 
-# The figures that are printed of an epoch, and how.
-EPOCH_COLUMNS = {
-    "epoch": "d",
-    "seconds": ".2f",
-    "loss": ".4f",
-    "val_loss": ".4f",
-    "accuracy": ".4f",
-    "val_accuracy": ".4f",
-    "val_accuracy_real": ".4f",
-}
+EPOCH_COLUMNS = "epoch seconds loss val_loss accuracy val_accuracy val_accuracy_real".split()
+EPOCH_FORMATS = {"epoch": "d", "seconds": ".2f"}  # the others have four digits
 EPOCH_HEADER = "  ".join(f"{name:>6}" for name in EPOCH_COLUMNS)
 
 
 def epoch_line(epoch: Mapping[str, Any]) -> str:
     """One epoch's figures under EPOCH_HEADER, as `train` prints them when it ends."""
-    return "  ".join(f"{epoch[name]:{max(len(name), 6)}{form}}" for name, form in EPOCH_COLUMNS.items())
+    formats = {name: f"{max(len(name), 6)}{EPOCH_FORMATS.get(name, '.4f')}" for name in EPOCH_COLUMNS}
+    return "  ".join(format(epoch[name], form) for name, form in formats.items())
 
 
 # A row of the table of backends.
@@ -175,19 +180,25 @@ def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
     return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
 
 
-def print_answer(line: Mapping[str, Any], number: int, n_best: int | None) -> None:
-    """Print what became of a line: its translation, the best ones with their scores, or the backends' in a table."""
-    translation, best = line.get("translation"), line.get("n_best")
-    if line.get("backends"):
-        out.print(side_by_side_table(line), "")
-    elif n_best is None:
-        print(for_terminal(_seen(line, translation)) if sys.stdout.isatty() else translation or "", flush=True)
+def print_answers(
+    line: "Line", answers: Mapping[str, "Answer"], number: int, n_best: int | None, side_by_side: bool
+) -> None:
+    """Print the answers to a line by backend: a translation, the best with their scores, or a table of backends.
+
+    A line at fault has no answers and leaves an empty line.
+    """
+    if side_by_side and answers:
+        return out.print(side_by_side_table(line, answers, n_best), "")
+    best = [candidate for answer in answers.values() for candidate in answer.candidates][:n_best]
+    if n_best is None:
+        translation = best[0].translation if best else ""
+        print(for_terminal(_seen(line, translation)) if sys.stdout.isatty() else translation, flush=True)
     elif best and sys.stdout.isatty():
-        rows = [[score, sentence] for sentence, score in (_scored(line, one) for one in best)]
-        out.print(table(line["source"], ["score", "sentence"], rows, numeric=["score"]), "")
+        rows = [[f"{candidate.score:.4f}", _seen(line, candidate.translation)] for candidate in best]
+        out.print(table(line.source, ["score", "sentence"], rows, numeric=["score"]), "")
     else:  # for another program, each translation as it is
-        for one in best or []:
-            print(number, f"{one['score']:.4f}", one["translation"], sep="\t", flush=True)
+        for candidate in best:
+            print(number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)
 
 
 ENDED_AT_ONCE = "(nothing: the model ended the sentence at once)"
@@ -197,38 +208,32 @@ SIDE_BY_SIDE = (
 )
 
 
-def _seen(line: Mapping[str, Any], translation: str | None) -> str:
+def _seen(line: "Line", translation: str) -> str:
     """A translation of a line as a person reads it; an empty one has its reason in its place."""
-    read = line.get("read_as", line["source"])
-    return ENDED_AT_ONCE if translation == "" and read.strip() else translation or ""
+    return ENDED_AT_ONCE if translation == "" and line.text.strip() else translation
 
 
-def side_by_side_table(line: Mapping[str, Any]) -> Table:
-    """What the backends made of one line; see `backends.commands.side_by_side.SideBySide.answers`."""
-    columns, rows = ["backend", "sentence", "score", "ms", "same"], []
-    for found in line["backends"]:
-        milliseconds = "" if found.get("milliseconds") is None else f"{found['milliseconds']:.1f}"
-        same = {True: "yes", False: "no", None: ""}[found.get("same")]
-        best, *others = found.get("n_best", [{"translation": found["translation"], "score": None}])
-        rows.append([found["backend"], *_scored(line, best), milliseconds, same])
-        rows += [["", *_scored(line, other), "", ""] for other in others]
-    if not any(row[2] for row in rows):
-        columns.remove("score")
-        rows = [[*row[:2], *row[3:]] for row in rows]
-    return table(line["source"], columns, rows, numeric=["score", "ms"])
+def side_by_side_table(line: "Line", answers: Mapping[str, "Answer"], n_best: int | None) -> Table:
+    """The answers of backends to one line."""
+    from common.answers import translation_of_most
+
+    most, rows = translation_of_most(answers.values()), []
+    for name, answer in answers.items():
+        milliseconds = "" if answer.milliseconds is None else f"{answer.milliseconds:.1f}"
+        first, last = [name], [milliseconds, "yes" if answer.translation == most else "no"]
+        for candidate in answer.candidates[: n_best or 1]:
+            score = [] if n_best is None else [f"{candidate.score:.4f}"]
+            rows.append([*first, _seen(line, candidate.translation), *score, *last])
+            first, last = [""], ["", ""]
+    columns = ["backend", "sentence", *(["score"] if n_best else []), "ms", "same"]
+    return table(line.source, columns, rows, numeric=["score", "ms"])
 
 
-def _scored(line: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Sentence and score, as a table shows them."""
-    score = "" if found["score"] is None else f"{found['score']:.4f}"
-    return [_seen(line, found["translation"]), score]
-
-
-@contextmanager
-def rows_so_far() -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Shows a terminal, while the block runs, what backends have made of a line so far."""
-    with Live(console=err, transient=True, auto_refresh=False) as live:
-        yield lambda line: live.update(side_by_side_table(line), refresh=True)
+def rows_so_far(
+    line: "Line", answers: Mapping[str, "Answer"], waiting: Iterable[str], n_best: int | None
+) -> RenderableType:
+    """The answers of backends to one line, and the names of those that are waited for."""
+    return Group(side_by_side_table(line, answers, n_best), Text(f"waiting for {', '.join(waiting)}"))
 
 
 class _SignalError(KeyboardInterrupt):

@@ -156,16 +156,19 @@ class TestDecoding:
             side.process.call(child.load, state=in_dtype(state, side.dtype))
         # A graph that is traced for the first size must take the others. Variants compile what takes any size.
         for num_rows, width in ((1, 11), (12, 14), (1, 9))[: 1 if ":" in backend.process.name else 3]:
-            batch = course.material.batch.take(slice(num_rows))
-            sources: dict[str, Any] = {"encoder_ids": np.asarray(batch.encoder_ids)[:, :width], "max_length": 8}
-            sources["encoder_lengths"] = np.minimum(batch.encoder_lengths, width)
-            got, expected = (
-                side.process.call(in_child.search, **sources, beam=4) for side in (backend.right, course.referee)
-            )
-            assert np.array_equal(got.ids, expected.ids)
-            assert got.scores == pytest.approx(expected.scores, rel=10 * backend.tolerances["loss"])
-        narrow = backend.process.call(in_child.search, **sources, beam=1)
-        assert np.array_equal(narrow.ids, backend.process.call(in_child.search, **sources).ids)
+            texts = [course.material.pairs[row][0][:width] for row in range(num_rows)]
+            vocabularies = course.material.encoder_vocabulary, course.material.decoder_vocabulary
+            encoder, decoder = ("".join(known.characters) for known in vocabularies)
+            asked: dict[str, Any] = {"texts": texts, "encoder_characters": encoder, "decoder_characters": decoder}
+            asked |= {"width": width, "max_length": 8}
+            sides = (backend.right, course.referee)
+            answers = [side.process.call(in_child.translate, **asked, beam=4) for side in sides]
+            got, expected = ([answer.candidates for answer in of_side] for of_side in answers)
+            for ours, theirs in zip(sum(got, ()), sum(expected, ()), strict=True):
+                assert ours.translation == theirs.translation
+                assert ours.score == pytest.approx(theirs.score, rel=10 * backend.tolerances["loss"])
+        narrow, greedy = (backend.process.call(in_child.translate, **asked, beam=beam) for beam in (1, None))
+        assert [answer.translation for answer in narrow] == [answer.translation for answer in greedy]
 
 
 class TestResume:

@@ -10,9 +10,10 @@ import pytest
 from backends import TABLE, Entry, installed
 from benchmarks.compare.comparer import Check
 from common import machine
+from common.answers import Answer, Candidate, Line
 from common.config import as_float32
 from common.machine import has_bfloat16
-from common.terminal import print_answer
+from common.terminal import print_answers
 from tests.program import answer, refusal, rosetta
 
 NUMPY = ["--backend", "numpy"]
@@ -194,13 +195,15 @@ def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequenc
 def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(monkeypatch, capsys, at_a_terminal) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
     ended = "(nothing: the model ended the sentence at once)"
-    for line, n_best, at_terminal, elsewhere in (
-        ({"source": "a", "translation": "Ça va\u202f!\x1b[2J"}, None, "Ça va\u202f!?[2J", "Ça va\u202f!\x1b[2J"),
-        ({"source": "a", "translation": ""}, None, ended, ""),
-        ({"source": " ", "translation": ""}, None, "", ""),
-        ({"source": "a", "n_best": [{"score": -1.0, "translation": "\x1b[2J"}]}, 1, None, "1\t-1.0000\t\x1b[2J"),
+    for source, translation, n_best, at_terminal, elsewhere in (
+        ("a", "Ça va\u202f!\x1b[2J", None, "Ça va\u202f!?[2J", "Ça va\u202f!\x1b[2J"),
+        ("a", "", None, ended, ""),
+        (" ", "", None, "", ""),
+        ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
     ):
-        print_answer(line, 1, n_best)
+        print_answers(
+            Line(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}, 1, n_best, False
+        )
         printed = capsys.readouterr().out
         if at_a_terminal and n_best:
             assert re.search(r"score +sentence *\n.*\n *-1.0000 +\?\[2J", printed)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from backends.process.environment import child_environment
-from backends.process.in_child import search
 from backends.process.parent import BackendProcess, Runtime
+from benchmarks.in_child import greedy
 from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Metrics
@@ -200,7 +200,7 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
 def test_neither_translating_nor_training_in_torch_imports_its_compiler(torch_on_two_threads: BackendProcess) -> None:
     batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
     process.call(child.load, state=state)
-    process.call(search, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
+    process.call(greedy, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
     process.call(child.steps, state=state, batch=batch, batch_size=2)
     assert "torch._dynamo" not in process.call(child.imported)
     process.call(child.optimizer_of_torch)

@@ -18,39 +18,29 @@ PAIRS = [
     ("I'm Tom.", "Je suis Tom."),
     ("I am here.", "Je suis ici."),
 ]
-TRAINING = [source for source, _ in PAIRS]
 SOURCES = Sources(PAIRS)
+WRITTEN = {
+    "i love you": "I love you.",
+    "i love tom": "I love Tom!",
+    "where is tom": "Where is Tom?",
+    "where are you": "Where are you?",
+    "stop now": "Stop now!",
+    "tom’s dog": "Tom's dog.",
+    "I LOVE tom  ,  my dog !!": "I love Tom, my dog!",
+    " Where is\u00a0the DOG\u202f? ": "Where is the dog?",
+    "its my “dog”…": 'It\'s my "dog".',
+}
+AS_THEY_ARE = [*(source for source, _ in PAIRS), "What (", "\udce9", "", "  "]
 
 
 def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
-    for typed, read in {
-        "i love you": "I love you.",
-        "i love tom": "I love Tom!",
-        "where is tom": "Where is Tom?",
-        "where are you": "Where are you?",
-        "stop now": "Stop now!",
-        "tom’s dog": "Tom's dog.",
-        "I LOVE tom  ,  my dog !!": "I love Tom, my dog!",
-        " Where is\u00a0the DOG\u202f? ": "Where is the dog?",
-        "its my “dog”…": 'It\'s my "dog".',
-        "  ": "  ",
-        "": "",
-        "e\u0301te": "\u00c9te.",
-    }.items():
-        assert SOURCES.as_written(typed) == read
-    for text in [*TRAINING, "What (", "\udce9"]:
-        assert SOURCES.as_written(text) == text
-
-
-def test_habits_that_training_had_not_are_left_alone() -> None:
-    for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):
+    for typed, written in (WRITTEN | dict(zip(AS_THEY_ARE, AS_THEY_ARE, strict=True))).items():
+        assert SOURCES.as_written(typed) == written
+    for training in ([], ["where is it", "i go !!", "Paris’  streets", "Dont"]):  # which has no such habits
         sources = Sources([(source, "") for source in training])
         for text in ("i love you", "Tom’s  dog", "go on !!", "Dont", "tom"):
             assert sources.as_written(text) == text
     assert Sources([]).doubt("An umbrella!", "") == ""
-
-
-GUESS = "; the translation is a guess"
 
 
 @pytest.mark.parametrize(
@@ -81,4 +71,4 @@ GUESS = "; the translation is a guess"
 def test_a_translation_is_a_guess_unless_training_had_it_for_this_sentence_or_its_parts(
     text: str, translation: str, doubt: str
 ) -> None:
-    assert SOURCES.doubt(text, translation) == (doubt and doubt + GUESS)
+    assert SOURCES.doubt(text, translation) == (doubt and f"{doubt}; the translation is a guess")

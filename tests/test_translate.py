@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from select import select
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,9 @@ import pytest
 import backends
 from backends import TABLE, Entry
 from backends.commands.side_by_side import SideBySide
+from backends.commands.translating import as_record
 from backends.process.parent import PROJECT
+from common.answers import Answer, Candidate, Line
 from common.run_directory import BUNDLED_RUN
 from tests.program import answer, refusal, rosetta, started
 
@@ -198,7 +200,7 @@ def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty
     for name in ("numpy", "torch"):
         assert len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
-    assert not re.search("twin|starting", out + err)
+    assert not re.search("twin|starting|waiting", out + err)
     assert "warm" in out, "what the milliseconds leave out"
     assert "--backend all" in refusal(2, *NUMPY, "--variants", "I love you!")
 
@@ -220,23 +222,27 @@ def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(onl
 
 
 def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked() -> None:
-    asked, shown = [], list[Any]()
+    asked, shown = [], list[tuple[list[str], list[str]]]()
 
     def translator(name: str, translation: str) -> Any:
-        def answers(lines: list[str], *_: object, timed: bool, **options: object) -> list[dict[str, str]]:
-            asked.append((name, timed))
-            return [{"source": line, "translation": translation} for line in lines]
+        def decode(texts: list[str], beam: int | None, alone: bool) -> list[Answer]:
+            asked.append((name, alone))
+            return [Answer((Candidate(translation),), 2.5)] * len(texts)
 
-        return SimpleNamespace(answers=answers)
+        return SimpleNamespace(decode=decode)
+
+    def show(answers: dict[str, Answer], waiting: list[str]) -> None:
+        shown.append(([name for name, answer in answers.items() if answer.milliseconds], waiting))
 
     translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
     opened = ((name, translator(name, translation)) for name, translation in translations.items())
-    together = SideBySide(list(translations), opened, pytest.fail, lambda: nullcontext(shown.append))
-    (line,) = together.answers(["Yes."], "error")
-    assert asked == [(name, timed) for timed in (False, True) for name in translations]
-    waiting = [[row["translation"] for row in frame["backends"]].count("starting") for frame in shown]
-    assert waiting == [3, 2, 1, 0, 0, 0, 0], "each is shown as soon as it is ready"
-    assert [row["same"] for row in line["backends"]] == [True, False, True]
+    (answers,) = SideBySide(list(translations), opened, pytest.fail).answers(["Yes."], show)
+    names = list(translations)
+    assert asked == [(name, alone) for alone in (False, True) for name in names]
+    assert [waiting for _, waiting in shown] == [names, names[1:], names[2:], [], [], [], []], "each when it is ready"
+    assert [timed for timed, _ in shown] == [[], [], [], [], names[:1], names[:2], names], "none before all are open"
+    rows = as_record(Line("Yes.", "Yes.", "Yes."), answers, "", None, side_by_side=True)["backends"]
+    assert [row["same"] for row in rows] == [True, False, True]
 
 
 def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> None:

@@ -6,9 +6,10 @@ import typer
 
 from backends import installed
 from backends.commands import options
+from common.errors import CannotBeginError
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")]
-Host = Annotated[str, typer.Option(help="Address of the page; any other than the default lets other machines in.")]
+Host = Annotated[str | None, typer.Option(hidden=True)]  # taken back
 Backends = Annotated[
     str | None, options.several_backends("numpy and the installed frameworks, without their variants")
 ]
@@ -17,7 +18,7 @@ Backends = Annotated[
 def serve(
     run: options.RunOrBundled = None,
     port: Port = 8000,
-    host: Host = "127.0.0.1",
+    host: Host = None,
     backends: Backends = None,
     threads: options.Threads = None,
 ) -> None:
@@ -26,5 +27,10 @@ def serve(
     from backends.serve.page import serve as serve_page
     from common.run_directory import BUNDLED_RUN
 
+    if host is not None:
+        raise CannotBeginError(
+            "the page is for this machine alone, and --host is taken back; from another machine, open the page by a "
+            f"tunnel: ssh -L {port}:127.0.0.1:{port} HOST"
+        )
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
-    serve_page(run or BUNDLED_RUN, host, port, names, Runtime(threads=threads))
+    serve_page(run or BUNDLED_RUN, port, names, Runtime(threads=threads))

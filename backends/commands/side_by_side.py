@@ -1,91 +1,74 @@
-"""The same lines translated by several backends, one backend at a time, and how long each of them takes."""
+"""The same texts translated by several backends, one backend at a time, and how long each of them takes."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
+from msgspec.structs import replace
 
-from backends.commands.translating import Opener, Translator, Warn
+from backends.commands.translating import Opener, Translator
 from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess
+from common.answers import Answer
 from common.errors import RosettaError
-from common.text import with_replacements
 
-Show = Callable[[Mapping[str, Any]], None]  # takes what backends have made of a line so far
-OF_LINE = ("source", "read_as", "error")  # in an answer, what is the same in all backends
+# Takes the answers to the first text by backend, and the names of the backends that are waited for.
+Show = Callable[[Mapping[str, Answer], Sequence[str]], None]
 
 
 class SideBySide:
     """Backends with the weights of one run. One that fails is left out from then on.
 
-    They are being started until the first lines are answered. Each begins with the first line as soon as it is open,
+    They are being started until the first texts are answered. Each translates the first text as soon as it is open,
     and all of them are open before any is timed.
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        opened: Iterator[tuple[str, Translator]],
-        warn: Warn,
-        showing: Callable[[], AbstractContextManager[Show]],
+        self, names: Sequence[str], opened: Iterator[tuple[str, Translator]], warn: Callable[[str], None]
     ) -> None:
-        """`opened` gives each backend when it is ready; `showing` shows the first line while lines are answered."""
+        """`opened` gives each backend when it is ready."""
         self.left_out: dict[str, str] = {}  # backends, and why
-        self._names, self._opened, self._warn, self._showing = names, opened, warn, showing
+        self._names, self._opened, self._warn = names, opened, warn
         self._translators: dict[str, Translator] = {}
 
     @property
     def about(self) -> dict[str, Any]:
-        """Which backends answer, as machines read it."""
+        """The backends that answer, as machines read it."""
         return {"backend": "all", "left_out": self.left_out}
 
-    def answers(
-        self, lines: Sequence[str], unknown: str, *, beam: int | None = None, n_best: int | None = None
-    ) -> list[dict[str, Any]]:
-        """For each line its `source` and a list `backends`, or instead of backends' sentences an `error`.
+    def answers(self, texts: Sequence[str], show: Show, beam: int | None = None) -> list[dict[str, Answer]]:
+        """Return each text's answers by backend, with the time of decoding each text by itself.
 
-        Each backend has its `translation`, the `milliseconds` that decoding this line by itself took it, and whether
-        its translation is the `same` as that of most; with `n_best` these best ones and their scores.
-
-        Raises RosettaError where no backend is left.
+        `show` is called as soon as more is known of the first text. Raises RosettaError where no backend is left.
         """
-        of_backend: dict[str, list[dict[str, Any]]] = {}
+        given: dict[str, list[Answer]] = {}
 
-        def ask(name: str, some: Sequence[str], timed: bool) -> None:
+        def ask(name: str, texts: Sequence[str], alone: bool) -> None:
             try:
-                translator = self._translators[name]
-                of_backend[name] = translator.answers(some, unknown, beam=beam, n_best=n_best, timed=timed)
+                answers = self._translators[name].decode(texts, beam=beam, alone=alone)
+                given[name] = answers if alone else [replace(answer, milliseconds=None) for answer in answers]
             except RosettaError as error:
-                of_backend.pop(name, None)
+                given.pop(name, None)
                 self.leave_out(name, error)
-            show(self._line(lines[0], 0, of_backend))
+            show_first()
 
-        with self._showing() as show:
-            show(self._line(lines[0], 0, of_backend))
-            for name, translator in self._opened:
-                self._translators[name] = translator
-                ask(name, lines[:1], timed=False)  # which compiles what is compiled, while others are started
-            for name in self._names:
-                if name not in self.left_out:
-                    ask(name, lines, timed=True)
-        if not of_backend:
-            raise RosettaError(next(iter(self.left_out.values())))
-        return [self._line(line, row, of_backend) for row, line in enumerate(lines)]
+        def show_first() -> None:
+            left = [name for name in self._names if name not in self.left_out]
+            answers = {name: given[name][0] for name in left if name in given}
+            show(answers, [name for name in left if name not in given])
 
-    def _line(self, line: str, row: int, of_backend: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
-        """The answers of backends to a line, in one; those that are being started say so in the place of theirs."""
-        answers = {name: dict(found[row]) for name, found in of_backend.items()}
-        most = Counter(answer["translation"] for answer in answers.values()).most_common(1)
-        together: dict[str, Any] = {"source": with_replacements(line), "backends": []}
+        show_first()
+        for name, translator in self._opened:
+            self._translators[name] = translator
+            ask(name, texts[:1], alone=False)  # which compiles what is compiled, while others are started
         for name in self._names:
-            if own := answers.get(name):
-                together |= {key: own.pop(key) for key in OF_LINE if key in own}
-                together["backends"].append({"backend": name} | own | {"same": own["translation"] == most[0][0]})
-            elif name not in self.left_out:
-                together["backends"].append({"backend": name, "translation": "starting"})
-        return together | ({"backends": []} if "error" in together else {})
+            if name not in self.left_out:
+                ask(name, texts, alone=True)
+        if not given:
+            raise RosettaError(next(iter(self.left_out.values())))
+        names = [name for name in self._names if name in given]
+        return [{name: given[name][row] for name in names} for row in range(len(texts))]
 
     def leave_out(self, name: str, error: RosettaError) -> None:
         self.left_out[name] = str(error)
@@ -93,13 +76,8 @@ class SideBySide:
 
 
 @contextmanager
-def open_side_by_side(
-    opener: Opener,
-    names: Sequence[str],
-    warn: Warn,
-    showing: Callable[[], AbstractContextManager[Show]] = lambda: nullcontext(lambda line: None),
-) -> Iterator[SideBySide]:
-    """A run in these backends, which are started side by side."""
+def open_side_by_side(opener: Opener, names: Sequence[str], warn: Callable[[str], None]) -> Iterator[SideBySide]:
+    """A run in these backends, which are started side by side; in the end their processes are ended."""
 
     def launch(name: str) -> BackendProcess:
         if psutil.virtual_memory().available < PROCESS_BYTES:
@@ -113,6 +91,6 @@ def open_side_by_side(
             except RosettaError as error:
                 together.leave_out(name, error)
 
-    together = SideBySide(names, opened(), warn, showing)
+    together = SideBySide(names, opened(), warn)
     with started_side_by_side(names, launch) as started:
         yield together

@@ -2,8 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +20,7 @@ from common.text import lines_as_they_arrive, quoted, typed_lines
 if TYPE_CHECKING:
     from backends.commands.side_by_side import SideBySide
     from backends.commands.translating import Opener, Translator
+    from common.answers import Answer, Line
     from common.sources import Sources
 
 Unknown = Annotated[
@@ -87,7 +88,8 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
-    from backends.commands.translating import answers_as_typed
+    from backends.commands.translating import as_record, read
+    from common.answers import translation_of_most
 
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
@@ -100,41 +102,42 @@ def translate(
         raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
     opener = _opener(run, weights, dtype, threads, device)
-    search = beam if beam > 1 or n_best else None
-    unit = "text" if texts else "line"
+    side_by_side, unit = backend == "all", "text" if texts else "line"
     kept: list[dict[str, Any]] = []  # for JSON, which is one object
     number = failed = 0
     with refusing(f"{file} cannot be read"):
         stream = file.open("rb") if file else sys.stdin.buffer
     with stream, ExitStack() as stack:
         translator, sources = _open(opener, backend, variants, stack)
-        note = terminal.SIDE_BY_SIDE if backend == "all" and not json else ""
+        note = terminal.SIDE_BY_SIDE if side_by_side and not json else ""
         if prompted:
             terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
             for name, examples in sources.examples.items():
                 terminal.say(f"{name}: {' '.join(examples)}")
             if note:
                 terminal.say(note)
-        translated = partial(translator.answers, unknown=unknown, beam=search, n_best=n_best)
-        answers = partial(answers_as_typed, translated, sources)
+        vocabulary, _ = opener.run.vocabularies()
+        search = beam if beam > 1 or n_best else None
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)
+        read_lines = ([read(line, sources, vocabulary, unknown == "drop") for line in lines] for lines in chunks)
+        answered = (_answered(translator, lines, search, n_best) for lines in read_lines)
         try:
-            for line in chain.from_iterable(map(answers, chunks)):
-                number += 1
+            for number, (line, answers) in enumerate(chain.from_iterable(answered), 1):
                 alone = prompted or len(texts) == 1
                 where = "" if alone else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
-                if "error" in line:
+                doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
+                if line.error:
                     failed += 1
                     if len(texts) != 1:  # with one alone, its error is the program's
-                        terminal.say(where + line["error"], terminal.err)
-                if "doubt" in line:
-                    terminal.warn(where + line["doubt"])
+                        terminal.say(where + line.error, terminal.err)
+                if doubt:
+                    terminal.warn(where + doubt)
                 if json:
-                    kept.append(line)
-                elif not (alone and "error" in line):  # elsewhere a line at fault leaves an empty one
-                    terminal.print_answer(line, number, n_best)
+                    kept.append(as_record(line, answers, doubt, n_best, side_by_side))
+                elif answers or not alone:  # elsewhere a line at fault leaves an empty one
+                    terminal.print_answers(line, answers, number, n_best, side_by_side)
         finally:  # what came before an error, too
             if json and (number or sys.exception() is None):
                 terminal.print_json(translator.about | {"translations": kept})
@@ -142,9 +145,26 @@ def translate(
         terminal.say(note)
     if failed and not prompted:
         if len(texts) == 1:
-            raise CannotBeginError(line["error"])
+            raise CannotBeginError(line.error)
         error = CannotBeginError if texts and failed == number else RosettaError
         raise error(f"{failed} of {number} {unit}s could not be translated")
+
+
+def _answered(
+    translator: "Translator | SideBySide", lines: "Sequence[Line]", beam: int | None, n_best: int | None
+) -> "Iterator[tuple[Line, dict[str, Answer]]]":
+    """Each line with its answers by backend, which a line at fault has not. Shows the first line's as they come."""
+    good = [line for line in lines if not line.error]
+    answers: Iterator[dict[str, Answer]] = iter(())
+    if good:
+        with terminal.showing() as show:
+
+            def show_first(answers: "Mapping[str, Answer]", waiting: Sequence[str]) -> None:
+                show(terminal.rows_so_far(good[0], answers, waiting, n_best))
+
+            answers = iter(translator.answers([line.text for line in good], show_first, beam))
+    for line in lines:
+        yield line, {} if line.error else next(answers)
 
 
 def _opener(run: Path | None, weights: str, dtype: Precision | None, threads: int | None, device: str) -> "Opener":
@@ -166,7 +186,7 @@ def _open(
         from backends.commands.side_by_side import open_side_by_side
 
         names = installed(variants)
-        together = stack.enter_context(open_side_by_side(opener, names, terminal.warn, terminal.rows_so_far))
+        together = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
         return together, Sources.of_run(opener.run)
     process = stack.enter_context(opener.launch(backend))
     with terminal.starting(process.name):

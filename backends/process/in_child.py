@@ -5,21 +5,22 @@ Each takes the open backend, a function that emits events, and keyword arguments
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import log
+from math import inf, log
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.answers import Answer, Candidate, Choice, Position
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import sync
 from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, RunDirectory
-from common.tensors import Array, Batch, Batches, Ids, epoch_batches
+from common.tensors import STOP, Array, Batch, Batches, CharVocabulary, Ids, epoch_batches
 from common.text import printable, quoted
 from common.weights import ModelState, in_dtype, initial_state
 
@@ -65,60 +66,89 @@ def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
     backend.load(state)
 
 
-@dataclass(frozen=True, eq=False)
-class Beams:
-    """For each row the most probable translations that were found, the best first."""
-
-    ids: NDArray[np.int64]  # (N, beam, max_length), filled up with the stop token
-    scores: Array  # (N, beam), the log of a translation's probability; -inf where there is none, NaN if not computed
-    seconds: Array  # (N,), that decoding took, with the rows that were decoded at once
-
-
-def search(
+def translate(
     backend: Backend,
     emit: Emit,
     *,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
+    texts: Sequence[str],
+    encoder_characters: str,
+    decoder_characters: str,
+    width: int,
     max_length: int,
     beam: int | None = None,
     alone: bool = False,
-) -> Beams:
-    """Find the `beam` best translations of each row or, where it is None, the greedy one, without a score.
+    choices: int = 0,
+) -> list[Answer]:
+    """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
 
-    `alone` decodes each row by itself, so that its time is its own. The first row is then decoded once before, so
-    that no time holds what a framework prepares for its first sentence. Emits `translated`, the number of rows that
-    are done, of all `sentences`, and `seconds` since the beginning.
+    The vocabularies are those of `encoder_characters`, in which the texts are written, and `decoder_characters`. A
+    text is padded to `width`, as in training; it would translate differently if it were padded further. A longer text
+    is as wide as itself. `alone` decodes each text by itself, so that its time is its own, and the first text of each
+    width once before, so that no time holds what a framework prepares. `choices` is how many of the most probable
+    characters an answer has at each position.
+
+    Emits `translated`, the number of texts that are done, of all `sentences`.
     """
-    begun, num_rows, shape = perf_counter(), len(encoder_ids), (len(encoder_ids), beam or 1)
-    ids = np.full((*shape, max_length), backend.config.stop_token, np.int64)
-    beams = Beams(ids, np.full(shape, np.nan), np.empty(num_rows))
+    encoder, decoder = CharVocabulary([encoder_characters]), CharVocabulary([decoder_characters])
+    answers: dict[int, Answer] = {}
+    rows_of_width: dict[int, list[int]] = {}
+    for row, text in enumerate(texts):
+        if text.strip():
+            rows_of_width.setdefault(max(len(text), width), []).append(row)
     at_once = 1 if alone else max(1, ROWS_AT_ONCE // (beam or 1))
-    if alone:
-        _decode(backend, encoder_ids, encoder_lengths, beam, slice(1), beams)
-    for start in range(0, num_rows, at_once):
-        _decode(backend, encoder_ids, encoder_lengths, beam, slice(start, start + at_once), beams)
-        emit(translated=min(start + at_once, num_rows), sentences=num_rows, seconds=perf_counter() - begun)
-    return beams
+    for rows in rows_of_width.values():
+        pieces = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+        warmup = pieces[:1] if alone else []
+        for piece in [*warmup, *pieces]:
+            ids, lengths = encoder.encode([texts[row] for row in piece], width)
+            found = _decoded(backend, ids, lengths, decoder, max_length, beam, choices)
+            answers |= zip(piece, found, strict=True)
+            emit(translated=len(answers), sentences=len(texts))
+    of_blank = Answer((Candidate("", 0.0),))
+    return [answers.get(row, of_blank) for row in range(len(texts))]
 
 
-def _decode(
-    backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, rows: slice, beams: Beams
-) -> None:
-    """Decode these rows at once into `beams`, with a beam search or, where `beam` is None, greedily."""
-    begun, sources, max_length = perf_counter(), (encoder_ids[rows], encoder_lengths[rows]), beams.ids.shape[2]
+def _decoded(
+    backend: Backend,
+    encoder_ids: Ids,
+    encoder_lengths: Ids,
+    vocabulary: CharVocabulary,
+    max_length: int,
+    beam: int | None,
+    choices: int,
+) -> Iterator[Answer]:
+    """Decode these rows at once; see `translate`. The vocabulary is the decoder's."""
+    begun, sources = perf_counter(), (encoder_ids, encoder_lengths)
     if beam is None:
-        decoded = backend.translate(*sources, max_length)[:, None]
+        ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
+        scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
     else:
-        of_beam = BeamSearch(len(sources[0]), backend.config, max_length, beam)
-        backend.beam_search(*sources, of_beam)
-        decoded, beams.scores[rows] = of_beam.ids, of_beam.scores
-    beams.ids[rows, :, : decoded.shape[2]] = decoded
-    beams.seconds[rows] = perf_counter() - begun
+        search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
+        backend.beam_search(*sources, search)
+        ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
+    milliseconds = 1000 * (perf_counter() - begun)
+    found = probabilities(backend, *sources, ids[:, 0]) if choices else None
+    for row, (of_row, scores_of_row) in enumerate(zip(ids, scores, strict=True)):
+        scored = zip(map(vocabulary.text_of, of_row), scores_of_row, strict=True)
+        candidates = tuple(Candidate(text, score) for text, score in scored if score != -inf)
+        best = candidates[0].translation
+        ended = len(best) < max_length
+        characters = () if found is None else _positions(best + STOP * ended, found[row], vocabulary, choices)
+        yield Answer(candidates, milliseconds, ended, characters)
 
 
-def probabilities(backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:
-    """The probabilities (N, L, V_dec) of all characters at each position of decoded_ids (N, L), which `search` found.
+def _positions(text: str, of_each: Array, vocabulary: CharVocabulary, choices: int) -> tuple[Position, ...]:
+    """The characters of a text with the probabilities (L, V_dec) of all at each position."""
+    positions = []
+    for character, found in zip(text, of_each, strict=False):
+        best = np.argsort(-found, kind="stable")[:choices]
+        most_probable = tuple(Choice(vocabulary.characters[n], float(found[n])) for n in best)
+        positions.append(Position(character, float(found[vocabulary.id_of[character]]), most_probable))
+    return tuple(positions)
+
+
+def probabilities(backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:
+    """The probabilities (N, L, V_dec) of all characters at each position of decoded_ids (N, L).
 
     One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
     """

@@ -1,48 +1,38 @@
-"""The page and its visitors: what they are answered, how many there may be, and how long each keeps a place.
+"""The page of `rosetta serve`, for this machine alone: every backend translates what a visitor types.
 
-Whatever a visitor sends is limited, checked against a type, and given back as JSON, which the page shows as text.
+Whatever a visitor sends is bounded, checked against a type, and given back as JSON, which the page shows as text.
 Other websites that the visitor's browser has open cannot ask: a browser sends JSON to another site only with its
 consent, which is never given, and a website that has its own name point at this machine is refused for that name.
-
-A connection brings one request and ends with its answer. It has to bring the whole request in time, however its bytes
-come, and no newcomer waits for those that bring none.
 """
 
-import socket
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from io import BytesIO
-from ipaddress import ip_address
+from collections.abc import Sequence
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import ThreadingTCPServer
-from threading import Lock, Thread
-from time import monotonic, sleep
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Lock, Thread
+from typing import Any, Literal
 
 import msgspec
 
+from backends.commands.translating import Opener, Translator
 from backends.process.parent import Runtime
-from backends.serve.served import ServedBackend, UnavailableError
-from common.errors import CannotBeginError, RosettaError
+from common.answers import Answer
+from common.errors import RosettaError, refusing
 from common.run_directory import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from common.tensors import CharVocabulary
-from common.terminal import say, starting, warn
+from common.terminal import say, starting
+from common.text import listed, normalize
 
+OWN_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
 LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
-LARGEST_HEAD = 65536  # bytes
 NAMED = 8  # unknown characters that a message names
-REQUEST_SECONDS = 30.0  # from a connection's beginning until it has brought a whole request; also to take the answer
-LINGER_SECONDS = 2.0  # in which what a visitor who is refused still sends is read
-POLL_SECONDS = 0.2  # between two looks at whether a backend's process died and is to be opened again
-MOST_CONNECTIONS = 100
-MOST_OF_AN_ADDRESS = 30  # connections of one visitor; a browser has six at most
-OWN_NAMES = {"localhost", "127.0.0.1", "::1"}
+SHOWN = 3  # characters that are named at each position, the most probable first
+WAITING = 4  # visitors who may wait for a backend while it answers another one
 JSON = "application/json"
 FILES = {"/": "text/html", "/static/page.css": "text/css", "/static/page.js": "text/javascript"}
 HEADERS = {
@@ -57,8 +47,8 @@ HEADERS = {
 }
 
 
-class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What the page asks."""
+class Question(msgspec.Struct, forbid_unknown_fields=True):
+    """A sentence that the page asks a backend to translate."""
 
     backend: str
     text: str
@@ -66,245 +56,203 @@ class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RefusedError(Exception):
-    """A request is refused, with HTTP's number for it and what its JSON says."""
+    """A request is refused, with HTTP's status for it; `unknown` if characters are, which may be left out."""
 
-    def __init__(self, status: int, reason: str, **more: object) -> None:
+    def __init__(self, status: int, reason: str, unknown: bool = False) -> None:
         super().__init__(reason)
-        self.status, self.content = status, {"error": reason} | more
+        self.status, self.unknown = status, unknown
+
+
+class ServedBackend:
+    """A backend of the page. `open` and `close` belong to one thread; `answer` may be called from any.
+
+    It stands in the queue `to_open` at first, and again when its process has died.
+    """
+
+    def __init__(self, name: str, opener: Opener, to_open: "SimpleQueue[ServedBackend]") -> None:
+        self.name, self._opener, self._to_open = name, opener, to_open
+        self.state: Literal["opening", "ready", "failed"] = "opening"
+        self.message = ""  # the error that ended the opening, or the process before
+        self._queue, self._turn, self._process = BoundedSemaphore(1 + WAITING), Lock(), ExitStack()
+        self._translator: Translator | None = None
+        to_open.put(self)
+
+    def open(self) -> None:
+        """Start the process, load the weights, and translate once, so that no visitor waits for a compilation."""
+        try:
+            translator = self._process.enter_context(self._opener.open(self.name))
+            any_text = next(filter(str.strip, translator.encoder_vocabulary.characters), "")
+            translator.decode([any_text], choices=SHOWN)
+        except (RosettaError, OSError) as error:
+            self.close("failed", str(error))
+        else:
+            self._translator, self.state, self.message = translator, "ready", ""
+
+    def answer(self, text: str) -> Answer:
+        """Translate a sentence whose characters the run knows. Raises RefusedError."""
+        if not self._queue.acquire(blocking=False):
+            raise RefusedError(
+                503, f"{self.name} is busy: {WAITING} others wait for it already; ask again in a moment"
+            )
+        try:
+            with self._turn:
+                if self._translator is None:
+                    why = f"could not be opened: {self.message}" if self.state == "failed" else "is being opened"
+                    raise RefusedError(503, f"{self.name} {why}")
+                try:
+                    return self._translator.decode([text], choices=SHOWN)[0]
+                except RosettaError as error:  # each of which ends a process
+                    self.close("opening", str(error))
+                    self._to_open.put(self)
+                    raise RefusedError(500, str(error)) from error
+        finally:
+            self._queue.release()
+
+    def close(self, state: Literal["opening", "failed"] = "failed", message: str = "it was ended") -> None:
+        """End the process."""
+        self._translator, self.state, self.message = None, state, message
+        self._process.close()
 
 
 class _Visit(BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Answers one request, whose head the library bounds: 100 fields of 64 KiB."""
 
     server: "PageServer"
-    headers: Any
-    protocol_version, default_request_version = "HTTP/1.1", "HTTP/1.0"
+    timeout = 30.0  # seconds for each read and write
+    server_version, sys_version, default_request_version = "rosetta", "", "HTTP/1.0"
 
-    def handle(self) -> None:
-        """Read the request, and send the answer."""
-        self.request_version = self.default_request_version
-        try:
-            body = self._whole_request()
-            self.server.keep(self.request)
-            self._send(200, *self._answer(body))
-        except RefusedError as error:
-            self._send(error.status, JSON, msgspec.json.encode(error.content))
-            self.request.shutdown(socket.SHUT_WR)
-            with suppress(RefusedError, EOFError):  # the visitor might miss the answer if this were not read
-                for _ in _pieces(self.request, LINGER_SECONDS):
-                    pass
+    def parse_request(self) -> bool:
+        """Refuse what is asked under another name than this machine's own."""
+        if not super().parse_request():
+            return False
+        self.request_version = "HTTP/1.0"  # whatever it claims, so that the answer has all of HEADERS
+        named = OWN_NAMES.fullmatch(self.headers.get("Host", "")) is not None
+        if not named:
+            self.send_error(403, "This page answers under its own address alone, such as 127.0.0.1 or localhost")
+        return named
 
-    def _whole_request(self) -> bytes:
-        """Read the request; returns its body. Raises RefusedError, and EOFError if the visitor goes."""
-        received, pieces, seen = bytearray(), _pieces(self.request, REQUEST_SECONDS), 0
-        while (end := received.find(b"\r\n\r\n", max(0, seen - 3))) < 0 and len(received) <= LARGEST_HEAD:
-            seen = len(received)
-            received += next(pieces)
-        if not 0 <= end <= LARGEST_HEAD:
-            raise RefusedError(431, f"The head of a request has {LARGEST_HEAD:,} bytes at most.")
-        self.raw_requestline, _, lines = bytes(received[: end + 4]).partition(b"\r\n")
-        self.rfile = BytesIO(lines)
-        if not self.parse_request():
-            raise EOFError  # there was an empty line, and no request
-        length = self._length()
-        while len(received) < end + 4 + length:
-            received += next(pieces)
-        return bytes(received[end + 4 : end + 4 + length])
-
-    def _length(self) -> int:
-        """The number of bytes of the body."""
-        length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers:
-            raise RefusedError(411, "A body is sent in one piece, with its Content-Length.")
-        if not (length.isascii() and length.isdecimal()):
-            raise RefusedError(400, "The length of the body is no number.")
-        if len(length) > 9 or int(length) > LARGEST_BODY:
-            raise RefusedError(413, f"A question has {LARGEST_BODY:,} bytes at most.")
-        return int(length)
-
-    def _answer(self, body: bytes) -> tuple[str, bytes]:
-        """The type and the content of the answer to a request with this body. Raises RefusedError."""
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if not self._names_us():
-            raise RefusedError(403, "This page answers under its own address alone, such as 127.0.0.1 or localhost.")
-        if path not in ("/backends", "/translate", *FILES):
-            raise RefusedError(404, "There is nothing at this address.")
-        if self.command != ("POST" if path == "/translate" else "GET"):
-            raise RefusedError(405, "This address is not asked in this way.")
         if path in FILES:
             file = Path(__file__).parent / "static" / (Path(path).name or "page.html")
-            return f"{FILES[path]}; charset=utf-8", file.read_bytes()
-        return JSON, msgspec.json.encode(self.server.about() if path == "/backends" else self._translation(body))
+            self._send(200, file.read_bytes(), f"{FILES[path]}; charset=utf-8")
+        elif path == "/backends":
+            self._send(200, msgspec.json.encode(self.server.about()))
+        else:
+            self.send_error(404)
 
-    def _names_us(self) -> bool:
-        """Whether the Host header names this server, and not somebody's name that was pointed at it."""
-        host = self.server.host
+    def do_POST(self) -> None:
         try:
-            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-            if name not in OWN_NAMES and host in ("0.0.0.0", "::"):  # every address of this machine
-                return bool(ip_address(name))  # an address, unlike a name, cannot be pointed elsewhere
-        except ValueError:
-            return False
-        return name in {*OWN_NAMES, host.lower()}
+            self._send(200, msgspec.json.encode(self._translation(self._body())))
+        except RefusedError as error:
+            self._send(error.status, msgspec.json.encode({"error": str(error), "unknown": error.unknown}))
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,9}", length):
+            raise RefusedError(411, "A question is sent with its length in bytes.")
+        if int(length) > LARGEST_BODY:
+            raise RefusedError(413, f"A question has {LARGEST_BODY:,} bytes at most.")
+        return self.rfile.read(int(length))
 
     def _translation(self, body: bytes) -> dict[str, object]:
+        """Answer the question in this body. Raises RefusedError."""
+        if self.path != "/translate":
+            raise RefusedError(404, "There is nothing at this address.")
         if self.headers.get_content_type() != JSON:
             raise RefusedError(415, f"A question is sent as {JSON}.")
         try:
-            question = msgspec.json.decode(body, type=TranslationRequest)
+            question = msgspec.json.decode(body, type=Question)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RefusedError(400, f"This is no question that the page would send: {error}") from error
         backend = next((one for one in self.server.served if one.name == question.backend), None)
         if backend is None:
             raise RefusedError(404, "There is no such backend on this page.")
         sources, vocabulary = self.server.sources, self.server.vocabulary
-        text = sources.as_written(question.text)
+        text = sources.as_written(normalize(question.text))
         if len(text) > LONGEST_QUESTION:
-            raise RefusedError(
-                413, f"The sentence has {len(text)} characters; at most {LONGEST_QUESTION} are translated."
-            )
-        unknown = sorted(set(text) - vocabulary.id_of.keys())
+            most = f"at most {LONGEST_QUESTION} are translated."
+            raise RefusedError(413, f"The sentence has {len(text)} characters; {most}")
+        unknown = sorted(vocabulary.lacks(text))
         if unknown and not question.drop_unknown:
-            named = [f"“{c}” (U+{ord(c):04X})" if c.isprintable() else f"U+{ord(c):04X}" for c in unknown[:NAMED]]
-            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-            raise RefusedError(422, f"This run does not know {', '.join(named)}{more}.", unknown=True)
+            named = [f"{character!r} (U+{ord(character):04X})" for character in unknown]
+            if len(named) > NAMED:
+                named[NAMED:] = [f"{len(named) - NAMED} more"]
+            raise RefusedError(422, f"This run does not know {listed(named)}.", unknown=True)
         text = vocabulary.without_unknown(text)
         if not text.strip():
             raise RefusedError(400, "There is nothing to translate; type a sentence.")
-        try:
-            answer = backend.answer(text)
-            return answer | {"doubt": sources.doubt(text, answer["translation"])}
-        except RosettaError as error:
-            raise RefusedError(503 if isinstance(error, UnavailableError) else 500, str(error)) from error
+        answer = backend.answer(text)
+        doubt = sources.doubt(text, answer.translation)
+        shown: dict[str, object] = msgspec.to_builtins(answer)
+        return shown | {"translation": answer.translation, "doubt": doubt}
 
-    def _send(self, status: int, kind: str, content: bytes) -> None:
-        """Send the answer."""
-        own = {"Date": self.date_time_string(), "Content-Type": kind, "Content-Length": str(len(content))}
-        self.send_response_only(status)
-        for name, value in (own | HEADERS | {"Connection": "close"}).items():
-            self.send_header(name, value)
+    def _send(self, status: int, content: bytes, kind: str = JSON) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.request.settimeout(REQUEST_SECONDS)
         self.wfile.write(content)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> NoReturn:
-        """Refuse what is no request of HTTP."""
-        raise RefusedError(code, message or HTTPStatus(code).phrase)
+    def end_headers(self) -> None:
+        """Have every answer bind the browser, the library's own too."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Tell nothing of a visitor."""
 
 
-class PageServer(ThreadingTCPServer):
-    """The page of a run at a host's port, with a thread for each visitor.
+class PageServer(ThreadingHTTPServer):
+    """The page of a run at a port of this machine, with a thread for each visitor.
 
-    `vocabulary` and `sources` are of the run; the examples among these are to be clicked on. Raises OSError and
-    UnicodeError where there is no such host, or the port is taken.
+    `vocabulary` is the encoder's. The examples of the `sources` are to be clicked on.
+    Raises CannotBeginError where the port cannot be had.
     """
 
-    daemon_threads = allow_reuse_address = True
-    request_queue_size = MOST_CONNECTIONS
+    request_queue_size = 128  # connections that may wait to be accepted
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        run: str,
-        served: Sequence[ServedBackend],
-        vocabulary: CharVocabulary,
-        sources: Sources,
+        self, port: int, run: str, served: Sequence[ServedBackend], vocabulary: CharVocabulary, sources: Sources
     ) -> None:
-        self.host, self.served, self.vocabulary, self.sources = host, served, vocabulary, sources
-        self._about = {"run": run, "examples": sources.examples, "longest": LONGEST_QUESTION}
-        self._open: dict[Any, str] = {}  # connections, the oldest first, and their visitors' addresses
-        self._unanswered: set[Any] = set()  # those of them whose request is not whole yet
-        self._lock = Lock()  # of both
-        self.address_family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        super().__init__((str(address[0]), port), _Visit)
+        self.run, self.served, self.vocabulary, self.sources = run, served, vocabulary, sources
+        with refusing(
+            f"the page cannot be served at port {port}", "; choose another --port, such as 0 for any free one"
+        ):
+            super().__init__(("127.0.0.1", port), _Visit)
 
     def about(self) -> dict[str, object]:
         """What the page shows of itself, and of the backends."""
-        states = [{"name": one.name, "state": one.state, "message": one.message} for one in self.served]
-        return self._about | {"backends": states}
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a visitor in a new thread.
-
-        If there are too many connections, or too many of this address, the one that has gone longest without a whole
-        request is closed, on which its thread ends.
-        """
-        with self._lock:
-            self._open[request] = client_address[0]
-            self._unanswered.add(request)
-            own = [one for one, address in self._open.items() if address == client_address[0]]
-            if len(own) > MOST_OF_AN_ADDRESS or len(self._open) > MOST_CONNECTIONS:
-                crowd = own if len(own) > MOST_OF_AN_ADDRESS else self._open
-                late = next(one for one in crowd if one in self._unanswered)  # the newcomer, where there is no other
-                self._unanswered.remove(late)
-                with suppress(OSError):
-                    late.shutdown(socket.SHUT_RDWR)
-        super().process_request(request, client_address)
-
-    def keep(self, request: Any) -> None:
-        """Have a connection, whose request is whole, keep its place until its end."""
-        with self._lock:
-            self._unanswered.discard(request)
-
-    def shutdown_request(self, request: Any) -> None:
-        """End a connection."""
-        with self._lock:
-            del self._open[request]
-            self._unanswered.discard(request)
-        super().shutdown_request(request)
+        backends = [{"name": one.name, "state": one.state, "message": one.message} for one in self.served]
+        examples = self.sources.examples
+        return {"run": self.run, "examples": examples, "longest": LONGEST_QUESTION, "backends": backends}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report nothing of a visitor who has gone."""
-        if not isinstance(sys.exception(), OSError | EOFError):
+        if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
 
-def _pieces(visitor: socket.socket, seconds: float) -> Iterator[bytes]:
-    """What a visitor sends, as it comes. Raises EOFError at its end, RefusedError after so many seconds in all."""
-    ends = monotonic() + seconds
-    with suppress(TimeoutError):
-        while (left := ends - monotonic()) > 0:
-            visitor.settimeout(left)
-            if not (piece := visitor.recv(1 << 16)):
-                raise EOFError
-            yield piece
-    raise RefusedError(408, f"A whole request has to arrive within {seconds:.0f} s.")
-
-
-def serve(run: Path, host: str, port: int, names: Sequence[str], runtime: Runtime) -> None:
+def serve(run: Path, port: int, names: Sequence[str], runtime: Runtime) -> None:
     """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
 
-    Port 0 stands for any that is free. Raises CannotBeginError where the address cannot be had.
+    Port 0 stands for any that is free. Raises CannotBeginError.
     """
     directory = RunDirectory.open(run)
     directory.read_state("last")
     vocabulary, _ = directory.vocabularies()
-    sources = Sources.of_run(directory)
-    served = [ServedBackend(name, directory, runtime) for name in names]
+    to_open, opener = SimpleQueue[ServedBackend](), Opener(directory, "last", None, runtime)
+    served = [ServedBackend(name, opener, to_open) for name in names]
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
-    try:
-        server = PageServer(host, port, title, served, vocabulary, sources)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name with nothing between two dots, or too much
-        reason = error.strerror if isinstance(error, OSError) else "this is no name of a machine"
-        raise CannotBeginError(
-            f"the page cannot be served at {host}, port {port}: {reason}; choose another --host or --port, "
-            "such as 0 for any port that is free"
-        ) from error
-    address, own_port, *_ = server.socket.getsockname()
-    if not ip_address(address).is_loopback:
-        warn(f"whoever reaches {host} can use the page, without a password and without encryption")
+    server = PageServer(port, title, served, vocabulary, Sources.of_run(directory))
     Thread(target=server.serve_forever, daemon=True).start()
-    where = f"[{address}]" if ":" in address else address
-    say(f"The page is at http://{where}:{own_port}/ until Ctrl-C.")
+    say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
     try:
-        # In this thread, since it is the one that a signal interrupts: a process half open is then ended too.
-        while True:
-            for one in served:
-                if one.state == "opening":
-                    with starting(one.name):
-                        one.open()
-            sleep(POLL_SECONDS)
+        while True:  # in this thread, since a signal interrupts it: a process half open is then ended too
+            backend = to_open.get()
+            with starting(backend.name):
+                backend.open()
     finally:
-        for one in served:
-            one.close()
+        for backend in served:
+            backend.close()

@@ -64,8 +64,7 @@ class Referee:
         ids, lengths = self._encode(sentence)
         decoded_ids = self._decode(ids, lengths)  # (1, L)
         states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
-        source = {"encoder_ids": ids, "encoder_lengths": lengths}
-        (found,) = probabilities(self.backend, lambda **event: None, **source, decoded_ids=decoded_ids)  # (L, V_dec)
+        (found,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
         decoded, characters = decoder_vocabulary.decode(decoded_ids[0]), decoder_vocabulary.characters
         likeliest = np.argsort(-found, kind="stable")[:, :BEST]
         steps = [

@@ -149,14 +149,12 @@ class _Characters(msgspec.Struct, frozen=True):
     decoder: list[Character]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunDirectory:
     """An opened run. Everything but `create` raises RosettaError for a run that is damaged."""
 
     path: Path
     # The rest is the content of config.json, by the same names.
-    format: Literal["rosetta-run"] = "rosetta-run"
-    version: Literal[2, 3] = VERSION
     backend: str  # the one that began it
     model_config: ModelConfig
     train_config: TrainConfig
@@ -165,6 +163,8 @@ class RunDirectory:
     max_decoder_seq_length: Length  # T_dec, that of the longest target, "\t" and "\n" counted
     sha256: str  # of the corpus's text
     digests: Digests  # of the files that never change
+    format: Literal["rosetta-run"] = "rosetta-run"
+    version: Literal[2, 3] = VERSION
 
     @classmethod
     def create(
@@ -183,21 +183,12 @@ class RunDirectory:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
             write_json(beside / "vocabulary.json", {"version": 1} | sides)
             write_atomically(beside / "pairs.tsv", (f"{source}\t{target}\n".encode() for source, target in pairs))
-            model_config, train_config, data_config = configs
-            run = cls(
-                path=path,
-                backend=backend,
-                model_config=model_config,
-                train_config=train_config,
-                data_config=data_config,
-                max_encoder_seq_length=max(len(source) for source, _ in pairs),
-                max_decoder_seq_length=max(len(START + target + STOP) for _, target in pairs),
-                sha256=sha256,
-                digests={
-                    "vocabulary.json": _digest(beside / "vocabulary.json"),
-                    "pairs.tsv": _digest(beside / "pairs.tsv"),
-                },
-            )
+            longest = max(len(source) for source, _ in pairs), max(len(START + target + STOP) for _, target in pairs)
+            digests: Digests = {
+                "vocabulary.json": _digest(beside / "vocabulary.json"),
+                "pairs.tsv": _digest(beside / "pairs.tsv"),
+            }
+            run = cls(path, backend, *configs, *longest, sha256, digests)
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
             new = Checkpoint(state, state.weights, Progress(step=0, history=()))

@@ -34,6 +34,7 @@ ATTACKS = {  # module and function, cases at length, and the seconds that one ca
     "torch files": ("damaged_files.torch_files", 1_000, INPUT_SECONDS),
     "workers": ("workers.workers", 300, INPUT_SECONDS),
     "requests": ("visitors.requests", 5_000, INPUT_SECONDS),
+    "slow visitors": ("visitors.slow_visitors", 60, 180.0),
     "command lines": ("command_lines.command_lines", 1_000, INPUT_SECONDS),
     "exits": ("exits.exits", 1_000, 60.0),
     "kills": ("disturbed.kills", 176, STORY_SECONDS),
@@ -77,7 +78,8 @@ def attack(name: str, count: int, seed: int = 0, *what: str) -> dict[str, Any]:
     module, _, function = place.partition(".")  # imported now, since one of them imports torch
     attacking = getattr(importlib.import_module(f"tests.attack.{module}"), function)
     outcomes = limits.judged(attacking, count, longest, seed, what)
-    line = {"attack": name, "count": count, "seed": seed, "seconds": round(time.monotonic() - begun)}
+    seconds, date = round(time.monotonic() - begun), time.strftime("%Y-%m-%d")
+    line = {"attack": name, "count": count, "seed": seed, "date": date, "seconds": seconds}
     return line | {"bytes": limits.most_memory(), "outcomes": outcomes}
 
 
@@ -89,7 +91,8 @@ def row(line: dict[str, Any]) -> str:
         counts[outcome.partition(": ")[2] or outcome] += times
     outcomes = "; ".join(f"{times:,} × {outcome}" for outcome, times in sorted(counts.items()))
     size = f"{line.get('bytes', 0) >> 20:,} MiB"
-    return f"| {line['attack']} | {line['count']:,} | {line['seconds'] / 60:.1f} | {size} | {outcomes} |"
+    tries = f"{line['count']:,} | {line.get('date', '')} | {line['seconds'] / 60:.1f}"
+    return f"| {line['attack']} | {tries} | {size} | {outcomes} |"
 
 
 def all_attacks(record: Path, seed: int = 0) -> int:

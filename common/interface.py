@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import ModelConfig, TrainConfig
+from common.config import FLUSH_DENORMALS, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
@@ -27,11 +27,9 @@ from common.weights import Arrays, ModelState
 if TYPE_CHECKING:
     from common.profiling import Profiling
 
-FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 OWN_LAYERS = "own layers"  # the framework's own LSTM and dense layer decode, a call for each character
 HAND_WRITTEN = "hand-written cell"  # a cell of ours decodes, which looks rows of the kernel up
-PATIENCE = 300  # seconds that a worker of a group waits for another one, when they meet and in each step
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called

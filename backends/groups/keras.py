@@ -15,7 +15,8 @@ from tensorflow import Tensor
 
 from backends.groups import GroupWorker
 from backends.lesson_backend import KerasBackend
-from common.interface import PATIENCE, Group
+from common.config import PATIENCE
+from common.interface import Group
 
 
 @final

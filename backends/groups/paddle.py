@@ -8,7 +8,7 @@ from paddle import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import PaddleBackend
-from common.interface import PATIENCE
+from common.config import PATIENCE
 
 
 @final

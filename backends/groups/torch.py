@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import TorchBackend
-from common.interface import PATIENCE
+from common.config import PATIENCE
 
 
 @final

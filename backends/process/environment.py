@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from common.interface import FLUSH_DENORMALS
+from common.config import FLUSH_DENORMALS
 from common.machine import cores, is_amd
 
 # Set in both lanes: log messages would only fill the captured output.

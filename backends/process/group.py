@@ -20,9 +20,8 @@ import psutil
 
 from backends.process.environment import LAUNCHERS
 from backends.process.parent import BackendProcess, Runtime, Worker
-from common.config import ModelConfig, TrainConfig
+from common.config import PATIENCE, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, refusing
-from common.interface import PATIENCE
 from common.machine import cores
 
 ENGINES = {  # "module:Class" of each backend that can join a group

@@ -3,6 +3,8 @@
 Each takes the open backend, a function that emits events, and keyword arguments that can cross between processes.
 """
 
+from __future__ import annotations
+
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,7 @@ from dataclasses import asdict, dataclass
 from math import inf, log
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +21,13 @@ from numpy.typing import NDArray
 from common.answers import Answer, Candidate, Choice, Position
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import sync
-from common.interface import Backend, BackendFacts, BeamSearch, Emit, Metrics
 from common.run_directory import Epoch, RunDirectory
 from common.tensors import STOP, Array, Batch, Batches, CharVocabulary, Ids, epoch_batches
 from common.text import printable, quoted
 from common.weights import ModelState, in_dtype, initial_state
+
+if TYPE_CHECKING:  # the parent imports this module for the names of its functions
+    from common.interface import Backend, BackendFacts, Emit, Metrics
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
@@ -36,6 +41,8 @@ def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds:
     """What the backend and its process say about themselves, and how long its opening took."""
     import psutil  # like threadpoolctl not needed to train or translate
     from threadpoolctl import threadpool_info
+
+    from common.interface import BackendFacts
 
     described = backend.profiling().describe()
     described["settings"]["decoder"] = backend.decoder
@@ -123,6 +130,8 @@ def _decoded(
         ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
         scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
     else:
+        from common.interface import BeamSearch
+
         search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
         backend.beam_search(*sources, search)
         ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)

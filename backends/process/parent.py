@@ -18,16 +18,18 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock, Timer
-from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
 from backends.process import in_child
 from backends.process.environment import child_environment
-from common.config import ModelConfig, TrainConfig
+from common.config import PATIENCE, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import temporary_folder
-from common.interface import PATIENCE, Backend, BackendFacts, Emit
 from common.text import printable, quoted
+
+if TYPE_CHECKING:
+    from common.interface import Backend, BackendFacts, Emit
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # timeout of importing a framework and building a model, on a slow disk
@@ -187,7 +189,7 @@ class BackendProcess:
                 raise
 
     @cached_property
-    def facts(self) -> BackendFacts:
+    def facts(self) -> "BackendFacts":
         """What the backend says about itself, with the seconds and memory of import and build."""
         with self._asking:
             self.wait_until_open()
@@ -195,7 +197,7 @@ class BackendProcess:
 
     def call(
         self,
-        function: Callable[Concatenate[Backend, Emit, Arguments], Result],
+        function: "Callable[Concatenate[Backend, Emit, Arguments], Result]",
         on_event: OnEvent | None = None,
         timeout: float = TIMEOUT,
         /,

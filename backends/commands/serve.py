@@ -30,7 +30,7 @@ def serve(
     if host is not None:
         raise CannotBeginError(
             "the page is for this machine alone, and --host is taken back; from another machine, open the page by a "
-            f"tunnel: ssh -L {port}:127.0.0.1:{port} HOST"
+            f"tunnel: ssh -L {port or 8000}:127.0.0.1:{port or 8000} HOST"
         )
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, port, names, Runtime(threads=threads))

@@ -21,11 +21,11 @@ from common.text import count, printable, quoted
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
     from benchmarks.measure.race import Race
-    from benchmarks.measure.sweep import Sweep
+    from benchmarks.measure.recording import Recording
     from benchmarks.report.render import Report
 
 # Options that cannot be given with --resume, which takes their values from the recording.
-PLANNED = "backends threads device within run baseline".split()
+PLANNED = "backends threads device within run baseline vary".split()
 PLANNED += "data num_samples skip_bad_lines seed batch_size latent_dim".split()
 OWN_PLAN = "--resume continues the recording's own plan"
 LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
@@ -106,6 +106,14 @@ def bench(
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     seed: options.Seed = TrainConfig.seed,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=SIZES",
+            help="Measure how a training step grows with latent-dim, length or batch-size, such as "
+            "latent-dim=128,256,512; twice for two axes.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Out = None,
@@ -120,82 +128,22 @@ def bench(
     """
     from backends import frameworks
     from benchmarks.measure.bench import opened_benchmark
-    from benchmarks.measure.plan import BUDGET, CAREFUL, LONG_BUDGET, WITHIN, Plan, rows_of
+    from benchmarks.measure.plan import CAREFUL, LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
     path, plan = recording_path(context, out, resume), None
     if not resume:
         names = options.installed_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
-        narrow = WITHIN if within is None else within
-        plan = Plan(
-            DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines),
-            TrainConfig(batch_size, seed=seed),
-            latent_dim,
-            device,
-            threads,
-            rows_of(names, python or [], careful=narrow < CAREFUL),
-            narrow,
-            (BUDGET if within is None else LONG_BUDGET) if budget is None else budget,
-            baseline or "",
-            str(run.resolve()) if run else "",
-        )
+        axes, narrow = axes_of(vary or []), WITHIN if within is None else within
+        data_config = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
+        decoding = str(run.resolve()) if run else ""
+        settings = TrainConfig(batch_size, seed=seed)
+        training = Training(data_config, settings, latent_dim, device, threads, baseline or "", decoding, axes)
+        rows = rows_of(names, python or [], careful=narrow < CAREFUL, axes=axes)
+        usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
+        plan = Plan(rows, narrow, usual if budget is None else budget, training)
     measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, python or []))
-
-
-def sweep(
-    context: typer.Context,
-    backends: Backends = None,
-    data: options.Data = DataConfig.data,
-    num_samples: options.NumSamples = DataConfig.num_samples,
-    skip_bad_lines: options.SkipBadLines = False,
-    batch_size: options.BatchSize = TrainConfig.batch_size,
-    latent_dim: options.LatentDim = ModelConfig.latent_dim,
-    seed: options.Seed = TrainConfig.seed,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=64,
-            help="Instead of sizes, measure what a group of this many workers loses against one. Each has --threads "
-            "threads, or one.",
-        ),
-    ] = 1,
-    threads: options.Threads = None,
-    device: options.Device = "cpu",
-    out: Out = None,
-    json: options.Json = False,
-) -> None:
-    """Measure how the time of a step grows with sentence length, units and batch size, and memory with the corpus.
-
-    With --workers: how much faster a group of workers trains than one, and how much of its time is communication.
-    """
-    from backends import BASELINE, TABLE, frameworks
-    from backends.process.group import engine_of
-    from benchmarks.measure.plan import Plan, Row
-    from benchmarks.measure.sweep import AXES, opened_sweep
-
-    path = recording_path(context, out, resume=False)
-    by_default = [name for name in frameworks() if name != BASELINE]
-    names = options.installed_backends(backends) if backends is not None else by_default
-    for name in names:
-        # The example makes the tensors of a whole epoch in advance, so its memory depends on the corpus alone.
-        # In reduced precision a step may be faster than the float32 peak that a sweep compares it with.
-        if name == BASELINE or TABLE[name].reduced:
-            raise CannotBeginError(f"{name} cannot be swept; leave it out of --backends")
-        if workers > 1:
-            engine_of(name)
-    plan = Plan(
-        DataConfig(data, num_samples, skip_bad_lines=skip_bad_lines),
-        TrainConfig(batch_size, seed=seed),
-        latent_dim,
-        device,
-        threads if workers == 1 else threads or 1,
-        tuple(map(Row, names)),
-        axes=AXES if workers == 1 else {},
-        workers=workers,
-    )
-    measure(path, False, json, lambda: opened_sweep(path, plan))
 
 
 def machine(json: options.Json = False) -> None:
@@ -219,7 +167,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RECORDING",
-            help="A file of `rosetta bench`, `race` or `sweep`; or several of `bench`, shown machine by machine.",
+            help="A file of `rosetta bench` or `race`; or several of `bench`, shown machine by machine.",
         ),
     ],
     out: Annotated[
@@ -236,7 +184,6 @@ def report(
     ] = False,
 ) -> None:
     """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
-    from benchmarks.measure.lines import format_of
     from benchmarks.report import render
     from common.files import write_atomically
 
@@ -248,7 +195,7 @@ def report(
     if out.suffix == ".svg" and not found.charts:
         message = "there is no chart of it; charts are of one recording of `rosetta bench` that has times"
         raise CannotBeginError(message)
-    if format_of(out).startswith("rosetta-"):
+    if render.is_recording(out):
         raise CannotBeginError(f"{out} is itself a recording; give --out another name")
     if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
         raise CannotBeginError(
@@ -270,10 +217,9 @@ def compare(
     json: options.Json = False,
 ) -> None:
     """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
-    from benchmarks.measure.recording import Recording
     from benchmarks.report import changes, render
 
-    found = changes.compare(*(Recording.read(path, "rosetta-benchmark") for path in (before, after)))
+    found = changes.compare(*(_of_bench(path) for path in (before, after)))
     if not found.changes:
         raise RosettaError(
             "nothing can be compared: no row has two rounds in both recordings, or other programs were busy in too "
@@ -324,29 +270,29 @@ class _Progress:
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
-    """What is told of a recording, or of several of benchmarks side by side. Raises as `Recording.read` does."""
-    from benchmarks.measure.lines import format_of
+    """What is told of a recording, or of several of benches side by side. Raises as `Recording.read` does."""
     from benchmarks.measure.recording import Recording
-    from benchmarks.report import page
+    from benchmarks.report import page, race
 
-    if len(paths) == 1 and format_of(paths[0]) == "rosetta-race":
-        from benchmarks.measure.race import RaceRecording
-        from benchmarks.report import race
-
-        return race.report_of(RaceRecording.read(paths[0]))
     if len(paths) > 1:
-        return page.machines([(path.stem, Recording.read(path, "rosetta-benchmark")) for path in paths])
+        return page.machines([(path.stem, _of_bench(path)) for path in paths])
     recording = Recording.read(paths[0])
-    if recording.plan.kind == "benchmark":
-        return page.report_of(recording)
-    from benchmarks.report import scaling
+    return page.report_of(recording) if recording.plan.training else race.report_of(recording)
 
-    return scaling.report_of(recording)
+
+def _of_bench(path: Path) -> "Recording":
+    """The recording of a bench whose sizes do not vary. Raises RosettaError for another one."""
+    from benchmarks.measure.recording import Recording
+
+    recording = Recording.read(path)
+    if recording.plan.training is None or recording.plan.training.axes:
+        raise RosettaError(f"{path} is of a race, or of sizes that vary; only benches of one size are compared")
+    return recording
 
 
 def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
     """The recording to write or to resume. Raises CannotBeginError where it cannot be."""
-    from benchmarks.measure.lines import refuse_existing
+    from benchmarks.measure.recording import refuse_existing
 
     if resume:
         if out is None:
@@ -358,24 +304,21 @@ def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Pa
     return path
 
 
-def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Sweep | Race"]) -> None:
+def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Race"], again: str = "") -> None:
     """Measure what a recording lacks, alone on the machine; then show the results so far, and where the recording is
     unless the JSON names it.
 
-    The message of whatever error ends the measuring says how to go on, which only a benchmark does. After Ctrl-C the
-    results so far are shown before CtrlCError is raised.
+    The message of whatever error ends the measuring says how to go on: by the command `again`, or that of the plan.
+    After Ctrl-C the results so far are shown before CtrlCError is raised.
     """
-    from benchmarks.measure.lines import only_writer
     from benchmarks.measure.machine import only_benchmark
-    from benchmarks.measure.plan import Plan
+    from benchmarks.measure.recording import only_writer
     from benchmarks.report import render
 
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn), only_writer(path, new=not resume):
         measuring, progress, interrupted = opened(), _Progress(), False
-        plan, go_on = measuring.plan, "measure again, with another --out if you gave one"
-        if resumable := isinstance(plan, Plan) and plan.kind == "benchmark":
-            go_on = plan.go_on(path)
+        go_on = f"go on with: {again or measuring.plan.go_on(path)}"
         try:
             with progress.live:
                 measuring.run(progress.status, progress.note)
@@ -385,7 +328,8 @@ def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmar
             message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
             raise RosettaError(message) from error
         except RosettaError as error:
-            no_more = isinstance(error, CannotBeginError) or not resumable
+            # A race has then compared or raced nothing, and no script is to be named again for that.
+            no_more = isinstance(error, CannotBeginError) or measuring.plan.training is None
             if no_more and path.read_bytes().count(b"\n") == 1:
                 path.unlink()  # it holds only the plan, so there is nothing to resume
                 raise

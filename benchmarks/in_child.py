@@ -9,7 +9,7 @@
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,7 +27,6 @@ AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
 PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
 PRODUCT_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
-SUM_WARM_UPS = 4  # sums over a group that are not timed
 
 
 def record(
@@ -103,8 +102,10 @@ def counted(how: str, metrics: Metrics) -> dict[str, NDArray[Any]]:
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
 SomeSeconds = Annotated[list[Seconds], msgspec.Meta(min_length=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # what may be nothing: seconds, cores
-Count = Annotated[int, msgspec.Meta(ge=1)]
-CountOrZero = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+# What a turn does: training steps, or calls that decode many sentences at once, or one sentence alone.
+Work = Literal["training", "batch", "alone"]
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,30 +115,29 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Visit(Measured, frozen=True, omit_defaults=True):
     """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
 
-    Its process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn. What follows `peak`
-    is of a script in a race.
+    The process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn.
     """
 
-    row: CountOrZero  # index of the contestant: a row of the plan, or an arrangement of workers
-    lead: list[Seconds]  # training steps before the timed ones, which do not count; of a script all in one number
+    row: CountOrZero  # index of the contestant in the plan
+    lead: list[Seconds]  # steps before the timed ones, which do not count; of a script all in one number
     steps: SomeSeconds  # timed training steps, or calls that decode
     loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
-    finite: bool  # whether every loss is finite
+    finite: bool = True  # whether every loss is finite
+    items: Count = 1  # of a step: pairs that it trains, characters that a call puts out, or what a script calls items
     others: Amount = 0.0  # cores that other processes used during the visit, on average
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
     peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
-    first: CountOrZero = 0  # number of the first timed step
+    first: CountOrZero = 0  # number of the first timed step, of a script
     each: Count = 1  # steps that were timed together, of which `steps` has the mean
-    idle: Amount = 0.0  # cores that its process used on average since its turn before
-    joules: Amount | None = None  # that the processor used during the turn, where the system tells
+    idle: Amount = 0.0  # cores that a script used on average since its turn before
 
 
 def steps(backend: Backend, emit: Emit, *, batches: Batches, lead: int) -> Visit:
     """Train on the batches, from the backend's present weights. The first `lead` steps do not count."""
     trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
-    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, peak=peak_memory())
+    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
 
 
 class WarmUp(Measured, frozen=True):
@@ -168,11 +168,18 @@ def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -
     """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed."""
     backend.load(state)
     decode = partial(backend.translate, *_sources(batch).values())
-    decode()
+    items = int(characters(decode(), backend.config.stop_token).sum())
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
         seconds.append(seconds_of(decode))
-    return Visit(0, [], seconds, sum(seconds), True)
+    return Visit(0, [], seconds, sum(seconds), items=items)
+
+
+def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
+    """The number of characters (N,) in each row of ids (N, L), up to and with the one that ends a sentence."""
+    ends = ids == stop_token
+    counts: NDArray[np.int64] = np.where(ends.any(1), ends.argmax(1) + 1, ids.shape[1])
+    return counts
 
 
 def _sources(batch: Batch) -> dict[str, Any]:
@@ -206,20 +213,6 @@ def profiled(backend: Backend, emit: Emit, *, batches: Batches) -> Profile:
 def product_speed(backend: Backend, emit: Emit, *, size: int) -> float:
     """The framework's speed in a product of two square matrices, in floating-point operations a second."""
     return backend.profiling().matrix_product(size, size, size, PRODUCT_SECONDS)
-
-
-def sums(backend: Backend, emit: Emit, *, sizes: list[int], repetitions: int) -> list[list[float]]:
-    """Seconds that the backend's group takes to sum an array of each of these sizes in bytes, several times each.
-
-    All workers must be asked alike. The first sums of a size are not timed, since a framework may compile for it.
-    """
-    seconds = []
-    for size in sizes:
-        work = partial(backend.group.sum, np.ones(size // 8))  # of float64, which is what a group sums
-        for _ in range(SUM_WARM_UPS):
-            work()
-        seconds.append([seconds_of(work) for _ in range(repetitions)])
-    return seconds
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

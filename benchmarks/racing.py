@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,15 +18,15 @@ import msgspec
 import typer
 
 from backends.commands import options
-from benchmarks.commands import Budget, FailSlower, Out, Within, measure, recording_path
+from benchmarks.commands import Budget, FailSlower, Out, Resume, Within, measure, recording_path
 from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
-from common.errors import CannotBeginError, RosettaError
-from common.text import printable
+from common.errors import CannotBeginError, RosettaError, refusing
+from common.text import printable, quoted
 
 if TYPE_CHECKING:
-    from benchmarks.measure.scripts import Runner
+    from benchmarks.measure.plan import Row
 
 LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # as they are typed, and as they are recorded
 
@@ -62,32 +63,37 @@ def race(
     budget: Budget = None,
     fail_slower: FailSlower = None,
     out: Out = None,
+    resume: Resume = False,
     json: options.Json = False,
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
 
     Each runs in its own process and ends with take_turns(step), which is in the file rosetta_record.py. The first one
-    is compared with each other one.
+    is compared with each other one. To go on with a race, type its command again, with --resume and its --out.
     """
     from benchmarks.compare.accepted import acceptable
     from benchmarks.compare.mapping import read_mapping
-    from benchmarks.measure.race import BUDGET, FORMAT, WITHIN, Race, RacePlan, RaceRecording
+    from benchmarks.measure.plan import Plan
+    from benchmarks.measure.race import BUDGET, WITHIN, opened_race
+    from benchmarks.measure.recording import Recording
     from benchmarks.report.race import RaceResults
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
-    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume=False)
+    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume)
+    again = _again(path, scripts, python or [], env or [], lanes, against, control, mapping, accept)
     with ExitStack() as stack:
+        folder = ""  # in which a commit is unpacked
         if against is not None:
             if len(scripts) != 1:
                 raise CannotBeginError(f"--against takes one script, and {len(scripts)} were given")
-            folder = Path(stack.enter_context(TemporaryDirectory()))
-            scripts = [*scripts, _as_it_was(scripts[0], against, folder)]
+            folder = stack.enter_context(TemporaryDirectory())
+            scripts = [*scripts, _as_it_was(scripts[0], against, Path(folder))]
         runners = _runners(scripts, python or [], env or [], lanes, control)
-        plan = RacePlan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
-        measure(path, False, json, lambda: Race(RaceRecording.begin(path, FORMAT, plan), known, accepting))
+        plan = Plan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
+        measure(path, resume, json, lambda: opened_race(path, plan, resume, known, accepting, budget, folder), again)
     if fail_slower is None:
         return
-    results = RaceResults(RaceRecording.read(path))
+    results = RaceResults(Recording.read(path))
     found, limit = results.slower(fail_slower), f"slower by more than {100 * fail_slower:g}%"
     if found == "slower":
         raise RosettaError(f"{limit}: {results.sentences[0]}")
@@ -97,9 +103,10 @@ def race(
 
 def _runners(
     scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
-) -> "tuple[Runner, ...]":
+) -> "tuple[Row, ...]":
     """The contestants of a race, as they were typed. Raises CannotBeginError."""
-    from benchmarks.measure.scripts import Runner
+    from benchmarks.measure.plan import Row
+    from benchmarks.measure.race import MOST_SCRIPTS
 
     commands = dict(map(_named, scripts))
     if len(commands) < len(scripts):
@@ -111,14 +118,19 @@ def _runners(
     if unknown := set(lanes.split(",")) - {*LANES}:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     asked = dict.fromkeys(lanes.split(","))
+    digests = {}
+    for name, command in commands.items():
+        with refusing(f"{command[0]} cannot be read"):
+            digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
     form = "{name}, {lane}" if len(asked) > 1 else "{name}"  # of the names in the answer
     found = [
-        Runner(
-            form.format(name=name, lane=lane),
-            command,
-            interpreters.get(name, sys.executable),
-            values[name],
-            LANES[lane],
+        Row(
+            lane=LANES[lane],
+            python=interpreters.get(name, sys.executable),
+            name=form.format(name=name, lane=lane),
+            command=command,
+            variables=values[name],
+            sha256=digests[name],
         )
         for lane in asked
         for name, command in commands.items()
@@ -127,7 +139,30 @@ def _runners(
         raise CannotBeginError(
             "a race needs two scripts, or one with --against, --control or --lanes matched,installed"
         )
+    if len(found) + control > MOST_SCRIPTS:
+        raise CannotBeginError(f"{len(found) + control} scripts were given, and {MOST_SCRIPTS} are the most")
     return (*found, *([msgspec.structs.replace(found[0], control=True)] if control else []))
+
+
+def _again(
+    path: Path,
+    scripts: Sequence[str],
+    pythons: Sequence[str],
+    variables: Sequence[str],
+    lanes: str,
+    against: str | None,
+    control: bool,
+    mapping: Path | None,
+    accept: str | None,
+) -> str:
+    """The command that goes on with a race, as it is typed."""
+    given: list[tuple[str, object]] = [("--python", one) for one in pythons]
+    given += [("--env", one) for one in variables]
+    given += [("--lanes", lanes)] if lanes != "installed" else []
+    more = {"--against": against, "--mapping": mapping, "--accept": accept}
+    given += [(option, value) for option, value in more.items() if value is not None]
+    words = [*scripts, *(str(word) for pair in given for word in pair), *(["--control"] if control else [])]
+    return " ".join(["rosetta race", *map(quoted, [*words, "--out", str(path), "--resume"])])
 
 
 def _named(script: str) -> tuple[str, tuple[str, ...]]:

@@ -37,7 +37,7 @@ ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be ins
 NO_BFLOAT16 = "this processor does not compute in bfloat16"
 
 # Files whose tests take longest, of those that share no process.
-LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "sweep")}
+LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "vary")}
 
 # In a page: its content's width, and the window's.
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"

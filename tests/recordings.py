@@ -16,19 +16,23 @@ import numpy as np
 from backends import BASELINE
 from backends.process.parent import PROJECT
 from benchmarks.compare.comparer import Certificate, Rung
-from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure.lines import Line, Round, Start, append_line
-from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, rows_of
+from benchmarks.in_child import Profile, Visit, WarmUp, Work
+from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
-    FORMATS,
+    FORMAT,
+    VERSION,
     Certified,
     Decoded,
     Head,
+    Line,
     Recording,
+    Round,
     RowProfile,
     ShownSentence,
     Sizes,
+    Start,
     Text,
+    append_line,
 )
 from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts
@@ -45,6 +49,7 @@ KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "p
 SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
 SIZES = Sizes(640, 24, 42, 60, 75)
 FLOPS = 2e11  # of a large matrix product
+CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
 
 MACHINE = Machine(
     processor="a processor",
@@ -82,12 +87,18 @@ RESTLESS = Noise(process=0.027, visit=0.01, step=0.02, drift=0.02, outliers=0.02
 
 
 def plan_of(
-    names: Collection[str] = SECONDS, within: float = WITHIN, baseline: str = "", budget: float = BUDGET
+    names: Collection[str] = SECONDS,
+    within: float = WITHIN,
+    baseline: str = "",
+    budget: float = BUDGET,
+    seed: int = 0,
+    axes: Any = (),
 ) -> Plan:
     """A plan of these backends on the default corpus, two threads each."""
-    rows = rows_of(list(names), careful=within < CAREFUL)
-    data = DataConfig(split="grouped")
-    return Plan(data, TrainConfig(), 256, "cpu", 2, rows, within, budget, baseline)
+    rows = rows_of(list(names), careful=within < CAREFUL, axes=dict(axes))
+    data, settings = DataConfig(split="grouped"), TrainConfig(seed=seed)
+    training = Training(data, settings, 256, "cpu", 2, baseline, axes=dict(axes))
+    return Plan(rows, within, budget, training)
 
 
 def recording(
@@ -104,10 +115,10 @@ def recording(
     Rows as installed and decoding take part in the last `extra` rounds. In the cycles named in `busy`, by round from
     1 and place from 0, half a core is at work elsewhere.
     """
-    plan, format = plan or plan_of(seconds), "rosetta-benchmark"
+    plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
-    head = Head(format, FORMATS[format], MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
+    head = Head(FORMAT, VERSION, MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
     made = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
@@ -133,19 +144,21 @@ def recording(
             if (number, place) in busy:
                 visits = [msgspec.structs.replace(one, others=0.5, tries=4) for one in visits]
             cycles.append(visits)
-        starts = [Start(n, 2.5, facts(plan.rows[n]), WarmUp(1.0, [0.1] * 4, 600_000_000)) for n in numbers]
+        starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         made.lines.append(Round(number, "training", starts, cycles, 60.0))
         decoders = [n for n in plain if plan.rows[n].backend != BASELINE]
         if last and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
-            turns = [visit(n, [float(call)] * 3, 0) for n, call in zip(decoders, calls, strict=True)]
-            made.lines += [Round(number, "batch", [], [turns], 5.0), Round(number, "alone", [], [turns], 5.0)]
+            for work, characters in CHARACTERS.items():
+                timed = zip(decoders, calls, strict=True)
+                turns = [visit(n, [float(call)] * 3, 0, characters) for n, call in timed]
+                made.lines.append(Round(number, work, [], [turns], 5.0))
     return made
 
 
-def visit(number: int, times: list[float], lead: int = LEAD) -> Visit:
+def visit(number: int, times: list[float], lead: int = LEAD, items: int = 64) -> Visit:
     """A visit whose steps take `times`, `lead` of them before those that count."""
-    return Visit(number, times[:lead], times[lead:], 1.001 * sum(times), True, 0.01)
+    return Visit(number, times[:lead], times[lead:], 1.001 * sum(times), items=items, others=0.01)
 
 
 def facts(row: Row) -> BackendFacts:
@@ -169,12 +182,12 @@ def certificate(passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate
 
 
 def decoded(number: int, row: Row) -> Decoded:
-    """Of two shown sentences; 2,000 characters are put out in a batch and 40 alone."""
+    """Of two shown sentences."""
     sentences = ["C'est rouge.", "Est-ce rouge ?"]
     if row.backend == BASELINE:
-        return Decoded(number, sentences, 0.15, None, 0, None)
+        return Decoded(number, sentences, 0.15, 0, None)
     scores = Scores(chrf=61.0, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
-    return Decoded(number, sentences, 0.001, (2000, 40), 100, scores)
+    return Decoded(number, sentences, 0.001, 100, scores)
 
 
 def written(made: Recording, path: Path) -> Recording:

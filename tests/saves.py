@@ -13,8 +13,7 @@ from pathlib import Path
 
 from backends.process.parent import SCRATCH
 from benchmarks.commands import report
-from benchmarks.measure.lines import append_line, content_of, cut_torn_line, only_writer
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.recording import Recording, append_line, content_of, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
 from common.run_directory import VERSION, RunDirectory

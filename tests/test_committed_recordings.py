@@ -7,11 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from backends.process.parent import PROJECT
-from benchmarks.measure.lines import Round
+from benchmarks.measure.recording import Round
+from benchmarks.report.bench import BenchResults
 from benchmarks.report.page import advice, surprise
-from benchmarks.report.results import Results
 from tests.program import refusal, rosetta
-from tests.recordings import COMMITTED, RACING, changed, committed
+from tests.recordings import COMMITTED, RACING, changed, committed, recording, written
 
 PAGES = [
     path
@@ -35,19 +35,20 @@ def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
         return replace(line, starts=starts)
 
     advised, otherwise = (
-        " ".join(advice(Results(made)))
+        " ".join(advice(BenchResults(made)))
         for made in (committed("amd"), changed(committed("amd"), Round, without_onednn))
     )
     assert otherwise == advised.replace("TF_ENABLE_ONEDNN_OPTS=1", "TF_ENABLE_ONEDNN_OPTS=0") != advised
 
 
 def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:
-    assert "there is no chart of it" in refusal(2, "report", COMMITTED / "workers.jsonl", "-o", tmp_path / "a.svg")
+    path = written(recording(rounds=0), tmp_path / "a.jsonl").path
+    assert "there is no chart of it" in refusal(2, "report", path, "-o", tmp_path / "a.svg")
 
 
 def test_the_readme_answers_what_the_recordings_answer() -> None:
     readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
-    intel, amd, demo = (Results(committed(name)) for name in ("intel", "amd", "demo"))
+    intel, amd, demo = (BenchResults(committed(name)) for name in ("intel", "amd", "demo"))
     for answer in (intel.headline.partition(";")[0], amd.headline.partition(";")[0], surprise(demo)):
         assert len(answer) > 40
         assert answer in readme

@@ -24,16 +24,13 @@ from backends.process.environment import child_environment
 from backends.process.group import ENGINES, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
-from benchmarks import in_child
 from benchmarks.compare.course import QUICK, Answers, Course
 from benchmarks.compare.parity import Climber
-from benchmarks.report.scaling import COMMUNICATION
 from common.config import DataConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
 from common.run_directory import RunDirectory
-from common.tensors import Batches
 from common.weights import ModelState, initial_state
 from tests import planted_in_groups
 from tests.conftest import SETTINGS
@@ -49,8 +46,7 @@ RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an e
 
 
 def catch_planted_mistakes(name: str) -> None:
-    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is in the end. Then
-    it is profiled and sums arrays, as in a sweep of workers."""
+    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is in the end."""
     course = Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
     with course, course.start_group(name, "float64") as processes:
 
@@ -68,11 +64,6 @@ def catch_planted_mistakes(name: str) -> None:
             parted = any("states" in tensor for tensor in found)  # the workers end in different states
             assert parted == (mistake == "slots_of_its_own"), mistake
         assert broken("") == []
-        batches = Batches(course.questions["group"].corpus, course.questions["group"].rows, 5)
-        profile, _ = ask_each(processes, lambda process: process.call(in_child.profiled, batches=batches))
-        assert any(COMMUNICATION.search(kernel.name) for kernel in profile.kernels)
-        sums = ask_each(processes, lambda process: process.call(in_child.sums, sizes=[8, 1 << 20], repetitions=2))
-        assert [[len(seconds) for seconds in of_worker] for of_worker in sums] == [[2, 2], [2, 2]]
 
 
 def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from backends.process.parent import PROJECT
 from benchmarks.measure import bench, machine
-from benchmarks.measure.lines import only_writer, refuse_existing
 from benchmarks.measure.machine import PLACE, only_benchmark
+from benchmarks.measure.recording import only_writer, refuse_existing
 from common.errors import CannotBeginError
 from common.files import holder_of
 from tests.program import refusal
@@ -109,7 +109,7 @@ def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, m
         said = refusal(2, "bench", "--resume", "--out", path)
         assert f"another benchmark writes {path} (process {os.getpid()})" in said
     assert path.read_bytes() == b"as it was\n"
-    assert "is no line of" in refusal(1, "bench", "--resume", "--out", path), "the locks are free again"
+    assert "a.jsonl is damaged" in refusal(1, "bench", "--resume", "--out", path), "the locks are free again"
 
     def opened(*also: object) -> None:
         for lock in (only_benchmark(no_wait), only_writer(path, new=False)):

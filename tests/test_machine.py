@@ -155,15 +155,3 @@ def test_the_quota_of_the_control_group_bounds_the_cores_and_so_the_threads_of_a
     assert (quota(tmp_path), cores(tmp_path)) == (allowed, usable)
     monkeypatch.setattr(common.machine, "quota", lambda root: allowed)
     assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == str(usable)
-
-
-def test_energy_is_that_of_all_processors(tmp_path: Path) -> None:
-    """Without the counters within a processor's. One that began anew, or that nobody may read, tells nothing."""
-    zones = "sys/class/powercap"
-    plant(tmp_path, {f"{zones}/intel-rapl:{name}/energy_uj": "900000\n" for name in ("0", "1", "0:0")})
-    before = looked_at.energy(tmp_path)
-    plant(tmp_path, {f"{zones}/intel-rapl:0/energy_uj": "950000", f"{zones}/intel-rapl:1/energy_uj": "1100000"})
-    assert looked_at.energy_since(before, tmp_path) == pytest.approx(0.05 + 0.2)
-    plant(tmp_path, {f"{zones}/intel-rapl:1/energy_uj": "100000"})
-    assert looked_at.energy_since(before, tmp_path) is None
-    assert looked_at.energy_since(looked_at.energy(tmp_path / "empty"), tmp_path) is None

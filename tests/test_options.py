@@ -29,7 +29,7 @@ def completed(monkeypatch: pytest.MonkeyPatch):
 
 
 ONE = "backends numpy;train --backend;translate --backend;convert run --to;bench --backends"
-LISTS = ("bench", "sweep", "parity", "serve")
+LISTS = ("bench", "parity", "serve")
 
 
 def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> None:

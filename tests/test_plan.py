@@ -35,6 +35,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
         f"--device gpu --backends numpy --python numpy={sys.executable}",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
+        "--backends numpy --vary latent-dim=8,16 --vary batch-size=32,64 --threads 1",
     ],
 )
 def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str) -> None:
@@ -44,6 +45,9 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
     assert planned(monkeypatch, *command[1:]) == first
     assert ("--seed" in command) == ("--seed" in typed), "what is measured by default is left out"
     assert typed or first.budget < 300, "under five minutes"
+    for row in first.rows:  # each can be measured by itself
+        alone = planned(monkeypatch, *shlex.split(first.command_of(row))[1:])
+        assert row in alone.rows
 
 
 def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
@@ -80,6 +84,10 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--backends mxnet": "there is no backend",
         "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
         "--backends numpy --run nowhere": "nowhere is not a run",
+        "--backends numpy --vary units=2": "--vary is AXIS=SIZES",
+        "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
+        "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
+        "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
         "--resume": "cannot be opened: No such file",
         "--resume --within 3%": "leave out --within",
     }
@@ -93,7 +101,7 @@ def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     program.chmod(0o755)
-    rows = Row("numpy"), Row("numpy", python=str(program), called="numpy 9")
+    rows = Row("numpy"), Row("numpy", python=str(program), name="numpy 9")
     made = msgspec.structs.replace(plan_of(["numpy"]), rows=rows)
     path = written(recording(made, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
     other = f"numpy={sys.executable}"

@@ -16,7 +16,8 @@ from backends.process.parent import PROJECT
 from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
-from benchmarks.report.render import Bar, Report, chart
+from benchmarks.report.charts import Bar, Point, bars, lines
+from benchmarks.report.render import Report
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 from tests.recordings import committed, hostile, recording
 
@@ -58,7 +59,7 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     empty = page.report_of(replace(committed("intel"), lines=[])).page
     assert re.findall("^## (.*)", empty, re.MULTILINE) == [
         "How it was measured",
-        "Data, and how to measure the same again",
+        "Data, machine, and how to measure the same again",
     ]
     missing = "the ten sentences in every backend, decoding speed, rows as installed and why one is slower"
     assert f"There was no time for {missing}; go on with `--resume`." in empty
@@ -105,7 +106,8 @@ def test_the_page_runs_nothing_and_loads_nothing_and_what_a_stranger_wrote_means
 def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(found: Report) -> None:
     text = printed(found.summary)
     assert text.startswith("PyTorch trains 1.4 times as fast as Paddle")
-    assert re.search(r"Paddle +6\.35 s \(6\.25 to 6\.45\) +1\.25× \(1\.22 to 1\.27\) +8\.79 µs +90\.4 µs", text)
+    assert re.search(r"Paddle +6\.35 s \(6\.25 to 6\.45\) +1\.25× \(1\.22 to 1\.27\) +to \de-\d\d", text)
+    assert re.search(r"Paddle +8\.79\sµs ±\s2\.\d\s% +13,656 +90\.4\sµs ±\s4\s% +41", text), "with equal work"
     assert "Nous devons vendre la boîte" in text
 
 
@@ -134,7 +136,7 @@ def test_an_interval_that_says_nothing_is_not_shown() -> None:
 
 
 def test_charts_draw_what_is_wild_or_missing() -> None:
-    drawn = chart([Bar("a" * 99, "torch", Estimate(1.0, 1e-3, 1e3)), Bar("<b>", "x", None)])
+    drawn = bars([Bar("a" * 99, "torch", Estimate(1.0, 1e-3, 1e3)), Bar("<b>", "x", None)])
     assert f'<rect y="24" width="226.7" height="12" fill="{colour_of("torch")}"/>' in drawn, (
         "the interval takes a third"
     )
@@ -142,3 +144,26 @@ def test_charts_draw_what_is_wild_or_missing() -> None:
     assert f">{'a' * 35}…<" in drawn
     assert "&lt;b&gt;" in drawn
     assert drawn.count("<rect") == 1
+
+
+def test_times_that_are_far_apart_have_a_logarithmic_scale_which_says_so() -> None:
+    """120 µs can be seen beside 57 ms, and an axis names the powers of ten."""
+    drawn = bars(
+        [Bar("a", "torch", Estimate(120e-6, 110e-6, 130e-6)), Bar("b", "keras", Estimate(57e-3, 57e-3, 57e-3))]
+    )
+    widths = [float(width) for width in re.findall(r'<rect y="\d+" width="([\d.]+)"', drawn)]
+    assert widths == pytest.approx([9.0, 312.2], abs=0.5)
+    assert [tick.replace("\N{NO-BREAK SPACE}", " ") for tick in re.findall(r'font-size="11">([^<]+)<', drawn)] == [
+        "100 µs",
+        "1 ms",
+        "10 ms",
+    ]
+    titles = page.report_of(committed("intel")).charts
+    assert [title.partition(", ")[2] for title in titles] == ["", "", "logarithmic scale"]
+
+
+def test_a_curve_has_a_point_and_an_interval_for_each_size() -> None:
+    points = [Point(size, Estimate(size / 1e3, size / 2e3, size / 5e2)) for size in (64, 128)]
+    drawn = lines({"<b>": points}, {"<b>": "torch"}, (0.03, 0.3))
+    assert (drawn.count("<circle"), drawn.count("&lt;b&gt;"), drawn.count('stroke="var(--paper)"')) == (2, 1, 2)
+    assert ">64</text>" in drawn

@@ -5,12 +5,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import Row
-from benchmarks.measure.recording import Certified, Decoded, Recording
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
+from benchmarks.report.bench import BenchResults
 from benchmarks.report.changes import compare, page
-from benchmarks.report.results import Results
 from common.config import DataConfig
 from common.corpus import Material, prepare
 from common.run_directory import BUNDLED_RUN, RunDirectory
@@ -62,12 +61,12 @@ def busy(rounds: int) -> Recording:
     ],
 )
 def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], noise: Noise, expected: str) -> None:
-    assert Results(recording(plan_of(seconds), seconds, noise=noise, seed=3)).headline == expected
+    assert BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=3)).headline == expected
 
 
 def test_ratios_compare_with_the_baseline_that_was_asked_for_or_the_slowest_row() -> None:
     for asked, expected in (("", "keras"), ("paddle", "paddle")):
-        assert Results(recording(plan_of(["torch", "keras", "paddle"], baseline=asked))).baseline == expected
+        assert BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline=asked))).baseline == expected
 
 
 def test_no_speed_without_equality() -> None:
@@ -78,7 +77,7 @@ def test_no_speed_without_equality() -> None:
         kept = found.get(made.plan.rows[line.row].backend)
         return kept and Certified(line.row, kept)
 
-    results = Results(changed(made, Certified, change))
+    results = BenchResults(changed(made, Certified, change))
     assert {row.label: row.why_not for row in results.rows if not row.row.installed} == {
         "paddle": "",
         "torch": UNCERTIFIED,
@@ -89,15 +88,15 @@ def test_no_speed_without_equality() -> None:
     assert f"not compared: torch, as installed, torch, keras:example, because {UNCERTIFIED}" in results.doubts
     assert results.by_label["torch"].step, "its time is told all the same"
     diverged = each_visit(made, lambda _, visit: msgspec.structs.replace(visit, finite=False))
-    assert Results(diverged).by_label["torch"].why_not == "the loss is not finite"
+    assert BenchResults(diverged).by_label["torch"].why_not == "the loss is not finite"
 
 
 def test_special_rows_are_held_against_their_own_plain_row_and_stay_out_of_the_headline() -> None:
     """A row that is measured twice is told apart from itself only where it is biased, which widens all intervals."""
     plan = plan_of([*SECONDS, "torch:bfloat16"], within=0.04)
-    plan = msgspec.structs.replace(plan, rows=(*plan.rows, Row("torch", python="/p", called="torch 9")))
+    plan = msgspec.structs.replace(plan, rows=(*plan.rows, Row("torch", python="/p", name="torch 9")))
     made = recording(plan, SECONDS | {"torch:bfloat16": 0.04})
-    results, biased = Results(made), Results(slowed(made, 1.05, "keras:example, control"))
+    results, biased = BenchResults(made), BenchResults(slowed(made, 1.05, "keras:example, control"))
     special = {(pair.left, pair.right): pair.ratio.value for pair in results.pairs if pair.kind != "frameworks"}
     assert special == {
         **{(f"{name}, as installed", name): pytest.approx(1.0, rel=0.02) for name in ("torch", "paddle", "keras")},
@@ -143,7 +142,7 @@ LATE = each_visit(
 def test_figures_that_are_not_to_be_relied_on_are_said(
     made: Recording, headline: str, doubts: list[str], notes: list[str]
 ) -> None:
-    results = Results(made)
+    results = BenchResults(made)
     assert results.headline.startswith(headline)
     assert any(pair.kind == "frameworks" for pair in results.pairs) == headline.startswith("PyTorch")
     for found, beginnings in ((results.doubts, doubts), (results.notes, notes)):
@@ -156,7 +155,7 @@ def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
         made = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
         return msgspec.structs.replace(line, translations=made)
 
-    results = Results(changed(recording(plan_of(["torch", "keras"])), Decoded, change))
+    results = BenchResults(changed(recording(plan_of(["torch", "keras"])), Decoded, change))
     assert [one.distinct for one in results.sentences] == [
         {"C'est rouge.": ["torch", "keras"]},
         {"Est-ce rouge ?": ["torch"], "Est-ce que c'est rouge ?": ["keras"]},

@@ -16,22 +16,20 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pytest
 
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure import bench, machine, trainees
+from benchmarks.measure import bench, contestant, machine
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.lines import Round
 from benchmarks.measure.plan import BUDGET, Plan, Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Text
 from benchmarks.measure.rounds import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import MOST_TRIES
-from benchmarks.report.results import Results
-from common.config import DataConfig, TrainConfig
+from benchmarks.report.bench import BenchResults
+from common.config import DataConfig
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
@@ -120,11 +118,11 @@ class FakeProcess:
     def steps(self, batches: Batches, lead: int) -> Visit:
         self.world.visits.append((self.row, int(batches.rows[0])))
         taken = self._steps(len(batches))
-        return Visit(0, taken[:lead], taken[lead:], sum(taken), True, peak=700_000_000)
+        return Visit(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
 
     def decoding(self, state: object, batch: Batch) -> Visit:
         calls = [self.world.work(0.06) for _ in range(3)]
-        return Visit(0, [], calls, sum(calls), True)
+        return Visit(0, [], calls, sum(calls), items=100)
 
     def decoded(self, state: object, batch: Batch) -> tuple[float, np.ndarray]:
         seconds = self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
@@ -143,7 +141,7 @@ class Run(NamedTuple):
     """What a benchmark made."""
 
     rounds: list[Round]  # of training
-    results: Results
+    results: BenchResults
     took: float  # seconds
 
     @property
@@ -183,7 +181,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             "_certify": lambda benchmark: world.certify(benchmark),
         },
         bench: {"psutil": memory},
-        trainees: {"started_side_by_side": world.started},
+        contestant: {"started_side_by_side": world.started},
         decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         machine: {
             "Watch": world.watch,
@@ -207,14 +205,12 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
     def run(plan: Plan, name: str = "a.jsonl", budget: float | None = None) -> Run:
         began, path = world.now, tmp_path / name
         corpus = Text("0" * 64, Sizes.of(sentences.material), sentences.weights, "", sentences.shown)
-        recording = (
-            Recording.read(path) if path.exists() else Recording.begin(path, "rosetta-benchmark", plan, corpus)
-        )
-        Benchmark(recording, sentences, budget).run(
+        recording = Recording.read(path) if path.exists() else Recording.begin(path, plan, corpus)
+        Benchmark(recording, sentences.material, None if plan.training.axes else sentences, budget).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
         )
         made = Recording.read(path)
-        return Run(made.rounds(), Results(made), world.now - began)
+        return Run(made.rounds(), BenchResults(made), world.now - began)
 
     return run
 
@@ -292,7 +288,7 @@ def test_a_neighbour_that_works_two_seconds_in_six_leaves_an_unbiased_answer(wor
     world.spread = 0.005
     world.neighbour = lambda now: 1.0 if now % 6 < 2 else 0.0
     world.disturbs = 4.0
-    found = [measure(msgspec.structs.replace(THREE, settings=TrainConfig(seed=n)), f"{n}.jsonl") for n in range(4)]
+    found = [measure(plan_of(NAMES, seed=n), f"{n}.jsonl") for n in range(4)]
     for one in found:
         assert one.took < 1.1 * THREE.budget
         assert one.results.dropped <= 0.1 * one.results.cycles
@@ -376,3 +372,25 @@ def test_rows_that_do_not_fit_into_memory_are_refused_with_what_to_do(world, mea
     world.available = 2 * 10**9
     with pytest.raises(CannotBeginError, match=r"4 processes need about 4\.3 GB.*name fewer with --backends"):
         measure(plan_of())
+
+
+def test_sizes_that_vary_take_turns_over_rounds_and_are_planned_by_operations(world, measure) -> None:
+    """Where three rounds of each size do not fit, it is said after the first start, be it of the smallest size."""
+    axes = {"latent-dim": (64, 256, 1024)}
+    world.seconds_of = lambda process: (process.row.sizes["latent-dim"] / 256) ** 1.5 * SECONDS[process.row.backend]
+    found = measure(plan_of(["torch", "keras"], axes=axes, budget=600.0))
+    order = [line.starts[0].row // 2 for line in found.rounds]
+    assert [len(line.starts) for line in found.rounds] == [2] * len(order)
+    laps = [order[start : start + 3] for start in range(0, len(order) - len(order) % 3, 3)]
+    assert len(laps) >= 3
+    assert all(sorted(lap) == [0, 1, 2] for lap in laps)
+    assert len({*map(tuple, laps)}) > 1
+    assert found.took < 600
+    assert found.answers == 3
+    began = world.now
+    with pytest.raises(RosettaError, match=r"an answer needs 9 rounds of new processes, .*; give --budget \d+m"):
+        measure(plan_of(["torch", "keras"], axes=axes, budget=30.0), "b.jsonl")
+    assert world.now - began < 60
+    world.available = 10**9
+    with pytest.raises(CannotBeginError, match=r"2 processes need about 2\.1 GB"):
+        measure(plan_of(["torch", "keras"], axes=axes), "c.jsonl")

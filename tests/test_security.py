@@ -7,9 +7,9 @@ import pytest
 from backends.native.files import LARGEST_FILE
 from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
 from benchmarks.compare.record import LONGEST_NAME, MOST_LAYERS
-from benchmarks.measure.lines import MOST_BYTES
+from benchmarks.measure.plan import MOST_ROWS
 from benchmarks.measure.race import MOST_SCRIPTS
-from benchmarks.measure.recording import MOST_ROWS
+from benchmarks.measure.recording import MOST_BYTES
 from benchmarks.measure.rounds import GIVES_WAY
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
 from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
@@ -34,8 +34,8 @@ LIMITS = {
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "benchmarks/compare/record.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
-    "benchmarks/measure/lines.py": [f"{MOST_BYTES >> MIB} MiB"],
-    "benchmarks/measure/recording.py": [f"{MOST_ROWS} rows"],
+    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB"],
+    "benchmarks/measure/plan.py": [f"{MOST_ROWS} rows"],
     "benchmarks/measure/race.py": [f"{MOST_SCRIPTS} scripts, each waited for {GIVES_WAY} times the budget"],
     "benchmarks/measure/scripts.py": [f"{MOST_OF_A_MESSAGE >> MIB} MiB, {MOST_PIECES:,}"],
 }

@@ -1,19 +1,22 @@
-"""Carry out a plan: parity, then the rounds that answer its question, then whatever else there is time for.
+"""A bench is a race of our own backends: parity, the rounds that answer its question, and what there is time for.
 
 - A round starts one process for every row, has them take turns and ends them. Each round has new processes, since
   two processes of the same program differ in speed.
 - The question comes first: rows with matched settings take turns in three rounds. Then the sentences are decoded and
   decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. What is left of the time
   goes to rows as installed, and to why one is slower.
+- Where sizes vary, a round starts the rows of one combination of sizes, and nothing is decoded.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from backends import BASELINE
 from backends.process.group import PROCESS_BYTES
@@ -23,17 +26,17 @@ from benchmarks.compare.course import QUICK, WHOLE, Course
 from benchmarks.compare.parity import Parity, climb
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
-from benchmarks.measure.lines import Round, Start
+from benchmarks.measure.contestant import BackendContestant, opened
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, Sizes, Text
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences
-from benchmarks.measure.trainees import Decoder, Trainees, opened
 from benchmarks.measure.turns import take_turns
-from common.corpus import prepare
+from common.config import ModelConfig
+from common.corpus import Material, prepare
 from common.errors import CannotBeginError
 from common.machine import cores
-from common.tensors import epoch_batches
+from common.tensors import Batch, Batches, epoch_batches, model_config
 
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
@@ -42,44 +45,122 @@ ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
 
 
-class Benchmark(Rounds[Trainees]):
+class Benchmark(Rounds[BackendContestant]):
     """A plan, the text that is trained on and decoded, and the recording that is being filled."""
 
-    recording: Recording
-
-    def __init__(self, recording: Recording, sentences: Sentences, budget: float | None = None) -> None:
-        """A `budget` of None is the plan's own."""
-        self.sentences, self.plan, material = sentences, recording.plan, sentences.material
-        matched = [index for index, row in enumerate(self.plan.rows) if not row.installed]
-        super().__init__(recording, matched, self.plan.settings.seed, budget)
-        epoch = epoch_batches(material.batch, material.training_rows, self.plan.settings, 1)
-        self.epoch = epoch.part(0, len(epoch.rows) // epoch.batch_size)  # without a last batch that is not full
+    def __init__(
+        self, recording: Recording, material: Material, sentences: Sentences | None, budget: float | None = None
+    ) -> None:
+        """A `budget` of None is the plan's own. There are no `sentences` where sizes vary."""
+        assert recording.plan.training
+        self.training, self.material, self.sentences = recording.plan.training, material, sentences
+        super().__init__(recording, self.training.settings.seed, budget)
+        self.rows = self.plan.rows
+        matched = [index for index, row in enumerate(self.rows) if not row.installed]
         # Those that decode and are profiled, since they are not measured a second time.
-        self.plain = [index for index in self.matched if not self.plan.rows[index].control]
+        self.plain = [index for index in matched if not self.rows[index].control]
+        self.epoch_of = cache(self._epoch)  # by the row's index
+
+    # The question
 
     def _measure(self) -> None:
         self._certify()
-        needed, available = len(self.matched) * PROCESS_BYTES, psutil.virtual_memory().available
+        most = max(map(len, self.plan.groups))
+        needed, available = most * PROCESS_BYTES, psutil.virtual_memory().available
         if available < needed:
             raise CannotBeginError(
-                f"{len(self.matched)} processes need about {needed / 1e9:.1f} GB of memory, and "
-                f"{available / 1e9:.1f} GB are available; close programs, or name fewer with --backends"
+                f"{most} processes need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
+                "available; close programs, or name fewer with --backends"
             )
         super()._measure()
         while self._wants_extra():
-            self._round(range(len(self.plan.rows)), extra=True)
-        if self._unprofiled() and self._used >= LEAST_ROUNDS and self._has_round():
-            self._round(self.matched, extra=True)  # of a benchmark that was ended while it profiled
+            self._round(range(len(self.rows)), extra=True)
+        if self._unprofiled() and self._used >= LEAST_ROUNDS and self._has_round() and self.sentences:
+            self._round(self.plan.groups[0], extra=True)  # of a benchmark that was ended while it profiled
 
-    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Trainees], list[Start]]:
+    def _certify(self) -> None:
+        """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
+
+        A lane changes no mathematics, so the matched rows suffice; of sizes that vary, the units alone make another
+        model. Nothing is timed, so backends climb side by side.
+        """
+        certified = {line.row for line in self.recording.of_kind(Certified)}
+        missing: dict[tuple[str, int], dict[str, list[int]]] = {}  # rows by interpreter and units, and by backend
+        for index in self.plain:
+            if index not in certified:
+                row = self.rows[index]
+                alike = missing.setdefault((row.python, self._units(row)), {})
+                alike.setdefault(row.backend, []).append(index)
+        for (python, units), rows in missing.items():
+            self.status(f"starting {', '.join(rows)}")
+            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime(Row(python=python))
+            with Course(self.training.data, self.training.settings, units, size, runtime) as course:
+                again = partial(self.status, CHECKING)
+                parity = climb(course, [*rows], ["float32"], Parity(), again, at_once=cores())
+            for name, indices in rows.items():
+                for index in indices:
+                    self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
+
+    def _opened(
+        self, stack: ExitStack, indices: Sequence[int], number: int
+    ) -> tuple[list[BackendContestant], list[Start]]:
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
-        names = ", ".join(self.plan.rows[index].label for index in sorted(indices))
-        words = f"starting {names} for round {number} of new processes"
-        starting = partial(self.status, words)
+        names = ", ".join(self.rows[index].label for index in sorted(indices))
+        starting = partial(self.status, f"starting {names} for round {number} of new processes")
         starting()
-        return opened(stack, indices, self._launch, self.epoch, self.counts, at_once, starting)
+        return opened(stack, indices, self._launch, self._contestant, at_once, starting)
 
-    def _after_turns(self, live: Sequence[Trainees], number: int, rng: np.random.Generator, extra: bool) -> None:
+    def _launch(self, index: int) -> BackendProcess:
+        row, settings = self.rows[index], self.training.settings
+        settings = replace(settings, batch_size=row.sizes.get("batch-size", settings.batch_size))
+        return BackendProcess(row.backend, self._model(row), settings, self._runtime(row))
+
+    def _contestant(self, index: int, process: BackendProcess) -> BackendContestant:
+        contestant = BackendContestant(index, process, self.epoch_of(index), counts=self.counts)
+        if self.sentences:
+            contestant.state, contestant.sources = self.sentences.state, self.sentences.timed
+        return contestant
+
+    def _runtime(self, row: Row) -> Runtime:
+        return Runtime(self.training.threads, self.training.device, row.lane, row.python or None)
+
+    # Sizes
+
+    def _units(self, row: Row) -> int:
+        return row.sizes.get("latent-dim", self.training.latent_dim)
+
+    def _model(self, row: Row) -> ModelConfig:
+        return model_config(self.material.batch, self.material.decoder_vocabulary, self._units(row), "float32")
+
+    def _epoch(self, index: int) -> Batches:
+        """The batches that a row trains on, without a last one that is not full: of the corpus, or where the length
+        of sentences varies, of random characters, since only their number matters to the time of a step."""
+        row, settings = self.rows[index], self.training.settings
+        size, rows = row.sizes.get("batch-size", settings.batch_size), self.material.training_rows
+        if "length" in row.sizes:
+            corpus = random_rows(row.sizes["length"], size, self._model(row), settings.seed)
+            return Batches(corpus, np.arange(size), size)
+        epoch = epoch_batches(self.material.batch, rows, replace(settings, batch_size=size), 1)
+        return epoch.part(0, len(epoch.rows) // size)
+
+    def _step(self, index: int) -> float:
+        """The duration of a row's steps, as last measured. Of a size that was not measured yet, a guess by the most
+        expensive one that was and by the number of operations."""
+        row, known = self.rows[index], self.step_seconds.get(index)
+        alike = {n: s for n, s in self.step_seconds.items() if row.sizes and self.rows[n].backend == row.backend}
+        if known or not alike:
+            return known or super()._step(index)
+        dearest = max(alike, key=lambda n: alike[n])
+        more = self.recording.flop_of(row) / self.recording.flop_of(self.rows[dearest])
+        return alike[dearest] * max(1.0, more)
+
+    # What is left of the time
+
+    def _after_turns(
+        self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator, extra: bool
+    ) -> None:
+        if self.sentences is None:
+            return self._time_products(live)
         if self._used < LEAST_ROUNDS:
             return
         plain = [one for one in live if one.row in self.plain]
@@ -91,9 +172,9 @@ class Benchmark(Rounds[Trainees]):
 
     def _wants_extra(self) -> bool:
         """Whether rows as installed and decoding lack a round, and there is time and memory for it."""
-        rows = self.plan.rows
+        rows = self.rows
         has_memory = psutil.virtual_memory().available >= len(rows) * PROCESS_BYTES
-        if self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
+        if not self.sentences or self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
             return False
         installed = {index for index, row in enumerate(rows) if row.installed}
         if not installed and all(row.backend == BASELINE for row in rows):  # which has no turns of decoding
@@ -101,69 +182,55 @@ class Benchmark(Rounds[Trainees]):
         done = [line for line in self.recording.rounds() if installed & {start.row for start in line.starts}]
         if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
             return False
-        starting = self.start_seconds * len(rows) / len(self.matched)
+        starting = self.start_seconds * len(rows) / len(self.plan.groups[0])
         return self.left >= starting + self._cycle_seconds(range(len(rows)))
 
-    def _decode(self, live: Sequence[Trainees], number: int, rng: np.random.Generator) -> None:
+    def _decode(self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator) -> None:
         """The shown sentences in each row that has not decoded them, and turns of decoding."""
-        decoded, rows = {line.row for line in self.recording.of_kind(Decoded)}, self.plan.rows
-        for one in sorted(live, key=lambda one: rows[one.row].backend == BASELINE):  # the slowest last
+        assert self.sentences
+        decoded = {line.row for line in self.recording.of_kind(Decoded)}
+        for one in sorted(live, key=lambda one: self.rows[one.row].backend == BASELINE):  # the slowest last
             # It takes seconds for a single sentence, so it decodes the shown ones alone.
-            slow = rows[one.row].backend == BASELINE
+            slow = self.rows[one.row].backend == BASELINE
             if one.row not in decoded and self.left >= (ONE_BY_ONE if slow else IN_A_BATCH) * one.step_seconds:
-                self.status(f"decoding sentences in {rows[one.row].label}")
-                self.recording.append(self.sentences.decoded_by(one.processes[0], one.row, shown_only=slow))
-        ready = {line.row for line in self.recording.of_kind(Decoded) if line.characters}
-        for work, sources in self.sentences.timed.items():
-            state, batch = self.sentences.state, self.sentences.batch(sources)
-            decoders = [Decoder(one.row, one.processes[0], state, batch) for one in live if one.row in ready]
-            calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.matched)
+                self.status(f"decoding sentences in {self.rows[one.row].label}")
+                self.recording.append(self.sentences.decoded_by(one.process, one.row, shown_only=slow))
+        ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
+        decoders = [one for one in live if one.row in ready]
+        for work in self.sentences.timed:
+            calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.plan.groups[0])
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
-                began = machine.now()
-                say = partial(self.status, "decoding in turns")
-                turns = [take_turns(decoders, rng, say, self.most_tries) for _ in range(EXTRA_CYCLES)]
+                began, say = machine.now(), partial(self.status, "decoding in turns")
+                turns = [take_turns(decoders, rng, say, self.most_tries, work=work) for _ in range(EXTRA_CYCLES)]
                 self.recording.append(Round(number, work, [], turns, machine.now() - began))
 
     def _unprofiled(self) -> set[int]:
         """The rows that have no profile and are to have one."""
-        recorded = {line.row for line in self.recording.of_kind(RowProfile)}
-        return {*self.plain} - recorded
+        return {*self.plain} - {line.row for line in self.recording.of_kind(RowProfile)}
 
-    def _profile(self, live: Sequence[Trainees]) -> None:
+    def _profile(self, live: Sequence[BackendContestant]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
         missing = self._unprofiled()
         for one in live:
-            row = self.plan.rows[one.row]
             if one.row in missing and self.left >= PROFILING * one.step_seconds:
-                self.status(f"profiling {row.label}")
-                (profile,) = one.ask(in_child.profiled, batches=one.part(0, PROFILED_STEPS))
-                exact = row.backend != BASELINE and not row.reduced
-                speed = one.ask(in_child.product_speed, size=in_child.PRODUCT_SIZE)[0] if exact else None
-                self.recording.append(RowProfile(one.row, profile, speed))
+                self.status(f"profiling {self.rows[one.row].label}")
+                profile = one.process.call(in_child.profiled, batches=one.part(0, PROFILED_STEPS))
+                self.recording.append(RowProfile(one.row, profile, self._product_speed(one)))
 
-    def _certify(self) -> None:
-        """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
+    def _time_products(self, live: Sequence[BackendContestant]) -> None:
+        """Time matrix products once in each backend, after the turns. Where sizes vary, nothing is profiled."""
+        timed = {self.rows[line.row].backend for line in self.recording.of_kind(RowProfile)}
+        for one in live:
+            if self.rows[one.row].backend not in timed:
+                self.recording.append(RowProfile(one.row, None, self._product_speed(one)))
 
-        A lane changes no mathematics, so the matched rows suffice. Nothing is timed, so backends climb side by side.
-        """
-        certified, plan = {line.row for line in self.recording.of_kind(Certified)}, self.plan
-        missing = {n: plan.rows[n] for n in self.plain if n not in certified}
-        for python in dict.fromkeys(row.python for row in missing.values()):
-            names = {index: row.backend for index, row in missing.items() if row.python == python}
-            self.status(f"starting {', '.join(names.values())}")
-            size, runtime = WHOLE if plan.within < CAREFUL else QUICK, self._runtime(Row("", python=python))
-            with Course(plan.data, plan.settings, plan.latent_dim, size, runtime) as course:
-                again = partial(self.status, CHECKING)
-                parity = climb(course, [*names.values()], ["float32"], Parity(), again, at_once=cores())
-            for index, name in names.items():
-                self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
-
-    def _launch(self, index: int) -> BackendProcess:
-        row = self.plan.rows[index]
-        return BackendProcess(row.backend, self.sentences.model, self.plan.settings, self._runtime(row))
-
-    def _runtime(self, row: Row) -> Runtime:
-        return Runtime(self.plan.threads, self.plan.device, row.lane, row.python or None)
+    def _product_speed(self, one: BackendContestant) -> float | None:
+        """Operations a second of a large product; None where steps may be faster than float32, or not comparable."""
+        row = self.rows[one.row]
+        if row.backend == BASELINE or row.reduced:
+            return None
+        speed: float = one.process.call(in_child.product_speed, size=in_child.PRODUCT_SIZE)
+        return speed
 
 
 def opened_benchmark(
@@ -177,11 +244,34 @@ def opened_benchmark(
     """
     begun = None
     if plan is None:
-        begun = Recording.read(path, "rosetta-benchmark")
+        begun = Recording.read(path)
         plan = begun.plan
+        if plan.training is None:
+            raise CannotBeginError(f"{path} is of a race; go on with `rosetta race`")
         require_named(plan, pythons, path)
-    material, digest = prepare(plan.data, plan.settings.seed, "float32")
-    sentences = Sentences(material, plan.latent_dim, plan.run, plan.settings.seed)
-    text = Text(digest, Sizes.of(material), sentences.weights, sentences.digest, sentences.shown)
-    recording = begun.resume(text) if begun else Recording.begin(path, "rosetta-benchmark", plan, text)
-    return Benchmark(recording, sentences, budget)
+    training = plan.training
+    assert training
+    material, digest = prepare(training.data, training.settings.seed, "float32")
+    largest = max(training.axes.get("batch-size", [training.settings.batch_size]))
+    if largest > len(material.training_rows):
+        raise CannotBeginError(
+            f"a batch of {largest} is larger than the {len(material.training_rows)} pairs that are trained on; give "
+            "a smaller one, or a larger corpus"
+        )
+    text, sentences = Text(digest, Sizes.of(material)), None
+    if not training.axes:
+        sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
+        text = Text(digest, text.sizes, sentences.weights, sentences.digest, sentences.shown)
+    recording = begun.resume(text) if begun else Recording.begin(path, plan, text)
+    return Benchmark(recording, material, sentences, budget)
+
+
+def random_rows(length: int, count: int, model: ModelConfig, seed: int) -> Batch:
+    """A batch of `count` rows of random characters without padding, so many on both sides."""
+    rng = np.random.default_rng(seed)
+
+    def ids(tokens: int, width: int) -> NDArray[np.integer]:
+        return rng.integers(tokens, size=(count, width), dtype=np.min_scalar_type(tokens))
+
+    encoder_ids, decoder_ids = ids(model.num_encoder_tokens, length), ids(model.num_decoder_tokens, length + 1)
+    return Batch.of_ids(model, encoder_ids, np.full(count, length, np.int32), decoder_ids)

@@ -80,20 +80,6 @@ def wait_until_idle() -> None:
             return
 
 
-def energy(root: Path = Path("/")) -> dict[Path, int]:
-    """Each processor's counter of energy (RAPL), in microjoules; none where the system does not let one read it."""
-    counters = root.glob("sys/class/powercap/intel-rapl:?/energy_uj")  # and not those of parts of processors
-    return {counter: int(text) for counter in counters if (text := system_text(counter).strip()).isdecimal()}
-
-
-def energy_since(before: dict[Path, int], root: Path = Path("/")) -> float | None:
-    """Joules that all processors have used since `before` was read; None where it is not known, or where a counter
-    began anew."""
-    after = energy(root)
-    used = [after.get(counter, 0) - microjoules for counter, microjoules in before.items()]
-    return sum(used) / 1e6 if used and min(used) >= 0 else None
-
-
 def wait_until_fit(note: Callable[[str], None], longest: float = LONGEST_WAIT) -> bool:
     """Wait until other programs leave the machine alone for FIT_SECONDS, for `longest` seconds; returns whether they
     did. `note` is told where that takes a while."""

@@ -1,8 +1,10 @@
-"""The plan of a benchmark or of a sweep: what is measured, how sure figures must become, and how long it may take."""
+"""The plan of what is measured: its rows, how sure figures must become, and how long it may take."""
 
 import os
+import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,40 +13,49 @@ import msgspec
 from backends import TABLE, find
 from backends.process.parent import interpreter_versions
 from benchmarks.in_child import Count, Measured
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common.config import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.text import quoted
 
 WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
-LONG_BUDGET = 3600.0  # the same where --within is given
+LONG_BUDGET = 3600.0  # the same where --within is given, and the most that --vary takes by itself
 CAREFUL = 0.05  # for narrower intervals one row is measured twice, and the whole parity ladder is climbed
 LEAST_ROUNDS = 3  # rounds of new processes that an answer needs
-MOST_WORKERS = 64
+MOST_ROWS = 100
+MOST_AXES = 2  # that --vary takes together
 
+Axis = Literal["latent-dim", "length", "batch-size"]  # what --vary changes, as it is typed
+LARGEST_SIZES: dict[Axis, int] = {"latent-dim": MOST_UNITS, "length": 1 << 12, "batch-size": 1 << 16}
 Short = Annotated[str, msgspec.Meta(max_length=100)]
+Long = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class Row(Measured, frozen=True):
-    """What one process measures: a backend with its lane and its interpreter."""
+    """A contestant and how its process is started: a backend of ours, or a script of somebody's."""
 
-    backend: Short  # NAME or NAME:VARIANT
-    lane: Literal["matched", "default"] = "matched"  # the threads and settings that the process is given
-    # Path of another interpreter; "" is the one that runs the benchmark.
-    python: Annotated[str, msgspec.Meta(max_length=4096)] = ""
-    called: Short = ""  # what tables call a row of another interpreter: by its version, such as "torch 2.15.0"
+    backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
+    lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all
+    python: Long = ""  # path of the interpreter; "": the one that runs Rosetta
+    name: Short = ""  # in tables, where that is not the backend's: a script's, or "torch 2.15.0"
     control: bool = False  # a second measurement of the same, to show how far two equal rows come out apart
+    sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # what --vary gives it
+    # Of a script: its path and arguments, the variables that it gets, and the SHA-256 of its file.
+    command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
+    variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    sha256: Short = ""
 
     @property
     def label(self) -> str:
         """The name of this row in tables and charts."""
+        sizes = f" ({', '.join(f'{axis} {size:,}' for axis, size in self.sizes.items())})" if self.sizes else ""
         special = ", as installed" * self.installed + ", control" * self.control
-        return f"{self.called or self.backend}{special}"
+        return f"{self.name or self.backend}{sizes}{special}"
 
     @property
     def installed(self) -> bool:
-        """Whether no setting is changed: what a user gets who installs the framework and starts."""
-        return self.lane == "default"
+        """True for a backend of which no setting is changed: what a user gets who installs it and starts."""
+        return bool(self.backend) and self.lane == "default"
 
     @property
     def reduced(self) -> bool:
@@ -62,92 +73,154 @@ class Row(Measured, frozen=True):
         if self.installed:
             return msgspec.structs.replace(self, lane="matched")
         plain = self.backend.partition(":")[0]
-        called = self.called.replace(self.backend, plain, 1)
-        return msgspec.structs.replace(self, backend=plain, called=called) if self.reduced else None
+        name = self.name.replace(self.backend, plain, 1)
+        return msgspec.structs.replace(self, backend=plain, name=name) if self.reduced else None
+
+
+class Training(Measured, frozen=True):
+    """What the backends of a bench train, and on what."""
+
+    data: DataConfig
+    settings: TrainConfig
+    latent_dim: Count
+    device: Short
+    threads: Count | None  # of each process
+    baseline: Short = ""  # name of the backend that ratios compare with; "": keras:example, or the slowest row
+    run: Long = ""  # folder of the run whose weights all rows decode with; "": the bundled run
+    # The sizes that --vary names; each combination has a row of each backend.
+    axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class Plan(Measured, frozen=True):
-    """All that is to be measured: by a benchmark or a sweep.
+    """All that is to be measured. It is saved at the head of the recording, which resumes with the same plan."""
 
-    The plan is saved at the head of the recording, so that an interrupted benchmark resumes with the same plan.
-    """
-
-    data: DataConfig
-    settings: TrainConfig  # of workers, a batch size is that of one worker
-    latent_dim: Count
-    device: str
-    threads: Count | None  # of each process
-    rows: tuple[Row, ...]
+    rows: Annotated[tuple[Row, ...], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
     within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
     budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds from the first check of the machine to the end
-    baseline: str = ""  # name of the backend that ratios compare with; "": keras:example, or the slowest row
-    run: str = ""  # folder of the run whose weights all rows decode with; "": the bundled run
-    # The sizes that a sweep measures, by axis.
-    axes: dict[str, Annotated[list[Count], msgspec.Meta(max_length=50)]] = msgspec.field(default_factory=dict)
-    workers: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORKERS)] = 1
-
-    @property
-    def kind(self) -> Literal["benchmark", "sweep", "workers"]:
-        """What measures it: a benchmark, a sweep of sizes or a sweep of workers."""
-        return "workers" if self.workers > 1 else "sweep" if self.axes else "benchmark"
+    training: Training | None = None  # None: this is a race of scripts
 
     @property
     def question(self) -> list[Row]:
-        """The rows whose ratios to one another must become as narrow as `within`: those that do the same work."""
+        """The rows whose ratios must become as narrow as `within`, those of equal sizes to one another: rows that do
+        the same work, and in a race the control only where there is but one other row."""
         rows = [row for row in self.rows if not (row.installed or row.control)]
-        return [row for row in rows if not row.reduced] or rows
+        exact = [row for row in rows if not row.reduced] or rows
+        return exact if self.training or len(exact) > 1 else list(self.rows)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The rows that a round of the question starts together, by their indices: those of equal sizes."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, row in enumerate(self.rows):
+            if not row.installed:
+                groups.setdefault(tuple(row.sizes.values()), []).append(index)
+        return [*groups.values()]
 
     @property
     def command(self) -> str:
-        """The command that measures the same again, without options that have their default values."""
-        budget = BUDGET if self.within == WITHIN else LONG_BUDGET
+        """The command of a bench that measures the same again, without options that have their default values."""
+        assert self.training
+        names = dict.fromkeys(row.backend for row in self.rows if not row.python)
+        axes = [f"{axis}={','.join(map(str, sizes))}" for axis, sizes in self.training.axes.items()]
+        words = self._typed(",".join(names), self.training.baseline, axes)
+        return " \\\n    ".join([*words, *self.python_options])
+
+    def command_of(self, row: Row) -> str:
+        """The command of a bench that measures this row, with as little else as can be."""
+        words = self._typed(row.backend, "", [f"{axis}={size}" for axis, size in row.sizes.items()])
+        return " ".join([*words, *([f"--python {quoted(f'{row.backend}={row.python}')}"] if row.python else [])])
+
+    def _typed(self, backends: str, baseline: str, axes: Sequence[str]) -> list[str]:
+        """The first words of a command, and its options with their values."""
+        training = self.training
+        assert training
         options: dict[str, tuple[Any, Any]] = {
-            "workers": (self.workers, 1),
-            "backends": (",".join(dict.fromkeys(row.backend for row in self.rows if not row.python)), ""),
+            "backends": (backends, ""),
             "within": (f"{_digits(100 * self.within)}%", f"{_digits(100 * WITHIN)}%"),
-            "budget": (f"{_digits(self.budget)}s", f"{_digits(budget)}s"),
-            "baseline": (self.baseline, ""),
-            "run": (self.run, ""),
-            "latent-dim": (self.latent_dim, ModelConfig.latent_dim),
-            "threads": (self.threads, 1 if self.workers > 1 else None),
-            "device": (self.device, "cpu"),
+            "budget": (f"{_digits(self.budget)}s", f"{_digits(usual_budget(self.within, training.axes))}s"),
+            "baseline": (baseline, ""),
+            "run": (training.run, ""),
+            "latent-dim": (training.latent_dim, ModelConfig.latent_dim),
+            "threads": (training.threads, None),
+            "device": (training.device, "cpu"),
         }
-        defaults, own = vars(DataConfig()) | vars(TrainConfig()), vars(self.data) | vars(self.settings)
+        defaults, own = vars(DataConfig()) | vars(TrainConfig()), vars(training.data) | vars(training.settings)
         options |= {name.replace("_", "-"): (own[name], defaults[name]) for name in own if name != "split"}
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
-        program, between = ("bench", " \\\n    ") if self.kind == "benchmark" else ("sweep", " ")
-        return between.join([f"rosetta {program}", *words, *self.python_options])
+        return ["rosetta bench", *words, *(f"--vary {axis}" for axis in axes)]
 
     def go_on(self, path: Path) -> str:
-        """The words that tell how a benchmark whose recording is at `path` is gone on with."""
-        return " ".join([f"go on with: rosetta bench --out {quoted(path)} --resume", *self.python_options])
+        """The command that goes on with a bench whose recording is at `path`."""
+        return " ".join([f"rosetta bench --out {quoted(path)} --resume", *self.python_options])
 
     @property
     def python_options(self) -> list[str]:
-        """The options that name the interpreters of the rows, as they are typed."""
+        """The options that name the interpreters of a bench's rows, as they are typed."""
         named = dict.fromkeys(f"{row.backend}={row.python}" for row in self.rows if row.python)
         return [f"--python {quoted(name)}" for name in named]
 
 
-def rows_of(names: Sequence[str], pythons: Iterable[str] = (), careful: bool = False) -> tuple[Row, ...]:
-    """The rows of a benchmark: one for each backend with matched settings, and one for each framework as installed.
+def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
+    """Seconds that a bench takes where --budget is not given: more for more sizes, and an hour for narrower
+    intervals than usual."""
+    rounds = len([*product(*axes.values())])
+    return min(rounds * BUDGET, LONG_BUDGET) if within == WITHIN else LONG_BUDGET
+
+
+def rows_of(
+    names: Sequence[str],
+    pythons: Iterable[str] = (),
+    careful: bool = False,
+    axes: Mapping[Axis, Sequence[int]] | None = None,
+) -> tuple[Row, ...]:
+    """The rows of a bench: one for each backend with matched settings, and one for each framework as installed.
 
     Each of `pythons` is NAME=PATH and adds rows of backend NAME under the interpreter at PATH. Where the plan is
-    `careful`, the first row in float32 is measured twice. Raises CannotBeginError for an interpreter that is missing
-    or lacks what its backend needs.
+    `careful`, the first row in float32 is measured twice. Where sizes vary along `axes`, the rows are those with
+    matched settings at each combination of sizes. Raises CannotBeginError for an interpreter that is missing or lacks
+    what its backend needs.
     """
     rows = [Row(name) for name in names]
     for name, path in map(_interpreter, dict.fromkeys(pythons)):
-        rows.append(Row(name, python=path, called=_called(name, path, {row.label for row in rows})))
+        rows.append(Row(name, python=path, name=_called(name, path, {row.label for row in rows})))
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
+    if axes:
+        sizes = [dict(zip(axes, combination, strict=True)) for combination in product(*axes.values())]
+        varied = tuple(msgspec.structs.replace(row, sizes=of_row) for of_row in sizes for row in rows)
+        if len(varied) > MOST_ROWS:
+            raise CannotBeginError(
+                f"--vary asks for {len(varied)} rows, and {MOST_ROWS} are the most; name fewer sizes"
+            )
+        return varied
     controlled = sorted(rows, key=lambda row: row.reduced)[:1] if careful else []
     control = [msgspec.structs.replace(row, control=True) for row in controlled]
     # Variants share their framework's defaults, so only the plain rows are also measured as installed.
     plain = [row for row in rows if ":" not in row.backend]
     return (*rows, *control, *(msgspec.structs.replace(row, lane="default") for row in plain))
+
+
+def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:
+    """Parse the options AXIS=SIZES of --vary. Raises CannotBeginError."""
+    axes: dict[Axis, tuple[int, ...]] = {}
+    for text in given:
+        name, _, listed = text.partition("=")
+        axis = next((axis for axis in LARGEST_SIZES if axis == name), None)
+        numbers = re.fullmatch(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*", listed)
+        sizes = sorted({int(size) for size in listed.split(",")}) if numbers else []
+        if axis is None or not sizes or sizes[-1] > LARGEST_SIZES[axis]:
+            limits = ", ".join(f"{axis} up to {largest:,}" for axis, largest in LARGEST_SIZES.items())
+            raise CannotBeginError(f"--vary is AXIS=SIZES, such as latent-dim=128,256, with {limits}; found {text!r}")
+        if axis in axes:
+            raise CannotBeginError(f"--vary names {axis} twice; give all its sizes at once")
+        axes[axis] = tuple(sizes)
+    if len(axes) > MOST_AXES:
+        raise CannotBeginError(f"--vary takes {MOST_AXES} axes at once, and {len(axes)} were given")
+    return axes
 
 
 def _interpreter(given: str) -> tuple[str, str]:
@@ -164,7 +237,7 @@ def _interpreter(given: str) -> tuple[str, str]:
 
 
 def _called(name: str, path: str, taken: set[str]) -> str:
-    """What tables call a row of another interpreter: its framework's version, with a number if that is taken."""
+    """The name in tables of a row of another interpreter: its framework's version, with a number if that is taken."""
     _, framework = interpreter_versions(path, name, find(name, path))
     words = [f"{name} {framework}", *(f"{name} {framework} number {n}" for n in range(2, len(taken) + 3))]
     return next(word for word in words if word not in taken)

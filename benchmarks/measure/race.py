@@ -1,111 +1,46 @@
-"""A race: anybody's scripts, which take turns after they are seen to compute the same; its plan and its recording."""
+"""A race: anybody's scripts, which take turns after they are seen to compute the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
 
-import msgspec
+from msgspec.structs import replace
 
 from benchmarks.compare.diff import compare_records
 from benchmarks.compare.mapping import MappingFile
 from benchmarks.compare.record import ROUNDED, Side
-from benchmarks.compare.rungs import COMPARED
-from benchmarks.in_child import Amount, CountOrZero, Measured, Visit
+from benchmarks.in_child import Visit
 from benchmarks.measure import machine
-from benchmarks.measure.lines import Line, Lines, Opening, Round, Start, Work, damages_of_cycles
+from benchmarks.measure.plan import Plan, Row
+from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
-from benchmarks.measure.scripts import WARM_UP_STEPS, Runner, Script
+from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
-from common.errors import RosettaError, refusing
+from common.errors import CannotBeginError, RosettaError, refusing
+from common.text import quoted
 
-FORMAT, VERSION = "rosetta-race", 1
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
 WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
-MOST_OF_A_SENTENCE = 2000  # characters; a setting may have more
-Words = Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]
-
-
-class RacePlan(Measured, frozen=True):
-    """What is raced, how sure figures must become, and how long it may take."""
-
-    rows: Annotated[tuple[Runner, ...], msgspec.Meta(min_length=2, max_length=MOST_SCRIPTS)]
-    within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
-    budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds
-
-    @property
-    def question(self) -> list[Runner]:
-        """The contestants whose ratios to one another must become as narrow as `within`: without the control, unless
-        there is only one other."""
-        others = [row for row in self.rows if not row.control]
-        return others if len(others) > 1 else list(self.rows)
-
-
-class RaceHead(Opening, frozen=True, tag="race"):
-    """The first line of a race."""
-
-    plan: RacePlan
-
-
-class Proof(Line, frozen=True):
-    """Whether a contestant computes what the first one computes, by their records."""
-
-    row: CountOrZero
-    word: Literal["same", "differs", "not compared"]
-    rungs: Annotated[list[Words], msgspec.Meta(max_length=len(COMPARED))]  # that were compared
-    error: Amount | None = None  # the largest one on these; None where they differ, or nothing was compared
-    why: Annotated[list[Words], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)
-    accepted: Annotated[list[Words], msgspec.Meta(max_length=20)] = msgspec.field(default_factory=list)  # deviations
-
-
-@dataclass
-class RaceRecording(Lines[RaceHead]):
-    """An opened recording of a race."""
-
-    VERSIONS = {FORMAT: VERSION}  # noqa: RUF012
-    HEAD = RaceHead
-    LATER = Round | Proof
-    SAME_STEPS = True
-
-    def items(self, work: Work) -> dict[int, int]:
-        return {start.row: items_of(start) for line in self.rounds() for start in line.starts}
-
-    def damages(self) -> Iterator[str]:
-        rows = len(self.head.plan.rows)
-        if len({row.label for row in self.head.plan.rows}) < rows:
-            yield "two of its scripts have one name"
-        for line in self.lines:
-            named = [start.row for start in line.starts] if isinstance(line, Round) else [line.row]
-            if max(named, default=0) >= rows:
-                yield f"it has lines of other scripts than its {rows}"
-            if isinstance(line, Round):
-                yield from damages_of_cycles(line, rows)
-                if any(items_of(start) < 1 for start in line.starts):
-                    yield "a script has steps without items"
-
-
-def items_of(start: Start) -> int:
-    """The number of items in a step."""
-    items = start.facts.settings.get("batch")
-    return items if isinstance(items, int) and items <= 10**9 else 0
 
 
 class Race(Rounds[Script]):
     """A race on its way. `mapping` says which weights of the records belong together, `accept` names deviations."""
 
-    recording: RaceRecording
     timed_seconds = 0.75  # scripts start sooner than backends, so that visits are most of the time
 
     def __init__(
-        self, recording: RaceRecording, mapping: MappingFile | None = None, accept: Sequence[str] = ()
+        self,
+        recording: Recording,
+        mapping: MappingFile | None = None,
+        accept: Sequence[str] = (),
+        budget: float | None = None,
     ) -> None:
-        self.plan, self.mapping, self.accept = recording.head.plan, mapping, accept
-        super().__init__(recording, range(len(self.plan.rows)), seed=0)
+        super().__init__(recording, seed=0, budget=budget)
+        self.mapping, self.accept = mapping, accept
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
@@ -119,9 +54,9 @@ class Race(Rounds[Script]):
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
-            if number == 1 and ready.record is not None and not runner.control:
+            if self._unproven and ready.record is not None and not runner.control:
                 self._keep(row, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
-            starts.append(Start(row, seconds, script.facts(), script.warm_up()))
+            starts.append(script.started(seconds))
             live.append(script)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
             for script in live:  # which all do the same steps, so turns are sized by the slowest one's
@@ -135,13 +70,17 @@ class Race(Rounds[Script]):
         with refusing(f"{label} names {record} as its record, which cannot be read", kind=RosettaError):
             copytree(record, self.records[row], ignore=not_of_a_record)
 
+    @property
+    def _unproven(self) -> list[int]:
+        """The rows that were not compared with the first one yet."""
+        proven = {proof.row for proof in self.recording.of_kind(Proof)}
+        return [n for n, row in enumerate(self.plan.rows) if n and not row.control and n not in proven]
+
     def _before_turns(self, live: Sequence[Script]) -> None:
         """See whether all compute what the first one computes."""
-        proven = {proof.row for proof in self.recording.of_kind(Proof)}
-        for row, runner in enumerate(self.plan.rows):
-            if row and not runner.control and row not in proven:
-                self.status(f"comparing what {runner.label} computes")
-                self.recording.append(self._proof(row))
+        for row in self._unproven:
+            self.status(f"comparing what {self.plan.rows[row].label} computes")
+            self.recording.append(self._proof(row))
 
     def _proof(self, row: int) -> Proof:
         missing = [self.plan.rows[one].label for one in (0, row) if one not in self.records]
@@ -168,7 +107,45 @@ class Race(Rounds[Script]):
 
     def _most_cycles(self) -> int:
         """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""
-        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(self.matched)))
+        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))))
+
+
+def opened_race(
+    path: Path,
+    plan: Plan,
+    resume: bool,
+    mapping: MappingFile | None = None,
+    accept: Sequence[str] = (),
+    budget: float | None = None,
+    folder: str = "",
+) -> Race:
+    """The race of a new plan, or the one that was begun at `path`, to measure on.
+
+    Raises CannotBeginError if the recording cannot be written; to go on, if the machine or a version has changed, and
+    unless the scripts of the plan are those of the recording: somebody else may have made the file, and it shall
+    start no program that the user has not named. Scripts in the `folder` may have been in another one before.
+    """
+    if not resume:
+        return Race(Recording.begin(path, plan), mapping, accept)
+    begun = Recording.read(path)
+    if begun.plan.training is not None:
+        raise CannotBeginError(f"{path} is of a bench; go on with: {begun.plan.go_on(path)}")
+    typed = {row.label: row for row in plan.rows}
+    before = [_moved(row, typed.get(row.label, row), folder) for row in begun.plan.rows]
+    if before != [*plan.rows]:
+        rows = [row for row in begun.plan.rows if not row.control]
+        scripts = ", ".join(f"{row.name}={quoted(' '.join(row.command))}" for row in rows)
+        raise CannotBeginError(
+            f"{path} races other scripts than those that were named, or they were changed: {scripts}; type the "
+            "command that began it, with --resume"
+        )
+    begun.head = replace(begun.head, plan=replace(begun.plan, rows=plan.rows))
+    return Race(begun.resume(), mapping, accept, budget)
+
+
+def _moved(row: Row, typed: Row, folder: str) -> Row:
+    """A row of a recording with the command that was typed now, where that is of a script in the `folder`."""
+    return replace(row, command=typed.command) if folder and typed.command[0].startswith(folder) else row
 
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:

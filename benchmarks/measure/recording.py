@@ -1,26 +1,54 @@
-"""The recording of a benchmark or a sweep: its head with the plan, and the kinds of its lines. See lines.py."""
+"""The recording: JSON lines with the raw measurements of a bench or a race. All results are derived from it.
 
+- The first line is the head, which has the plan. Lines of other kinds follow in any order; each is one object of a
+  class here.
+- Lines are only ever appended, and each is synced to disk. If measuring is killed, at most the last one is incomplete
+  ("torn"); readers ignore it, and resuming cuts it off.
+- `Recording.read` checks each line against its class and its rows against the plan, since a file may come from
+  somebody else. What passes has results and a page.
+"""
+
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Self
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from benchmarks.compare.comparer import Certificate
-from benchmarks.in_child import Count, CountOrZero, Measured, Profile, Seconds, SomeSeconds
-from benchmarks.measure.lines import Line, Lines, Opening, Round, Work, cut_torn_line, damages_of_cycles, shown_text
-from benchmarks.measure.plan import Plan
+from benchmarks.in_child import (
+    Amount,
+    Count,
+    CountOrZero,
+    Measured,
+    Profile,
+    Seconds,
+    Visit,
+    WarmUp,
+    Work,
+)
+from benchmarks.measure.plan import Long, Plan, Row, Short
 from common.corpus import Material
-from common.errors import CannotBeginError
-from common.machine import describe_machine
+from common.errors import CannotBeginError, RosettaError, refusing, why
+from common.files import locked, make_folder, sync
+from common.interface import BackendFacts
+from common.machine import Machine, describe_machine
 from common.scoring import Scores
+from common.text import printable
 
-# The version of each format. They have the same kinds of lines, and differ in what their plans measure.
-FORMATS = {"rosetta-benchmark": 5, "rosetta-sweep": 4, "rosetta-workers": 4}
-MOST_ROWS = 100
+FORMAT, VERSION = "rosetta-recording", 1
+MOST_BYTES = 32 << 20  # of a file, which bounds memory and time: about sixteen hours of seven rows
+MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
+MOST_OF_A_SENTENCE = 2000  # characters of a proof's; a setting that it names may have more
+LARGEST = 2**63 - 1  # of any number, so that the results can be computed and written as JSON
+WARM_UP_STEPS = 2  # of each process, after the cold one
 
 Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are compared character by character
+Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]
 
 
 class Sizes(Measured, frozen=True):
@@ -61,34 +89,76 @@ class Sizes(Measured, frozen=True):
 
 
 class ShownSentence(Measured, frozen=True):
-    """A sentence of the corpus whose translations a report shows."""
+    """A sentence of the corpus whose translations a page shows."""
 
     source: Words
-    references: Annotated[
-        list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)
-    ]  # translations that the corpus has
+    references: Annotated[list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)]  # that the corpus has
     held_out: bool  # whether it was held out of training
 
 
 class Text(Measured, frozen=True):
-    """The text that is trained on. A benchmark decodes some of it, with weights that are named here."""
+    """The text that the backends of a bench train on. They decode some of it, with weights that are named here."""
 
-    sha256: str  # of the text
+    sha256: Short  # of the text
     sizes: Sizes
-    weights: str = ""  # the weights that all rows decode with, in words
-    weights_sha256: str = ""  # of the file with these weights; "" for fresh weights
+    weights: Words = ""  # the weights that all rows decode with, in words
+    weights_sha256: Short = ""  # of the file with these weights; "" for fresh weights
     shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
 
 
-class Head(Opening, frozen=True, tag="plan"):
-    """The first line of a benchmark or a sweep: what is measured, and of what."""
+class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
+    """A line of a recording. Its JSON object has the class's name in lower case, or its `tag`, as `kind`."""
 
+
+class Head(Line, frozen=True):
+    """The first line: what is measured, of what, when and where it was begun."""
+
+    format: Short
+    version: int
+    machine: Machine
+    started: datetime
     plan: Plan
-    corpus: Text
+    text: Text | None = None  # None in a race
+
+
+class Ready(Measured, frozen=True):
+    """What a script says when it has called `take_turns`."""
+
+    python: Short
+    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]  # by package; "" of one that is not imported
+    batch: Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # items in a step
+    synced: bool
+    record: Long | None  # absolute path of the folder of its record
+
+
+class Start(Measured, frozen=True, omit_defaults=True):
+    """The start of a contestant's process in a round."""
+
+    row: CountOrZero  # index of the row in the plan
+    seconds: Amount  # from start until it was ready; 0 if not timed, as others were starting meanwhile
+    warm_up: WarmUp
+    facts: BackendFacts | None = None  # of a backend
+    ready: Ready | None = None  # of a script
+    threads: CountOrZero = 0  # number of threads of a script's process
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether a backend multiplies its one-hot inputs by the kernels, and does not look rows of these up."""
+        return bool(self.facts and self.facts.settings.get("one_hot_products", True))
+
+
+class Round(Line, frozen=True):
+    """Turns of processes that were alive together, which do one kind of work."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
+    work: Work
+    starts: list[Start]  # of the processes that were started for this line; empty where they had been before
+    cycles: list[list[Visit]]  # a cycle is one visit of each contestant
+    seconds: Amount  # duration, with starting
 
 
 class Certified(Line, frozen=True):
-    """The parity certificate of a row: how far it is from the referee."""
+    """The parity certificate of a backend's row: how far it is from the referee."""
 
     row: CountOrZero
     certificate: Certificate
@@ -100,8 +170,7 @@ class Decoded(Line, frozen=True):
     row: CountOrZero
     translations: list[Words]  # of the shown sentences
     seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a row without batches
-    characters: tuple[Count, Count] | None  # put out by a timed call: in a batch, and alone; None if not timed
-    sentences: CountOrZero  # number of sentences in the batch of the timed calls
+    sentences: CountOrZero  # number of sentences in the batch of the timed calls; 0 if these are not made
     scores: Scores | None  # over all held-out sources; None if these were not decoded
 
 
@@ -114,38 +183,119 @@ class RowProfile(Line, frozen=True, tag="profiling"):
     flops: Annotated[float, msgspec.Meta(ge=1.0)] | None
 
 
-class Summed(Line, frozen=True):
-    """How long a group of workers took to sum arrays of one size, by the framework's own engine."""
+class Proof(Line, frozen=True):
+    """Whether a script computes what the first one computes, by their records."""
 
     row: CountOrZero
-    size: Count  # bytes of one worker's array
-    seconds: SomeSeconds
+    word: Literal["same", "differs", "not compared"]
+    rungs: Said  # that were compared
+    error: Amount | None = None  # the largest one on these; None where they differ, or nothing was compared
+    why: Said = msgspec.field(default_factory=list)
+    accepted: Said = msgspec.field(default_factory=list)  # deviations
 
 
-LATER = Round | Certified | Decoded | RowProfile | Summed  # every line but the first
+Later = Round | Certified | Decoded | RowProfile | Proof  # every line but the first
+Kind = TypeVar("Kind", bound=Line)
 
 
 @dataclass
-class Recording(Lines[Head]):
-    """An opened recording of a benchmark or a sweep."""
+class Recording:
+    """An opened recording."""
 
-    VERSIONS = FORMATS
-    HEAD = Head
-    LATER = LATER
+    path: Path
+    head: Head
+    lines: list[Any] = field(default_factory=list)  # of Later
 
-    def items(self, work: Work) -> dict[int, int]:
-        """The characters that a call puts out."""
-        if work == "training":
-            return {}
-        place = ("batch", "alone").index(work)
-        return {line.row: line.characters[place] for line in self.of_kind(Decoded) if line.characters}
+    @classmethod
+    def begin(cls, path: Path, plan: Plan, text: Text | None = None) -> Self:
+        """Begin a new recording here and now. Raises as `create` does."""
+        started = datetime.now(UTC).replace(microsecond=0)
+        return cls.create(path, Head(FORMAT, VERSION, describe_machine(), started, plan, text))
+
+    @classmethod
+    def create(cls, path: Path, head: Head) -> Self:
+        """Write the head of a new file. Raises CannotBeginError if there is already one that is not empty."""
+        refuse_existing(path)
+        try:
+            make_folder(path.parent)
+            append_line(path, head)
+            sync(path.parent)
+        except OSError as error:
+            with suppress(OSError):  # half a line would be neither a recording nor a place for one
+                path.unlink(missing_ok=True)
+            raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
+        except RosettaError as error:
+            raise CannotBeginError(str(error)) from error
+        return cls.read(path)  # what could not be read again is found before anything is measured
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a recording; a torn last line is left out.
+
+        Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or no recording.
+        """
+        lines: list[Any] = []
+        where = ""
+        try:
+            for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
+                where = f" in line {number}"
+                lines.append(_decoded(line, Later if lines else Head))
+            if not lines:
+                raise ValueError("it has no line")
+            where = ""
+            recording = cls(path, lines[0], lines[1:])
+            recording._check_rows()
+        except (ValueError, RecursionError) as error:
+            raise RosettaError(f"{path} is damaged{where}: {shown_text(error)}") from error
+        return recording
+
+    def _check_rows(self) -> None:
+        """Raise ValueError where lines contradict the plan."""
+        plan, rows = self.plan, self.plan.rows
+        if len({row.label for row in rows}) < len(rows) or not plan.question:
+            raise ValueError("its plan has two rows of one name, or no row to compare")
+        axes = plan.training.axes if plan.training else {}
+        if any(row.sizes.keys() != axes.keys() for row in rows):
+            raise ValueError("its rows have other sizes than its plan varies")
+        if (plan.training is None) != (self.head.text is None):
+            raise ValueError("its plan is not that of its text")
+        for line in self.lines:
+            named = [line.row] if not isinstance(line, Round) else []
+            if isinstance(line, Round):
+                named = [start.row for start in line.starts] + [v.row for cycle in line.cycles for v in cycle]
+                if any((start.facts if plan.training else start.ready) is None for start in line.starts):
+                    raise ValueError("a start does not say what was started")
+            if max(named, default=0) >= len(rows):
+                raise ValueError(f"it has lines of other rows than its {len(rows)}")
 
     @property
     def plan(self) -> Plan:
         return self.head.plan
 
-    def resume(self, corpus: Text) -> Self:
-        """Cut off a torn last line, so that lines can be appended again; `corpus` is what there is now.
+    def append(self, line: Line) -> None:
+        append_line(self.path, line)
+        self.lines.append(line)
+
+    def of_kind(self, kind: type[Kind]) -> list[Kind]:
+        return [line for line in self.lines if isinstance(line, kind)]
+
+    def rounds(self, work: Work = "training") -> list[Round]:
+        """The rounds whose turns did this work."""
+        return [line for line in self.of_kind(Round) if line.work == work]
+
+    def flop_of(self, row: Row, one_hot: bool = True) -> int:
+        """Floating-point operations of a training step of a bench's row, at its own sizes; see `Sizes.step_flop`."""
+        training, text, sizes = self.plan.training, self.head.text, row.sizes
+        assert training
+        assert text
+        tensors = text.sizes
+        if length := sizes.get("length"):
+            tensors = msgspec.structs.replace(tensors, max_encoder_seq_length=length, max_decoder_seq_length=length)
+        batch_size = sizes.get("batch-size", training.settings.batch_size)
+        return tensors.step_flop(batch_size, sizes.get("latent-dim", training.latent_dim), one_hot)
+
+    def resume(self, text: Text | None = None) -> Self:
+        """Cut off a torn last line, so that lines can be appended again; `text` is what there is now.
 
         Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions, or
         if the text or the weights have changed; the first difference is named. What was not known then, or is not
@@ -156,44 +306,126 @@ class Recording(Lines[Head]):
             for machine in (self.head.machine, describe_machine())
         )
         for name in {**then, **now}:
-            before, found = (facts.get(name, "not installed") for facts in (then, now))
-            if before and found and before != found:
-                what = shown_text(f"{name} was {before} and is now {found}")
+            before, after = (facts.get(name, "not installed") for facts in (then, now))
+            if before and after and before != after:
+                what = shown_text(f"{name} was {before} and is now {after}")
                 raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
-        text = self.head.corpus
-        for what, digest, digest_now in (
-            (f"{self.plan.data.data} has", text.sha256, corpus.sha256),
-            (f"{text.weights} have", text.weights_sha256, corpus.weights_sha256),
-        ):
-            if digest_now != digest:
-                raise CannotBeginError(
-                    f"{shown_text(what)} changed since {self.path} was begun; choose another --out"
-                )
+        if text and self.head.text and self.plan.training:
+            data, begun = self.plan.training.data.data, self.head.text
+            for what, before, after in (
+                (f"{data} has", begun.sha256, text.sha256),
+                (f"{begun.weights} have", begun.weights_sha256, text.weights_sha256),
+            ):
+                if before != after:
+                    raise CannotBeginError(
+                        f"{shown_text(what)} changed since {self.path} was begun; choose another --out"
+                    )
         cut_torn_line(self.path)
         return self
 
-    def damages(self) -> Iterator[str]:
-        rows, shown, labels = len(self.plan.rows), len(self.head.corpus.shown), {row.label for row in self.plan.rows}
-        contestants = rows if self.plan.workers == 1 else MOST_ROWS
-        if not 0 < len(labels) == rows <= MOST_ROWS:
-            yield f"it has {rows} rows with {len(labels)} labels, expected at most {MOST_ROWS} and one label each"
-        if not self.plan.question:
-            yield "none of its rows has matched settings"
-        if self.head.format != f"rosetta-{self.plan.kind}":
-            yield f"its plan is that of a rosetta-{self.plan.kind}"
-        seen, counted = set(), {line.row for line in self.of_kind(Decoded) if line.characters}
-        for line in self.lines:
-            indices = [start.row for start in line.starts] if isinstance(line, Round) else [line.row]
-            if max(indices, default=0) >= rows:
-                yield f"it has lines of other rows than its {rows}"
-            if isinstance(line, Decoded) and len(line.translations) != shown:
-                yield f'there are not {shown} translations in each line of kind "decoded"'
-            if isinstance(line, RowProfile) and line.profile and any(one.seconds < 0 for one in line.profile.kernels):
-                yield "a kernel took less than no time"
-            if isinstance(line, Round):
-                yield from damages_of_cycles(line, contestants)
-                if (line.number, line.work) in seen:
-                    yield f"round {line.number} is recorded twice"
-                if line.work != "training" and not counted.issuperset(v.row for cycle in line.cycles for v in cycle):
-                    yield f"round {line.number} times decoding, but no line has the number of characters"
-                seen.add((line.number, line.work))
+
+def refuse_existing(path: Path) -> None:
+    """Raise CannotBeginError if a new recording at `path` would overwrite something.
+
+    An empty file is nothing: a benchmark that was killed before its first line leaves one.
+    """
+    if not path.name:
+        raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
+    with refusing(f"{path} cannot be written"):  # such as of a name that is too long
+        is_there = path.exists() and (not path.is_file() or path.stat().st_size)
+    if is_there:
+        raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
+
+
+@contextmanager
+def only_writer(path: Path, new: bool) -> Iterator[None]:
+    """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
+
+    The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
+    CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
+    that is not empty.
+    """
+
+    def held(holder: str) -> None:
+        raise CannotBeginError(f"another benchmark writes {path} ({holder}); wait for its end")
+
+    # Opened for writing too, without which a disk in the network gives no lock.
+    flags = os.O_RDWR | (os.O_CREAT if new else 0)
+    with locked(path, held, flags=flags, advice="choose another --out") as descriptor:
+        status = os.fstat(descriptor)
+        if new and (status.st_size or not status.st_nlink):  # another process has just written or removed it
+            raise CannotBeginError(f"{path} exists already; choose another --out")
+        try:
+            yield
+        finally:
+            if new and not os.fstat(descriptor).st_size:
+                path.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: Line) -> None:
+    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it could not be read."""
+    try:
+        content = msgspec.json.encode(line)
+        _decoded(content, type(line))
+    except (ValueError, OverflowError) as error:  # among others for a path that is not UTF-8
+        raise RosettaError(f"{path} cannot hold what was measured or planned: {shown_text(error)}") from error
+    with open(path, "ab") as file:
+        file.write(content + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def content_of(path: Path) -> bytes:
+    """The lines of a recording as they are in the file, without a torn last line.
+
+    Raises CannotBeginError if the file cannot be read or is larger than a recording.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a named pipe or a device would never end
+            raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
+    if len(content) > MOST_BYTES:
+        raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
+    return content[: content.rfind(b"\n") + 1]
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove an incomplete last line, which a killed benchmark leaves, so that lines can be appended again."""
+    whole = len(content_of(path))
+    if whole < path.stat().st_size:
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+class _Format(msgspec.Struct):
+    """The two fields of a first line by which a recording is known, whatever else the line has."""
+
+    format: str
+    version: int
+
+
+def _decoded(line: bytes, kind: Any) -> Any:
+    """A line as an object of a class. Raises ValueError, of which msgspec's errors are kinds, or RecursionError."""
+    if kind is Head:
+        first = msgspec.json.decode(line, type=_Format)
+        if (first.format, first.version) != (FORMAT, VERSION):
+            raise ValueError(f"it is {first.format} version {first.version}, expected {FORMAT} version {VERSION}")
+    if not _computable(msgspec.json.decode(line)):
+        raise ValueError("it has a number that is too large")
+    return msgspec.json.decode(line, type=kind)
+
+
+def _computable(value: Any) -> bool:
+    """Whether every number in a decoded line is small enough to compute with."""
+    if isinstance(value, dict | list):
+        return all(map(_computable, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, int | float) or -LARGEST <= value <= LARGEST
+
+
+def shown_text(text: object) -> str:
+    """The beginning of a text that a recording holds, in one line and without what could write over the terminal."""
+    return printable(str(text))[:300]

@@ -12,14 +12,14 @@ from contextlib import ExitStack
 from functools import partial
 from math import ceil
 from statistics import median
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine
-from benchmarks.measure.lines import Lines, Round, Start
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
+from benchmarks.measure.recording import Recording, Round, Start
 from benchmarks.measure.statistics import counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
 from common.errors import RosettaError
@@ -48,16 +48,16 @@ class Rounds(ABC, Generic[One]):
 
     timed_seconds = 0.4  # duration of a visit's timed steps
 
-    def __init__(self, recording: Lines[Any], matched: Sequence[int], seed: int, budget: float | None = None) -> None:
-        """`matched` are the rows whose rounds answer the question. A `budget` of None is the plan's own."""
-        self.recording, self.matched, self.seed = recording, matched, seed
-        self.asked = recording.head.plan
-        self.budget = self.asked.budget if budget is None else budget
+    def __init__(self, recording: Recording, seed: int, budget: float | None = None) -> None:
+        """A `budget` of None is the plan's own."""
+        self.recording, self.plan, self.seed = recording, recording.plan, seed
+        self.budget = self.plan.budget if budget is None else budget
         self.began = self.end = 0.0
+        self.known = widest(recording)  # the widest interval of the question so far
         rounds = [line for line in recording.rounds() if line.cycles]
         last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
         self.step_seconds = {visit.row: median(visit.steps) for visit in last}  # by the row's index
-        # Of starting and warming up the matched rows; 0 before it is known, and turns included where this goes on.
+        # Of starting and warming up a group of rows; 0 before it is known, and turns included where this goes on.
         self.start_seconds = rounds[-1].seconds if rounds else 0.0
         self.stretch = 1.0  # how many times as long as foreseen the last cycles took
         self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for the end of other programs
@@ -81,8 +81,8 @@ class Rounds(ABC, Generic[One]):
     def status(self, doing: str) -> None:
         """Say what is being done, the time that is left, and what is known so far."""
         words = [doing, f"{duration(max(0.0, self.left))} left"]
-        if found := widest(self.recording):
-            left, right, ratio = found
+        if self.known:
+            left, right, ratio = self.known
             if ratio.value < 1:
                 left, right, ratio = right, left, ratio.inverse
             speed = f"{left.label} {ratio.value:.2f} times as fast as {right.label}"
@@ -114,20 +114,36 @@ class Rounds(ABC, Generic[One]):
 
     def _measure(self) -> None:
         while self._goes_on():
-            self._round(self.matched)
+            self._round(self._next)
+
+    def _used_by_group(self) -> list[int]:
+        """The number of rounds with a cycle that counts, of each group of rows."""
+        members = {line.number: {visit.row for visit in cycle} for line, cycle in counting(self.recording.rounds())}
+        return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.groups]
+
+    @property
+    def _next(self) -> list[int]:
+        """The rows whose round comes next: a group with the fewest rounds so far, drawn where there are several."""
+        used = self._used_by_group()
+        drawn = np.random.default_rng([self.seed, self._number, 1]).permutation(len(used))
+        return self.plan.groups[min(drawn, key=lambda place: used[place])]
+
+    @property
+    def _number(self) -> int:
+        """The number of the round that comes next."""
+        return max((line.number for line in self.recording.rounds()), default=0) + 1
 
     @property
     def _used(self) -> int:
-        """Number of rounds with a cycle that counts."""
-        return len({line.number for line, _ in counting(self.recording.rounds())})
+        """Number of rounds with a cycle that counts, of the group with the fewest."""
+        return min(self._used_by_group())
 
     @property
     def _answered(self) -> bool:
         """Whether the intervals of the question are as narrow as asked, after enough rounds."""
-        if self._used < (CAREFUL_ROUNDS if self.asked.within < CAREFUL else ENOUGH_ROUNDS):
+        if self._used < (CAREFUL_ROUNDS if self.plan.within < CAREFUL else ENOUGH_ROUNDS):
             return False
-        found = widest(self.recording)
-        return found is not None and found[2].half_width <= self.asked.within
+        return self.known is not None and self.known[2].half_width <= self.plan.within
 
     def _goes_on(self) -> bool:
         """Whether the question has no answer yet, and there is time for another round."""
@@ -135,7 +151,7 @@ class Rounds(ABC, Generic[One]):
 
     def _round(self, indices: Sequence[int], extra: bool = False) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
-        number = max((line.number for line in self.recording.rounds()), default=0) + 1
+        number, is_first = self._number, not extra and not self.step_seconds.keys() & {*indices}
         rng = np.random.default_rng([self.seed, number])
         if self.restless:
             self._wait_for_rest()
@@ -147,7 +163,7 @@ class Rounds(ABC, Generic[One]):
             self.step_seconds |= {one.row: one.step_seconds for one in live}
             if not extra:
                 self.start_seconds = machine.now() - began
-            if number == 1:
+            if is_first:
                 self._give_way()
             self._before_turns(live)
             cycles: list[list[Visit]] = []
@@ -156,6 +172,7 @@ class Rounds(ABC, Generic[One]):
             finally:  # whatever ends it
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
+                    self.known = widest(self.recording)
             self._after_turns(live, number, rng, extra)
 
     def _cycles(
@@ -166,7 +183,7 @@ class Rounds(ABC, Generic[One]):
         Unless they are `extra`, they leave time for the rounds that an answer still needs.
         """
         indices, began = [one.row for one in live], machine.now()
-        to_come = 0 if extra else max(0, LEAST_ROUNDS - self._used - 1)
+        to_come = 0 if extra else max(0, self._lacking - 1)
         seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
         most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
         for number in range(1, most + 1):
@@ -179,6 +196,11 @@ class Rounds(ABC, Generic[One]):
                 break
             if number < most and not (self.restless or undisturbed(cycles[-1])):
                 self._wait_for_rest()
+
+    @property
+    def _lacking(self) -> int:
+        """Number of rounds that an answer still needs."""
+        return sum(max(0, LEAST_ROUNDS - used) for used in self._used_by_group())
 
     @property
     def most_tries(self) -> int:
@@ -208,33 +230,35 @@ class Rounds(ABC, Generic[One]):
         return self.stretch * sum(BETWEEN + sum(self.counts(step)) * step for step in steps)
 
     def _has_round(self) -> bool:
-        """Whether there is time for another round of the matched rows."""
+        """Whether there is time for another round of the question."""
         if not self.start_seconds:  # nothing is known of this machine yet
             return True
         cycles = min(FEWEST_CYCLES, self._most_cycles()) if self._used >= LEAST_ROUNDS else 1
-        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self.matched)
+        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self._next)
 
     def _give_way(self) -> None:
         """Make the budget longer, at most to double, where the rounds that an answer needs do not fit, and note it.
 
-        The first round has its processes already. Raises RosettaError, before anything is measured in vain, where not
-        even the double would do.
+        A group's first round has its processes already. Raises RosettaError, before anything is measured in vain,
+        where not even the double would do.
         """
-        each = self.start_seconds + self._cycle_seconds(self.matched)
-        needed = machine.now() - self.began - self.start_seconds + LEAST_ROUNDS * each
-        if needed > GIVES_WAY * self.budget:
+        needed = machine.now() - self.began - self.start_seconds
+        for group, used in zip(self.plan.groups, self._used_by_group(), strict=True):
+            needed += max(0, LEAST_ROUNDS - used) * (self.start_seconds + self._cycle_seconds(group))
+        lacking = count(LEAST_ROUNDS * len(self.plan.groups), "round")
+        if needed > GIVES_WAY * self.budget and self._number == 1:
             minutes = ceil(needed / 60)
             raise RosettaError(
-                f"an answer needs {LEAST_ROUNDS} rounds of new processes, which take about "
-                f"{count(minutes, 'minute')} on this machine; give --budget {minutes}m"
+                f"an answer needs {lacking} of new processes, which take about {count(minutes, 'minute')} on this "
+                f"machine; give --budget {minutes}m"
             )
-        if needed > self.budget:
+        if needed > self.end - self.began:
+            needed = min(needed, GIVES_WAY * self.budget)
             self.end = self.began + needed
             given, taken = duration(self.budget), duration(needed)
             if given != taken:
                 self.note(
-                    f"{given} are too few for {LEAST_ROUNDS} rounds of new processes on this machine, so this takes "
-                    f"{taken}"
+                    f"{given} are too few for {lacking} of new processes on this machine, so this takes {taken}"
                 )
 
 

@@ -19,19 +19,19 @@ from math import ceil
 from secrets import token_hex
 from statistics import fmean
 from time import monotonic, sleep
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import psutil
 
 from backends.process.environment import matched_settings
 from backends.process.parent import ENDING_SECONDS, last_words
-from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp
+from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp, Work
 from benchmarks.measure import machine
-from benchmarks.measure.plan import Short
+from benchmarks.measure.plan import Row
+from benchmarks.measure.recording import WARM_UP_STEPS, Ready, Start
 from benchmarks.measure.turns import Contestant
 from common.errors import RosettaError, refusing
-from common.interface import BackendFacts
 from common.machine import cores, peak_memory
 from common.text import count, printable
 
@@ -43,36 +43,8 @@ MOST_BEYOND = 1e-3  # seconds by which a script's clock may go before this proce
 MOST_PIECES = 10_000  # times in a message
 PIECE_SECONDS = 1e-3  # shorter steps are timed together
 SYNCED_SECONDS = 0.05  # the same where the device is waited for, so that waiting is a small part
-WARM_UP_STEPS = 2  # after the cold one
 # How often a script's processes are looked for and killed, as they may start others meanwhile, with such pauses.
 MOST_KILLS, KILL_SECONDS = 50, 0.05
-Long = Annotated[str, msgspec.Meta(max_length=4096)]
-
-
-class Runner(Measured, frozen=True):
-    """A script that is raced, and how it is started."""
-
-    name: Short
-    command: Annotated[tuple[Long, ...], msgspec.Meta(min_length=1, max_length=1000)]  # the script and its arguments
-    python: Long
-    variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
-    lane: Literal["matched", "default"] = "default"
-    control: bool = False  # a second process of the first script, to show how far two equal ones come out apart
-
-    @property
-    def label(self) -> str:
-        """The name of this contestant in tables and sentences."""
-        return f"{self.name}, control" if self.control else self.name
-
-
-class Ready(Measured, frozen=True):
-    """What a script says when it has called `take_turns`."""
-
-    python: Short
-    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]  # by package; "" of one that is not imported
-    batch: Annotated[int, msgspec.Meta(ge=1, le=10**9)]  # items in a step
-    synced: bool
-    record: Long | None  # absolute path of the folder of its record
 
 
 class Took(Measured, frozen=True):
@@ -94,7 +66,7 @@ class Message(Measured, frozen=True):
 class Script(Contestant):
     """A script in a process of its own. Raises RosettaError where it does anything but what it is asked."""
 
-    runner: Runner
+    runner: Row
     patience: float  # seconds after which a script that sends nothing is ended
     planned: Callable[[float], float] = lambda own: own  # the step for which its turns are sized, by its own
 
@@ -133,24 +105,21 @@ class Script(Contestant):
 
     def warm_up(self) -> WarmUp:
         """The first step, in which frameworks compile, and two more."""
-        cold = self._turn(0, 0, 1, 1).steps[0]
-        steps = self._turn(1, 0, WARM_UP_STEPS, 1).steps
+        cold = self._took(0, 0, 1, 1).steps[0]
+        steps = self._took(1, 0, WARM_UP_STEPS, 1).steps
         self.step_seconds = fmean(steps)
         return WarmUp(cold, steps, self._peak())
 
-    def facts(self) -> BackendFacts:
-        """What is known of the process."""
-        ready, threads, unknown = self.ready, self.known.num_threads(), ""
-        versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
-        settings: dict[str, bool | int | float | str] = {"batch": ready.batch, "synced": ready.synced}
-        started = (self.runner.python, ready.python)
-        return BackendFacts(versions, unknown, threads, unknown, settings, 0.0, 0.0, *started, [], threads)
+    def started(self, seconds: float) -> Start:
+        """Warm the script up; returns what is known of its start, which took so many seconds until it was ready."""
+        warm_up = self.warm_up()
+        return Start(self.row, seconds, warm_up, ready=self.ready, threads=self.known.num_threads())
 
     @property
     def pids(self) -> list[int]:
         return [one.pid for one in self._family()]
 
-    def visit(self, first: int) -> Visit:
+    def turn(self, work: Work, first: int) -> Visit:
         """Steps that do not count, then timed pieces of steps."""
         since, before = self.slept
         idle = max(0.0, self._busy() - before) / max(monotonic() - since, 1e-3)
@@ -158,14 +127,15 @@ class Script(Contestant):
         lead, timed = self.counts(step)
         each = ceil((SYNCED_SECONDS if self.ready.synced else PIECE_SECONDS) / step)
         pieces = min(ceil(timed / each), MOST_PIECES)
-        energy, began = machine.energy(), machine.now()
-        took = self._turn(first, lead, pieces, each)
-        loop, joules = machine.now() - began, machine.energy_since(energy)
+        began = machine.now()
+        took = self._took(first, lead, pieces, each)
+        loop = machine.now() - began
         self.step_seconds = fmean(took.steps)
-        led, peak = [took.lead] if took.lead else [], self._peak()
-        return Visit(0, led, took.steps, loop, True, peak=peak, first=took.first, each=each, idle=idle, joules=joules)
+        visit = Visit(self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch)
+        beside = {"peak": self._peak(), "first": took.first, "each": each, "idle": idle}
+        return msgspec.structs.replace(visit, **beside)
 
-    def _turn(self, first: int, lead: int, pieces: int, each: int) -> Took:
+    def _took(self, first: int, lead: int, pieces: int, each: int) -> Took:
         """Let the script do its steps, and wait until they are done."""
         if self.process.poll() is None:
             self.doing = "in its turn"
@@ -282,7 +252,7 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def environment_of(runner: Runner) -> dict[str, str]:
+def environment_of(runner: Row) -> dict[str, str]:
     """The environment of a script: that of this process, in the matched lane with the same settings for all."""
     environment = dict(os.environ)
     for settings in matched_settings(cores()).values() if runner.lane == "matched" else ():

@@ -1,6 +1,6 @@
 """The sentences that every backend decodes, and the weights that all of them decode with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess, timeout_for
 from benchmarks import in_child
-from benchmarks.measure.lines import Work
+from benchmarks.in_child import Work, characters
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
 from common.corpus import Material
 from common.errors import CannotBeginError
@@ -42,11 +42,11 @@ class Sentences:
 
     def __init__(self, material: Material, latent_dim: int, run: str, seed: int) -> None:
         self.material, folder = material, Path(run) if run else BUNDLED_RUN
-        self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
+        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
         directory = RunDirectory.open(folder)
         own = Material.of_run(directory)
         if _shape(own) == _shape(material) and directory.model_config.latent_dim == latent_dim:
-            self.state, place = directory.read_state("last", self.model.dtype)
+            self.state, place = directory.read_state("last", model.dtype)
             self.digest = sha256((folder / STATE).read_bytes()).hexdigest()
             epochs = count(place.epoch, "epoch")
             self.weights = f"the weights of {run or 'the bundled run'} after {epochs}"  # in words
@@ -57,7 +57,7 @@ class Sentences:
                 "run's own --data, --num-samples and --latent-dim, or leave out --run"
             )
         else:
-            self.state, self.digest, trained_on = initial_state(self.model, seed), "", set()
+            self.state, self.digest, trained_on = initial_state(model, seed), "", set()
             self.weights = "fresh weights, which were not trained"
 
         def rows_of(rows: NDArray[np.int64], trained: bool) -> dict[str, int]:
@@ -84,33 +84,26 @@ class Sentences:
         self.references = [of_source[source] for source in held_out]  # of each held-out source
         longest = max(held_out, key=lambda source: max(map(len, of_source[source])))
         # What the timed calls decode: many sources at once, or only the one with the longest reference.
-        self.timed: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
+        rows: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
+        self.timed: Mapping[Work, Batch] = {work: self._batch(of_work) for work, of_work in rows.items()}
 
     def decoded_by(self, process: BackendProcess, row: int, shown_only: bool) -> Decoded:
         """Have a row's process decode the shown sentences and, unless only these, each held-out one, and score it."""
         seconds, shown = self._decoded(process, self.shown_rows)
-        seconds, translations = seconds / float(self._characters(shown).sum()), self._texts(shown)
+        seconds /= float(characters(shown, self.material.decoder_vocabulary.id_of["\n"]).sum())
         if shown_only:
-            return Decoded(row, translations, seconds, characters=None, sentences=0, scores=None)
+            return Decoded(row, self._texts(shown), seconds, sentences=0, scores=None)
         _, held_out = self._decoded(process, self.held_out_rows)
-        characters = dict(zip(self.held_out_rows, self._characters(held_out).tolist(), strict=True))
-        together, alone = (sum(characters[source] for source in self.timed[work]) for work in self.timed)
         scores = score(self._texts(held_out), self.references)
-        return Decoded(row, translations, seconds, (together, alone), len(self.timed["batch"]), scores)
+        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]), scores)
 
-    def batch(self, rows: Sequence[int]) -> Batch:
+    def _batch(self, rows: Sequence[int]) -> Batch:
         return self.material.batch.take(np.array(rows))
 
     def _decoded(self, process: BackendProcess, rows: Sequence[int]) -> tuple[float, NDArray[np.int64]]:
         """Seconds and ids (N, L) of the translations of these rows' sources."""
         timeout = timeout_for(sentences=len(rows))
-        return process.call(in_child.decoded, None, timeout, state=self.state, batch=self.batch(rows))
+        return process.call(in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows))
 
     def _texts(self, translations: Iterable[NDArray[np.int64]]) -> list[str]:
         return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]
-
-    def _characters(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of characters (N,) in each row of ids (N, L), up to and including the "\\n"."""
-        stopped = ids == self.material.decoder_vocabulary.id_of["\n"]
-        counts: NDArray[np.int64] = np.where(stopped.any(1), stopped.argmax(1) + 1, ids.shape[1])
-        return counts

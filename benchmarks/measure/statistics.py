@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean, median, pstdev
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from benchmarks.in_child import Visit
-from benchmarks.measure.lines import Lines, Round, Work
+from benchmarks.in_child import Visit, Work
+from benchmarks.measure.plan import Row
+from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.turns import undisturbed
 
 CONFIDENCE = 0.95
@@ -118,9 +119,9 @@ class Observations:
         where there is no other row is it in.
         """
         own, (variance, freedom) = self.of_row(row), self.pooled
-        if not own or (len(own) > 1 and all(found.keys() == {row} for found in self.logarithms.values())):
-            return mean_of(own)
         rounds = self.logarithms
+        if not own or (len(own) > 1 and all(found.keys() == {row} for found in rounds.values() if row in found)):
+            return mean_of(own)
         always = set.intersection(*map(set, rounds.values()))  # the rows that every round has
         level = {number: fmean(found[r] for r in always) if always else 0.0 for number, found in rounds.items()}
         overall = fmean(level.values())
@@ -128,21 +129,34 @@ class Observations:
         error = math.sqrt(variance / len(own)) if freedom else 0.0
         return _interval(fmean(values) + overall, error, max(freedom, 1))
 
+    def across_rounds(self, row: int) -> Estimate | None:
+        """A row's time in seconds, for comparing it with rows that share no round with it. What the machine did from
+        one round to the next is in the interval; the variance is pooled over all rows, and its degrees of freedom are
+        those of the rounds alone."""
+        sets = grouped((frozenset(found), found) for found in self.logarithms.values())
+        tables = [np.array([[found[row] for row in rows] for found in rounds]) for rows, rounds in sets.items()]
+        squares = sum(float(((table - table.mean(axis=0)) ** 2).sum()) / table.shape[1] for table in tables)
+        freedom, own = sum(len(table) - 1 for table in tables), self.of_row(row)
+        if not own or freedom < 1:
+            return None
+        return _interval(fmean(own), math.sqrt(squares / freedom / len(own)), freedom)
+
     def _differences(self, left: int, right: int) -> list[float]:
         both = (found for found in self.logarithms.values() if left in found and right in found)
         return [observed[right] - observed[left] for observed in both]
 
 
-def observations(recording: Lines[Any], work: Work = "training") -> Observations:
+def observations(recording: Recording, work: Work = "training") -> Observations:
     """The observations of one kind of work, by the cycles that count.
 
-    They are logarithms of seconds: of a training step, of a character that a call puts out, of a script's item.
+    They are logarithms of seconds of an item: a pair that is trained, a character that a call puts out, a script's.
     """
     visits = [(line.number, visit) for line, cycle in counting(recording.rounds(work)) for visit in cycle]
+    scripts = recording.plan.training is None
     # Of scripts, whose steps may be anything, the mean: what all their work takes.
-    found = observed(visits, recording.items(work), middle=fmean if recording.SAME_STEPS else median)
-    if recording.SAME_STEPS and uneven(visit for _, visit in visits):
-        same = observed(visits, recording.items(work), same_steps=True)
+    found = observed(visits, middle=fmean if scripts else median)
+    if scripts and uneven(visit for _, visit in visits):
+        same = observed(visits, same_steps=True)
         if len(same.logarithms) > len(found.logarithms) / 2:  # else scripts were not told in time to do the same ones
             return same
     return found
@@ -150,14 +164,13 @@ def observations(recording: Lines[Any], work: Work = "training") -> Observations
 
 def observed(
     visits: Iterable[tuple[int, Visit]],
-    items: Mapping[int, int] | None = None,
     same_steps: bool = False,
     middle: Callable[[Sequence[float]], float] = median,
 ) -> Observations:
     """The observations of visits, each with its round's number.
 
-    `items` are those of a row's step, such as the characters of a call. With `same_steps` only steps of the same
-    number are compared, and the median of their ratios counts; else the `middle` of each visit's steps.
+    With `same_steps` only steps of the same number are compared, and the median of their ratios counts; else the
+    `middle` of each visit's steps.
     """
     found: dict[int, dict[int, float]] = {}
     for number, of_round in grouped(visits).items():
@@ -167,7 +180,7 @@ def observed(
         else:
             seconds = {row: fmean(math.log(middle(one.steps)) for one in own) for row, own in rows.items()}
         if seconds:
-            found[number] = {row: own - math.log((items or {}).get(row, 1)) for row, own in seconds.items()}
+            found[number] = {row: own - math.log(rows[row][0].items) for row, own in seconds.items()}
     return Observations(found, same_steps)
 
 
@@ -217,16 +230,22 @@ def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
     ]
 
 
-def widest(recording: Lines[Any]) -> tuple[Any, Any, Estimate] | None:
-    """The two rows of a benchmark's question whose ratio has the widest interval; one row is paired with itself.
+def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
+    """The two rows of a plan's question whose ratio has the widest interval; a row without another one to be compared
+    with is paired with itself.
 
     None before there is an interval for every pair.
     """
-    rows, question, found = recording.head.plan.rows, recording.head.plan.question, observations(recording)
-    pairs = [*combinations(map(rows.index, question), 2)]
-    known = [(rows[left], rows[right], ratio) for left, right in pairs if (ratio := found.ratio(left, right))]
-    if len(question) == 1 and (own := found.seconds(rows.index(question[0]))):
-        known = [(question[0], question[0], own)] if own.low < own.high else []
+    rows, found = recording.plan.rows, observations(recording)
+    pairs: list[tuple[int, int]] = []
+    for group in recording.plan.groups:
+        asked = [index for index in group if rows[index] in recording.plan.question]
+        pairs += combinations(asked, 2) if len(asked) > 1 else [(index, index) for index in asked]
+    known = []
+    for left, right in pairs:
+        ratio = found.ratio(left, right) if left != right else found.seconds(left)
+        if ratio and (left != right or ratio.low < ratio.high):
+            known.append((rows[left], rows[right], ratio))
     return max(known, key=lambda pair: pair[2].half_width) if known and len(known) >= len(pairs) else None
 
 

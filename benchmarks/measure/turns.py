@@ -1,7 +1,7 @@
 """Contestants that take turns: contestants in, times out. Nothing here knows models or plans.
 
-- A contestant is one process, or several that work together. It is alive and asleep until its turn comes; during a
-  turn it works and all other contestants sleep.
+- A contestant is a process that is ready, and then answers each turn with how long its steps took. It sleeps until
+  its turn comes, and while it works all other contestants sleep.
 - A cycle visits every contestant once, in an order that is shuffled anew for each cycle. Since turns are short, slow
   spells of the machine fall on all contestants alike.
 - A turn that other programs disturbed is taken again at once. Their processor time alone decides, never the turn's
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from benchmarks.in_child import Visit
+from benchmarks.in_child import Visit, Work
 from benchmarks.measure import machine
 
 MOST_TRIES = 4  # times that a turn is taken, at most, where other programs disturb it
@@ -26,11 +26,11 @@ Counts = Callable[[float], tuple[int, int]]
 
 @dataclass
 class Contestant(ABC):
-    """One process, or several that work at the same time."""
+    """A process that takes turns, with those that it has started."""
 
     row: int  # index by which its visits are known
-    counts: Counts = field(default=lambda step: (0, 1), kw_only=True)  # of its visits, where it does steps
-    step_seconds: float = field(default=0.0, kw_only=True)  # duration of its latest steps
+    counts: Counts = field(default=lambda step: (0, 1), kw_only=True)  # of its training steps
+    step_seconds: float = field(default=0.0, kw_only=True)  # duration of its latest training steps
 
     @property
     @abstractmethod
@@ -38,8 +38,8 @@ class Contestant(ABC):
         """Ids of its processes, whose work is its own and not that of other programs."""
 
     @abstractmethod
-    def visit(self, first: int) -> Visit:
-        """Take a turn, which begins with the batch of this number."""
+    def turn(self, work: Work, first: int) -> Visit:
+        """Take a turn of this work; training begins with the batch or step of this number."""
 
 
 def take_turns(
@@ -48,6 +48,7 @@ def take_turns(
     before: Callable[[], None] = lambda: None,
     most_tries: int = MOST_TRIES,
     first: int | None = None,
+    work: Work = "training",
 ) -> list[Visit]:
     """The visits of a cycle. `before` is called before each turn, and a turn that other programs disturb is taken
     `most_tries` times, at most. All begin with batch number `first`, or one that is drawn."""
@@ -56,20 +57,21 @@ def take_turns(
     cycle = []
     for place in rng.permutation(len(contestants)):
         before()
-        cycle.append(_turn(contestants[place], first, contestants, most_tries))
+        cycle.append(_visit(contestants[place], work, first, contestants, most_tries))
     return cycle
 
 
-def _turn(contestant: Contestant, first: int, contestants: Sequence[Contestant], most_tries: int) -> Visit:
+def _visit(
+    contestant: Contestant, work: Work, first: int, contestants: Sequence[Contestant], most_tries: int
+) -> Visit:
     """One turn, taken again while other processes than those of `contestants` or other virtual machines disturb it.
 
     The last one is returned.
     """
     for tries in range(1, most_tries + 1):
         machine.wait_until_idle()
-        # Contestants may share processes, whose work is to be counted once.
-        watch = machine.Watch(sorted({pid for one in contestants for pid in one.pids}))
-        visit = contestant.visit(first)
+        watch = machine.Watch([pid for one in contestants for pid in one.pids])
+        visit = contestant.turn(work, first)
         beside = {"others": watch.others(), "stolen": watch.stolen(), "tries": tries}
         visit = msgspec.structs.replace(visit, row=contestant.row, **beside)
         if max(visit.others, visit.stolen) <= machine.MOST_OTHERS:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.measure.lines import Work
+from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import Estimate, Word, counting, independent_ratio, observations
+from benchmarks.measure.statistics import Estimate, Observations, Word, counting, independent_ratio, observations
 from benchmarks.measure.turns import undisturbed
 from benchmarks.report.render import joined, quantity, safe, table
 from benchmarks.report.render import ratio as shown
@@ -53,7 +53,7 @@ def compare(before: Recording, after: Recording) -> Changes:
     changes: list[Change] = []
     alone = all(undisturbed(cycle) for side in (before, after) for _, cycle in counting(side.rounds()))
     for work, figure in FIGURES.items() if alone else ():
-        first, second = observations(before, work), observations(after, work)
+        first, second = _of_steps(before, work), _of_steps(after, work)
         for index, row in enumerate(after.plan.rows):
             old = first.of_row(rows.index(row.label)) if row.label in rows else []
             new = second.of_row(index)
@@ -68,6 +68,13 @@ def compare(before: Recording, after: Recording) -> Changes:
             "change together, the machine is a more likely cause than the code"
         )
     return Changes(differences, changes)
+
+
+def _of_steps(recording: Recording, work: Work) -> Observations:
+    """The observations of a recording; those of training are of steps, and not of the pairs in them."""
+    found, training = observations(recording, work), recording.plan.training
+    more = math.log(training.settings.batch_size) if training and work == "training" else 0.0
+    return Observations({n: {row: own + more for row, own in of.items()} for n, of in found.logarithms.items()})
 
 
 def page(changes: Changes) -> str:
@@ -96,15 +103,17 @@ def _differences(before: Recording, after: Recording) -> Iterator[str]:
 
 def _circumstances(recording: Recording) -> dict[str, Any]:
     """What a recording's figures may depend on besides the code, by name."""
-    plan, machine, corpus = recording.plan, recording.head.machine, recording.head.corpus
+    training, machine, text = recording.plan.training, recording.head.machine, recording.head.text
+    assert training
+    assert text
     return {
         **{name: value or "not known" for name, value in machine.items() if name != "versions"},
         **machine["versions"],
-        "corpus": corpus.sha256[:12],
-        "weights": corpus.weights_sha256[:12],
-        "num_samples": plan.data.num_samples,
-        "batch_size": plan.settings.batch_size,
-        "latent_dim": plan.latent_dim,
-        "threads": plan.threads,
-        "device": plan.device,
+        "corpus": text.sha256[:12],
+        "weights": text.weights_sha256[:12],
+        "num_samples": training.data.num_samples,
+        "batch_size": training.settings.batch_size,
+        "latent_dim": training.latent_dim,
+        "threads": training.threads,
+        "device": training.device,
     }

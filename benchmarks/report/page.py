@@ -1,10 +1,11 @@
-"""The page of a benchmark, and what the page of a race has in common with it, as one Markdown string.
+"""The page of a recording, as one Markdown string that GitHub, a browser and a terminal show.
 
-GitHub, a browser and a terminal show it. Its text is in templates/; here is what is put into it. Above the line `---`
-is what one shows in a talk: headline, charts, a small table, and why. Below it is what supports the answer, in
-sections that a browser folds.
+Its text is in templates/page.md; here is what is put into it: of a bench, and what a race has in common with it.
+Above the line `---` is what one shows in a talk: headline, charts, a small table, and why. Below it is what supports
+the answer, in sections that a browser folds.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -13,9 +14,10 @@ from backends import BASELINE
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import WIDEST
-from benchmarks.report import render
+from benchmarks.report import charts, render, vary
+from benchmarks.report.bench import PARTS, BenchResults, BenchRow, Kind
 from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
-from benchmarks.report.results import PARTS, Kind, Outcome, Results, RowResults
+from benchmarks.report.results import Results
 from common.interface import OWN_LAYERS
 from common.text import count, listed, printable, quoted
 
@@ -25,7 +27,7 @@ SLOWER = 1.1  # a row as installed gets advice if its step takes this many times
 SENTENCES = "Decoded sentences"  # the section that a terminal shows too
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
-
+NOT_COMPARED = "not compared"
 
 # What `--json` prints of the results, beside the command, the machine and what is made for the page.
 PRINTED = (
@@ -34,10 +36,14 @@ PRINTED = (
 ).split()
 
 
-def _part(part: str, row: RowResults) -> str:
+def _part(part: str, row: BenchRow) -> str:
     """The time that a part of a row's step takes, and its share of the step: 32.0 ms (83.6 %)."""
     seconds = row.step_parts.get(part)
     return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
+
+
+def _characters(work: Any, row: BenchRow) -> str:
+    return f"{row.characters[work]:,}" if work in row.characters else MISSING
 
 
 Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line for the results of each row: the text of a cell
@@ -49,9 +55,17 @@ TRAINING: Columns = {
 }
 DECODING: Columns = {
     "a character in a batch": lambda row: interval(row.batch),
+    "characters": partial(_characters, "batch"),
     "characters a second": lambda row: render.digits(1 / row.batch.value if row.batch else None),
     "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
     "a character alone": lambda row: interval(row.alone),
+    "characters alone": partial(_characters, "alone"),
+}
+DECODING_ANSWER: Columns = {
+    "batched": lambda row: render.around(row.batch),
+    "characters": partial(_characters, "batch"),
+    "alone": lambda row: render.around(row.alone),
+    "characters alone": partial(_characters, "alone"),
 }
 START: Columns = {
     "starting Python": lambda row: quantity(row.start.get("process")),
@@ -85,17 +99,21 @@ SETTINGS: Columns = {
 
 def report_of(recording: Recording) -> Report:
     """The whole page, of which a terminal shows the answer and the decoded sentences, and the results for --json."""
-    results = Results(recording)
-    charts = _charts(results)
+    results: BenchResults
+    if recording.plan.training and recording.plan.training.axes:
+        results = varied = vary.VaryResults(recording)
+        answer, drawn = vary.values_of(varied)
+    else:
+        results = BenchResults(recording)
+        answer, drawn = _answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
     printed |= {"surprise": surprise(results), "advice": advice(results)}
-    values = in_common(results, charts) | _answer(results) | _support(results)
-    return render.report("benchmark.md", values, printed, charts, shown=SENTENCES)
+    return page(results, _support(results) | answer, printed, drawn, shown=SENTENCES)
 
 
-def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
-    """What the templates of a benchmark and of a race have in common; the charts are those of these titles."""
+def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str], shown: str = "") -> Report:
+    """The page with these values beside those that a bench and a race have in common; `drawn` are charts by title."""
     control = ""
     if results.control and results.twice:
         again, first = (safe(results.plan.rows[row].label) for row in results.twice)
@@ -103,21 +121,24 @@ def in_common(results: Outcome, charts: Iterable[str]) -> dict[str, str]:
             f"One row was measured twice: {again} is {ratio(results.control)} as fast as {first}. Without a bias the "
             "interval contains 1."
         )
-    return {
+    common = {
         "headline": safe(results.headline),
         "machine": _machine(results),
         "reached": f"{_reached(results.reached)} · " if results.reached else "",
         "when": render.day(results.head.started),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
-        "charts": " ".join(f"![{title}](chart)" for title in charts),
+        "charts": " ".join(f"![{title}](chart)" for title in drawn),
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "rounds": count(results.rounds, "round"),
         "cycles": count(results.cycles, "cycle"),
         "seconds": render.duration(results.seconds),
         "dropped": count(results.dropped, "cycle"),
+        "again": count(results.again, "turn"),
+        "others": f"{results.others:.2f}",
         "within": percent(results.plan.within),
         "control": control,
     }
+    return render.report("page.md", defaultdict(str, {**common, **values}), printed, drawn, shown)
 
 
 def _reached(half_width: float) -> str:
@@ -129,7 +150,7 @@ def _reached(half_width: float) -> str:
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
-    all = [(safe(name), Results(recording)) for name, recording in recordings]
+    all = [(safe(name), BenchResults(recording)) for name, recording in recordings]
     answers = [f"- **{name}**, {_machine(results)}: {safe(results.headline)}" for name, results in all]
     columns = [
         {row.label: f"{quantity(row.epoch)}, {_to_baseline(results, row)}" for row in results.rows if row.epoch}
@@ -147,42 +168,43 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     return Report(page, page, {}, {})
 
 
-def _answer(results: Results) -> dict[str, str]:
-    """What the template of a benchmark has above its sections."""
+def _answer(results: BenchResults) -> dict[str, str]:
+    """What the page has above its sections."""
     rows = _of_answer(results)
     columns: Columns = {
         "an epoch": lambda row: interval(row.epoch),
         "times as fast": lambda row: _to_baseline(results, row),
-        "batched": lambda row: quantity(row.batch),
-        "alone": lambda row: quantity(row.alone),
+        "computes the same": _equality,
     }
+    titled = [(safe(row.title), row) for row in rows]
+    decoding = [line for line in _lines(titled, DECODING_ANSWER) if set(line[1:]) != {MISSING}]
     labels, missing = [row.label for row in rows], results.missing
     why = [pair.why for pair in results.pairs if pair.left in labels[:1] and pair.right in labels and pair.why]
     explained = {BATCHED: [row.batch for row in rows], ALONE: [row.alone for row in rows]}
     return {
         "surprise": safe(surprise(results)),
-        "answer": table(
-            ("row", *columns), [(safe(row.title), *(cell(row) for cell in columns.values())) for row in rows]
-        ),
+        "answer": table(("row", *columns), _lines(titled, columns)),
+        "decoding_answer": table(("row", *DECODING_ANSWER), decoding),
         "decoding_columns": " ".join(words for words, measured in explained.items() if any(measured)),
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
         "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",
     }
 
 
-def _support(results: Results) -> dict[str, str]:
-    """What the template of a benchmark has in its sections."""
-    plan, scores, rows = results.plan, results.scores, results.rows
+def _support(results: BenchResults) -> dict[str, str]:
+    """What the page of a bench has in its sections."""
+    training, scores, rows = results.training, results.scores, results.rows
     # What to type comes last in each piece of advice.
     given = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in advice(results))]
     facts = {
-        "corpus": f"{plan.data.data}, up to {plan.data.num_samples:,} pairs",
-        "held out": percent(plan.data.validation_split),
-        "SHA-256 of the corpus": results.head.corpus.sha256,
-        "model": f"LSTM encoder-decoder, {plan.latent_dim} units, batches of {plan.settings.batch_size}",
+        "corpus": f"{training.data.data}, up to {training.data.num_samples:,} pairs",
+        "held out": percent(training.data.validation_split),
+        "SHA-256 of the corpus": results.text.sha256,
+        "model": f"LSTM encoder-decoder, {training.latent_dim} units, batches of {training.settings.batch_size}",
         "score": scores["chrf_signature"] if scores else "",
     }
     speed, fastest = results.peak or (0.0, "")
+    alone = [(safe(row.label), code(results.plan.command_of(row.row))) for row in rows]
     return {
         "training": by_row([row for row in rows if not row.row.reduced], TRAINING),
         "training_reduced": by_row([row for row in rows if row.row.reduced], TRAINING),
@@ -195,33 +217,39 @@ def _support(results: Results) -> dict[str, str]:
         "peak": by_row(rows, PEAK),
         "fastest": f"{render.digits(speed / 1e9)}{render.SPACE}GFLOP/s in {safe(fastest)}",
         "settings": by_row(rows, SETTINGS),
-        "again": count(results.again, "turn"),
-        "others": f"{results.others:.2f}",
-        "command": "\n".join(map(printable, plan.command.split("\n"))),
+        "commands": table(("row", "command that measures it with as little else as can be"), alone),
+        "command": "\n".join(["```sh", *map(printable, results.plan.command.split("\n")), "```"]),
         "origin": render.origin(results.head.machine, facts),
     }
 
 
-def _machine(results: Outcome) -> str:
+def _machine(results: Results) -> str:
     """A machine's processor and its number of cores."""
     machine = results.head.machine
     return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
 
 
-def _of_answer(results: Results) -> list[RowResults]:
+def _of_answer(results: BenchResults) -> list[BenchRow]:
     """The rows of the answer: plain frameworks and the official example; all where there are not two frameworks."""
     labels = {BASELINE, *(row.label for row in results.of_frameworks(results.rows))}
     return [row for row in results.rows if row.label in labels]
 
 
-def _to_baseline(results: Results, row: RowResults) -> str:
+def _to_baseline(results: BenchResults, row: BenchRow) -> str:
     """How many times as fast as the baseline a row trains."""
     if row.why_not:
-        return "not compared"
+        return NOT_COMPARED
     return "1× (baseline)" if row.label == results.baseline else ratio(results.ratio(row.label, results.baseline))
 
 
-def _charts(results: Results) -> dict[str, str]:
+def _equality(row: BenchRow) -> str:
+    """How far what a row computes is from the referee, by its certificate."""
+    if row.certificate is None or row.error is None:
+        return NOT_COMPARED
+    return f"to {row.error:.0e}" if row.certificate.passed else "**no**: parity is broken"
+
+
+def _charts(results: BenchResults) -> dict[str, str]:
     """The charts for which there are times, as SVG, by their titles.
 
     A row that has no time has its place all the same, so that charts side by side are alike.
@@ -235,20 +263,26 @@ def _charts(results: Results) -> dict[str, str]:
     }
     names = [row.title if not row.why_not else f"{row.title}, not compared" for row in rows]
     backends = [row.row.backend for row in rows]
-    return {
-        title: render.chart([*map(render.Bar, names, backends, of_rows)])
-        for title, of_rows in times.items()
-        if any(of_rows)
-    }
+    drawn = {}
+    for title, of_rows in times.items():
+        if any(of_rows):
+            bars = [*map(charts.Bar, names, backends, of_rows)]
+            drawn[title + ", logarithmic scale" * charts.logarithmic(bars)] = charts.bars(bars)
+    return drawn
 
 
 def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:
     """A table with a line for each row of which something was measured; `of` is what it calls them."""
-    lines = [(safe(row.label), *(cell(row) for cell in columns.values())) for row in rows]
+    lines = _lines([(safe(row.label), row) for row in rows], columns)
     return table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
 
 
-def _verdicts(results: Results, kind: Kind) -> str:
+def _lines(named: Iterable[tuple[str, Any]], columns: Columns) -> list[tuple[str, ...]]:
+    """The lines of a table: the name of each row, and the cells of its results."""
+    return [(name, *(cell(row) for cell in columns.values())) for name, row in named]
+
+
+def _verdicts(results: BenchResults, kind: Kind) -> str:
     """A table of the pairs of one kind."""
     lines = [
         (
@@ -262,11 +296,11 @@ def _verdicts(results: Results, kind: Kind) -> str:
     return table(("row", "compared with", "verdict", "times as fast", "from these two rows alone"), lines)
 
 
-def _sentences(results: Results) -> dict[str, str]:
+def _sentences(results: BenchResults) -> dict[str, str]:
     """A table of sentences that were trained on and one of those held out, with a line for each translation."""
     sentences, weights = results.sentences, ""
     if sentences:
-        weights = f"All rows decode with {safe(results.head.corpus.weights)}."
+        weights = f"All rows decode with {safe(results.text.weights)}."
     if sentences and results.scores:
         weights += f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
     lines: dict[bool, list[Sequence[str]]] = {False: [], True: []}
@@ -283,7 +317,7 @@ def _sentences(results: Results) -> dict[str, str]:
     }
 
 
-def advice(results: Results) -> list[str]:
+def advice(results: BenchResults) -> list[str]:
     """For each row as installed that is slower than its counterpart: which of the matched settings it lacks, and
     what to type to set them by hand."""
     pieces = []
@@ -309,7 +343,7 @@ def advice(results: Results) -> list[str]:
     return pieces
 
 
-def surprise(results: Results) -> str:
+def surprise(results: BenchResults) -> str:
     """How much slower the official example decodes a character than Keras's own layers, or, in recordings of before
     these decoded, than a cell written by hand; "" if it is not, or not measured."""
     example, keras = map(results.by_label.get, (BASELINE, BASELINE.partition(":")[0]))

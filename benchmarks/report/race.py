@@ -3,55 +3,47 @@ compute the same. Nothing is measured."""
 
 from collections.abc import Iterator
 from functools import cached_property
-from statistics import fmean, median
+from statistics import median
 
 from benchmarks.compare.rungs import COMPARED
 from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.race import Proof, RacePlan, RaceRecording
+from benchmarks.measure.recording import Proof, Recording
 from benchmarks.measure.statistics import UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
-from benchmarks.report.page import Columns, by_row, in_common
-from benchmarks.report.render import MISSING, SPACE, TWICE, Bar, Report, code, quantity, safe, table
-from benchmarks.report.results import NOTHING, Outcome
+from benchmarks.report.charts import Bar, bars
+from benchmarks.report.page import Columns, by_row, page
+from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
+from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import listed, quoted
 
-NO_ENERGY = "Energy was not measured: the system does not let this user read its counters (RAPL)."
+PER_ITEM = "Times are per item, so that scripts with other batches can be compared."
 DIFFERS = "**not the same model**"  # stands in bold on the page
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first
 
 
-class RacerResults:
-    """What is known of a script. Times are in seconds, memory is in bytes."""
+class RacerResults(RowResults):
+    """What is known of a script."""
 
-    def __init__(self, results: "RaceResults", row: int) -> None:
-        starts, visits = results.starts[row], results.visits.get(row, [])
-        self.label = results.plan.rows[row].label
-        self.items = results.recording.items("training")[row]  # in a step
-        self.item = results.observed.seconds(row)
-        self.step = self.item and self.item.times(self.items)
+    def __init__(self, results: "RaceResults", index: int) -> None:
+        super().__init__(results, index)
+        starts = results.starts[index]
+        ready = starts[-1].ready
+        assert ready
         # How many times as fast the first script is, by the item; None for the first.
-        self.ratio = results.ratio_of(0, row) if row else None
+        self.ratio = results.ratio_of(0, index) if index else None
         self.start = median(start.seconds for start in starts)  # until take_turns was called
-        self.first_step = median(start.warm_up.first_step_seconds for start in starts)
-        self.peak_memory = max([*(visit.peak for visit in visits), *(start.warm_up.peak for start in starts)])
-        joules = [
-            visit.joules / (visit.loop / median(visit.steps) * self.items)
-            for visit in visits
-            if visit.joules is not None
-        ]
-        self.joules = fmean(joules) if joules else None  # of an item; None where the system does not tell
-        self.versions, self.threads = starts[-1].facts.version, starts[-1].facts.os_threads
+        self.versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
+        self.threads = starts[-1].threads
 
 
-class RaceResults(Outcome):
+class RaceResults(Results):
     """The results of a race, or of what was measured of it so far."""
 
-    recording: RaceRecording
-    plan: RacePlan
+    rows: list[RacerResults]
 
-    def __init__(self, recording: RaceRecording) -> None:
+    def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
         again = self.twice[0] if self.twice else None
@@ -156,19 +148,18 @@ START: Columns = {
     "the first step": lambda row: quantity(row.first_step),
     "most memory": lambda row: render.megabytes(row.peak_memory),
     "threads": lambda row: str(row.threads),
-    "energy of an item": lambda row: f"{render.digits(row.joules)}{SPACE}J" if row.joules is not None else MISSING,
     "versions": lambda row: safe(row.versions),
 }
 # What `--json` prints of the results, beside the machine.
 PRINTED = "headline sentences doubts notes rows proofs control rounds cycles dropped seconds reached".split()
 
 
-def report_of(recording: RaceRecording) -> Report:
+def report_of(recording: Recording) -> Report:
     """The whole page, of which a terminal shows the answer, and the results for --json."""
     results = RaceResults(recording)
     rows, machine = results.plan.rows, recording.head.machine
-    bars = [Bar(row.label, "", row.item) for row in results.rows if row.item]
-    charts = {"An item": render.chart(bars)} if bars else {}
+    drawn = [Bar(row.label, "", row.item) for row in results.rows if row.item]
+    charts = {"An item": bars(drawn)} if drawn else {}
     one_python = len({runner.python for runner in rows}) == 1
     values = {
         "headline": _bold(results.headline),
@@ -186,8 +177,7 @@ def report_of(recording: RaceRecording) -> Report:
             ],
         ),
         "start": by_row(results.rows, START, "script"),
-        "energy": "" if any(row.joules is not None for row in results.rows) else NO_ENERGY,
-        "scripts": table(
+        "commands": table(
             ("script", "command", "threads and memory", "variables"),
             [
                 (
@@ -199,10 +189,11 @@ def report_of(recording: RaceRecording) -> Report:
                 for runner in rows
             ],
         ),
+        "per_item": PER_ITEM,
         "origin": render.origin(machine, {}),
     }
     printed = {name: getattr(results, name) for name in PRINTED} | {"machine": machine}
-    return render.report("race.md", in_common(results, charts) | values, printed, charts)
+    return page(results, values, printed, charts)
 
 
 def _bold(text: str) -> str:

@@ -1,11 +1,7 @@
-"""How pages are written: numbers, names and tables in Markdown, which a browser, GitHub and a terminal show; charts.
+"""How pages are written: numbers, names and tables in Markdown, which a browser, GitHub and a terminal show.
 
 A recording may come from a stranger, and so may every name in it. What a renderer could take for markup, a mention or
 an address goes into a code span, where all renderers show it as it is.
-
-Charts are SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three. Text and lines
-have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark and print. Each
-bar has its name and its figure above it, so it needs no axis.
 """
 
 import re
@@ -20,7 +16,6 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from backends import colour_of
 from benchmarks.measure.statistics import Estimate
 from common.machine import Machine
 from common.text import count, for_terminal, printable
@@ -39,10 +34,8 @@ MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
 MARK_OF_SVG = "<!-- made by rosetta report -->"
 MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 
-WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
-LONGEST_NAME = 36  # characters of a bar's name, of which so many fit beside its figure
 TWICE = 2.0  # a difference is told as a factor from here on, and below in per cent
-WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
+LONGEST_NAME = 36  # characters of a name in a chart, of which so many fit beside its figure
 
 
 class Report(NamedTuple):
@@ -52,14 +45,6 @@ class Report(NamedTuple):
     summary: str  # the part of it that a terminal shows
     content: dict[str, Any]  # what --json prints
     charts: dict[str, str]  # the page's charts as SVG, by their titles
-
-
-class Bar(NamedTuple):
-    """A bar of a chart."""
-
-    name: str
-    backend: str  # which gives the colour
-    time: Estimate | None  # None where it was not measured, which leaves the bar's place empty
 
 
 def html(markdown: str, charts: Mapping[str, str]) -> str:
@@ -135,6 +120,14 @@ def is_page(path: Path) -> bool:
     return not {MARK_OF_HTML, MARK_OF_MARKDOWN, MARK_OF_SVG}.isdisjoint(first_lines)
 
 
+def is_recording(path: Path) -> bool:
+    """Whether a file begins as a recording of this version or an earlier one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return re.match(rb'\{"kind":"\w+","format":"rosetta-', file.read(100)) is not None
+
+
 def terminal(text: str, console: Console) -> None:
     """Print the page, without its charts."""
     from rich.markdown import Markdown
@@ -145,37 +138,6 @@ def terminal(text: str, console: Console) -> None:
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
     with console.use_theme(Theme(plain)):
         console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))
-
-
-def chart(bars: Sequence[Bar]) -> str:
-    """A bar for each time from zero as SVG, with a line for its interval; its name and its figure stand above it.
-
-    At least one of the bars has a time.
-    """
-    times = [bar.time for bar in bars if bar.time]
-    longest = max(time.value for time in times)
-    scale = WIDTH / max(longest, min(max(time.high for time in times), WIDEST * longest))  # pixels a second
-    drawn = []
-    for top, bar in zip(range(0, HEIGHT * len(bars), HEIGHT), bars, strict=True):
-        # Browsers show the names that a chart was given, which a stranger may have chosen.
-        name = for_terminal(bar.name)
-        if len(name) > LONGEST_NAME:
-            name = name[: LONGEST_NAME - 1] + "…"
-        drawn.append(f'<text y="{top + 16}">{escape(name)}</text>')
-        drawn.append(
-            f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{quantity(bar.time)}</text>'
-        )
-        if bar.time:
-            value, low, high = (min(scale * s, WIDTH) for s in (bar.time.value, bar.time.low, bar.time.high))
-            drawn.append(f'<rect y="{top + 24}" width="{value:.1f}" height="12" fill="{colour_of(bar.backend)}"/>')
-            # Under each line lies a wider one in the page's colour, so that it is seen on a bar of any colour.
-            drawn += [
-                f'<path d="M{low:.1f} {top + 30}H{high:.1f}" stroke="{colour}" stroke-width="{width}"/>'
-                for colour, width in (("var(--paper)", 5), ("currentColor", 1.6))
-            ]
-    size = f'width="{WIDTH}" height="{HEIGHT * len(bars)}" viewBox="0 0 {WIDTH} {HEIGHT * len(bars)}"'
-    font = 'font-family="Arial, sans-serif" font-size="13" fill="currentColor"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(drawn)}</svg>'
 
 
 def code(text: str) -> str:
@@ -288,6 +250,13 @@ def interval(estimate: Estimate | None) -> str:
     places = len(digits(estimate.value / unit).partition(".")[2])
     low, high = (f"{end / unit:,.{places}f}" for end in (estimate.low, estimate.high))
     return f"{quantity(estimate)} ({low} to {high})"
+
+
+def around(estimate: Estimate | None) -> str:
+    """A time given in seconds with how far its interval reaches, where that fits better: 61.5 ms ± 2.3 %."""
+    if estimate is None or estimate.unsure or estimate.low == estimate.high:
+        return interval(estimate)
+    return f"{quantity(estimate)} ±{SPACE}{percent(estimate.half_width)}"
 
 
 def ratio(estimate: Estimate | None) -> str:

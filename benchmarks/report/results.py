@@ -1,48 +1,21 @@
-"""From a recording to its results: what those of a benchmark and of a race have in common, and those of a benchmark.
+"""From a recording to what is known: the results that a bench and a race have in common. Nothing is measured.
 
-These are rows and the parts of their steps, pairs of rows and why one is slower, the headline, warnings. Nothing is
-measured. Times are in seconds and memory in bytes unless it says otherwise.
+Times are in seconds and memory in bytes unless it says otherwise.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import combinations
-from math import ceil, fsum
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
-from backends import BASELINE, title_of
-from benchmarks.compare.comparer import Certificate
-from benchmarks.in_child import Profile
-from benchmarks.measure.lines import Lines, Round
-from benchmarks.measure.plan import LEAST_ROUNDS, Plan
-from benchmarks.measure.recording import Certified, Decoded, Head, Recording, RowProfile, ShownSentence
+from benchmarks.measure.plan import LEAST_ROUNDS
+from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, observations, widest
-from benchmarks.report.render import minutes_until, times
-from common.text import count, listed
+from common.text import count
 
 NOTHING = "Nothing was measured yet."
-MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
-MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
-BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
-WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
-# The names of the parts of a step (see common.profiling.Part) in tables, and after "22 ms more in".
-PARTS = {
-    "LSTM": "its LSTM kernels",
-    "products": "matrix products",
-    "gates": "gates and other operators",
-    "optimizer": "the optimizer",
-    "data": "making the tensors",
-    "Python": "Python and the framework's own bookkeeping",
-    "other": "other kernels",
-}
-
-# What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
-# is as installed or in reduced precision.
-Kind = Literal["frameworks", "installed", "reduced"]
 
 
 class RowResults:
@@ -50,85 +23,23 @@ class RowResults:
 
     def __init__(self, results: "Results", index: int) -> None:
         starts, visits = results.starts[index], results.visits.get(index, [])
-        decoded, profiled = results.decoded.get(index), results.profiled.get(index)
-        sizes, batch_size = results.head.corpus.sizes, results.plan.settings.batch_size
-        self.row = row = results.plan.rows[index]
-        self.label = row.label  # its name in tables and charts
-        self.title = row.called or title_of(row.backend)  # its name in the headline
-        self.facts = starts[-1].facts
-        # The parity certificate of the framework's version that ran; None if there is none. And why the row is not
-        # compared with others, such as broken parity; empty if it is compared.
-        self.certificate, self.why_not = results.parity(index)
-        self.step = step = results.observed.seconds(index)  # a warm training step; None if no cycle could be used
-        # An epoch's last batch has fewer pairs, but its step takes as long as the others.
-        self.epoch = step and step.times(ceil(sizes.training_rows / batch_size))
-        self.pairs_per_second = batch_size / step.value if step else None
-        # A character that is put out, where many sentences are decoded in one call; their number.
-        self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
-        # The same of the held-out sentence with the longest output, decoded by itself. A row that cannot decode a
-        # batch decodes the shown sentences once instead, so its interval has no width.
-        self.alone = results.alone.seconds(index)
-        if self.alone is None and decoded and not decoded.characters:
-            self.alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
-        # The phases of a start, of which the process is timed where it was started while no other was.
-        start = {
-            "process": [s.seconds - s.facts.import_seconds - s.facts.build_seconds for s in starts if s.seconds],
-            "import": [s.facts.import_seconds for s in starts],
-            "build": [s.facts.build_seconds for s in starts],
-            "first step": [s.warm_up.first_step_seconds for s in starts],
-        }
-        self.start = {phase: median(seconds) for phase, seconds in start.items() if seconds}
+        self.row = results.plan.rows[index]
+        self.label = self.row.label  # its name in tables and charts
+        self.items = visits[0].items if visits else 1  # of a step: pairs, or what a script calls items
+        self.item = results.observed.seconds(index)  # None if no cycle could be used
+        self.step = self.item and self.item.times(self.items)  # a warm training step
+        self.first_step = median(start.warm_up.first_step_seconds for start in starts)  # with all compiling
         # The most memory of any process while it trained.
         self.peak_memory = max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits])
-        # Floating-point operations of a step, by formula; their number a second as a share of the fastest matrix
-        # product that was measured; and a step by common.profiling.Part, empty where the profiler did not run.
-        self.flop: int | None = None
-        self.peak_share: float | None = None
-        self.step_parts: dict[str, float] = {}
-        if step and not row.reduced:
-            self.flop = sizes.step_flop(batch_size, results.plan.latent_dim, starts[-1].one_hot)
-            self.peak_share = self.flop / step.value / results.peak[0] if results.peak else None
-        if step and profiled and profiled.profile:
-            # keras:example makes all of its tensors before its steps.
-            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
 
 
-class RowPair:
-    """Two rows compared with one another, by their indices; `ratio` is how many times as fast the left one is."""
+class Results(ABC):
+    """The results of a bench or a race; of one that is not finished, so far."""
 
-    def __init__(self, results: "Results", kind: Kind, left: int, right: int, ratio: Estimate) -> None:
-        one, other = (results.by_label[results.plan.rows[index].label] for index in (left, right))
-        self.kind, self.ratio = kind, ratio
-        # The label of the faster row if the kind is "frameworks", otherwise of the row that the kind names; and the
-        # label of the row that it is compared with.
-        self.left, self.right = one.label, other.label
-        pairwise = results.observed.pairwise(left, right)
-        self.pairwise = pairwise and pairwise.widened(results.bias)  # the same ratio from these two rows alone
-        self.word = ratio.word(results.plan.within)  # the verdict
-        # A sentence that explains the difference; empty where the parts of a step were not measured.
-        explained = kind == "frameworks" and self.word == "faster"
-        self.why = why_slower(other.title, one.title, other.step_parts, one.step_parts) if explained else ""
+    rows: Sequence[Any]  # of RowResults
 
-
-class TranslatedSentence(ShownSentence, frozen=True):
-    """A sentence of the corpus, its references, and each row's translation. All rows decode with the same weights."""
-
-    translations: dict[str, str]  # by the row's label
-
-    @property
-    def distinct(self) -> dict[str, list[str]]:
-        """Each distinct translation, with the labels of the rows that give it."""
-        return grouped((translation, label) for label, translation in self.translations.items())
-
-
-class Outcome(ABC):
-    """What the results of a benchmark and of a race have in common; of one that is not finished, so far."""
-
-    plan: Any
-    head: Any
-
-    def __init__(self, recording: Lines[Any]) -> None:
-        self.recording, self.head, self.plan = recording, recording.head, recording.head.plan
+    def __init__(self, recording: Recording) -> None:
+        self.recording, self.head, self.plan = recording, recording.head, recording.plan
         rounds, rows = recording.rounds(), self.plan.rows
         cycles, self.counted = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
         self.observed = observations(recording)
@@ -136,8 +47,9 @@ class Outcome(ABC):
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
-        # Cycles that are left out, since other programs disturbed them.
+        # Cycles that are left out, since other programs disturbed them; and turns that were taken again.
         self.dropped = len(cycles) - len(self.counted)
+        self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)
         # Mean number of cores that other programs used during the visits that count.
         self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
@@ -174,11 +86,12 @@ class Outcome(ABC):
     def doubts(self) -> list[str]:
         """The reasons not to rely on the figures."""
         doubts, used = beside_others(self.counted), len(self.observed.logarithms)
+        least = LEAST_ROUNDS * len(self.plan.groups)
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")
-        elif used < LEAST_ROUNDS:
+        elif used < least:
             which = f"{used} of {self.rounds} rounds" if used < self.rounds else count(used, "round")
-            doubts.append(f"only {which} can be used, and {LEAST_ROUNDS} are the least for figures to rely on")
+            doubts.append(f"only {which} can be used, and {least} are the least for figures to rely on")
         if self.bias and self.control and self.twice:
             doubts.append(
                 f"{self.plan.rows[self.twice[0]].label} seems faster or slower than the same row measured before "
@@ -193,221 +106,3 @@ class Outcome(ABC):
         left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
         notes = [f"{left_out}; close other programs and measure again"] if self.dropped else []
         return [*notes, *self._more_notes()]
-
-
-class Results(Outcome):
-    """The results of a benchmark."""
-
-    recording: Recording
-    plan: Plan
-    head: Head
-
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
-        self.batch, self.alone = observations(recording, "batch"), observations(recording, "alone")
-        self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
-        self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
-        self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
-        rows, cycles = self.plan.rows, [cycle for line in recording.rounds() for cycle in line.cycles]
-        self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)  # turns taken again
-        # Mean number of cores that other virtual machines took.
-        self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
-        # Of the weights, on all held-out sources; None if these were not decoded.
-        self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
-        # Operations a second of the fastest matrix product, and its backend; None where none was measured.
-        peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
-        self.peak = max(peaks, default=None)
-        # The rows of which a process was started, without those that are measured a second time: from fast to slow;
-        # those that are not compared come last.
-        measured = [RowResults(self, index) for index in sorted(self.starts) if not rows[index].control]
-        self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
-        self.by_label = {row.label: row for row in self.rows}
-
-    @cached_property
-    def pairs(self) -> list[RowPair]:
-        """Every two rows of the question, the faster one on the left; then each special row and its counterpart.
-
-        They are compared by their training steps.
-        """
-        rows = self.plan.rows
-        compared = [rows.index(row.row) for row in self.rows if not row.why_not]
-        members = [index for index in compared if index in self.question]
-        asked: list[tuple[Kind, int, int]] = [("frameworks", *pair) for pair in combinations(members, 2)]
-        for index in sorted(compared):
-            plain = rows[index].counterpart
-            if plain in rows and rows.index(plain) in compared:
-                asked.append(("installed" if rows[index].installed else "reduced", index, rows.index(plain)))
-        pairs = []
-        for kind, left, right in asked:
-            ratio = self.ratio_of(left, right)
-            if ratio and ratio.value < 1 and kind == "frameworks":
-                left, right, ratio = right, left, ratio.inverse
-            if ratio:
-                pairs.append(RowPair(self, kind, left, right, ratio))
-        return pairs
-
-    def ratio(self, left: str, right: str) -> Estimate | None:
-        """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
-        for pair in self.pairs:
-            if {pair.left, pair.right} == {left, right}:
-                return pair.ratio if pair.left == left else pair.ratio.inverse
-        return None
-
-    @property
-    def baseline(self) -> str:
-        """The label of the row that ratios in tables refer to: the one asked for, or the example, or the slowest.
-
-        "" if there is none.
-        """
-        timed = [row for row in self.rows if row.step and not row.why_not and row.row in self.plan.question]
-        named = [row.label for name in (self.plan.baseline, BASELINE) for row in timed if row.row.backend == name]
-        return next(iter(named), timed[-1].label if timed else "")
-
-    @property
-    def sentences(self) -> list[TranslatedSentence]:
-        """The sentences that the report shows, with the translations by the rows of the benchmark's question."""
-        lines = {self.plan.rows[i].label: self.decoded[i] for i in self.question if i in self.decoded}
-        return [
-            TranslatedSentence(
-                one.source, one.references, one.held_out, {by: line.translations[n] for by, line in lines.items()}
-            )
-            for n, one in enumerate(self.head.corpus.shown if lines else [])
-        ]
-
-    def of_frameworks(self, rows: Sequence[RowResults]) -> list[RowResults]:
-        """Those of the rows that the question is about, without variants where two frameworks or more are left."""
-        rows = [row for row in rows if row.row in self.plan.question]
-        plain = [row for row in rows if ":" not in row.row.backend]
-        return plain if len(plain) > 1 else rows
-
-    @property
-    def headline(self) -> str:
-        """The answer in a sentence: how many times as fast the fastest framework trains as each of the others."""
-        rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
-        if not self.rounds:
-            return NOTHING
-        if len(rows) == 1 and rows[0].pairs_per_second:
-            return f"{rows[0].title} trains {rows[0].pairs_per_second:,.0f} pairs a second."
-        if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
-            return "No answer yet: a comparison needs two rounds and two rows that pass parity."
-        first, *others = rows
-        ratios = [(self.ratio(first.label, other.label), other.title) for other in others]
-        words = grouped((r.word(self.plan.within) if r else "not told apart", title) for r, title in ratios)
-        apart = [(r, title) for r, title in ratios if r and not r.low <= 1 <= r.high]
-        clauses = [listed(f"{times(r.value)} times as fast as {title}" for r, title in apart)] if apart else []
-        clauses += [f"as fast as {listed(words['same'])}"] if "same" in words else []
-        sentences = [f"{first.title} trains {listed(clauses)}"] if clauses else []
-        if unknown := words.get("not told apart"):
-            sentences.append(f"{listed([first.title, *unknown])} are not told apart yet")
-        translated = self.sentences
-        if translated and all(row.label in translated[0].translations for row in rows):
-            alike = sum(len(one.distinct) == 1 for one in translated)
-            sentences.append(f"all translate {alike} of {len(translated)} sentences alike")
-        return f"{'; '.join(sentences)}."
-
-    @property
-    def missing(self) -> list[str]:
-        """What there was no time for, in the order of its worth."""
-        rows, question = self.plan.rows, {*self.question}
-        batched = any(rows[index].backend != BASELINE for index in question)
-        lacking = {
-            "the ten sentences in every backend": not question <= self.decoded.keys(),
-            "decoding speed": batched and not self.recording.rounds("batch"),
-            "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
-            "why one is slower": not question <= self.profiled.keys(),
-        }
-        return [what for what, lacks in lacking.items() if lacks]
-
-    def _doubts_of_rows(self) -> Iterator[str]:
-        for why_not, labels in grouped((row.why_not, row.label) for row in self.rows if row.why_not).items():
-            yield f"not compared: {', '.join(labels)}, because {why_not}"
-        asked = self.plan.threads or self.head.machine["cores"]
-        for row in self.rows:
-            if not row.row.installed and row.facts.threads != asked:
-                yield f"{row.label} computed on {count(row.facts.threads, 'thread')}, although {asked} were asked for"
-            visits = self.visits.get(self.plan.rows.index(row.row), [])
-            if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
-                yield (
-                    f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
-                    "may still have been at work when a step's clock was stopped"
-                )
-
-    def _more_notes(self) -> Iterator[str]:
-        if self.stolen > MOST_STOLEN:
-            yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
-        within = self.plan.within
-        if self.reached and self.reached > within:
-            more = minutes_until(within, self.reached, self.seconds)
-            yield (
-                f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
-                f"about {count(more, 'more minute')} would do: --resume --budget {more}m"
-            )
-        matched = [row for row in self.rows if not row.row.installed]
-        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.label) for row in matched)
-        if len(fates) > 1:
-            words = "; ".join(f"{fate} in {', '.join(labels)}" for fate, labels in fates.items())
-            yield f"denormal numbers (very close to zero) are not treated alike: {words}"
-
-    def parity(self, index: int) -> tuple[Certificate | None, str]:
-        """The certificate of a row, and why the row is not compared with others; "" if it is compared."""
-        # Neither a lane nor measuring a second time changes mathematics.
-        plain = replace(self.plan.rows[index], lane="matched", control=False)
-        certificate = self.certificates.get(self.plan.rows.index(plain) if plain in self.plan.rows else index)
-        versions = [start.facts.version for start in self.starts[index]]
-        if certificate is None or certificate.version != versions[-1]:
-            return None, "there is no parity certificate of this version"
-        if not certificate.passed:
-            return certificate, "parity is broken, and `rosetta parity` explains where"
-        finite = all(visit.finite for visit in self.visits.get(index, []))
-        return certificate, "" if finite else "the loss is not finite"
-
-
-def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
-    """The seconds that each part of a step takes, in the order of PARTS; their sum is `step_seconds`.
-
-    A profiler slows down what it watches, so only shares are taken from it:
-
-    - All kernels together have the share of the time in which at least one kernel was running. It is divided between
-      them in proportion to their own times, since some of them run at the same time.
-    - The rest of the step is Python and waiting. What making the tensors takes, which is measured by itself, is
-      subtracted from it. Where `makes_tensors` is False, the row makes its tensors before its steps, and nothing is
-      subtracted.
-    """
-    together = sum(kernel.seconds for kernel in profile.kernels) or 1.0
-    busy = min(1.0, profile.busy_seconds / profile.seconds)
-    shares: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-    for kernel in profile.kernels:
-        shares[kernel.part] += busy * kernel.seconds / together
-    between = 1.0 - sum(share for part, share in shares.items() if part not in BETWEEN)
-    if makes_tensors:
-        shares["data"] = min(profile.data_seconds / profile.steps / step_seconds, between)
-    shares["Python"] = between - shares["data"]
-    return {part: share * step_seconds for part, share in shares.items()}
-
-
-def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Mapping[str, float]) -> str:
-    """A sentence that names the parts of a step in which the slower row spends more time than the faster one.
-
-    `parts` are the seconds of the slower row's step by part, `others` those of the faster row's step. The sentence is
-    empty where one of the two has no profile, or where no part explains the difference.
-    """
-    if not parts or not others:
-        return ""
-    words, own, theirs = dict(PARTS), dict(parts), dict(others)
-    if bool(own["LSTM"]) != bool(theirs["LSTM"]):
-        # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
-        fused = faster if theirs["LSTM"] else slower
-        for row in (own, theirs):
-            row["LSTM"] += row.pop("products") + row.pop("gates")
-        words["LSTM"] = f"the model's operators (of the two, {fused} alone has a fused LSTM)"
-    differences = sorted(((own[part] - theirs[part], words[part]) for part in own), reverse=True)
-    total = sum(seconds for seconds, _ in differences)
-    more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]
-    less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]
-    if total <= 0 or not more:
-        return ""
-    return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.0f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f} ms"

@@ -46,7 +46,7 @@ SENSIBLE = [  # done, or refused late
     "serve run --backends numpy",
 ]
 # Functions in which work would begin.
-BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit", "sweep.Sweep.run")]
+BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit")]
 BEGUN += ["benchmarks.compare.course.initial_state", "common.corpus.download", "socketserver.TCPServer.server_bind"]
 BEGUN += ["subprocess.Popen"]
 

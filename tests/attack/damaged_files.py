@@ -210,14 +210,14 @@ def short_recordings(folder: Path) -> None:
     """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
-        *(COMMITTED / f"{name}.jsonl" for name in ("intel", "scaling", "workers")),
+        COMMITTED / "intel.jsonl",
         RACING / "threads.jsonl",
     ):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for line in lines:
             if line["kind"] == "round":
                 line["cycles"] = line["cycles"][:2]
-        kept = [line for line in lines if path.stem not in ("intel", "threads") or line.get("number", 0) < 3]
+        kept = [line for line in lines if line.get("number", 0) < 3]
         contents[path.name] = "".join(json.dumps(line) + "\n" for line in kept).encode()
     files_of(contents, folder)
 
@@ -234,7 +234,7 @@ def of_recording(path: Path) -> None:
 
 def of_recording_and_another(path: Path) -> None:
     """Compare the recording with another one, on either side, and put both on one page."""
-    one, other = Recording.read(path, "rosetta-benchmark"), committed("intel")
+    one, other = Recording.read(path), committed("intel")
     for sides in ((one, other), (other, one)):
         changes.page(changes.compare(*sides))
     both = page.machines([("damaged", one), ("whole", other)]).page

@@ -1,0 +1,76 @@
+"""Contestants that are backends of ours: a process that trains our model, and decodes with it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+import numpy as np
+
+from backends.process.group import started_side_by_side
+from backends.process.parent import BackendProcess
+from benchmarks import in_child
+from benchmarks.in_child import Visit, WarmUp, Work
+from benchmarks.measure import machine
+from benchmarks.measure.recording import WARM_UP_STEPS, Start
+from benchmarks.measure.turns import Contestant
+from common.tensors import Batch, Batches
+from common.weights import ModelState
+
+
+@dataclass
+class BackendContestant(Contestant):
+    """A backend's process, which trains on the batches of an epoch over and over."""
+
+    process: BackendProcess
+    epoch: Batches
+    # The weights that it decodes with, and the sources that it decodes in a turn of each work.
+    state: ModelState | None = None
+    sources: Mapping[Work, Batch] = field(default_factory=dict)
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.process.pid]
+
+    def part(self, first: int, steps: int) -> Batches:
+        """So many batches from number `first` on. The corpus crosses whole, so memory shows what it takes."""
+        size, rows = self.epoch.batch_size, self.epoch.rows
+        return replace(self.epoch, rows=rows[np.arange(first * size, (first + steps) * size) % len(rows)])
+
+    def warm_up(self) -> WarmUp:
+        """Train the first steps, in which a framework compiles and allocates."""
+        warm_up: WarmUp = self.process.call(in_child.warm_up, batches=self.part(0, WARM_UP_STEPS))
+        self.step_seconds = median(warm_up.step_seconds)
+        return warm_up
+
+    def turn(self, work: Work, first: int) -> Visit:
+        """Training steps that do not count, then timed ones; or calls that decode."""
+        if work != "training":
+            assert self.state
+            return self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
+        lead, timed = self.counts(self.step_seconds)
+        visit: Visit = self.process.call(in_child.steps, batches=self.part(first, lead + timed), lead=lead)
+        self.step_seconds = median(visit.steps)
+        return visit
+
+
+def opened(
+    stack: ExitStack,
+    rows: Iterable[int],
+    launch: Callable[[int], BackendProcess],
+    contestant: Callable[[int, BackendProcess], BackendContestant],
+    at_once: int = 1,
+    after_each: Callable[[], None] = lambda: None,
+) -> tuple[list[BackendContestant], list[Start]]:
+    """Start a process for each row and warm it up; the processes end with the stack.
+
+    Starts are timed where they are made one by one; several at once are quicker.
+    """
+    live, seconds, began = [], [], machine.now()
+    for row, process in stack.enter_context(started_side_by_side(rows, launch, at_once)):
+        live.append(contestant(row, process.result()))
+        seconds.append(machine.now() - began if at_once == 1 else 0.0)
+        after_each()
+        began = machine.now()
+    timed = zip(live, seconds, strict=True)
+    return live, [Start(one.row, start, one.warm_up(), one.process.facts) for one, start in timed]

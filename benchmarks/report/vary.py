@@ -1,0 +1,118 @@
+"""How cost grows with sizes: the results and the page of a bench whose sizes vary, with a line chart.
+
+Rows of one combination of sizes took turns, and are compared as those of any bench. Rows of other sizes share no
+round with them, so the interval of a time has what the machine did from one round to the next, too.
+"""
+
+from collections.abc import Sequence
+
+from benchmarks.measure.plan import Axis
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import grouped
+from benchmarks.report import render
+from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.report.charts import Point, lines
+from benchmarks.report.render import safe, table, times
+from benchmarks.report.results import NOTHING
+from common.text import listed
+
+WIDEST = 3.0  # times its value, at which the interval of a point is cut
+DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
+AXES: dict[Axis, str] = {  # the names of the axes on a page
+    "latent-dim": "units of each LSTM",
+    "length": "characters in each sentence",
+    "batch-size": "pairs in a batch",
+}
+
+
+class VaryResults(BenchResults):
+    """The results of a bench whose sizes vary, in the order of the plan."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        for row in self.rows:  # times that are comparable from one size to the next
+            item = self.observed.across_rounds(self.plan.rows.index(row.row))
+            row.step, row.epoch = item and item.times(row.items), None
+        self.rows.sort(key=lambda row: self.plan.rows.index(row.row))
+        self.axis, *second = self.training.axes  # the first is that of charts and curves
+        self.second = second  # with the other one, if there are two
+
+    def curves(self) -> dict[tuple[str, tuple[int, ...]], list[BenchRow]]:
+        """The rows of each backend along the first axis, by its name and its sizes on the other axis."""
+        measured = [row for row in self.rows if row.step]
+        return grouped((_curve(row, self.second), row) for row in measured)
+
+    @property
+    def headline(self) -> str:
+        """How many times as long a step takes at the largest size as at the smallest, by backend."""
+        grown = []
+        for (name, sizes), rows in self.curves().items():
+            if len(rows) > 1 and rows[0].step and rows[-1].step and sizes == self.last_sizes:
+                grown.append(f"{times(rows[-1].step.value / rows[0].step.value)} in {name}")
+        if not grown:
+            return NOTHING if not self.rounds else "No answer yet: a curve needs three rounds of two sizes"
+        first, *_, last = self.training.axes[self.axis]
+        grew = f"From {first:,} to {last:,} {AXES[self.axis]}"
+        return f"{grew} the time of a step grows this many times: {listed(grown)}."
+
+    @property
+    def last_sizes(self) -> tuple[int, ...]:
+        """The sizes on the other axis of which the headline tells: the largest ones."""
+        return tuple(self.training.axes[other][-1] for other in self.second)
+
+    @property
+    def missing(self) -> list[str]:
+        return []
+
+    def departures(self) -> list[str]:
+        """Sentences: the largest size at which a curve reaches less than half of its best share of the machine's
+        peak."""
+        departed: list[tuple[int, str]] = []
+        for (name, sizes), rows in self.curves().items():
+            shares = [(row.row.sizes[self.axis], row.peak_share or 0.0) for row in rows]
+            best = max(share for _, share in shares)
+            size = max((size for size, share in shares if share < DEPARTED * best), default=None)
+            if best and size is not None:
+                at = ", ".join(f"{axis} {other:,}" for axis, other in zip(self.second, sizes, strict=True))
+                departed.append((size, f"{name} ({at})" if at else name))
+        return [
+            f"At {size:,} {AXES[self.axis]} {listed(curves)} reached less than half of the best share of the peak."
+            for size, curves in grouped(departed).items()
+        ]
+
+
+def _curve(row: BenchRow, others: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
+    """The curve that a row is on: its backend, and its sizes on the other axes."""
+    return row.name, tuple(row.row.sizes[axis] for axis in others)
+
+
+def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
+    """What the template has of sizes that vary; and the charts by title, one for each size on the other axis."""
+    columns = [safe(AXES[axis]) for axis in (*results.second, results.axis)]
+    names = [*dict.fromkeys(name for name, _ in results.curves())]
+    cells: dict[tuple[int, ...], dict[str, str]] = {}
+    for row in results.rows:
+        sizes = tuple(row.row.sizes[axis] for axis in (*results.second, results.axis))
+        cells.setdefault(sizes, {})[row.name] = render.around(row.step)
+    body = [
+        [*(f"{size:,}" for size in sizes), *(of_sizes.get(name, render.MISSING) for name in names)]
+        for sizes, of_sizes in sorted(cells.items())
+    ]
+    charts = {}
+    by_others = grouped((sizes, (name, rows)) for (name, sizes), rows in results.curves().items())
+    known = [row.step for row in results.rows if row.step]
+    ends = [max(step.low, step.value / WIDEST) for step in known] + [
+        min(step.high, step.value * WIDEST) for step in known
+    ]
+    for sizes, curves in by_others.items():
+        at = "".join(f", {size:,} {AXES[other]}" for other, size in zip(results.second, sizes, strict=True))
+        points = {name: [_point(row, results.axis) for row in rows] for name, rows in curves}
+        backends = {name: rows[0].row.backend for name, rows in curves}
+        charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, backends, (min(ends), max(ends)))
+    answer = table([*columns, *map(safe, names)], body)
+    return {"answer": answer, "departed": " ".join(map(safe, results.departures()))}, charts
+
+
+def _point(row: BenchRow, axis: Axis) -> Point:
+    assert row.step
+    return Point(row.row.sizes[axis], row.step)

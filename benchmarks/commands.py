@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -240,33 +241,35 @@ def compare(
         )
 
 
-class _Progress:
-    """Tells how far measuring is: on a terminal in a line that lives, in a log in a line every 15 s.
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """Functions that tell how far measuring is, and what everybody should read.
 
-    Lines are drawn between turns alone, since drawing while something is timed would slow it down.
+    On a terminal the former is a line that is drawn anew between turns alone, since drawing while something is timed
+    would slow it down; in a log it is a line every 15 s.
     """
+    from rich.text import Text
 
-    def __init__(self) -> None:
-        from rich.live import Live
+    began = due = monotonic()  # when the next line of a log is due
 
-        self.began = self.due = monotonic()  # when the next line of a log is due
-        self.live = Live(console=terminal.err, auto_refresh=False, transient=True)
-
-    def status(self, doing: str) -> None:
-        from rich.text import Text
-
-        if self.live.console.is_terminal:
-            self.live.update(Text(self._timed(doing)), refresh=True)
-        elif monotonic() >= self.due:
-            self.due = monotonic() + LOG_SECONDS
-            self.note(doing)
-
-    def note(self, line: str) -> None:
-        terminal.say(self._timed(line), terminal.err)
-
-    def _timed(self, line: str) -> str:
-        seconds = int(monotonic() - self.began)
+    def timed(line: str) -> str:
+        seconds = int(monotonic() - began)
         return f"[{seconds // 60}:{seconds % 60:02}] {printable(line)}"
+
+    def note(line: str) -> None:
+        terminal.say(timed(line), terminal.err)
+
+    with terminal.showing() as show:
+
+        def status(doing: str) -> None:
+            nonlocal due
+            if terminal.err.is_terminal:
+                show(Text(timed(doing)))
+            elif monotonic() >= due:
+                due = monotonic() + LOG_SECONDS
+                note(doing)
+
+        yield status, note
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
@@ -317,11 +320,11 @@ def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmar
 
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn), only_writer(path, new=not resume):
-        measuring, progress, interrupted = opened(), _Progress(), False
+        measuring, interrupted = opened(), False
         go_on = f"go on with: {again or measuring.plan.go_on(path)}"
         try:
-            with progress.live:
-                measuring.run(progress.status, progress.note)
+            with _progress() as (status, note):
+                measuring.run(status, note)
         except KeyboardInterrupt:
             interrupted = True
         except OSError as error:

@@ -137,6 +137,9 @@ def bench(
         if baseline is not None and baseline not in names:
             raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
         axes, narrow = axes_of(vary or []), WITHIN if within is None else within
+        if axes:
+            fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
+            options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
         data_config = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
         decoding = str(run.resolve()) if run else ""
         settings = TrainConfig(batch_size, seed=seed)

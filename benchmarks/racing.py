@@ -34,12 +34,12 @@ LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # as the
 def race(
     context: typer.Context,
     scripts: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SCRIPT",
             help="Two scripts or more that call take_turns; each is a path, 'a path and arguments', or NAME='…'.",
         ),
-    ],
+    ] = None,
     python: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="The Python interpreter of the script NAME.")
     ] = None,
@@ -80,6 +80,12 @@ def race(
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume)
+    scripts = scripts or []
+    if resume and not scripts:
+        raise CannotBeginError(
+            f"{path} starts no script that is not named, since somebody else may have made it; type the command that "
+            "began the race, with --resume"
+        )
     again = _again(path, scripts, python or [], env or [], lanes, against, control, mapping, accept)
     with ExitStack() as stack:
         folder = ""  # in which a commit is unpacked

@@ -88,6 +88,8 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
         "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
         "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
+        "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
+        "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
         "--resume": "cannot be opened: No such file",
         "--resume --within 3%": "leave out --within",
     }

@@ -240,6 +240,7 @@ def test_a_race_is_gone_on_with_by_the_same_command_and_starts_no_other_script(
     monkeypatch.setattr(Race, "_goes_on", lambda race: len(race.recording.rounds()) < rounds.ENOUGH_ROUNDS)
     assert answer(*asked)["rounds"] == 3
     assert "leave out --within" in refusal(2, *asked, "--resume")
+    assert "starts no script that is not named" in refusal(2, "race", "--resume", *asked[-2:])
     asked = *asked[:3], *asked[5:], "--resume"
     assert "races other scripts than those that were named" in refusal(2, "race", one, f"b={two}", *asked[3:])
     monkeypatch.setattr(rounds, "ENOUGH_ROUNDS", 4)

@@ -16,7 +16,7 @@ from tests.conftest import LATENT_DIM, batch_of
 from tests.program import refusal, short
 from tests.recordings import plan_of, recording, slowed
 
-TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 10m".split()]
+TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
 
 
 def test_each_combination_of_sizes_is_a_row_whose_rounds_take_turns(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def start(tmp_path: Path) -> Any:
 def visited(script: Script) -> Visit:
     """A turn of a script that has been started and warmed up."""
     script.wait_until_ready()
-    script.warm_up()
+    script.started(0.0)
     return script.turn("training", 0)
 
 

@@ -37,11 +37,10 @@ class BackendContestant(Contestant):
         size, rows = self.epoch.batch_size, self.epoch.rows
         return replace(self.epoch, rows=rows[np.arange(first * size, (first + steps) * size) % len(rows)])
 
-    def warm_up(self) -> WarmUp:
-        """Train the first steps, in which a framework compiles and allocates."""
+    def started(self, seconds: float) -> Start:
         warm_up: WarmUp = self.process.call(in_child.warm_up, batches=self.part(0, WARM_UP_STEPS))
         self.step_seconds = median(warm_up.step_seconds)
-        return warm_up
+        return Start(self.row, seconds, warm_up, self.process.facts)
 
     def turn(self, work: Work, first: int) -> Visit:
         """Training steps that do not count, then timed ones; or calls that decode."""
@@ -72,5 +71,4 @@ def opened(
         seconds.append(machine.now() - began if at_once == 1 else 0.0)
         after_each()
         began = machine.now()
-    timed = zip(live, seconds, strict=True)
-    return live, [Start(one.row, start, one.warm_up(), one.process.facts) for one, start in timed]
+    return live, [one.started(taken) for one, taken in zip(live, seconds, strict=True)]

@@ -103,16 +103,11 @@ class Script(Contestant):
         self._sleeps()
         return ready
 
-    def warm_up(self) -> WarmUp:
-        """The first step, in which frameworks compile, and two more."""
+    def started(self, seconds: float) -> Start:
         cold = self._took(0, 0, 1, 1).steps[0]
         steps = self._took(1, 0, WARM_UP_STEPS, 1).steps
         self.step_seconds = fmean(steps)
-        return WarmUp(cold, steps, self._peak())
-
-    def started(self, seconds: float) -> Start:
-        """Warm the script up; returns what is known of its start, which took so many seconds until it was ready."""
-        warm_up = self.warm_up()
+        warm_up = WarmUp(cold, steps, self._peak())
         return Start(self.row, seconds, warm_up, ready=self.ready, threads=self.known.num_threads())
 
     @property

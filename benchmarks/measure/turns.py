@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.in_child import Visit, Work
 from benchmarks.measure import machine
+from benchmarks.measure.recording import Start
 
 MOST_TRIES = 4  # times that a turn is taken, at most, where other programs disturb it
 
@@ -36,6 +37,11 @@ class Contestant(ABC):
     @abstractmethod
     def pids(self) -> Sequence[int]:
         """Ids of its processes, whose work is its own and not that of other programs."""
+
+    @abstractmethod
+    def started(self, seconds: float) -> Start:
+        """Warm up a process that is ready; returns what it says of itself. To be ready took it so many seconds, or 0
+        where that was not timed."""
 
     @abstractmethod
     def turn(self, work: Work, first: int) -> Visit:

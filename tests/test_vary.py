@@ -107,8 +107,3 @@ def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend
     lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
     tensors = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
     assert counted == pytest.approx(tensors.step_flop(32, LATENT_DIM), rel=0.01)
-
-
-def test_sweep_tells_what_takes_its_place() -> None:
-    for typed in ([], ["--workers", 2], ["--backends", "numpy,torch"]):
-        assert "rosetta bench --vary latent-dim=128,256,512" in refusal(2, "sweep", *typed)

@@ -23,6 +23,7 @@ from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
+from common.machine import cores
 from common.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def race(
     ] = None,
     lanes: Annotated[
         str,
-        typer.Option(help="installed: as your shell has it; matched: the same threads and memory for all; or both."),
-    ] = "installed",
+        typer.Option(help="matched: the same threads and memory for all; installed: as your shell has it; or both."),
+    ] = "matched",
     against: Annotated[
         str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
     ] = None,
@@ -111,6 +112,7 @@ def _runners(
     scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
 ) -> "tuple[Row, ...]":
     """The contestants of a race, as they were typed. Raises CannotBeginError."""
+    from backends.process.environment import matched_settings
     from benchmarks.measure.plan import Row
     from benchmarks.measure.race import MOST_SCRIPTS
 
@@ -124,6 +126,8 @@ def _runners(
     if unknown := set(lanes.split(",")) - {*LANES}:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     asked = dict.fromkeys(lanes.split(","))
+    settings = [variable for group in matched_settings(cores()).values() for variable in group]
+    set_by_shell = {variable: os.environ[variable] for variable in settings if variable in os.environ}
     digests = {}
     for name, command in commands.items():
         with refusing(f"{command[0]} cannot be read"):
@@ -135,7 +139,7 @@ def _runners(
             python=interpreters.get(name, sys.executable),
             name=form.format(name=name, lane=lane),
             command=command,
-            variables=values[name],
+            variables=(set_by_shell if lane == "matched" else {}) | values[name],
             sha256=digests[name],
         )
         for lane in asked
@@ -164,7 +168,7 @@ def _again(
     """The command that goes on with a race, as it is typed."""
     given: list[tuple[str, object]] = [("--python", one) for one in pythons]
     given += [("--env", one) for one in variables]
-    given += [("--lanes", lanes)] if lanes != "installed" else []
+    given += [("--lanes", lanes)] if lanes != "matched" else []
     more = {"--against": against, "--mapping": mapping, "--accept": accept}
     given += [(option, value) for option, value in more.items() if value is not None]
     words = [*scripts, *(str(word) for pair in given for word in pair), *(["--control"] if control else [])]

@@ -248,8 +248,14 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def environment_of(runner: Row) -> dict[str, str]:
-    """The environment of a script: that of this process, in the matched lane with the same settings for all."""
+    """The environment of a script: that of this process, in the matched lane with the same settings for all.
+
+    The runner's own variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the script,
+    whose code may turn it on.
+    """
     environment = dict(os.environ)
-    for settings in matched_settings(cores()).values() if runner.lane == "matched" else ():
-        environment |= settings
+    asked = runner.variables.get("OMP_NUM_THREADS", "").partition(",")[0]
+    threads = int(asked) if asked.isdecimal() and int(asked) else cores()
+    for settings in matched_settings(threads).values() if runner.lane == "matched" else ():
+        environment |= {name: value for name, value in settings.items() if name != "NVIDIA_TF32_OVERRIDE"}
     return environment | runner.variables

@@ -6,11 +6,24 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.measure.plan import WITHIN, Row
+from benchmarks.measure.recording import Round
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
-from benchmarks.measure.statistics import Estimate, Observations, independent_ratio, mean_of, observations
-from tests.recordings import RESTLESS, Noise, plan_of, recording
+from benchmarks.measure.statistics import (
+    ROBUST_ROUNDS,
+    Estimate,
+    Observations,
+    independent_ratio,
+    mean_of,
+    observations,
+    spread,
+    trimmed_mean,
+)
+from tests import simulated_races
+from tests.recordings import CYCLES, RESTLESS, Noise, changed, plan_of, recording
+from tests.simulated_races import estimates
 
 SIMULATIONS = 200
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
@@ -88,3 +101,67 @@ def test_a_row_of_fewer_rounds_counts_as_if_it_had_been_in_all_and_too_few_give_
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
     still = independent_ratio([0.0, 0.0], [0.1, 0.1])
     assert still.low == still.value == still.high, "without a spread there is a ratio all the same"
+
+
+OFF = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.01, 1.0]  # by round; in the last one is off
+
+
+def test_a_trimmed_mean_has_the_error_of_winsorized_values() -> None:
+    """By hand: two of twelve are left out at either end. Winsorized, the first is thrice 3 hundredths."""
+    mean, error, freedom = trimmed_mean(OFF)
+    assert (mean, freedom) == (pytest.approx(0.065), 7)
+    assert error == pytest.approx(0.01 * math.sqrt(2 * (3 * 3.5**2 + 2.5**2 + 1.5**2 + 0.5**2) / (8 * 7)))
+    assert trimmed_mean(OFF[:4]) == (pytest.approx(0.035), pytest.approx(0.01 * math.sqrt(5 / 3 / 4)), 3), "Student's"
+
+
+def test_a_race_of_enough_rounds_has_robust_estimates_and_a_benchmark_never() -> None:
+    """Whose seconds have the same ratio, whatever the machine did in a round."""
+    rounds = {number: {0: 0.1 * number, 1: 0.1 * number + value} for number, value in enumerate(OFF)}
+    race, benchmark = (Observations(rounds, robust=robust) for robust in (True, False))
+    robust = race.ratio(0, 1)
+    assert robust.value == pytest.approx(math.exp(0.065))
+    assert robust.half_width < 0.04 < 0.15 < benchmark.ratio(0, 1).half_width
+    assert race.seconds(1).value / race.seconds(0).value == pytest.approx(robust.value)
+    assert math.log(race.seconds(1).high / race.seconds(1).value) == pytest.approx(
+        math.log(robust.high / robust.value) / math.sqrt(2)
+    )
+    few = dict([*rounds.items()][: ROBUST_ROUNDS - 1])
+    before, same = (Observations(few, robust=robust) for robust in (True, False))
+    assert before.ratio(0, 1) == same.ratio(0, 1)
+    assert before.seconds(1) == same.seconds(1)
+
+
+def test_robust_intervals_hold_the_truth_where_processes_have_two_modes_and_races_end_when_they_are_narrow() -> None:
+    """And are narrower than Student's; `python -m tests.simulated_races` tells more, of other processes too."""
+    rng, world = np.random.default_rng(0), simulated_races.WORLDS[3]
+    found: dict[str, list[Estimate]] = {}
+    for _ in range(SIMULATIONS):
+        differences = world.differences(rng, 20)
+        pairs = [estimates(differences[:count]) for count in range(CAREFUL_ROUNDS, 21)]
+        students, robust = pairs[-1]
+        ended = next((one for _, one in pairs if one.half_width <= 0.05), robust)
+        for name, one in {"students": students, "robust": robust, "ended": ended}.items():
+            found.setdefault(name, []).append(one)
+    assert covered(found["robust"]) >= LEAST_COVERAGE
+    assert covered(found["ended"]) >= LEAST_COVERAGE - 0.02
+    widths = {name: np.median([one.half_width for one in ends]) for name, ends in found.items()}
+    assert widths["robust"] < 0.8 * widths["students"]
+
+
+@pytest.mark.parametrize(("process", "turn"), [(0.15, 0.06), (0.0, 0.06), (0.06, 0.06)])
+def test_how_far_processes_and_turns_differ_is_found_whatever_the_machine_does(process: float, turn: float) -> None:
+    noise = Noise(process=process, visit=turn, step=0.0, drift=0.2)
+    found = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
+    assert found.turns == pytest.approx(turn, rel=0.1)
+    assert found.processes == pytest.approx(process, rel=0.15, abs=0.02)
+    assert found.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
+
+
+def test_too_few_rounds_do_not_tell_how_far_processes_and_turns_differ() -> None:
+    assert spread(recording(rounds=2, extra=0)) is None
+    assert spread(recording(rounds=3, extra=0)) is not None
+
+    def one_cycle(line: Round) -> Round:
+        return replace(line, cycles=line.cycles[:1])
+
+    assert spread(changed(recording(rounds=8, extra=0), Round, one_cycle)) is None

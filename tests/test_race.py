@@ -1,5 +1,6 @@
 """Scripts of strangers in a race: what is measured of those that behave, and what becomes of those that do not."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from benchmarks.measure import machine, rounds
 from benchmarks.measure.plan import Row
 from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.scripts import Script, marked
-from benchmarks.measure.statistics import observations
+from benchmarks.measure.scripts import Script, environment_of, marked
+from benchmarks.measure.statistics import observations, spread
 from benchmarks.racing import _runners
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
+from common.machine import cores
 from rosetta_pytest import assert_not_slower
 from rosetta_record import Record, RecordError, take_turns
 from tests.program import answer, refusal, rosetta, wait_until
@@ -226,7 +228,7 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
     assert 0.2 < found["control"]["value"] < 5
     assert found["rounds"] == 3
-    assert Recording.read(out).head.plan.rows[1].variables == {"MINE": "1"}
+    assert Recording.read(out).head.plan.rows[1].variables["MINE"] == "1"
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "computes the same (forward)" in page.read_text()
     assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
@@ -312,6 +314,29 @@ def test_names_tell_the_lane_where_scripts_run_in_two(tmp_path: Path) -> None:
     ]
 
 
+def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(tmp_path: Path, monkeypatch) -> None:
+    """Of OMP_NUM_THREADS all numbers of threads follow; the installed lane sets nothing."""
+    one = str(side(tmp_path / "one.py", 0.0))
+    threads = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+    for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    matched, installed = _runners([one], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed", control=False)
+    assert matched.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
+    assert installed.variables == {"GOMP_SPINCOUNT": "7"}
+    of_matched, of_installed = environment_of(matched), environment_of(installed)
+    assert [of_matched[name] for name in threads] == ["3,1", "3", "3"]
+    assert of_matched["GOMP_SPINCOUNT"] == "7"
+    assert "GLIBC_TUNABLES" in of_matched
+    assert of_matched.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), "the code decides"
+    assert not {*threads[1:], "GLIBC_TUNABLES"} & of_installed.keys()
+    for asked in ("", "0", "many"):
+        variables = {"OMP_NUM_THREADS": asked}
+        assert environment_of(msgspec.structs.replace(matched, variables=variables))["MKL_NUM_THREADS"] == str(
+            cores()
+        )
+
+
 def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:
     monkeypatch.chdir(tmp_path)
     one = side(tmp_path / "one.py", 0.01)
@@ -344,6 +369,18 @@ def test_where_steps_differ_much_the_same_steps_are_compared_unless_most_rounds_
     few = (len(made.rounds()) - 1) // 2
     assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]
     assert not compared(0, [0.1, 0.11])
+
+
+def test_turns_differ_by_the_same_steps_where_these_are_compared() -> None:
+    """A single step that takes ten times as long, of one script in each turn, does not make turns differ."""
+
+    def planted(line: Round, visit: Visit) -> Visit:
+        steps = [0.01, 0.1] * 4
+        steps[0] *= 10 if visit.row == line.number % 2 else 1
+        return msgspec.structs.replace(visit, first=3, each=1, steps=steps)
+
+    found = spread(each_visit(Recording.read(RACING / "threads.jsonl"), planted))
+    assert (found.turns, found.processes) == (pytest.approx(0.0), pytest.approx(0.0))
 
 
 def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,14 +20,16 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure import bench, contestant, machine
+from benchmarks.measure import bench, contestant, machine, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.plan import BUDGET, Plan, Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Text
-from benchmarks.measure.rounds import CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
+from benchmarks.measure.race import Race
+from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Sizes, Start, Text
+from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, FEWEST_CYCLES, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
-from benchmarks.measure.turns import MOST_TRIES
+from benchmarks.measure.statistics import spread
+from benchmarks.measure.turns import MOST_TRIES, Contestant
 from benchmarks.report.bench import BenchResults
 from common.config import DataConfig
 from common.corpus import prepare
@@ -46,6 +48,7 @@ class World:
     """What the machine is like, and what was done on it."""
 
     spread: float = 0.02  # standard deviation of processes and of steps, so that intervals have a width
+    turns: float = 0.0  # the same of the turns of a script
     slowness: float = 1.0  # how many times as long as elsewhere everything takes
     start_seconds: float = 2.0  # of a process that is started alone
     neighbour: Callable[[float], float] = lambda now: 0.0  # cores that other programs use at a time
@@ -137,6 +140,38 @@ class FakeProcess:
         return recordings.FLOPS
 
 
+class FakeScript(Contestant):
+    """A script of a race, whose step takes 0.1 s."""
+
+    pids = (1,)
+
+    def __init__(self, world: World, row: int, **options: Any) -> None:
+        super().__init__(row, **options)
+        self.world, self.off = world, world.rng.normal(0, world.spread)
+
+    def start(self, stack: object) -> None:
+        self.world.work(self.world.start_seconds)
+
+    def wait_until_ready(self) -> SimpleNamespace:
+        return SimpleNamespace(record=None)
+
+    def started(self, seconds: float) -> Start:
+        first, *others = self._steps(3)
+        self.step_seconds = fmean(others)
+        ready = Ready("3", {}, 1, False, None)
+        return Start(self.row, seconds, WarmUp(first, others, 600_000_000), ready=ready, threads=1)
+
+    def turn(self, work: str, first: int) -> Visit:
+        lead, timed = self.counts(self.step_seconds)
+        taken = self._steps(lead + timed)
+        self.step_seconds = fmean(taken[lead:])
+        return Visit(self.row, [sum(taken[:lead])], taken[lead:], sum(taken), first=first)
+
+    def _steps(self, count: int) -> list[float]:
+        seconds = 0.1 * math.exp(self.off + self.world.rng.normal(0, self.world.turns))
+        return [self.world.work(seconds) for _ in range(count)]
+
+
 class Run(NamedTuple):
     """What a benchmark made."""
 
@@ -182,6 +217,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         },
         bench: {"psutil": memory},
         contestant: {"started_side_by_side": world.started},
+        race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
         decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         machine: {
             "Watch": world.watch,
@@ -394,3 +430,38 @@ def test_sizes_that_vary_take_turns_over_rounds_and_are_planned_by_operations(wo
     world.available = 10**9
     with pytest.raises(CannotBeginError, match=r"2 processes need about 2\.1 GB"):
         measure(plan_of(["torch", "keras"], axes=axes), "c.jsonl")
+
+
+@pytest.fixture
+def raced(tmp_path: Path, world: World) -> Callable[..., Recording]:
+    """Races two scripts that take the same time."""
+
+    def run(within: float = 0.03, budget: float = 300.0) -> Recording:
+        rows = (Row(name="one", command=("a",)), Row(name="two", command=("b",)))
+        made = Recording.begin(tmp_path / "race.jsonl", Plan(rows, within, budget))
+        Race(made).run(lambda doing: None, world.notes.append)
+        return Recording.read(made.path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("processes", "turns", "start", "budget", "cycles"),
+    [(0.15, 0.06, 3.0, 200.0, 1), (0.0, 0.2, 30.0, 800.0, CYCLES), (0.15, 0.06, 0.1, 60.0, 1)],
+)
+def test_once_processes_are_seen_to_differ_more_than_turns_a_round_of_a_race_has_one_cycle(
+    world, raced, processes, turns, start, budget, cycles
+) -> None:
+    """Before that, two at least. What starts soon has one cycle in any case."""
+    world.spread, world.turns, world.start_seconds = processes, turns, start
+    rounds = raced(budget=budget).rounds()
+    assert min(len(line.cycles) for line in rounds[:3]) >= FEWEST_CYCLES
+    assert median(len(line.cycles) for line in rounds[3:]) == cycles
+
+
+def test_a_race_ends_when_its_interval_is_narrow(world, raced) -> None:
+    world.spread = world.turns = 0.005
+    made = raced()
+    assert len(made.rounds()) == CAREFUL_ROUNDS
+    assert world.now - 1000.0 < 150
+    assert spread(made).turns == pytest.approx(0.005, rel=0.8)

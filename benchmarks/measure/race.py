@@ -1,5 +1,6 @@
 """A race: anybody's scripts, which take turns after they are seen to compute the same."""
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +16,9 @@ from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
-from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
+from benchmarks.measure.rounds import CYCLES, FEWEST_CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Script
-from benchmarks.measure.statistics import uneven
+from benchmarks.measure.statistics import spread, uneven
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.text import quoted
 
@@ -106,8 +107,18 @@ class Race(Rounds[Script]):
         return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
 
     def _most_cycles(self) -> int:
-        """So many that turns take about as long as starting: of a script that starts at once, rounds tell more."""
-        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))))
+        """So many that turns take about as long as starting: of a script that starts at once, rounds tell more.
+
+        Fewer where processes differ more than turns, by Kalibera and Jones, "Rigorous benchmarking in reasonable
+        time" (2013). Two at least until that is known, since two turns of one process show it.
+        """
+        starts, found = self.start_seconds / self._cycle_seconds(range(len(self.plan.rows))), spread(self.recording)
+        most = min(CYCLES, 1 + int(starts))
+        if found is None:
+            return max(most, FEWEST_CYCLES)
+        if not found.processes:
+            return most
+        return max(1, min(most, round(found.turns / found.processes * math.sqrt(starts))))
 
 
 def opened_race(

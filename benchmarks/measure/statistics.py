@@ -7,11 +7,13 @@
   machine does during a round affects both alike and cancels.
 - Its interval is Student's. The variance is pooled: it is that of the residuals which are left of all rows when each
   round's and each row's mean is taken away. `pairwise` has the interval from the two rows alone.
+- A race of ROBUST_ROUNDS or more has robust estimates, since differences of strangers' rounds are heavy-tailed: a
+  trimmed mean of the two rows' differences. The number of rounds alone decides, never the times.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean, median, pstdev
@@ -20,7 +22,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmarks.in_child import Visit, Work
-from benchmarks.measure.plan import Row
+from benchmarks.measure.plan import LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.turns import undisturbed
 
@@ -29,6 +31,8 @@ WIDEST = 1.0  # half-width beyond which the ends of an interval say nothing
 FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
 MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, none is left out
+TRIMMED = 0.2  # share of the rounds that a robust estimate leaves out at either end
+ROBUST_ROUNDS = 12  # from which on the estimates of a race are robust; with fewer, trimming makes intervals wider
 
 Word = Literal["faster", "slower", "same", "not told apart"]
 Key = TypeVar("Key")
@@ -81,6 +85,7 @@ class Observations:
 
     logarithms: Mapping[int, Mapping[int, float]]
     same_steps: bool = False  # whether they are of steps that all rows did
+    robust: bool = False  # whether estimates of ROBUST_ROUNDS or more are trimmed means
 
     def of_row(self, row: int) -> list[float]:
         """The observations of one row, as logarithms of seconds."""
@@ -92,9 +97,7 @@ class Observations:
         squares, freedom = 0.0, 0
         for rows, rounds in grouped((frozenset(found), found) for found in self.logarithms.values()).items():
             table = np.array([[observed[row] for row in rows] for observed in rounds])
-            table -= table.mean(axis=0)
-            table -= table.mean(axis=1, keepdims=True)
-            squares += float((table**2).sum())
+            squares += _residual_squares(table)
             freedom += (len(rounds) - 1) * (len(rows) - 1)
         return squares / max(freedom, 1), freedom
 
@@ -106,6 +109,8 @@ class Observations:
         differences, (variance, freedom) = self._differences(left, right), self.pooled
         if not differences or freedom < 1:
             return None
+        if self.robust and len(differences) >= ROBUST_ROUNDS:
+            return _interval(*trimmed_mean(differences))
         return _interval(fmean(differences), math.sqrt(2 * variance / len(differences)), freedom)
 
     def pairwise(self, left: int, right: int) -> Estimate | None:
@@ -124,8 +129,13 @@ class Observations:
             return mean_of(own)
         always = set.intersection(*map(set, rounds.values()))  # the rows that every round has
         level = {number: fmean(found[r] for r in always) if always else 0.0 for number, found in rounds.items()}
-        overall = fmean(level.values())
         values = [found[row] - level[number] for number, found in rounds.items() if row in found]
+        if self.robust and len(values) >= ROBUST_ROUNDS:
+            centre, error, freedom = trimmed_mean(values)
+            shared = max(len(always), 2)  # taking away the level of so many rows makes a row's variance smaller
+            overall = trimmed_mean([*level.values()])[0]
+            return _interval(centre + overall, error * math.sqrt(shared / (shared - 1)), freedom)
+        overall = fmean(level.values())
         error = math.sqrt(variance / len(own)) if freedom else 0.0
         return _interval(fmean(values) + overall, error, max(freedom, 1))
 
@@ -158,8 +168,8 @@ def observations(recording: Recording, work: Work = "training") -> Observations:
     if scripts and uneven(visit for _, visit in visits):
         same = observed(visits, same_steps=True)
         if len(same.logarithms) > len(found.logarithms) / 2:  # else scripts were not told in time to do the same ones
-            return same
-    return found
+            found = same
+    return replace(found, robust=scripts)
 
 
 def observed(
@@ -249,12 +259,59 @@ def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
     return max(known, key=lambda pair: pair[2].half_width) if known and len(known) >= len(pairs) else None
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How far processes of one row differ, and turns of one process: standard deviations of logarithms."""
+
+    processes: float
+    turns: float
+    of_processes: float  # share of the variance of a round that comes from processes; turns make up the rest
+
+
+def spread(recording: Recording) -> Spread | None:
+    """How far processes and turns differ, by the cycles that count; None before LEAST_ROUNDS rounds of two cycles.
+
+    What a cycle or a round does to all rows alike is taken away.
+    """
+    counted, known = counting(recording.rounds()), observations(recording)
+    visits = ((place, visit) for place, (_, cycle) in enumerate(counted) for visit in cycle)
+    middle = fmean if recording.plan.training is None else median
+    found = observed(visits, same_steps=known.same_steps, middle=middle).logarithms  # by the cycle's place
+    rounds = grouped(((counted[place][0].number, *sorted(cycle)), cycle) for place, cycle in found.items())
+    squares, freedom, repeated = 0.0, 0, 0
+    for (_, *rows), cycles in rounds.items():
+        squares += _residual_squares(np.array([[cycle[row] for row in rows] for cycle in cycles]))
+        freedom += (len(cycles) - 1) * (len(rows) - 1)
+        repeated += len(cycles) > 1
+    total, freedom_of_rounds = known.pooled
+    if repeated < LEAST_ROUNDS or not freedom or not freedom_of_rounds:
+        return None
+    turns = squares / freedom
+    of_turns = turns * fmean(1 / len(cycles) for cycles in rounds.values())
+    processes = max(0.0, total - of_turns)
+    share = processes / (processes + of_turns) if processes else 0.0
+    return Spread(math.sqrt(processes), math.sqrt(turns), share)
+
+
 def mean_of(logarithms: Sequence[float]) -> Estimate | None:
     """The exponential of the mean of independent logarithms, with Student's interval; None of fewer than two."""
     if len(logarithms) < 2:
         return None
     error = float(np.std(logarithms, ddof=1)) / math.sqrt(len(logarithms))
     return _interval(fmean(logarithms), error, len(logarithms) - 1)
+
+
+def trimmed_mean(values: Sequence[float]) -> tuple[float, float, int]:
+    """The mean of the values without the TRIMMED share at either end, its standard error, and its degrees of freedom.
+
+    The error is that of winsorized values (Tukey and McLaughlin, 1963; Yuen, 1974). Without anything to trim it is
+    Student's. At least two values.
+    """
+    ordered, cut = np.sort(np.asarray(values, float)), int(TRIMMED * len(values))
+    kept = ordered[cut : len(ordered) - cut]
+    winsorized = np.clip(ordered, kept[0], kept[-1])
+    squares = float(((winsorized - winsorized.mean()) ** 2).sum())
+    return float(kept.mean()), math.sqrt(squares / (len(kept) * (len(kept) - 1))), len(kept) - 1
 
 
 def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Estimate:
@@ -266,6 +323,13 @@ def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Est
     variance, centre = sum(shares), fmean(others) - fmean(observed)
     squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (observed, others), strict=True))
     return _interval(centre, math.sqrt(variance), variance**2 / squares if squares else 1.0)
+
+
+def _residual_squares(table: np.ndarray) -> float:
+    """The sum of the squares that are left of a table when each row's and each column's mean is taken away."""
+    residuals = table - table.mean(axis=0)
+    residuals -= residuals.mean(axis=1, keepdims=True)
+    return float((residuals**2).sum())
 
 
 def _interval(logarithm: float, error: float, freedom: float) -> Estimate:

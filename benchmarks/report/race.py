@@ -10,15 +10,25 @@ from benchmarks.in_child import Visit
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Proof, Recording
-from benchmarks.measure.statistics import UNEVEN, Estimate, Word, grouped
+from benchmarks.measure.statistics import ROBUST_ROUNDS, UNEVEN, Estimate, Spread, Word, grouped, spread
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
 from benchmarks.report.page import Columns, by_row, page
-from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
+from benchmarks.report.render import TWICE, Report, code, percent, quantity, safe, table
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import listed, quoted
 
 PER_ITEM = "Times are per item, so that scripts with other batches can be compared."
+# How ratios were estimated, by the number of rounds.
+STUDENTS = "Ratios are means over the rounds, with Student's intervals."
+ROBUST = (
+    f"Ratios are means over the rounds without the fifth at either end, as they are from {ROBUST_ROUNDS} rounds on, "
+    "with the intervals of Tukey and McLaughlin."
+)
+MATCHED = (
+    "Matched scripts get the same number of threads and keep freed memory alike, but for what the shell or `--env` "
+    "sets, which is listed; `--lanes installed` leaves all as the shell has it."
+)
 DIFFERS = "**not the same model**"  # stands in bold on the page
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first
 
@@ -48,6 +58,8 @@ class RaceResults(Results):
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
         again = self.twice[0] if self.twice else None
         self.rows = [RacerResults(self, row) for row in sorted(self.starts) if row != again]
+        # How far processes and turns differ; None before it is known.
+        self.spread = spread(recording)
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -137,6 +149,17 @@ def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
         )
 
 
+def width_of(found: Spread | None) -> str:
+    """Whether the width of intervals comes from processes or from turns, in a sentence; empty before it is known."""
+    if found is None:
+        return ""
+    source = "processes" if found.of_processes > 0.5 else "turns"
+    return (
+        f"The width of intervals comes mostly from {source}: processes of one script differ by "
+        f"{percent(found.processes)}, and turns of one process by {percent(found.turns)} (standard deviations)."
+    )
+
+
 ANSWER: Columns = {
     "an item": lambda row: render.interval(row.item),
     "a step": lambda row: quantity(row.step),
@@ -151,7 +174,7 @@ START: Columns = {
     "versions": lambda row: safe(row.versions),
 }
 # What `--json` prints of the results, beside the machine.
-PRINTED = "headline sentences doubts notes rows proofs control rounds cycles dropped seconds reached".split()
+PRINTED = "headline sentences doubts notes rows proofs control spread rounds cycles dropped seconds reached".split()
 
 
 def report_of(recording: Recording) -> Report:
@@ -189,7 +212,9 @@ def report_of(recording: Recording) -> Report:
                 for runner in rows
             ],
         ),
-        "per_item": PER_ITEM,
+        "lane": MATCHED if any(runner.lane == "matched" for runner in rows) else "",
+        "per_item": f"{PER_ITEM} {ROBUST if len(results.observed.logarithms) >= ROBUST_ROUNDS else STUDENTS}",
+        "width": width_of(results.spread),
         "origin": render.origin(machine, {}),
     }
     printed = {name: getattr(results, name) for name in PRINTED} | {"machine": machine}

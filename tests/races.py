@@ -1,8 +1,8 @@
 """How often a race is right: `python -m tests.races --races 20 --budget 5m --within 3%`.
 
 A script is raced against itself, whose interval has to contain 1 about 19 times in 20, and against one that does 5 %
-more work in each step, which has to be found slower. With --neighbour a process works two
-seconds in six meanwhile.
+more work in each step, which has to be found slower. The script multiplies matrices in NumPy; with --network gru or
+lstm it trains this network of torch. With --neighbour a process works two seconds in six meanwhile.
 """
 
 import argparse
@@ -23,11 +23,12 @@ import numpy as np
 from rosetta_record import take_turns
 matrix = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 def step():
-    for _ in range({products}):
+    for _ in range(int(sys.argv[1])):
         matrix @ matrix
 take_turns(step)
 """
 PRODUCTS = 400  # some 5 ms
+RECURRENT, LENGTH = PROJECT / "docs" / "racing" / "recurrent.py", 60
 NEIGHBOUR = """
 import time
 while True:
@@ -37,13 +38,11 @@ while True:
 """
 
 
-def race(options: list[str], **scripts: Path) -> dict:
+def race(options: list[str], out: Path, **scripts: str) -> dict:
     """What --json prints of a race."""
-    with tempfile.TemporaryDirectory() as folder:
-        named = [f"{name}={path}" for name, path in scripts.items()]
-        command = [sys.executable, "-P", "rosetta.py", "race", *named]
-        command += [*options, "--json", "--out", f"{folder}/race.jsonl"]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    named = [f"{name}={script}" for name, script in scripts.items()]
+    command = [sys.executable, "-P", "rosetta.py", "race", *named, *options, "--json", "--out", str(out)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     found: dict = json.loads(done.stdout)
@@ -56,18 +55,25 @@ def main() -> None:
     parser.add_argument("--budget", default="5m")
     parser.add_argument("--within", default="3%")
     parser.add_argument("--more", type=float, default=5.0, help="per cent of more work in the slower script")
+    parser.add_argument("--network", choices=("gru", "lstm"))
+    parser.add_argument("--threads", type=int, help="of each script; all cores unless given")
     parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--keep", type=Path, help="a folder for the recordings")
     given = parser.parse_args()
     options = ["--budget", given.budget, "--within", given.within]
+    for name in ("one", "same", "more") if given.threads else ():
+        options += ["--env", f"{name}:OMP_NUM_THREADS={given.threads}"]
     neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) if given.neighbour else None
     equal = narrow = slower = 0
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            one, more = Path(folder, "one.py"), Path(folder, "more.py")
-            for path, products in (one, PRODUCTS), (more, round(PRODUCTS * (1 + given.more / 100))):
-                path.write_text(SCRIPT.format(project=str(PROJECT), products=products))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, script = given.keep or Path(temporary), Path(temporary, "products.py")
+            folder.mkdir(parents=True, exist_ok=True)
+            script.write_text(SCRIPT.format(project=str(PROJECT)))
+            program, work = (f"{RECURRENT} {given.network}", LENGTH) if given.network else (str(script), PRODUCTS)
+            one, more = f"{program} {work}", f"{program} {round(work * (1 + given.more / 100))}"
             for number in range(1, given.races + 1):
-                found = race(options, one=one, same=one, more=more)
+                found = race(options, folder / f"{number}.jsonl", one=one, same=one, more=more)
                 unknown = {"low": 0.0, "value": math.nan, "high": math.inf}
                 same, slow = (row["ratio"] or unknown for row in found["rows"][1:])
                 equal += same["low"] <= 1 <= same["high"]

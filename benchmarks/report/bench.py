@@ -220,9 +220,12 @@ class BenchResults(Results):
         ]
 
     def of_frameworks(self, rows: Sequence[BenchRow]) -> list[BenchRow]:
-        """Those of the rows that the question is about, without variants where two frameworks or more are left."""
+        """The rows that the question is about, without variants where two frameworks or more are left.
+
+        Keras under another engine is a framework here.
+        """
         rows = [row for row in rows if row.row in self.plan.question]
-        plain = [row for row in rows if ":" not in row.row.backend]
+        plain = [row for row in rows if ":" not in row.row.backend or ":on-" in row.row.backend]
         return plain if len(plain) > 1 else rows
 
     @property

@@ -80,7 +80,7 @@ def _imported(module: str) -> Any:
 app = typer.Typer(
     name="rosetta",
     cls=LazyCommands,
-    help="One seq2seq model in Keras/TensorFlow, PyTorch and PaddlePaddle: train, translate, compare.",
+    help="One seq2seq model in Keras/TensorFlow, PyTorch, PaddlePaddle and JAX: train, translate, compare.",
     epilog='Begin with: rosetta translate "I love you!" --backend all',
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -23,7 +23,7 @@ test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 needs: set-up # a browser and a C++ compiler for the tests
-	@$(BIN)/python -m tests.needs
+	@$(BIN)/python -m tests.support.needs
 
 site: set-up # static pages in site/, which begin with site/index.html
 	$(BIN)/python docs/render_site.py

@@ -25,10 +25,10 @@ from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Material, prepare
 from common.tensors import Batch, model_config
 from common.terminal import ENDING
-from tests import needs
-from tests.planted import entry_of
-from tests.porting_side import Side
-from tests.sharing import COURSE_SETTINGS, Processes, Sharing, SharingCourse, shared_processes
+from tests.support import needs
+from tests.support.planted import entry_of
+from tests.support.porting_side import Side
+from tests.support.sharing import COURSE_SETTINGS, Processes, Sharing, SharingCourse, shared_processes
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too

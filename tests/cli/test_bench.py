@@ -1,0 +1,54 @@
+"""`rosetta bench` on NumPy's backend, in short visits: from the command line to JSON, ended and gone on with."""
+
+import signal
+from pathlib import Path
+
+from benchmarks.measure import machine
+from benchmarks.measure.recording import Recording
+from tests.fuzz.attack.stories import whole_lines
+from tests.support.program import rosetta, short, start_short, wait_until, workers
+
+# So wide that the fewest rounds are enough, on however restless a machine.
+TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 10m".split()]
+ROUNDS = 2  # of the benchmark that is looked at, before one with the row as installed
+
+
+def test_a_benchmark_that_ctrl_c_ended_goes_on_with_all_that_it_had_and_answers_in_json(tmp_path: Path) -> None:
+    """Where it was ended in its second round, and a kill tore its last line."""
+    out = tmp_path / "measured.jsonl"
+    program = start_short(1000, "bench", *TINY, "--out", out)
+    wait_until(lambda: b'"kind":"round"' in whole_lines(out) or program.poll() is not None)
+    wait_until(lambda: workers(program) or program.poll() is not None)
+    program.send_signal(signal.SIGINT)
+    printed, errors = program.communicate(timeout=60)
+    assert program.returncode == 130, errors
+    assert not workers(program)
+    assert "NumPy trains" in printed, "what is known is shown"
+    assert errors.splitlines()[-1] == f"rosetta: interrupted; go on with: rosetta bench --out {out} --resume"
+    lines = whole_lines(out)
+    with out.open("ab") as file:
+        file.write(b'{"kind":"round","num')
+    answered = short(ROUNDS, "--resume", "--out", out)
+    assert out.read_bytes().startswith(lines)
+    recording = Recording.read(out)
+    assert [line.number for line in recording.rounds()] == [*range(1, answered["rounds"] + 1)], "none lost or twice"
+    assert (answered["results"], answered["missing"], answered["dropped"]) == (str(out), [], 0)
+    (own, installed) = sorted(answered["rows"], key=lambda row: row["row"]["lane"], reverse=True)
+    assert (own["label"], installed["label"]) == ("numpy", "numpy, as installed")
+    for row in (own, installed):
+        assert (row["why_not"], row["certificate"]["version"]) == ("", row["facts"]["version"])
+        assert row["peak_memory"] > 20_000_000
+    assert (own["facts"]["threads"], own["sentences"] > 1, bool(own["step_parts"])) == (1, True, True)
+    assert answered["sentences"][0]["translations"].keys() == {"numpy"}
+    assert "--threads 1" in answered["command"]
+    starts = [start for line in recording.rounds() for start in line.starts]
+    assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts), "each round has new processes"
+
+
+def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
+    out = tmp_path / "a.jsonl"
+    status, _, errors = rosetta("bench", "--device", "gpu", *TINY, "--out", out)
+    assert status == 2
+    assert errors.splitlines()[-1].endswith("use --device cpu"), "there is nothing to go on with"
+    assert not out.exists()

@@ -1,0 +1,211 @@
+"""The program as its user meets it: what it prints, its exit status, and what it leaves on disk."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from backends import TABLE, Entry, installed
+from benchmarks.compare.comparer import Check
+from common import machine
+from common.answers import Answer, Candidate, Line
+from common.config import as_float32
+from common.machine import has_bfloat16
+from common.terminal import print_answers
+from tests.support.program import answer, refusal, rosetta
+
+NUMPY = ["--backend", "numpy"]
+TRAIN = ["train", *NUMPY, "--num-samples", "1000", "--latent-dim", "16", "--epochs", "1"]
+
+
+def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text("Go.\tVa !\nRun!\tCours !\tattribution\n", encoding="utf-8")
+    figures = answer("data", "--data", path)
+    num_decoder_tokens = len(set("Va !Cours !\t\n"))
+    assert list(figures.values())[:6] == [str(path), 2, 8, num_decoder_tokens, 4, 9]
+    printed = rosetta("data", "--data", path)[1]
+    assert re.search(r"num_decoder_tokens[^\n]*\n(?s:.*)Run! +Cours !", printed)
+
+
+def hinted(said: str) -> list[str]:
+    """The words of the command that a line suggests, as a shell would split it."""
+    command = re.search(r"(?:: |`)rosetta ([^`\n]+)", said)
+    assert command, said
+    return shlex.split(command[1])
+
+
+def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
+    out = tmp_path / "my friend's run"
+    status, printed, said = rosetta(*TRAIN, "--out", out)
+    assert status == 0
+    assert (printed.count("training"), printed.count("validation")) == (10, 10)
+    assert "val_loss" in said
+    hint = hinted(printed.splitlines()[-1])
+    assert hint[:2] == ["translate", str(out)]
+    assert rosetta(*hint)[0] == 0
+    again = ["train", "--out", str(out), "--resume", "--epochs"]
+    trained = answer(*again, 2, "--learning-rate", "3e-4", "--latent-dim", 16)  # with which it was begun
+    names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
+    assert (list(trained), trained["epochs"]) == (names.split(), 2)
+    config = json.loads((out / "config.json").read_text())
+    assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backends.commands.training.resume", interrupted)
+    status, _, said = rosetta(*again, 2)  # which it has already
+    assert (status, hinted(said)) == (130, ["evaluate", str(out)])
+    of_torch = ["--backend", "torch"]
+    assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
+    for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
+        assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
+
+
+def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
+    run = tmp_path / "run"
+    assert rosetta(*TRAIN, "--out", run)[0] == 0
+    scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
+    names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"
+    assert scores.keys() >= set(names.split())
+    assert scores["rows"] == 40
+    assert scores["accuracy_real"] < scores["accuracy"]
+    assert "nc:6" in scores["chrf_signature"]
+    printed = rosetta("evaluate", run, "--limit", 40, "--weights", "best")[1]
+    assert "best epoch, in numpy" in " ".join(printed.split())
+    assert printed.rstrip().endswith("trained them: numpy: 1"), "the run has one epoch"
+    assert f"{scores['chrf']:.1f}" in printed
+
+
+QUICK = ["--quick", "--dtype", "float64", "--latent-dim", 4, "--backends"]
+
+
+def test_broken_parity_ends_with_status_1_an_error_with_what_others_reached_and_ctrl_c_with_130(monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.support.planted_numpy:OtherEpsilon", "numpy", ""))
+    monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    assert rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the referee")
+    status, out, err = rosetta("parity", *QUICK, "numpy:OtherEpsilon")
+    assert status == 1
+    assert "numpy:OtherEpsilon float64 breaks at step" in out
+    assert err.splitlines()[-1] == "rosetta: parity is broken"
+    status, out, err = rosetta("parity", *QUICK, "numpy, numpy:Broken", "--json")
+    assert status == 1
+    assert "No module named" in err
+    found = json.loads(out.splitlines()[-1])
+    assert {check["backend"] for check in found["checks"]} == {"numpy"}
+    assert found["passed"] is False, "not all have climbed"
+
+    def interrupted(course, names, dtypes, found, shown, at_once) -> None:
+        found.checks.append(Check("numpy", "", "float64", "tensors", "", 0.0, 0.0))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.compare.parity.climb", interrupted)
+    status, out, err = rosetta("parity", *QUICK, "numpy")
+    assert (status, "numpy" in out) == (130, True)
+    assert "interrupted before every backend had been compared" in err
+
+
+def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "torch", TABLE["numpy"])  # whose process starts sooner
+    monkeypatch.setitem(TABLE, "numpy:broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    found = answer("backends", "torch", "numpy", "torch", "--threads", 1)["backends"]
+    assert list(found) == ["torch", "numpy"]
+    assert all(facts["threads"] == 1 for facts in found.values())
+    printed = rosetta("backends", "numpy", "numpy:broken")[1]
+    words = "numpy", found["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
+    assert all(word in printed for word in words)
+
+
+def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path, monkeypatch) -> None:
+    cpuinfo, backend = tmp_path / "cpuinfo", ["--backend", "torch:bfloat16"]
+    train = [*TRAIN, *backend, "--dtype", "float64", "--out", tmp_path / "run"]
+    monkeypatch.setattr("common.machine.CPUINFO", cpuinfo)
+    for flags, expected in {
+        "avx512f avx512_vnni": False,
+        "avx512f avx512_bf16": True,
+        "amx_bf16 amx_tile": True,
+        "bf16 i8mm": True,
+    }.items():
+        cpuinfo.write_text(f"flags\t\t: fpu {flags} sse\n")
+        assert has_bfloat16() == expected
+    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
+    cpuinfo.write_text("flags: sse\n")
+    bench = ["bench", "--backends", "numpy,torch:bfloat16", "--out", tmp_path / "a.jsonl"]
+    for command in train, ["parity", "--backends", "torch:bfloat16"], bench:
+        assert "a processor that computes in bfloat16" in refusal(2, *command)
+    assert [path.name for path in tmp_path.iterdir()] == ["cpuinfo"]
+
+
+def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(tmp_path, monkeypatch) -> None:
+    translate = ["translate", "Go.", "--backend", "torch:compile"]
+    (tmp_path / "file").touch()
+    for variable, value, said in (
+        ("CXX", "no-such-compiler", "torch:compile needs a C++ compiler, and there is no no-such-compiler; install"),
+        ("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "folder"), "cannot be written"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            line = refusal(2, *translate)
+            assert said in line
+            assert variable in line
+            assert ("torch:compile" in installed()) == (variable != "CXX"), "parity takes what is installed"
+
+
+def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path, monkeypatch) -> None:
+    found = machine.versions()
+    always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
+    assert list(found) == [*always, "tensorflow", "keras", "torch", "paddlepaddle", "jax", "flax", "optax"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", found["rosetta-s2s"])
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "machine.py").write_text("another")
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "common" / "machine.py"))
+    assert machine.versions()["rosetta-s2s"] != found["rosetta-s2s"]
+
+
+def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequence(tmp_path: Path) -> None:
+    corpus, out = tmp_path / "caf\udce9\x1b[2J.txt", tmp_path / "caf\udce9\x1b[2J"
+    pairs = [f"a{i}\x1b[2J\x9b2J\t\u202eb{i}\x07\n" for i in range(20)]
+    corpus.write_text("".join(pairs), encoding="utf-8")
+    small = ["--latent-dim", 4, "--epochs", 1, "--backend", "numpy"]
+    told = []
+    for expected, *command in (
+        (0, "data", "--data", corpus),
+        (0, "train", "--data", corpus, "--out", out, *small),
+        (0, "translate", out, "a1\x1b[2J\x9b2J", "--json"),
+        (2, "translate", out, "a1\x1b[2J\x9b2Jé"),
+        (0, "evaluate", out),
+        (2, "train", "--out", out, "--resume", "--epochs", 1),
+        (2, "translate", tmp_path / "\udce9" / "none", "a"),
+    ):
+        status, printed, said = rosetta(*command)
+        assert status == expected
+        assert "Traceback" not in said
+        assert all(line.isprintable() for line in (printed + said).split("\n"))
+        told.append(printed)
+    assert f"rosetta translate $'{tmp_path}/caf\\351\\033[2J' " in told[1]
+    assert json.loads(told[2].splitlines()[0])["translations"][0]["source"] == "a1\x1b[2J\x9b2J"
+    assert json.loads((out / "config.json").read_bytes())["data_config"]["data"] == str(corpus)
+
+
+@pytest.mark.parametrize("at_a_terminal", [True, False])
+def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(monkeypatch, capsys, at_a_terminal) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
+    ended = "(nothing: the model ended the sentence at once)"
+    for source, translation, n_best, at_terminal, elsewhere in (
+        ("a", "Ça va\u202f!\x1b[2J", None, "Ça va\u202f!?[2J", "Ça va\u202f!\x1b[2J"),
+        ("a", "", None, ended, ""),
+        (" ", "", None, "", ""),
+        ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
+    ):
+        print_answers(
+            Line(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}, 1, n_best, False
+        )
+        printed = capsys.readouterr().out
+        if at_a_terminal and n_best:
+            assert re.search(r"score +sentence *\n.*\n *-1.0000 +\?\[2J", printed)
+        else:
+            assert printed == f"{at_terminal if at_a_terminal else elsewhere}\n"

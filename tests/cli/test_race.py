@@ -1,0 +1,403 @@
+"""Scripts of strangers in a race: what is measured of those that behave, and what becomes of those that do not."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from backends.process.parent import PROJECT
+from benchmarks.in_child import Visit
+from benchmarks.measure import machine, rounds
+from benchmarks.measure.plan import Row
+from benchmarks.measure.race import Race, not_of_a_record
+from benchmarks.measure.recording import Recording, Round
+from benchmarks.measure.scripts import Script, environment_of, marked
+from benchmarks.measure.statistics import observations, spread
+from benchmarks.racing import _runners
+from benchmarks.report.race import misfits
+from common.errors import RosettaError
+from common.machine import cores
+from rosetta_pytest import assert_not_slower
+from rosetta_record import Record, RecordError, take_turns
+from tests.support.program import answer, refusal, rosetta, wait_until
+from tests.support.recordings import RACING, each_visit
+from tests.support.records import DATA, by_n, changed, edited, write
+
+STEPS = """
+import os, sys, threading, time
+sys.path.insert(0, {project!r})
+from rosetta_record import take_turns
+begun = time.perf_counter()
+def step():
+    time.sleep(0.01)
+"""
+# A script without our half, which reads turns and answers as it likes.
+RAW = """
+import json, os, socket
+wire = socket.socket(fileno=int(os.environ["ROSETTA_TURNS"])).makefile("rw")
+def say(**message):
+    print(json.dumps(message), file=wire, flush=True)
+    return wire.readline()
+READY = {{"python": "3", "versions": {{}}, "batch": 1, "synced": False, "record": None}}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    """Starts a script of this text, which is ended with the test at the latest."""
+    with ExitStack() as stack:
+
+        def started(text: str, patience: float = 20.0) -> Script:
+            path = tmp_path / "side.py"
+            path.write_text(text.format(project=str(PROJECT)))
+            row = Row(lane="default", python=sys.executable, name="side", command=(str(path),))
+            script = Script(0, row, patience, counts=lambda step: (1, 2))
+            script.start(stack)
+            return script
+
+        yield started
+
+
+def visited(script: Script) -> Visit:
+    """A turn of a script that has been started and warmed up."""
+    script.wait_until_ready()
+    script.started(0.0)
+    return script.turn("training", 0)
+
+
+ANSWERS = RAW + "say(ready=READY)\nwhile True: say(took={{'first': 0, 'lead': 0.0, 'steps': STEPS}})"
+DEAF = "print(json.dumps({{'ready': READY}}), file=wire, flush=True)\nimport time; time.sleep(0.5); os._exit(3)"
+LATER = "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)"
+MISBEHAVING = {
+    "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
+    "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
+    "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(Killed\) in its turn"),
+    "never calls it": (STEPS, r"status 0 before its first turn; end the script with take_turns\(step\)"),
+    "exits early": (STEPS + LATER, "ended with status 0 while it waited for its turn"),
+    "ends without reading its turn": (RAW + DEAF, "ended with status 3 in its turn"),
+    "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
+    "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
+    "hangs before": (
+        STEPS + "print('loading', flush=True); time.sleep(60)",
+        "sent nothing for 1 s before its first turn, and was ended; .*; its last words: loading",
+    ),
+    "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
+    "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
+    "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
+    "sends no end": (RAW + "wire.write('1' * 2000000)", "a message of more than 1 MiB"),
+    "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 time, 1e.09 s in all; expected 1, and the turn"),
+    "counts otherwise": (ANSWERS.replace("STEPS", "[1e-9] * 9"), "sent 9 times, .*; expected 1"),
+}
+
+
+@pytest.mark.parametrize("how", MISBEHAVING)
+def test_a_script_that_misbehaves_is_ended_and_one_sentence_says_how(how: str, start: Any) -> None:
+    text, message = MISBEHAVING[how]
+    script = start(text, 1.0 if "hangs" in how else 20.0)
+
+    def three_turns() -> None:
+        visited(script)
+        if how == "exits early":
+            script.process.wait(10)
+        script.turn("training", 0)
+
+    with pytest.raises(RosettaError, match=message) as caught:
+        three_turns()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("side ")
+
+
+def test_what_a_script_prints_reads_and_starts_is_its_own_and_all_of_it_is_ended(start: Any) -> None:
+    """A process that it forked computes on, has left its group and holds its socket; another has no environment."""
+    script = start(
+        STEPS
+        + """
+print("ready", {{"took": 1}}, flush=True)
+assert sys.stdin.read() == "" and sys.argv[1:] == [] and "ROSETTA_TURNS" not in os.environ
+os.system("python3 -c 'import os; os.fstat(3)' 2>/dev/null")
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        while True: pass
+    if os.fork() == 0:
+        os.execve(sys.executable, ["python", "-c", "import time; time.sleep(60)"], {{}})
+    os._exit(0)
+os.wait()
+take_turns(step, batch=5)
+"""
+    )
+    assert visited(script).steps == pytest.approx([0.01, 0.01], rel=0.9)
+    assert script.ready.batch == 5
+
+    assert len(marked(script.mark)) == 2
+    family = [psutil.Process(pid) for pid in script.pids]
+    assert len(family) == 3
+    script.end()
+    # A process that was killed may still be seen for a moment.
+    wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in family))
+
+
+def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
+    spin = "threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()\n"
+    script = start(STEPS + spin + "take_turns(step)")
+    visited(script)
+    time.sleep(0.3)
+    visit = script.turn("training", 0)
+    assert visit.idle > 0.3
+    idle, growing = misfits("side", [visit], 1.4)
+    assert re.match(r"side used \d.\d cores while it was not its turn", idle)
+    assert "takes 1.4 times as long at the end of a round" in growing
+    assert [*misfits("side", [msgspec.structs.replace(visit, idle=0.0)], 1.0)] == []
+
+
+RECORDED = (
+    STEPS
+    + """
+import numpy as np
+from rosetta_record import Record
+kernel, inputs = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2.0]])
+record = Record({folder!r})
+record.inputs(x=inputs)
+note = str({factor}) * 1000  # longer than a sentence of a recording
+record.layer("output", "Linear", {{"weight": kernel}}, {{"activation": note}}, inputs @ kernel * {factor})
+record.forward(y=inputs @ kernel * {factor})
+def step(number):
+    assert number < 100_000, "steps are counted from 0 in each process"
+    time.sleep({seconds})
+take_turns(step, batch=np.int64({batch}), after=record)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("None", "after is of builtins.NoneType; expected a Record or its folder: .* its methods return nothing"),
+        ("'nowhere'", "after is nowhere, in which there is no record: "),
+        ("Record('empty')", "the record in .*empty has no outputs; call record.training or record.forward before"),
+    ],
+)
+def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, monkeypatch, after, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecordError, match=message):
+        take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
+
+
+def test_what_is_no_function_is_refused_as_a_step_and_what_is_no_whole_number_as_a_batch() -> None:
+    with pytest.raises(RecordError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
+        take_turns(None)  # type: ignore[arg-type]
+    with pytest.raises(RecordError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
+        take_turns(lambda: pytest.fail("a step was done"), batch=2.5)  # type: ignore[arg-type]
+
+
+def side(path: Path, seconds: float, factor: float = 1.0, batch: int = 1) -> Path:
+    """A script that records a small model and whose step sleeps for so many seconds."""
+    folder = str(path.with_name("record"))  # the same for all
+    path.write_text(RECORDED.format(project=str(PROJECT), folder=folder, factor=factor, seconds=seconds, batch=batch))
+    return path
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races of three rounds with short turns, which mind no other program."""
+    monkeypatch.setattr(Race, "timed_seconds", 0.04)
+    for name, value in {"LEAD_SECONDS": 0.02, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
+        monkeypatch.setattr(rounds, name, value)
+    monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
+    monkeypatch.setattr(machine, "MOST_OTHERS", inf)
+    monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
+
+
+def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:
+    """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
+    slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
+    out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
+    found = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
+    assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", found["headline"])
+    assert 4 < found["rows"][1]["ratio"]["value"] < 64
+    assert [row["items"] for row in found["rows"]] == [16, 1]
+    assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
+    assert 0.2 < found["control"]["value"] < 5
+    assert found["rounds"] == 3
+    assert Recording.read(out).head.plan.rows[1].variables["MINE"] == "1"
+    assert rosetta("report", out, "-o", page)[0] == 0
+    assert "computes the same (forward)" in page.read_text()
+    assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
+
+
+def test_a_race_is_gone_on_with_by_the_same_command_and_starts_no_other_script(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = side(tmp_path / "one.py", 0.01), side(tmp_path / "two.py", 0.01)
+    asked = "race", one, two, "--within", "0%", "--out", tmp_path / "r.jsonl"
+    monkeypatch.setattr(Race, "_goes_on", lambda race: len(race.recording.rounds()) < rounds.ENOUGH_ROUNDS)
+    assert answer(*asked)["rounds"] == 3
+    assert "leave out --within" in refusal(2, *asked, "--resume")
+    assert "starts no script that is not named" in refusal(2, "race", "--resume", *asked[-2:])
+    asked = *asked[:3], *asked[5:], "--resume"
+    assert "races other scripts than those that were named" in refusal(2, "race", one, f"b={two}", *asked[3:])
+    monkeypatch.setattr(rounds, "ENOUGH_ROUNDS", 4)
+    found = answer(*asked)
+    assert (found["rounds"], len(found["proofs"])) == (4, 1)
+    two.write_text(two.read_text() + "\n")
+    assert "or they were changed" in refusal(2, *asked)
+
+
+def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: None) -> None:
+    scripts = []
+    for name, framework, data in (("one", "torch", DATA), ("two", "keras", changed(DATA, by_n()))):
+        record = edited(write(tmp_path / name, framework, data), lambda said: said.update(files={"outputs": 1}))
+        turns = f"take_turns(step, after={str(record)!r})"
+        scripts.append(tmp_path / f"{name}.py")
+        scripts[-1].write_text(STEPS.format(project=str(PROJECT)) + turns)
+    asked = "race", *scripts, "--within", "50%", "--accept"
+    found = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
+    assert "; computes the same but for batchnorm-variance to " in found["headline"]
+    assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
+
+
+def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        """What the command prints, in this process, which has short races."""
+        return subprocess.CompletedProcess(command, *rosetta(*command[3:]))
+
+    monkeypatch.setattr("rosetta_pytest.subprocess.run", here)
+    old, new = side(tmp_path / "old.py", 0.01), side(tmp_path / "new.py", 0.03, factor=1.5)
+    with pytest.raises(pytest.fail.Exception) as failed:
+        assert_not_slower(new, old, tmp_path, by="5%", within="50%")
+    shown = " ".join(str(failed.value).split())
+    assert "not the same model: parts at forward" in shown
+    assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", shown)
+    assert "new is" in assert_not_slower(old, new, tmp_path, by="5%", within="50%")
+
+
+def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, short: None) -> None:
+    """With the modules that it had then, and with what its links lead to out of the repository."""
+    folder = tmp_path / "repository" / "code"
+    folder.mkdir(parents=True)
+    script, mine, outside = side(folder / "train.py", 0.0), folder / "mine.py", tmp_path / "outside.py"
+    seconds = "__import__('mine').SECONDS * __import__('absolute').ONE * __import__('outward').ONE"
+    script.write_text(script.read_text().replace("time.sleep(0.0)", f"time.sleep({seconds})"))
+    mine.write_text("SECONDS = 0.03")
+    outside.write_text("ONE = 1")
+    (folder / "absolute.py").symlink_to(outside)
+    (folder / "outward.py").symlink_to("../../outside.py")
+    git = ["git", "-C", str(folder.parent), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
+        subprocess.run([*git, *words], check=True)
+    mine.write_text("SECONDS = 0.01")
+    found = answer("race", script, "--against", "HEAD", "--within", "50%", "--out", tmp_path / "r.jsonl")
+    assert "train-at-HEAD" in found["headline"]
+    assert 1.5 < found["rows"][1]["ratio"]["value"] < 6
+    assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
+
+
+def test_names_tell_the_lane_where_scripts_run_in_two(tmp_path: Path) -> None:
+    one = side(tmp_path / "one.py", 0.0)
+    in_one = _runners([str(one)], [], [], "matched", control=True)
+    in_two = _runners([str(one)], [], [], "matched,installed", control=False)
+    assert [runner.label for runner in in_one] == ["one", "one, control"]
+    assert [(runner.label, runner.lane) for runner in in_two] == [
+        ("one, matched", "matched"),
+        ("one, installed", "default"),
+    ]
+
+
+def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(tmp_path: Path, monkeypatch) -> None:
+    """Of OMP_NUM_THREADS all numbers of threads follow; the installed lane sets nothing."""
+    one = str(side(tmp_path / "one.py", 0.0))
+    threads = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+    for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    matched, installed = _runners([one], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed", control=False)
+    assert matched.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
+    assert installed.variables == {"GOMP_SPINCOUNT": "7"}
+    of_matched, of_installed = environment_of(matched), environment_of(installed)
+    assert [of_matched[name] for name in threads] == ["3,1", "3", "3"]
+    assert of_matched["GOMP_SPINCOUNT"] == "7"
+    assert "GLIBC_TUNABLES" in of_matched
+    assert of_matched.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), "the code decides"
+    assert not {*threads[1:], "GLIBC_TUNABLES"} & of_installed.keys()
+    for asked in ("", "0", "many"):
+        variables = {"OMP_NUM_THREADS": asked}
+        assert environment_of(msgspec.structs.replace(matched, variables=variables))["MKL_NUM_THREADS"] == str(
+            cores()
+        )
+
+
+def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = side(tmp_path / "one.py", 0.01)
+    for arguments, message in {
+        ("nowhere.py", one): "nowhere.py is not a file",
+        (one, one): f"two scripts have one name; name them: A={one} B={one}",
+        (one,): "a race needs two scripts",
+        (one, f"b={one}", "--env", "c:A=1"): "--env NAME:VARIABLE=VALUE, where NAME is one of one, b; found c:A=1",
+        (one, f"b={one}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
+        (one, f"b={one}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
+        (one, f"b={one}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
+        (one, f"b={one}", "--against", "HEAD"): "--against takes one script, and 2 were given",
+    }.items():
+        status, _, errors = rosetta("race", *arguments)
+        assert (status, message in errors) == (2, True), errors
+
+
+def test_where_steps_differ_much_the_same_steps_are_compared_unless_most_rounds_lack_them() -> None:
+    made = Recording.read(RACING / "threads.jsonl")
+
+    def compared(apart: int, steps: list[float]) -> bool:
+        """Whether they are, where the second script did other steps in so many rounds."""
+
+        def planted(line: Round, visit: Visit) -> Visit:
+            first = 10**6 if visit.row and line.number <= apart else 3
+            return msgspec.structs.replace(visit, first=first, each=1, steps=steps)
+
+        return observations(each_visit(made, planted)).same_steps
+
+    few = (len(made.rounds()) - 1) // 2
+    assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]
+    assert not compared(0, [0.1, 0.11])
+
+
+def test_turns_differ_by_the_same_steps_where_these_are_compared() -> None:
+    """A single step that takes ten times as long, of one script in each turn, does not make turns differ."""
+
+    def planted(line: Round, visit: Visit) -> Visit:
+        steps = [0.01, 0.1] * 4
+        steps[0] *= 10 if visit.row == line.number % 2 else 1
+        return msgspec.structs.replace(visit, first=3, each=1, steps=steps)
+
+    found = spread(each_visit(Recording.read(RACING / "threads.jsonl"), planted))
+    assert (found.turns, found.processes) == (pytest.approx(0.0), pytest.approx(0.0))
+
+
+def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:
+    assert not_of_a_record("", ["record.json", "home", "rounded", "control"]) == ["home"]
+
+
+def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
+    """Names of a stranger's are no markup, and numbers are in their ranges."""
+    out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
+    text = (RACING / "threads.jsonl").read_text()
+    out.write_text(text.replace('"name":"two"', '"name":"<b>|@x"'))
+    assert rosetta("report", out, "-o", page)[0] == 0
+    assert "&lt;b&gt;" in page.read_text()
+    assert "<b>|" not in page.read_text()
+    changes = {r'"batch":\d+': '"batch":0', '"row":1': '"row":7', '"two"': '"one"', '"first":': '"last":'}
+    for before, after in changes.items():
+        assert re.search(before, text)
+        out.write_text(re.sub(before, after, text))
+        with pytest.raises(RosettaError, match=r"damaged"):
+            Recording.read(out)

@@ -1,0 +1,50 @@
+"""The same command begins a run or goes on with it, and what cannot be written is refused before it is computed."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from backends.commands import training
+from common.run_directory import RunDirectory
+from tests.support.program import answer, refusal, rosetta
+
+pytestmark = pytest.mark.usefixtures("known_machine")
+TRAIN = ["train", "--backend", "numpy", "--num-samples", 100, "--latent-dim", 8, "--threads", 1]
+TRAIN += ["--resume-or-begin"]
+
+
+def test_the_same_command_begins_a_run_and_goes_on_with_it_until_it_is_whole(tmp_path: Path) -> None:
+    command = [*TRAIN, "--out", tmp_path / "run", "--epochs"]
+    assert answer(*command, 1)["epochs"] == 1
+    assert answer(*command, 2)["epochs"] == 2
+    status, printed, _ = rosetta(*command, 2)
+    assert (status, printed) == (
+        0,
+        f"{tmp_path / 'run'} is whole. See it with: rosetta evaluate {tmp_path / 'run'}\n",
+    )
+    assert answer(*TRAIN, "--out", tmp_path / "other", "--epochs", 2)["loss"] == answer(*command, 2)["loss"]
+    said = refusal(2, *command, 3, "--seed", 4)
+    assert "was begun with --seed 0, and this command has 4; give what it was begun with, or another --out" in said
+    assert len(RunDirectory.open(tmp_path / "run").history()) == 2
+
+
+def test_a_run_whose_first_epoch_failed_does_not_translate(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert "The run keeps epoch 0" in refusal(1, *TRAIN, "--out", out, "--learning-rate", 1e30)
+    assert refusal(2, "translate", out, "It is red.") == (
+        f"rosetta: {out} has 0 epochs, so its weights are random; train it first: rosetta train --out {out} --resume "
+        "--epochs TOTAL"
+    )
+    assert refusal(2, "evaluate", out, "--dtype", "float64").startswith(f"rosetta: {out} has 0 epochs")
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_an_epoch_is_computed(tmp_path: Path, monkeypatch) -> None:
+    command = [*TRAIN, "--out", tmp_path / "run", "--epochs"]
+    assert rosetta(*command, 1)[0] == 0
+
+    def denied(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(training, "TemporaryFile", denied)
+    assert f"{tmp_path / 'run'} cannot be written: Permission denied; mend that" in refusal(2, *command, 2)

@@ -1,0 +1,187 @@
+"""Runs: trained by each backend, translated by every other, gone on with, interrupted."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.commands import training, translating
+from backends.commands.training import resume, train
+from backends.commands.translating import Opener
+from backends.lesson_backend import NumpyBackend
+from backends.process import in_child
+from backends.process.parent import Runtime
+from common.config import DataConfig, TrainConfig, as_float32
+from common.corpus import Material, prepare
+from common.errors import CannotBeginError, RosettaError
+from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.tensors import model_config
+from common.weights import initial_state
+from tests.conftest import FRAMEWORKS
+from tests.support.program import started, wait_until
+from tests.support.sharing import Processes, Sharing
+from tests.support.small_run import same_training
+
+pytestmark = pytest.mark.usefixtures("known_machine")
+RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
+DATA = DataConfig(num_samples=300, split="grouped")
+# Small and hasty, so that epochs differ within seconds.
+SETTINGS = TrainConfig(batch_size=8, learning_rate=as_float32(4e-3), seed=7)
+LATENT_DIM = 32
+BACKENDS = ["numpy", *FRAMEWORKS]
+
+
+def unheard(*event: object, **fields: object) -> None:
+    """Events of a training that nobody follows."""
+
+
+def trained_run(
+    backend: str,
+    out: Path,
+    epochs: int,
+    dtype: str = "float32",
+    data: DataConfig = DATA,
+    train_config: TrainConfig = SETTINGS,
+) -> RunDirectory:
+    settings = train_config, LATENT_DIM, dtype, "space", epochs
+    return train(backend, data, *settings, out, RUNTIME, unheard).run
+
+
+@pytest.fixture
+def shared(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has commands take the process that a framework's backends share, in place of one of their own."""
+    for command in (training, translating):
+        monkeypatch.setattr(
+            command, "BackendProcess", lambda name, model, settings, *_: Sharing(name, model, settings, processes)
+        )
+
+
+@pytest.fixture(scope="module")
+def referees() -> dict[str, str]:
+    """Sources that the training of the bundled run held out, and what the referee makes of them."""
+    run = RunDirectory.open(BUNDLED_RUN)
+    rows = Material.of_run(run).validation_rows
+    sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::40]))
+    with Opener(run, "last", "float64", RUNTIME).open("numpy") as translator:
+        return dict(zip(sources, translator(sources), strict=True))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_run_says_the_same_in_each_backend_in_a_batch_and_alone(
+    referees: dict[str, str], name: str, shared: None
+) -> None:
+    sources = list(referees)
+    with Opener(RunDirectory.open(BUNDLED_RUN), "last", "float32", RUNTIME).open(name) as translator:
+        longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
+        *together, _, of_nothing = translator([*sources, longest, ""])
+        alone = [translator([source])[0] for source in sources[:6]]
+    assert len(set(referees.values())) > 40, "decoding must mean something"
+    assert of_nothing == ""
+    assert dict(zip(sources, together, strict=True)) == referees
+    assert alone == together[:6]
+
+
+# Variants train as others here: torch:compile as torch, keras:jit as keras:fast, whose loops have their own test.
+@pytest.mark.parametrize("name", BACKENDS)
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
+    """The same seed and two threads give the same bytes in two processes, one of which ends training in the middle
+    and goes on from the disk."""
+    material, sha256 = prepare(replace(DATA, num_samples=60), SETTINGS.seed, "float32")
+    config = model_config(material.batch, material.decoder_vocabulary, LATENT_DIM, "float32")
+
+    def written(out: Path, totals: list[int]) -> RunDirectory:
+        configs, vocabularies = (config, SETTINGS, DATA), (material.encoder_vocabulary, material.decoder_vocabulary)
+        run = RunDirectory.create(
+            out, name, configs, sha256, material.pairs, vocabularies, initial_state(config, SETTINGS.seed)
+        )
+        data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+        fixed = {"run": out, "name": name, "data": data}
+        with Runtime(threads=2).start(name, config, SETTINGS) as process:
+            for epochs in totals:
+                process.call(in_child.fit, epochs=epochs, **fixed)
+        return run
+
+    whole, stopped = written(tmp_path / "whole", [2]), written(tmp_path / "stopped", [1, 2])
+    assert same_training(stopped) == same_training(whole)
+    assert [epoch.backend for epoch in whole.history()] == [name] * 2
+
+
+def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -> None:
+    run = trained_run("numpy", tmp_path / "run", 1)
+    begun, weights = (run.path / "config.json").read_bytes(), run.read_state("last")[0].weights
+    for backend, total, why in (("numpy", 1, "has 1 epoch already"), ("mxnet", 2, "no backend 'mxnet'")):
+        with pytest.raises(CannotBeginError, match=why):
+            resume(run, backend, total, RUNTIME, unheard, 0.5)
+    assert (run.path / "config.json").read_bytes() == begun, "a rate that is not used is not kept"
+    resume(run, None, 2, RUNTIME, unheard, 0.0)
+    resume(RunDirectory.open(run.path), None, 3, RUNTIME, unheard)  # as after a kill
+    assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=0.0)
+    state, last = run.read_state("last")
+    assert last.epoch == 3
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight, strict=True)
+
+
+@pytest.mark.parametrize(("dtype", "rate", "loss"), [("float64", 1e3, r"\d.*"), ("float32", 1e38, "nan")])
+def test_a_training_that_diverges_names_its_step_and_keeps_the_epoch_before(tmp_path, dtype, rate, loss) -> None:
+    run = trained_run("numpy", tmp_path / "run", 1, dtype)
+    kept = (run.path / "state.safetensors").read_bytes()
+    said = rf"the loss was {loss} in training step [1-9]\d? of epoch 2\. The run keeps epoch 1: go on from there with"
+    with pytest.raises(RosettaError, match=said):
+        resume(run, None, 3, RUNTIME, unheard, rate)
+    assert (run.path / "state.safetensors").read_bytes() == kept
+    # And on from there, as if nothing had happened.
+    resume(run, None, 2, RUNTIME, unheard, SETTINGS.learning_rate)
+    assert same_training(run) == same_training(trained_run("numpy", tmp_path / "whole", 2, dtype))
+
+
+def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
+    """Its batches had sensible losses, and the validation has none."""
+    settings = replace(SETTINGS, batch_size=300, learning_rate=1e3)
+    with pytest.raises(RosettaError, match=r"in validation step 1 of epoch 1\. The run keeps epoch 0"):
+        trained_run("numpy", tmp_path / "run", 1, train_config=settings)
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.read_state("last")[1].epoch == 0
+
+
+def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
+    """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
+    data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
+    first, *others = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
+    run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
+    for total, backend in enumerate(others, 2):
+        resume(run, backend, total, RUNTIME, unheard)
+    assert [epoch.backend for epoch in run.history()] == order
+    referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
+    state = initial_state(run.model_config, settings.seed)
+    referee.load(state)
+    rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    for epoch in run.history():
+        trained, validated = in_child.train_epoch(referee, unheard, rows, epoch.epoch)
+        assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
+
+
+def test_a_run_that_ctrl_c_ended_goes_on_to_the_bits_of_one_that_nothing_ended(tmp_path) -> None:
+    """Its batches are bucketed."""
+    run, bucketed = tmp_path / "run", TrainConfig(batches="bucketed")
+    sizes = "--backend numpy --num-samples 300 --latent-dim 16 --split grouped --batches bucketed --padding mask"
+    process = started("train", "--out", run, "--epochs", 100_000, "--threads", 1, *sizes.split())
+    begun = lambda: (run / "config.json").exists() and len(RunDirectory.open(run).history()) >= 2  # noqa: E731
+    wait_until(lambda: process.poll() is not None or begun())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    kept = RunDirectory.open(run).read_state("last")[1].epoch
+    assert kept >= 1
+    assert f"keeps epoch {kept}. Go on with: rosetta train --out {run} --resume" in said
+    assert "Traceback" not in said
+    total = kept + 2
+    resumed = resume(RunDirectory.open(run), None, total, RUNTIME, unheard)
+    settings = bucketed, 16, "float32", "mask", total
+    whole = train("numpy", DATA, *settings, tmp_path / "whole", RUNTIME, unheard)
+    first, *_, last = resumed.run.history()
+    assert (last.epoch, resumed.run.train_config) == (total, bucketed)
+    assert last.loss < first.loss
+    assert same_training(resumed.run) == same_training(whole.run)

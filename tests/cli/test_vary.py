@@ -1,0 +1,109 @@
+"""How cost grows with sizes: what is measured of sizes that vary, and what follows from known times."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.measure.recording import Recording, RowProfile, Sizes
+from benchmarks.measure.statistics import Observations, observations
+from benchmarks.report.page import report_of
+from benchmarks.report.vary import VaryResults
+from tests.conftest import LATENT_DIM, batch_of
+from tests.support import child
+from tests.support.program import refusal, short
+from tests.support.recordings import plan_of, recording, slowed
+
+TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
+
+
+def test_each_combination_of_sizes_is_a_row_whose_rounds_take_turns(tmp_path: Path) -> None:
+    """On NumPy's backend, from the command line to JSON and the page."""
+    out = tmp_path / "a.jsonl"
+    axes = ["--vary", "latent-dim=8,16", "--vary", "length=4,9"]
+    found = short(2, *TINY, *axes, "--out", out)
+    made = Recording.read(out)
+    combinations = [(units, length) for units in (8, 16) for length in (4, 9)]
+    assert [tuple(row["row"]["sizes"].values()) for row in found["rows"]] == combinations
+    assert all(len(line.starts) == 1 for line in made.rounds()), "a round starts the rows of one combination"
+    order = [line.starts[0].row for line in made.rounds()]
+    assert sorted(order[:4]) == sorted(order[4:8]) == [0, 1, 2, 3]
+    assert len(made.of_kind(RowProfile)) == 1
+    assert all(row["certificate"]["passed"] and row["peak_share"] > 0 for row in found["rows"])
+    assert "--vary latent-dim=8,16" in found["command"]
+    page = report_of(made)
+    assert [*page.charts] == [
+        "A step by units of each LSTM, 4 characters in each sentence",
+        "A step by units of each LSTM, 9 characters in each sentence",
+    ]
+    assert "`rosetta bench --backends numpy" in page.page
+    assert "only benches of one size are compared" in refusal(1, "compare", out, out)
+
+
+def grown() -> Recording:
+    """A recording of two backends at three sizes, of which each takes twice as long as the one before."""
+    plan = plan_of(["torch", "keras"], axes={"latent-dim": (64, 128, 256)})
+    made = recording(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
+    lines = []
+    for line in made.lines:
+        if hasattr(line, "cycles"):  # each round is of one size
+            rows = plan.groups[line.number % 3]
+            cycles = [[visit for visit in cycle if visit.row in rows] for cycle in line.cycles]
+            starts = [start for start in line.starts if start.row in rows]
+            line = msgspec.structs.replace(line, cycles=cycles, starts=starts)
+        lines.append(line)
+    made.lines = lines
+    for row in plan.rows:
+        made = slowed(made, row.sizes["latent-dim"] / 64, row.label)
+    return made
+
+
+def test_the_curve_of_known_times_is_told_and_drawn() -> None:
+    results = VaryResults(grown())
+    assert results.headline == (
+        "From 64 to 256 units of each LSTM the time of a step grows this many times: 4.0 in torch and 4.0 in keras."
+    )
+    assert {(p.left, p.right) for p in results.pairs if p.kind == "frameworks"} == {
+        (f"torch (latent-dim {n})", f"keras (latent-dim {n})") for n in (64, 128, 256)
+    }
+    for row in results.rows:
+        assert (
+            row.step.value == pytest.approx(0.01 * row.row.sizes["latent-dim"] / 64, rel=0.02) or "keras" in row.label
+        )
+    assert results.rows[0].step.half_width < 0.02
+    page = report_of(grown())
+    (svg,) = page.charts.values()
+    assert svg.count("<circle") == 6
+    assert "At 64 units of each LSTM" in page.page, "where a step reaches less than half of the best share"
+
+
+def test_intervals_across_rounds_hold_the_truth_though_the_machine_drifts_from_round_to_round() -> None:
+    """And those of rows that took turns do not have to, since what the machine does to both cancels there."""
+    covered = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        logarithms = {}
+        for number in range(9):
+            level, rows = rng.normal(0, 0.05), (2 * (number % 3), 2 * (number % 3) + 1)
+            logarithms[number] = {row: level + rng.normal(0, 0.01) for row in rows}
+        found = Observations(logarithms)
+        intervals = [found.across_rounds(row) for row in range(6)]
+        covered += [one.low <= 1 <= one.high for one in intervals]
+    assert 0.93 < np.mean(covered) < 0.975
+    assert Observations({1: {0: 0.0}}).across_rounds(0) is None
+    made = observations(grown())
+    assert math.isclose(made.across_rounds(0).value, made.seconds(0).value)
+
+
+def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
+    """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
+    assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
+    example = Sizes(8000, 16, 59, 71, 92)
+    assert example.step_flop(64, 256, one_hot=False) == pytest.approx(8.1e9, rel=0.01)
+    batch = batch_of(32, "float32")
+    counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
+    lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
+    tensors = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
+    assert counted == pytest.approx(tensors.step_flop(32, LATENT_DIM), rel=0.01)

@@ -1,0 +1,55 @@
+"""What real runs recorded: the committed pages are what is said of them today."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from backends.process.parent import PROJECT
+from benchmarks.measure.recording import Round
+from benchmarks.report.bench import BenchResults
+from benchmarks.report.page import advice, surprise
+from tests.support.program import refusal, rosetta
+from tests.support.recordings import COMMITTED, RACING, changed, committed, recording, written
+
+PAGES = [
+    path
+    for folder in (COMMITTED, RACING)
+    for path in sorted(folder.iterdir())
+    if path.suffix in (".md", ".html", ".svg") and path.with_suffix(".jsonl").exists()
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
+def test_the_committed_page_is_what_the_recording_says_in_any_shell(page: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    rosetta("report", page.with_suffix(".jsonl"), "-o", made := tmp_path / page.name)
+    assert made.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
+    def without_onednn(line: Round) -> Round:
+        settings = {"matrix_library": "Eigen"}
+        starts = [replace(start, facts=dataclasses.replace(start.facts, settings=settings)) for start in line.starts]
+        return replace(line, starts=starts)
+
+    advised, otherwise = (
+        " ".join(advice(BenchResults(made)))
+        for made in (committed("amd"), changed(committed("amd"), Round, without_onednn))
+    )
+    assert otherwise == advised.replace("TF_ENABLE_ONEDNN_OPTS=1", "TF_ENABLE_ONEDNN_OPTS=0") != advised
+
+
+def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:
+    path = written(recording(rounds=0), tmp_path / "a.jsonl").path
+    assert "there is no chart of it" in refusal(2, "report", path, "-o", tmp_path / "a.svg")
+
+
+def test_the_readme_answers_what_the_recordings_answer() -> None:
+    readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
+    intel, amd, demo = (BenchResults(committed(name)) for name in ("intel", "amd", "demo"))
+    for answer in (intel.headline.partition(";")[0], amd.headline.partition(";")[0], surprise(demo)):
+        assert len(answer) > 40
+        assert answer in readme
+    assert "](docs/benchmark/intel.svg)" in readme

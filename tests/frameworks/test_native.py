@@ -1,0 +1,366 @@
+"""The frameworks' own files: ours to the bit and back, those of others, and those that mean harm."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from contextlib import chdir, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from backends.lesson_backend import NumpyBackend
+from backends.native import convert
+from backends.native.jax import read_jax
+from backends.native.keras import read_keras
+from backends.native.paddle import read_paddle
+from backends.process.parent import BackendProcess
+from common.config import DataConfig, TrainConfig
+from common.errors import RosettaError
+from common.interface import log_softmax
+from common.run_directory import STATE, RunDirectory
+from common.weights import ModelState, initial_state, weight_shapes
+from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
+from tests.fuzz.attack import damaged_files
+from tests.fuzz.attack.damage_bytes import layer_tensors
+from tests.fuzz.attack.limits import one_line
+from tests.support import child, small_run
+from tests.support.program import refusal, rosetta
+
+MODEL = model("float32")  # that of the session's processes
+FORMATS = {
+    "torch": ["model.pt", "optimizer.pt"],
+    "paddle": ["model.pdparams", "model.pdopt"],
+    "keras": ["model.keras", "model.weights.h5"],
+    "keras:example": ["s2s_model.keras", "s2s_model.weights.h5"],
+    "jax": ["model.safetensors", "optimizer.safetensors"],
+}
+READERS = {".pdparams": read_paddle, ".h5": read_keras, ".keras": read_keras, ".safetensors": read_jax}
+ReadFiles = Callable[..., ModelState]
+
+
+def state_of(dtype: str) -> ModelState:
+    """Weights and slots, with zeros of both signs and the smallest numbers among them."""
+    weights = initial_state(replace(MODEL, dtype=dtype), 3).weights
+    for array in weights.values():
+        array.flat[:3] = -0.0, 0.0, np.finfo(dtype).smallest_subnormal
+    return ModelState(weights, {name: np.abs(array) for name, array in weights.items()})
+
+
+def assert_same(state: ModelState, expected: ModelState) -> None:
+    small_run.assert_same(state.arrays(), expected.arrays())
+
+
+def to_read(folder: Path, name: str) -> list[Path]:
+    """The files in a folder from which a framework's model is read again."""
+    return [folder / file for file in FORMATS[name] if not file.endswith(".keras")]
+
+
+@pytest.fixture
+def read(backend_of: StartBackend) -> ReadFiles:
+    """What files hold. Only those of torch need their framework."""
+
+    def read_files(*paths: Path, dtype: str = "float32") -> ModelState:
+        if paths[0].suffix != ".pt":
+            return READERS[paths[0].suffix](paths, replace(MODEL, dtype=dtype))
+        answer = backend_of("torch", "float32").call(child.read, paths=[*paths])
+        if answer.state is None:
+            raise RosettaError(answer.refusal)
+        return answer.state
+
+    return read_files
+
+
+def refused(read: ReadFiles, *paths: Path) -> str:
+    """The one line with which files are refused."""
+    with pytest.raises(RosettaError) as caught:
+        read(*paths)
+    assert caught.value.exit_code == RosettaError.exit_code
+    line = one_line(caught.value)
+    assert str(paths[0]) in line
+    assert len(line) < 1000
+    return line
+
+
+def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
+    """What a function of tests.foreign_FRAMEWORK gives, in the framework's process."""
+    return process.call(
+        child.elsewhere, named=f"tests.support.foreign_{process.name}:{function}", arguments=arguments
+    )
+
+
+# Ours
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*dict.fromkeys(FORMATS, "float32").items(), ("keras", "float64")])
+def test_what_is_written_is_read_to_the_bit_and_a_framework_itself_opens_it(
+    backend_of: StartBackend, read: ReadFiles, tmp_path: Path, name: str, dtype: str
+) -> None:
+    process, expected = backend_of(name, dtype), state_of(dtype)
+    assert process.call(child.save, state=expected, folder=tmp_path) == FORMATS[name]
+    assert sorted(os.listdir(tmp_path)) == sorted(FORMATS[name])
+    assert_same(read(*to_read(tmp_path, name), dtype=dtype), expected)
+    if name in FRAMEWORKS and dtype == "float32":
+        opened = foreign(process, "opens", paths=[str(tmp_path / file) for file in FORMATS[name]])
+        np.testing.assert_array_equal(opened["encoder/kernel"], expected.weights["encoder/kernel"])
+        np.testing.assert_array_equal(opened["slot encoder/kernel"], expected.mean_squares["encoder/kernel"])
+
+
+# Of others
+
+
+def test_the_official_examples_own_model_is_read(backend_of: StartBackend, read: ReadFiles, tmp_path: Path) -> None:
+    saved = foreign(backend_of("keras", "float32"), "save", folder=str(tmp_path))
+    state = read(tmp_path / "s2s_model.weights.h5")
+    assert_same_function(state, saved, softmax=True)
+    for name, slot in state.mean_squares.items():
+        assert slot.any()
+        np.testing.assert_array_equal(slot, saved[f"slot {name}"])
+
+
+def assert_same_function(state: ModelState, saved: Mapping[str, Any], softmax: bool) -> None:
+    """That the weights mean what they meant in their own framework."""
+    numpy = NumpyBackend(MODEL, TrainConfig())
+    numpy.load(state)
+    outputs, _, _ = numpy.model(saved["x"], saved["y"])
+    outputs = np.exp(log_softmax(outputs)) if softmax else outputs
+    np.testing.assert_allclose(outputs, saved["outputs"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["torch", "paddle"])
+def test_two_biases_are_summed_and_the_slots_of_one_follow(
+    backend_of: StartBackend, read: ReadFiles, tmp_path: Path, name: str
+) -> None:
+    process, paths = backend_of(name, "float32"), to_read(tmp_path, name)
+
+    saved = foreign(process, "save", folder=str(tmp_path), optimizer="all")
+    state = read(paths[0])
+    assert saved["writer.bias_hh_l0"].any()
+    assert_same_function(state, saved, softmax=False)
+    assert not any(slot.any() for slot in state.mean_squares.values())
+    assert "both biases of an LSTM were trained" in refused(read, *paths)
+
+    older = {"protocol": 2} if name == "paddle" else {}  # of pickle, which Paddle wrote before
+    saved = foreign(process, "save", folder=str(tmp_path), optimizer="first", **older)
+    state = read(*paths)
+    assert_same_function(state, saved, softmax=False)
+    for role, layer in (("encoder", "reader"), ("decoder", "writer")):
+        for kind, tensor in (("kernel", "weight_ih_l0"), ("recurrent_kernel", "weight_hh_l0")):
+            np.testing.assert_array_equal(state.mean_squares[f"{role}/{kind}"], saved[f"slot {layer}.{tensor}"].T)
+        np.testing.assert_array_equal(state.mean_squares[f"{role}/bias"], saved[f"slot {layer}.bias_ih_l0"])
+
+    foreign(process, "save", folder=str(tmp_path), optimizer="none")
+    assert not any(slot.any() for slot in read(*paths).mean_squares.values())
+    foreign(process, "save", folder=str(tmp_path), optimizer="adam")
+    assert {"torch": "'exp_avg', 'exp_avg_sq'", "paddle": "_moment1_0"}[name] in refused(read, *paths)
+
+
+UNREADABLE = "not readable or damaged; expected what"
+TORCH_REFUSALS = {  # of files that tests.support.foreign_torch writes
+    "float16": "is float16",
+    "bfloat16": UNREADABLE,
+    "layers": "'0.weight_ih_l1'",
+    "huge": "(1048576, 1048576)",
+    "nested": UNREADABLE,
+    "malicious": UNREADABLE,
+    "model": UNREADABLE,
+}
+
+
+def test_other_models_of_torch_are_one_clear_line_each_and_nothing_in_them_is_run(
+    backend_of: StartBackend, read: ReadFiles, tmp_path: Path
+) -> None:
+    process = backend_of("torch", "float32")
+    assert foreign(process, "save_other", folder=str(tmp_path)) == list(TORCH_REFUSALS)
+    for other, expected in TORCH_REFUSALS.items():
+        assert expected in refused(read, tmp_path / f"{other}.pt")
+    assert b"touch " in (tmp_path / "malicious.pt").read_bytes()
+    assert not (tmp_path / "executed").exists()
+
+
+# Hostile
+
+
+def text_of(text: str) -> bytes:
+    """A text as a pickle has it."""
+    encoded = text.encode()
+    return pickle.BINUNICODE + len(encoded).to_bytes(4, "little") + encoded
+
+
+GOOD = layer_tensors(initial_state(MODEL, 1).weights)
+DTYPE = b"cnumpy\ndtype\n" + text_of("O") + b"\x85R"
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R"
+# Paddle's files: other models; then pickles that would run something. How each is refused.
+OF_PADDLE: dict[str, tuple[Any, str]] = {
+    "wider": ({**GOOD, "encoder.weight_ih_l0": np.zeros((20, 4), "f4")}, "--dtype and the corpus must be those that"),
+    "of bfloat16": ({name: array.astype("u2") for name, array in GOOD.items()}, "is uint16"),
+    "of objects": ({**GOOD, "dense.bias": np.array([None])}, UNREADABLE),
+    "missing": ({name: GOOD[name] for name in GOOD if name != "dense.bias"}, "expected encoder and decoder"),
+    "not finite": (
+        {**GOOD, "dense.bias": GOOD["dense.bias"] + np.nan},
+        "dense/bias holds numbers that are not finite",
+    ),
+    "of odd names": ({f"evil\n\x1b[31m{number}": np.zeros(1) for number in range(1000)}, "\\x1b"),
+    "names that are numbers": ({1: np.zeros(3)}, "expected encoder and decoder"),
+    "a number": (3, UNREADABLE),
+    "an extension": (b"\x80\x02\x82\x01.", UNREADABLE),
+    "a name of an allowed one": (
+        b"\x80\x04" + text_of("numpy") + text_of("dtype.type") + b"\x93.",
+        "which no state dict",
+    ),
+    "a persistent name": (b"Pmodel\n.", UNREADABLE),
+    "an array of any size": (b"cnumpy\nndarray\n(I1099511627776\ntR.", UNREADABLE),
+    "an array of objects": (ARRAY + b"(K\1K\1\x85" + DTYPE + b"\x89" + text_of("a" * 8) + b"tb.", UNREADABLE),
+    "another state of a class": (b"cnumpy\ndtype\nN}" + text_of("of_numpy") + b"K\1s\x86b.", UNREADABLE),
+    "4 GiB of bytes that do not come": (pickle.BINBYTES8 + (1 << 32).to_bytes(8, "little") + b".", UNREADABLE),
+}
+
+
+def test_another_or_a_hostile_file_of_paddle_is_one_clear_line_and_runs_nothing(
+    read: ReadFiles, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pdparams"
+    for name, (content, expected) in OF_PADDLE.items():
+        path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 4))
+        assert expected in refused(read, path), name
+    for protocol in (0, 2, 4):
+        path.write_bytes(pickle.dumps({"encoder.weight_ih_l0": child.Malicious(tmp_path)}, protocol))
+        assert "'posix.system', which no state dict needs and which was not run" in refused(read, path)
+        assert not (tmp_path / "executed").exists()
+    pickle.loads(path.read_bytes())  # the file does what it is feared for
+    assert (tmp_path / "executed").exists()
+
+
+def test_arrays_of_keras_that_lie_elsewhere_or_claim_much_are_not_fetched(tmp_path: Path) -> None:
+    damaged_files.keras_file(tmp_path / "folder")
+    good, place = tmp_path / "folder" / "model.weights.h5", "layers/lstm/cell/vars/0"
+    state = read_keras([good], damaged_files.MODEL)
+    assert_same(state, damaged_files.STATE)
+    shape, huge = weight_shapes(damaged_files.MODEL)["encoder/kernel"], (1 << 20, 1 << 20)
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[:] = h5py.VirtualSource(str(good), place, shape)
+    chunks: dict[str, Any] = {"maxshape": (None, None), "chunks": (1 << 11, 1 << 11), "compression": "gzip"}
+    changes: dict[str, Callable[[h5py.File], object]] = {  # each with what stands in place of an array
+        "a link": lambda file: file.update({place: h5py.ExternalLink(str(good), place)}),
+        "external": lambda file: file.create_dataset(place, shape, "f4", external=[(str(good), 0, 10_000)]),
+        "virtual": lambda file: file.create_virtual_dataset(place, layout),
+        "huge": lambda file: file.create_dataset(place, huge, "f4"),
+        "huge chunks": lambda file: file.create_dataset(place, data=np.ones(shape, "f4"), **chunks),
+        "more variables": lambda file: file.update({f"optimizer/vars/{number}": 1.0 for number in range(10, 20)}),
+        "another optimizer": lambda file: file["optimizer/vars"].attrs.update(name="adagrad"),
+    }
+    for what, change in changes.items():
+        changed = tmp_path / "changed.weights.h5"
+        changed.write_bytes(good.read_bytes())
+        with h5py.File(changed, "a") as file:
+            if "optimizer" not in what and "variables" not in what:
+                del file[place]
+            change(file)
+        expected = {"more variables": "has 20 variables", "another optimizer": "'adagrad' has 10"}.get(what, place)
+        with pytest.raises(RosettaError, match=expected):
+            read_keras([changed], damaged_files.MODEL)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.weights.h5", "model.pdparams", "model.safetensors"])
+def test_a_file_that_is_something_else_or_too_large_is_refused(read: ReadFiles, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"PK\3\4 something else")
+    assert UNREADABLE.removesuffix("what") in refused(read, path)
+    os.truncate(path, 1 << 40)  # takes no place on the disk
+    assert "expected at most 1,073,741,824" in refused(read, path)
+
+
+# Commands
+
+
+def program(*arguments: object) -> str:
+    """The last line that a command prints, which must succeed."""
+    status, out, err = rosetta(*arguments)
+    assert status == 0, err
+    return out.splitlines()[-1]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A run of `material` with slots that are not zero."""
+    made, weights = material("float32"), initial_state(MODEL, 3).weights
+    state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
+    configs, vocabularies = (MODEL, SETTINGS, DataConfig()), (made.encoder_vocabulary, made.decoder_vocabulary)
+    return RunDirectory.create(tmp_path / "run", "numpy", configs, "ab" * 32, made.pairs, vocabularies, state)
+
+
+def test_a_run_is_converted_to_each_format_and_made_again(
+    run: RunDirectory, read: ReadFiles, backend_of: StartBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process of torch's own once, otherwise by those of the session."""
+    expected, _ = run.read_state("last")
+    with chdir(run.path):
+        program("convert", ".", "--to", "torch")  # beside the run, not within
+    files_of_torch = [tmp_path / "run-torch" / file for file in FORMATS["torch"]]
+    assert_same(read(*files_of_torch), expected)
+
+    running = SimpleNamespace(start=lambda name, *configs: nullcontext(backend_of(name, "float32")))
+    monkeypatch.setattr(convert, "CONVERTING", running)
+    answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": FORMATS["keras"]}
+    assert program("convert", run.path, "--to", "keras", "--json") == json.dumps(answer)
+    assert_same(read(*to_read(tmp_path / "run-keras", "keras")), expected)
+    assert "exists already; choose another --out" in refusal(2, "convert", run.path, "--to", "keras")
+    program("convert", run.path, "--to", "paddle", "--out", tmp_path / "deep" / "files")
+    assert os.listdir(tmp_path / "deep") == ["files"]
+
+    imported = ["--from", *files_of_torch, "--backend", "torch"]
+    answer = {"backend": "torch", "run": str(tmp_path / "made"), "epochs": 0}
+    given = ["--vocabulary", run.path, "--json"]
+    assert program("convert", tmp_path / "made", *imported, *given) == json.dumps(answer)
+    for file in (STATE, "vocabulary.json", "pairs.tsv"):
+        assert (tmp_path / "made" / file).read_bytes() == (run.path / file).read_bytes()
+    other_size = refusal(1, "convert", tmp_path / "x", *imported, "--vocabulary", run.path, "--latent-dim", 3)
+    assert "has 64 units, and --latent-dim is 3" in other_size
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"{source}\t{target}\n" for source, target in run.pairs()), encoding="utf-8")
+    program("convert", tmp_path / "of_corpus", *imported, "--data", corpus)
+    assert_same(RunDirectory.open(tmp_path / "of_corpus").read_state("last")[0], expected)
+
+
+def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
+    made = ["convert", tmp_path / "x", "--from", tmp_path / "model.pt", "--backend", "torch"]
+    for expected, arguments in {
+        "needs --to NAME, or --from FILE": ["convert", run.path],
+        "and --backend NAME": made[:-2],
+        "no vocabulary: give --data": made,
+        "leave out --dtype": ["convert", run.path, "--to", "torch", "--dtype", "float32"],
+        "leave out optimizer.pt": ["convert", run.path, "optimizer.pt", "--to", "torch"],
+        "leave out --from": [*made, "--to", "torch"],
+        "leave out --out": [*made, "--out", tmp_path / "y"],
+        "leave out --data": [*made, "--vocabulary", run.path, "--data", "phrasebook"],
+        "choose one of": ["convert", run.path, "--to", "mxnet"],
+        "is not a run": ["convert", tmp_path / "nothing", "--to", "torch"],
+        "is not a run (": [*made, "--vocabulary", tmp_path / "none"],
+        "numpy has no format of its own": ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"],
+        "numpy has no format of its own; ": [*made[:-1], "numpy", "--vocabulary", run.path],
+    }.items():
+        assert expected in refusal(2, *arguments)
+    for read, paths, expected in (
+        (read_paddle, [tmp_path / "model.pdparams"], r"model.pdparams cannot be read"),
+        (read_paddle, [tmp_path] * 3, "3 files were given"),
+        (read_keras, [tmp_path / "model.keras"], "save its weights by model.save_weights"),
+    ):
+        with pytest.raises(RosettaError, match=expected) as caught:
+            read(paths, MODEL)
+        assert caught.value.exit_code == 2
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_files_that_cannot_be_written_are_one_line(
+    run: RunDirectory, backend_of: StartBackend, tmp_path: Path, name: str
+) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    message = backend_of(name, "float32").call(child.refuses_to_save, run=run.path, folder=folder)
+    reason = "the largest size that a file may have is reached (`ulimit -f` shows and sets it)"
+    assert message == f"{tmp_path} cannot be written: {reason}; nothing is kept there"

@@ -1,0 +1,211 @@
+"""A backend's process: what crosses, and what becomes of a child's death, silence or garbage."""
+
+import os
+import pickle
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+import backends
+from backends import TABLE, Entry
+from backends.process import environment
+from backends.process.environment import child_environment
+from backends.process.group import describe_backends
+from backends.process.parent import PROJECT, BackendProcess, Runtime
+from common.config import ModelConfig, TrainConfig
+from common.errors import CannotBeginError, RosettaError
+from common.tensors import Batch
+from tests.conftest import FRAMEWORKS, StartBackend, batch_of
+from tests.fuzz.attack.limits import one_line
+from tests.fuzz.attack.programs import alive
+from tests.support import child
+from tests.support.program import wait_until
+
+PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
+TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
+
+
+def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
+    return Runtime(**runtime).start(name, TINY, TrainConfig())
+
+
+def test_values_cross_unchanged_and_events_come_in_order() -> None:
+    events: list[int] = []
+    content = {
+        "text": "Ça alors !\u202f",
+        "nested": {"list": [1, 2.5, None, True, [np.ones((2, 1), np.float32)]]},
+        "floats": np.arange(6.0).reshape(2, 3).T,  # not contiguous
+        "empty": np.zeros((0, 4), np.int32),
+        "large": np.arange(1 << 20),
+    }
+    batch = batch_of(5, "float64")
+    with start() as process:
+        process.call(child.chatter)
+        returned = process.call(child.echo, lambda event: events.append(event["number"]), content=content)
+        taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
+    assert events == list(range(5))
+    np.testing.assert_equal(returned, content, strict=True)
+    assert returned["floats"].flags.writeable
+    assert isinstance(taken, Batch)
+    np.testing.assert_equal(vars(taken), vars(batch.take([3, 1])))
+
+
+FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {  # a call, and what its error tells
+    "killed": (child.end, {"signal": 9}, "was ended by signal 9, which the system sends wh"),
+    "interrupted": (child.end, {"signal": 2}, "was ended by signal 2, which another program sent"),
+    "crashes": (child.end, {"signal": 6}, "was ended by signal 6; its last words: out of memory"),
+    "exits": (child.end, {"status": 3}, "ended with status 3; its last words: out of memory"),
+    "exits without a word": (child.end, {"status": 3, "words": ""}, "ended with status 3, without a word"),
+    "closes": (child.close_socket, {}, "stopped its messages without ending, .* its last words: out of me"),
+    "garbage": (child.send, {"raw": b"\xff" * 64}, "stopped its messages without ending, and was ended"),
+    "raises": (child.fail, {}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
+    "returns what cannot cross": (child.unpicklable, {}, "the numpy backend failed: .*[Pp]ickle"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_in_the_child_is_one_line(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2 if "stopped" in FAILURES[name][2] else 10.0)
+    function, arguments, expected = FAILURES[name]
+    with start() as process:
+        with pytest.raises(RosettaError, match=expected) as caught:
+            process.call(function, **arguments)
+        assert one_line(caught.value)
+        assert caught.value.exit_code == RosettaError.exit_code
+        wait_until(lambda: not alive(tmp_path), why="what the child started outlives it")
+        with pytest.raises(RosettaError, match=r"was ended before|ended with status 1"):
+            process.call(child.imported)
+
+
+@pytest.mark.parametrize(
+    ("function", "content", "stopped"),
+    [(child.send, None, False), (child.echo, np.zeros(1 << 20), True), (child.hold, None, False)],
+    ids=["half a message", "reads nothing", "holds the interpreter"],
+)
+def test_the_watchdog_ends_a_silent_child_and_the_parent_blocks_meanwhile(function, content, stopped) -> None:
+    arguments = {child.send: {"raw": pickle.dumps(("result", bytes(999)))[:500]}, child.echo: {"content": content}}
+    with start() as process:
+        before = time.process_time()
+        if stopped:
+            os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RosettaError, match="did not answer for 1 s and was ended"):
+            process.call(function, None, 0.6, **arguments.get(function, {}))
+        assert not psutil.pid_exists(process.pid)
+        assert time.process_time() - before < 0.5
+
+
+# The parent's end
+
+
+def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_start_removes_its_folder(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
+    program = (
+        "from tests.support import child; from tests.frameworks.test_process import start\n"
+        "start().call(child.hold, lambda event: print(event['pid'], flush=True))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    with parent.stdout as output:
+        orphan = psutil.Process(int(output.readline()))
+        parent.kill()
+        parent.wait()
+    gone, _ = psutil.wait_procs([orphan], timeout=10)
+    assert gone or orphan.status() == psutil.STATUS_ZOMBIE
+    (abandoned,) = tmp_path.iterdir()
+    with start():
+        (held,) = tmp_path.iterdir()
+        assert held != abandoned
+        with start():
+            assert held.exists(), "the folder of a process that lives was removed"
+            assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+# What the child finds
+
+
+def test_other_packages_of_our_names_are_not_taken_for_ours(tmp_path, monkeypatch) -> None:
+    """Neither those where the user stands, nor what is installed beside ours for the interpreter's own."""
+    (tmp_path / "here" / "common").mkdir(parents=True)
+    (tmp_path / "here" / "common" / "__init__.py").write_text("raise RuntimeError('shadowed')")
+    (tmp_path / "here" / "backends.py").write_text("raise RuntimeError('shadowed')")
+    monkeypatch.chdir(tmp_path / "here")
+    for package in ("backends", "benchmarks", "common", "tests"):
+        (tmp_path / package).symlink_to(PROJECT / package)
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('of another interpreter')")
+    monkeypatch.setattr("backends.process.parent.PROJECT", tmp_path)
+    with start() as process:
+        assert process.facts.version == np.__version__
+
+
+@pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
+def test_threads_are_as_asked_and_each_framework_is_alone_in_its_process(backend_of: StartBackend, name: str) -> None:
+    process = backend_of(name, "float32")
+    assert process.facts.threads == 1
+    assert process.facts.device.lower().startswith("cpu")
+    assert process.facts.import_seconds >= 0
+    names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
+    assert [process.call(child.variable, name=name) for name in names] == ["1"] * 3
+    frameworks = {TABLE[other].package for other in FRAMEWORKS}
+    assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
+    assert re.search(r"no GPU.*; use --device cpu", process.call(child.refusal_of_gpu))
+
+
+def test_an_engine_of_keras_that_is_missing_is_named_with_its_extras(monkeypatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda package: package != "jax")
+    with pytest.raises(CannotBeginError, match=r"keras:on-jax needs jax, .*\[keras,jax\]"):
+        backends.find("keras:on-jax")
+    backends.find("keras:on-torch")
+
+
+def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "shell")
+    assert child_environment("matched", 1, "cpu", "jax")["KERAS_BACKEND"] == "jax"
+    assert "KERAS_BACKEND" not in child_environment("default", 1, "cpu")
+    assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
+
+
+@pytest.mark.parametrize("is_amd", [True, False])
+def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: bool) -> None:
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
+        monkeypatch.setenv(name, "shell")
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+    monkeypatch.setattr(environment, "is_amd", lambda: is_amd)
+    matched, default = child_environment("matched", 1, "cpu"), child_environment("default", 1, "cpu")
+    assert "shell" not in [*matched.values(), *default.values()]
+    names = ["OMP_NUM_THREADS", "GOMP_SPINCOUNT", "MKL_DEBUG_CPU_TYPE"]  # the last one for Paddle's MKL
+    assert [matched.get(name) for name in names] == ["1", environment.SPINS, "5" if is_amd else None]
+    assert [default.get(name) for name in names] == [None, None, None]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
+@pytest.mark.parametrize(
+    ("lane", "faults"), [("matched", range(100)), ("default", range(PAGES * 98 // 100, PAGES * 6 // 5))]
+)
+def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
+    with start(lane=lane) as process:
+        assert process.call(child.page_faults, megabytes=64) in faults
+
+
+# Processes that are started side by side
+
+
+def test_backends_that_cannot_start_or_open_are_told_beside_the_others(monkeypatch) -> None:
+    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
+    found = dict(describe_backends(["unknown", "broken", "numpy"], Runtime(threads=1)))
+    assert "there is no backend 'unknown'" in found["unknown"]["missing"]
+    assert "No module named" in found["broken"]["missing"]
+    assert found["numpy"]["version"] == np.__version__

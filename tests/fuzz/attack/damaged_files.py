@@ -1,0 +1,289 @@
+"""Damages corpora, runs, records, mappings, recordings and the frameworks' own files; each is read or refused.
+
+Only what damages PyTorch's files loads a framework. Weights, pairs and vocabularies in which a bit has changed must
+all be refused, or be read as they were.
+"""
+
+import json
+import pickle
+import random
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from unittest.mock import patch
+
+import h5py
+
+from backends.native.keras import PLACES, read_keras
+from backends.native.paddle import NAME_TABLE, read_paddle
+from benchmarks import commands
+from benchmarks.compare.carry import carried
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.drafts import write_mapping
+from benchmarks.compare.mapping import read_mapping
+from benchmarks.compare.pairing import paired
+from benchmarks.compare.record import Side
+from benchmarks.measure.recording import Recording
+from benchmarks.report import changes, page, render
+from common.config import DataConfig, ModelConfig
+from common.corpus import Material, read_corpus
+from common.errors import RosettaError
+from common.run_directory import RunDirectory
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
+from common.weights import ModelState, initial_state
+from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
+from tests.fuzz.attack.limits import Target, inputs
+from tests.support import records, small_run
+from tests.support.recordings import COMMITTED, RACING, committed
+
+MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
+STATE = initial_state(MODEL, 5)
+LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
+
+
+@dataclass(frozen=True)
+class Victim:
+    """Files in a folder, each damaged in turn, after each has been read whole."""
+
+    write: Callable[[Path], object]  # makes the folder
+    read: Callable[[Path], object]  # reads the file that is damaged
+    files: str = "*"  # pattern of the files to damage
+    damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a name and content
+
+
+def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    def copied(file: Path, victim: Victim, rng: random.Random | None = None) -> Path:
+        """Copy the folder of a victim, damage the file in it, and return the path of the damaged file."""
+        shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
+        copy = Path(shutil.copytree(folder / "whole" / file.parts[0], folder / "copy"), *file.parts[1:])
+        if rng:
+            content = copy.read_bytes()
+            copy.unlink()
+            copy.write_bytes(victim.damage(copy.name, content, rng))
+        return copy
+
+    (folder / "whole").mkdir()
+    targets = {}
+    with patch("os.fsync"):  # which takes longer than all the rest
+        for name, victim in victims.items():
+            victim.write(whole := folder / "whole" / name)
+            for path in sorted(path for path in whole.glob(victim.files) if path.is_file()):
+                file = path.relative_to(folder / "whole")
+                victim.read(copied(file, victim))
+                targets[f"{path.name} of {name}"] = Target(partial(copied, file, victim), victim.read)
+        yield from inputs(targets, names, rng)
+
+
+def files_of(contents: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+# Corpora and texts
+
+
+def of_corpus(path: Path) -> None:
+    for side in chain.from_iterable(read_corpus(DataConfig(str(path), 50, skip_bad_lines=True)).pairs):
+        assert 0 < len(side) <= LONGEST_SENTENCE
+        assert not set(side) & {"\t", "\n"}
+        side.encode()
+
+
+def of_lines(path: Path) -> None:
+    """Read the lines of a text as `translate --file` does."""
+    with path.open("rb") as file:
+        lines = list(chain.from_iterable(lines_as_they_arrive(file)))
+    assert all(len(line) <= LONGEST_LINE + PIECE + 2 and "\n" not in line for line in lines)
+
+
+# Frameworks' own files, of MODEL with STATE
+
+
+def keras_file(folder: Path) -> None:
+    """The weights and slots as Keras's `save_weights` has them; written without Keras."""
+    folder.mkdir()
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        for number, (name, place) in enumerate(PLACES.items(), 2):
+            file[place] = STATE.weights[name]
+            file[f"optimizer/vars/{number}"] = STATE.mean_squares[name]
+        file["optimizer/vars/0"], file["optimizer/vars/1"] = 3, 0.1
+        file["optimizer/vars"].attrs["name"] = "rm_sprop_1"
+
+
+def paddle_files(folder: Path) -> None:
+    tensors = layer_tensors(STATE.weights)
+    tensors[NAME_TABLE] = {name: name for name in tensors}
+    files_of({f"protocol-{number}.pdparams": pickle.dumps(tensors, number) for number in (2, 4)}, folder)
+
+
+# Runs
+
+
+def run_of(folder: Path) -> None:
+    """Three epochs."""
+    small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
+
+
+def old_run_of(folder: Path) -> None:
+    """The same in version 2."""
+    run_of(folder)
+    small_run.as_version_2(folder)
+
+
+# A checksum of a state or of a text would find damage before it is looked at.
+NO_CHECKSUM = patch("common.weights._crc32", lambda *of: None)
+SAME_DIGEST = patch("hashlib.file_digest", lambda *of: sha256())
+unchecked_run, unchecked_old_run = NO_CHECKSUM(SAME_DIGEST(run_of)), NO_CHECKSUM(SAME_DIGEST(old_run_of))
+
+
+def of_run(path: Path) -> None:
+    """Read all that commands read of a run."""
+    run = RunDirectory.open(path.parent)
+    Material.of_run(run)
+    run.history()
+    for which in ("last", "best"):
+        run.read_state(which)
+    run.write_weights("best", path.parent.with_name("weights"))
+    shutil.rmtree(path.parent.with_name("weights"))
+    run.begin()
+
+
+def as_it_was(path: Path) -> None:
+    """Fail unless the run is read as it was, or refused by the one message of damaged files of ours."""
+    try:
+        of_run(path)
+    except RosettaError as error:
+        if " is damaged: " not in str(error):
+            raise AssertionError(str(error)) from error
+        raise
+    run = RunDirectory.open(path.parent)
+    assert run.pairs() == small_run.PAIRS
+    small_run.assert_state(run, "last", 3)
+    small_run.assert_state(run, "best", 2)
+
+
+# Records and mappings
+
+
+def record_and_itself(folder: Path) -> None:
+    shutil.copytree(records.write(folder / "record", "torch", records.tagger()), folder / "whole")
+
+
+def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
+    """Compare two records, and with a mapping file carry them, too. An error has names out of all three, as
+    the terminal prints them."""
+    try:
+        sides, mapping = (Side(left), Side(right)), read_mapping(mapping_file) if mapping_file else None
+        if mapping:
+            carried(paired(*sides, mapping))
+        compare_records(*sides, mapping).as_json()
+    except RosettaError as error:
+        raise RosettaError(printable(str(error))) from error
+
+
+def of_record(path: Path) -> None:
+    """Compare the record with itself as it was, on either side."""
+    found, whole = path.parent, path.parent.with_name("whole")
+    compared(found, whole)
+    compared(whole, found)
+
+
+def cut_records(folder: Path) -> None:
+    """Two records whose weights are cut otherwise, and a mapping of them."""
+    write_mapping(folder / "mapping.toml", paired(*map(Side, records.cut(folder))))
+
+
+def of_mapping(path: Path) -> None:
+    compared(path.with_name("left"), path.with_name("right"), path)
+
+
+# Recordings
+
+
+def short_recordings(folder: Path) -> None:
+    """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
+    contents = {}
+    for path in (
+        COMMITTED / "intel.jsonl",
+        RACING / "threads.jsonl",
+    ):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if line["kind"] == "round":
+                line["cycles"] = line["cycles"][:2]
+        kept = [line for line in lines if line.get("number", 0) < 3]
+        contents[path.name] = "".join(json.dumps(line) + "\n" for line in kept).encode()
+    files_of(contents, folder)
+
+
+def reported(path: Path) -> str:
+    """Make all that a report makes of a recording."""
+    found = commands.report_of([path])
+    return render.html(found.page, found.charts) + render.markdown(found.page) + found.summary
+
+
+def of_recording(path: Path) -> None:
+    assert "<!doctype html>" in reported(path)
+
+
+def of_recording_and_another(path: Path) -> None:
+    """Compare the recording with another one, on either side, and put both on one page."""
+    one, other = Recording.read(path), committed("intel")
+    for sides in ((one, other), (other, one)):
+        changes.page(changes.compare(*sides))
+    both = page.machines([("damaged", one), ("whole", other)]).page
+    render.html(both, {}), render.markdown(both)
+
+
+TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": LINES})}
+FILES = {
+    "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
+    "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
+    "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
+    "Keras": Victim(keras_file, lambda path: read_keras([path], MODEL)),
+    "two records": Victim(cut_records, of_mapping),
+    "a record": Victim(record_and_itself, of_record, "record/*"),
+    "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
+    # But of config.json and machine.json, where a bit may say something else.
+    "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
+    "a run of version 2": Victim(unchecked_old_run, SAME_DIGEST(of_run)),
+}
+RECORDINGS = {
+    "a report": Victim(short_recordings, of_recording),
+    "a comparison": Victim(short_recordings, of_recording_and_another, "intel.jsonl"),
+}
+files = partial(damaging, FILES)
+recordings = partial(damaging, RECORDINGS)
+
+
+def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """A model's file in both formats of PyTorch, and its optimizer's."""
+    import torch
+
+    from backends.native.torch import read_torch
+
+    warnings.filterwarnings("ignore", "Detected pickle protocol")  # by torch, of what it then refuses
+    arrays = layer_tensors(STATE.weights)  # which torch names alike
+    arrays["dense.weight"] = arrays["dense.weight"].T
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
+    slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        torch.save(tensors, folder / "model.pt")
+        torch.save(tensors, folder / "model.pth", _use_new_zipfile_serialization=False)
+        optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
+        torch.save(optimizer, folder / "optimizer.pt")
+
+    def of_torch(path: Path) -> ModelState:
+        optimizer = [path] if path.stem == "optimizer" else []
+        return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL)
+
+    return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder, names)

@@ -1,0 +1,150 @@
+"""Visits the page of `rosetta serve`: with requests of every kind, with bytes that are none, and slowly.
+
+Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the headers that bind a
+browser; the program says nothing. Whatever slow visitors do, a quick one is answered.
+"""
+
+import json
+import random
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer, RefusedError
+from common.answers import Answer, Candidate
+from common.sources import Sources
+from common.tensors import CharVocabulary
+from tests.fuzz.attack.damage_bytes import damaged, damaged_json, odd_text
+from tests.fuzz.attack.limits import Target, inputs
+from tests.fuzz.attack.programs import Program
+from tests.support.program import wait_until
+
+VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
+ALLOWED = {"200", *"400 403 404 411 413 414 415 422 431 501 503 505".split(), "nothing"}
+ANSWER_SECONDS = 10.0  # within which a visitor has an answer
+TEXTS = ["", " \t\n", "a" * LONGEST_QUESTION, "é" * (LONGEST_QUESTION + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
+TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "{{ 7 * 7 }}"]
+PATHS = "/ /?a=%s%n /backends /translate /static/page.js /static/../server.py /static/%2e%2e /%00 //evil.example/ *"
+WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /translate HTTP/1.1\r\nHost: localhost\r\n"
+HALF = POST + b"Content-Length: 4000\r\n\r\n{"
+# Bytes that are no request, or one whose parts contradict one another, and the statuses that the answer may have. A
+# visitor who sends more than is read may miss it.
+RAW = {
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": "400",  # which begins TLS
+    b"nonsense\r\n\r\n": "400",
+    b"GET / HTTP/9.9\r\n\r\n": "505",
+    HALF: "415",
+    HALF.replace(b"4000", b"5000") + b"a" * 100_000: "413 nothing",
+    HALF.replace(b"4000", b"9" * 5000): "411 nothing",
+    HALF.replace(b"4000", b"-1"): "411 nothing",
+    POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n": "415",
+    WHOLE + b"A: b\n c\r\n: d\r\nE\x00: f\r\nHost: evil.example\r\n\r\n": "200",
+    WHOLE + b"X: a\r\n" * 20_000 + b"\r\n": "431 nothing",
+    (WHOLE + b"\r\n") * 100: "200 nothing",
+}
+# What a slow visitor has sent, and then sends a byte of from time to time, or nothing more.
+HALVES = [b"", b"G", WHOLE, HALF]
+
+
+class Quick:
+    """A backend that gives a sentence back, or has no time for it."""
+
+    state, message = "ready", "<b>\u202e"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def answer(self, text: str) -> Answer:
+        if self.name == "busy":
+            raise RefusedError(503, "busy is busy")
+        return Answer((Candidate(text),), 1.5)
+
+
+@contextmanager
+def served(*names: str, run: str = "a run", examples: Mapping[str, Sequence[str]] | None = None) -> Iterator[int]:
+    """The page of quick backends on a port of this machine."""
+    backends: Any = [Quick(name) for name in names]
+    with PageServer(0, run, backends, VOCABULARY, Sources([("go on.", "")], examples)) as server:
+        Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[Program, int]]:
+    """`rosetta serve` with NumPy's backend, and its port; it must say nothing until it is ended."""
+    printed = folder / "printed"
+    with printed.open("wb") as output:
+        words = "rosetta serve --backends numpy --port 0".split()
+        program = Program(folder / "server", words, output=output.fileno())
+    with program:
+        wait_until(lambda: b":" in printed.read_bytes() or not program.runs_for(0), why="it does not begin")
+        try:
+            yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
+        finally:  # also where an attack has had all its cases, and is closed
+            program.process.terminate()
+            assert program.ended(143) == 143
+            assert program.lines() == []
+
+
+def request(rng: random.Random) -> bytes:
+    """The bytes of a question as the page would send it, of another request, or of one of these that is damaged."""
+
+    def whole(content: bytes, rng: random.Random) -> bytes:
+        return content
+
+    question = {"backend": rng.choice(["numpy", "numpy", "none"]), "text": rng.choice(TEXTS)}
+    question |= {"drop_unknown": True} if rng.random() < 0.5 else {}
+    written = json.dumps(question, ensure_ascii=rng.random() < 0.5).encode()
+    body = rng.choice([whole, damaged_json, damaged])(written, rng)
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    other = WHOLE.replace(b"/", rng.choice(PATHS.split()).encode(), 1) + b"\r\n"
+    sent = rng.choice([POST + head + body, POST + head + body, other, rng.choice([*RAW])])
+    return rng.choice([whole, whole, odd_text, damaged])(sent, rng)
+
+
+def visited(sent: bytes, port: int, seconds: float = ANSWER_SECONDS) -> str:
+    """The status of the answer to the bytes of a request, after which the visitor says no more; it has to come in
+    time."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as visitor:
+        try:
+            visitor.sendall(sent)
+            visitor.shutdown(socket.SHUT_WR)
+            while piece := visitor.recv(1 << 16):
+                received += piece
+        except TimeoutError as error:
+            raise AssertionError("no answer, and no end of the connection") from error
+        except OSError:
+            """The server may close a connection before it has read all that is wrong."""
+    (status,) = re.findall(rb"^HTTP/1\.0 (\d\d\d) ", received, re.MULTILINE) or [b"nothing"]
+    assert status.decode() in ALLOWED, received[:1000]
+    assert not re.search(rb"Traceback", received)
+    assert not received or all(f"\r\n{name}: {value}\r\n".encode() in received for name, value in HEADERS.items())
+    return status.decode()
+
+
+def requests(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    with serving(folder) as (_, port):
+        yield from inputs({"request": Target(request, partial(visited, port=port))}, names, rng)
+
+
+def slow_visitors(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    with serving(folder) as (_, port):
+        while True:
+            half, count = rng.choice(HALVES), rng.randint(1, 200)
+            with ExitStack() as stack:
+                slow = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0)) for _ in range(count)
+                ]
+                for sent in (half, b"x", b"x"):
+                    for visitor in slow:
+                        visitor.sendall(sent)
+                    assert visited(WHOLE + b"\r\n", port) == "200"
+            yield f"{count // 50 * 50} or more visitors: a quick one is answered"

@@ -1,0 +1,96 @@
+"""What tests/frameworks/test_group.py tries for a moment, at length: `python -m tests.support.group_at_length
+[CORPUS]`.
+
+For each framework the mistakes that groups invite are planted, and the ladder catches each; two hosts train by the
+commands of docs/parallel.md; and two and four workers climb the ladder on CORPUS. Besides, a run goes from two
+workers to four, to one and to other frameworks, and ends as NumPy alone. It prints what it did.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from backends.process.group import ENGINES
+from backends.process.parent import PROJECT
+from common.run_directory import RunDirectory
+from tests.frameworks.test_group import SMALL, catch_planted_mistakes, trained_alone
+from tests.support.hosts import two_hosts
+from tests.support.planted_in_groups import MISTAKES
+from tests.support.program import answer
+
+
+def elastic(folder: Path) -> None:
+    """Go on with another number of workers and in another framework after each epoch."""
+    run = folder / "elastic"
+    steps = [("torch", 2), ("torch", 4), ("paddle", 4), ("keras", 2), ("paddle", 1), ("keras", 4), ("torch", 1)]
+    for epoch, (name, workers) in enumerate(steps, 1):
+        settings = ["--resume"] if epoch > 1 else SMALL
+        answer("train", "--backend", name, "--workers", workers, "--epochs", epoch, "--out", run, *settings)
+    made = RunDirectory.open(run)
+    state, alone = made.read_state("last")[0], trained_alone(made, len(steps))
+    largest = max(float(np.abs(state.weights[name] - weight).max()) for name, weight in alone.weights.items())
+    assert largest < 1e-11
+    print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
+
+
+SLURM = """
+export SLURM_PROCID=$NUMBER SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=10.0.0.1 SLURM_JOB_ID=1 GLOO_SOCKET_IFNAME=eth0
+rosetta train --backend torch --out runs/one
+"""
+
+
+def commands(name: str, folder: Path) -> None:
+    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses, and by Slurm's
+    variables."""
+    blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "parallel.md").read_text(), re.DOTALL)
+    by_hand, *launchers = (block for block in blocks if "10.0.0.1" in block)
+    of_all = (block.replace("--backend torch", f"--backend {name}") for block in (by_hand, SLURM))
+    tried = [*of_all, *(block for block in launchers if f"--backend {name}" in block)]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with two_hosts() as hosts:
+        if hosts[0] == hosts[1]:
+            return print(f"{name}: no network namespaces here, so the commands for two hosts are not tried")
+        for number, block in enumerate(tried):
+            run = folder / "runs" / str(number)
+            options = " ".join(["--epochs 2 --threads 1", *map(str, SMALL), "--out", str(run)])
+            smaller = block.replace("--out runs/one", options)
+            programs = [
+                host.start("bash", "-ec", smaller, cwd=folder, PATH=path, NUMBER=str(rank))
+                for rank, host in enumerate(hosts)
+            ]
+            said = ["\n".join(program.communicate(timeout=300)) for program in programs]
+            assert [program.returncode for program in programs] == [0, 0], "\n".join(said)
+            assert RunDirectory.open(run).history()[-1].epoch == 2
+    print(f"{name}: two hosts trained by {len(tried)} ways of starting them")
+
+
+def parity(name: str, corpus: str) -> None:
+    for workers in (2, 4):
+        for padding in ("space", "mask"):
+            options = ["--quick", "--padding", padding, "--data", corpus, "--threads", 1, "--latent-dim", 64]
+            found = answer("parity", "--backends", name, "--workers", workers, *options)
+            checks = [check for check in found["checks"] if "workers" in check["tensor"]]
+            assert found["passed"]
+            assert checks
+            print(f"{name}: {workers} workers, padding {padding}: {len(checks)} checks passed")
+
+
+def main() -> None:
+    corpus = sys.argv[1] if len(sys.argv) > 1 else "phrasebook"
+    with tempfile.TemporaryDirectory() as temporary:
+        elastic(Path(temporary))
+        for name in ENGINES:
+            folder = Path(temporary, name)
+            folder.mkdir()
+            catch_planted_mistakes(name)
+            print(f"{name}: {', '.join(MISTAKES)} are caught")
+            commands(name, folder)
+            parity(name, corpus)
+
+
+if __name__ == "__main__":
+    main()

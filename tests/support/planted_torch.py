@@ -1,0 +1,77 @@
+"""Mistakes that porting to torch makes, planted in its lesson, and some of those of any framework."""
+
+from typing import Any
+
+import torch
+
+from backends.lesson_backend import TorchBackend
+from backends.variants.torch_bfloat16 import TorchBfloat16
+from common.interface import Report
+from common.tensors import Batches
+from common.weights import ModelState
+from tests.support.planted import IN_BFLOAT16, OtherLesson, planted_in
+
+
+class SecondBiasTrained(TorchBackend):
+    """Both of torch's biases are in the optimizer; their sum is what Keras's one is."""
+
+    def build(self) -> None:
+        super().build()
+        self.second = {"encoder/bias": self.model.encoder.bias_hh_l0, "decoder/bias": self.model.decoder.bias_hh_l0}
+        for bias in self.second.values():
+            bias.requires_grad_(True)
+        self.optimizer.weights += self.second.values()
+
+    def load(self, state: ModelState) -> None:
+        for bias in self.second.values():
+            torch.nn.init.zeros_(bias)
+        del self.optimizer.mean_squares[8:]
+        super().load(state)
+        self.optimizer.mean_squares += [super(SecondBiasTrained, self).mean_squares()[n].clone() for n in self.second]
+
+    def mean_squares(self) -> dict[str, Any]:
+        return dict(zip(self.weights(), self.optimizer.mean_squares, strict=False))
+
+    def dump(self) -> ModelState:
+        state = super().dump()
+        summed = {name: state.weights[name] + bias.numpy(force=True) for name, bias in self.second.items()}
+        return ModelState(state.weights | summed, state.mean_squares)
+
+
+class EpsilonOutsideTheRoot(TorchBackend):
+    """RMSprop is torch's own, with the constants of ours."""
+
+    def build(self) -> None:
+        super().build()
+        ours = self.optimizer
+        self.optimizer = torch.optim.RMSprop(ours.weights, lr=ours.learning_rate, alpha=ours.rho, eps=ours.epsilon)
+        for weight, mean_square in zip(ours.weights, ours.mean_squares, strict=True):
+            self.optimizer.state[weight] = {"step": torch.zeros(()), "square_avg": mean_square}
+        self.optimizer.mean_squares = ours.mean_squares
+
+
+class EncoderNotTaught(OtherLesson, TorchBackend):
+    """No gradient goes through the states, so the encoder keeps its weights."""
+
+    @staticmethod
+    def change(lesson: Any) -> None:
+        class Seq2Seq(lesson.Seq2Seq):
+            def encode(self, *arguments):
+                # Gradients that are zero, where torch by itself has none.
+                return tuple(state.detach() + 0 * state for state in super().encode(*arguments))
+
+        lesson.Seq2Seq = Seq2Seq
+
+
+class WeightsRoundedOnce(TorchBackend):
+    """One autocast around all steps, which goes on with the rounded weights of the first."""
+
+    def train(self, batches: Batches, report: Report):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().train(batches, report)
+
+
+globals().update(planted_in(TorchBackend))
+# torch:bfloat16 must be caught with mistakes, too.
+globals().update(planted_in(TorchBfloat16, IN_BFLOAT16))
+WeightsRoundedOnceInBfloat16 = type("WeightsRoundedOnce", (WeightsRoundedOnce, TorchBfloat16), {})

@@ -1,0 +1,138 @@
+"""The session of docs/porting/README.md: what a person types, the changes that they make, and what comes of it.
+
+`python -m tests.support.porting_guide` writes into the guide what its commands print now, and draws the comparison
+that README.md shows as it looks in a terminal.
+"""
+
+import io
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import tempfile
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE, STDOUT, run
+
+from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.text import Text
+
+from backends.process.parent import PROJECT
+from tests.support import program
+from tests.support.porting_side import FRAMEWORKS, Side, script
+
+GUIDE = PROJECT / "docs" / "porting" / "README.md"
+SCRIPTS = PROJECT / "docs" / "porting"
+LEFT = ("tagger_keras", "translator_torch", "encoder_torch", "decoder_torch")  # the sides that are ported
+FIRST_TRIES = runpy.run_path(str(SCRIPTS / "first_tries.py"))
+PICTURE = SCRIPTS / "diff.svg"
+PICTURED = "rosetta diff keras-tagger paddle-tagger"
+RUNG = "paddle-tagger breaks at step"  # the first comparison that says so is the picture's
+COLUMNS = 92  # of the picture
+BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Session:
+    """What is typed is done in a folder with copies of the scripts."""
+
+    folder: Path
+    sides: dict[str, Side]
+    left_out: list[str] = field(default_factory=list)  # what tells the lines of loops that were not gone through
+    # Or the last round of a loop alone, one step or three, and without the controls that the guide does not show.
+    whole: bool = True
+
+    def __post_init__(self) -> None:
+        shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
+
+    def do(self, block: re.Match[str]) -> str:
+        """Do what a block says; what it should say."""
+        kind, text = block.groups()
+        if kind == "diff":
+            self._change(text)
+            return text
+        lines = []
+        for line in text.splitlines():
+            if line.startswith("$ "):
+                lines += [line, *self._run(line[2:])]
+        return "".join(f"{line}\n" for line in lines)
+
+    def _change(self, text: str) -> None:
+        """Change a script by the hunks of a unified diff, each of which must fit in one place."""
+        path = self.folder / text.splitlines()[1].removeprefix("+++ ")
+        script = path.read_text("utf-8")
+        for before, after in FIRST_TRIES["hunks"](text):
+            script = FIRST_TRIES["replaced"](script, before, after)
+        path.write_text(script, "utf-8")
+
+    def _run(self, command: str, shown: bool = True) -> list[str]:
+        """What a command prints; `shown` is whether the guide shows all of it."""
+        loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", command)
+        if loop:
+            name, listed, body = loop.groups()
+            values = listed.split()
+            if not self.whole:
+                self.left_out += [f"-{value} computes" for value in values[:-1]]
+                values = values[-1:]
+            each = [part.replace(f"${name}", value) for value in values for part in body.split("; ")]
+            return [line for part in each for line in self._run(part, False)]
+        typed, *arguments = shlex.split(command)
+        if typed == "cd":
+            return []
+        if typed == "cat":
+            return (self.folder / arguments[0]).read_text("utf-8").splitlines()
+        if arguments[0] == "first_tries.py":
+            runpy.run_path(str(self.folder / arguments[0]), run_name="__main__")
+            return []
+        if typed == "python":
+            name = arguments[0].removesuffix(".py").removesuffix("_first")
+            steps = 10 if self.whole else 3 if shown else 1  # as many as there are batches
+            asked = {"steps": steps, "control": self.whole or (name in LEFT and shown)}
+            self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, **asked)
+            return []
+        command, _, wanted = command.partition(" | grep ")
+        printed = rosetta(self.folder, shlex.split(command)[1:])
+        return [line for line in printed if wanted in line]
+
+
+def rosetta(folder: Path, arguments: list[str]) -> list[str]:
+    """What `rosetta` prints in a folder, as a terminal shows it."""
+    with chdir(folder):
+        _, printed, errors = program.rosetta(*arguments)
+    return [line.rstrip() for line in (printed + errors).splitlines()]
+
+
+def picture(folder: Path, command: str) -> str:
+    """A command of `rosetta` and what it prints in a folder, as a terminal in colours shows it: an SVG."""
+    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "PYTHONPATH": str(PROJECT)}
+    arguments = [sys.executable, "-P", PROJECT / "rosetta.py", *shlex.split(command)[1:]]
+    done = run(arguments, cwd=folder, env=environment, stdout=PIPE, stderr=STDOUT, text=True, check=False)
+    terminal = Console(record=True, width=COLUMNS, file=io.StringIO())
+    terminal.print(f"[bold green]$[/] {command}", highlight=False)
+    terminal.print(Text.from_ansi(done.stdout))
+    # So that it looks the same without a network, no font is asked for from elsewhere.
+    code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return terminal.export_svg(title="rosetta diff", code_format=code_format, unique_id="diff")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(Path(folder), {name: Side(name) for name in FRAMEWORKS})
+
+        pictures: list[str] = []
+
+        def made(block: re.Match[str]) -> str:
+            printed = session.do(block)
+            if RUNG in printed and not pictures:
+                pictures.append(picture(session.folder, PICTURED))
+            return f"```{block[1]}\n{printed}```"
+
+        GUIDE.write_text(BLOCK.sub(made, GUIDE.read_text("utf-8")), "utf-8")
+        PICTURE.write_text("".join(pictures), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""`rosetta` with short visits, to test whole benchmarks: `python -m tests.support.short_bench ROUNDS bench ...`.
+
+Only times and counts are others, and no other program is minded: tests run while others do.
+"""
+
+import sys
+from dataclasses import replace
+from math import inf
+
+from benchmarks import in_child
+from benchmarks.measure import bench, machine, rounds
+from benchmarks.report import results
+from rosetta import main
+
+
+def make_short(number: int) -> None:
+    """Let the benchmarks of this process end after so many rounds of short visits, and one with all rows."""
+    bench.QUICK = replace(bench.QUICK, num_samples=64, steps=2, batch_rows=8, sentences=4)
+    rounds.LEAD_SECONDS = rounds.Rounds.timed_seconds = 0.02
+    rounds.CYCLES, bench.EXTRA_ROUNDS, bench.PROCESS_BYTES = 2, 1, 0.0
+    rounds.LEAST_ROUNDS = bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
+    rounds.ENOUGH_ROUNDS = rounds.CAREFUL_ROUNDS = number
+    in_child.PRODUCT_SIZE = 64
+    machine.MOST_WAIT = machine.WINDOW
+    machine.MOST_OTHERS = inf
+    machine.wait_until_fit = lambda note, longest: True
+
+
+if __name__ == "__main__":
+    make_short(int(sys.argv.pop(1)))
+    sys.argv[0] = "rosetta"
+    main()

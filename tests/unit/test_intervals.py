@@ -1,0 +1,168 @@
+"""How often intervals are right, on simulated benchmarks whose truth is known, and what they say of known data."""
+
+import math
+from collections.abc import Iterable
+from itertools import combinations
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from benchmarks.measure.plan import WITHIN, Row
+from benchmarks.measure.recording import Round
+from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
+from benchmarks.measure.statistics import (
+    ROBUST_ROUNDS,
+    Estimate,
+    Observations,
+    independent_ratio,
+    mean_of,
+    observations,
+    spread,
+    trimmed_mean,
+)
+from tests.support import simulated_races
+from tests.support.recordings import CYCLES, RESTLESS, Noise, changed, plan_of, recording
+from tests.support.simulated_races import estimates
+
+SIMULATIONS = 200
+# Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
+LEAST_COVERAGE = 0.93
+
+
+def same(rounds: int, noise: Noise, seed: int, rows: int = 4) -> Observations:
+    """The observations of rows that all take the same time."""
+    names = ["torch", "keras", "paddle", "numpy"][:rows]
+    return observations(recording(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, extra=0))
+
+
+def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
+    """The share of these that hold the truth."""
+    return float(np.mean([one is not None and one.low <= truth <= one.high for one in estimates]))
+
+
+def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
+    """Those of five rounds, those that a benchmark stops with when they are narrow enough, those of rows that
+    are in the last two rounds alone, and those of two recordings, which share no rounds."""
+    noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_visits=0.1)
+    found: dict[str, list[Estimate | None]] = {}
+    plan, seconds = plan_of(["torch", "keras"]), dict.fromkeys(("torch", "keras"), 0.06)
+    late = plan.rows.index(Row("torch", lane="default"))
+    for seed in range(SIMULATIONS):
+        installed = observations(recording(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
+        found.setdefault("installed", []).append(installed)
+        before, after = same(4, Noise(0.02), 1000 + seed, 2).of_row(0), same(6, Noise(0.02), 2000 + seed, 2).of_row(0)
+        found.setdefault("apart", []).append(independent_ratio(after, before))
+        rounds = [*same(CAREFUL_ROUNDS, noise, seed).logarithms.items()]
+        grown = [Observations(dict(rounds[:most])) for most in range(ENOUGH_ROUNDS, CAREFUL_ROUNDS + 1)]
+        pairs = [*combinations(range(4), 2)]
+        narrow = (one for one in grown if max(one.ratio(*pair).half_width for pair in pairs) <= WITHIN)
+        stopped = next(narrow, grown[-1])
+        for pair in pairs:
+            found.setdefault("pooled", []).append(grown[0].ratio(*pair))
+            found.setdefault("pairwise", []).append(grown[0].pairwise(*pair))
+            found.setdefault("stopped", []).append(stopped.ratio(*pair))
+    assert {name: estimates for name, estimates in found.items() if covered(estimates) < LEAST_COVERAGE} == {}
+    # What always holds the truth may be no more than wide: pooling four rows makes an interval narrower.
+    widths = [np.mean([math.log(e.high / e.low) for e in found[name] if e]) for name in ("pooled", "pairwise")]
+    assert widths[0] < 0.9 * widths[1]
+
+
+# In the second round, everything takes twice as long.
+KNOWN = Observations({1: {0: 0.0, 1: math.log(2)}, 2: {0: math.log(2), 1: math.log(4.4)}})
+
+
+def test_ratios_are_of_geometric_means_and_their_intervals_students() -> None:
+    """Whatever the machine did; by SciPy's own tests, of the ratio of two rows and of a row by itself."""
+    from scipy.stats import t, ttest_rel
+
+    known = KNOWN.ratio(0, 1)
+    assert known.value == pytest.approx(math.sqrt(2 * 2.2))
+    found = same(7, RESTLESS, 5, rows=2)
+    expected = ttest_rel(found.of_row(1), found.of_row(0)).confidence_interval(0.95)
+    for ratio in (found.ratio(0, 1), found.pairwise(0, 1)):
+        assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
+    values = [0.0, 0.1, 0.05]
+    alone = Observations({number: {0: value} for number, value in enumerate(values)}).seconds(0)
+    assert alone == mean_of(values)
+    ends = t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / math.sqrt(3))
+    assert (math.log(alone.low), math.log(alone.high)) == pytest.approx(ends)
+
+
+def test_a_row_of_fewer_rounds_counts_as_if_it_had_been_in_all_and_too_few_give_no_interval() -> None:
+    """The machine was twice as slow in the two later rounds, in which one row was not measured."""
+    rows = {0: 0.0, 1: 0.1, 2: 0.3}
+    slow = {row: value + math.log(2) for row, value in rows.items() if row != 1}
+    found = Observations({1: rows, 2: slow, 3: slow})
+    assert found.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
+    assert found.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
+    once = Observations({1: {0: 0.0, 1: 0.1}})
+    assert once.ratio(0, 1) is once.pairwise(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
+    assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
+    still = independent_ratio([0.0, 0.0], [0.1, 0.1])
+    assert still.low == still.value == still.high, "without a spread there is a ratio all the same"
+
+
+OFF = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.01, 1.0]  # by round; in the last one is off
+
+
+def test_a_trimmed_mean_has_the_error_of_winsorized_values() -> None:
+    """By hand: two of twelve are left out at either end. Winsorized, the first is thrice 3 hundredths."""
+    mean, error, freedom = trimmed_mean(OFF)
+    assert (mean, freedom) == (pytest.approx(0.065), 7)
+    assert error == pytest.approx(0.01 * math.sqrt(2 * (3 * 3.5**2 + 2.5**2 + 1.5**2 + 0.5**2) / (8 * 7)))
+    assert trimmed_mean(OFF[:4]) == (pytest.approx(0.035), pytest.approx(0.01 * math.sqrt(5 / 3 / 4)), 3), "Student's"
+
+
+def test_a_race_of_enough_rounds_has_robust_estimates_and_a_benchmark_never() -> None:
+    """Whose seconds have the same ratio, whatever the machine did in a round."""
+    rounds = {number: {0: 0.1 * number, 1: 0.1 * number + value} for number, value in enumerate(OFF)}
+    race, benchmark = (Observations(rounds, robust=robust) for robust in (True, False))
+    robust = race.ratio(0, 1)
+    assert robust.value == pytest.approx(math.exp(0.065))
+    assert robust.half_width < 0.04 < 0.15 < benchmark.ratio(0, 1).half_width
+    assert race.seconds(1).value / race.seconds(0).value == pytest.approx(robust.value)
+    assert math.log(race.seconds(1).high / race.seconds(1).value) == pytest.approx(
+        math.log(robust.high / robust.value) / math.sqrt(2)
+    )
+    few = dict([*rounds.items()][: ROBUST_ROUNDS - 1])
+    before, same = (Observations(few, robust=robust) for robust in (True, False))
+    assert before.ratio(0, 1) == same.ratio(0, 1)
+    assert before.seconds(1) == same.seconds(1)
+
+
+def test_robust_intervals_hold_the_truth_where_processes_have_two_modes_and_races_end_when_they_are_narrow() -> None:
+    """And are narrower than Student's; `python -m tests.support.simulated_races` tells more, of other processes
+    too."""
+    rng, world = np.random.default_rng(0), simulated_races.WORLDS[3]
+    found: dict[str, list[Estimate]] = {}
+    for _ in range(SIMULATIONS):
+        differences = world.differences(rng, 20)
+        pairs = [estimates(differences[:count]) for count in range(CAREFUL_ROUNDS, 21)]
+        students, robust = pairs[-1]
+        ended = next((one for _, one in pairs if one.half_width <= 0.05), robust)
+        for name, one in {"students": students, "robust": robust, "ended": ended}.items():
+            found.setdefault(name, []).append(one)
+    assert covered(found["robust"]) >= LEAST_COVERAGE
+    assert covered(found["ended"]) >= LEAST_COVERAGE - 0.02
+    widths = {name: np.median([one.half_width for one in ends]) for name, ends in found.items()}
+    assert widths["robust"] < 0.8 * widths["students"]
+
+
+@pytest.mark.parametrize(("process", "turn"), [(0.15, 0.06), (0.0, 0.06), (0.06, 0.06)])
+def test_how_far_processes_and_turns_differ_is_found_whatever_the_machine_does(process: float, turn: float) -> None:
+    noise = Noise(process=process, visit=turn, step=0.0, drift=0.2)
+    found = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
+    assert found.turns == pytest.approx(turn, rel=0.1)
+    assert found.processes == pytest.approx(process, rel=0.15, abs=0.02)
+    assert found.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
+
+
+def test_too_few_rounds_do_not_tell_how_far_processes_and_turns_differ() -> None:
+    assert spread(recording(rounds=2, extra=0)) is None
+    assert spread(recording(rounds=3, extra=0)) is not None
+
+    def one_cycle(line: Round) -> Round:
+        return replace(line, cycles=line.cycles[:1])
+
+    assert spread(changed(recording(rounds=8, extra=0), Round, one_cycle)) is None

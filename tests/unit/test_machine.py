@@ -1,0 +1,157 @@
+"""What the machine does beside the measurement is seen, and a machine that is not fit is found out."""
+
+import os
+import subprocess
+import sys
+import time
+from itertools import count
+from math import inf
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+import common.machine
+from backends.process.environment import child_environment
+from benchmarks.measure import machine as looked_at
+from benchmarks.measure.machine import NOT_KNOWN, check
+from common.machine import Watch, busy_seconds, cores, quota
+from tests.support.program import rosetta
+
+
+def plant(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Let this process be allowed to run on these cores, as far as is asked."""
+    for module in (looked_at, common.machine):
+        monkeypatch.setattr(module, "allowed_cores", lambda: {*numbers})
+
+
+def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the planted times of the cores stand still, others did nothing, whatever this process does."""
+    second = os.sysconf("SC_CLK_TCK")
+
+    def spent(seconds: int) -> None:
+        lines = [
+            f"cpu{n} {(n + seconds) * second} {10 * second} {100 * second} 99 9 9 9 {seconds * second} 9 9"
+            for n in range(12)
+        ]
+        stat = "\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "ctxt 9"])
+        monkeypatch.setattr(common.machine, "system_text", lambda file: stat if str(file) == "/proc/stat" else "")
+
+    spent(0)
+    use(monkeypatch, 0, 11)
+    assert busy_seconds() == 2 * 110 + 0 + 11
+    watch, end = Watch([]), time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    assert watch.others() == 0.0
+    watch = Watch([])
+    spent(1)
+    time.sleep(0.2)
+    assert (watch.others() > 1.0, watch.stolen() > 0.1) == (True, True)
+
+
+def test_the_work_of_a_child_is_our_own_while_it_runs_and_after_it_has_ended() -> None:
+    """It may end while it is watched, or just before; its parent, which is watched too, has its seconds then."""
+    spin = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    child = subprocess.Popen([sys.executable, "-c", spin])
+    known, strange = Watch([child.pid, ended.pid]), Watch([])
+    before = known.before[1]
+    while sum(psutil.Process(child.pid).cpu_times()[:2]) < 0.4:
+        time.sleep(0.05)
+    assert strange.others() > known.others(), "what else runs on this machine is in both"
+    child.wait()
+    assert known._seconds()[1] - before > 0.2
+
+
+@pytest.mark.parametrize(
+    ("existing", "others", "threads", "advised"),
+    [
+        *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 0.6, 2, 1)),
+        *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
+    ],
+)
+def test_fewer_threads_are_advised_where_they_would_share_a_core(
+    monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
+) -> None:
+    use(monkeypatch, *range(existing))
+    monkeypatch.setattr(common.machine, "cores", lambda: 2)
+    monkeypatch.setattr(common.machine, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(Watch, "others", lambda self: others)
+    advice = common.machine.fewer_threads(threads, os.getpid())
+    assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(tmp_path, monkeypatch, fit: bool) -> None:
+    """Cores that this process may not use do not count, and what is not known is no objection."""
+    use(monkeypatch, 0, 1, 2)
+    watch = SimpleNamespace(others=lambda: 0.0 if fit else 0.9, stolen=lambda: 0.0 if fit else 0.2)
+    seconds = count()
+    for name, value in {
+        "Watch": lambda children: watch,
+        "SAMPLE_SECONDS": 0.0,
+        "_processes": lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", next(seconds))},
+    }.items():
+        monkeypatch.setattr(looked_at, name, value)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=(12 if fit else 1) << 30))
+    assert NOT_KNOWN in [finding.found for finding in check(tmp_path) if finding.ok]
+    for number, governor in enumerate(["performance", "performance", "performance" if fit else "powersave", "x"]):
+        plant(tmp_path, {f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor": f"{governor}\n"})
+    found = {finding.name: (finding.ok, finding.found) for finding in check(tmp_path)}
+    assert found == {
+        "other processes": (fit, f"{0.0 if fit else 0.9:.2f} cores in use, most by compi?ler (process 8)"),
+        "steal time": (fit, "0.0 %" if fit else "6.7 %"),
+        "frequency governor": (fit, "performance" if fit else "performance, powersave"),
+        "memory": (fit, "12.0 GiB available" if fit else "1.0 GiB available"),
+    }
+    monkeypatch.setattr(looked_at, "check", lambda: check(tmp_path))
+    status, printed, _ = rosetta("machine")
+    assert (status, "NO" in printed) == (0 if fit else 1, not fit)
+    assert f'"fit": {str(fit).lower()}' in rosetta("machine", "--json")[1]
+
+
+V1, V2, HYBRID = (
+    "cgroup /sys/fs/cgroup/memory cgroup rw 0 0\ncgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n",
+    "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n",
+    "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
+)
+JOB = "0::/box/job\n"
+MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "own", "quotas", "allowed", "usable"),  # quotas by the folder, in microseconds of each 100,000
+    [
+        (V2, JOB, {"box/job": "50000"}, 0.5, 1),
+        (V2, JOB, {"box/job": "900000"}, 9, 4),
+        (V2, JOB, {"box/job": "max", "box": "200000"}, 2, 2),
+        (V2, "0::/../job\n", {}, inf, 4),
+        (V1 + HYBRID, MANY, {"box/job": "250000\n"}, 2.5, 3),
+        (V1 + HYBRID, MANY, {"box/job": "-1\n", "box": "100000\n"}, 1, 1),
+        (V1, "4:cpu,cpuacct:/outside/the/container\n", {".": "200000\n"}, 2, 2),
+        (V1, MANY, {"other": "100000\n"}, inf, 4),  # its processes are others
+        *((V1, MANY, {"box/job": odd}, inf, 4) for odd in ("", "0\n", "1e5\n", "١٠٠٠٠٠\n")),
+    ],
+)
+def test_the_quota_of_the_control_group_bounds_the_cores_and_so_the_threads_of_a_backend(
+    tmp_path: Path, monkeypatch, mounts: str, own: str, quotas: dict[str, str], allowed: float, usable: int
+) -> None:
+    use(monkeypatch, 0, 1, 2, 3)
+    plant(tmp_path, {"proc/self/mounts": mounts, "proc/self/cgroup": own})
+    for folder, quota_of_it in quotas.items():
+        place = f"sys/fs/cgroup/cpu,cpuacct/{folder}"
+        files = {f"{place}/cpu.cfs_quota_us": quota_of_it, f"{place}/cpu.cfs_period_us": "100000\n"}
+        plant(tmp_path, {f"sys/fs/cgroup/{folder}/cpu.max": f"{quota_of_it} 100000\n"} if mounts == V2 else files)
+    assert (quota(tmp_path), cores(tmp_path)) == (allowed, usable)
+    monkeypatch.setattr(common.machine, "quota", lambda root: allowed)
+    assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == str(usable)

@@ -1,0 +1,277 @@
+"""Mapping files: a line arranges both sides alike, reads the same in both directions to the byte, and is refused with
+the equation that fails. Weights find each other by their numbers in every such arrangement."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.compare.arrangement import LACKING, Arrangement
+from benchmarks.compare.by_value import found_by_value
+from benchmarks.compare.carry import carried
+from benchmarks.compare.comparer import Array
+from benchmarks.compare.diff import compare_records
+from benchmarks.compare.layouts import Shape
+from benchmarks.compare.mapping import expanded_all, line_of, read_mapping
+from benchmarks.compare.pairing import paired
+from benchmarks.compare.record import Side, UnfitRecordsError
+from common.errors import CannotBeginError
+from tests.support.records import of_layers
+
+RNG = np.random.default_rng(0)
+Arrays = dict[str, Array]
+
+
+def shapes(arrays: Arrays) -> dict[str, Shape]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[Arrangement]:
+    (folder / "mapping.toml").write_text(text, "utf-8")
+    return expanded_all(read_mapping(folder / "mapping.toml"), shapes(left), shapes(right))
+
+
+def numbers(*shape: int) -> Array:
+    return RNG.normal(size=shape)
+
+
+def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
+    """A line of [weights], the left arrays and the right ones, which NumPy makes of the left ones."""
+    qkv, bias, grouped, rope = numbers(9, 4), numbers(9), numbers(2 * 4 * 3, 5), numbers(2 * 3 * 2, 4)
+    moe, table, gates, norm = numbers(3, 4, 5), numbers(7, 3), numbers(2, 8), np.arange(4.0)
+    kernel, stacked = numbers(6, 3, 2, 5), [numbers(4, 2), numbers(4, 2)]
+    of_groups, halves = grouped.reshape(2, 4, 3, 5), rope.reshape(2, 3, 2, 4)
+    return {
+        "transposed": ('"w" = {to = "k", axes = "n m -> m n"}', {"w": qkv}, {"k": qkv.T}),
+        "fused": (
+            '"l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}',
+            {"l.0.qkv": qkv, "l.1.qkv": qkv + 1},
+            {f"b_{i}/{name}": (qkv[3 * j : 3 * j + 3] + i).T for i in (1, 0) for j, name in enumerate("qkv")},
+        ),
+        "fused, unequal, by position": (
+            '"l.*.qkv" = {to = ["b_*/q", "b_*/kv"], axes = "parts"}',
+            {"l.4.qkv": bias},
+            {"b_4/q": bias[:7], "b_4/kv": bias[7:]},
+        ),
+        "fused on the right": (
+            '"q, k" = {to = "qk", axes = "m parts -> parts m"}',
+            {"q": qkv[:4].T, "k": qkv[4:].T},
+            {"qk": qkv},
+        ),
+        "grouped": (
+            '"qkv" = {to = ["q", "k", "v"], axes = "(g parts d) m -> m (g parts d)", sizes = {g = 2, d = 3}}',
+            {"qkv": grouped},
+            {
+                "q": of_groups[:, :2].reshape(12, 5).T,
+                "k": of_groups[:, 2].reshape(6, 5).T,
+                "v": of_groups[:, 3].reshape(6, 5).T,
+            },
+        ),
+        "RoPE, interleaved and halved": (
+            '"wq" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 2, two = 2}}',
+            {"wq": rope},
+            {"q": halves.swapaxes(1, 2).reshape(12, 4).T},
+        ),
+        "packed experts": (
+            '"moe.{i}" = {to = "moe{i}/e{e}/w", axes = "parts n m -> m n"}',
+            {"moe.7": moe},
+            {f"moe7/e{e}/w": moe[e].T for e in (2, 0, 1)},
+        ),
+        "stacked layers on the right": (
+            '"l.{i}.w" = {to = "all", axes = "n m -> n parts m"}',
+            {f"l.{i}.w": stacked[i] for i in (1, 0)},
+            {"all": np.stack(stacked, 1)},
+        ),
+        "shifted numbers": (
+            '"l.{i}.w" = {to = "block{i+1}", axes = "n m"}',
+            {"l.0.w": stacked[0], "l.1.w": stacked[1]},
+            {"block1": stacked[0], "block2": stacked[1]},
+        ),
+        "padded rows": (
+            '"table" = {to = ["t", "_"], axes = "parts m"}',
+            {"table": table},
+            {"t": table[:5]},
+        ),
+        "padded rows on the right": ('"t, _" = {to = "table", axes = "parts m"}', {"t": table[:5]}, {"table": table}),
+        "order of gates": (
+            '"w" = {to = "k", axes = "m parts -> m parts", order = [0, 1, 3, 2]}',
+            {"w": gates},
+            {"k": gates[:, [0, 1, 2, 3, 6, 7, 4, 5]]},
+        ),
+        "a norm's one": ('"n" = {to = "scale", add = -1, times = 2}', {"n": norm}, {"scale": 2 * norm - 1}),
+        "channels first and last": (
+            '"c" = {to = "k", axes = "out in h w -> h w in out"}',
+            {"c": kernel},
+            {"k": kernel.transpose(2, 3, 1, 0)},
+        ),
+        "an axis of one": ('"g" = {to = "gain", axes = "n 1 -> n"}', {"g": norm[:, None]}, {"gain": norm}),
+    }
+
+
+@pytest.mark.parametrize("name", cases())
+def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> None:
+    line, left, right = cases()[name]
+    found = entries(tmp_path, f"[weights]\n{line}\n", left, right)
+    assert {one for entry in found for one in entry.left.own} == left.keys()
+    assert {one for entry in found for one in entry.right.own} == right.keys()
+    for entry in found:
+        of_left, of_right = entry.left.together(left), entry.right.together(right)
+        np.testing.assert_array_equal((of_right - entry.add) / entry.times, of_left)
+        turned = entry.turned()
+        assert (turned.times, turned.add) == (1 / entry.times, -entry.add / entry.times)
+        for layout, whole, own in ((entry.right, of_right, right), (turned.right, of_left, left)):
+            made = {each: np.array(own[each], order="C") for each in layout.own}
+            if LACKING not in layout.names + entry.left.names + entry.right.names:
+                made = {each: np.full(array.shape, np.nan) for each, array in made.items()}
+            layout.apart(whole, made)
+            for each, array in made.items():
+                assert (array.shape, array.tobytes()) == (own[each].shape, own[each].tobytes())
+    written = "".join(f"{line_of(entry)}\n" for entry in found)
+    again = entries(tmp_path, f"[weights]\n{written}", left, right)
+    assert again == found
+
+
+def names(found: list[Arrangement]) -> list[set[str]]:
+    """The names of both sides that stand in arrangements."""
+    return [{name for entry in found for name in entry.both[side].own} for side in (0, 1)]
+
+
+@pytest.mark.parametrize("name", sorted(cases().keys() - {"a norm's one"}))  # whose numbers differ
+def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(name: str) -> None:
+    _, left, right = cases()[name]
+    noise = {f"noise{number}": numbers(4, 3) for number in range(3)}
+    assert names(found_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
+    worst = max(right, key=lambda one: right[one].size)
+    changed = {**right, worst: np.array(right[worst])}
+    changed[worst].flat[1] += 1e-9
+    assert worst not in names(found_by_value(left, changed))[1]
+
+
+@pytest.mark.parametrize("scaled", ["add = -1", "times = 3", "times = 0.7, add = 0.3"])
+def test_scaled_weights_of_float32_are_equal_to_what_carry_writes(scaled: str, tmp_path: Path) -> None:
+    """Carried to the right or to the left, and not where one is moved by its last digit."""
+    gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
+    for name, own in (("left", {"weight": gain}), ("like", {"scale": np.zeros_like(gain)})):
+        of_layers(tmp_path / name, "torch", {"norm": (["mine.Norm"], own, out)}, {})
+    (tmp_path / "mapping.toml").write_text(f'[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
+    mapping, left = read_mapping(tmp_path / "mapping.toml"), Side(tmp_path / "left")
+    written = carried(paired(left, Side(tmp_path / "like"), mapping))["norm.scale"]
+    for change, broken in ((0, None), (1, "weights")):
+        written[7] += change * np.spacing(written[7])
+        right = Side(
+            of_layers(tmp_path / f"{change}", "torch", {"norm": (["mine.Norm"], {"scale": written}, out)}, {})
+        )
+        assert compare_records(left, right, mapping).broken == broken
+        assert compare_records(right, left, mapping).broken == broken
+
+
+@pytest.mark.parametrize(
+    ("line", "change"),
+    [
+        ("times = 4", lambda array: array * 4),
+        ("add = 0.5", lambda array: array + 0.5),
+        ('axes = "parts m -> parts m", order = [1, 2, 0]', lambda array: array[[1, 2, 0]]),
+        ('axes = "(a b) m -> (b a) m", sizes = {a = 3, b = 2}', lambda array: array[[0, 2, 4, 1, 3, 5]]),
+    ],
+)
+def test_a_line_that_reads_otherwise_in_each_direction_says_whose_names_stand_left(
+    line: str, change: Callable[[Array], Array], tmp_path: Path
+) -> None:
+    """Where both sides have its names."""
+    array, out = np.arange(18.0).reshape(6 if "sizes" in line else 3, -1), np.ones((2, 3))
+    left, right = (
+        Side(of_layers(tmp_path / f"of-{name}", name, {"l": (["mine.L"], {"w": own}, out)}, {}))
+        for name, own in (("torch", array), ("paddle", change(array)))
+    )
+    text = f'[weights]\n"l.w" = {{to = "l.w", {line}}}\n'
+    (tmp_path / "mapping.toml").write_text(text)
+    with pytest.raises(UnfitRecordsError, match='left = "torch" or "paddle"'):
+        paired(left, right, read_mapping(tmp_path / "mapping.toml"))
+    for name in ("torch", "of-torch"):
+        (tmp_path / "mapping.toml").write_text(f'left = "{name}"\n{text}')
+        mapping = read_mapping(tmp_path / "mapping.toml")
+        assert compare_records(left, right, mapping).passed
+        assert compare_records(right, left, mapping).passed
+        np.testing.assert_array_equal(carried(paired(right, left, mapping))["l.w"], array)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("3 4 5 0 1 2", 'axes = "parts m -> parts m", order = [1, 0]'),  # halves exchanged
+        ("1 3 5 0 2 4", 'axes = "(n parts) m -> (parts n) m", sizes = {n = 3}, order = [1, 0]'),
+        ("3 0 4 1 5 2", 'axes = "(parts n) m -> (n parts) m", sizes = {n = 3}, order = [1, 0]'),
+        # Of three groups two queries, a key and a value, against all queries, all keys, all values.
+        ("0 1 6 9 2 3 7 10 4 5 8 11", "order = [0, 1, 6, 9, 2, 3, 7, 10, 4, 5, 8, 11]"),
+    ],
+)
+def test_parts_in_another_order_find_each_other(rows: str, words: str) -> None:
+    order = [int(row) for row in rows.split()]
+    array = numbers(len(order), 1 if len(order) == 6 else 2, 3)
+    (entry,) = found_by_value({"w": array.reshape(-1, 3)}, {"k": array[order].reshape(-1, 3)})
+    assert words in line_of(entry)
+
+
+def test_parts_that_have_axes_of_heads_and_tables_with_rows_of_padding_find_each_other() -> None:
+    """As those of Keras's attention, (inputs, heads, size), beside one array of torch's for query, key and value; and
+    where other arrays are as long as a row."""
+    qkv, biases, table, gain = numbers(12, 5), numbers(12), numbers(7, 4), numbers(4)
+    parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
+    parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
+    assert names(found_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
+    found = found_by_value({"table": table, "gain": gain}, {"t": table[:5], "g": gain})
+    assert names(found) == [{"table", "gain"}, {"t", "g"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            '"w" = {to = ["q", "k"], axes = "parts m -> m parts"}',
+            "the left side has 24 parts, the right one 8 + 4",
+        ),
+        (
+            '"w" = {to = "q", axes = "(h d two) m -> m (h two d)", sizes = {h = 5, two = 2}}',
+            "24 of w is not 5 × d × 2",
+        ),
+        ('"w" = {to = "q", axes = "(h d) m -> m (d h)"}', "add: sizes = {h = …}"),
+        ('"w" = {to = "q", axes = "n m k -> m n k"}', "w has the shape (24, 4), which are 2 axes"),
+        ('"w" = {to = "q", axes = "n m -> m k"}', "k, n of 'n m -> m k' stands on one side"),
+        ('"w" = {to = "q", axes = "n n -> n n"}', "the axis n stands twice"),
+        ('"w" = {to = "q", axes = "n-1 m -> m n-1"}', "'n-1' is no name of an axis"),
+        ('"w" = {to = ["q", "k"]}', "several arrays need axes"),
+        ('"_, w" = {to = "q"}', "several arrays need axes"),
+        ('"w" = {to = ["q", "k"], axes = "n m -> m n"}', "several arrays need an axis parts"),
+        ('"w" = {to = ["q", "_", "_"], axes = "parts m -> m parts"}', "expected one _"),
+        ('"w, x" = {to = ["q", "k"], axes = "parts m -> m parts"}', "2 arrays are to be 2"),
+        ('"w" = {to = "q", axes = "parts m -> m parts", order = [0, 0]}', "expected each number once"),
+        ('"w" = {to = "q", axes = "n m -> m n", times = 0}', "and times not 0"),
+        ('"w" = {to = "q", axes = "n m -> m n", sizes = {z = 2}}', "sizes are {'z': 2}"),
+        ('"w" = "absent"', "no weight is named 'absent'; there are q, k, r, z"),
+        ('"l.{i}" = "q{i}"', "no weight is named 'l.{i}'; there are w, x, y"),
+        ('"x" = "r"\n"y" = "r"', "r of the right side stands in the lines x and y; expected once"),
+        ('"none" = {to = "z", axes = "(h d) m -> m (d h)", sizes = {h = 1000000000000}}', "and no numbers"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_refused_with_what_fails(line: str, words: str, tmp_path: Path) -> None:
+    left = {"w": numbers(24, 4), "x": numbers(4), "y": numbers(4), "none": numbers(0, 4)}
+    right = {"q": numbers(4, 8), "k": numbers(4, 4), "r": numbers(4), "z": numbers(4, 0)}
+    with pytest.raises(UnfitRecordsError) as error:
+        entries(tmp_path, f"[weights]\n{line}\n", left, right)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("template", ["{a}1{b}1{c}1{d}1{e}1{f}1{g}1{h}x", "{i}" * 333, "*1" * 400, "l.{i}.{i}"])
+def test_a_template_is_looked_up_in_one_way_whatever_it_is(template: str, tmp_path: Path) -> None:
+    """An index is all digits that stand there, so no digit is tried in two; one that stands twice is one number."""
+    left = {"1" * 1000: numbers(2), "l.0.1": numbers(2), "w" + "9" * 5000: numbers(2)}
+    with pytest.raises(UnfitRecordsError, match="no weight is named"):
+        entries(tmp_path, f'[weights]\n"{template}" = "q"\n', left, {"q": numbers(2)})
+
+
+@pytest.mark.parametrize("text", ["weights = 3", "[weights", '[weights]\n"a" = {too = "b"}', "\x00", "[more]\na = 1"])
+def test_a_file_that_is_no_mapping_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotBeginError, match="holds no mapping"):
+        entries(tmp_path, text, {}, {})

@@ -1,0 +1,118 @@
+"""What is measured: the rows that options ask for, and the command that asks for them again."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import msgspec
+import pytest
+
+from benchmarks.commands import measure
+from benchmarks.measure import bench
+from benchmarks.measure.plan import Plan, Row, require_named, rows_of
+from common.errors import CannotBeginError, RosettaError
+from tests.support.program import refusal, rosetta
+from tests.support.recordings import SECONDS, plan_of, recording, written
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
+    """The plan of what is typed; nothing is measured."""
+    opened = Mock(side_effect=CannotBeginError("it is planned"))
+    monkeypatch.setattr(bench, "opened_benchmark", opened)
+    rosetta(*typed)
+    found: Plan = opened.call_args.args[1]
+    return found
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "--backends torch --threads 1 --within 2% --budget 10m",
+        "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
+        f"--device gpu --backends numpy --python numpy={sys.executable}",
+        "--data 'a corpus; rm -rf /.txt' --run 'a run'",
+        "--backends numpy --vary latent-dim=8,16 --vary batch-size=32,64 --threads 1",
+    ],
+)
+def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str) -> None:
+    first = planned(monkeypatch, "bench", *shlex.split(typed))
+    command = shlex.split(first.command.replace("\\\n", " "))
+    assert command[0] == "rosetta"
+    assert planned(monkeypatch, *command[1:]) == first
+    assert ("--seed" in command) == ("--seed" in typed), "what is measured by default is left out"
+    assert typed or first.budget < 300, "under five minutes"
+    for row in first.rows:  # each can be measured by itself
+        alone = planned(monkeypatch, *shlex.split(first.command_of(row))[1:])
+        assert row in alone.rows
+
+
+def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
+    """The question is of rows that do the same work, and the control is one of them."""
+
+    def labels(*names: str, careful: bool = False) -> list[str]:
+        return [row.label for row in rows_of(names, careful=careful)]
+
+    both = ["torch:bfloat16", "torch"]
+    assert labels(*both) == [*both, "torch, as installed"]
+    assert labels(*both, careful=True) == [*both, "torch, control", "torch, as installed"]
+    assert plan_of([*both, "keras"]).question == [Row("torch"), Row("keras")]
+    assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
+
+
+def test_rows_of_other_interpreters_are_called_by_version_and_number() -> None:
+    """Each is also measured as installed."""
+    folder, program = os.path.split(sys.executable)
+    rows = rows_of(["numpy"], [f"numpy={sys.executable}", f"numpy={folder}/./{program}"])
+    version = __import__("numpy").__version__
+    names = ["numpy", f"numpy {version}", f"numpy {version} number 2"]
+    assert [row.label for row in rows] == [*names, *(f"{name}, as installed" for name in names)]
+    assert [row.python for row in rows[:2]] == ["", sys.executable]
+
+
+def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "a.jsonl"]
+    expected = {
+        "--budget soon": "10m",
+        "--budget 0s": "'0s' is no duration of a second or more",
+        "--within narrow": "10%",
+        "--python torch": "NAME=PATH",
+        "--python torch=/nowhere/python": "no program",
+        "--backends mxnet": "there is no backend",
+        "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
+        "--backends numpy --run nowhere": "nowhere is not a run",
+        "--backends numpy --vary units=2": "--vary is AXIS=SIZES",
+        "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
+        "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
+        "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
+        "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
+        "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
+        "--resume": "cannot be opened: No such file",
+        "--resume --within 3%": "leave out --within",
+    }
+    for typed, message in expected.items():
+        assert message in refusal(2, "bench", *typed.split(), *out), typed
+    assert "'0.5s' is no duration" in refusal(2, "race", "a.py", "b.py", "--budget", "0.5s", *out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    rows = Row("numpy"), Row("numpy", python=str(program), name="numpy 9")
+    made = msgspec.structs.replace(plan_of(["numpy"]), rows=rows)
+    path = written(recording(made, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
+    other = f"numpy={sys.executable}"
+    told = refusal(2, "bench", "--resume", "--out", path, "--python", other)
+    assert f"has other interpreters; if you trust these programs, add --python numpy={program}" in told
+    with pytest.raises(CannotBeginError, match="leave out --python"):
+        require_named(plan_of(SECONDS), [other], path)
+    require_named(made, [f"numpy={program}"], path)
+    dying = SimpleNamespace(plan=made, run=Mock(side_effect=RosettaError("it died")))
+    with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
+        measure(path, resume=True, json=False, opened=lambda: dying)
+    assert not (tmp_path / "started").exists()

@@ -1,0 +1,195 @@
+"""A recording on disk: whole lines only, never overwritten, refused in one line where it is damaged."""
+
+import json
+import os
+import re
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from benchmarks.measure import recording as recording_module
+from benchmarks.measure.bench import opened_benchmark
+from benchmarks.measure.recording import Decoded, Recording, Round, append_line
+from benchmarks.report.bench import BenchResults
+from common.errors import CannotBeginError, RosettaError
+from tests.fuzz.attack.damaged_files import reported
+from tests.support.program import refusal
+from tests.support.recordings import changed, on_machine, plan_of, recording, written
+
+WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return written(WHOLE, tmp_path / "a.jsonl").path
+
+
+def refused(path: Path) -> str:
+    """In one line, whatever the file holds, and without what could write over the terminal."""
+    with pytest.raises(RosettaError) as caught:
+        Recording.read(path)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert message.startswith(f"{path} is damaged")
+    return message
+
+
+def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None:
+    read = Recording.read(path)
+    assert (read.head, read.lines) == (WHOLE.head, WHOLE.lines)
+    before, folder = path.read_bytes(), path.parent
+    for wrong, message in (
+        (path, "exists already; choose another --out, or continue it with --resume"),
+        (Path("."), "is a folder"),
+        (path / "beneath a file.jsonl", "cannot be written"),
+        (path.with_name("n" * 300), "the name is too long"),
+    ):
+        with pytest.raises(CannotBeginError, match=message):
+            Recording.create(wrong, WHOLE.head)
+    assert "cannot be read: File name too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
+    own, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
+    notes.write_text("my own")
+    nowhere.symlink_to("nothing")
+    for out, message in (
+        (own, "own.md is itself a recording; give --out another name"),
+        (notes, "notes.md exists, and `rosetta report` did not make it"),
+        (nowhere, "link.md exists, and `rosetta report` did not make it"),
+        (folder / "own.pdf", ".html"),
+        (folder / "none" / "report.md", "cannot be written"),
+    ):
+        assert message in refusal(2, "report", own, "-o", out)
+    assert nowhere.is_symlink()
+    assert (own.read_bytes(), notes.read_text()) == (before, "my own")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "it has no line"),
+        ("not JSON\n", "in line 1: JSON is malformed"),
+        ('{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n', "it is rosetta-benchmark version 5"),
+        ('{"kind": "head", "format": "\\u001b[2J", "version": 9}\n', "it is ?[2J version 9, expected rosetta-rec"),
+        ('{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n', "Invalid value '?[2J'"),
+        ('{"kind": "head", "plan": ' + '{"a":' * 100_000 + "\n", "in line 1"),
+        ("cos\nsystem\n(S'touch harmed'\ntR.", "in line 1"),  # a pickle
+    ],
+    ids="nothing text earlier hostile escape deep pickle".split(),
+)
+def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, encoding="utf-8")
+    assert said in refused(path)
+
+
+GONE = object()
+STRANGE_VISIT = {"row": 99, "lead": [], "steps": [1.0], "loop": 1.0}
+# Where a line of a kind is damaged, by what, and a part of the message. That each class has its bounds is held by one
+# field of each kind.
+HOSTILE = [
+    ("round work", GONE, "missing required field `work`"),
+    ("round hint", 1, "unknown field `hint`"),
+    ("round number", 10_001, "Expected `int` <= 10000"),
+    ("round cycles 0 0 steps 0", 0.0, "Expected `float` >="),
+    ("round cycles", [[STRANGE_VISIT]], "it has lines of other rows than its 5"),
+    ("round starts 0 row", 99, "it has lines of other rows than its 5"),
+    ("round starts 0 facts", GONE, "a start does not say what was started"),
+    ("round starts 0 facts import_seconds", -1e300, "a number that is too large"),
+    ("head started", "yesterday", "Invalid RFC3339 encoded datetime"),
+    ("head plan training settings batch_size", 0, "batch_size is 0, expected 1 to"),
+    ("head plan training", None, "its plan is not that of its text"),
+    ("head plan rows 1 backend", "torch", "two rows of one name"),
+    ("head plan rows", [{"backend": "torch", "lane": "default"}], "no row to compare"),
+    ("head plan rows 0 lane", "\x1b[2J", "Invalid enum value '"),
+    ("head plan training data num_samples", 10**400, "a number that is too large"),
+    ("head text shown 0 source", "x" * 10_001, "length <= 10000"),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "message"), HOSTILE, ids=[where for where, _, _ in HOSTILE])
+def test_a_line_that_is_damaged_is_refused(path: Path, where: str, value: object, message: str) -> None:
+    kind, *keys, last = (int(word) if word.isdigit() else word for word in where.split())
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    place: Any = next(line for line in lines if line["kind"] == kind)
+    for key in keys:
+        place = place[key]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert message in refused(path)
+
+
+def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
+    def alone(line: Round) -> Round:
+        row = line.number % 2
+        cycles = [[visit for visit in cycle if visit.row == row] for cycle in line.cycles]
+        return msgspec.structs.replace(line, starts=[s for s in line.starts if s.row == row], cycles=cycles)
+
+    def far(line: Round) -> Round:
+        cycles = [[msgspec.structs.replace(v, steps=[1e-9 if v.row else 1e9]) for v in c] for c in line.cycles]
+        return msgspec.structs.replace(line, cycles=cycles)
+
+    apart = changed(recording(plan_of(["torch", "keras"]), rounds=4, extra=0), Round, alone)
+    assert "No answer yet" in reported(written(apart, tmp_path / "a.jsonl").path)
+    extreme = changed(recording(plan_of(["torch", "keras"]), rounds=3), Round, far)
+    assert "times as fast" in reported(written(extreme, tmp_path / "b.jsonl").path)
+    few = changed(WHOLE, Decoded, lambda line: msgspec.structs.replace(line, translations=[]))
+    assert "PyTorch trains" in reported(written(few, tmp_path / "d.jsonl").path)
+    unknown = tmp_path / "c.jsonl"  # a backend that this version lacks
+    text = written(WHOLE, unknown).path.read_text(encoding="utf-8")
+    unknown.write_text(re.sub(r'"backend":"keras"', '"backend":"mxnet"', text), encoding="utf-8")
+    assert {row.label for row in BenchResults(Recording.read(unknown)).rows if not row.why_not} >= {"torch", "mxnet"}
+
+
+def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
+    before, line = path.read_bytes(), WHOLE.of_kind(Decoded)[0]
+    for wrong in (msgspec.structs.replace(line, sentences=10**41), msgspec.structs.replace(line, seconds=nan)):
+        with pytest.raises(RosettaError, match="cannot hold what was measured"):
+            append_line(path, wrong)
+    assert path.read_bytes() == before
+    training = msgspec.structs.replace(WHOLE.plan.training, run="\udcff")  # which stands for a byte that is not UTF-8
+    plan = msgspec.structs.replace(WHOLE.plan, training=training)
+    with pytest.raises(CannotBeginError, match="cannot hold"):
+        Recording.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
+
+
+def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    sparse, pipe = tmp_path / "a.jsonl", tmp_path / "pipe"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+    os.mkfifo(pipe)
+    for path, said in (
+        (sparse, "is larger than 32 MiB"),
+        (pipe, "is not a regular file"),
+        (Path("/dev/zero"), "is not a regular file"),
+        (tmp_path / "none.jsonl", r"cannot be read: .*; `rosetta bench` makes one"),
+    ):
+        with pytest.raises(CannotBeginError, match=said):
+            Recording.read(path)
+
+
+def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor whose name was not found is no other machine."""
+    known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
+    for was, now in ((known, unknown), (unknown, known)):
+        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
+        was.resume(was.head.text)
+    packages = {f"package {number}": "1.0" for number in range(30)}
+    for facts, said in (
+        ({"processor": "\x1b[2J\u202e"}, "processor was ?[2J? and is now a processor"),
+        ({"versions": packages | {"torch": "0.9"}}, "package 0 was 1.0 and is now not installed"),
+        ({"versions": {"torch": "0.9"}}, "torch was 0.9 and is now 1.0"),
+        ({"versions": {}}, "torch was not installed and is now 1.0"),
+    ):
+        with pytest.raises(CannotBeginError) as caught:
+            on_machine(known, **facts).resume(known.head.text)
+        assert str(caught.value).endswith(f"begun elsewhere: {said}; choose another --out")
+    with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
+        opened_benchmark(path, None)  # whose digest is of no corpus
+    other = msgspec.structs.replace(known.head.text, weights_sha256="2" * 64)
+    with pytest.raises(CannotBeginError, match="the bundled run after 30 epochs have changed since"):
+        known.resume(other)

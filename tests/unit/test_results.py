@@ -1,0 +1,196 @@
+"""What follows from a recording: the headline, rows and pairs, warnings and advice, and what is not compared."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from benchmarks.measure.plan import Row
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round
+from benchmarks.measure.sentences import SHOWN, Sentences
+from benchmarks.report.bench import BenchResults
+from benchmarks.report.changes import compare, page
+from common.config import DataConfig
+from common.corpus import Material, prepare
+from common.run_directory import BUNDLED_RUN, RunDirectory
+from tests.support.recordings import (
+    CYCLES,
+    QUIET,
+    SECONDS,
+    Noise,
+    certificate,
+    changed,
+    committed,
+    each_visit,
+    on_machine,
+    plan_of,
+    recording,
+    slowed,
+)
+
+EXACT = Noise(0.0, 0.0, 0.0)
+ALIKE = "; all translate 2 of 2 sentences alike."
+UNCERTIFIED = "there is no parity certificate of this version"
+TOO_FEW = "too few rounds can be used for an interval; give a longer --budget"
+ONLY_TWO = "only 2 rounds can be used, and 3 are the least for figures to rely on"
+BUSY = "other programs used 0.27 cores meanwhile"
+LEFT_OUT = "of 24 cycles are left out because other programs were at work; close other programs and measure again"
+OUTSIDE = "{} spent over 5% of its time outside the timed steps, so the device may still have been at work"
+NEAR = {"torch": 0.06, "keras": 0.0602}  # seconds of rows that are hard to tell apart
+NEARER = {"torch": 0.06, "keras": 0.0601, "paddle": 0.9}
+
+
+def busy(rounds: int) -> Recording:
+    """A recording of six rounds with other programs at work in so many."""
+    return recording(busy=[(number, place) for number in range(1, rounds + 1) for place in range(CYCLES)])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "noise", "expected"),
+    [
+        (SECONDS, QUIET, f"PyTorch trains 1.3 times as fast as Paddle and 1.5 times as fast as Keras{ALIKE}"),
+        (NEAR, EXACT, f"PyTorch trains 1.003 times as fast as Keras{ALIKE}"),
+        (NEAR, Noise(0.1), f"Keras and PyTorch are not told apart yet{ALIKE}"),
+        (NEARER, Noise(0.01), f"PyTorch trains 15 times as fast as Paddle and as fast as Keras{ALIKE}"),
+        (
+            NEARER,
+            Noise(0.1),
+            f"PyTorch trains 16 times as fast as Paddle; PyTorch and Keras are not told apart yet{ALIKE}",
+        ),
+        ({"torch": 0.06}, EXACT, "PyTorch trains 1,067 pairs a second."),
+    ],
+)
+def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], noise: Noise, expected: str) -> None:
+    assert BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=3)).headline == expected
+
+
+def test_ratios_compare_with_the_baseline_that_was_asked_for_or_the_slowest_row() -> None:
+    for asked, expected in (("", "keras"), ("paddle", "paddle")):
+        assert BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline=asked))).baseline == expected
+
+
+def test_no_speed_without_equality() -> None:
+    made = recording()
+    found = {"paddle": certificate(), "torch": certificate(version="0.9"), "keras": certificate(passed=False)}
+
+    def change(line: Certified) -> Certified | None:
+        kept = found.get(made.plan.rows[line.row].backend)
+        return kept and Certified(line.row, kept)
+
+    results = BenchResults(changed(made, Certified, change))
+    assert {row.label: row.why_not for row in results.rows if not row.row.installed} == {
+        "paddle": "",
+        "torch": UNCERTIFIED,
+        "keras": "parity is broken, and `rosetta parity` explains where",
+        "keras:example": UNCERTIFIED,
+    }, "a certificate of another version is none"
+    assert not any(pair.kind == "frameworks" for pair in results.pairs), "Paddle has nothing to be compared with"
+    assert f"not compared: torch, as installed, torch, keras:example, because {UNCERTIFIED}" in results.doubts
+    assert results.by_label["torch"].step, "its time is told all the same"
+    diverged = each_visit(made, lambda _, visit: msgspec.structs.replace(visit, finite=False))
+    assert BenchResults(diverged).by_label["torch"].why_not == "the loss is not finite"
+
+
+def test_special_rows_are_held_against_their_own_plain_row_and_stay_out_of_the_headline() -> None:
+    """A row that is measured twice is told apart from itself only where it is biased, which widens all intervals."""
+    plan = plan_of([*SECONDS, "torch:bfloat16"], within=0.04)
+    plan = msgspec.structs.replace(plan, rows=(*plan.rows, Row("torch", python="/p", name="torch 9")))
+    made = recording(plan, SECONDS | {"torch:bfloat16": 0.04})
+    results, biased = BenchResults(made), BenchResults(slowed(made, 1.05, "keras:example, control"))
+    special = {(pair.left, pair.right): pair.ratio.value for pair in results.pairs if pair.kind != "frameworks"}
+    assert special == {
+        **{(f"{name}, as installed", name): pytest.approx(1.0, rel=0.02) for name in ("torch", "paddle", "keras")},
+        ("torch:bfloat16", "torch"): pytest.approx(1.5, rel=0.02),
+    }
+    frameworks = {label for p in results.pairs if p.kind == "frameworks" for label in (p.left, p.right)}
+    assert frameworks == {*SECONDS, "torch 9"}
+    assert results.headline.startswith(("PyTorch trains", "torch 9 trains"))
+    assert "bfloat16" not in results.headline
+    assert not any(row.row.control for row in results.rows)
+    assert results.control.value == pytest.approx(1.0, rel=0.02)
+    assert biased.control.value == pytest.approx(1 / 1.05, rel=0.02)
+    assert biased.pairs[0].ratio.half_width > results.pairs[0].ratio.half_width + 0.03
+    (doubt,) = (doubt for doubt in biased.doubts if doubt.startswith("keras:example, control seems faster or slower"))
+    assert "all intervals are widened by it" in doubt
+    assert not [doubt for doubt in results.doubts if "seems" in doubt]
+
+
+def on_one_thread(line: Round) -> Round:
+    starts = [msgspec.structs.replace(one, facts=replace(one.facts, threads=1)) for one in line.starts]
+    return msgspec.structs.replace(line, starts=starts)
+
+
+THREADS = [f"{row} computed on 1 thread, although 2 were asked for" for row in ("torch", "keras")]
+LATE = each_visit(
+    recording(plan_of(["paddle"])), lambda _, visit: msgspec.structs.replace(visit, loop=2 * visit.loop)
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "headline", "doubts", "notes"),
+    [
+        (recording(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
+        (recording(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
+        (recording(rounds=2), "PyTorch trains", [ONLY_TWO], []),
+        (busy(3), "PyTorch trains", [], [f"12 {LEFT_OUT}"]),
+        (busy(4), "PyTorch trains", [BUSY], []),
+        (changed(recording(plan_of([*NEAR])), Round, on_one_thread), "PyTorch trains", THREADS, []),
+        (LATE, "Paddle trains", [OUTSIDE.format("paddle, as installed"), OUTSIDE.format("paddle")], []),
+    ],
+    ids="nothing one_round two_rounds half_busy busy threads late".split(),
+)
+def test_figures_that_are_not_to_be_relied_on_are_said(
+    made: Recording, headline: str, doubts: list[str], notes: list[str]
+) -> None:
+    results = BenchResults(made)
+    assert results.headline.startswith(headline)
+    assert any(pair.kind == "frameworks" for pair in results.pairs) == headline.startswith("PyTorch")
+    for found, beginnings in ((results.doubts, doubts), (results.notes, notes)):
+        assert len(found) == len(beginnings)
+        assert all(one.startswith(beginning) for one, beginning in zip(found, beginnings, strict=True)), found
+
+
+def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
+    def change(line: Decoded) -> Decoded:
+        made = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
+        return msgspec.structs.replace(line, translations=made)
+
+    results = BenchResults(changed(recording(plan_of(["torch", "keras"])), Decoded, change))
+    assert [one.distinct for one in results.sentences] == [
+        {"C'est rouge.": ["torch", "keras"]},
+        {"Est-ce rouge ?": ["torch"], "Est-ce que c'est rouge ?": ["keras"]},
+    ]
+    assert results.headline.endswith("all translate 1 of 2 sentences alike.")
+
+
+@pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])
+def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples, units, trained) -> None:
+    material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
+    shown = Sentences(material, units, "", 0).shown
+    assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
+    run = Material.of_run(RunDirectory.open(BUNDLED_RUN))
+    sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()
+    assert all((sentence.source in sources) != sentence.held_out for sentence in shown)
+
+
+def test_of_two_recordings_a_planted_change_is_found_and_what_else_differs() -> None:
+    before = committed("intel")
+    found = compare(before, slowed(before, 1.2, "paddle"))
+    slower = [change for change in found.changes if change.word == "slower"]
+    assert {change.label for change in slower} == {"paddle"}
+    assert [change.figure for change in slower] == ["training step", "character in a batch", "character alone"]
+    assert slower[0].slower_by == pytest.approx(0.2)
+    assert not [change for change in found.changes if change.word == "faster"]
+    assert not found.differences
+    assert "| paddle | training step | 54.3" in page(found)
+    busy = each_visit(before, lambda _, visit: msgspec.structs.replace(visit, others=0.5))
+    assert compare(before, busy).changes == compare(busy, before).changes == []
+    versions = before.head.machine["versions"] | {"torch": "99.0"}
+    after = slowed(on_machine(before, processor="another one", versions=versions), 1.1)
+    first, second, third = compare(before, after).differences
+    assert first == "processor was Intel(R) Xeon(R) Processor, is another one"
+    assert second == "torch was 2.13.0+cpu, is 99.0"
+    assert "a step takes 1.10 times as long as before" in third
+    plan = msgspec.structs.replace(before.plan, rows=before.plan.rows[:3])
+    fewer = replace(before, head=msgspec.structs.replace(before.head, plan=plan), lines=[])
+    assert "keras is only in the first recording" in compare(before, fewer).differences

@@ -25,9 +25,8 @@ from tests.conftest import ALLOW_MISSING, LATENT_DIM, NO_BFLOAT16, CourseOf, Pla
 from tests.support import child
 
 EXAMPLES_DIM = 256  # units of the example, with which the bounds of float32 are the narrow ones
-# The padding of each variant that is compared where it is not the framework itself: these mask in their own ways.
-MASKED = ("keras", "keras:fast", "keras:on-tensorflow", "torch:masked")
-SLOW = ("keras",)  # takes longest to build, and is compared in each precision with one padding
+# The variants that mask in ways of their own; others are compared where padding counts.
+MASKED = ("keras:fast", "keras:on-tensorflow", "torch:masked")
 # Errors in float64 that are allowed, by rung, where the ladder allows more. They are measured as the ladder does.
 TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e-13}
 
@@ -38,11 +37,11 @@ def ways() -> Iterator[tuple[str, str, str]]:
         exact = "float32" if entry.float32_only else "float64"
         if ":" not in name:
             yield name, "float32", "space"
-        if name not in SLOW and (":" not in name or entry.reduced):
-            yield name, exact, "space"
             yield name, exact, "mask"
         else:
             yield name, exact, "mask" if name in MASKED else "space"
+            if entry.reduced:
+                yield name, exact, "mask"
 
 
 @pytest.fixture(scope="module", params=ways(), ids=" ".join)

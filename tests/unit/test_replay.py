@@ -155,7 +155,7 @@ def test_all_mistakes_of_a_port_are_named_in_one_run_and_nothing_else(
     assert (diff.replay.seen, diff.replay.not_judged) == (True, {})
     assert not diff.passed
     for words in ("called by", "on the left by"):
-        assert re.search(rf"^    {words} (tests/)?porting_\w+.py:\d+: .*\(", told(diff), re.MULTILINE)
+        assert re.search(rf"^    {words} (tests/support/)?porting_\w+.py:\d+: .*\(", told(diff), re.MULTILINE)
 
 
 def test_a_correct_pair_has_no_wrong_layer_and_every_layer_is_judged(

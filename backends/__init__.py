@@ -108,6 +108,11 @@ def require_known(name: str) -> None:
         raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
 
 
+def is_variant(name: str) -> bool:
+    """True if a backend is another way of its framework. Keras under one of its engines is a framework of its own."""
+    return ":" in name and not (name in TABLE and TABLE[name].target == ON_ENGINE)
+
+
 def names(variants: bool) -> list[str]:
     """The names of all backends of the table, with or without the variants, whose names have a colon."""
     return [name for name in TABLE if variants or ":" not in name]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from backends import BASELINE, title_of
+from backends import BASELINE, is_variant, title_of
 from benchmarks.compare.comparer import Certificate
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
@@ -220,12 +220,9 @@ class BenchResults(Results):
         ]
 
     def of_frameworks(self, rows: Sequence[BenchRow]) -> list[BenchRow]:
-        """The rows that the question is about, without variants where two frameworks or more are left.
-
-        Keras under another engine is a framework here.
-        """
+        """The rows that the question is about, without variants where two frameworks or more are left."""
         rows = [row for row in rows if row.row in self.plan.question]
-        plain = [row for row in rows if ":" not in row.row.backend or ":on-" in row.row.backend]
+        plain = [row for row in rows if not is_variant(row.row.backend)]
         return plain if len(plain) > 1 else rows
 
     @property

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from math import inf
 from threading import Timer
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import psutil
@@ -35,6 +36,7 @@ WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB w
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
 NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
+SIGNAL_SECONDS = 0.5  # after which a program that waits for its workers looks whether Ctrl-C was pressed
 SLURM_PORTS = range(15_000, 25_000)  # of which a group under Slurm takes one by the job's number
 
 Place = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
@@ -195,8 +197,8 @@ def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess]
     if len(processes) == 1:
         return [ask(processes[0])]
     with ThreadPoolExecutor(len(processes)) as threads:
-        futures = [threads.submit(ask, process) for process in processes]
         try:
+            futures = [threads.submit(ask, process) for process in processes]
             if error := _error_of(futures):
                 raise error
         except BaseException:
@@ -211,10 +213,11 @@ def _error_of(futures: Sequence["Future[Any]"]) -> BaseException | None:
 
     A worker that ends takes the others with it, and their errors may come before its own.
     """
-    pending, lost = set(futures), None
+    pending, lost, end = set(futures), None, inf
     while pending:
-        done, pending = wait(pending, GRACE if lost else None, FIRST_EXCEPTION)
-        if not done:  # a worker hangs, and the others have given it up
+        # The system may give Ctrl-C to another thread, and Python acts on it only when this thread goes on.
+        done, pending = wait(pending, SIGNAL_SECONDS, FIRST_EXCEPTION)
+        if monotonic() > end and pending and not done:  # a worker hangs, and the others have given it up
             return RosettaError(f"worker {futures.index(pending.pop())} of {len(futures)} does not answer: {lost}")
         for future in filter(done.__contains__, futures):
             if error := future.exception():
@@ -223,7 +226,7 @@ def _error_of(futures: Sequence["Future[Any]"]) -> BaseException | None:
                     error = kind(f"worker {futures.index(future)} of {len(futures)} failed: {error}")
                 if not lost_another(error):
                     return error
-                lost = lost or error
+                lost, end = lost or error, monotonic() + GRACE
     return lost
 
 

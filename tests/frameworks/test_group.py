@@ -212,6 +212,25 @@ def test_the_worker_that_failed_by_itself_is_named_and_all_are_ended(
     assert all(process.ended.is_set() for process in processes)
 
 
+def test_ctrl_c_is_acted_on_where_another_thread_gets_it() -> None:
+    """As it does where a thread begins in the moment between the key and the main thread's turn."""
+    ended, in_time = threading.Event(), list[bool]()
+
+    def press(process: Any) -> None:
+        ended.wait(0.3)  # until the main thread waits
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        os.kill(os.getpid(), signal.SIGINT)
+        in_time.append(ended.wait(10))
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask_each([SimpleNamespace(close=ended.set) for _ in range(2)], press)  # type: ignore[misc]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    assert in_time == [True, True]
+
+
 def epochs_of(run: Path) -> int:
     return len(RunDirectory.open(run).history()) if (run / "config.json").exists() else 0
 

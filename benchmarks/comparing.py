@@ -51,9 +51,9 @@ def parity(
 
     from backends import TABLE, installed
     from backends.process.parent import Runtime
-    from benchmarks.compare.course import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.compare.parity import Parity, backends_and_dtypes, climb, why_float32_only
-    from benchmarks.compare.tables import ladder_table
+    from benchmarks.ladder.parity.climb import Parity, backends_and_dtypes, climb, why_float32_only
+    from benchmarks.ladder.parity.course import QUICK, REFEREE, WHOLE, Course
+    from benchmarks.ladder.report import ladder_table
     from common.machine import cores
 
     exact = [name for name in installed() if not TABLE[name].reduced]
@@ -131,15 +131,15 @@ def diff(
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
-    from benchmarks.compare import tables
-    from benchmarks.compare.accepted import acceptable
-    from benchmarks.compare.diff import compare_records
-    from benchmarks.compare.drafts import write_mapping as draft
-    from benchmarks.compare.feed import Feeding, write_feed
-    from benchmarks.compare.mapping import read_mapping
-    from benchmarks.compare.pairing import paired
-    from benchmarks.compare.record import Side
-    from benchmarks.compare.rungs import COMPARED, Rungs, as_in_paddle
+    from benchmarks.ladder import report
+    from benchmarks.ladder.diff import compare_records
+    from benchmarks.ladder.feed import Feeding, write_feed
+    from benchmarks.ladder.judge.accepted import acceptable
+    from benchmarks.ladder.judge.items import COMPARED, Rungs, as_in_paddle
+    from benchmarks.ladder.pair.drafts import write_mapping as draft
+    from benchmarks.ladder.pair.mapping import read_mapping
+    from benchmarks.ladder.pair.pairing import paired
+    from benchmarks.ladder.read.record import Side
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
@@ -172,10 +172,10 @@ def diff(
         options_given += "".join(f" --again {quoted(one)}" for one in again or [])
         options_given += f" --accept {accept}" if accept is not None else ""
         command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
-        print(tables.report(comparison, command))
+        print(report.report(comparison, command))
     else:
-        terminal.out.print(tables.diff_table(comparison))
-        for line in tables.lines(comparison):
+        terminal.out.print(report.diff_table(comparison))
+        for line in report.lines(comparison):
             terminal.say(line)
     if not comparison.checks:
         raise RosettaError(f"nothing of {comparison.right} and {comparison.left} was compared")
@@ -206,12 +206,12 @@ def carry(
     ] = False,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
-    from benchmarks.compare.carry import aliases, carried, write_carried
-    from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
-    from benchmarks.compare.drafts import guessed, line_of_layers, line_of_pair
-    from benchmarks.compare.mapping import read_mapping
-    from benchmarks.compare.pairing import paired
-    from benchmarks.compare.record import Side
+    from benchmarks.ladder.carry import aliases, carried, write_carried
+    from benchmarks.ladder.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
+    from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
+    from benchmarks.ladder.pair.mapping import read_mapping
+    from benchmarks.ladder.pair.pairing import paired
+    from benchmarks.ladder.read.record import Side
 
     if like is None:
         raise CannotBeginError(

@@ -72,8 +72,8 @@ def race(
     Each runs in its own process and ends with take_turns(step), which is in the file rosetta_record.py. The first one
     is compared with each other one. To go on with a race, type its command again, with --resume and its --out.
     """
-    from benchmarks.compare.accepted import acceptable
-    from benchmarks.compare.mapping import read_mapping
+    from benchmarks.ladder.judge.accepted import acceptable
+    from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
     from benchmarks.measure.race import BUDGET, WITHIN, opened_race
     from benchmarks.measure.recording import Recording

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from backends import TABLE, Entry
 from backends.commands import translating
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.compare.course import QUICK, Size
+from benchmarks.ladder.parity.course import QUICK, Size
 from benchmarks.measure.machine import PLACE
 from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig

@@ -22,9 +22,9 @@ from backends import BASELINE
 from backends.process.group import PROCESS_BYTES
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
-from benchmarks.compare.course import QUICK, WHOLE, Course
-from benchmarks.compare.parity import Parity, climb
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
+from benchmarks.ladder.parity.climb import Parity, climb
+from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
 from benchmarks.measure import machine
 from benchmarks.measure.contestant import BackendContestant, opened
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from msgspec.structs import replace
 
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.mapping import MappingFile
-from benchmarks.compare.record import ROUNDED, Side
 from benchmarks.in_child import Visit
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.mapping import MappingFile
+from benchmarks.ladder.read.record import ROUNDED, Side
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Plan, Row
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
-from benchmarks.compare.comparer import Certificate
 from benchmarks.in_child import (
     Amount,
     Count,
@@ -30,6 +29,7 @@ from benchmarks.in_child import (
     WarmUp,
     Work,
 )
+from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.plan import Long, Plan, Row, Short
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError, refusing, why

@@ -13,8 +13,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from backends import BASELINE, is_variant, title_of
-from benchmarks.compare.comparer import Certificate
 from benchmarks.in_child import Profile, Work
+from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, grouped, observations
 from benchmarks.report.render import minutes_until, times

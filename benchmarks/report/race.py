@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from statistics import median
 
-from benchmarks.compare.rungs import COMPARED
 from benchmarks.in_child import Visit
+from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Proof, Recording

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.record import Side
-from benchmarks.compare.tables import BREAK, report
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.report import BREAK, report
 from tests.support.records import DATA, changed, put, resaved, write
 
 MOST_BYTES = 60_000  # that a comment on a pull request may have, with room to spare

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry, installed
-from benchmarks.compare.comparer import Check
+from benchmarks.ladder.judge.check import Check
 from common import machine
 from common.answers import Answer, Candidate, Line
 from common.config import as_float32
@@ -103,7 +103,7 @@ def test_broken_parity_ends_with_status_1_an_error_with_what_others_reached_and_
         found.checks.append(Check("numpy", "", "float64", "tensors", "", 0.0, 0.0))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("benchmarks.compare.parity.climb", interrupted)
+    monkeypatch.setattr("benchmarks.ladder.parity.climb.climb", interrupted)
     status, out, err = rosetta("parity", *QUICK, "numpy")
     assert (status, "numpy" in out) == (130, True)
     assert "interrupted before every backend had been compared" in err

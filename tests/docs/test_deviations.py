@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.comparer import RUNGS
+from benchmarks.ladder.judge.check import RUNGS
 
 TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
 FIELDS = ["Effect", "What Rosetta does", "Rung", "Test", "Evidence", "Versions"]

@@ -14,10 +14,10 @@ import pytest
 
 from backends import BASELINE, TABLE
 from backends.process import in_child
-from benchmarks.compare.bounds import TOLERANCES
-from benchmarks.compare.comparer import Check
-from benchmarks.compare.course import Answers
-from benchmarks.compare.parity import Climber
+from benchmarks.ladder.judge.bounds import TOLERANCES
+from benchmarks.ladder.judge.check import Check
+from benchmarks.ladder.parity.climb import Climber
+from benchmarks.ladder.parity.course import Answers
 from common.machine import has_bfloat16
 from common.weights import SLOT_PREFIX, ModelState, in_dtype
 from tests import conftest

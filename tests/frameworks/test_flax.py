@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.record import Side as Recorded
+from benchmarks.ladder.read.record import Side as Recorded
 from tests.support.porting_side import Side, script
 from tests.support.records import arrays, described
 

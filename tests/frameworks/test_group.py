@@ -24,8 +24,8 @@ from backends.process.environment import child_environment
 from backends.process.group import ENGINES, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
-from benchmarks.compare.course import QUICK, Answers, Course
-from benchmarks.compare.parity import Climber
+from benchmarks.ladder.parity.climb import Climber
+from benchmarks.ladder.parity.course import QUICK, Answers, Course
 from common.config import DataConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from backends.process.parent import Runtime
-from benchmarks.compare.comparer import RUNGS
-from benchmarks.compare.course import QUICK, Answers, Course
-from benchmarks.compare.parity import Climber, Parity, backends_and_dtypes, climb
+from benchmarks.ladder.judge.check import RUNGS
+from benchmarks.ladder.parity.climb import Climber, Parity, backends_and_dtypes, climb
+from benchmarks.ladder.parity.course import QUICK, Answers, Course
 from common.config import DataConfig
 from common.errors import CannotBeginError
 from common.machine import has_bfloat16

@@ -8,11 +8,11 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.carry import carried
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side as Recorded
-from benchmarks.compare.tables import lines
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side as Recorded
+from benchmarks.ladder.report import lines
 from tests.support.porting_side import Side, script
 
 PARTNERS = {"tagger": "keras", "encoder": "torch", "translator": "torch"}

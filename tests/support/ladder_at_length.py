@@ -9,8 +9,8 @@ import sys
 
 from backends import TABLE
 from backends.process.parent import Runtime
-from benchmarks.compare.course import QUICK
-from benchmarks.compare.parity import Parity, climb
+from benchmarks.ladder.parity.climb import Parity, climb
+from benchmarks.ladder.parity.course import QUICK
 from common.config import DataConfig
 from tests.frameworks.test_ladder import PLANTED, padding_of
 from tests.support.planted import IN_BFLOAT16, entry_of

@@ -16,9 +16,9 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.compare.broken import LIKELY
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.record import Side as Recorded
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.explain.broken import LIKELY
+from benchmarks.ladder.read.record import Side as Recorded
 from common.errors import RosettaError
 from tests.support.porting_pairs import ADAM, DENSE, NORM, SGD, TIME, Pair, computed, pair_of, recorded, rounded, told
 from tests.support.porting_side import FRAMEWORKS, Side

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.compare.bounds import PRECISE
-from benchmarks.compare.carry import carried
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.drafts import write_mapping
-from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side as Recorded
-from benchmarks.compare.tables import lines
+from benchmarks.ladder.arrays import PRECISE
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.pair.drafts import write_mapping
+from benchmarks.ladder.pair.mapping import read_mapping
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side as Recorded
+from benchmarks.ladder.report import lines
 from common.errors import RosettaError
 from tests.support.porting_side import FRAMEWORKS, Side, record
 from tests.support.porting_zoo import Config

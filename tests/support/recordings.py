@@ -15,8 +15,8 @@ import numpy as np
 
 from backends import BASELINE
 from backends.process.parent import PROJECT
-from benchmarks.compare.comparer import Certificate, Rung
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
+from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
     FORMAT,

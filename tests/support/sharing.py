@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from backends import TABLE, Entry
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.compare.course import QUICK, Course
+from benchmarks.ladder.parity.course import QUICK, Course
 from common.config import ModelConfig, TrainConfig
 from common.interface import Backend, Emit
 

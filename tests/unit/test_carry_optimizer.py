@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.compare.carry import carried
-from benchmarks.compare.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side as ReadSide
-from benchmarks.compare.tables import lines
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side as ReadSide
+from benchmarks.ladder.report import lines
 from common.errors import CannotBeginError
 from tests.support.porting_pairs import ADAM, DENSE, SGD, WORDS, rounded, write_batches
 from tests.support.porting_side import FRAMEWORKS, Side, run_program, train_halves

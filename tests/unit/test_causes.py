@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks.compare import forward_causes
-from benchmarks.compare.broken import CHOICES_TRIED
-from benchmarks.compare.causes import taken_on_both
-from benchmarks.compare.computed import ACTIVATIONS, attended, gelu, gelu_by_tanh
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.record import Side
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.explain import forward_causes
+from benchmarks.ladder.explain.broken import CHOICES_TRIED
+from benchmarks.ladder.explain.causes import taken_on_both
+from benchmarks.ladder.explain.computed import ACTIVATIONS, attended, gelu, gelu_by_tanh
+from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
 from tests.support.records import Array, edited, resaved
 

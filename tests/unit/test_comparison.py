@@ -5,7 +5,8 @@ from math import inf
 import numpy as np
 import pytest
 
-from benchmarks.compare.comparer import Check, Item, judge, largest, largest_difference, pieces
+from benchmarks.ladder.arrays import largest, largest_difference, pieces
+from benchmarks.ladder.judge.check import Check, Item, judge
 
 Array = np.ndarray
 SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}
@@ -62,7 +63,7 @@ def test_each_scale_measures_what_it_says_in_float64() -> None:
 
 
 def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.compare.comparer.NUMBERS_AT_ONCE", 6)
+    monkeypatch.setattr("benchmarks.ladder.arrays.NUMBERS_AT_ONCE", 6)
     one = np.arange(40.0).reshape(10, 4)
     other = one.copy()
     other[7, 2] += 5

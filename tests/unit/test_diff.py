@@ -13,17 +13,17 @@ import pytest
 from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from benchmarks.compare import tables
-from benchmarks.compare.carry import carried, write_carried
-from benchmarks.compare.comparer import BREAKS
-from benchmarks.compare.computed import gelu
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.facts import steps_differ
-from benchmarks.compare.groups import groups_of
-from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side
-from benchmarks.compare.rungs import COMPARED
+from benchmarks.ladder import report
+from benchmarks.ladder.carry import carried, write_carried
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.explain.computed import gelu
+from benchmarks.ladder.explain.facts import steps_differ
+from benchmarks.ladder.judge.check import BREAKS
+from benchmarks.ladder.judge.items import COMPARED
+from benchmarks.ladder.pair.mapping import read_mapping
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.groups import groups_of
+from benchmarks.ladder.read.record import Side
 from common.errors import CannotBeginError
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import (
@@ -413,7 +413,7 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     assert found.broken == case.rung, found.explanation
     end = COMPARED.index(case.rung) + 1 if case.rung else None
     assert {check.rung for check in found.checks} == set(COMPARED[:end])
-    told = "\n".join([*tables.lines(found), *(check.note for check in found.checks)])
+    told = "\n".join([*report.lines(found), *(check.note for check in found.checks)])
     assert case.words in told
     assert case.rung is None or BREAKS[case.rung] in told
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
@@ -596,7 +596,7 @@ def test_an_output_that_a_person_named_is_turned_by_a_mapping_alone(name: str, t
     left, right = sides(tmp_path, put("logits", lambda array: array.transpose(order)), data=data)
     found = compared(left, right)
     assert found.broken == "forward"
-    assert f'"logits" = "{line}"' in "\n".join(tables.lines(found))
+    assert f'"logits" = "{line}"' in "\n".join(report.lines(found))
     (tmp_path / "mapping.toml").write_text(f'left = "torch"\n[axes]\n"logits" = "{line}"\n')
     mapping = read_mapping(tmp_path / "mapping.toml")
     for both in ((left, right), (right, left)):
@@ -709,10 +709,10 @@ def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path:
 def test_the_control_fails_where_a_planted_mistake_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.compare.comparer.largest_difference", lambda one, *_: (0.0, (0,) * one.ndim))
+    monkeypatch.setattr("benchmarks.ladder.judge.check.largest_difference", lambda one, *_: (0.0, (0,) * one.ndim))
     found = compared(*sides(tmp_path, put("weights fc kernel", np.transpose)))
     assert not found.control.passed
-    assert "NOT seen" in tables.planted_line(found)
+    assert "NOT seen" in report.planted_line(found)
 
 
 def test_a_recurrent_layer_of_which_a_mapping_has_a_kernel_is_compared_too(tmp_path: Path) -> None:
@@ -881,8 +881,8 @@ def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_
     assert {check.rung for check in found.checks} == set(COMPARED)
     assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
     assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
-    assert all(worst.error <= worst.tolerance for _, _, worst, _ in tables.worst_of_rungs(found))
-    assert tables.cell([check for check in found.checks if check.inside]) == "inside"
+    assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_rungs(found))
+    assert report.cell([check for check in found.checks if check.inside]) == "inside"
     (right / "outputs.safetensors").unlink()  # then the loss speaks for the model
     assert compared(left, right).passed
     edited(right, lambda said: said.update(loss=9.0))

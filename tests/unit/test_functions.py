@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.record import Side as Recorded
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.read.record import Side as Recorded
 from rosetta_record import Record, RecordError, tap
 from tests.support.porting_side import Side, run_program, script
 from tests.support.records import arrays, described

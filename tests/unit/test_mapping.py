@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.compare.arrangement import LACKING, Arrangement
-from benchmarks.compare.by_value import found_by_value
-from benchmarks.compare.carry import carried
-from benchmarks.compare.comparer import Array
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.layouts import Shape
-from benchmarks.compare.mapping import expanded_all, line_of, read_mapping
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side, UnfitRecordsError
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.arrangement import LACKING, Arrangement
+from benchmarks.ladder.pair.by_value import found_by_value
+from benchmarks.ladder.pair.mapping import expanded_all, line_of, read_mapping
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.layouts import Shape
+from benchmarks.ladder.read.record import Side, UnfitRecordsError
 from common.errors import CannotBeginError
 from tests.support.records import of_layers
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.compare import tables
-from benchmarks.compare.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
-from benchmarks.compare.comparer import Item
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.noise import Control, rounding_of_loss
-from benchmarks.compare.record import Side
+from benchmarks.ladder import report
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
+from benchmarks.ladder.judge.check import Item
+from benchmarks.ladder.judge.noise import Control, rounding_of_loss
+from benchmarks.ladder.read.record import Side
 from rosetta_record import Record, one_unit_moved
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import DATA, Array, changed, edited, put, resaved, tagger, write
@@ -51,11 +51,11 @@ def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not
     for times in (3, 5):
         found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said)
         assert found.broken == (None if times == 3 else rung), found.explanation
-        worst = next(check for rung_, _, check, _ in tables.worst_of_rungs(found) if rung_ == rung)
+        worst = next(check for rung_, _, check, _ in report.worst_of_rungs(found) if rung_ == rung)
         assert worst.measured
         assert worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
-        assert tables.origin_of(worst) == "noise"
-        assert f"one ulp of {said.get('autocast', said['precision'])}" in tables.bounds_line(found)
+        assert report.origin_of(worst) == "noise"
+        assert f"one ulp of {said.get('autocast', said['precision'])}" in report.bounds_line(found)
 
 
 def test_a_loss_may_round_as_the_outputs_do_of_which_it_is_made(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_is_computed_in_says_which_row_of_the_table_holds(tmp_path: Path) -
     for left, right, precision in cases:
         found = compared(tmp_path, DATA, {}, left, right)
         assert {check.tolerance for check in found.checks if check.tensor == "fc output"} == {table[precision]}
-        assert f"bounds from table: those of {precision}" in tables.bounds_line(found)
+        assert f"bounds from table: those of {precision}" in report.bounds_line(found)
 
 
 def test_a_finer_left_sides_noise_says_nothing_of_a_coarser_right_side(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ OF_NORMS: dict[str, tuple[bool, dict[str, Any], float, dict[str, float], str | N
 def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_path: Path) -> None:
     rounded, right, epsilon, left, broken, measured, words = OF_NORMS[name]
     found = of_norms(tmp_path, rounded, right, epsilon, **left)
-    told = "\n".join(tables.lines(found))
+    told = "\n".join(report.lines(found))
     assert found.broken == broken, told
     assert {check.measured for check in found.checks if check.tensor == "fc output"} == {measured}
     assert words in told
@@ -228,7 +228,7 @@ COARSE: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_bounds_are_those_of_the_coarsest_type_of_what_is_computed_of_weights(name: str, tmp_path: Path) -> None:
     call, precision, coarse = COARSE[name]
     found = compared(tmp_path, DATA, {}, {"calls": [{"layer": "fc", "parts": ["3:fc:0"], **call}]}, {})
-    assert f"bounds from table: those of {precision}" in tables.bounds_line(found)
+    assert f"bounds from table: those of {precision}" in report.bounds_line(found)
     remark = f"bounds are those of {precision}, in which left computes {coarse}"
     assert [note for note in found.notes if note.startswith("bounds")] == ([remark] if coarse else [])
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from benchmarks.compare.alignment import MOST_ALONE
-from benchmarks.compare.carry import carried
-from benchmarks.compare.comparer import Array
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.drafts import write_mapping
-from benchmarks.compare.layouts import PARENT
-from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.pair.alignment import MOST_ALONE
+from benchmarks.ladder.pair.drafts import write_mapping
+from benchmarks.ladder.pair.mapping import read_mapping
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.layouts import PARENT
+from benchmarks.ladder.read.record import Side
 from common.errors import CannotBeginError
 from tests.support.program import rosetta
 from tests.support.records import Layer, Layers, edited, of_layers, resaved

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.record import Side as Recorded
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.read.record import Side as Recorded
 from tests.support.porting_guide import BLOCK, GUIDE, PICTURE, SCRIPTS, Session
 from tests.support.porting_mistakes import answer, normed, planted
 from tests.support.porting_pairs import pair_of, random_pair, recorded, told, wrong_of

@@ -14,10 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
-from benchmarks.compare.carry import carried
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side as Recorded
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side as Recorded
 from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced, write_what_waits
 from tests.support.porting_pairs import ADAM, write_batches
 from tests.support.porting_side import Side, record, record_small, run_program, train

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from benchmarks.compare.diff import Diff, compare_records
-from benchmarks.compare.feed import numbers_of
-from benchmarks.compare.record import Side as Recorded
-from benchmarks.compare.replay import STEP
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.feed import numbers_of
+from benchmarks.ladder.read.record import Side as Recorded
+from benchmarks.ladder.replay import STEP
 from rosetta_record import Feed, RecordError
 from tests.support.porting_guide import rosetta
 from tests.support.porting_pairs import random_pair, told

@@ -21,7 +21,7 @@ HEAVY = FRAMEWORKS | set("scipy sacrebleu requests cpuinfo rapidfuzz jinja2".spl
 # A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
 ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
 # So may the storeys of benchmarks.
-STOREYS = ["racing", "commands", "comparing", "report", "measure", "compare", "in_child"]
+STOREYS = ["racing", "commands", "comparing", "report", "measure", "ladder", "in_child"]
 
 
 def sources() -> list[Path]:

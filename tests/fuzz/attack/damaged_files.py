@@ -22,12 +22,12 @@ import h5py
 from backends.native.keras import PLACES, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
 from benchmarks import commands
-from benchmarks.compare.carry import carried
-from benchmarks.compare.diff import compare_records
-from benchmarks.compare.drafts import write_mapping
-from benchmarks.compare.mapping import read_mapping
-from benchmarks.compare.pairing import paired
-from benchmarks.compare.record import Side
+from benchmarks.ladder.carry import carried
+from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.drafts import write_mapping
+from benchmarks.ladder.pair.mapping import read_mapping
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side
 from benchmarks.measure.recording import Recording
 from benchmarks.report import changes, page, render
 from common.config import DataConfig, ModelConfig

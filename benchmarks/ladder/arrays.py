@@ -1,0 +1,97 @@
+"""Arrays of any size: gone through in pieces, compared, and turned. Types of numbers, from the finest."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Load = Callable[[], Array | None]  # reads an array when it is needed; None: the side has none
+
+# From the finest to the coarsest that a record may be computed in.
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")
+PRECISE = PRECISIONS[:2]
+# How far two neighbouring numbers are apart at most, as a share of them.
+UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
+# How the axes of a right array may be turned to stand as the left one's.
+Ways = Mapping[str, Callable[[Array], Array]]
+AS_IT_IS: Ways = {"": lambda array: array}
+TIME_TURNED = "the first two axes change places"
+CHANNELS_LAST = "the right second axis is the left last one"
+CHANNELS_FIRST = "the right last axis is the left second one"
+ARRANGEMENTS: Ways = {
+    **AS_IT_IS,
+    TIME_TURNED: lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
+    CHANNELS_LAST: lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
+    CHANNELS_FIRST: lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
+}
+
+
+def pieces(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the first axis with some NUMBERS_AT_ONCE numbers each."""
+    rows = max(1, NUMBERS_AT_ONCE // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def head(array: Array) -> Array:
+    """The first rows of a large array."""
+    return array if array.ndim == 0 else array[next(pieces(array.shape), slice(0, 0))]
+
+
+def largest(array: Array) -> float:
+    """The largest size of any of its numbers that is finite; 0 if there is none."""
+    whole, most = np.atleast_1d(array), 0.0
+    for rows in pieces(whole.shape):
+        piece = whole[rows]
+        size = max(float(piece.max()), -float(piece.min())) if piece.size else 0.0
+        most = max(most, size if isfinite(size) else float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)))
+    return most
+
+
+def largest_difference(
+    right: Array, left: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
+) -> tuple[float, tuple[int, ...]]:
+    """The largest difference of two arrays of one shape, and its index. It is not finite where one of the two numbers
+    is not and the other is another, or where both are NaN. `allowed` gives for rows of them how much of the
+    difference does not count.
+    Relative differences are divided each by the left number; where that is zero, they are infinite."""
+    worst, where = 0.0, (0,) * right.ndim
+    right, left = np.atleast_1d(right), np.atleast_1d(left)
+    # Two near numbers of one type have a difference that is exact in it.
+    dtype = right.dtype if right.dtype == left.dtype and right.dtype.kind == "f" else np.dtype(np.float64)
+    for rows in pieces(right.shape):
+        one, other = right[rows], left[rows]
+        # Those that are not equal mostly are not from the first row on, which is quick to see.
+        if not one.size or (np.array_equal(one[:1], other[:1]) and np.array_equal(one, other)):
+            continue
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))
+            if one.dtype.kind in "iu" and other.dtype.kind in "iu":  # of which float64 does not have all
+                difference = np.maximum(difference, one != other)
+            if not np.isfinite(difference.max()):
+                difference[one == other] = 0.0  # of infinities
+            if allowed:
+                difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
+            if relative:
+                np.divide(difference, np.abs(other), out=difference, where=difference != 0)
+        index = int(difference.argmax())  # of the first that is no number, if there is one
+        largest_here = float(difference.flat[index])
+        if not largest_here <= worst:
+            worst = largest_here
+            first, *others = (int(i) for i in np.unravel_index(index, difference.shape))
+            where = (rows.start + first, *others) if where else ()
+            if not isfinite(worst):
+                break
+    return worst, where
+
+
+def nearest_arrangement(errors: Sequence[float]) -> int:
+    """Which of several arrangements is the nearest. Axes of one length may be nearer by chance where both sides
+    differ, so the first one, in which they stand as they are, is chosen where no other is ten times nearer."""
+    return min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))

@@ -1,0 +1,178 @@
+"""Writes the weights of a record in the layout and under the names of another framework's model."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from backends.native.paddle import state_dict_file
+from backends.process.parent import PROJECT
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.pair.pairing import Pairing
+from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.record import RecordedWeight, Side, UnfitRecordsError, is_number
+from common.errors import CannotBeginError, RosettaError
+from common.files import write_atomically
+
+# The files that each framework's own loader reads, the usual one first.
+SUFFIXES = {
+    "torch": (".pt", ".safetensors"),
+    "paddle": (".pdparams", ".safetensors"),
+    "keras": (".h5", ".safetensors"),
+    "flax": (".safetensors",),
+}
+LOADING = {
+    ".h5": "model.load_weights reads it",
+    ".pt": "torch.load reads it and model.load_state_dict takes it",
+    ".pdparams": "paddle.load reads it and model.set_state_dict takes it",
+    ".safetensors": "safetensors' load_file has an array for each name",
+}
+TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
+
+
+def carried(pairing: Pairing) -> dict[str, Array]:
+    """The left record's weights by the names of the right record, in its layout.
+
+    What is no weight, such as a constant that no layer of the left side has, is as it was. What the framework does
+    not save is left out, since its loader refuses it. Raises UnfitRecordsError for what has no place.
+    """
+    left, like = pairing.sides
+    there = like.arrays("weights")
+    found = laid_out(pairing.require().pairs, left.arrays("weights"), there.__getitem__)
+    for name in there:
+        if name not in found:
+            tied = like.says.weights[name].tied_to if name in like.says.weights else None
+            found[name] = found[tied] if tied in found else there[name]
+    return {name: array for name, array in found.items() if like.says.weights.get(name, RecordedWeight()).saved}
+
+
+def laid_out(
+    pairs: Sequence[GroupPair], arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool = True
+) -> dict[str, Array]:
+    """Arrays by the left weights' names, in the layout of the right side and by its names; `like` has what the left
+    side lacks. Slots may be there of some weights only; all weights that are added up have the same ones. Raises
+    UnfitRecordsError where one side of a pair lacks a tensor, or has it in another shape."""
+    found: dict[str, Array] = {}
+    for pair in pairs:
+        alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
+        if alone:
+            raise UnfitRecordsError(
+                f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
+                f"both have {', '.join(sorted(alone))}; make the two layers alike"
+            )
+        for name, tensor in pair.right.tensors.items():
+            own = pair.left.tensors[name]
+            made = [layout.together(arrays) for layout in own.layouts if all(one in arrays for one in layout.own)]
+            if not are_weights:
+                made = made[:1] * len(tensor.layouts)
+            elif made and len(made) != len(tensor.layouts):  # of one bias and two the first is the sum of all
+                total = np.asarray(sum(made[1:], made[0]))
+                made = [total, *(np.zeros_like(total) for _ in tensor.layouts[1:])]
+            for layout, array in zip(tensor.layouts, made, strict=False):
+                if are_weights:
+                    array = tensor.kept(array)
+                if array.shape != layout.shape:
+                    raise UnfitRecordsError(
+                        f"{', '.join(own.names)} of {pair.left.side.name} has the shape {array.shape} and "
+                        f"{', '.join(layout.own)} of {pair.right.side.name} that of {layout.shape}; make the two "
+                        "layers alike"
+                    )
+                for other in layout.own:
+                    if other not in found:
+                        found[other] = np.array(like(other), array.dtype, order="C")
+                layout.apart(array, found)
+    return found
+
+
+def aliases(like: Side) -> dict[str, str]:
+    """Second names that Paddle has for the weights of recurrent layers, and the first ones. It warns of a file that
+    lacks the second ones."""
+    found = {}
+    for layer in like.says.layers if like.framework == "paddle" else ():
+        both = any(role.endswith("_reverse") for role in layer.parameters)
+        for role, name in layer.parameters.items() if "RNNBase" in layer.classes else ():
+            kind, _, place = role.partition("_l")
+            number, _, backward = place.partition("_")
+            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
+            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
+    return found
+
+
+def check_file(
+    path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array], overwrite: bool
+) -> None:
+    """Raises CannotBeginError where a file cannot be written, and RosettaError where its numbers are not finite."""
+    if path.suffix not in suffixes:
+        raise CannotBeginError(
+            f"{option} {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
+        )
+    if path.exists() and not (overwrite and path.is_file()):
+        raise CannotBeginError(
+            f"{path} exists; give {option} the name of a new file, or --overwrite to replace a file"
+        )
+    if not path.parent.is_dir():
+        raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
+    wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
+    if wrong:
+        raise RosettaError(f"{wrong} has numbers that are not finite; nothing was written")
+
+
+def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
+    """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
+    if path.name.endswith(".weights.h5"):
+        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
+    check_file(path, like, SUFFIXES[like.framework], "-o", arrays, overwrite)
+    write_file(path, like, arrays)
+    return LOADING[path.suffix]
+
+
+def write_file(path: Path, like: Side, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write arrays as the ending says; for torch those of an optimizer, if its groups are given."""
+    if path.suffix == ".pt":
+        _write_with_torch(path, arrays, groups)
+    elif path.suffix == ".h5":
+        write_atomically(path, _ordered_by_keras(like, arrays))
+    else:
+        write_atomically(path, save(arrays) if path.suffix == ".safetensors" else state_dict_file(arrays))
+
+
+def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
+    """A file for a Keras model: of each of its layers the arrays, with those of layers in it; trained ones first."""
+    try:
+        from backends.native.keras import ordered_weights_file
+    except ModuleNotFoundError as error:
+        raise CannotBeginError(
+            f"an .h5 file is written with {error.name}, which is not installed here; try: pip install {error.name}"
+        ) from error
+    model, *layers = like.says.layers
+    names: dict[str, list[str]] = {}  # by the outermost layer
+    for layer in layers:
+        path = layer.path.removeprefix(f"{model.path}/")
+        names.setdefault(path.partition("/")[0], []).extend(layer.own.values())
+    weights = like.says.weights
+    ordered = (
+        sorted(of, key=lambda name: not weights[name].trainable) for of in [model.own.values(), *names.values()]
+    )
+    of_model, *of_layers = [[arrays[name] for name in of] for of in ordered]
+    return ordered_weights_file(filter(None, of_layers), of_model)
+
+
+def _write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]]) -> None:
+    """torch writes its file itself, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
+        source.write_bytes(save(arrays, {"param_groups": json.dumps(groups)} if groups else None))
+        command = [sys.executable, "-c", TORCH, str(source), str(made)]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise RosettaError(
+                f"torch did not write {path}: {last}" + ("" if groups else "; .safetensors needs no torch")
+            )
+        write_atomically(path, made.read_bytes())

@@ -1,0 +1,207 @@
+"""Compares two records rung by rung, up to the first rung that breaks, and says what is known of it.
+
+The control shows that the comparison can fail, and what rounding does to it: the left side against itself, changed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladder.explain.broken import Cause
+from benchmarks.ladder.explain.causes import causes_of
+from benchmarks.ladder.explain.facts import other_optimizers
+from benchmarks.ladder.explain.operators import parting
+from benchmarks.ladder.judge.accepted import acceptable
+from benchmarks.ladder.judge.check import Check, explained, judge, nearest
+from benchmarks.ladder.judge.items import COMPARED, LayerItem, Rungs, as_in_paddle, some_of
+from benchmarks.ladder.judge.noise import Control, noise_of
+from benchmarks.ladder.pair.drafts import guessed, line_of_pair
+from benchmarks.ladder.pair.mapping import MappingFile
+from benchmarks.ladder.pair.pairing import Pairing, paired
+from benchmarks.ladder.read.layouts import PARENT, TAP
+from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.replay import Replay, replay_of
+from common.text import count
+
+
+@dataclass
+class Diff:
+    """The result of a comparison; the left side is what is expected."""
+
+    left: str
+    right: str
+    pairing: Pairing
+    control: Control
+    checks: list[Check] = field(default_factory=list)
+    explanation: list[str] = field(default_factory=list)  # of the rung that breaks
+    causes: list[Cause] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
+    replay: Replay | None = None  # of each layer by itself
+    accepted: list[str] = field(default_factory=list)  # deviations that the sides have and a person accepts
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and not (self.broken or self.unfinished or self.wrong_alone)
+
+    @property
+    def wrong_alone(self) -> list[str]:
+        """The places that are wrong in the replay, where no rung of the whole model breaks."""
+        return [one.place for one in self.replay.wrong] if self.replay and not self.broken else []
+
+    @property
+    def unfinished(self) -> str:
+        """The sides whose scripts ended in the middle of Record.training; "" where there is none."""
+        return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
+
+    @property
+    def climbed(self) -> list[str]:
+        """The rungs on which anything was compared."""
+        return list(dict.fromkeys(check.rung for check in self.checks))
+
+    @property
+    def missing(self) -> list[str]:
+        """The rungs below the end of the climb on which nothing was compared."""
+        end = COMPARED.index(self.broken) if self.broken else len(COMPARED)
+        return [rung for rung in COMPARED[:end] if rung not in self.climbed]
+
+    @property
+    def broken(self) -> str | None:
+        """The rung that breaks."""
+        return next((check.rung for check in self.checks if not check.passed), None)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether all mistakes that were planted were seen."""
+        return self.control.passed and (self.replay is None or self.replay.seen)
+
+    @property
+    def but_for(self) -> str:
+        """The accepted deviations in words, for a verdict."""
+        return f" but for {', '.join(self.accepted)}" if self.accepted else ""
+
+    def lacks(self, required: Sequence[str]) -> str:
+        """Which of these rungs were not compared, and why, in words; "" if all were, or one broke before them."""
+        missing = [rung for rung in required if rung in self.missing]
+        why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
+        return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
+
+    def as_json(self) -> dict[str, Any]:
+        checks = [check.as_json() for check in self.checks]
+        return {
+            "passed": self.passed,
+            "left": self.left,
+            "right": self.right,
+            "breaks_at": self.broken,
+            "not_compared": self.missing,
+            "accepted": self.accepted,
+            "explanation": self.explanation,
+            "causes": [
+                {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
+                for cause in self.causes
+            ],
+            "checks": [
+                {name: check[name] for name in check if name not in ("backend", "variant", "dtype")}
+                for check in checks
+            ],
+            "control": {
+                "one_ulp": [
+                    {"rung": check.rung, "tensor": check.tensor, "error": check.finite_error}
+                    for check in self.control.rounding
+                ],
+                "planted_mistakes_seen": self.control.seen,
+            },
+            "replay": self.replay.as_json() if self.replay else None,
+            "noise": {"sources": self.control.sources, "quantities": self.control.noise},
+            "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
+            "notes": self.notes,
+        }
+
+
+@np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite
+def compare_records(
+    left: Side,
+    right: Side,
+    mapping: MappingFile | None = None,
+    again: Sequence[Side] = (),
+    accept: Sequence[str] = (),
+) -> Diff:
+    """`again` are records of other runs of the left side, which show its noise; `accept` are names of deviations.
+    Raises CannotBeginError where layers cannot be paired, and where those records are of something else."""
+    control = noise_of(left, again)
+    left, right = as_in_paddle(left, right)
+    pairing = paired(left, right, mapping).require()
+    rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
+    control.precision = rungs.precision
+    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
+    diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items()]
+    if pairing.left_out:
+        diff.notes.append(f"not compared: {', '.join(pairing.left_out)}, which belong to what is left out")
+    alone = [group for group in (*pairing.left, *pairing.right) if group.kind == TAP]
+    diff.notes += [f"not compared, forward: {group.name}, of {group.side.name} alone" for group in alone]
+    pairs = guessed(pairing)
+    if pairs:
+        how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
+        line = line_of_pair(pairs[0])
+        diff.notes.append(
+            f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
+        )
+    for rung in COMPARED:
+        judged = []
+        for item in rungs.items(rung):
+            judged.append((item, replace(judge(item), measured=item.quantity in rungs.measured)))
+            diff.control.add(item)
+        if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
+            judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
+            diff.notes[:0] = remark([check for _, check in judged if check.inside])
+        diff.checks += [check for _, check in judged]
+        diff.notes += turned_axes(rung, [check for _, check in judged])
+        failed = [(item, check) for item, check in judged if not check.passed]
+        if failed:
+            item, check = failed[nearest([check for _, check in failed])]
+            at = item.place(check.where)
+            diff.explanation = explained(right.name, check, at, len(failed), len(judged))
+            agreed = [one for one, check in judged if check.passed and one.pair and one.is_output]
+            diff.explanation += called(item)
+            if rung == "forward":
+                diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
+            diff.causes = causes_of(rungs, item, check, failed)
+            break
+    told = " ".join(cause.sentence for cause in diff.causes)
+    others = [one for one in other_optimizers(left, right) if one.sentence.partition(" is ")[0] not in told]
+    diff.notes[:0] = [one.line for one in others]
+    diff.accepted = sorted(rungs.accepted)
+    agrees = "forward" in diff.climbed and diff.broken != "forward"
+    diff.replay = replay_of(rungs, agrees, diff.notes)
+    return diff
+
+
+def called(item: LayerItem) -> Iterator[str]:
+    """Where both programs tap what differs."""
+    groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
+    lines = [group.side.called[group.layer.path][item.call].line for group in groups]
+    if any(lines):
+        yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
+
+
+def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
+    """What agrees with its axes turned."""
+    for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
+        names = [check.tensor for check in checks if check.passed and check.turn == words]
+        yield f"axes turned, {rung}: {some_of(names)}: {words}"
+
+
+def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
+    """Whether the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
+    cut, masked or called otherwise, and nothing comes of it."""
+    judged = outputs or [judge(item) for item in rungs.items("loss")]
+    return bool(judged) and all(check.passed for check in judged)
+
+
+def remark(inside: Sequence[Check]) -> Iterator[str]:
+    if inside:
+        first, number = inside[0], len(inside)
+        which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"
+        error = "" if first.finite_error is None else f"error {first.error:.1e}; "
+        yield f"inside, {which}, and what the model gives agrees: {first.tensor}, {error}{first.note}"

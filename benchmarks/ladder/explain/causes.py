@@ -1,0 +1,309 @@
+"""Why a rung breaks. A likely cause is told only where its test passes on the recorded numbers; where none does, what
+differs is told as a fact, and what to record next.
+
+`SPACES` has what is computed anew with one thing otherwise, `HYPOTHESES` what is undone on the numbers that are
+shown, and `FACTS` what is only told.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice, permutations
+
+import numpy as np
+
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.explain import forward_causes, training_causes
+from benchmarks.ladder.explain.broken import (
+    GO_ON,
+    LIKELY,
+    MORE,
+    OF_RIGHT,
+    SEEN,
+    WHOLE_SENTENCES,
+    Broken,
+    Cause,
+    Choice,
+    drops,
+    name_of,
+    parting,
+)
+from benchmarks.ladder.explain.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
+from benchmarks.ladder.explain.training_causes import DECAY_GOES, WEIGHT_DECAY
+from benchmarks.ladder.judge.accepted import ACCEPTABLE
+from benchmarks.ladder.judge.check import GATES, Check
+from benchmarks.ladder.judge.items import LayerItem, Rungs
+from benchmarks.ladder.read.layouts import RECURRENT, SAME_SLOTS
+from benchmarks.ladder.read.record import RecordedWeight, is_number, is_within
+
+
+def computed_anew(broken: Broken) -> list[Cause]:
+    """What both sides compute, where one choice of all aspects gives the left side's numbers and another one the
+    right side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right
+    what has the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
+    facts = list[Cause]()
+    for spaces in SPACES[broken.item.rung](broken) if broken.item.rung in SPACES else ():
+        parted = parting(*spaces)
+        if parted:
+            one, others = parted
+            same = [name for other in others for name in taken_on_both(broken, one, other)]
+            words = f"{name_of(broken)} takes {same[0]} on both sides, which differs already" if same else ""
+            facts += [Cause(words, standing=SEEN)] if same else []
+            others = [other for other in others if not [*taken_on_both(broken, one, other)]]
+            several = [found for found in (causes_between(broken, one, other) for other in others) if found]
+            if len(several) > 1:
+                sentences = [" and ".join(cause.sentence for cause in found) for found in several]
+                return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
+            if several or not same:
+                return several[0] if several else facts[:1]
+    return facts[:1]
+
+
+def taken_on_both(broken: Broken, one: Choice, other: Choice) -> Iterator[str]:
+    """Yield what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
+    right. A part that the left side has, too, but by another name, is another part."""
+    shown, of_left = (
+        [group.layer.path for group in broken.groups],
+        {layer.path for layer in broken.sides[0].says.layers},
+    )
+    for aspect in one:
+        left, right = str(one[aspect]), str(other[aspect])
+        own = right.removeprefix(OF_RIGHT)
+        parts = all(shown) and own not in of_left and all(map(is_within, (left, own), shown))
+        names = [re.split("[./]", name) for name in (left, own)]
+        if own != right and (names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0] or parts):
+            yield left
+
+
+def causes_between(broken: Broken, one: Choice, other: Choice) -> list[Cause]:
+    """A cause for each aspect in which two choices differ."""
+    kind, name, found = broken.kind, name_of(broken), []
+    if broken.item.rung == "step" and broken.item.pair:
+        optimizer = broken.sides[0].optimizer.kind
+        kind, name = SAME_SLOTS.get(optimizer, optimizer), f"{broken.item.pair.name} {broken.item.name}"
+    of_nothing = not (one.get(WEIGHT_DECAY, 1) and other.get(WEIGHT_DECAY, 1))  # which goes nowhere
+    for aspect in one:
+        both = one[aspect], other[aspect]
+        if both[0] != both[1] and aspect and not (of_nothing and aspect == DECAY_GOES):
+            left, right = (f"{value:g}" if isinstance(value, float) else value for value in both)
+            values = "" if aspect in WHOLE_SENTENCES else f" {left} on the left and {right} on the right"
+            found.append(Cause(aspect.format(name) + values, entry_of(aspect, kind, *both)))
+    return found
+
+
+# Mistakes that are undone on the numbers that are shown. A test is what the mistake would make, and what is there.
+
+Test = tuple[Array | None, Array, Cause]
+RECORDED = np.ones(64)  # made and seen of what is recorded itself, and follows from no numbers
+
+
+def other_places(broken: Broken) -> Iterator[Test]:
+    """The numbers are the same in other places."""
+    (right, left), rung = broken.arrays, broken.item.rung
+    if left.ndim == 2:
+        entry = "output-layer-layout" if broken.kind == "dense" else "lstm-kernel-layout"
+        yield right.T, left, Cause("the right side is the left one transposed", entry)
+    if right.shape != left.shape or not left.ndim:
+        return
+    if left.ndim > 2 and not broken.item.is_output:
+        for axes in permutations(range(left.ndim)) if left.ndim < 5 else ():
+            turned = right.transpose(axes)
+            words = ", ".join(str(axes.index(axis)) for axis in range(left.ndim))
+            if turned.shape == left.shape and axes != (*range(left.ndim),):
+                yield turned, left, Cause(f"the right side is the left one with its axes in the order {words}")
+        spatial = tuple(range(left.ndim - 2))
+        yield np.flip(right, spatial), left, Cause("the right side is the left one flipped")
+    if left.ndim == 2:
+        reshaped = "the right side was reshaped where it should have been transposed"
+        yield right.reshape(left.shape[::-1]).T, left, Cause(reshaped, "lstm-kernel-layout")
+    gates = GATES.get(broken.kind, ()) if not broken.item.is_output else ()
+    for order in permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ():
+        names = ", ".join(gates[order.index(place)] for place in range(len(gates)))
+        words = f"the right side has the gates in the order {names}, expected {', '.join(gates)}"
+        entry = "gru-gates" if broken.kind == "gru" else "lstm-kernel-layout"
+        blocks = right.reshape(*right.shape[:-1], len(gates), -1)
+        yield blocks[..., list(order), :].reshape(right.shape), left, Cause(words, entry)
+    for axis, words in ((0, "rows"), (-1, "units" if broken.item.is_output else "columns")):
+        one, other = (np.moveaxis(array, axis, 0) for array in (right, left))
+        if left.ndim > -axis and 1 < len(other) <= 100_000 and left.size < 1 << 24:
+            of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (one, other))
+            cause = Cause(
+                f"the right side has the same {words} in another order", "shuffling" if rung == "tensors" else ""
+            )
+            yield one[of_right[np.argsort(of_left)]], other, cause
+
+
+def exchanged(broken: Broken) -> Iterator[Test]:
+    """The right side's weight has the numbers of another weight of the left side."""
+    right = broken.arrays[0]
+    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
+        if pair.left.shapes.get(name) == right.shape and (pair is not broken.item.pair or name != broken.item.name):
+            other = pair.left.tensor(name)
+            if other is not None:
+                yield right, other, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
+
+
+def rounded(broken: Broken) -> Iterator[Test]:
+    """One side's weight is the other side's, rounded to a coarser type than the record has it in."""
+    right, left = broken.arrays
+    if right.dtype != left.dtype:
+        return
+    for words, other, made, seen in (("right", "left", left, right), ("left", "right", right, left)):
+        for dtype, change in COARSER_TYPES.items() if is_number(made) else ():
+            cause = Cause(f"the {words} side has the numbers of the {other} one rounded to {dtype}", "array-dtype")
+            yield change(made).astype(np.float64), seen, cause
+
+
+def bfloat16(array: Array) -> Array:
+    """Return the array in float32, rounded to the nearest bfloat16, and to the even one of two."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return np.asarray((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000, np.uint32).view(np.float32)
+
+
+# Each rounds an array to a type, from the finest to the coarsest.
+COARSER_TYPES: dict[str, Callable[[Array], Array]] = {
+    "float32": lambda array: array.astype(np.float32),
+    "float16": lambda array: array.astype(np.float16),
+    "bfloat16": bfloat16,
+}
+
+
+def elsewhere(broken: Broken) -> Iterator[Test]:
+    """The right side's array is another of the left side's inputs."""
+    for name, array in broken.rungs.left.arrays("inputs").items():
+        if name != broken.item.tensor:
+            other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
+            words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
+            yield array, broken.arrays[0], Cause(words, "shuffling" if other_batch else "")
+
+
+def untied(broken: Broken) -> Iterator[Test]:
+    """A weight that one side shares between two layers has the gradients of both."""
+    marks = []
+    for group in broken.groups:
+        names, weights = {*group.names}, group.side.says.weights
+        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
+    if len({*marks}) < 2:
+        return
+    words = "left" if marks[0] else "right"
+    right, left = (array.astype(np.float64) for array in broken.arrays)
+    whole, part = (left, right) if words == "left" else (right, left)
+    for pair in broken.rungs.pairing.pairs:
+        for name in pair.right.tensors:
+            other = pair.both[words == "left"].tensor(name, "gradients")
+            for turned in (other, other.T) if other is not None and other.ndim == 2 else ():
+                if turned.shape == part.shape and pair is not broken.item.pair:
+                    cause = Cause(f"the weight is tied to another layer's on the {words} only", "tied-weights")
+                    yield part + turned, whole, cause
+
+
+def trained_on_one_side(broken: Broken) -> Iterator[Test]:
+    """One side alone has a gradient of a weight."""
+    without = [number for number, array in enumerate(broken.item.load()) if array is None]  # the right side first
+    for number in without if broken.item.pair and len(without) == 1 else ():
+        words = ("right", "left") if number == 0 else ("left", "right")
+        group, name = broken.groups[1 - number], broken.item.name
+        names = group.tensors[name].names if name in group.tensors else ()
+        weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
+        why = "the loss does not depend on it" if any(one.trainable for one in weights) else "it is frozen"
+        cause = Cause(f"{broken.item.tensor} is trained on the {words[1]} only: on the {words[0]} {why}")
+        yield RECORDED, RECORDED, cause
+
+
+def dropped(broken: Broken) -> Iterator[Test]:
+    """Numbers of one side are zero by chance, and the others larger."""
+    for place, words in ((1, "left"), (0, "right")):
+        side, own, other = broken.sides[1 - place], broken.arrays[place], broken.arrays[1 - place]
+        for path, rate in drops(side):
+            if own.shape == other.shape and (own == 0).any() and not broken.kind.startswith(RECURRENT):
+                cause = Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+                yield other * (own != 0) / (1 - rate), own, cause
+
+
+def multiplied(broken: Broken) -> Iterator[Test]:
+    """What a dense layer or a convolution takes is a multiple; or what any layer gives, where float32 explains it."""
+    right, left = (array.astype(np.float64) for array in broken.arrays)
+    if right.shape != left.shape or not broken.item.is_output:
+        return
+    takes = broken.kind in ("dense", "conv")
+    bias = broken.groups[0].tensor("bias") if takes else None
+    of_kernel = left - bias if bias is not None and bias.shape == left.shape[-1:] else left
+    ratio = float(((right - left) * of_kernel).sum() / ((of_kernel**2).sum() or 1.0))
+    what = f"what {name_of(broken)} {'takes' if takes else 'gives'} is"
+    if abs(ratio) < np.finfo(np.float32).eps:
+        cause = Cause(f"{what} multiplied by a number that is rounded to float32 on one side", "array-dtype")
+        yield left + ratio * of_kernel, right, cause
+    elif takes:
+        yield left + ratio * of_kernel, right, Cause(f"{what} {1 + ratio:.6g} times as large on the right")
+
+
+def squared_slices(broken: Broken) -> Iterator[Test]:
+    """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
+    slots = [item for item, _ in broken.failed if not item.is_update]
+    keras = any(side.says.framework.backend == "tensorflow" for side in broken.sides)
+    if not keras or not all(item.pair and item.pair.left.kind == "embedding" for item in slots):
+        return
+    for item in [item for item in slots if "square" in item.tensor and item.pair is broken.item.pair]:
+        right, left = item.load()
+        if right is None or left is None or right.shape != left.shape:
+            continue
+        inputs = broken.rungs.left.arrays("inputs")
+        integers = [inputs[n] for n in inputs if inputs[n].dtype.kind in "iu" and not n.startswith("batch")]
+        for ids in [a for a in integers if a.size and a.min() >= 0 and a.max() < len(left)]:
+            several = np.bincount(ids.ravel(), minlength=len(left)) > 1
+            words = "squares the gradients of an id that stands several times in a batch one by one"
+            if (right[several] != left[several]).any():
+                cause = Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
+                yield np.where(several[:, None], right, left), right, cause
+
+
+def counters(broken: Broken) -> Iterator[Test]:
+    """How many steps the optimizers took, by which Adam corrects the bias of its means."""
+    left, right = (side.optimizer.counters for side in broken.sides)
+    if left and right and left != right:
+        one, other = (" and ".join(map(str, counts)) for counts in (left, right))
+        words = f"the step counter is {one} on the left and {other} on the right"
+        yield RECORDED, RECORDED, Cause(words, "optimizer-slots")
+
+
+HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
+    "tensors": (elsewhere, other_places),
+    "weights": (exchanged, rounded, other_places),
+    "forward": (other_places, dropped, multiplied),
+    "loss": (),
+    "gradients": (trained_on_one_side, untied, other_places),
+    "step": (counters, squared_slices),
+    "trajectory": (),
+}
+SPACES = {
+    "forward": forward_causes.spaces,
+    "loss": training_causes.losses,
+    "gradients": training_causes.gradients,
+    "step": training_causes.steps,
+}
+
+
+def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
+    """The causes whose tests pass; where none does, facts and what to record next. Which line of a mapping would pair
+    weights that hold the same numbers is always told."""
+    broken, rung = Broken(rungs, item, check, failed), item.rung
+    unlike = not np.array_equal(*broken.arrays)  # else the sides differ in type, or in signs of zeros
+    tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken) if unlike)
+    passed = (
+        cause
+        for tried, (made, seen, cause) in enumerate(tests, 1)
+        if broken.explains(made, seen) and broken.tell(seen.size, tried)
+    )
+    found = [*islice(passed, 1)]
+    found = found or computed_anew(broken)
+    if not any(cause.standing == LIKELY for cause in found):
+        found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+        more = next_record(broken)
+        found += [Cause(more, standing=MORE)] if more else []
+    for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):
+        found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
+    if rung == "weights":
+        found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
+    if item.is_output:
+        found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,374 @@
+"""What differs where a rung breaks, told as a fact, and what to record next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice, permutations
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladder.arrays import head, largest, pieces
+from benchmarks.ladder.explain.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number
+from benchmarks.ladder.explain.forward_causes import alike, computed_before, given_to
+from benchmarks.ladder.explain.training_causes import KEPT_SHARE, STRAIGHT, clipping
+from benchmarks.ladder.judge.check import judge
+from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
+from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.layouts import FLOAT32_SETTINGS, RECURRENT
+from benchmarks.ladder.read.record import Side
+
+MOST_TURNED = 5  # axes of an output that are tried in each order
+
+# The register's entry of what differs, by the kind of the layer or of the optimizer where it depends on that.
+ENTRIES: dict[str, str | dict[str, str]] = {
+    "epsilon is": {
+        "layernorm": "layernorm-epsilon",
+        "batchnorm": "batchnorm-epsilon",
+        "RMSprop": "rmsprop-epsilon",
+        "Adam": "adam-epsilon",
+    },
+    "momentum is": "batchnorm-momentum",
+    "padding_idx is": "padding-idx",
+    "approximate is": "gelu-approximation",
+    "mode is": "paddle-dropout-mode",
+    "reset_after is": "gru-reset-after",
+    "time_first is": "time-axis",
+    "the axis of time in {} is": "time-axis",
+    "the attention's mask is": "attention-mask",
+    "the initial state of {} is": "state-shape",
+    "in the loss count": "padding-denominator",
+    "the loss is": "padding-denominator",
+    "labels are smoothed by": "label-smoothing",
+    "gradients are": "padding-denominator",
+    "gradients are clipped": "clipping",
+    "the optimizer's weight_decay is": "weight-decay",
+    "weight decay of {} goes": "weight-decay",
+    "the optimizer's epsilon is": "optimizer-epsilon",
+    "the optimizer's rho is": "rmsprop-defaults",
+    "Adam counts the first step as": "optimizer-slots",
+    "mean squares begin with": "rmsprop-slot-start",
+    TWO_BIASES: "second-bias",
+    KEPT_SHARE: "batchnorm-momentum",
+    ANOTHER_DIVISOR: "batchnorm-variance",
+}
+
+
+PER_AXIS = ("stride", "dilation", "padding")  # settings
+
+
+def entry_of(words: str, kind: str = "", *values: Any) -> str:
+    """The register's entry of what differs, by what stands before the values; "" where there is none."""
+    for name, of_both in (("gelu", "gelu-approximation"), ("hard_sigmoid", "paddle-hardsigmoid")):
+        if words.startswith("the activation ") and all(name in value for value in values):
+            return of_both
+    entry = ENTRIES.get(words, "")
+    return entry if isinstance(entry, str) else entry.get(kind, "")
+
+
+def settings_differ(broken: Broken) -> Iterator[Cause]:
+    """The settings of the layer that is shown, or after the forward pass of all that fail, if outputs hide them."""
+    forward = broken.item.rung in ("weights", "forward")
+    for item in [broken.item] if forward else [item for item, _ in broken.failed]:
+        one = replace(broken, item=item)
+        left, right = [group.settings for group in one.groups] or ({}, {})
+        for name in [name for name in left if name in right]:
+            both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
+            comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
+            if both[0] != both[1] and comparable and (forward or name in ("padding_idx", "momentum")):
+                words = f"{name} is {left[name]} on the left and {right[name]} on the right"
+                yield Cause(words, entry_of(f"{name} is", one.kind))
+
+
+def per_axis(value: Any) -> Any:
+    """A setting of each axis, of which one number stands for all that are equal."""
+    if isinstance(value, list) and value and all(one == value[0] for one in value):
+        return per_axis(value[0])
+    return 0 if value == "valid" else value
+
+
+def optimizers_differ(broken: Broken) -> Iterator[Cause]:
+    return steps_differ(*broken.sides, broken.rungs.precision)
+
+
+def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[Cause]:
+    """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
+    sides = left_side, right_side
+    left, right = (side.optimizer_settings for side in sides)
+    classes = [side.optimizer_class for side in sides]
+    yield from settings_of_optimizers(left_side, right_side).values()
+    for side, (framework, class_name) in zip(sides, classes, strict=True):
+        coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
+        for name in coarse.get(class_name, ()):
+            value = number(side.optimizer_settings.get(name))
+            if float(np.float32(value)) != value:
+                entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
+                yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
+    # A person's own class may compute otherwise than the framework's from which it comes.
+    own = any("." in side.optimizer.class_name and side.framework != "flax" for side in sides)
+    one, other = ("" if own else side.place_of_epsilon for side in sides)
+    if one and other and one != other:
+        entry = entry_of("epsilon is", "RMSprop" if "RMS" in classes[0][1] else "Adam")
+        yield Cause(f"epsilon is {one} on the left and {other} on the right", entry)
+    straight = [name == "AdamW" or framework == "keras" for framework, name in classes]
+    if not own and straight[0] != straight[1] and any(side.get("weight_decay") for side in (left, right)):
+        one, other = (STRAIGHT if alone else "through the gradient" for alone in straight)
+        yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
+    yield from other_clipping(left_side, right_side)
+
+
+def settings_of_optimizers(left_side: Side, right_side: Side) -> dict[str, Cause]:
+    """The optimizers' settings that are not the same, by name. One without decay may lack its setting."""
+    sides, found = (left_side, right_side), dict[str, Cause]()
+    left, right = (side.optimizer_settings for side in sides)
+    both = (left.keys() & right.keys()) | {"weight_decay"}
+    for name in [name for name in {**left, **right} if name in both and all(side.says.optimizer for side in sides)]:
+        one, other = map(decay_of, sides) if name == "weight_decay" else (left.get(name), right.get(name))
+        if (one or 0) != (other or 0):
+            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
+            entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
+            found[name] = Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
+    return found
+
+
+def other_clipping(left_side: Side, right_side: Side) -> Iterator[Cause]:
+    if clipping(left_side) != clipping(right_side):
+        one, other = map(clipping_in_words, (left_side, right_side))
+        yield Cause(f"gradients are clipped {one} on the left and {other} on the right", "clipping")
+
+
+def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
+    """How the optimizers differ though their first steps may agree. Left out are settings that float32 makes others,
+    schedules, settings of groups of weights, and those without effect where there is no momentum."""
+    momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
+    silent = set() if momentum else {"nesterov", "dampening"}
+    silent |= {"learning_rate", "weight_decay"} if left.optimizer.groups or right.optimizer.groups else set()
+    for name, cause in settings_of_optimizers(left, right).items():
+        words = any(isinstance(side.optimizer_settings.get(name), str) for side in (left, right))
+        if name not in silent and not words and cause.entry != "constants-precision":
+            yield cause
+    yield from other_clipping(left, right)
+
+
+def decay_of(side: Side) -> Any:
+    """The optimizer's weight decay, or in words those of its groups of weights, where they have several."""
+    of_all = side.optimizer_settings.get("weight_decay")
+    found = sorted({number(group.get("weight_decay", of_all)) for group in side.optimizer.groups})
+    if len(found) > 1:
+        return f"{' and '.join(map(str, found))} in groups of weights"
+    return found[0] if found else of_all
+
+
+def clipping_in_words(side: Side) -> str:
+    found = clipping(side)
+    if found:
+        return f"{found[0]} of {found[1]}"
+    unseen = ", where torch never does it and a record does not show it," if side.framework == "torch" else ""
+    return f"not by the optimizer{unseen}"
+
+
+def of_training(broken: Broken) -> Iterator[Cause]:
+    """Layers that drop at random during the recorded pass."""
+    for words, side in zip(("left", "right"), broken.sides, strict=True):
+        for path, rate in [*drops(side)][:1]:
+            yield Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+
+
+def arranged(broken: Broken) -> Iterator[Cause]:
+    """The layer's weights have the same numbers in different places, for which the layer may be made."""
+    for pair in rearranged(broken.item.pair) if broken.item.pair else ():
+        words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
+        yield Cause(f"both sides hold the same numbers: {line_of_pair(pair)}; {words}")
+
+
+def with_turned_axes(broken: Broken) -> Iterator[Cause]:
+    """Both sides agree where the right one's axes are turned, which a mapping may say and nothing else can tell."""
+    right, left = broken.item.load()
+    if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
+        return
+    axes = tuple((letter,) for letter in "abcde"[: left.ndim])
+    for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
+        way = partial(np.transpose, axes=order)
+        if way(right).shape == left.shape and judge(replace(broken.item, ways={"": way})).passed:
+            name = broken.item.pair.name if broken.item.pair else broken.item.tensor
+            line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
+            yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
+
+
+def found_elsewhere(broken: Broken) -> Iterator[Cause]:
+    """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
+    other outputs, as far as their outputs are compared."""
+    order = {path: place for place, path in enumerate(broken.sides[1].called)}
+    pairs, differ = broken.rungs.pairing.pairs, {id(item.pair) for item, _ in broken.failed}
+    shown = [group.layer for group in broken.groups[:1]]
+    ends = (pair is broken.item.pair or any(layer in shown for layer in pair.left.in_turn) for pair in pairs)
+    end = next((place for place, is_end in enumerate(ends) if is_end), len(pairs))
+    last, moved = -1, ""
+    for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
+        places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
+        if pair.found == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
+            if places != sorted(places) or places[0] < last:
+                moved = moved or f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
+            last = places[0]
+    if moved:
+        words = "which run in another order on the right: are they exchanged, there or in the weights?"
+        yield Cause(f"{moved}, {words}")
+
+
+def paired_by_order(broken: Broken) -> Iterator[Cause]:
+    """Nothing but their order paired the layers, so the weights may be those of another layer."""
+    pair = broken.item.pair
+    if pair and pair.found == "order":
+        words = (
+            "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
+        )
+        yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
+
+
+def outputs_are_compared(pair: GroupPair) -> bool:
+    """Return whether the outputs of a pair are compared call by call."""
+    calls = pair.left.calls, pair.right.calls
+    outputs = [group.outputs(of[0]).keys() if of else set() for group, of in zip(pair.both, calls, strict=True)]
+    return len(calls[0]) == len(calls[1]) and bool(outputs[0] & outputs[1])
+
+
+def of_other_type(broken: Broken) -> Iterator[Cause]:
+    right, left = broken.arrays
+    paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
+    legacy = [layer.path for layer in paddle if layer.classes[:1] == ["BatchNorm"]]
+    if legacy and right.dtype != left.dtype:
+        words = "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D"
+        yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
+    elif right.dtype != left.dtype and right.size:
+        yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+    elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+        within = [
+            layer
+            for group in broken.groups
+            for layer in group.side.says.layers
+            if group.side.framework == "flax" and group.layer.path.startswith(f"{layer.path}.")
+        ]
+        attention = any("MultiHeadAttention" in layer.classes for layer in within)
+        entry = "flax-attention-float32" if attention else "array-dtype"
+        yield Cause("the difference is as small as the rounding of float32", entry)
+
+
+def multiple(broken: Broken) -> Iterator[Cause]:
+    """One side is a multiple of the other."""
+    right, left = (head(array).astype(np.float64) for array in broken.moved)
+    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
+        return
+    scaled = left / largest(left)  # so that no square is too large
+    ratio = float((right * scaled).sum() / (left * scaled).sum())
+    if ratio and abs(ratio - 1) > 1e-6 and broken.explains(ratio * left, right):
+        every = "every update" if broken.item.is_update else "every number"
+        what = "the loss" if broken.item.rung == "loss" else every
+        yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
+
+
+def few_rows(broken: Broken) -> Iterator[Cause]:
+    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
+    for item, check in broken.failed:
+        right, left = item.load()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape == left.shape and left.ndim == 2:
+            allowed = check.tolerance * item.scale_of(left)
+            rows = [
+                piece.start + row
+                for piece in pieces(left.shape)
+                for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
+            ]
+            if len(rows) < min(len(left), 4):
+                which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
+                zero = [words for words, array in (("left", left), ("right", right)) if not array[rows].any()]
+                and_is = f" and is zero on the {zero[0]} only" if len(zero) == len(rows) == 1 else ""
+                yield Cause(f"of {item.pair.name} only {which}{and_is}", "padding-idx")
+
+
+def where_in_it(broken: Broken) -> Iterator[Cause]:
+    """When in time a recurrent layer begins to differ, and whether only rows with padding do."""
+    right, left = broken.arrays
+    if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
+        return
+    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * largest(left)
+    if broken.kind in RECURRENT and left.ndim == 3:
+        yield Cause(f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}")
+    rows = differs.reshape(len(left), -1).any(1)
+    for name, array in broken.padded_inputs():
+        padded = (array == 0).any(1)
+        if not padded.all() and np.array_equal(rows, padded):
+            yield Cause(f"only the rows differ whose {name} have a 0, which may be padding", "attention-mask")
+            return
+
+
+def when(broken: Broken) -> Iterator[Cause]:
+    """At which step losses part: a loss is computed before its step's update."""
+    right, left = broken.arrays
+    if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
+        return
+    part = ~(np.abs(right - left) <= broken.check.tolerance * largest(left)) & ~(np.isnan(right) & np.isnan(left))
+    first = int(part.argmax()) + 1
+    if first == 2:
+        words = "it is of another batch, or of something kept between steps or random, such as a recurrent state"
+        yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
+    elif first > 2:
+        words = f"the update of step {first - 1} or the batch of step {first} is another"
+        yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
+
+
+def rates_differ(broken: Broken) -> Iterator[Cause]:
+    """The first step of which the learning rates differ."""
+    left, right = (side.rates for side in broken.sides)
+    for step in [step for step in left if step in right and not np.isclose(left[step], right[step], 1e-6, 0.0)][:1]:
+        words = f"{left[step]:g} on the left and {right[step]:g} on the right"
+        yield Cause(f"the learning rate of step {step} is {words}")
+
+
+def of_hard_sigmoids(broken: Broken) -> Iterator[Cause]:
+    """Layers of torch whose gradients have a constant of float32."""
+    for side in broken.sides if broken.check.error < 4 * float(np.finfo(np.float32).eps) else ():
+        paths = [layer.path for layer in side.says.layers if "Hardsigmoid" in layer.classes]
+        if side.framework == "torch" and paths:
+            words = f"torch multiplies the gradients of Hardsigmoid, such as {paths[-1]}, by 1/6 in float32"
+            yield Cause(words, "torch-hardsigmoid-gradient")
+
+
+FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
+    "tensors": (of_other_type, multiple),
+    "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
+    "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
+    "loss": (multiple, of_other_type),
+    "gradients": (few_rows, multiple, settings_differ, of_training, of_hard_sigmoids),
+    "step": (multiple, settings_differ, optimizers_differ),
+    "trajectory": (rates_differ, when, optimizers_differ, of_training),
+}
+
+
+def next_record(broken: Broken) -> str:
+    """What shows more where no cause passed its test."""
+    sides = broken.sides
+    if not np.isfinite(broken.check.error):
+        return ""
+    if broken.item.rung == "forward":
+        given = [given_to(broken, place) for place in range(len(broken.groups))]
+        if given and all(given) and all(alike(broken, right, [left]) for left, right in zip(*given, strict=False)):
+            words = f"{name_of(broken)} is given the same on both sides, so it differs inside"
+            return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
+        before = [*computed_before(broken)[0]][:1]
+        where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
+        return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
+    if broken.item.rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
+        return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
+    if broken.item.rung == "step" and broken.item.name.startswith("moving_"):
+        return ""
+    if broken.item.rung == "step" and not all(side.arrays("gradients") for side in sides):
+        return "record the gradients of both sides with record.gradients, then the step is computed anew"
+    several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
+    what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
+    return {
+        "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
+        "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
+        "step": "call record.gradients right before the optimizer's step on both sides, so that clipping shows there",
+        "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
+    }.get(broken.item.rung, "")

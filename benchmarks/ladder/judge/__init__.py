@@ -1,0 +1,1 @@
+"""How far apart two sides are on each rung, and how far they may be."""

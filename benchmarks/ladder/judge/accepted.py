@@ -1,0 +1,55 @@
+"""Deviations that no port can end, which a person may have a comparison accept by their names in docs/deviations.md.
+
+What deviates is not left out: the right side's numbers are turned into those of the left side's convention.
+"""
+
+from collections.abc import Callable, Iterable
+from math import prod
+
+import numpy as np
+
+from benchmarks.ladder.arrays import Array, Load
+from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.layouts import BY_LESS_THAN_N
+from common.errors import CannotBeginError
+
+
+def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Load | None:
+    """The right side's running variance after so many steps, of variances that are divided as on the left. n is the
+    number of rows and positions that the layer was given. None where both divide alike or n is not known."""
+    by_less = [group.side.framework in BY_LESS_THAN_N for group in pair.both]
+    start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
+    shapes = [pair.left.side.shape(parts[0], "layers") for parts in pair.left.calls if parts]
+    if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
+        return None
+    if all(group.layer.training is False for group in pair.both):  # none was updated
+        return None
+    if not isinstance(kept, float) or not 0 <= kept < 1:
+        return None
+    n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
+    if n < 2:
+        return None
+    of_start = kept ** (steps * len(shapes)) * start.astype(np.float64)
+
+    def divided() -> Array | None:
+        array = right()
+        if array is None or array.shape != start.shape or np.array_equal(array, start):  # it was not updated
+            return array
+        moved: Array = (array - of_start) * (n / (n - 1) if by_less[0] else (n - 1) / n)
+        return of_start + moved
+
+    return divided
+
+
+# By name, what turns a tensor of the right side after so many steps into the left side's convention.
+ACCEPTABLE: dict[str, Callable[[GroupPair, str, int, Load], Load | None]] = {"batchnorm-variance": running_variance}
+
+
+def acceptable(names: Iterable[str]) -> tuple[str, ...]:
+    """The names. Raises CannotBeginError for one that cannot be accepted."""
+    found = tuple(name.strip() for name in names)
+    unknown = [name for name in found if name not in ACCEPTABLE]
+    if unknown:
+        known = ", ".join(ACCEPTABLE)
+        raise CannotBeginError(f"--accept names {', '.join(unknown)}; what docs/deviations.md has for it is {known}")
+    return found

@@ -1,0 +1,82 @@
+"""How far apart two sides may be on each rung of the ladder: the one table of bounds."""
+
+# The largest error that a result of Rosetta's own model may have against the float64 referee, for each precision that
+# a backend computes in: float64, float32, or bfloat16 with float32 weights. The comments name the scales. Errors in
+# bfloat16 are some ten thousand times as large as those in float32, since it has 8 significant bits and float32 has
+# 24. Each bound for bfloat16 is three to four times the largest error of a correct backend in twelve runs of the
+# ladder (three seeds, 64 and 256 units, padding counted and masked).
+TOLERANCES = {
+    "state_h": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 4e-3},  # absolute
+    "state_c": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 8e-3},  # absolute
+    "probabilities": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 1e-4},  # absolute
+    "loss": {"float64": 1e-13, "float32": 5e-7, "bfloat16": 1e-4},  # relative
+    "gradients": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2},  # relative to a tensor's largest value
+    # Relative to a slot's largest value after a step. A slot is a mean of squares; squaring doubles relative errors.
+    "slots": {"float64": 1e-12, "float32": 1e-5, "bfloat16": 6e-2},
+    "trajectory": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 4e-3},  # relative, for the loss of each step
+    "loss_sums": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 2e-2},  # relative, with large weights
+}
+# In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
+# never by more than TOLERANCES.
+BUDGET = 4.0
+# The mean loss of a float32 training may differ from the referee's by this many standard deviations, taken over the
+# same backend's trainings with permuted hidden units. The most that 26 trainings of correct backends needed was 16.6,
+# over six seeds and two corpora; mistakes of the optimizer need two million and more.
+SPREADS = 20.0
+# A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
+# more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
+# weights many characters are decided by less than bfloat16 can tell, and up to 63 of 100 sentences parted, at
+# characters where the probabilities differed by 2e-5 at most.
+NEAR_TIE = {"float64": 0.0, "float32": 1e-5, "bfloat16": 1e-4}
+PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
+# The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
+# In bfloat16 that was 1 % at most in the twelve runs.
+MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
+
+# A bound is so many times the left side's own noise, where that was measured.
+NOISES = 4.0
+# In float64 and float32 that holds for what a model computes. What becomes of an optimizer's constants, which some
+# frameworks keep in float32, and of gradients that are almost zero, of which Adam makes whole steps, is no noise of
+# the left side. In coarser precisions it holds for all else; but updates have the bound of the weights' precision at
+# least, and the last weights that of the table, since a gradient that changes its sign takes Adam the other way.
+MEASURED = ("outputs", "loss", "gradients")
+# The noise of a loss in units in its last place at least; correct pairs differed by 5.4 units at most.
+UNITS_OF_LOSS = 4
+# The same for `rosetta diff`, which compares two frameworks, neither with a referee, and layers of any kind. A
+# comment has the scale, and the largest error of 51 correct pairs in float64 and in float32: 17 random small models
+# of recurrent layers, attention, norms and convolutions in torch, Paddle and Keras, with ten steps of SGD, Adam or
+# AdamW. In float64 nearly all of it comes of the ε that Paddle rounds to float32; other rounding makes 1e-15. Of the
+# mistakes that people make the smallest is a constant in float32, which is off by up to 3e-8.
+# Float16 has 8 times the digits of bfloat16.
+TOLERANCES_OF_ANY_MODEL = {
+    # To the tensor's largest value; 5.6e-11, 4.3e-7.
+    "outputs": {"float64": 1e-9, "float32": 2e-5, "float16": 1e-2, "bfloat16": 5e-2},
+    "loss": {"float64": 1e-9, "float32": 5e-6, "float16": 2e-3, "bfloat16": 1e-2},  # relative; 8.8e-13, 1.7e-7
+    # To the largest value; 3.6e-10, 1.4e-6.
+    "gradients": {"float64": 1e-8, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
+    # To the largest value; 5.0e-10, 2.6e-6.
+    "slots": {"float64": 2e-8, "float32": 2e-4, "float16": 4e-2, "bfloat16": 2e-1},
+    # Weights after a step, to how far the tensor moved at most, beyond what becomes of the gradients' errors; 0, 0. A
+    # learning rate that is rounded to float32 makes up to 6e-8.
+    "updates": {"float64": 1e-9, "float32": 1e-3, "float16": 1e-1, "bfloat16": 5e-1},
+    # Running means and variances after a step, likewise. Paddle rounds the momentum to float32, which makes 2.4e-7 of
+    # 0.9; of another one the bound is twice what it makes, where that is more.
+    "moving": {"float64": 5e-7, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
+    # Relative, each loss; 1.1e-12, 2.6e-7.
+    "trajectory": {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2},
+    # Weights after the last step, to how far any moved; 3.3e-10, 7.3e-3, and 8.4e-2 in one of 100 million. Adam makes
+    # steps of any rounding error where gradients are almost zero.
+    "last_weights": {"float64": 1e-6, "float32": 5e-1, "float16": 2.0, "bfloat16": 2.0},
+}
+# How much wider these bounds are in float64 where a framework computes with a constant of float32, which is off by
+# 3e-8 at most. Layers with such a constant were off by up to 7e-9 of their largest output.
+COARSER = 30.0
+WIDENED = ("outputs", "loss", "gradients", "slots", "moving", "trajectory")
+# How far weights may differ at the start where one side's are rounded to the precision of the other's, relative to
+# the tensor's largest value. Two records of one precision have the same numbers.
+ROUNDED_WEIGHTS = {"float64": 0.0, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+# A tensor whose gradient is zero in theory, such as the bias of an attention's key, has a gradient of rounding alone.
+# It is measured against this share of the largest gradient of the model. In float32 so has a bias before a batch
+# normalization, whose gradient is a sum of many that cancel out: 3.6e-6 of the largest. Where noise is measured, the
+# share is that of float32.
+SMALLEST_SCALE = {"float64": 1e-2, "float32": 1e-1, "float16": 1e-1, "bfloat16": 1e-1}

@@ -1,0 +1,154 @@
+"""How far rounding alone takes the left side from itself, by which `rosetta diff` bounds the right side's errors.
+
+The left side is compared with other records of itself: the control within it, a training from weights that were moved
+by one unit in the last place, and those that a person gives of a repeated run, of other threads, or of float64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import isfinite, sqrt
+
+import numpy as np
+
+from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
+from benchmarks.ladder.judge.bounds import UNITS_OF_LOSS
+from benchmarks.ladder.judge.check import Check, Item, judge
+from benchmarks.ladder.judge.items import COMPARED, LayerItem, Rungs
+from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.read.record import Side, UnfitRecordsError, is_number
+
+PLANTED = 100  # bounds by which a number is moved
+
+
+@dataclass
+class Control:
+    """What the left side differs by from other runs of itself, and from its own numbers when they are changed."""
+
+    sources: list[str] = field(default_factory=list)  # of noise, in words
+    noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
+    rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
+    recorded: bool = False  # whether these come of a training of other weights, and not of changed numbers
+    precision: str = ""  # of the comparison
+    seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
+
+    @property
+    def passed(self) -> bool:
+        """A coarse precision's bounds are measured, so rounding is within them."""
+        return all(check.passed or self.precision not in PRECISE for check in self.rounding) and all(
+            self.seen.values()
+        )
+
+    def add(self, item: Item) -> None:
+        """Change the first rows of an item's left array by one unit in the last place, and then by a mistake. An
+        array with NaN fails by itself."""
+        left = item.left()
+        if left is None or not left.size or np.isnan(left).any():
+            return
+        rows = head(left)
+        allowed = item.allowed() if item.allowed else None
+        own = replace(
+            item,
+            left=lambda: rows,
+            allowed=(lambda: allowed) if allowed else None,
+            ways=AS_IT_IS,
+            scale=item.scale_of(rows),
+        )
+        is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
+        if item.tolerance and is_fine and not self.recorded and np.isfinite(rows).any():
+            self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
+        check = judge(replace(own, right=lambda: planted(rows, own)))
+        self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
+
+
+def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
+    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
+    found, of, of_loss = Control(), dict[str, float](), 0.0
+    for other in [*([left.control] if left.control else []), *again]:
+        rungs, is_control = Rungs(left, other, paired(left, other)), other is left.control
+        for item in chain.from_iterable(map(rungs.items, COMPARED[2 if is_control else 0 :])):
+            check = judge(moved_back(item))
+            if item.quantity:
+                of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
+                if makes_the_loss(item) and left.computed in PRECISE and isfinite(check.error):
+                    of_loss = max(of_loss, check.error)
+                if is_control:
+                    found.rounding.append(check)
+            elif item.rung in COMPARED[:2] and not check.passed:
+                raise UnfitRecordsError(
+                    f"{other.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
+                    f"{check.note}; record both with the same inputs and weights"
+                )
+        found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
+    found.recorded = bool(found.rounding)
+    least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if of else {}
+    for quantity, error in of.items():
+        if isfinite(error):
+            found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)
+    return found
+
+
+def makes_the_loss(item: LayerItem) -> bool:
+    """True for what the model gives, whose rounding is the loss's, too, though in one run it may cancel out there."""
+    return item.quantity == "outputs" and (item.pair is None or not item.pair.left.layer.path)
+
+
+def rounding_of_loss(left: Side) -> float:
+    """How far the loss moves, as a share of it, where each weight moves by one unit up or down by chance: the root of
+    the sum of squares of what each one does, by its gradient. In a single run these may cancel out. It is some units
+    of the loss at least."""
+    squares, loss = 0.0, abs(float(left.says.loss or 0.0))
+    for name in left.once("gradients"):
+        gradient, weight = left.arrays("gradients")[name], left.weight("weights", name)
+        if weight is not None and is_number(weight) and weight.shape == gradient.shape:
+            weight, gradient = np.atleast_1d(weight), np.atleast_1d(gradient)
+            coarser = UNIT[left.computed] / np.finfo(weight.dtype).eps
+            for rows in pieces(weight.shape):
+                moved = gradient[rows].astype(np.float64) * np.spacing(np.abs(weight[rows])) * coarser
+                squares += float(np.square(moved).sum())
+    own = left.says.dtypes.loss
+    least = UNITS_OF_LOSS * UNIT[own if own in UNIT else left.precision]
+    return max(sqrt(squares) / loss if loss else 0.0, least)
+
+
+def moved_back(item: LayerItem) -> Item:
+    """Where the right side's weights began elsewhere, those after a step count by how far they moved."""
+    if item.pair is None or item.quantity not in ("updates", "moving", "last_weights"):
+        return item
+    start, other_start = (group.tensor(item.name) for group in item.pair.both)
+
+    def right() -> Array | None:
+        array = item.right()
+        if array is None or start is None or other_start is None or start.shape != other_start.shape:
+            return array
+        return np.asarray(array + (start - other_start)) if array.shape == start.shape else array
+
+    return replace(item, right=right)
+
+
+def nudged(array: Array) -> Array:
+    """The array with its largest finite number moved by one unit in the last place."""
+    changed = np.array(array)
+    where = np.unravel_index(int(np.where(np.isfinite(changed), np.abs(changed), -1).argmax()), changed.shape)
+    changed[where] = np.nextafter(changed[where], changed.dtype.type(0))
+    return changed
+
+
+def planted(array: Array, item: Item) -> Array:
+    """The array with its first finite number moved by 100 bounds, or one by an ulp where all must be equal; one
+    without finite numbers begins with 0."""
+    finite = np.isfinite(array)
+    if item.tolerance == 0 and is_number(array) and finite.any():
+        return nudged(array) if array[finite].any() else array + 1
+    changed = array.astype(np.float64) if is_number(array) else np.array(array)
+    place = np.unravel_index(int(finite.argmax()), array.shape)
+    if not finite.any():
+        changed[place] = 0
+    elif is_number(array):
+        changed[place] += PLANTED * item.tolerance * item.scale_of(array)
+        if item.allowed:
+            slack = item.allowed()(slice(0, len(np.atleast_1d(array))))
+            changed[place] += 2 * np.broadcast_to(slack, array.shape or (1,))[place or 0]
+    else:
+        changed[place] = ~changed[place]
+    return changed

@@ -1,0 +1,1 @@
+"""Which weights and layers of two records belong together."""

@@ -1,0 +1,214 @@
+"""Which weights of two records hold the same numbers, in whatever arrangement: whole, in parts, or in another order.
+
+A porter's own converter leaves the same numbers on both sides. So rows of an array, with their numbers sorted, are
+looked up among the rows of the other side's arrays, along each of their axes. What is found so is written as a line
+of a mapping, and counts only if both sides are equal by that line.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise, permutations
+from math import gcd
+from operator import mul
+
+import numpy as np
+
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes
+from benchmarks.ladder.pair.mapping import MappingLine, arranged
+from benchmarks.ladder.read.record import UnfitRecordsError
+
+INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
+MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
+MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
+
+Arrays = Mapping[str, Array]
+Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
+WHOLE = -1  # the axis of a row that is a whole array
+Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
+
+
+def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
+    """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
+    entries: list[Arrangement] = []
+    sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
+    tables = [rows_of(side) for side in sides]
+    for lacking in (False, True):  # what is part of an array is looked for among what is left
+        for one in (0, 1):  # one array of the left side and one or several of the right, and the reverse
+            ones, others = sides[one], sides[1 - one]
+            for name, array in list(ones.items()):
+                entry = next(_entries(name, array, others, tables[1 - one], lacking), None)
+                if entry:
+                    entries.append(entry.turned() if one else entry)
+                    del ones[name]
+                    for other in entry.right.own:
+                        del others[other]
+    return entries
+
+
+def telling(array: Array) -> bool:
+    """Whether the array's numbers tell it from others: they are not all the same."""
+    return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
+
+
+def rows_along(array: Array, axis: int) -> Array:
+    """The array's rows (n, k) along an axis, the numbers of each sorted."""
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    return np.sort(rows, axis=1)
+
+
+def rows_of(arrays: Arrays) -> dict[bytes, list[Row]]:
+    """Where each row stands, along each axis of each array; whole arrays are rows, too."""
+    table: dict[bytes, list[Row]] = {}
+    for name, array in arrays.items():
+        for axis in range(array.ndim):
+            for place, row in enumerate(rows_along(array, axis)):
+                table.setdefault(row.tobytes(), []).append((name, axis, place))
+        table.setdefault(np.sort(array, axis=None).tobytes(), []).append((name, WHOLE, 0))
+    return table
+
+
+def _entries(
+    name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]], lacking: bool
+) -> Iterator[Arrangement]:
+    """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
+    for axis in range(array.ndim):
+        for to, axes, sizes, order in _along(array, axis, others, table):
+            if (LACKING in to) != lacking:
+                continue
+            shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
+            try:
+                entry = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
+            except UnfitRecordsError:  # a guess that cannot be
+                continue
+            if np.array_equal(entry.left.together({name: array}), entry.right.together(others)):
+                yield replace(entry, found="value")
+
+
+def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Guess]:
+    """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
+    such as those that have an axis of heads."""
+    length = array.shape[axis]
+    for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
+        split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
+        known = [table.get(key.tobytes(), ()) for key in rows_along(split, axis)]
+        found = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
+        if count == length or all(found):
+            for to, (one, other), sizes, order in _arranged(split, axis, others, _assigned(found, others)):
+                yield to, ((*one[:axis], one[axis] + one[axis + 1], *one[axis + 2 :]), other), sizes, order
+
+
+def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None]:
+    """For each row one of the places where it stands: those of as few arrays as there can be, each place once."""
+    count = Counter((name, axis) for rows in found for name, axis in {row[:2] for row in rows})
+    chosen: dict[str, int] = {}  # the axis of each array
+    for rows in found:
+        if rows and not any(chosen.get(name) == axis for name, axis, _ in rows):
+            name, axis, _ = max(rows, key=lambda row: count[row[:2]])
+            chosen.setdefault(name, axis)
+    used: set[Row] = set()
+    assigned: list[Row | None] = []
+    for rows in found:
+        row = next((row for row in rows if chosen.get(row[0]) == row[1] and row not in used), None)
+        assigned.append(row)
+        used |= {row} if row else set()
+    return assigned
+
+
+def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Guess]:
+    """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
+    there = [row for row in rows if row]
+    names = tuple(dict.fromkeys(name for name, _, _ in there))
+    their_axes = {other_axis for _, other_axis, _ in there}
+    lengths = [1 if WHOLE in their_axes else others[name].shape[a] for name in names for a in their_axes]
+    if len(their_axes) != 1 or len(there) != sum(lengths):
+        return
+    (other_axis,) = their_axes
+    places, to = [(names.index(name), place) for name, _, place in there], names
+    lacking = len(rows) - len(there)
+    if lacking:  # rows that stand nowhere, which must be the last or the first ones
+        row_size = array.size // len(rows)
+        sizes = [other.size for name, other in others.items() if name not in names]
+        may_be_there = any(size <= lacking * row_size and size % row_size == 0 for size in sizes)
+        if may_be_there or not (all(rows[:-lacking]) or all(rows[lacking:])):
+            return
+        to = (*names, LACKING) if rows[0] else (LACKING, *names)
+    row = array.take(rows.index(there[0]), axis)
+    other = others[names[0]]
+    other_row = other if other_axis == WHOLE else other.take(there[0][2], other_axis)
+    for (one, two), inner_sizes in _inner(row, other_row):
+        for outer, outer_sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
+            left = (*one[:axis], outer[0], *one[axis:])
+            right = two if other_axis == WHOLE else (*two[:other_axis], outer[1], *two[other_axis:])
+            yield to, (left, right), {**inner_sizes, **outer_sizes}, order
+
+
+def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
+    """The axes of two rows of which one is the other with its axes in another order, or some of them as one. Axes of
+    one number are there or not."""
+    finer, coarser = (row, other) if row.squeeze().ndim >= other.squeeze().ndim else (other, row)
+    squeezed, letters = finer.squeeze(), iter(INNER)
+    if squeezed.ndim > len(INNER):
+        return
+    plain = tuple(() if size == 1 else (next(letters),) for size in finer.shape)
+    for order in permutations(range(squeezed.ndim)):
+        turned = squeezed.transpose(order)
+        groups = _grouped([INNER[place] for place in order], turned.shape, coarser.shape)
+        if groups is not None and np.array_equal(turned.reshape(coarser.shape), coarser):
+            axes = (plain, groups) if finer is row else (groups, plain)
+            yield axes, dict(zip(INNER, squeezed.shape, strict=False))
+
+
+def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Axes | None:
+    """The letters in groups whose sizes have the wanted products; None if there are none such. No size is 1."""
+    places = {product: place for place, product in enumerate(accumulate(sizes, mul, initial=1))}
+    ends = [places.get(product, -1) for product in accumulate(wanted, mul, initial=1)]
+    if -1 in ends or ends[-1] < len(letters):
+        return None
+    return tuple(tuple(letters[start:end]) for start, end in pairwise(ends))
+
+
+Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]]  # both groups, sizes, order
+
+
+def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: bool) -> Iterator[Outer]:
+    """What an axis of one array is along the axis of the others. `places` has for each of its rows in which of the
+    others it is and where there; `lengths` are theirs."""
+    if several:
+        for groups in divisors(gcd(*lengths)):
+            parts = [length // groups for length in lengths]
+            if list(places) == [(k, g * n + j) for g in range(groups) for k, n in enumerate(parts) for j in range(n)]:
+                group = (PARTS,) if groups == 1 else ("g", PARTS)
+                yield (group, group), {"g": groups} if groups > 1 else {}, []
+        return
+    number = len(places)
+    found = np.argsort([place for _, place in places])  # the row of the one that stands at each place of the other
+    if np.array_equal(found, np.arange(number)):
+        yield (("n",), ("n",)), {}, []
+        return
+    for one in divisors(number):
+        for two in divisors(number // one):
+            sizes = {"a": one, "b": two, "c": number // one // two}
+            whole = np.arange(number).reshape(list(sizes.values()))
+            for turned in ("acb", "bac"):
+                if np.array_equal(whole.transpose(["abc".index(letter) for letter in turned]).ravel(), found):
+                    kept = {letter: size for letter, size in sizes.items() if size > 1}
+                    one_axis, other_axis = (tuple(name for name in of if name in kept) for of in ("abc", turned))
+                    yield (one_axis, other_axis), kept, []
+                    return
+    for count in [count for count in divisors(number) if 1 < count <= MOST_BLOCKS]:
+        for axes in (((PARTS,), (PARTS,)), (("n", PARTS), (PARTS, "n")), ((PARTS, "n"), ("n", PARTS))):
+            ones, theirs = (
+                rows.reshape(-1, count).T if axis[0] == "n" else rows.reshape(count, -1)
+                for rows, axis in zip((np.arange(number), found), axes, strict=True)
+            )
+            blocks = {row: block for block, row in enumerate(ones[:, 0].tolist())}
+            order = [blocks.get(row, 0) for row in theirs[:, 0].tolist()]
+            if np.array_equal(ones[order], theirs):
+                yield axes, {"n": number // count} if "n" in axes[0] else {}, order
+                return
+
+
+def divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

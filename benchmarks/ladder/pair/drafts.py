@@ -1,0 +1,92 @@
+"""Writes a mapping file of what was paired, and of what holds the same numbers in different places."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.ladder.pair.arrangement import PARTS, Axes
+from benchmarks.ladder.pair.by_value import found_by_value
+from benchmarks.ladder.pair.mapping import line_of, pattern_of, quoted
+from benchmarks.ladder.pair.pairing import Pairing, described, in_precision, of_entry
+from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.layouts import ARRANGED
+from common.errors import CannotBeginError
+from common.files import write_atomically
+
+LEGEND = (
+    "# Left = right; docs/porting.md has the grammar. How each pair was found:",
+    "# by kind: the only layers of a kind and a shape; by name: those of them whose names end alike;",
+    "# by value: both sides hold the same numbers;",
+    "# by order: guessed from the order in which layers of a kind and a shape ran; by shape: guessed from shapes",
+    "# and names; so look whether the order is right.",
+)
+
+
+def line_of_pair(pair: GroupPair) -> str:
+    """The line of a mapping file that pairs these weights."""
+    assert pair.entry
+    return line_of(pair.entry)
+
+
+def guessed(pairing: Pairing) -> list[GroupPair]:
+    """What was paired as an arrangement that nobody named, for a person to look at."""
+    return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+
+
+def line_of_axes(name: str, left: Axes, right: Axes) -> str:
+    """The line of a mapping file that turns the axes of an array."""
+    return f"{quoted(name)} = {quoted(f'{pattern_of(left)} -> {pattern_of(right)}')}"
+
+
+def line_of_layers(pair: GroupPair) -> str:
+    """The line of a mapping file that pairs two layers."""
+    return f"{quoted(pair.left.name)} = {quoted(pair.right.name)}"
+
+
+def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
+    """Pairs of those weights of two layers of one kind that hold the same numbers in different places, by value. Such
+    weights belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
+    if pair.entry:
+        return
+    sides = pair.left.side, pair.right.side
+    for name in [name for name in pair.left.tensors if name in pair.right.tensors]:
+        layouts = [layout for group in pair.both for layout in group.tensors[name].layouts]
+        if len(layouts) != 2 or any(PARTS in layout.sizes for layout in layouts):
+            continue
+        left, right = (
+            {layout.names[0]: in_precision(side.arrays("weights")[layout.names[0]], sides)}
+            for side, layout in zip(sides, layouts, strict=True)
+        )
+        one, other = layouts[0].together(left), layouts[1].together(right)
+        alike = one.size == other.size > 0 and (one.min(), one.max()) == (other.min(), other.max())
+        if alike and not np.array_equal(one, other):
+            for entry in found_by_value(left, right):
+                within = any(len(group) > 1 for layout in entry.both for group in layout.axes)
+                if within or entry.order:  # a transposed kernel is a mistake where both frameworks know the layer
+                    yield of_entry(entry, *sides)
+
+
+def write_mapping(path: Path, pairing: Pairing) -> None:
+    """Write a mapping file of what was paired and how, and of what was not, for a person to fill in."""
+    if path.exists():
+        raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
+    layers, weights = [], []
+    for pair in pairing.pairs:
+        arranged = [pair] if pair.entry else list(rearranged(pair))
+        weights += [f"{line_of_pair(other)}  # by {other.found}" for other in arranged]
+        if not pair.entry and len(pair.left.tensors) > len(arranged):
+            layers.append(f"{line_of_layers(pair)}  # by {pair.found}")
+    alone = [
+        f"# without a partner on the {side}: {described(group)}"
+        for side, groups in (("left", pairing.left), ("right", pairing.right))
+        for group in groups
+        if group.tensors
+    ]
+    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skips.lines.items()]
+    left, right = pairing.sides
+    first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
+    axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
+    made = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
+    made += ["", "[skip]", *skip, ""]
+    write_atomically(path, "\n".join(made).encode())

@@ -1,0 +1,388 @@
+"""Mapping files: which weights of the left record are which of the right one, and how their axes belong together.
+
+A line gives names, axes and sizes, and no operations, so that it reads the same in both directions:
+
+    [weights]
+    "l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}
+
+docs/porting.md has the grammar with examples. Names are expanded against those that the records have; axes are solved
+from the arrays' shapes.
+"""
+
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, equal_spans, flat
+from benchmarks.ladder.read.layouts import Shape
+from benchmarks.ladder.read.record import Name, Side, UnfitRecordsError
+from common.errors import CannotBeginError, RosettaError, why
+from common.files import LARGEST_JSON, read_at_most
+
+INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
+DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to what follows
+GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
+AXIS = re.compile(r"[A-Za-z]\w*")
+LISTED = 8  # names that an error lists
+
+Names = tuple[str, ...]
+Shapes = Mapping[str, Shape]  # by the names of arrays
+Key = tuple[tuple[str, int], ...]  # values of indices
+Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
+
+
+class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The right side of a line of [weights]. Right weights are `times` the left ones, plus `add`."""
+
+    to: Name | list[Name]
+    axes: Name = ""
+    sizes: dict[str, int] = {}
+    order: list[int] = []  # of the left array's equal parts, in the right array
+    times: float = 1.0
+    add: float = 0.0
+
+
+class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    left: Name = ""  # whose names stand left, a framework or a record, where the names do not tell
+    weights: dict[Name, Name | MappingLine] = {}
+    layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
+    axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
+    skip: dict[Name, Name] = {}  # what is not compared, by a name or a pattern, and the reason
+
+
+def read_mapping(path: Path) -> MappingFile:
+    """Raises CannotBeginError for a file that holds no mapping."""
+    try:
+        read = tomllib.loads(read_at_most(LARGEST_JSON, path).decode())
+        return msgspec.convert(read, MappingFile)
+    except OSError as error:
+        raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
+    except (RosettaError, ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+
+
+def axes_of(pattern: str, where: str) -> Axes:
+    """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
+    found: list[tuple[str, ...]] = []
+    for inside, alone in GROUP.findall(pattern):
+        group = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
+        wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
+        if wrong:
+            raise UnfitRecordsError(
+                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
+            )
+        found.append(group)
+    count = Counter(name for group in found for name in group)
+    twice = next((name for name, number in count.items() if number > 1), None)
+    if twice:
+        raise UnfitRecordsError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
+    return tuple(found)
+
+
+def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
+    """The equations of one array, whose number of parts has a name of its own."""
+    if 0 in shape:
+        raise UnfitRecordsError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
+    if len(axes) != len(shape):
+        raise UnfitRecordsError(
+            f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
+            f"{len(axes)}: {pattern_of(axes)!r}"
+        )
+    return [
+        (name, tuple(parts if axis == PARTS else axis for axis in group), size)
+        for group, size in zip(axes, shape, strict=True)
+    ]
+
+
+def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
+    """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
+    sizes, rest = dict(given), list(equations)
+    while rest:
+        equation = name, group, size = min(rest, key=lambda one: sum(axis not in sizes for axis in one[1]))
+        unknown = [axis for axis in group if axis not in sizes]
+        known = prod(sizes[axis] for axis in group if axis in sizes)
+        plain = [axis.partition(":")[0] for axis in group]
+        words = " × ".join(str(sizes.get(*both)) for both in zip(group, plain, strict=True)) or "1"
+        if len(unknown) > 1:
+            missing = unknown[0].partition(":")[0]
+            raise UnfitRecordsError(
+                f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; add: sizes = "
+                f"{{{missing} = …}}"
+            )
+        if size % known or (not unknown and known != size):
+            raise UnfitRecordsError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
+        if unknown:
+            sizes[unknown[0]] = size // known
+        rest.remove(equation)
+    return sizes
+
+
+def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[Arrangement]:
+    """The arrangements of one line: its names expanded against those of both records, its axes solved from shapes.
+
+    Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
+    """
+    line = line if isinstance(line, MappingLine) else MappingLine(line)
+    to = line.to if isinstance(line.to, list) else [line.to]
+    templates, names = ([name.strip() for name in text.split(",")], to), (left, right)
+    where = f"the mapping's line {text}"
+    one, arrow, other = line.axes.partition("->")
+    axes = (axes_of(one, where), axes_of(other if arrow else one, where)) if line.axes else None
+    indices = [{found[1] or "*" for own in of for found in INDEX.finditer(own)} for of in templates]
+    common = indices[0] & indices[1]
+    found = [_matched(where, own, of, common) for own, of in zip(templates, names, strict=True)]
+    for key in dict.fromkeys((*found[0], *found[1])):
+        for side, word in enumerate(("left", "right")):
+            if key not in found[side]:
+                missing = ", ".join(filled(template, key) for template in templates[side])
+                raise UnfitRecordsError(f"{where}: the {word} side has no {missing}; it has {listed(names[side])}")
+        yield arranged(text, (found[0][key], found[1][key]), axes, names, line)
+
+
+def listed(names: Shapes) -> str:
+    return ", ".join(list(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
+
+
+def filled(template: str, key: Key) -> str:
+    """The template with those of its indices filled in that the key has."""
+    values = dict(key)
+
+    def number(found: re.Match[str]) -> str:
+        name = found[1] or "*"
+        return str(values[name] + int(found[2] or 0)) if name in values else found[0]
+
+    return INDEX.sub(number, template)
+
+
+def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
+    """By the values of the indices that both sides have, the names of this side; those of an index of this side alone
+    in the order of its numbers."""
+    found: dict[Key, list[list[tuple[Key, str]]]] = {}
+    for place, template in enumerate(templates):
+        matches = list(_matches(template, names)) if template != LACKING else []
+        if not matches and template != LACKING:
+            raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
+        for name, values in matches:
+            key = tuple(sorted(item for item in values.items() if item[0] in common))
+            rest = tuple(item for item in values.items() if item[0] not in common)
+            found.setdefault(key, [[] for _ in templates])[place].append((rest, name))
+    made = {}
+    for key, of_places in found.items():
+        own: list[str] = []
+        for template, matched in zip(templates, of_places, strict=True):
+            if not matched and template != LACKING:
+                raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
+            own += [name for _, name in sorted(matched)] or [LACKING]
+        made[key] = tuple(own)
+    return made
+
+
+def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]]]:
+    """The names of a template, each with the values of its indices. An index stands for all digits at its place, so
+    that there is one way at most in which a name can be meant."""
+    texts = INDEX.split(template)
+    texts, indices, shifts = texts[::3], texts[1::3], texts[2::3]
+    pattern = re.compile(DIGITS.join(map(re.escape, texts)))
+    for name in names if indices else [template] if template in names else []:
+        match = pattern.fullmatch(name)
+        read = zip(indices, shifts, match.groups(), strict=True) if match else ()
+        found = {(index or "*", int(digits) - int(shift or 0)) for index, shift, digits in read}
+        if match and len(dict(found)) == len(found):  # an index that stands twice is one number
+            yield name, dict(found)
+
+
+def arranged(
+    line: str,
+    names: tuple[Names, Names],
+    axes: tuple[Axes, Axes] | None,
+    shapes: tuple[Shapes, Shapes],
+    more: MappingLine,
+) -> Arrangement:
+    """The arrangement of these names, left and right; the sizes of its axes are solved from the arrays' shapes.
+
+    Raises UnfitRecordsError for axes that do not fit.
+    """
+    described = [
+        " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
+        for own, of in zip(names, shapes, strict=True)
+    ]
+    where = f"the mapping's line {line}, {' = '.join(described)}"
+    if axes is None:
+        if max(map(len, names)) > 1:
+            raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
+        plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
+        axes = plain, plain
+    _check(where, more, names, axes)
+    equations = [
+        equation
+        for side, (own, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
+        for place, name in enumerate(own)
+        if name != LACKING
+        for equation in _equations(where, name, own_axes, own_shapes[name], f"{PARTS}:{side}:{place}")
+    ]
+    sizes = _solved(where, equations, more.sizes)
+    widths = [
+        [0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
+        for side, own in enumerate(names)
+    ]
+    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
+    kept = [(0, max(map(sum, widths)))]  # the parts that both sides have
+    for own, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
+        if LACKING in own:
+            place = own.index(LACKING)
+            of_side[place] = max(0, sum(of_other) - sum(of_side))
+            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
+    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
+        raise UnfitRecordsError(
+            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
+            f'or "{LACKING}" for those that the other side lacks'
+        )
+    if more.order and sum(widths[0]) % len(more.order):
+        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sums[0]} {PARTS}")
+    sizes = {axis: size for axis, size in sizes.items() if ":" not in axis}
+    sizes[PARTS] = sum(end - first for first, end in kept)
+    spans = equal_spans(sizes[PARTS], len(more.order)) if more.order else []
+    in_order = [spans[more.order.index(part)] for part in range(len(spans))]
+    whole = axes[0] if len(names[0]) == 1 else axes[1]
+    if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
+        whole = (PARTS,), *whole
+    left, right = (
+        Layout(own, own_axes, whole, sizes, tuple(own_widths), tuple(own_kept))
+        for own, own_axes, own_widths, own_kept in zip(names, axes, widths, (kept, in_order or kept), strict=True)
+    )
+    return Arrangement(left, right, tuple(more.order), more.times, more.add)
+
+
+def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
+    """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
+    one, other = (set(flat(of_side)) for of_side in axes)
+    several, pattern = max(map(len, names)) > 1, " -> ".join(map(pattern_of, axes))
+    wrong = ""
+    if min(map(len, names)) > 1:
+        wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
+    elif several and PARTS not in one | other:
+        wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
+    elif any(own.count(LACKING) > 1 or set(own) == {LACKING} for own in names):
+        wrong = f"expected one {LACKING} beside arrays that are there"
+    elif one ^ other and not (several and one ^ other == {PARTS}):
+        alone = ", ".join(sorted(one ^ other))
+        wrong = f"{alone} of {pattern!r} stands on one side; expected the same axes on both"
+    elif line.sizes.keys() - one - other or min(line.sizes.values(), default=1) < 1:
+        wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
+    elif line.order and (several or PARTS not in one or sorted(line.order) != list(range(len(line.order)))):
+        wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
+    elif not line.times or not np.isfinite([line.times, line.add]).all():
+        wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
+    if wrong:
+        raise UnfitRecordsError(f"{where}: {wrong}")
+
+
+def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
+    """Whether the names that stand left in the file are the right side's; None where it does not say."""
+    left, right = (file.left in (side.name, side.framework) for side in sides)
+    return None if left == right else right
+
+
+Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
+
+
+def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
+    """The turned axes by the names of arrays and layers. Raises UnfitRecordsError for a line that turns no axes."""
+    found: dict[str, Turn] = {}
+    for name, line in file.axes.items():
+        where = f"the mapping's line {name} of [axes]"
+        one, arrow, other = line.partition("->")
+        left, right = axes_of(one, where), axes_of(other, where)
+        if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
+            raise UnfitRecordsError(
+                f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'
+            )
+        found[name] = (right, left) if is_turned(file, sides) else (left, right)
+    return found
+
+
+def read_either_way(
+    file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
+) -> tuple[list[Arrangement], Mapping[str, Name]]:
+    """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
+    other's place. Raises UnfitRecordsError for what fits neither way, or means another thing each way."""
+    left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
+    told = is_turned(file, sides)
+    ways: dict[bool, list[Arrangement]] = {}  # by whether left and right change places
+    errors = []
+    for turned in (False, True) if told is None else [told]:
+        try:
+            found = expanded_all(file, *((right, left) if turned else (left, right)))
+            ways[turned] = [entry.turned() for entry in found] if turned else found
+        except UnfitRecordsError as error:
+            errors.append(error)
+    if not ways:
+        raise errors[0]
+    meanings = [{entry.meaning for entry in found} for found in ways.values()]
+    odd = [entry for entry in next(iter(ways.values())) if entry.meaning not in meanings[-1]]
+    if odd:
+        one, other = (side.framework if sides[0].framework != sides[1].framework else side.name for side in sides)
+        raise UnfitRecordsError(
+            f"the mapping's line {line_of(odd[0])} has names of both sides and means another thing in each "
+            f"direction; say whose names stand left, above all sections: left = {quoted(one)} or {quoted(other)}"
+        )
+    layers_turned = {other: name for name, other in file.layers.items()}
+    backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
+    turned = (backwards or False not in ways) if told is None else told
+    return next(iter(ways.values())), layers_turned if turned else file.layers
+
+
+def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:
+    """The arrangements of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
+    found: list[Arrangement] = []
+    lines: dict[tuple[str, str], str] = {}
+    for text, line in file.weights.items():
+        for entry in expanded(text, line, left, right):
+            found.append(entry)
+            for side, layout in zip(("left", "right"), entry.both, strict=True):
+                for name in layout.own:
+                    if (side, name) in lines:
+                        both = f"{lines[side, name]} and {text}"
+                        raise UnfitRecordsError(
+                            f"{name} of the {side} side stands in the lines {both}; expected once"
+                        )
+                    lines[side, name] = text
+    return found
+
+
+def line_of(entry: Arrangement) -> str:
+    """One line of [weights]."""
+    to = entry.right.names[0] if len(entry.right.names) == 1 else list(entry.right.names)
+    settings = {"to": quoted(to), "axes": quoted(" -> ".join(pattern_of(layout.axes) for layout in entry.both))}
+    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
+    sizes = {
+        axis: entry.left.sizes[axis]
+        for layout in entry.both
+        for group in layout.axes
+        for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
+    }
+    if sizes:
+        settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
+    if entry.order:
+        settings["order"] = str(list(entry.order))
+    if (entry.times, entry.add) != (1.0, 0.0):
+        settings |= {"times": str(entry.times), "add": str(entry.add)}
+    made = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"{quoted(', '.join(entry.left.names))} = {{{made}}}"
+
+
+def pattern_of(axes: Axes) -> str:
+    return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)
+
+
+def quoted(value: Any) -> str:
+    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

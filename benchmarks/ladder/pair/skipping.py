@@ -1,0 +1,94 @@
+"""What [skip] of a mapping file leaves out: weights, layers and what `rosetta diff` prints, by names or patterns."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
+from functools import cached_property
+
+from benchmarks.ladder.pair.mapping import quoted
+from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.read.record import Side, UnfitRecordsError
+
+OUTPUTS = ("output", "sequence", "last", "cell")  # of a layer, as they are printed behind its name
+CALL = re.compile(r", call \d+$")
+
+
+@dataclass(frozen=True)
+class Skips:
+    """The lines of [skip]. In a name "*" stands for any text, and "{i}" for a number."""
+
+    lines: Mapping[str, str] = field(default_factory=dict)  # names or patterns, and the reasons
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        return [pattern_of(name) for name in self.lines]
+
+    def has(self, *names: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in self._patterns for name in names)
+
+    def has_printed(self, tensor: str) -> bool:
+        """True for what is compared under this name, whichever call of a layer it is of."""
+        return self.has(tensor, CALL.sub("", tensor))
+
+    def has_layer(self, group: WeightGroup) -> bool:
+        """True where a group is left out, or all its weights are."""
+        own = group.names
+        return self.has(group.name, group.layer.path) or (bool(own) and all(self.has(name) for name in own))
+
+    def names_in(self, group: WeightGroup) -> set[str]:
+        """The group's tensors that are left out."""
+        own = group.tensors.items()
+        return {name for name, tensor in own if self.has(f"{group.name} {name}", *tensor.names)}
+
+    def without(self, groups: Iterable[WeightGroup]) -> list[WeightGroup]:
+        """The groups without those that are left out, and without tensors that are."""
+        found = []
+        for group in groups:
+            rest = without_tensors(group, self.names_in(group))
+            if not self.has_layer(group) and (rest.tensors or not group.tensors):
+                found.append(rest)
+        return found
+
+    def without_pairs(self, pairs: Iterable[GroupPair]) -> tuple[list[GroupPair], list[str]]:
+        """The pairs without what is left out on either side, and the names of what is left out with it."""
+        found, names = [], []
+        for pair in pairs:
+            whole = any(map(self.has_layer, pair.both))
+            gone = {*pair.left.tensors, *pair.right.tensors} if whole else set[str]()
+            gone |= self.names_in(pair.left) | self.names_in(pair.right)
+            left, right = (without_tensors(group, gone) for group in pair.both)
+            if left.tensors or right.tensors or not (whole or gone):
+                found.append(replace(pair, left=left, right=right))
+            for group in pair.both if whole or gone else ():
+                others = gone & {*group.tensors} - self.names_in(group) if not self.has_layer(group) else ()
+                names += [own for name in group.tensors if name in others for own in group.tensors[name].names]
+        return found, names
+
+    def check(self, groups: Iterable[WeightGroup], sides: Iterable[Side]) -> None:
+        """Raises UnfitRecordsError for a line that fits nothing of either side, or gives no reason."""
+        there: set[str] = set()
+        for group in groups:
+            there |= {group.name, group.layer.path, *group.names}
+            there |= {f"{group.name} {name}" for name in (*group.tensors, *OUTPUTS)}
+        for side in sides:
+            there |= {name for file in ("inputs", "outputs") for name in side.arrays(file)}
+            there |= {f"{layer.path or 'the model'} output" for layer in side.says.layers}
+        for pattern, (name, reason) in zip(self._patterns, self.lines.items(), strict=True):
+            if not any(map(pattern.fullmatch, there)):
+                raise UnfitRecordsError(
+                    f"the mapping skips {name}, which neither side has; [skip] names weights, layers or outputs as "
+                    "either side or diff does"
+                )
+            if not reason.strip():
+                raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+
+
+def without_tensors(group: WeightGroup, names: Collection[str]) -> WeightGroup:
+    kept = {name: tensor for name, tensor in group.tensors.items() if name not in names}
+    return replace(group, tensors=kept) if len(kept) < len(group.tensors) else group
+
+
+def pattern_of(name: str) -> re.Pattern[str]:
+    literal = translate(name.replace("[", "[[]").replace("?", "[?]"))  # which tries each text in one way
+    return re.compile(re.sub(r"\\\{[A-Za-z]\w*\\\}", r"\\d++", literal))

@@ -1,0 +1,1 @@
+"""Rosetta's own backends on the ladder, each against the referee."""

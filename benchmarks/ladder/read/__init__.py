@@ -1,0 +1,1 @@
+"""A record of a model in canonical terms."""

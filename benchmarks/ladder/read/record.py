@@ -1,0 +1,450 @@
+"""Reads a record, which anybody may have written: its names, sizes and kinds are checked before they are used."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from copy import copy
+from functools import cached_property
+from math import isfinite, prod
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from benchmarks.ladder.arrays import PRECISIONS, largest
+from benchmarks.ladder.read.layouts import EPSILON, OPERATOR, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
+from common.errors import CannotBeginError, RosettaError, why
+from common.files import LARGEST_JSON, read_at_most
+from common.text import count, printable
+
+ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
+MOST_LAYERS = 100_000
+LONGEST_NAME = 1000  # characters
+LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
+MOST_AXES = 32  # of an array
+LARGEST_SETTING = 1e308  # JSON may have integers that no float has
+MOST_NUMBERS = 1 << 48  # of an array
+DTYPES = {  # of safetensors, whose numbers begin with the least byte
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+    "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
+}  # fmt: skip
+
+Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
+Settings = dict[Name, Any]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last"]
+
+
+class UnfitRecordsError(CannotBeginError):
+    """Records that cannot be read, paired or carried: what was found, what was expected, what to try; in one line,
+    whatever names out of files are in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class RecordedFramework(msgspec.Struct, frozen=True):
+    name: Literal["torch", "paddle", "keras", "flax", "arrays"]
+    version: Name = ""
+    backend: Name | None = None  # of Keras
+
+
+class RecordedLayer(msgspec.Struct, frozen=True):
+    """A layer with its own weights; those of layers inside it belong to these."""
+
+    path: Name
+    classes: list[Name]  # its class and the framework's classes that this comes from, nearest first
+    settings: Settings = {}
+    training: bool | None = None
+    parameters: dict[Name, Name] = {}  # the layer's name for a weight -> its name in weights.safetensors
+    buffers: dict[Name, Name] = {}
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The layer's names for all its arrays, and the record's."""
+        return {**self.parameters, **self.buffers}
+
+
+class RecordedCall(msgspec.Struct, frozen=True):
+    layer: Name
+    parts: list[Name] = []  # of its output: names in layers.safetensors
+    dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
+    outside: list[Counter] = []  # parts of a coarser type than the weights', of which no weight or gradient is known
+    inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
+    line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
+    code: Name = ""
+    number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
+    fed_inputs: list[Name] = []  # which of its inputs were the feed's
+    fed_outputs: list[Name] = []  # which arrays of its output became the feed's
+
+
+class RecordedWeight(msgspec.Struct, frozen=True):
+    trainable: bool = True
+    saved: bool = True  # whether the framework saves and loads it, as it does not a constant that it makes anew
+    tied_to: Name | None = None  # the name under which the same tensor stands first
+
+
+class RecordedTypes(msgspec.Struct, frozen=True):
+    """Types in which a framework had what the model gave."""
+
+    loss: Name | None = None
+
+
+class RecordedOptimizer(msgspec.Struct, frozen=True):
+    class_name: Name = msgspec.field(name="class", default="")
+    classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
+    settings: Settings = {}
+    groups: list[Settings] = []  # of weights with settings of their own
+    counters: list[Counter] = []  # of steps; none where it does not count, several where weights have their own
+    keys: dict[Name, Name | None] = {}  # by which the optimizer loads its state -> "WEIGHT", "WEIGHT|SLOT", "|NAME"
+
+    @property
+    def kind(self) -> str:
+        """The framework's class that it is or comes from; what a chain of optax's transformations amounts to."""
+        own = next((name for name in OPTAX if name in self.classes), None)
+        if own is None:
+            return next((name for name in self.classes if "." not in name), self.class_name)
+        decoupled = "add_decayed_weights" in self.classes[self.classes.index(own) :]
+        return "AdamW" if OPTAX[own] == "Adam" and decoupled else OPTAX[own]
+
+
+Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
+
+
+class RecordedStep(msgspec.Struct, frozen=True):
+    step: int
+    loss: Loss = None
+    rate: float | None = None  # the learning rate of this step
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What record.json says. Fields that are not listed here are not looked at."""
+
+    format: Literal["rosetta-record"]
+    version: Literal[1]
+    framework: RecordedFramework
+    python: Name | None = None  # its version, as that of NumPy
+    numpy: Name | None = None
+    precision: Name | None = None
+    autocast: Name | None = None  # the type in which automatic mixed precision had layers compute
+    dtypes: RecordedTypes = RecordedTypes()
+    layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    weights: dict[Name, RecordedWeight] = {}
+    optimizer: RecordedOptimizer | None = None
+    loss: Loss = None
+    files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
+    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
+    fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
+    planted: RecordedCall | None = None  # of a replay: a call with other weights, by mistake
+    finished: bool = True  # whether Record.training came to its end, where it was called
+
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of safetensors files, each read when it is asked for; a later file's stand for those of the same
+    names in an earlier one. A file that is not there has none.
+
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Arrays are
+    read and not mapped, since all that was ever read of a mapped file counts as memory of this process.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
+        self._places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, Path]] = {}
+        for path in paths:
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        if not path.exists():
+            return
+        try:
+            found = os.stat(path)
+            if not stat.S_ISREG(found.st_mode):
+                raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+            with open(path, "rb") as raw:
+                size = int.from_bytes(raw.read(8), "little")
+                header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
+        except OSError as error:
+            raise UnfitRecordsError(f"{path} cannot be read: {why(error)}") from error
+        except (SafetensorError, msgspec.DecodeError) as error:
+            raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
+        self._places |= {name: self._place(name, header[name], 8 + size, path) for name in names}
+
+    def _place(
+        self, name: str, entry: Any, start: int, path: Path
+    ) -> tuple[np.dtype[Any], tuple[int, ...], int, Path]:
+        """The type and shape of an array, and where in its file it begins."""
+        if entry["dtype"] not in DTYPES:
+            raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
+        if len(entry["shape"]) > MOST_AXES:
+            raise UnfitRecordsError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
+        if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
+            raise UnfitRecordsError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
+        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0], path
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name][1]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: shape for name, (_, shape, _, _) in self._places.items()}
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        return self._places[name][0]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._last:
+            dtype, shape, start, path = self._places[name]
+            array = np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)
+            if array.nbytes > LARGEST_KEPT:
+                return array
+            self._last = {name: array}
+        return self._last[name]
+
+    def mapped(self, name: str) -> NDArray[Any]:
+        """The array in its file, for whoever reads a few of its numbers; those alone count as memory."""
+        dtype, shape, start, path = self._places[name]
+        if not prod(shape):
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", start, shape)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # a mapping's own would read the array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class Side:
+    """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UnfitRecordsError for a folder that holds no record."""
+        self.path, self.name = path, path.resolve().name or str(path)
+        self.as_in_paddle = False  # whether epsilons of its norms are rounded as Paddle's are
+        try:
+            self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
+        except OSError as error:
+            raise UnfitRecordsError(
+                f"{path} holds no record: record.json {why(error)}; rosetta_record's Record({str(path)!r}) makes one"
+            ) from error
+        except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+        self._files: dict[str, Arrays] = {}
+        of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
+        calls = [*self.says.calls, *([self.says.planted] if self.says.planted else [])]
+        parts = {part for call in calls for part in (*call.parts, *call.inputs.values())}
+        for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
+            missing = next((name for name in named if name not in self.arrays(file)), None)
+            if missing is not None:
+                raise UnfitRecordsError(
+                    f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
+                )
+        for file, number in (self.says.files or {}).items():
+            if len(self.arrays(file)) != number:
+                raise UnfitRecordsError(
+                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
+                    f"says {number}; record this side again"
+                )
+
+    def arrays(self, file: str) -> Arrays:
+        """The arrays of a file, none where the record has no such file."""
+        if file not in self._files:
+            folders = [self.path, *([self.path / ROUNDED] if self.as_in_paddle else [])]
+            self._files[file] = Arrays(*(folder / f"{file}.safetensors" for folder in folders))
+        return self._files[file]
+
+    def weight(self, file: str, name: str) -> NDArray[Any] | None:
+        """What a file holds of a weight: its values, its gradient or its values after a step; None for nothing."""
+        found = self.key(file, name)
+        return None if found is None else self.arrays(file)[found]
+
+    def key(self, file: str, name: str) -> str | None:
+        """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
+        tied = self.says.weights.get(name, RecordedWeight()).tied_to
+        return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
+
+    def once(self, file: str) -> list[str]:
+        """The names of a file's arrays, of a tied weight the first of its names alone."""
+        arrays, weights = self.arrays(file), self.says.weights
+        return [name for name in arrays if name not in weights or weights[name].tied_to not in arrays]
+
+    def shape(self, name: str, file: str = "weights") -> tuple[int, ...]:
+        """The shape of an array, which is not read for it."""
+        return self.arrays(file).shape(name)
+
+    def largest(self, file: str) -> float:
+        """The largest number of a file."""
+        arrays = self.arrays(file)
+        return max((largest(array) for name in arrays if is_number(array := arrays[name])), default=0.0)
+
+    @cached_property
+    def called(self) -> dict[str, list[RecordedCall]]:
+        """The calls of each layer that was called, as they ran."""
+        found: dict[str, list[RecordedCall]] = {}
+        for call in self.says.calls:
+            found.setdefault(call.layer, []).append(call)
+        return found
+
+    @cached_property
+    def owners(self) -> dict[str, RecordedLayer]:
+        """The layer of each weight."""
+        return {name: layer for layer in self.says.layers for name in layer.own.values()}
+
+    @property
+    def framework(self) -> str:
+        return self.says.framework.name
+
+    @property
+    def platform(self) -> tuple[str, str | None]:
+        """The framework, and Keras's backend."""
+        return self.framework, self.says.framework.backend if self.framework == "keras" else None
+
+    @property
+    def precision(self) -> str:
+        """That of the weights; float32 where it is not one of those that bounds are known for."""
+        return self.says.precision if self.says.precision in PRECISIONS else "float32"
+
+    @property
+    def mixed(self) -> str:
+        """The precision of the weights, or a coarser one of automatic mixed precision."""
+        return coarsest(self.precision, self.says.autocast)
+
+    @cached_property
+    def computed(self) -> str:
+        """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it."""
+        return coarsest(self.mixed, *(dtype for _, dtype in self._types))
+
+    @property
+    def computed_by(self) -> list[str]:
+        """The layers, taps and operators with their lines that computed in this precision, if the weights are of a
+        finer one."""
+        coarse = [call for call, dtype in self._types if dtype == self.computed != self.mixed]
+        lines = [f" ({call.line})" if call.line and call.layer.startswith(OPERATOR) else "" for call in coarse]
+        return list(
+            dict.fromkeys((call.layer or "the model") + line for call, line in zip(coarse, lines, strict=True))
+        )
+
+    @property
+    def _types(self) -> Iterator[tuple[RecordedCall, str]]:
+        """The types of outputs, but for those of which no weight or gradient is known."""
+        for call in self.says.calls:
+            yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
+
+    @cached_property
+    def control(self) -> "Side | None":
+        """The same training with every weight moved by one unit in the last place, where it was recorded."""
+        return self._within("control")
+
+    @cached_property
+    def rounded(self) -> "Side | None":
+        """This side as it trains with the epsilons of norms rounded to float32, as Paddle has them, where that was
+        recorded; None where the model was also called otherwise, so that its arrays are others."""
+        other = self._within(ROUNDED)
+        if other is None or other.says.calls != self.says.calls:
+            return None
+        if not all(other.arrays(file).shapes.items() <= self.arrays(file).shapes.items() for file in get_args(File)):
+            return None
+        side = copy(self)
+        side.as_in_paddle, side._files = True, {}
+        side.says = msgspec.structs.replace(self.says, loss=other.says.loss, steps=other.says.steps)
+        return side
+
+    @cached_property
+    def replay(self) -> "Side | None":
+        """What each layer computed where it was given what another record's was, where that was recorded."""
+        return self._within("replay")
+
+    def _within(self, name: str) -> "Side | None":
+        return Side(self.path / name) if (self.path / name / "record.json").exists() else None
+
+    @property
+    def optimizer(self) -> RecordedOptimizer:
+        """What is said of the optimizer; nothing if none was recorded."""
+        return self.says.optimizer or RecordedOptimizer()
+
+    @property
+    def optimizer_class(self) -> tuple[str, str]:
+        """The framework, and the class of the optimizer; "" if none was recorded."""
+        return self.framework, self.optimizer.kind
+
+    @cached_property
+    def optimizer_settings(self) -> dict[str, Any]:
+        """The optimizer's settings in canonical terms."""
+        own, table = self.optimizer.settings, OPTIMIZERS[self.framework]
+        betas = own.get("betas")  # of torch
+        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        found = {table[name]: value for name, value in own.items() if name in table} | both
+        step = own.get("scale.step_size")  # of optax, whose updates are added
+        found |= {"learning_rate": -step} if isinstance(step, float) else {}
+        return {
+            name: value for name, value in found.items() if not isinstance(value, int) or abs(value) < LARGEST_SETTING
+        }
+
+    @cached_property
+    def rates(self) -> dict[int, float]:
+        """The learning rates of steps, where they are known."""
+        return {step.step: step.rate for step in self.says.steps if step.rate is not None}
+
+    @property
+    def place_of_epsilon(self) -> str | None:
+        """Where the optimizer has epsilon, if that is known."""
+        inside = self.optimizer.settings.get("scale_by_rms.eps_in_sqrt", True)
+        return EPSILON.get(self.optimizer_class) if inside else "outside the root"
+
+    @property
+    def first_rate(self) -> Any:
+        """The learning rate of the first step; None where it is not known."""
+        return self.rates.get(1, self.optimizer_settings.get("learning_rate"))
+
+    @cached_property
+    def decay(self) -> float:
+        """The share of itself by which weight decay moves a weight in the first step; 0 where none is known."""
+        rate, decay = self.first_rate, self.optimizer_settings.get("weight_decay")
+        known = isinstance(rate, int | float) and isinstance(decay, int | float)
+        return abs(rate * decay) if known and isfinite(rate * decay) else 0.0
+
+    @cached_property
+    def rate_in_momentum(self) -> float:
+        """What this framework's momentum has in it as a factor, beside torch's."""
+        sign, rate = RATE_IN_MOMENTUM.get(self.optimizer_class), self.first_rate
+        return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
+
+    @cached_property
+    def slots(self) -> dict[str, dict[str, str]]:
+        """For each weight the keys in slots.safetensors by the slot's canonical name. Paddle adds "_0" to names."""
+        found: dict[str, dict[str, str]] = {}
+        for key in self.arrays("slots"):
+            weight, _, slot = key.rpartition("|")
+            canonical = SLOTS[self.framework].get(slot.removesuffix("_0"))
+            if canonical:
+                found.setdefault(weight, {})[canonical] = key
+        return found
+
+    def slot(self, key: str) -> NDArray[Any]:
+        """An array of slots.safetensors; a momentum without the learning rate that this framework keeps in it."""
+        array, rate = self.arrays("slots")[key], self.rate_in_momentum
+        is_momentum = SLOTS[self.framework].get(key.rpartition("|")[2].removesuffix("_0")) == "momentum"
+        return array / rate if is_momentum and rate != 1 else array
+
+
+def coarsest(*precisions: str | None) -> str:
+    """The coarsest of these that bounds are known for."""
+    return max((one for one in precisions if one and one in PRECISIONS), key=PRECISIONS.index)
+
+
+def is_within(path: str, holder: str) -> bool:
+    return not holder or path.startswith((f"{holder}.", f"{holder}/"))
+
+
+def is_number(array: NDArray[Any]) -> bool:
+    """Whether the array holds floating-point numbers."""
+    return bool(np.issubdtype(array.dtype, np.floating))

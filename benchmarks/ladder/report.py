@@ -1,0 +1,200 @@
+"""The ladder in words: tables and lines for a terminal, and a report in Markdown for a pull request.
+
+Names in a report come from somebody's record, so nothing in them is markup, a link or a mention, and each has a
+limit.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from math import inf, prod
+
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.ladder.diff import Diff
+from benchmarks.ladder.judge.bounds import NOISES
+from benchmarks.ladder.judge.check import RUNGS, Check
+from benchmarks.ladder.judge.items import COMPARED
+from benchmarks.ladder.judge.noise import PLANTED
+from benchmarks.ladder.read.record import Side
+from common.terminal import table
+from common.text import printable
+
+SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
+MOST_NAMED = 10  # remarks
+MOST_OUTPUTS, MOST_STEPS, MOST_TOKENS = 20, 10, 10  # that a report lists
+LONGEST = 300  # characters of a sentence or a name
+# Where a break that nobody sees keeps a mention, the number of an issue or an address from being a link.
+LINKED = re.compile(r"@|#(?=\d)|(?<=:)/(?=/)|www(?=\.)", re.IGNORECASE)
+BREAK = "\N{ZERO WIDTH SPACE}"
+
+
+def ladder_table(checks: Sequence[Check]) -> Table:
+    """One row for each side and precision, one column for each rung, with its worst error; red where it failed. It
+    fits into a terminal of 80 columns."""
+    heads = [SHORT.get(rung, rung) for rung in RUNGS]
+    made = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
+    for climber in dict.fromkeys(check.climber for check in checks):
+        # The name is narrow, to leave room for the rungs.
+        name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
+        own = [check for check in checks if check.climber == climber]
+        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in RUNGS))
+    return made
+
+
+def cell(checks: Sequence[Check], marked: bool = True) -> str:
+    """The cell of the table for the checks of one rung. Those inside a model that agrees have a remark instead."""
+    if not checks:
+        return ""
+    worst = worst_of(checks)
+    if worst.inside:
+        return "inside"
+    error = worst.error
+    text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
+    return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
+
+
+def worst_of(checks: Sequence[Check]) -> Check:
+    """The check that came nearest to its tolerance or exceeded it most. One inside a model that agrees comes last."""
+    return max(checks, key=lambda check: (not check.inside, check.used))
+
+
+def diff_table(diff: Diff) -> Table:
+    """One row for each rung: its worst error, and what rounding does there."""
+    heads = ["checks", "error", "bound", "from", "one ulp"]
+    numeric = [head for head in heads if head != "from"]
+    made = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
+    for rung, checks, worst, ulp in worst_of_rungs(diff):
+        made.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), origin_of(worst), ulp)
+    return made
+
+
+def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
+    """Each rung that was compared, its checks, the worst of them, and the error after one unit in the last place."""
+    for rung in COMPARED:
+        checks = [check for check in diff.checks if check.rung == rung]
+        if checks:
+            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
+            yield rung, checks, worst_of(checks), ulp
+
+
+def bound_of(check: Check) -> str:
+    return f"{check.tolerance:.0e}" if check.tolerance else "equal"
+
+
+def origin_of(check: Check) -> str:
+    """Where the bound comes from."""
+    return "" if not check.tolerance else "noise" if check.measured else "table"
+
+
+def bounds_line(diff: Diff) -> str:
+    """Where bounds come from, in words."""
+    if any(check.measured for check in diff.checks):
+        return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.control.sources)} does"
+    how = f"; a control of {diff.left}, which record.training makes, would show its noise"
+    return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
+
+
+def planted_line(diff: Diff) -> str:
+    missed = [rung for rung, seen in diff.control.seen.items() if not seen]
+    if missed:
+        return f"control: a number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
+    return f"control: a number moved by {PLANTED} bounds was seen in every array of {len(diff.control.seen)} rungs"
+
+
+def lines(diff: Diff) -> Iterator[str]:
+    """What is said below the table."""
+    if diff.explanation:
+        first, *others = diff.explanation
+        yield first
+        yield from (f"  {line}" for line in others)
+        for cause in diff.causes:
+            yield f"  {cause.standing}: {cause.line}"
+    elif not diff.checks:
+        yield "nothing was compared, so nothing is known: both records lack what the other one has"
+    elif diff.wrong_alone:
+        yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
+    else:
+        without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
+        rungs = f"{', '.join(diff.climbed)}{without}"
+        sentence = f"{diff.right} computes what {diff.left} computes{diff.but_for}: {rungs}"
+        yield f"as far as they go, {sentence}" if diff.unfinished else sentence
+    if diff.unfinished:
+        yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"
+    yield from diff.replay.lines() if diff.replay else ()
+    yield from diff.notes[:MOST_NAMED]
+    if len(diff.notes) > MOST_NAMED:
+        yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
+    yield bounds_line(diff)
+    yield planted_line(diff)
+
+
+def report(diff: Diff, command: str) -> str:
+    """The report; `command` is what made it. It has less than 60 KB, however large the records are."""
+    verdict, *remarks = (plain(line.strip()) for line in lines(diff))
+    parts = [
+        [f"### {verdict}"],
+        [f"- {remark}" for remark in remarks],
+        markdown_table(["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True)),
+        markdown_table(["rung", "checks", "worst", "error", "bound", "from", "one ulp"], rung_rows(diff)),
+        markdown_table(["output", "error", "bound", "tokens on the left", "tokens on the right"], output_rows(diff)),
+        markdown_table(["step", "loss on the left", "loss on the right"], loss_rows(diff)),
+        [f"Made by `{printable(command)[:LONGEST].replace('`', '')}`"],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+FACTS = ("record", "framework", "Python", "NumPy", "precision", "numbers in trained weights")
+
+
+def facts(side: Side) -> list[str]:
+    """What a side is, in the order of FACTS."""
+    framework, weights = side.says.framework, side.says.weights.items()
+    versions = f"{framework.name} {framework.version}" + (f" on {framework.backend}" if framework.backend else "")
+    trained = [name for name, weight in weights if weight.trainable and weight.tied_to is None]
+    known = side.arrays("weights")
+    number = sum(prod(known.shape(name)) for name in trained if name in known)
+    precision = side.precision + (f", computed in {side.computed}" if side.computed != side.precision else "")
+    own = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
+    return [plain(fact) for fact in own]
+
+
+def rung_rows(diff: Diff) -> Iterator[list[str]]:
+    for rung, checks, worst, ulp in worst_of_rungs(diff):
+        tensor = plain(worst.tensor) + ("" if worst.passed else " **breaks**")
+        yield [rung, str(len(checks)), tensor, cell([worst], False), bound_of(worst), origin_of(worst), ulp]
+
+
+def output_rows(diff: Diff) -> Iterator[list[str]]:
+    """The model's own outputs, with the first numbers of those that are whole, such as greedily decoded tokens."""
+    arrays = [side.arrays("outputs") for side in diff.pairing.sides]
+    own = [check for check in diff.checks if check.rung == "forward" and check.tensor in arrays[0]]
+    for check in own[:MOST_OUTPUTS]:
+        row = [plain(check.tensor), cell([check], False) + ("" if check.passed else " **breaks**"), bound_of(check)]
+        for of_side in arrays:
+            name = check.tensor if check.tensor in of_side else next(iter(of_side))
+            array = of_side[name]
+            tokens = array.ravel()[:MOST_TOKENS] if array.dtype.kind in "iu" else ()
+            row.append(" ".join(map(str, tokens)))
+        yield row
+
+
+def loss_rows(diff: Diff) -> Iterator[list[str]]:
+    """The losses of the first steps that both sides recorded."""
+    left, right = ({step.step: step.loss for step in side.says.steps} for side in diff.pairing.sides)
+    for step in islice((step for step in left if step in right), MOST_STEPS):
+        yield [str(step), str(left[step]), str(right[step])]
+
+
+def markdown_table(heads: list[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """The lines of a table; none where it has no rows."""
+    made = [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *made] if made else []
+
+
+def plain(words: str) -> str:
+    """Words in one line, in which Markdown finds no markup, no link and no mention."""
+    short = printable(words)
+    short = short if len(short) <= LONGEST else f"{short[:LONGEST]}…"
+    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", LINKED.sub(lambda found: found[0] + BREAK, short))

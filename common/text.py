@@ -108,6 +108,13 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def some_of(names: Iterable[str], most: int = 8) -> str:
+    """The first of many names, each once, and how many more there are."""
+    first = [*dict.fromkeys(names)]
+    more = f" and {len(first) - most} more" if len(first) > most else ""
+    return ", ".join(first[:most]) + more
+
+
 def count(number: int, noun: str) -> str:
     """A number and its noun in singular or plural: 1 cycle, 2 cycles."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,8 +1,8 @@
 """Which weights of two records hold the same numbers, in whatever arrangement: whole, in parts, or in another order.
 
-A porter's own converter leaves the same numbers on both sides. So rows of an array, with their numbers sorted, are
-looked up among the rows of the other side's arrays, along each of their axes. What is found so is written as a line
-of a mapping, and counts only if both sides are equal by that line.
+A porter's own converter leaves the same numbers on both sides. So rows of an array are looked up among the rows of
+the other side's arrays, along each of their axes, by digests that do not depend on the order of numbers. What is
+found is written as a line of a mapping, and counts only if both sides are equal by that line.
 """
 
 from collections import Counter
@@ -13,8 +13,9 @@ from math import gcd
 from operator import mul
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.arrays import Array, pieces
 from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes
 from benchmarks.ladder.pair.mapping import MappingLine, arranged
 from benchmarks.ladder.read.record import UnfitRecordsError
@@ -26,6 +27,9 @@ MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, su
 Arrays = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
 WHOLE = -1  # the axis of a row that is a whole array
+Digests = NDArray[np.uint64]
+Table = Mapping[int, list[Row]]
+GOLDEN, STEPS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # of SplitMix64
 Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
 
 
@@ -33,12 +37,13 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
     """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
     entries: list[Arrangement] = []
     sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
-    tables = [rows_of(side) for side in sides]
+    marks = [{name: digests(array) for name, array in side.items()} for side in sides]
+    tables = [rows_of(of_side) for of_side in marks]
     for lacking in (False, True):  # what is part of an array is looked for among what is left
         for one in (0, 1):  # one array of the left side and one or several of the right, and the reverse
             ones, others = sides[one], sides[1 - one]
             for name, array in list(ones.items()):
-                entry = next(_entries(name, array, others, tables[1 - one], lacking), None)
+                entry = next(_entries(name, array, marks[one][name], others, tables[1 - one], lacking), None)
                 if entry:
                     entries.append(entry.turned() if one else entry)
                     del ones[name]
@@ -49,32 +54,49 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
 
 def telling(array: Array) -> bool:
     """Whether the array's numbers tell it from others: they are not all the same."""
-    return array.size > 1 and array.dtype.kind == "f" and bool((array != array.flat[0]).any())
+    is_number = array.size > 1 and array.dtype.kind == "f"
+    return is_number and any((array[rows] != array.flat[0]).any() for rows in pieces(array.shape))
 
 
-def rows_along(array: Array, axis: int) -> Array:
-    """The array's rows (n, k) along an axis, the numbers of each sorted."""
-    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
-    return np.sort(rows, axis=1)
+def digests(array: Array) -> list[Digests]:
+    """For each axis the digests of the rows along it. A digest tells which numbers a row has and not where they
+    stand; that of several rows is the sum of theirs."""
+    found = [np.zeros(size, np.uint64) for size in array.shape]
+    for rows in pieces(array.shape):
+        marks = scrambled(array[rows])
+        for axis, of_axis in enumerate(found):
+            others = tuple(other for other in range(array.ndim) if other != axis)
+            of_axis[rows if axis == 0 else slice(None)] += marks.sum(others, dtype=np.uint64)
+    return found
 
 
-def rows_of(arrays: Arrays) -> dict[bytes, list[Row]]:
-    """Where each row stands, along each axis of each array; whole arrays are rows, too."""
-    table: dict[bytes, list[Row]] = {}
-    for name, array in arrays.items():
-        for axis in range(array.ndim):
-            for place, row in enumerate(rows_along(array, axis)):
-                table.setdefault(row.tobytes(), []).append((name, axis, place))
-        table.setdefault(np.sort(array, axis=None).tobytes(), []).append((name, WHOLE, 0))
+def scrambled(array: Array) -> Digests:
+    """Numbers of 64 bits that look random, equal where those of the array are: each one's place in SplitMix64."""
+    bits = np.ascontiguousarray(array).view(f"u{array.itemsize}").astype(np.uint64)
+    bits += np.uint64(GOLDEN)
+    for shift, factor in STEPS:
+        bits ^= bits >> np.uint64(shift)
+        bits *= np.uint64(factor)
+    return bits
+
+
+def rows_of(arrays: Mapping[str, list[Digests]]) -> dict[int, list[Row]]:
+    """Where each row stands, by its digest, along each axis of each array; whole arrays are rows, too."""
+    table: dict[int, list[Row]] = {}
+    for name, of_array in arrays.items():
+        for axis, of_axis in enumerate(of_array):
+            for place, digest in enumerate(of_axis.tolist()):
+                table.setdefault(digest, []).append((name, axis, place))
+        table.setdefault(int(of_array[0].sum()), []).append((name, WHOLE, 0))
     return table
 
 
 def _entries(
-    name: str, array: Array, others: Arrays, table: Mapping[bytes, list[Row]], lacking: bool
+    name: str, array: Array, marks: Sequence[Digests], others: Arrays, table: Table, lacking: bool
 ) -> Iterator[Arrangement]:
     """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
-        for to, axes, sizes, order in _along(array, axis, others, table):
+        for to, axes, sizes, order in _along(array, axis, marks[axis], others, table):
             if (LACKING in to) != lacking:
                 continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
@@ -86,13 +108,13 @@ def _entries(
                 yield replace(entry, found="value")
 
 
-def _along(array: Array, axis: int, others: Arrays, table: Mapping[bytes, list[Row]]) -> Iterator[Guess]:
+def _along(array: Array, axis: int, marks: Digests, others: Arrays, table: Table) -> Iterator[Guess]:
     """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
     such as those that have an axis of heads."""
     length = array.shape[axis]
     for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
-        known = [table.get(key.tobytes(), ()) for key in rows_along(split, axis)]
+        known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
         found = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
         if count == length or all(found):
             for to, (one, other), sizes, order in _arranged(split, axis, others, _assigned(found, others)):

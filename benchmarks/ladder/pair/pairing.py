@@ -80,10 +80,10 @@ def described(group: WeightGroup) -> str:
 
 
 def proposed(missing: WeightGroup, others: Groups, is_left: bool) -> str:
-    """A line for a mapping file that is obeyed: it pairs a weight with one of the same sizes, or leaves the layer
-    out where there is none."""
-    theirs = [(own, group.side.shape(own)) for group in others for own in group.names]
-    for name, their in product(missing.names, theirs):
+    """A line for a mapping file that is obeyed: it pairs the layer's first weight with another layer's of the same
+    sizes, or leaves the layer out where there is none."""
+    theirs = [(own, group.side.shape(own)) for group in others for own in group.names[:1]]
+    for name, their in product(missing.names[:1], theirs):
         both = (name, missing.side.shape(name)), their
         (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
         axes = axes_between(left_shape, right_shape)

@@ -23,7 +23,7 @@ from common.text import count, printable
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
-LARGEST_KEPT = 1 << 26  # bytes of an array that is kept until the next one of its file is read
+LARGEST_READ = 1 << 20  # bytes of an array that is read whole; a larger one is mapped
 MOST_AXES = 32  # of an array
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 MOST_NUMBERS = 1 << 48  # of an array
@@ -147,8 +147,8 @@ class Arrays(Mapping[str, NDArray[Any]]):
     """The arrays of safetensors files, each read when it is asked for; a later file's stand for those of the same
     names in an earlier one. A file that is not there has none.
 
-    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Arrays are
-    read and not mapped, since all that was ever read of a mapped file counts as memory of this process.
+    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Large arrays
+    are mapped: the system reads what is looked at, and takes the memory back when it needs room.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -200,18 +200,17 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._last:
             dtype, shape, start, path = self._places[name]
-            array = np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)
-            if array.nbytes > LARGEST_KEPT:
-                return array
-            self._last = {name: array}
+            if prod(shape) * dtype.itemsize > LARGEST_READ:
+                return self.mapped(name)
+            self._last = {name: np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)}
         return self._last[name]
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """The array in its file, for whoever reads a few of its numbers; those alone count as memory."""
+        """The array in its file, which cannot be written to."""
         dtype, shape, start, path = self._places[name]
         if not prod(shape):
             return np.zeros(shape, dtype)
-        return np.memmap(path, dtype, "r", start, shape)
+        return np.asarray(np.memmap(path, dtype, "r", start, shape))
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array
@@ -239,6 +238,7 @@ class Side:
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, Arrays] = {}
+        self._largest: dict[str, float] = {}
         of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
         calls = [*self.says.calls, *([self.says.planted] if self.says.planted else [])]
         parts = {part for call in calls for part in (*call.parts, *call.inputs.values())}
@@ -283,8 +283,10 @@ class Side:
 
     def largest(self, file: str) -> float:
         """The largest number of a file."""
-        arrays = self.arrays(file)
-        return max((largest(array) for name in arrays if is_number(array := arrays[name])), default=0.0)
+        if file not in self._largest:
+            arrays = (array for array in self.arrays(file).values() if is_number(array))
+            self._largest[file] = max(map(largest, arrays), default=0.0)
+        return self._largest[file]
 
     @cached_property
     def called(self) -> dict[str, list[RecordedCall]]:
@@ -354,7 +356,7 @@ class Side:
         if not all(other.arrays(file).shapes.items() <= self.arrays(file).shapes.items() for file in get_args(File)):
             return None
         side = copy(self)
-        side.as_in_paddle, side._files = True, {}
+        side.as_in_paddle, side._files, side._largest = True, {}, {}
         side.says = msgspec.structs.replace(self.says, loss=other.says.loss, steps=other.says.steps)
         return side
 

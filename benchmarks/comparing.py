@@ -72,7 +72,7 @@ def parity(
 
     def so_far() -> Group:
         left = [climber for climber in climbers if climber not in result.certificates]
-        return Group(ladder_table(result.checks), f"starting and comparing: {', '.join(left)}")
+        return Group(ladder_table(result.climbs), f"starting and comparing: {', '.join(left)}")
 
     try:
         with (
@@ -89,7 +89,7 @@ def parity(
         if json and result.checks:
             terminal.print_json(result.as_json())
         elif result.checks:
-            terminal.out.print(ladder_table(result.checks))
+            terminal.out.print(ladder_table(result.climbs))
             for explanation in result.explanations:
                 for line in explanation.split("\n"):
                     terminal.say(line)
@@ -135,7 +135,8 @@ def diff(
     from benchmarks.ladder.diff import compare_records
     from benchmarks.ladder.feed import Feeding, write_feed
     from benchmarks.ladder.judge.accepted import acceptable
-    from benchmarks.ladder.judge.items import COMPARED, Rungs, as_in_paddle
+    from benchmarks.ladder.judge.constants import as_in_paddle
+    from benchmarks.ladder.judge.items import COMPARED, Rungs
     from benchmarks.ladder.pair.drafts import write_mapping as draft
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.pair.pairing import paired

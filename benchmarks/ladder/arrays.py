@@ -55,12 +55,14 @@ def largest(array: Array) -> float:
 
 
 def largest_difference(
-    right: Array, left: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
+    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
 ) -> tuple[float, tuple[int, ...]]:
-    """The largest difference of two arrays of one shape, and its index. It is not finite where one of the two numbers
-    is not and the other is another, or where both are NaN. `allowed` gives for rows of them how much of the
-    difference does not count.
-    Relative differences are divided each by the left number; where that is zero, they are infinite."""
+    """Return the largest difference of two arrays of one shape, and its index.
+
+    It is not finite where one of the two numbers is not and the other is another, or where both are NaN. `allowed`
+    gives for rows of them how much of the difference does not count. Relative differences are divided each by the
+    left number; where that is zero, they are infinite.
+    """
     worst, where = 0.0, (0,) * right.ndim
     right, left = np.atleast_1d(right), np.atleast_1d(left)
     # Two near numbers of one type have a difference that is exact in it.

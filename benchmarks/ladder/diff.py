@@ -14,8 +14,9 @@ from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import other_optimizers
 from benchmarks.ladder.explain.operators import parting
 from benchmarks.ladder.judge.accepted import acceptable
-from benchmarks.ladder.judge.check import Check, explained, judge, nearest
-from benchmarks.ladder.judge.items import COMPARED, LayerItem, Rungs, as_in_paddle, some_of
+from benchmarks.ladder.judge.check import Check, Item, explained, judge, nearest
+from benchmarks.ladder.judge.constants import as_in_paddle
+from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.judge.noise import Control, noise_of
 from benchmarks.ladder.pair.drafts import guessed, line_of_pair
 from benchmarks.ladder.pair.mapping import MappingFile
@@ -23,7 +24,7 @@ from benchmarks.ladder.pair.pairing import Pairing, paired
 from benchmarks.ladder.read.layouts import PARENT, TAP
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.replay import Replay, replay_of
-from common.text import count
+from common.text import count, some_of
 
 
 @dataclass
@@ -88,7 +89,6 @@ class Diff:
         return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
 
     def as_json(self) -> dict[str, Any]:
-        checks = [check.as_json() for check in self.checks]
         return {
             "passed": self.passed,
             "left": self.left,
@@ -101,10 +101,7 @@ class Diff:
                 {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
                 for cause in self.causes
             ],
-            "checks": [
-                {name: check[name] for name in check if name not in ("backend", "variant", "dtype")}
-                for check in checks
-            ],
+            "checks": [check.as_json() for check in self.checks],
             "control": {
                 "one_ulp": [
                     {"rung": check.rung, "tensor": check.tensor, "error": check.finite_error}
@@ -127,46 +124,23 @@ def compare_records(
     again: Sequence[Side] = (),
     accept: Sequence[str] = (),
 ) -> Diff:
-    """`again` are records of other runs of the left side, which show its noise; `accept` are names of deviations.
-    Raises CannotBeginError where layers cannot be paired, and where those records are of something else."""
+    """Compare two records. `again` are records of other runs of the left side, which show its noise; `accept` are
+    names of deviations. Raises CannotBeginError where layers cannot be paired, and where those records are of
+    something else."""
     control = noise_of(left, again)
     left, right = as_in_paddle(left, right)
     pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
-    control.precision = rungs.precision
+    control.precision = rungs.tolerances.precision
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
-    diff.notes += [f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items()]
-    if pairing.left_out:
-        diff.notes.append(f"not compared: {', '.join(pairing.left_out)}, which belong to what is left out")
-    alone = [group for group in (*pairing.left, *pairing.right) if group.kind == TAP]
-    diff.notes += [f"not compared, forward: {group.name}, of {group.side.name} alone" for group in alone]
-    pairs = guessed(pairing)
-    if pairs:
-        how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
-        line = line_of_pair(pairs[0])
-        diff.notes.append(
-            f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
-        )
+    diff.notes += remarks_on_pairing(pairing)
     for rung in COMPARED:
-        judged = []
-        for item in rungs.items(rung):
-            judged.append((item, replace(judge(item), measured=item.quantity in rungs.measured)))
-            diff.control.add(item)
-        if rung == "forward" and outputs_agree(rungs, [check for item, check in judged if not item.pair]):
-            judged = [(item, check if check.passed else replace(check, inside=True)) for item, check in judged]
-            diff.notes[:0] = remark([check for _, check in judged if check.inside])
-        diff.checks += [check for _, check in judged]
-        diff.notes += turned_axes(rung, [check for _, check in judged])
-        failed = [(item, check) for item, check in judged if not check.passed]
+        checks = judged(rungs, rung, diff)
+        diff.checks += checks
+        diff.notes += turned_axes(rung, checks)
+        failed = [check for check in checks if not check.passed]
         if failed:
-            item, check = failed[nearest([check for _, check in failed])]
-            at = item.place(check.where)
-            diff.explanation = explained(right.name, check, at, len(failed), len(judged))
-            agreed = [one for one, check in judged if check.passed and one.pair and one.is_output]
-            diff.explanation += called(item)
-            if rung == "forward":
-                diff.explanation += parting((left, right), agreed, item, rungs.tolerances["outputs"])
-            diff.causes = causes_of(rungs, item, check, failed)
+            explain(diff, rungs, checks, failed)
             break
     told = " ".join(cause.sentence for cause in diff.causes)
     others = [one for one in other_optimizers(left, right) if one.sentence.partition(" is ")[0] not in told]
@@ -177,7 +151,45 @@ def compare_records(
     return diff
 
 
-def called(item: LayerItem) -> Iterator[str]:
+def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
+    """The checks of a rung, after each of which the control changes its left array."""
+    checks = []
+    for item in rungs.items(rung):
+        checks.append(judge(item))
+        diff.control.add(item)
+    if rung == "forward" and outputs_agree(rungs, [check for check in checks if not check.item.pair]):
+        checks = [check if check.passed else replace(check, inside=True) for check in checks]
+        diff.notes[:0] = remark_inside([check for check in checks if check.inside])
+    return checks
+
+
+def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[Check]) -> None:
+    """Say where a rung breaks, and why."""
+    broken = nearest(failed)
+    diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
+    if broken.rung == "forward":
+        agreed = [check.item for check in checks if check.passed and check.item.pair and check.item.is_output]
+        sides = rungs.left, rungs.right
+        diff.explanation += parting(sides, agreed, broken.item, rungs.tolerances["outputs"])
+    diff.causes = causes_of(rungs, broken, failed)
+
+
+def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
+    """What a mapping leaves out, what is on one side alone, and what was guessed."""
+    yield from (f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items())
+    if pairing.left_out:
+        yield f"not compared: {some_of(pairing.left_out)}, which belong to what is left out"
+    for group in (*pairing.left, *pairing.right):
+        if group.kind == TAP:
+            yield f"not compared, forward: {group.name}, of {group.side.name} alone"
+    pairs = guessed(pairing)
+    if pairs:
+        how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
+        line = line_of_pair(pairs[0])
+        yield f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
+
+
+def tapped(item: Item) -> Iterator[str]:
     """Where both programs tap what differs."""
     groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
     lines = [group.side.called[group.layer.path][item.call].line for group in groups]
@@ -193,13 +205,13 @@ def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
 
 
 def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
-    """Whether the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
+    """True if the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
     cut, masked or called otherwise, and nothing comes of it."""
-    judged = outputs or [judge(item) for item in rungs.items("loss")]
-    return bool(judged) and all(check.passed for check in judged)
+    checks = outputs or [judge(item) for item in rungs.items("loss")]
+    return bool(checks) and all(check.passed for check in checks)
 
 
-def remark(inside: Sequence[Check]) -> Iterator[str]:
+def remark_inside(inside: Sequence[Check]) -> Iterator[str]:
     if inside:
         first, number = inside[0], len(inside)
         which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"

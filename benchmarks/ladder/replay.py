@@ -19,9 +19,10 @@ from benchmarks.ladder.explain.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import settings_differ
 from benchmarks.ladder.feed import Feeding, numbers_of
-from benchmarks.ladder.judge.check import Check, judge, nearest
-from benchmarks.ladder.judge.items import LayerItem, Rungs, some_of
+from benchmarks.ladder.judge.check import Check, Item, judge, nearest
+from benchmarks.ladder.judge.items import OUTPUT, Rungs
 from benchmarks.ladder.read.record import RecordedCall, Side, is_within
+from common.text import some_of
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
@@ -35,7 +36,6 @@ class Wrong:
     layer: str  # of the right side
     what: str  # whether it is what the layer gives, or what it is given
     check: Check
-    at: str  # where in the array, in words
     lines: tuple[str, str]  # that call it, on the left and on the right
     causes: list[Cause] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class Wrong:
     @property
     def sentence(self) -> str:
         error = "" if self.check.finite_error is None else f"error {self.check.error:.1e}, "
-        where = f"{self.at}: " if self.at else ""
+        where = f"{self.check.place}: " if self.check.place else ""
         return f"{self.what}: {error}bound {self.check.tolerance:.1e}; {where}{self.check.note}"
 
 
@@ -106,7 +106,7 @@ class Replay:
 
     def judge(self) -> None:
         fed = self._fed()
-        items: dict[tuple[str, int], list[LayerItem]] = {}
+        items: dict[tuple[str, int], list[Item]] = {}
         for item in self.rungs.items("forward"):
             for place in places(item):
                 items.setdefault(place, []).append(item)
@@ -121,7 +121,7 @@ class Replay:
                 if not check.passed and unfed:
                     self.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
                 elif not check.passed:
-                    self._add(item, check, call, TAKES)
+                    self._add(check, call, TAKES)
             for item in items.get(key, []):
                 if id(item) in seen or not {*places(item)} <= fed.keys():
                     continue
@@ -129,10 +129,10 @@ class Replay:
                 self.judged.update(path for path, _ in places(item))
                 check = judge(item)
                 if check.passed:
-                    for cause in settings_differ(Broken(self.rungs, item, check, [(item, check)])):
+                    for cause in settings_differ(Broken(self.rungs, check, [check])):
                         self.settings.setdefault(cause.line, []).append(call.layer)
                 else:
-                    self._add(item, check, call, GIVES)
+                    self._add(check, call, GIVES)
                     unfed = unfed if len(call.fed_outputs) == len(call.parts) else call.layer
         wrong = {one.layer for one in self.wrong}
         same = {line: [one for one in dict.fromkeys(of) if one not in wrong] for line, of in self.settings.items()}
@@ -153,16 +153,18 @@ class Replay:
                     found[call.layer, call.number] = call
         return found
 
-    def _arrivals(self, call: RecordedCall) -> Iterator[LayerItem]:
+    def _arrivals(self, call: RecordedCall) -> Iterator[Item]:
         """What came to a layer beside what came to the left one."""
         pair, _ = self.feeding.partners[call.layer]
         arrays = self.side.arrays("layers")
         for name, left in self.feeding.inputs(call.layer, call.number).items():
             right, bound = partial(arrays.__getitem__, call.inputs[name]), self.rungs.tolerances["outputs"]
-            yield LayerItem("forward", name, right, partial(np.asarray, left), bound, is_output=True, pair=pair)
+            yield Item(
+                "forward", name, partial(np.asarray, left), right, bound, is_output=True, pair=pair, axes=OUTPUT
+            )
 
-    def _add(self, item: LayerItem, check: Check, call: RecordedCall, what: str) -> None:
-        left = self.feeding.calls(call.layer)[call.number][0]
+    def _add(self, check: Check, call: RecordedCall, what: str) -> None:
+        item, left = check.item, self.feeding.calls(call.layer)[call.number][0]
         left_line, right_line = (f"{one.line}: {one.code}" if one.line else "" for one in (left, call))
         words = what if what == GIVES else f"{what} another {item.tensor}"
         layer = item.pair.right.name if item.pair and item.pair.right.side_by_side and what == GIVES else call.layer
@@ -170,13 +172,13 @@ class Replay:
             return
         causes: list[Cause] = []
         if what == GIVES and len(self.wrong) < MOST_EXPLAINED:
-            causes = self._causes(item, check, [(item, check)])
-        self.wrong.append(Wrong(layer, words, check, item.place(check.where), (left_line, right_line), causes))
+            causes = self._causes(check, [check])
+        self.wrong.append(Wrong(layer, words, check, (left_line, right_line), causes))
 
-    def _causes(self, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
+    def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
         """Those whose test passed, else settings that differ; what else is told needs the whole model."""
-        found = [one for one in causes_of(self.rungs, item, check, failed) if one.standing == LIKELY]
-        differ = settings_differ(Broken(self.rungs, item, check, failed)) if item.is_output and not found else ()
+        found = [one for one in causes_of(self.rungs, check, failed) if one.standing == LIKELY]
+        differ = settings_differ(Broken(self.rungs, check, failed)) if check.item.is_output and not found else ()
         return [*found, *(replace(one, standing=SEEN) for one in differ)]
 
     def _loss(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
@@ -190,7 +192,7 @@ class Replay:
         if self.side.says.steps:
             weights = [item for item in self.rungs.items("weights") if judge(item).passed]
             same = {(item.pair.name, item.name) for item in weights if item.pair}
-            judged = list[LayerItem]()
+            judged = list[Item]()
             for item in self.rungs.items("step"):
                 of_rounding = item.pair and self.rungs.rounding_alone(item.pair, item.name)
                 if of_rounding and not judge(item).passed:
@@ -199,15 +201,15 @@ class Replay:
                     judged.append(item)
             self._judge_rung(STEP, judged)
 
-    def _judge_rung(self, name: str, items: Sequence[LayerItem]) -> None:
+    def _judge_rung(self, name: str, items: Sequence[Item]) -> None:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
-        failed = [(item, check) for item in items if not (check := judge(item)).passed]
+        failed = [check for item in items if not (check := judge(item)).passed]
         if failed:
-            item, check = failed[nearest([check for _, check in failed])]
-            what, at = GIVES if name == LOSS else f"of {check.tensor}", item.place(check.where)
-            self.wrong.append(Wrong(name, what, check, at, ("", ""), self._causes(item, check, failed)))
+            check = nearest(failed)
+            what = GIVES if name == LOSS else f"of {check.tensor}"
+            self.wrong.append(Wrong(name, what, check, ("", ""), self._causes(check, failed)))
 
     def _not_judged(self, fed: Mapping[tuple[str, int], RecordedCall]) -> None:
         """List the layers with weights, and those without that a side called and that are paired or have no parts, of
@@ -281,12 +283,12 @@ def rungs_of(feeding: Feeding, replay: Side) -> Rungs:
     """The left side and a replay, whose layers are paired as those of the right side."""
     left = feeding.rungs.left
     pairs = [replace(pair, right=replace(pair.right, side=replay)) for pair in feeding.pairs]
-    noise = {} if feeding.rungs.precision in PRECISE else feeding.rungs.noise
+    noise = {} if feeding.rungs.tolerances.precision in PRECISE else feeding.rungs.noise
     pairing = replace(feeding.rungs.pairing, sides=(left, replay), pairs=pairs, left=[], right=[])
     return Rungs(left, replay, pairing, noise, feeding.rungs.accept)
 
 
-def places(item: LayerItem) -> list[tuple[str, int]]:
+def places(item: Item) -> list[tuple[str, int]]:
     """The right layers whose output an item is, each with the number of its call."""
     group = item.pair.right if item.pair else None
     if group and group.in_turn:

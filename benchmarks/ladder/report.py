@@ -1,14 +1,12 @@
-"""The ladder in words: tables and lines for a terminal, and a report in Markdown for a pull request.
-
-Names in a report come from somebody's record, so nothing in them is markup, a link or a mention, and each has a
-limit.
-"""
+"""The ladder in words: tables and lines for a terminal, and a report for a pull request."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from itertools import islice
 from math import inf, prod
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,21 +23,18 @@ SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns
 MOST_NAMED = 10  # remarks
 MOST_OUTPUTS, MOST_STEPS, MOST_TOKENS = 20, 10, 10  # that a report lists
 LONGEST = 300  # characters of a sentence or a name
-# Where a break that nobody sees keeps a mention, the number of an issue or an address from being a link.
-LINKED = re.compile(r"@|#(?=\d)|(?<=:)/(?=/)|www(?=\.)", re.IGNORECASE)
-BREAK = "\N{ZERO WIDTH SPACE}"
+COLUMNS = 100  # of a report
 
 
-def ladder_table(checks: Sequence[Check]) -> Table:
+def ladder_table(climbs: Mapping[str, Sequence[Check]]) -> Table:
     """One row for each side and precision, one column for each rung, with its worst error; red where it failed. It
     fits into a terminal of 80 columns."""
     heads = [SHORT.get(rung, rung) for rung in RUNGS]
     made = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
-    for climber in dict.fromkeys(check.climber for check in checks):
+    for climber, checks in climbs.items():
         # The name is narrow, to leave room for the rungs.
         name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
-        own = [check for check in checks if check.climber == climber]
-        made.add_row(name, *(cell([check for check in own if check.rung == rung]) for rung in RUNGS))
+        made.add_row(name, *(cell([check for check in checks if check.rung == rung]) for rung in RUNGS))
     return made
 
 
@@ -85,12 +80,12 @@ def bound_of(check: Check) -> str:
 
 def origin_of(check: Check) -> str:
     """Where the bound comes from."""
-    return "" if not check.tolerance else "noise" if check.measured else "table"
+    return "" if not check.tolerance else "noise" if check.item.measured else "table"
 
 
 def bounds_line(diff: Diff) -> str:
     """Where bounds come from, in words."""
-    if any(check.measured for check in diff.checks):
+    if any(check.item.measured for check in diff.checks):
         return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
     return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
@@ -131,18 +126,23 @@ def lines(diff: Diff) -> Iterator[str]:
 
 
 def report(diff: Diff, command: str) -> str:
-    """The report; `command` is what made it. It has less than 60 KB, however large the records are."""
-    verdict, *remarks = (plain(line.strip()) for line in lines(diff))
-    parts = [
-        [f"### {verdict}"],
-        [f"- {remark}" for remark in remarks],
-        markdown_table(["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True)),
-        markdown_table(["rung", "checks", "worst", "error", "bound", "from", "one ulp"], rung_rows(diff)),
-        markdown_table(["output", "error", "bound", "tokens on the left", "tokens on the right"], output_rows(diff)),
-        markdown_table(["step", "loss on the left", "loss on the right"], loss_rows(diff)),
-        [f"Made by `{printable(command)[:LONGEST].replace('`', '')}`"],
-    ]
-    return "\n\n".join("\n".join(part) for part in parts if part)
+    """The verdict, remarks, versions, errors, outputs and losses as plain text in a fence of Markdown.
+
+    Nothing in a fence is markup, a link or a mention, whatever names a record has. The report has less than 60 KB,
+    however large the records are; `command` is what made it.
+    """
+    shown = table("", ["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True))
+    outputs = table("", ["output", "error", "bound", "tokens on the left", "on the right"], output_rows(diff))
+    losses = table("", ["step", "loss on the left", "on the right"], loss_rows(diff))
+    tables = [shown, diff_table(diff), *(one for one in (outputs, losses) if one.row_count)]
+    console = Console(file=StringIO(), width=COLUMNS, color_system=None)
+    for one in tables:
+        one.title = None
+        console.print(one, "")
+    printed = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+    text = "\n".join([*map(short, lines(diff)), "", printed.rstrip(), "", f"$ {short(command)}"])
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+    return f"{fence}text\n{text}\n{fence}"
 
 
 FACTS = ("record", "framework", "Python", "NumPy", "precision", "numbers in trained weights")
@@ -157,13 +157,7 @@ def facts(side: Side) -> list[str]:
     number = sum(prod(known.shape(name)) for name in trained if name in known)
     precision = side.precision + (f", computed in {side.computed}" if side.computed != side.precision else "")
     own = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
-    return [plain(fact) for fact in own]
-
-
-def rung_rows(diff: Diff) -> Iterator[list[str]]:
-    for rung, checks, worst, ulp in worst_of_rungs(diff):
-        tensor = plain(worst.tensor) + ("" if worst.passed else " **breaks**")
-        yield [rung, str(len(checks)), tensor, cell([worst], False), bound_of(worst), origin_of(worst), ulp]
+    return [*map(short, own)]
 
 
 def output_rows(diff: Diff) -> Iterator[list[str]]:
@@ -171,7 +165,7 @@ def output_rows(diff: Diff) -> Iterator[list[str]]:
     arrays = [side.arrays("outputs") for side in diff.pairing.sides]
     own = [check for check in diff.checks if check.rung == "forward" and check.tensor in arrays[0]]
     for check in own[:MOST_OUTPUTS]:
-        row = [plain(check.tensor), cell([check], False) + ("" if check.passed else " **breaks**"), bound_of(check)]
+        row = [short(check.tensor), cell([check], False) + ("" if check.passed else ", breaks"), bound_of(check)]
         for of_side in arrays:
             name = check.tensor if check.tensor in of_side else next(iter(of_side))
             array = of_side[name]
@@ -187,14 +181,7 @@ def loss_rows(diff: Diff) -> Iterator[list[str]]:
         yield [str(step), str(left[step]), str(right[step])]
 
 
-def markdown_table(heads: list[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    """The lines of a table; none where it has no rows."""
-    made = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *made] if made else []
-
-
-def plain(words: str) -> str:
-    """Words in one line, in which Markdown finds no markup, no link and no mention."""
-    short = printable(words)
-    short = short if len(short) <= LONGEST else f"{short[:LONGEST]}…"
-    return re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", LINKED.sub(lambda found: found[0] + BREAK, short))
+def short(words: str) -> str:
+    """Words in one line of at most so many characters."""
+    line = printable(words)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

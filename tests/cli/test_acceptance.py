@@ -1,50 +1,59 @@
-"""The report of `rosetta diff --markdown`: the verdict first, within a size, and nothing of a record is markup."""
+"""The report of `rosetta diff --markdown`: the verdict first, within a size, and all of it plain text in a fence."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.judge.check import Check
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.report import BREAK, report
+from benchmarks.ladder.report import report
 from tests.support.records import DATA, changed, put, resaved, write
 
 MOST_BYTES = 60_000  # that a comment on a pull request may have, with room to spare
-LINKS = "@somebody #12 https://example.com www.example.com"
+HOSTILE = "@somebody #12 https://example.com <i> ``` ~~~ ````text"
 
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> Diff:
     data = changed(DATA, put("weights fc kernel", np.transpose))
-    sides = write(tmp_path / "left", "torch", DATA), write(tmp_path / "a|b <i>`* @me", "keras", data)
-    return compare_records(*map(Side, sides))
+    return compare_records(
+        *(Side(write(tmp_path / side, side, of)) for side, of in (("torch", DATA), ("keras", data)))
+    )
 
 
-def test_the_verdict_is_first_and_names_are_no_markup(wrong: Diff) -> None:
-    made = report(wrong, "rosetta diff left right")
-    assert made.startswith(rf"### a\|b \<i\>\`\* @{BREAK}me breaks at weights")
-    rows = [line for line in made.splitlines() if line.startswith(("| tensors", "| weights"))]
-    assert "**breaks**" in rows[1] > rows[0]
-    assert made.endswith("Made by `rosetta diff left right`")
+def fenced(made: str) -> list[str]:
+    """The lines of a report, which is one fence and nothing else."""
+    (token,) = MarkdownIt("commonmark").parse(made)
+    assert (token.type, token.info) == ("fence", "text")
+    return token.content.splitlines()
 
 
-def test_a_reviewer_sees_versions_losses_and_tokens(tmp_path: Path) -> None:
+def test_a_reviewer_sees_verdict_errors_versions_losses_and_the_command(wrong: Diff) -> None:
+    lines = fenced(report(wrong, "rosetta diff torch keras"))
+    assert lines[0].startswith("keras breaks at weights")
+    assert lines[-1] == "$ rosetta diff torch keras"
+    rows = [line.split() for line in lines]
+    assert ["framework", "torch", "1", "keras", "1", "on", "tensorflow"] in rows
+    assert ["1", str(DATA["losses"][0]), str(DATA["losses"][0])] in rows
+    assert any(row[:1] == ["weights"] and "wrong" not in row for row in rows)
+
+
+def test_a_reviewer_sees_tokens(tmp_path: Path) -> None:
     sides = [write(tmp_path / name, name, DATA) for name in ("torch", "paddle")]
     for side, last in zip(sides, (9, 8), strict=True):
         tokens = np.array([[3, 1, 4, 1, 5, last]])
         resaved(side, "outputs", lambda arrays, tokens=tokens: arrays | {"tokens": tokens})
-    made = report(compare_records(*map(Side, sides)), "")
-    assert "| framework | torch 1 | paddle 1 |" in made
-    assert "| tokens | 1e+00 **breaks** | equal | 3 1 4 1 5 9 | 3 1 4 1 5 8 |" in made
-    assert f"| 1 | {DATA['losses'][0]} | {DATA['losses'][0]} |" in made
+    rows = [line.split() for line in fenced(report(compare_records(*map(Side, sides)), ""))]
+    assert "tokens 1e+00, breaks equal 3 1 4 1 5 9 3 1 4 1 5 8".split() in rows
 
 
-def test_whatever_a_record_holds_a_report_has_no_links_and_its_size_is_bounded(wrong: Diff) -> None:
-    long = replace(wrong.checks[0], tensor=LINKS + "x" * 10_000)
-    hostile = replace(wrong, checks=[long] * 5_000, notes=[LINKS * 1000] * 5_000, right=LINKS)
+def test_whatever_a_record_holds_a_report_is_one_fence_and_its_size_is_bounded(wrong: Diff) -> None:
+    item = replace(wrong.checks[0].item, tensor=HOSTILE + "x" * 10_000)
+    hostile = replace(wrong, checks=[Check(item, 0.0)] * 5_000, notes=[HOSTILE * 1000] * 5_000, right=HOSTILE)
     made = report(hostile, "rosetta diff " + "x" * 100_000)
+    assert fenced(made)
     assert len(made.encode()) < MOST_BYTES
-    for link in LINKS.split():
-        assert link not in made

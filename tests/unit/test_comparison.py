@@ -20,7 +20,7 @@ def array(*shape: int) -> Array:
 
 def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | None = None) -> Check:
     """The check of an array that is promised to be finite and of its own dtype, or of this one."""
-    item = Item("forward", "it", lambda: got, lambda: expected, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
+    item = Item("forward", "it", lambda: expected, lambda: got, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
     return judge(item)
 
 
@@ -67,7 +67,7 @@ def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyP
     one = np.arange(40.0).reshape(10, 4)
     other = one.copy()
     other[7, 2] += 5
-    assert largest_difference(one, other) == (5.0, (7, 2))
-    assert largest_difference(one, other, lambda rows: np.full((rows.stop - rows.start, 4), 2.0)) == (3.0, (7, 2))
+    assert largest_difference(other, one) == (5.0, (7, 2))
+    assert largest_difference(other, one, lambda rows: np.full((rows.stop - rows.start, 4), 2.0)) == (3.0, (7, 2))
     assert largest(other) == 39.0
     assert [rows.start for rows in pieces(one.shape)] == list(range(10))

@@ -52,7 +52,7 @@ def test_an_error_of_three_times_the_noise_passes_and_one_of_five_times_does_not
         found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said)
         assert found.broken == (None if times == 3 else rung), found.explanation
         worst = next(check for rung_, _, check, _ in report.worst_of_rungs(found) if rung_ == rung)
-        assert worst.measured
+        assert worst.item.measured
         assert worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
         assert report.origin_of(worst) == "noise"
         assert f"one ulp of {said.get('autocast', said['precision'])}" in report.bounds_line(found)
@@ -84,7 +84,7 @@ def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_pat
     found = compared(tmp_path, off("forward", 2 * bound), off("forward", bound), says, says)
     assert found.broken == "forward"
     assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
-    assert not any(check.measured for check in found.checks if check.rung == "forward")
+    assert not any(check.item.measured for check in found.checks if check.rung == "forward")
 
 
 def test_another_run_of_the_left_side_shows_its_noise_and_must_be_of_the_same_weights_and_inputs(
@@ -173,7 +173,7 @@ def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_
     found = of_norms(tmp_path, rounded, right, epsilon, **left)
     told = "\n".join(report.lines(found))
     assert found.broken == broken, told
-    assert {check.measured for check in found.checks if check.tensor == "fc output"} == {measured}
+    assert {check.item.measured for check in found.checks if check.tensor == "fc output"} == {measured}
     assert words in told
     assert (TOLD in told) == (name != "another epsilon" and not left), told
 

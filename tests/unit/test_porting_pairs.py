@@ -66,7 +66,7 @@ def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured(
     for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, control=True), strict=True):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
-        assert any(check.measured for check in compare_records(*sides).checks)
+        assert any(check.item.measured for check in compare_records(*sides).checks)
 
 
 def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
@@ -80,7 +80,7 @@ def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
     ]
     for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, steps=1, control=True), strict=True):
         found = compare_records(*sides)
-        assert any(check.measured for check in found.checks), told(found)
+        assert any(check.item.measured for check in found.checks), told(found)
         if "1.001" in pair.name:
             assert found.broken == "forward"
             assert "epsilon is 1e-05 on the left and 1.001e-05 on the right" in told(found)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, head, largest, largest_difference, nearest_arrangement
-from benchmarks.ladder.judge.check import Check
-from benchmarks.ladder.judge.items import LayerItem, Rungs
+from benchmarks.ladder.judge.check import Check, Item
+from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.groups import WeightGroup, settings_of
 from benchmarks.ladder.read.record import LARGEST_SETTING, Side
 
@@ -67,18 +67,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Broken:
-    """The item that is shown, and all items of the rung that fail."""
+    """The check that is shown, and all checks of the rung that fail."""
 
     rungs: Rungs
-    item: LayerItem
     check: Check
-    failed: Sequence[tuple[LayerItem, Check]]
+    failed: Sequence[Check]
+
+    @property
+    def item(self) -> Item:
+        return self.check.item
 
     @cached_property
     def arrays(self) -> tuple[Array, Array]:
         """The right and the left array that are shown, the right one's axes in the left one's order; empty ones where
         a side has none."""
-        right, left = (np.zeros(0) if array is None else array for array in self.item.load())
+        both = self.item.right(), self.item.left()
+        right, left = (np.zeros(0) if array is None else array for array in both)
         ways = [turned(right) for turned in self.item.ways.values()]
         errors = [largest_difference(one, left)[0] if one.shape == left.shape else inf for one in ways]
         return ways[nearest_arrangement(errors)], left
@@ -89,7 +93,7 @@ class Broken:
         if not self.item.is_update:
             return self.arrays
         starts = (group.tensor(self.item.name) for group in reversed(self.groups))
-        pairs = list(zip(self.item.load(), starts, strict=True))
+        pairs = list(zip((self.item.right(), self.item.left()), starts, strict=True))
         if any(after is None or start is None or start.shape != after.shape for after, start in pairs):
             return np.zeros(0), np.zeros(0)
         right, left = (head(after).astype(np.float64) - head(start) for after, start in pairs)  # type: ignore
@@ -134,7 +138,8 @@ class Broken:
     @cached_property
     def bound(self) -> float:
         """The largest error that may be rounding."""
-        return max(self.check.tolerance, self.rungs.by_table.get(self.item.quantity, 0.0), 8 * self.rungs.unit)
+        tolerances = self.rungs.tolerances
+        return max(self.check.tolerance, tolerances.table.get(self.item.quantity, 0.0), 8 * tolerances.unit)
 
     def tell(self, numbers: int, tried: int) -> bool:
         """True if so many numbers would hardly agree by chance with one of so many hypotheses. In float16 a single

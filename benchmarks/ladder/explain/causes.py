@@ -32,7 +32,7 @@ from benchmarks.ladder.explain.facts import FACTS, arranged, entry_of, next_reco
 from benchmarks.ladder.explain.training_causes import DECAY_GOES, WEIGHT_DECAY
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.check import GATES, Check
-from benchmarks.ladder.judge.items import LayerItem, Rungs
+from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.layouts import RECURRENT, SAME_SLOTS
 from benchmarks.ladder.read.record import RecordedWeight, is_number, is_within
 
@@ -199,7 +199,8 @@ def untied(broken: Broken) -> Iterator[Test]:
 
 def trained_on_one_side(broken: Broken) -> Iterator[Test]:
     """One side alone has a gradient of a weight."""
-    without = [number for number, array in enumerate(broken.item.load()) if array is None]  # the right side first
+    both = broken.item.right(), broken.item.left()
+    without = [number for number, array in enumerate(both) if array is None]  # the right side first
     for number in without if broken.item.pair and len(without) == 1 else ():
         words = ("right", "left") if number == 0 else ("left", "right")
         group, name = broken.groups[1 - number], broken.item.name
@@ -239,12 +240,12 @@ def multiplied(broken: Broken) -> Iterator[Test]:
 
 def squared_slices(broken: Broken) -> Iterator[Test]:
     """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
-    slots = [item for item, _ in broken.failed if not item.is_update]
+    slots = [check.item for check in broken.failed if not check.item.is_update]
     keras = any(side.says.framework.backend == "tensorflow" for side in broken.sides)
     if not keras or not all(item.pair and item.pair.left.kind == "embedding" for item in slots):
         return
     for item in [item for item in slots if "square" in item.tensor and item.pair is broken.item.pair]:
-        right, left = item.load()
+        left, right = item.left(), item.right()
         if right is None or left is None or right.shape != left.shape:
             continue
         inputs = broken.rungs.left.arrays("inputs")
@@ -283,10 +284,10 @@ SPACES = {
 }
 
 
-def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tuple[LayerItem, Check]]) -> list[Cause]:
+def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause]:
     """The causes whose tests pass; where none does, facts and what to record next. Which line of a mapping would pair
     weights that hold the same numbers is always told."""
-    broken, rung = Broken(rungs, item, check, failed), item.rung
+    broken, rung = Broken(rungs, check, failed), check.rung
     unlike = not np.array_equal(*broken.arrays)  # else the sides differ in type, or in signs of zeros
     tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken) if unlike)
     passed = (
@@ -304,6 +305,6 @@ def causes_of(rungs: Rungs, item: LayerItem, check: Check, failed: Sequence[tupl
         found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
     if rung == "weights":
         found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
-    if item.is_output:
+    if check.item.is_output:
         found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
     return list(dict.fromkeys(found))

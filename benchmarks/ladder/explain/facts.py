@@ -69,8 +69,8 @@ def entry_of(words: str, kind: str = "", *values: Any) -> str:
 def settings_differ(broken: Broken) -> Iterator[Cause]:
     """The settings of the layer that is shown, or after the forward pass of all that fail, if outputs hide them."""
     forward = broken.item.rung in ("weights", "forward")
-    for item in [broken.item] if forward else [item for item, _ in broken.failed]:
-        one = replace(broken, item=item)
+    for check in [broken.check] if forward else broken.failed:
+        one = replace(broken, check=check)
         left, right = [group.settings for group in one.groups] or ({}, {})
         for name in [name for name in left if name in right]:
             both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
@@ -88,7 +88,7 @@ def per_axis(value: Any) -> Any:
 
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
-    return steps_differ(*broken.sides, broken.rungs.precision)
+    return steps_differ(*broken.sides, broken.rungs.tolerances.precision)
 
 
 def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[Cause]:
@@ -183,7 +183,7 @@ def arranged(broken: Broken) -> Iterator[Cause]:
 
 def with_turned_axes(broken: Broken) -> Iterator[Cause]:
     """Both sides agree where the right one's axes are turned, which a mapping may say and nothing else can tell."""
-    right, left = broken.item.load()
+    left, right = broken.item.left(), broken.item.right()
     if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
         return
     axes = tuple((letter,) for letter in "abcde"[: left.ndim])
@@ -199,7 +199,7 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
     other outputs, as far as their outputs are compared."""
     order = {path: place for place, path in enumerate(broken.sides[1].called)}
-    pairs, differ = broken.rungs.pairing.pairs, {id(item.pair) for item, _ in broken.failed}
+    pairs, differ = broken.rungs.pairing.pairs, {id(check.item.pair) for check in broken.failed}
     shown = [group.layer for group in broken.groups[:1]]
     ends = (pair is broken.item.pair or any(layer in shown for layer in pair.left.in_turn) for pair in pairs)
     end = next((place for place, is_end in enumerate(ends) if is_end), len(pairs))
@@ -241,7 +241,7 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
     elif right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
-    elif broken.rungs.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+    elif broken.rungs.tolerances.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
         within = [
             layer
             for group in broken.groups
@@ -268,8 +268,8 @@ def multiple(broken: Broken) -> Iterator[Cause]:
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
     """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
-    for item, check in broken.failed:
-        right, left = item.load()
+    for check in broken.failed:
+        item, left, right = check.item, check.item.left(), check.item.right()
         if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
             continue
         if right.shape == left.shape and left.ndim == 2:

@@ -3,7 +3,7 @@ differ, until one way gives the left side's numbers and another one the right si
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, combinations, permutations, product
+from itertools import chain, combinations, islice, permutations, product
 from math import prod
 from typing import Any
 
@@ -43,10 +43,8 @@ def spaces(broken: Broken) -> Spaces:
     """Yield for each form the spaces of the left and of the right side, and how many aspects may be unusual on the
     left, and otherwise on the right. What is shown may be within an attention, such as a dropout of its weights,
     whose output a dense layer takes."""
-    later = next(
-        ((item, check) for item, check in broken.failed if item.pair and item.pair.left.kind == "dense"), None
-    )
-    within = [(replace(broken, item=later[0], check=later[1]), (of_attention,))] if later else []
+    dense = (check for check in broken.failed if check.item.pair and check.item.pair.left.kind == "dense")
+    within = [(replace(broken, check=later), (of_attention,)) for later in islice(dense, 1)]
     for one_broken, forms in [(broken, FORMS), *(within if broken.kind != "dense" else [])]:
         sides = shown_sides(one_broken)
         for form in forms if sides else ():

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, largest, largest_difference
-from benchmarks.ladder.judge.items import LayerItem
+from benchmarks.ladder.judge.check import Item
 from benchmarks.ladder.read.layouts import OPERATOR
 from benchmarks.ladder.read.record import RecordedCall, Side, is_number
 
@@ -50,7 +50,7 @@ class Step:
         return np.array([array.size, finite.size, *means])
 
 
-def parting(sides: tuple[Side, Side], agreed: Iterable[LayerItem], item: LayerItem, bound: float) -> Iterator[str]:
+def parting(sides: tuple[Side, Side], agreed: Iterable[Item], item: Item, bound: float) -> Iterator[str]:
     """The first operator of each side that computes what the other one has not, and of which nothing comes that the
     other one has; between the last output that agrees and this one, which does not. Nothing unless both sides
     recorded operators."""
@@ -63,12 +63,12 @@ def parting(sides: tuple[Side, Side], agreed: Iterable[LayerItem], item: LayerIt
             yield f"between layers they part at {' and at '.join(named)}"
 
 
-def steps_of(side: Side, number: int, agreed: Iterable[LayerItem], item: LayerItem) -> list[Step]:
+def steps_of(side: Side, number: int, agreed: Iterable[Item], item: Item) -> list[Step]:
     """What a side, the left one being 0, computed after the last output that agrees and until this one."""
     calls = side.says.calls
     places = {part: place for place, call in enumerate(calls) for part in call.parts}
 
-    def place(item: LayerItem) -> int:
+    def place(item: Item) -> int:
         parts = item.pair.both[number].calls[item.call] if item.pair else ()
         return max((places[part] for part in parts), default=len(calls) - 1)
 

@@ -102,7 +102,7 @@ def cross_entropies(output: Array, target: Array, inputs: Mapping[str, Array]) -
 
 def gradients(broken: Broken) -> Spaces:
     """The gradients that differ are those of one side, clipped or multiplied."""
-    pairs = [item.load() for item, _ in broken.failed[-TENSORS_TRIED:]]
+    pairs = [(check.item.right(), check.item.left()) for check in broken.failed[-TENSORS_TRIED:]]
     if any(one is None or other is None or one.shape != other.shape for one, other in pairs):
         return
     both = [[head(pair[place]).astype(np.float64) for pair in pairs] for place in (1, 0)]  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
 from benchmarks.ladder.judge.bounds import UNITS_OF_LOSS
 from benchmarks.ladder.judge.check import Check, Item, judge
-from benchmarks.ladder.judge.items import COMPARED, LayerItem, Rungs
+from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side, UnfitRecordsError, is_number
 
@@ -43,7 +43,7 @@ class Control:
         """Change the first rows of an item's left array by one unit in the last place, and then by a mistake. An
         array with NaN fails by itself."""
         left = item.left()
-        if left is None or not left.size or np.isnan(left).any():
+        if left is None or not left.size or has_nan(left):
             return
         rows = head(left)
         allowed = item.allowed() if item.allowed else None
@@ -59,6 +59,11 @@ class Control:
             self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
         check = judge(replace(own, right=lambda: planted(rows, own)))
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
+
+
+def has_nan(array: Array) -> bool:
+    whole = np.atleast_1d(array)
+    return any(np.isnan(whole[rows]).any() for rows in pieces(whole.shape))
 
 
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
@@ -88,7 +93,7 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     return found
 
 
-def makes_the_loss(item: LayerItem) -> bool:
+def makes_the_loss(item: Item) -> bool:
     """True for what the model gives, whose rounding is the loss's, too, though in one run it may cancel out there."""
     return item.quantity == "outputs" and (item.pair is None or not item.pair.left.layer.path)
 
@@ -111,7 +116,7 @@ def rounding_of_loss(left: Side) -> float:
     return max(sqrt(squares) / loss if loss else 0.0, least)
 
 
-def moved_back(item: LayerItem) -> Item:
+def moved_back(item: Item) -> Item:
     """Where the right side's weights began elsewhere, those after a step count by how far they moved."""
     if item.pair is None or item.quantity not in ("updates", "moving", "last_weights"):
         return item

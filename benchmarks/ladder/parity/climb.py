@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from math import inf, isfinite, sqrt
 from typing import Any
 
@@ -15,7 +16,7 @@ from backends import BASELINE, TABLE
 from backends.process.group import ENGINES, ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.ladder.judge.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
-from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest, place
+from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
 from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.ladder.parity.course import REFEREE, Answers, Course
 from common.config import Precision
@@ -53,8 +54,6 @@ class Climber:
         self.process, self.dtype = right.process, right.dtype
         self.precision = self.process.facts.precision  # in which it computes, which may be coarser than `dtype`
         self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
-        backend, _, variant = self.process.name.partition(":")
-        self.own = backend, variant, self.dtype
 
     def climb(self) -> Iterator[Check]:
         """The checks of each rung, up to the first rung that fails."""
@@ -69,18 +68,20 @@ class Climber:
         return list(getattr(self, f"_{name}")())
 
     def compared(
-        self, rung: str, tensor: str, right: NDArray[Any], left: NDArray[Any], tolerance: float, **how: Any
+        self, rung: str, tensor: str, left: NDArray[Any], right: NDArray[Any], tolerance: float, **how: Any
     ) -> Check:
         """The check that two arrays agree. `how` has the fields of the Item that are not as usual: differences are
         absolute, and the right array has the promised dtype."""
-        arrays = partial(np.asarray, right), partial(np.asarray, left)
+        arrays = partial(np.asarray, left), partial(np.asarray, right)
+        axes = AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ())
         usual: dict[str, Any] = {"scale": 1.0, "dtype": self.dtype}
-        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how), *self.own)
+        usual |= {"axes": [axes], "units": self.course.model.latent_dim}
+        return judge(Item(rung, tensor, *arrays, tolerance, **usual | how))
 
     def held(self, rung: str, tensor: str, tolerance: float, **how: Any) -> Check:
         """The check that both records have the same array of this rung and name."""
-        right, left = self.right[rung].get(tensor, np.array(np.nan)), self.left[rung][tensor]
-        return self.compared(rung, tensor, right, left, tolerance, **how)
+        left, right = self.left[rung][tensor], self.right[rung].get(tensor, np.array(np.nan))
+        return self.compared(rung, tensor, left, right, tolerance, **how)
 
     def _tensors(self) -> Iterator[Check]:
         return (self.held("tensors", name, 0.0) for name in self.left["tensors"])
@@ -97,8 +98,8 @@ class Climber:
             yield self.held("forward", name, bound)
 
     def _loss(self) -> Iterator[Check]:
-        got, expected = (side["gradients"]["loss"][0] for side in (self.right, self.left))
-        yield self.compared("loss", "loss", got, expected, self.tolerances["loss"], **RELATIVE)
+        left, right = (side["gradients"]["loss"][0] for side in (self.left, self.right))
+        yield self.compared("loss", "loss", left, right, self.tolerances["loss"], **RELATIVE)
 
     def _gradients(self) -> Iterator[Check]:
         bound = self.tolerances["gradients"]
@@ -120,22 +121,22 @@ class Climber:
         for name in self.course.probe.weights:
             yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], **TO_LARGEST)
 
-    def _losses(self, got: NDArray[Any], expected: NDArray[Any], of: str = "") -> Check:
+    def _losses(self, left: NDArray[Any], right: NDArray[Any], of: str = "") -> Check:
         """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
-        exact = len(expected) if self.precision == "float64" else EXACT_STEPS
+        exact = len(left) if self.precision == "float64" else EXACT_STEPS
         name, bound = f"losses of {exact} steps{of}", self.tolerances["trajectory"]
-        return self.compared("trajectory", name, got[:exact], expected[:exact], bound, **RELATIVE)
+        return self.compared("trajectory", name, left[:exact], right[:exact], bound, **RELATIVE)
 
     def _trajectory(self) -> Iterator[Check]:
-        got, expected = (side["trajectory"]["losses"] for side in (self.right, self.left))
-        yield self._losses(got, expected)
+        left, right = (side["trajectory"]["losses"] for side in (self.left, self.right))
+        yield self._losses(left, right)
         # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
         if self.precision == "bfloat16":
             name, bound = "mean of the losses", self.tolerances["trajectory"]
-            yield self.compared("trajectory", name, got.mean(), expected.mean(), bound, **RELATIVE)
+            yield self.compared("trajectory", name, left.mean(), right.mean(), bound, **RELATIVE)
         elif self.precision == "float32" and self.course.size.permutations:
-            bound = SPREADS * self._spread(got)
-            yield self.compared("trajectory", "mean loss", got.mean(), expected.mean(), bound, dtype="float64")
+            bound = SPREADS * self._spread(right)
+            yield self.compared("trajectory", "mean loss", left.mean(), right.mean(), bound, dtype="float64")
         if self.course.workers > 1 and self.process.name in ENGINES:
             with self.course.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
@@ -156,12 +157,12 @@ class Climber:
         question, expected = self.right.questions["group"], dict(self.left["group"])
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(question))
         of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
-        yield self._losses(losses[0], expected.pop("losses"), f", {of_workers}")
+        yield self._losses(expected.pop("losses"), losses[0], f", {of_workers}")
         for name in expected if self.precision == "float64" else ():
-            both, bound = (all_steps[0][name], expected[name]), self.tolerances["slots"]
+            both, bound = (expected[name], all_steps[0][name]), self.tolerances["slots"]
             yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
         first, *others = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
-        states = np.array(others), np.tile(first, (len(others), 1))
+        states = np.tile(first, (len(others), 1)), np.array(others)
         yield self.compared("trajectory", f"states of {of_workers}", *states, 0.0)
 
     def _counts(self) -> Iterator[Check]:
@@ -171,7 +172,7 @@ class Climber:
             counts_none = self.process.name == BASELINE and np.isnan(self.right["counts"][tensor]).all()
             if counts_none and tensor == "train correct_real":
                 note = f"{BASELINE} counts none, since the example's own `fit` does not"
-                yield Check(*self.own, "counts", tensor, 0.0, 0.0, note=note)
+                yield Check(nothing("counts", tensor), 0.0, note=note)
             elif name == "loss_sums":
                 yield self.held("counts", tensor, self.tolerances["loss_sums"], **RELATIVE)
             else:
@@ -191,17 +192,31 @@ class Climber:
             row, *both = wrong[0]
             text, expected = map(course.material.decoder_vocabulary.text_of, both)
             note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
-        yield Check(*self.own, "strings", "strings", inf if wrong else error, PARTED[self.precision], note=note)
+        item = nothing("strings", "strings", PARTED[self.precision])
+        yield Check(item, inf if wrong else error, note=note)
+
+
+def nothing(rung: str, tensor: str, tolerance: float = 0.0) -> Item:
+    """An item of no arrays, of what was compared elsewhere."""
+    return Item(rung, tensor, no_array, no_array, tolerance)
+
+
+def no_array() -> None:
+    """Stands for an array that is not needed any more."""
+
+
+def without_arrays(check: Check) -> Check:
+    """The check, which holds no arrays in memory any more."""
+    return replace(check, item=replace(check.item, left=no_array, right=no_array))
 
 
 def explain(climber: Climber) -> str:
-    """A few lines on the rung that failed: the tensor, the place in it, such as its gate and unit, both values."""
+    """Lines on the rung that failed: the tensor, the place in it, such as its gate and unit, both values."""
     failed = [check for check in climber.checks if not check.passed]
-    broken = failed[nearest(failed)]
+    broken = nearest(failed)
     checks = sum(check.rung == broken.rung for check in climber.checks)
-    axes = AXES.get(broken.tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ())
-    at = place(broken.where, axes, climber.course.model.latent_dim)
-    lines = explained(broken.climber, broken, at, len(failed), checks, BREAKS.get(broken.rung, ""))
+    name = f"{climber.process.name} {climber.dtype}"
+    lines = explained(name, broken, len(failed), checks, BREAKS.get(broken.rung, ""))
     return "\n  ".join(lines)
 
 
@@ -209,18 +224,29 @@ def explain(climber: Climber) -> str:
 class Parity:
     """The results of the ladder so far."""
 
-    checks: list[Check] = field(default_factory=list)
+    climbs: dict[str, list[Check]] = field(default_factory=dict)  # by "NAME dtype"
     explanations: list[str] = field(default_factory=list)  # why each failed backend failed
     certificates: dict[str, Certificate] = field(default_factory=dict)  # by "NAME dtype"
     whole: bool = False  # whether every backend has climbed
+
+    @property
+    def checks(self) -> list[Check]:
+        return [*chain(*self.climbs.values())]
 
     @property
     def passed(self) -> bool:
         return self.whole and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        checks = [check.as_json() for check in self.checks]
+        checks = [whose(climb) | check.as_json() for climb, of in self.climbs.items() for check in of]
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
+
+
+def whose(climb: str) -> dict[str, str]:
+    """The backend, its variant, and the dtype of its weights, of "NAME dtype"."""
+    name, _, dtype = climb.partition(" ")
+    backend, _, variant = name.partition(":")
+    return {"backend": backend, "variant": variant, "dtype": dtype}
 
 
 def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[Precision]) -> list[tuple[str, Precision]]:
@@ -266,7 +292,7 @@ def climb(
         try:
             for (name, dtype), future in zip(pairs, climbing, strict=True):
                 climber = future.result()
-                parity.checks += climber.checks
+                parity.climbs[f"{name} {dtype}"] = [without_arrays(check) for check in climber.checks]
                 if not all(check.passed for check in climber.checks):
                     parity.explanations.append(explain(climber))
                 parity.certificates[f"{name} {dtype}"] = Certificate(

@@ -47,8 +47,12 @@ SENSIBLE = [  # done, or refused late
 ]
 # Functions in which work would begin.
 BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit")]
-BEGUN += ["benchmarks.ladder.parity.course.initial_state", "common.corpus.download", "subprocess.Popen"]
-BEGUN += ["socketserver.TCPServer.server_bind"]
+BEGUN += [
+    "benchmarks.ladder.parity.course.initial_state",
+    "common.corpus.download",
+    "socketserver.TCPServer.server_bind",
+]
+BEGUN += ["subprocess.Popen"]
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:

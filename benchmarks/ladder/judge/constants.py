@@ -1,0 +1,82 @@
+"""Constants that a framework rounds to float32, and what they take from a comparison in float64."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.layouts import EPSILONS, FLOAT32_EPSILON, FLOAT32_LAYERS
+from benchmarks.ladder.read.record import Side
+from common.text import some_of
+
+MOST_NORMS = 3  # norms with a rounded epsilon that are named
+
+
+def as_in_paddle(left: Side, right: Side) -> tuple[Side, Side]:
+    """Return both sides; against Paddle's norms the other one as it computes with their epsilons, if recorded."""
+    own = [any(FLOAT32_EPSILON & {*layer.classes} for layer in side.says.layers) for side in (left, right)]
+    paddle = [side.framework == "paddle" for side in (left, right)]
+    return (
+        left.rounded or left if paddle[1] and own[1] and not paddle[0] else left,
+        right.rounded or right if paddle[0] and own[0] and not paddle[1] else right,
+    )
+
+
+def epsilons_remark(left: Side, right: Side, pairs: Iterable[GroupPair]) -> tuple[str, bool]:
+    """The remark on norms whose epsilon Paddle rounds, "" where there are none; True if the other side is compared as
+    it computes with such epsilons."""
+    norms = [pair.name for pair in pairs if rounds_epsilon(pair)]
+    other = right if left.framework == "paddle" else left
+    if not norms:
+        return "", False
+    known = f", and {other.name} is compared as it computes with these" if other.as_in_paddle else ""
+    words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}{known}"
+    own = f"layer.{EPSILONS[other.framework]}"
+    remedy = f"for equal ones set `{own} = float(np.float32({own}))` in {other.name}"
+    return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
+
+
+def rounds_epsilon(pair: GroupPair) -> bool:
+    """True if Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
+    own, others = (
+        [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
+    )
+    if not others or not own or not FLOAT32_EPSILON & {*own[0].layer.classes}:
+        return False
+    one, other = (group.settings.get("epsilon") for group in (own[0], others[0]))
+    floats = isinstance(one, float) and isinstance(other, float)
+    return floats and np.float32(one) == np.float32(other) and other != float(np.float32(other))
+
+
+def rounding_of_momentum(pair: GroupPair) -> float:
+    """How far running statistics move otherwise, as a share, since Paddle rounds their momentum to float32."""
+    kept = [group.settings.get("momentum") for group in pair.both if group.side.framework == "paddle"]
+    if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
+        return 0.0
+    return abs(float(np.float32(kept[0])) - kept[0]) / (1 - kept[0])
+
+
+def coarse_layers(side: Side) -> list[str]:
+    """Paths of the layers that the framework computes with constants of float32."""
+    coarse = FLOAT32_LAYERS.get(side.platform, set())
+    return [
+        layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
+    ]
+
+
+def rounded_layers(side: Side) -> list[str]:
+    """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm. Epsilon
+    has a rule of its own, a momentum moves running statistics alone, whose bound is the table's, and a dropout's rate
+    is of no output that can be compared."""
+    if side.framework != "paddle":
+        return []
+    return [
+        layer.path
+        for layer in side.says.layers
+        if "weight_g" in layer.parameters
+        or any(
+            isinstance(value, float) and value != float(np.float32(value))
+            for name, value in layer.settings.items()
+            if name not in ("_epsilon", "_momentum", "p")
+        )
+    ]

@@ -32,7 +32,7 @@ from common.tensors import ITEMS_AT_ONCE, START, STOP, Batch, CharVocabulary, in
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
 
 if TYPE_CHECKING:
-    from common.run_directory import RunDirectory
+    from common.run import RunDirectory
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"

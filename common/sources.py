@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise, permutations, takewhile
 
 from common.corpus import split
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from common.text import listed, printable
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one

@@ -20,7 +20,6 @@ from backends.commands import translating
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.ladder.parity.course import QUICK, Size
 from benchmarks.measure.machine import PLACE
-from common import run_directory
 from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Material, prepare
 from common.tensors import Batch, model_config
@@ -101,7 +100,7 @@ def signals_are_heard() -> None:
 @pytest.fixture
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """On some machines asking the processor takes a second."""
-    monkeypatch.setattr(run_directory, "describe_machine", lambda: {"processor": "known"})
+    monkeypatch.setattr("common.run.describe_machine", lambda: {"processor": "known"})
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def convert(
     RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
     """
     from backends.native.convert import export_native, import_native
-    from common.run_directory import RunDirectory
+    from common.run import RunDirectory
 
     settings = ["data", "num_samples", "skip_bad_lines", "dtype"]
     if to is not None:

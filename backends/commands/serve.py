@@ -25,7 +25,7 @@ def serve(
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends.process.parent import Runtime
     from backends.serve.page import serve as serve_page
-    from common.run_directory import BUNDLED_RUN
+    from common.run import BUNDLED_RUN
 
     if host is not None:
         raise CannotBeginError(

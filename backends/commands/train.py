@@ -14,7 +14,7 @@ from common.errors import CannotBeginError, CtrlCError
 from common.text import quoted
 
 if TYPE_CHECKING:
-    from common.run_directory import RunDirectory
+    from common.run import RunDirectory
 
 Out = Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)]
 Split = Annotated[config.Split, options.setting(DataConfig, "split")]
@@ -80,7 +80,7 @@ def train(
     """
     from backends.commands import training
     from backends.process.parent import Runtime
-    from common.run_directory import RunDirectory
+    from common.run import RunDirectory
 
     runtime = Runtime(threads=threads, device=device)
     try:
@@ -141,7 +141,7 @@ def evaluate(
     from backends.commands import training
     from backends.commands.translating import Opener
     from backends.process.parent import Runtime
-    from common.run_directory import BUNDLED_RUN, RunDirectory
+    from common.run import BUNDLED_RUN, RunDirectory
 
     runtime = Runtime(threads=threads, device=device)
     opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, runtime)

@@ -18,7 +18,7 @@ from common.config import DataConfig, ModelConfig, Padding, Precision, TrainConf
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores, fewer_threads
-from common.run_directory import RunDirectory, refuse_existing
+from common.run import RunDirectory, refuse_existing
 from common.scoring import references, score
 from common.tensors import PAD, model_config
 from common.text import count

@@ -171,7 +171,7 @@ def _opener(run: Path | None, weights: str, dtype: Precision | None, threads: in
     """Opens a run, by default the bundled one, in any backend."""
     from backends.commands.translating import Opener
     from backends.process.parent import Runtime
-    from common.run_directory import BUNDLED_RUN, RunDirectory
+    from common.run import BUNDLED_RUN, RunDirectory
 
     return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
 

@@ -13,7 +13,7 @@ from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_fo
 from common.answers import Answer, Line, translation_of_most
 from common.config import Precision
 from common.errors import UnknownCharactersError
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from common.sources import Sources
 from common.tensors import CharVocabulary, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements

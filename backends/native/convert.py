@@ -11,7 +11,7 @@ from common.config import DataConfig, ModelConfig, Precision, TrainConfig
 from common.corpus import Pair, prepare
 from common.errors import RosettaError
 from common.files import new_folder
-from common.run_directory import RunDirectory, refuse_existing
+from common.run import RunDirectory, refuse_existing
 from common.tensors import model_config
 
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from common.answers import Answer, Candidate, Choice, Position
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import sync
-from common.run_directory import Epoch, RunDirectory
+from common.run import Epoch, RunDirectory
 from common.tensors import STOP, Array, Batch, Batches, CharVocabulary, Ids, epoch_batches
 from common.text import printable, quoted
 from common.weights import ModelState, in_dtype, initial_state

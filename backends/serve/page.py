@@ -21,7 +21,7 @@ from backends.commands.translating import Opener, Translator
 from backends.process.parent import Runtime
 from common.answers import Answer
 from common.errors import RosettaError, refusing
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from common.tensors import CharVocabulary
 from common.terminal import say, starting

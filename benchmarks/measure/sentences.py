@@ -14,7 +14,7 @@ from benchmarks.in_child import Work, characters
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
 from common.corpus import Material
 from common.errors import CannotBeginError
-from common.run_directory import BUNDLED_RUN, STATE, RunDirectory
+from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.scoring import references, score
 from common.tensors import Batch, model_config
 from common.text import count

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.corpus import Material
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from common.scoring import references
 from common.sources import Sources
 from docs.phrasebook.words import lines

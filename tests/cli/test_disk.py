@@ -21,10 +21,9 @@ from backends.lesson_backend import NumpyBackend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure
-from common import run_directory
 from common.errors import RosettaError, in_words
 from common.files import UNFINISHED
-from common.run_directory import STATE, RunDirectory
+from common.run import STATE, RunDirectory
 from common.tensors import Batch
 from tests.support.recordings import plan_of
 from tests.support.saves import SAVES, TEMPORARY
@@ -135,7 +134,7 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
     trained(run, 1)
     with monkeypatch.context() as context:
         full = OSError(FULL.errno, FULL.strerror, str(run.path / STATE))
-        context.setattr(run_directory, "write_atomically", Mock(side_effect=full))
+        context.setattr("common.run.write_atomically", Mock(side_effect=full))
         with pytest.raises(RosettaError) as caught:
             trained(run, 3)
     assert str(caught.value) == f"{run.path / STATE} cannot be written: the disk is full. Mend that first"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.run_directory import BUNDLED_RUN
+from common.run import BUNDLED_RUN
 from tests.support.program import refusal, rosetta
 
 TRAIN = "train --backend numpy --num-samples 1000 --latent-dim 16 --epochs 1 --out new"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backends.commands import training
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from tests.support.program import answer, refusal, rosetta
 
 pytestmark = pytest.mark.usefixtures("known_machine")

@@ -16,7 +16,7 @@ from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig, as_float32
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from common.tensors import model_config
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS

@@ -18,7 +18,7 @@ from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from backends.serve import page as page_module
 from backends.serve.page import HEADERS, LONGEST_QUESTION, WAITING, RefusedError, ServedBackend
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from tests.conftest import note_wrongs
 from tests.fuzz.attack import visitors
 from tests.support.program import refusal, started, wait_until

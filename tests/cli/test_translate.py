@@ -23,7 +23,7 @@ from backends.commands.side_by_side import SideBySide
 from backends.commands.translating import as_record
 from backends.process.parent import PROJECT
 from common.answers import Answer, Candidate, Line
-from common.run_directory import BUNDLED_RUN
+from common.run import BUNDLED_RUN
 from tests.support.program import answer, refusal, rosetta, started
 
 NUMPY = ["translate", "--backend", "numpy", "--threads", "1"]

@@ -14,7 +14,7 @@ from benchmarks.measure.rounds import GIVES_WAY
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
 from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
-from common.run_directory import LARGEST_TEXTS
+from common.run import LARGEST_TEXTS
 from common.tensors import MOST_IDS, MOST_NUMBERS
 from common.text import LONGEST_LINE, LONGEST_SENTENCE
 from common.weights import LARGEST_METADATA
@@ -28,7 +28,7 @@ LIMITS = {
         *(f"{n:,}" for n in (MOST_PAIRS, LARGEST_VOCABULARY, MOST_UNITS)),
     ],
     "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
-    "common/run_directory.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
+    "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],

@@ -12,7 +12,7 @@ import pytest
 
 from backends.process.environment import child_environment
 from backends.process.parent import PROJECT
-from common.run_directory import BUNDLED_RUN
+from common.run import BUNDLED_RUN
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
 TUTORIAL = PROJECT / "docs" / "tutorial"

@@ -8,7 +8,7 @@ from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig
 from common.corpus import Material, read_corpus
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from docs.phrasebook.visitors import carelessly, held_out, judged, visitors
 from tests.support.program import answer, refusal

@@ -30,7 +30,7 @@ from common.config import DataConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from common.weights import ModelState, initial_state
 from tests.conftest import SETTINGS
 from tests.support import planted_in_groups

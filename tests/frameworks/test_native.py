@@ -23,7 +23,7 @@ from backends.process.parent import BackendProcess
 from common.config import DataConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import log_softmax
-from common.run_directory import STATE, RunDirectory
+from common.run import STATE, RunDirectory
 from common.weights import ModelState, initial_state, weight_shapes
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
 from tests.fuzz.attack import damaged_files

@@ -16,7 +16,7 @@ import numpy as np
 
 from backends.process.group import ENGINES
 from backends.process.parent import PROJECT
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from tests.frameworks.test_group import SMALL, catch_planted_mistakes, trained_alone
 from tests.support.hosts import two_hosts
 from tests.support.planted_in_groups import MISTAKES

@@ -17,7 +17,7 @@ from benchmarks.commands import report
 from benchmarks.measure.recording import Recording, append_line, content_of, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
-from common.run_directory import VERSION, RunDirectory
+from common.run import VERSION, RunDirectory
 from tests.support import recordings
 from tests.support.small_run import FILES, as_version_2, assert_state, create, write
 

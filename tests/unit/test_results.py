@@ -12,7 +12,7 @@ from benchmarks.report.bench import BenchResults
 from benchmarks.report.changes import compare, page
 from common.config import DataConfig
 from common.corpus import Material, prepare
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from tests.support.recordings import (
     CYCLES,
     QUIET,

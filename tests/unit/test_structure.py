@@ -107,7 +107,7 @@ def imported_by(statement: str) -> set[str]:
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     modules = """
-        common backends benchmarks rosetta rosetta_record common.run_directory backends.process.in_child
+        common backends benchmarks rosetta rosetta_record common.run backends.process.in_child
         backends.commands.training backends.commands.translating backends.native.convert backends.serve.page
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """

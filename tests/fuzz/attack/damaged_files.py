@@ -33,7 +33,7 @@ from benchmarks.report import changes, page, render
 from common.config import DataConfig, ModelConfig
 from common.corpus import Material, read_corpus
 from common.errors import RosettaError
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import ModelState, initial_state
 from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped

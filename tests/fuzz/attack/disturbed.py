@@ -68,7 +68,7 @@ def disturbing(
 ) -> Iterator[str]:
     """Disturb stories in turn, those of these names where some are given, each beside a run of two epochs."""
     run = folder / "run"
-    with patch("common.run_directory.describe_machine", dict):  # asking the processor takes a second
+    with patch("common.run.describe_machine", dict):  # asking the processor takes a second
         small_run.write(small_run.create(run), [2.0, 1.0])
 
     @cache

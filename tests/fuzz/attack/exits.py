@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
-from common import run_directory
 from tests.support.saves import SAVES
 
 # Functions and methods of these names ask the system for a change; other functions of these names are idle points.
@@ -60,7 +59,7 @@ def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[st
     """Try each point of all saves, or of the saves of these names; then each again, with an exit while mending."""
     place = folder / "saved"
     with (
-        patch.object(run_directory, "describe_machine", dict),  # asking the processor takes a second
+        patch("common.run.describe_machine", dict),  # asking the processor takes a second
         patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
     ):
         for number, name in enumerate(cycle(names or SAVES)):

@@ -25,7 +25,7 @@ from backends.commands import training
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
 from common.config import DataConfig, TrainConfig
-from common.run_directory import BUNDLED_RUN, RunDirectory
+from common.run import BUNDLED_RUN, RunDirectory
 from tests.fuzz.attack.visitors import POST, serving, visited
 from tests.support.program import wait_until, workers
 

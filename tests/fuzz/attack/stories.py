@@ -17,7 +17,7 @@ from backends import TABLE
 from backends.process.group import ENGINES
 from backends.process.parent import PROJECT
 from common.files import UNFINISHED
-from common.run_directory import RunDirectory
+from common.run import RunDirectory
 from tests.fuzz.attack.programs import Program
 from tests.support.saves import temporary_files
 from tests.support.small_run import FILES, contents, names, same_training

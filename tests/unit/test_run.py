@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common import run_directory, weights
+from common import weights
 from common.errors import CannotBeginError, RosettaError
 from common.files import UNFINISHED, new_folder, write_atomically
-from common.run_directory import STATE, Progress, RunDirectory
+from common.run import STATE, Progress, RunDirectory
 from common.weights import initial_state
 from tests.fuzz.attack.damaged_files import SAME_DIGEST, run_of
 from tests.fuzz.attack.limits import one_line
@@ -185,7 +185,7 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(
     for name in (STATE, "config.json"):
         (run.path / f".{name}.abcdefgh{UNFINISHED}").write_bytes(b"half")
     before = contents(run.path)
-    monkeypatch.setattr(run_directory, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("common.run.LOCK_SECONDS", 0.1)
     with run.only_writer():
         with pytest.raises(CannotBeginError) as caught, RunDirectory.open(run.path).only_writer():
             pass

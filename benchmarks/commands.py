@@ -15,8 +15,8 @@ import typer
 
 from backends.commands import options
 from common import terminal
-from common.config import DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing, why
+from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import count, printable, quoted
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import typer
 
 from backends.commands import options
 from common import terminal
-from common.config import DataConfig, ModelConfig, Precision, TrainConfig
 from common.errors import CannotBeginError, CtrlCError, RosettaError
+from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.text import count, printable, quoted
 
 Accept = Annotated[

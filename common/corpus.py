@@ -25,9 +25,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
 from common.errors import CannotBeginError, refusing
 from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folder, open_archive, write_atomically
+from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
 from common.tensors import ITEMS_AT_ONCE, START, STOP, Batch, CharVocabulary, in_pieces, vocabularies
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
 

@@ -19,8 +19,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import FLUSH_DENORMALS, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
+from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 

@@ -31,7 +31,6 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 from safetensors import SafetensorError
 
-from common.config import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
 from common.corpus import Pair, Pairs
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
@@ -45,6 +44,7 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
+from common.settings import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import (

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from common.config import LARGEST_VOCABULARY, ModelConfig, Padding, Precision, TrainConfig
 from common.errors import CannotBeginError, UnknownCharactersError, refusing
+from common.settings import LARGEST_VOCABULARY, ModelConfig, Padding, Precision, TrainConfig
 
 Item = TypeVar("Item")
 Array = NDArray[np.floating]

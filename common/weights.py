@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from common.config import ModelConfig
 from common.errors import RosettaError
+from common.settings import ModelConfig
 from common.text import printable
 
 SLOT_PREFIX = "rmsprop/"

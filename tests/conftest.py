@@ -20,8 +20,8 @@ from backends.commands import translating
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.ladder.parity.course import QUICK, Size
 from benchmarks.measure.machine import PLACE
-from common.config import DataConfig, ModelConfig, TrainConfig
 from common.corpus import Material, prepare
+from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import Batch, model_config
 from common.terminal import ENDING
 from tests.support import needs

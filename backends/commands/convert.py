@@ -8,8 +8,8 @@ import typer
 from backends import TABLE
 from backends.commands import options
 from common import terminal
-from common.config import DataConfig, ModelConfig
 from common.errors import CannotBeginError
+from common.settings import DataConfig, ModelConfig
 from common.text import quoted
 
 Target = Annotated[

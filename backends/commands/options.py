@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from backends import TABLE, find
-from common import config
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common import settings
 from common.errors import CannotBeginError
+from common.settings import DataConfig, ModelConfig, TrainConfig
 
 BACKENDS = ", ".join(TABLE)
 
@@ -43,7 +43,7 @@ def setting(of: type, name: str, **more: Any) -> Any:
     field = of.__dataclass_fields__[name]  # type: ignore[attr-defined]
     if field.metadata["bounds"]:
         least, most = map(type(field.default), field.metadata["bounds"])
-        more |= {"min": least} | ({"max": most} if most < config.LARGEST else {})
+        more |= {"min": least} | ({"max": most} if most < settings.LARGEST else {})
     heading = "Data" if of is DataConfig else "Model and training"
     flag, meaning = f"--{name.replace('_', '-')}", field.metadata["meaning"]
     return typer.Option(flag, help=meaning, rich_help_panel=heading, **more)
@@ -69,10 +69,10 @@ SkipBadLines = Annotated[bool, setting(DataConfig, "skip_bad_lines")]
 BatchSize = Annotated[int, setting(TrainConfig, "batch_size")]
 Seed = Annotated[int, setting(TrainConfig, "seed")]
 LatentDim = Annotated[int, setting(ModelConfig, "latent_dim")]
-Padding = Annotated[config.Padding, setting(ModelConfig, "padding")]
-DtypeOfModel = Annotated[config.Precision, setting(ModelConfig, "dtype")]
+Padding = Annotated[settings.Padding, setting(ModelConfig, "padding")]
+DtypeOfModel = Annotated[settings.Precision, setting(ModelConfig, "dtype")]
 DtypeOfRun = Annotated[
-    config.Precision | None,
+    settings.Precision | None,
     typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own"),
 ]
 Threads = Annotated[

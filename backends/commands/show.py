@@ -8,8 +8,8 @@ from backends import names as names_in_table
 from backends import require_known
 from backends.commands import options
 from common import terminal
-from common.config import DataConfig
 from common.errors import CannotBeginError
+from common.settings import DataConfig
 
 Names = Annotated[
     list[str] | None,

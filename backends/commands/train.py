@@ -8,19 +8,19 @@ import typer
 
 from backends import of_run
 from backends.commands import options
-from common import config, terminal
-from common.config import DataConfig, ModelConfig, TrainConfig
+from common import settings, terminal
 from common.errors import CannotBeginError, CtrlCError
+from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
 if TYPE_CHECKING:
     from common.run import RunDirectory
 
 Out = Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)]
-Split = Annotated[config.Split, options.setting(DataConfig, "split")]
+Split = Annotated[settings.Split, options.setting(DataConfig, "split")]
 ValidationSplit = Annotated[float, options.setting(DataConfig, "validation_split")]
 LearningRate = Annotated[float, options.setting(TrainConfig, "learning_rate")]
-Batches = Annotated[config.Order, options.setting(TrainConfig, "batches")]
+Batches = Annotated[settings.Order, options.setting(TrainConfig, "batches")]
 Epochs = Annotated[
     int,
     typer.Option(
@@ -93,17 +93,17 @@ def train(
         # In a group that somebody else has started, the first worker alone shows what is done.
         with terminal.training_progress(name, epochs, silent=group[0].rank > 0) as on_event:
             corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-            settings = TrainConfig(batch_size, learning_rate, seed=seed, batches=batches)
+            train_config = TrainConfig(batch_size, learning_rate, seed=seed, batches=batches)
             if run:
-                asked = asdict(corpus) | asdict(settings)
+                asked = asdict(corpus) | asdict(train_config)
                 asked |= {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
                 named = [name for name in asked if resume_or_begin or options.given(context, name)]
                 training.require_same_settings(run, {name: asked[name] for name in named})
-                rate = settings.learning_rate if options.given(context, "learning_rate") else None
+                rate = train_config.learning_rate if options.given(context, "learning_rate") else None
                 trained = training.resume(run, backend, epochs, runtime, on_event, rate, group, resume_or_begin)
             else:
                 trained = training.train(
-                    name, corpus, settings, latent_dim, dtype, padding, epochs, out, runtime, on_event, group
+                    name, corpus, train_config, latent_dim, dtype, padding, epochs, out, runtime, on_event, group
                 )
     except KeyboardInterrupt:
         if not (out / "config.json").exists():

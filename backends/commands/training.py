@@ -14,12 +14,12 @@ from backends.commands.translating import Translator
 from backends.process import in_child
 from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
-from common.config import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores, fewer_threads
 from common.run import RunDirectory, refuse_existing
 from common.scoring import references, score
+from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.tensors import PAD, model_config
 from common.text import count
 from common.weights import ModelState, initial_state

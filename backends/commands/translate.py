@@ -13,8 +13,8 @@ import typer
 from backends import installed
 from backends.commands import options
 from common import terminal
-from common.config import Precision
 from common.errors import CannotBeginError, RosettaError, refusing
+from common.settings import Precision
 from common.text import lines_as_they_arrive, quoted, typed_lines
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from backends import of_run
 from backends.process import in_child
 from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
 from common.answers import Answer, Line, translation_of_most
-from common.config import Precision
 from common.errors import UnknownCharactersError
 from common.run import RunDirectory
+from common.settings import Precision
 from common.sources import Sources
 from common.tensors import CharVocabulary, max_decoded_length
 from common.text import LONGEST_SENTENCE, normalize, not_utf8, with_replacements

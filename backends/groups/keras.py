@@ -15,8 +15,8 @@ from tensorflow import Tensor
 
 from backends.groups import GroupWorker
 from backends.lesson_backend import KerasBackend
-from common.config import PATIENCE
 from common.interface import Group
+from common.settings import PATIENCE
 
 
 @final

@@ -8,7 +8,7 @@ from paddle import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import PaddleBackend
-from common.config import PATIENCE
+from common.settings import PATIENCE
 
 
 @final

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import TorchBackend
-from common.config import PATIENCE
+from common.settings import PATIENCE
 
 
 @final

@@ -7,11 +7,11 @@ from pathlib import Path
 from backends import find
 from backends.process import in_child
 from backends.process.parent import Runtime
-from common.config import DataConfig, ModelConfig, Precision, TrainConfig
 from common.corpus import Pair, prepare
 from common.errors import RosettaError
 from common.files import new_folder
 from common.run import RunDirectory, refuse_existing
+from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.tensors import model_config
 
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed

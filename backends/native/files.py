@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from common.config import MOST_UNITS, ModelConfig
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import size_of
+from common.settings import MOST_UNITS, ModelConfig
 from common.weights import ModelState, check_state, weight_shapes, zeros_like
 
 # What the readers of zips, pickles and HDF5 raise when a file is cut, garbled or made to confuse them.

@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors.numpy import load_file, save
 
 from backends.native.files import canonical_state, reading
-from common.config import ModelConfig
 from common.interface import Backend
+from common.settings import ModelConfig
 from common.weights import ModelState
 
 EXPECTED = "a safetensors file with one array for each weight, by its path in the model, and one of slots likewise"

@@ -13,9 +13,9 @@ import h5py
 from numpy.typing import NDArray
 
 from backends.native.files import canonical_state, listed, reading
-from common.config import ModelConfig
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Backend
+from common.settings import ModelConfig
 from common.weights import ModelState
 
 EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'

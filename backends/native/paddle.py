@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.native.files import canonical_state, listed, names_in_layers, reading
-from common.config import ModelConfig
 from common.errors import RosettaError
+from common.settings import ModelConfig
 from common.weights import ModelState
 
 EXPECTED = "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), path)"

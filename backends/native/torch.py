@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from backends.native.files import ROLES, canonical_state, listed, names_in_layers, reading
-from common.config import ModelConfig
 from common.errors import RosettaError
+from common.settings import ModelConfig
 from common.weights import ModelState
 
 EXPECTED = "what torch.save(model.state_dict(), path) writes, and torch.save(optimizer.state_dict(), path)"

@@ -17,9 +17,9 @@ from pkgutil import resolve_name
 from time import perf_counter
 from typing import Any
 
-from common.config import ModelConfig, TrainConfig
 from common.errors import FULL, CannotBeginError, RosettaError, in_words
 from common.interface import Backend
+from common.settings import ModelConfig, TrainConfig
 
 
 def main(descriptor: int) -> None:

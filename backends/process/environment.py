@@ -14,8 +14,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from common.config import FLUSH_DENORMALS
 from common.machine import cores, is_amd
+from common.settings import FLUSH_DENORMALS
 
 # Set in both lanes: log messages would only fill the captured output.
 ALWAYS = {"TF_CPP_MIN_LOG_LEVEL": "2"}

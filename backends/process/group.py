@@ -21,9 +21,9 @@ import psutil
 
 from backends.process.environment import LAUNCHERS
 from backends.process.parent import BackendProcess, Runtime, Worker
-from common.config import PATIENCE, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
+from common.settings import PATIENCE, ModelConfig, TrainConfig
 
 ENGINES = {  # "module:Class" of each backend that can join a group
     "keras": "backends.groups.keras:KerasWorker",

@@ -23,9 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from backends import Entry, find
 from backends.process import in_child
 from backends.process.environment import child_environment
-from common.config import PATIENCE, ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import temporary_folder
+from common.settings import PATIENCE, ModelConfig, TrainConfig
 from common.text import printable, quoted
 
 if TYPE_CHECKING:

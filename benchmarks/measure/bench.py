@@ -32,10 +32,10 @@ from benchmarks.measure.recording import Certified, Decoded, Recording, Round, R
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
-from common.config import ModelConfig
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError
 from common.machine import cores
+from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
 
 EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time

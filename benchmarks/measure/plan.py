@@ -13,8 +13,8 @@ import msgspec
 from backends import TABLE, find
 from backends.process.parent import interpreter_versions
 from benchmarks.in_child import Count, Measured
-from common.config import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
 from common.errors import CannotBeginError
+from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
 WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from backends.lesson_backend import NumpyBackend
 from backends.process.in_child import probabilities
-from common.config import TrainConfig
 from common.run import BUNDLED_RUN, RunDirectory
+from common.settings import TrainConfig
 from common.tensors import START, Batch, Batches, max_decoded_length
 
 BATCH_SIZE, NUM_STEPS = 64, 10  # as in the scripts

@@ -12,8 +12,8 @@ from benchmarks.ladder.judge.check import Check, Item
 from benchmarks.ladder.parity.climb import no_array
 from common import machine
 from common.answers import Answer, Candidate, Line
-from common.config import as_float32
 from common.machine import has_bfloat16
+from common.settings import as_float32
 from common.terminal import print_answers
 from tests.support.program import answer, refusal, rosetta
 

@@ -12,9 +12,9 @@ import requests
 import urllib3
 
 from common import corpus
-from common.config import DataConfig
 from common.corpus import Pair, download, read_corpus
 from common.errors import CannotBeginError
+from common.settings import DataConfig
 from tests.fuzz.attack.damage_bytes import zipped
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]

@@ -13,10 +13,10 @@ from backends.commands.translating import Opener
 from backends.lesson_backend import NumpyBackend
 from backends.process import in_child
 from backends.process.parent import Runtime
-from common.config import DataConfig, TrainConfig, as_float32
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
+from common.settings import DataConfig, TrainConfig, as_float32
 from common.tensors import model_config
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS

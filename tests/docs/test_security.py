@@ -12,9 +12,9 @@ from benchmarks.measure.race import MOST_SCRIPTS
 from benchmarks.measure.recording import MOST_BYTES
 from benchmarks.measure.rounds import GIVES_WAY
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
-from common.config import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
 from common.run import LARGEST_TEXTS
+from common.settings import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
 from common.tensors import MOST_IDS, MOST_NUMBERS
 from common.text import LONGEST_LINE, LONGEST_SENTENCE
 from common.weights import LARGEST_METADATA
@@ -23,7 +23,7 @@ TEXT = (PROJECT / "SECURITY.md").read_text(encoding="utf-8")
 KIB, MIB, GIB = 10, 20, 30  # powers of two
 LIMITS = {
     "common/files.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members", f"{LARGEST_JSON >> MIB} MiB"],
-    "common/config.py": [
+    "common/settings.py": [
         f"{LARGEST_TEXT >> GIB} GiB",
         *(f"{n:,}" for n in (MOST_PAIRS, LARGEST_VOCABULARY, MOST_UNITS)),
     ],

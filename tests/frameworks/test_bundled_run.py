@@ -6,9 +6,9 @@ from backends import TABLE, of_run
 from backends.commands.translate import _run_and_texts
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
-from common.config import DataConfig
 from common.corpus import Material, read_corpus
 from common.run import BUNDLED_RUN, RunDirectory
+from common.settings import DataConfig
 from common.sources import Sources
 from docs.phrasebook.visitors import carelessly, held_out, judged, visitors
 from tests.support.program import answer, refusal

@@ -26,11 +26,11 @@ from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks.ladder.parity.climb import Climber
 from benchmarks.ladder.parity.course import QUICK, Answers, Course
-from common.config import DataConfig
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.interface import Group
 from common.run import RunDirectory
+from common.settings import DataConfig
 from common.weights import ModelState, initial_state
 from tests.conftest import SETTINGS
 from tests.support import planted_in_groups

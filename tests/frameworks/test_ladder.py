@@ -9,9 +9,9 @@ from backends.process.parent import Runtime
 from benchmarks.ladder.judge.check import RUNGS
 from benchmarks.ladder.parity.climb import Climber, Parity, backends_and_dtypes, climb
 from benchmarks.ladder.parity.course import QUICK, Answers, Course
-from common.config import DataConfig
 from common.errors import CannotBeginError
 from common.machine import has_bfloat16
+from common.settings import DataConfig
 from tests.conftest import NO_BFLOAT16, CourseOf, Plant
 from tests.support.planted import IN_BFLOAT16
 from tests.support.sharing import COURSE_SETTINGS

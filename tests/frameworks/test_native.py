@@ -20,10 +20,10 @@ from backends.native.jax import read_jax
 from backends.native.keras import read_keras
 from backends.native.paddle import read_paddle
 from backends.process.parent import BackendProcess
-from common.config import DataConfig, TrainConfig
 from common.errors import RosettaError
 from common.interface import log_softmax
 from common.run import STATE, RunDirectory
+from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state, weight_shapes
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
 from tests.fuzz.attack import damaged_files

@@ -22,8 +22,8 @@ from backends.process import environment
 from backends.process.environment import child_environment
 from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
-from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError, RosettaError
+from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
 from tests.fuzz.attack.limits import one_line

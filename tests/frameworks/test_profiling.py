@@ -17,10 +17,10 @@ import pytest
 from backends.process.environment import child_environment
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.in_child import greedy
-from common.config import ModelConfig, TrainConfig
 from common.errors import CannotBeginError
 from common.interface import Metrics
 from common.profiling import Part, Profiled, covered
+from common.settings import ModelConfig, TrainConfig
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.support import child

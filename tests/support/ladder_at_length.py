@@ -11,7 +11,7 @@ from backends import TABLE
 from backends.process.parent import Runtime
 from benchmarks.ladder.parity.climb import Parity, climb
 from benchmarks.ladder.parity.course import QUICK
-from common.config import DataConfig
+from common.settings import DataConfig
 from tests.frameworks.test_ladder import PLANTED, padding_of
 from tests.support.planted import IN_BFLOAT16, entry_of
 from tests.support.sharing import COURSE_SETTINGS, SharingCourse, shared_processes

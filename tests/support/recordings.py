@@ -34,11 +34,11 @@ from benchmarks.measure.recording import (
     Text,
     append_line,
 )
-from common.config import DataConfig, TrainConfig
 from common.interface import BackendFacts
 from common.machine import Machine
 from common.profiling import Kernel
 from common.scoring import Scores
+from common.settings import DataConfig, TrainConfig
 
 OF_FRAMEWORK = "1.0"  # the version of every backend
 SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06}  # a step

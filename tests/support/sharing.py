@@ -15,8 +15,8 @@ from typing import Any, Self
 from backends import TABLE, Entry
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.ladder.parity.course import QUICK, Course
-from common.config import ModelConfig, TrainConfig
 from common.interface import Backend, Emit
+from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()

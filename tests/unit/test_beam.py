@@ -9,7 +9,7 @@ import numpy as np
 from backends.lesson_backend import NumpyBackend
 from backends.process import in_child
 from common.answers import Answer
-from common.config import ModelConfig, TrainConfig
+from common.settings import ModelConfig, TrainConfig
 from common.tensors import CharVocabulary
 from common.weights import ModelState, initial_state
 

@@ -13,9 +13,9 @@ import pytest
 
 import common.corpus
 import common.files
-from common.config import DataConfig
 from common.corpus import Corpus, Pairs, corpus_statistics, in_order, read_corpus, split
 from common.errors import CannotBeginError
+from common.settings import DataConfig
 from common.tensors import Batch, vocabularies
 from tests.fuzz.attack.damage_bytes import zipped
 
@@ -208,7 +208,7 @@ def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path) -> None:
 # Prints the most memory in KiB that the process has had: with few pairs, with many prepared, and for their figures.
 MEASURED = """
 import sys
-from common.config import DataConfig
+from common.settings import DataConfig
 from common.corpus import corpus_statistics, prepare, read_corpus
 
 def tell():

@@ -10,9 +10,9 @@ from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
 from benchmarks.report.changes import compare, page
-from common.config import DataConfig
 from common.corpus import Material, prepare
 from common.run import BUNDLED_RUN, RunDirectory
+from common.settings import DataConfig
 from tests.support.recordings import (
     CYCLES,
     QUIET,

@@ -31,9 +31,9 @@ from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import spread
 from benchmarks.measure.turns import MOST_TRIES, Contestant
 from benchmarks.report.bench import BenchResults
-from common.config import DataConfig
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
+from common.settings import DataConfig
 from common.tensors import Batch, Batches
 from tests.support import recordings
 from tests.support.recordings import SECONDS, plan_of

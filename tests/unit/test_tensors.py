@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from backends.lesson_backend import NumpyBackend
 from common import tensors
-from common.config import DataConfig, TrainConfig
 from common.corpus import Pair, corpus_statistics, read_corpus
 from common.errors import CannotBeginError, UnknownCharactersError
+from common.settings import DataConfig, TrainConfig
 from common.tensors import (
     Batch,
     Batches,

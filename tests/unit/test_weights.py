@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.config import ModelConfig
 from common.errors import RosettaError
+from common.settings import ModelConfig
 from common.weights import check_state, from_bytes, in_dtype, initial_state
 from tests.support.small_run import assert_same, to_bytes
 

@@ -19,8 +19,8 @@ from benchmarks.ladder.judge.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED,
 from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
 from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.ladder.parity.course import REFEREE, Answers, Course
-from common.config import Precision
 from common.errors import CannotBeginError
+from common.settings import Precision
 from common.weights import SLOT_PREFIX, permute_units
 
 # How differences of numbers that are always float64 are measured, and those of tensors whose size is not known.

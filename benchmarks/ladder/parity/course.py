@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from backends.process.group import new_group, require_memory, started_group
 from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
 from benchmarks import in_child
-from common.config import DataConfig, Padding, Precision, TrainConfig
 from common.corpus import prepare
 from common.errors import RosettaError
+from common.settings import DataConfig, Padding, Precision, TrainConfig
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state
 

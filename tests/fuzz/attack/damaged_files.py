@@ -30,10 +30,10 @@ from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side
 from benchmarks.measure.recording import Recording
 from benchmarks.report import changes, page, render
-from common.config import DataConfig, ModelConfig
 from common.corpus import Material, read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
+from common.settings import DataConfig, ModelConfig
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import ModelState, initial_state
 from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped

@@ -24,8 +24,8 @@ import psutil
 from backends.commands import training
 from backends.commands.translating import Opener
 from backends.process.parent import Runtime
-from common.config import DataConfig, TrainConfig
 from common.run import BUNDLED_RUN, RunDirectory
+from common.settings import DataConfig, TrainConfig
 from tests.fuzz.attack.visitors import POST, serving, visited
 from tests.support.program import wait_until, workers
 

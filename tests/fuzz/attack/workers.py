@@ -19,8 +19,8 @@ import psutil
 
 from backends.process import parent
 from backends.process.parent import BackendProcess, Runtime
-from common.config import ModelConfig, TrainConfig
 from common.errors import RosettaError
+from common.settings import ModelConfig, TrainConfig
 from tests.fuzz.attack.limits import one_line
 from tests.fuzz.attack.programs import alive
 from tests.support import child

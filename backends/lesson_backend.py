@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.interface import (
+from backends.interface import (
     OWN_LAYERS,
     Backend,
     BeamSearch,

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
 from backends.process.in_child import ROWS_AT_ONCE
-from common.interface import COUNTED, Backend, Emit, Metrics, unreported
 from common.machine import peak_memory
 from common.profiling import Kernel
 from common.tensors import Batch, Batches, Ids, max_decoded_length

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.interface import COUNTED, Group, Metrics, Report
 from backends.lesson_backend import LessonBackend
-from common.interface import COUNTED, Group, Metrics, Report
 from common.tensors import Batches
 
 

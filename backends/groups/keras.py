@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from backends.groups import GroupWorker
+from backends.interface import Group
 from backends.lesson_backend import KerasBackend
-from common.interface import Group
 from common.settings import PATIENCE
 
 

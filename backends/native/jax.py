@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safetensors.numpy import load_file, save
 
+from backends.interface import Backend
 from backends.native.files import canonical_state, reading
-from common.interface import Backend
 from common.settings import ModelConfig
 from common.weights import ModelState
 

@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
+from backends.interface import Backend
 from backends.native.files import canonical_state, listed, reading
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Backend
 from common.settings import ModelConfig
 from common.weights import ModelState
 

@@ -17,8 +17,8 @@ from pkgutil import resolve_name
 from time import perf_counter
 from typing import Any
 
+from backends.interface import Backend
 from common.errors import FULL, CannotBeginError, RosettaError, in_words
-from common.interface import Backend
 from common.settings import ModelConfig, TrainConfig
 
 

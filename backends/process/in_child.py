@@ -27,7 +27,7 @@ from common.text import printable, quoted
 from common.weights import ModelState, in_dtype, initial_state
 
 if TYPE_CHECKING:  # the parent imports this module for the names of its functions
-    from common.interface import Backend, BackendFacts, Emit, Metrics
+    from backends.interface import Backend, BackendFacts, Emit, Metrics
 
 ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
@@ -42,7 +42,7 @@ def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds:
     import psutil  # like threadpoolctl not needed to train or translate
     from threadpoolctl import threadpool_info
 
-    from common.interface import BackendFacts
+    from backends.interface import BackendFacts
 
     described = backend.profiling().describe()
     described["settings"]["decoder"] = backend.decoder
@@ -130,7 +130,7 @@ def _decoded(
         ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
         scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
     else:
-        from common.interface import BeamSearch
+        from backends.interface import BeamSearch
 
         search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
         backend.beam_search(*sources, search)

@@ -29,7 +29,7 @@ from common.settings import PATIENCE, ModelConfig, TrainConfig
 from common.text import printable, quoted
 
 if TYPE_CHECKING:
-    from common.interface import Backend, BackendFacts, Emit
+    from backends.interface import Backend, BackendFacts, Emit
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0  # timeout of importing a framework and building a model, on a slow disk

@@ -13,9 +13,9 @@ from typing import Any, final
 import keras
 import numpy as np
 
+from backends.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from backends.variants.keras_engines import KerasCompiled
 from common.errors import CannotBeginError
-from common.interface import BeamSearch, Forward, Metrics, Report, report_is_due
 from common.tensors import Array, Batch, Batches, Ids, one_hot
 
 

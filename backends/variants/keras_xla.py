@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras import layers
 from tensorflow import Tensor
 
+from backends.interface import HAND_WRITTEN
 from backends.lesson_backend import KerasBackend
-from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 # What the graph that decodes takes: encoder_inputs, encoder_lengths and max_length, of batches of any size.

@@ -9,8 +9,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from backends.interface import HAND_WRITTEN
 from backends.lesson_backend import DecoderStep, PaddleBackend
-from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 

@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from backends.interface import HAND_WRITTEN
 from backends.lesson_backend import DecoderStep, TorchBackend
 from common.errors import refusing
 from common.files import cache_folder
-from common.interface import HAND_WRITTEN
 from common.tensors import Ids
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
+from backends.interface import BackendFacts
 from benchmarks.in_child import (
     Amount,
     Count,
@@ -34,7 +35,6 @@ from benchmarks.measure.plan import Long, Plan, Row, Short
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import locked, make_folder, sync
-from common.interface import BackendFacts
 from common.machine import Machine, describe_machine
 from common.scoring import Scores
 from common.text import printable

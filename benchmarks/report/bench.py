@@ -13,13 +13,13 @@ from typing import Literal
 from msgspec.structs import replace
 
 from backends import BASELINE, is_variant, title_of
+from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, grouped, observations
 from benchmarks.report.render import minutes_until, times
 from benchmarks.report.results import NOTHING, Results, RowResults
-from common.interface import BackendFacts
 from common.text import count, listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import BASELINE
+from backends.interface import OWN_LAYERS
 from backends.process.environment import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import WIDEST
@@ -18,7 +19,6 @@ from benchmarks.report import charts, render, vary
 from benchmarks.report.bench import PARTS, BenchResults, BenchRow, Kind
 from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.results import Results
-from common.interface import OWN_LAYERS
 from common.text import count, listed, printable, quoted
 
 SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast

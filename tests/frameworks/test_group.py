@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from backends.commands import training
+from backends.interface import Group
 from backends.lesson_backend import NumpyBackend
 from backends.process import group
 from backends.process.environment import child_environment
@@ -28,7 +29,6 @@ from benchmarks.ladder.parity.climb import Climber
 from benchmarks.ladder.parity.course import QUICK, Answers, Course
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Group
 from common.run import RunDirectory
 from common.settings import DataConfig
 from common.weights import ModelState, initial_state

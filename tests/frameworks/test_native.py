@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from backends.interface import log_softmax
 from backends.lesson_backend import NumpyBackend
 from backends.native import convert
 from backends.native.jax import read_jax
@@ -21,7 +22,6 @@ from backends.native.keras import read_keras
 from backends.native.paddle import read_paddle
 from backends.process.parent import BackendProcess
 from common.errors import RosettaError
-from common.interface import log_softmax
 from common.run import STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state, weight_shapes

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.interface import Metrics
 from backends.process.environment import child_environment
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.in_child import greedy
 from common.errors import CannotBeginError
-from common.interface import Metrics
 from common.profiling import Part, Profiled, covered
 from common.settings import ModelConfig, TrainConfig
 from common.weights import initial_state

@@ -16,10 +16,10 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from backends import interface
+from backends.interface import Backend, Emit, Metrics, unreported
 from backends.process import in_child
-from common import interface
 from common.errors import CannotBeginError, RosettaError
-from common.interface import Backend, Emit, Metrics, unreported
 from common.profiling import Profiled
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state

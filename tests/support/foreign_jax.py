@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file
 
+from backends.interface import Backend, Emit
 from backends.lessons.jax_lesson import RMSprop, Seq2Seq
-from common.interface import Backend, Emit
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:

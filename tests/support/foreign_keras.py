@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.interface import Backend, Emit
+from backends.interface import Backend, Emit
 
 
 def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:

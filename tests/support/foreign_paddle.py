@@ -6,8 +6,8 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from backends.interface import Backend, Emit
 from backends.lessons.paddle_lesson import Seq2Seq
-from common.interface import Backend, Emit
 
 
 class Translator(nn.Layer):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from backends.interface import Backend, Emit
 from backends.lessons.torch_lesson import Seq2Seq
-from common.interface import Backend, Emit
 from tests.support.child import Malicious
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from common.interface import Backend, Emit
+from backends.interface import Backend, Emit
 from common.tensors import Batch
 from common.weights import ModelState
 

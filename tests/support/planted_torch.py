@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from backends.interface import Report
 from backends.lesson_backend import TorchBackend
 from backends.variants.torch_bfloat16 import TorchBfloat16
-from common.interface import Report
 from common.tensors import Batches
 from common.weights import ModelState
 from tests.support.planted import IN_BFLOAT16, OtherLesson, planted_in

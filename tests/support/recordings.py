@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from backends import BASELINE
+from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.ladder.parity.certificate import Certificate, Rung
@@ -34,7 +35,6 @@ from benchmarks.measure.recording import (
     Text,
     append_line,
 )
-from common.interface import BackendFacts
 from common.machine import Machine
 from common.profiling import Kernel
 from common.scoring import Scores

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 from backends import TABLE, Entry
+from backends.interface import Backend, Emit
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.ladder.parity.course import QUICK, Course
-from common.interface import Backend, Emit
 from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from common import interface, terminal
-from common.interface import timed_steps
+from backends import interface
+from backends.interface import timed_steps
+from common import terminal
 from common.tensors import Batches
 from tests.conftest import batch_of
 

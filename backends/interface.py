@@ -25,7 +25,7 @@ from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
 if TYPE_CHECKING:
-    from common.profiling import Profiling
+    from backends.profiling import Profiling
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 OWN_LAYERS = "own layers"  # the framework's own LSTM and dense layer decode, a call for each character

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
 from backends.process.in_child import ROWS_AT_ONCE
+from backends.profiling import Kernel
 from common.machine import peak_memory
-from common.profiling import Kernel
 from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState, initial_state
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.profiler import ProfileData
 
+from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
 from common.machine import allowed_cores
-from common.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name. XLA fuses the
 # optimizer's operators with others, so no name tells them. A fusion of YNNPACK's is a product: Keras on JAX takes six

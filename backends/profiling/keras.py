@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
+from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
 from common.machine import allowed_cores
-from common.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
 
 if TYPE_CHECKING:
     from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from common.profiling import Array, Profiled, Profiling
+from backends.profiling import Array, Profiled, Profiling
 
 ENGINES = {
     "tensorflow": "backends.profiling.keras:KerasProfiling",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.profiling import Array, Part, Profiled, Profiling, denormals
+from backends.profiling import Array, Part, Profiled, Profiling, denormals
 
 # The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {

@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget
 
-from common.profiling import Array, Part, Profiled, Profiling, denormals
+from backends.profiling import Array, Part, Profiled, Profiling, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {

@@ -8,7 +8,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from common.profiling import Array, Part, Profiled, Profiling, covered, denormals
+from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {

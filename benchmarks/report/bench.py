@@ -27,7 +27,7 @@ MOST_STOLEN = 0.02  # cores that other virtual machines may take on average with
 NO_ERRORS = ("counts", "strings")  # the rungs of parity whose errors are shares of items, and not of numbers
 BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
 WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
-# The names of the parts of a step (see common.profiling.Part) in tables, and after "22 ms more in".
+# The names of the parts of a step (see backends.profiling.Part) in tables, and after "22 ms more in".
 PARTS = {
     "LSTM": "its LSTM kernels",
     "products": "matrix products",
@@ -89,7 +89,7 @@ class BenchRow(RowResults):
         }
         self.start = {phase: median(seconds) for phase, seconds in phases.items() if seconds}
         # Floating-point operations of a step, by formula; their number a second as a share of the fastest matrix
-        # product that was measured; and a step by common.profiling.Part, empty where the profiler did not run.
+        # product that was measured; and a step by backends.profiling.Part, empty where the profiler did not run.
         self.flop: int | None = None
         self.peak_share: float | None = None
         self.step_parts: dict[str, float] = {}

@@ -17,9 +17,9 @@ import pytest
 from backends.interface import Metrics
 from backends.process.environment import child_environment
 from backends.process.parent import BackendProcess, Runtime
+from backends.profiling import Part, Profiled, covered
 from benchmarks.in_child import greedy
 from common.errors import CannotBeginError
-from common.profiling import Part, Profiled, covered
 from common.settings import ModelConfig, TrainConfig
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from backends import interface
 from backends.interface import Backend, Emit, Metrics, unreported
 from backends.process import in_child
+from backends.profiling import Profiled
 from common.errors import CannotBeginError, RosettaError
-from common.profiling import Profiled
 from common.tensors import Batch, Batches
 from common.weights import ModelState, initial_state
 

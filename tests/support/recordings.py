@@ -16,6 +16,7 @@ import numpy as np
 from backends import BASELINE
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
+from backends.profiling import Kernel
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
@@ -36,7 +37,6 @@ from benchmarks.measure.recording import (
     append_line,
 )
 from common.machine import Machine
-from common.profiling import Kernel
 from common.scoring import Scores
 from common.settings import DataConfig, TrainConfig
 

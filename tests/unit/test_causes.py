@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.ladder.diff import Diff, compare_records
-from benchmarks.ladder.explain import forward_causes
-from benchmarks.ladder.explain.broken import CHOICES_TRIED
+from benchmarks.ladder.explain import operators_of_ports
 from benchmarks.ladder.explain.causes import taken_on_both
-from benchmarks.ladder.explain.computed import ACTIVATIONS, attended, gelu, gelu_by_tanh
+from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, attended, gelu, gelu_by_tanh
+from benchmarks.ladder.explain.search import CHOICES_TRIED
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
 from tests.support.records import Array, edited, resaved
@@ -434,7 +434,7 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
         tried.append(None)
         return attended(*arguments)
 
-    monkeypatch.setattr(forward_causes, "attended", counted)
+    monkeypatch.setattr(operators_of_ports, "attended", counted)
     shifted = among_others(attention(np.tril(PAST | True, 1)))
     sides = {"left": among_others(attention(PAST)), "right": shifted, "near": near(shifted, "forward")}
     left, right, other = (recorded(tmp_path / name, facts) for name, facts in sides.items())
@@ -458,4 +458,4 @@ def test_that_both_sides_take_a_part_of_the_layer_itself_is_no_cause(left: str, 
     shown = [SimpleNamespace(layer=SimpleNamespace(path=path)) for path in ("blocks.1", "net")]
     layers = [SimpleNamespace(path=path) for path in ("blocks.0", "blocks.1", "blocks.1.inner", "blocks.1.norm")]
     broken: Any = SimpleNamespace(groups=shown, sides=[SimpleNamespace(says=SimpleNamespace(layers=layers))])
-    assert [*taken_on_both(broken, {"{} takes": left}, {"{} takes": right})] == [left] * same
+    assert [*taken_on_both(broken, {"takes": left}, {"takes": right})] == [left] * same

@@ -1,94 +1,119 @@
 """Why a rung breaks. A likely cause is told only where its test passes on the recorded numbers; where none does, what
 differs is told as a fact, and what to record next.
 
-`SPACES` has what is computed anew with one thing otherwise, `HYPOTHESES` what is undone on the numbers that are
-shown, and `FACTS` what is only told.
+`HYPOTHESES` has what is undone on the numbers that are shown, `COMPUTATIONS` what is computed anew, and facts.py what
+is only told.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, permutations
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
-from benchmarks.ladder.explain import forward_causes, training_causes
-from benchmarks.ladder.explain.broken import (
-    GO_ON,
-    LIKELY,
-    MORE,
-    OF_RIGHT,
-    SEEN,
-    WHOLE_SENTENCES,
-    Broken,
-    Cause,
-    Choice,
-    drops,
-    name_of,
-    parting,
-)
-from benchmarks.ladder.explain.facts import FACTS, arranged, entry_of, next_record, with_turned_axes
-from benchmarks.ladder.explain.training_causes import DECAY_GOES, WEIGHT_DECAY
+from benchmarks.ladder.explain.broken import GO_ON, LIKELY, MORE, SEEN, Broken, Cause, drops
+from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
+from benchmarks.ladder.explain.forward import forward
+from benchmarks.ladder.explain.inputs import OF_RIGHT
+from benchmarks.ladder.explain.search import Both, Choice, Chosen, Parting, Search
+from benchmarks.ladder.explain.training import gradients, losses, steps
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
-from benchmarks.ladder.read.layouts import RECURRENT, SAME_SLOTS
+from benchmarks.ladder.read.layouts import RECURRENT
 from benchmarks.ladder.read.record import RecordedWeight, is_number, is_within
+
+# Entries where both sides have such an activation.
+ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
+
+
+def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause]:
+    """Return the causes whose tests pass; where none does, facts and what to record next. Which line of a mapping
+    would pair weights that hold the same numbers is always told."""
+    broken, rung = Broken(rungs, check, failed), check.rung
+    found = undone(broken) or computed_anew(broken)
+    if not any(cause.standing == LIKELY for cause in found):
+        found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+        more = next_record(broken)
+        found += [Cause(more, standing=MORE)] if more else []
+    for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):
+        found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
+    if rung == "weights":
+        found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
+    if check.item.is_output:
+        found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
+    return list(dict.fromkeys(found))
+
+
+def undone(broken: Broken) -> list[Cause]:
+    """Return the first cause that is undone on the numbers that are shown."""
+    if np.array_equal(*broken.arrays):  # the sides differ in type, or in signs of zeros
+        return []
+    tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
+    for tried, (made, seen, cause) in enumerate(tests, 1):
+        if broken.rule.explains(made, seen) and broken.rule.tell(seen.size, tried):
+            return [cause]
+    return []
 
 
 def computed_anew(broken: Broken) -> list[Cause]:
-    """What both sides compute, where one choice of all aspects gives the left side's numbers and another one the
-    right side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right
-    what has the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
+    """Return what both sides compute, where one choice gives the left side's numbers and another one the right
+    side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right what has
+    the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
     facts = list[Cause]()
-    for spaces in SPACES[broken.item.rung](broken) if broken.item.rung in SPACES else ():
-        parted = parting(*spaces)
-        if parted:
-            one, others = parted
-            same = [name for other in others for name in taken_on_both(broken, one, other)]
-            words = f"{name_of(broken)} takes {same[0]} on both sides, which differs already" if same else ""
-            facts += [Cause(words, standing=SEEN)] if same else []
-            others = [other for other in others if not [*taken_on_both(broken, one, other)]]
-            several = [found for found in (causes_between(broken, one, other) for other in others) if found]
-            if len(several) > 1:
-                sentences = [" and ".join(cause.sentence for cause in found) for found in several]
-                return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
-            if several or not same:
-                return several[0] if several else facts[:1]
-    return facts[:1]
+    compute = COMPUTATIONS.get(broken.item.rung)
+    for lefts, rights, most in compute(broken) if compute else ():
+        found = Search(broken.rule).parting(lefts, rights, most)
+        if not found:
+            continue
+        names = [name for right in found.rights for name in taken_on_both(broken, found.left, right)]
+        if names and not facts:
+            words = f"{broken.name} takes {names[0]} on both sides, which differs already"
+            facts.append(Cause(words, standing=SEEN))
+        other = [right for right in found.rights if not [*taken_on_both(broken, found.left, right)]]
+        several = [causes for right in other if (causes := [*causes_between(broken, found, right)])]
+        if len(several) > 1:
+            sentences = [" and ".join(cause.sentence for cause in causes) for causes in several]
+            return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
+        if several or not names:
+            return several[0] if several else facts
+    return facts
 
 
-def taken_on_both(broken: Broken, one: Choice, other: Choice) -> Iterator[str]:
+def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> Iterator[str]:
     """Yield what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
     right. A part that the left side has, too, but by another name, is another part."""
-    shown, of_left = (
-        [group.layer.path for group in broken.groups],
-        {layer.path for layer in broken.sides[0].says.layers},
-    )
-    for aspect in one:
-        left, right = str(one[aspect]), str(other[aspect])
-        own = right.removeprefix(OF_RIGHT)
-        parts = all(shown) and own not in of_left and all(map(is_within, (left, own), shown))
-        names = [re.split("[./]", name) for name in (left, own)]
-        if own != right and (names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0] or parts):
-            yield left
+    shown = [group.layer.path for group in broken.groups]
+    of_left = {layer.path for layer in broken.sides[0].says.layers}
+    one, other = (str(chosen.get("takes", "")) for chosen in (left, right))
+    own = other.removeprefix(OF_RIGHT)
+    parts = all(shown) and own not in of_left and all(map(is_within, (one, own), shown))
+    names = [re.split("[./]", name) for name in (one, own)]
+    if own != other and (names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0] or parts):
+        yield one
 
 
-def causes_between(broken: Broken, one: Choice, other: Choice) -> list[Cause]:
-    """A cause for each aspect in which two choices differ."""
-    kind, name, found = broken.kind, name_of(broken), []
+def causes_between(broken: Broken, found: Parting, right: Chosen) -> Iterator[Cause]:
+    """Yield a cause for each choice in which both sides differ."""
+    name, left = broken.name, found.left
     if broken.item.rung == "step" and broken.item.pair:
-        optimizer = broken.sides[0].optimizer.kind
-        kind, name = SAME_SLOTS.get(optimizer, optimizer), f"{broken.item.pair.name} {broken.item.name}"
-    of_nothing = not (one.get(WEIGHT_DECAY, 1) and other.get(WEIGHT_DECAY, 1))  # which goes nowhere
-    for aspect in one:
-        both = one[aspect], other[aspect]
-        if both[0] != both[1] and aspect and not (of_nothing and aspect == DECAY_GOES):
-            left, right = (f"{value:g}" if isinstance(value, float) else value for value in both)
-            values = "" if aspect in WHOLE_SENTENCES else f" {left} on the left and {right} on the right"
-            found.append(Cause(aspect.format(name) + values, entry_of(aspect, kind, *both)))
-    return found
+        name = f"{broken.item.pair.name} {broken.item.name}"
+    of_nothing = not (left.get("weight_decay", 1) and right.get("weight_decay", 1))  # which goes nowhere
+    for parameter, choice in found.choices.items():
+        both = left[parameter], right[parameter]
+        if both[0] != both[1] and choice.words and not (of_nothing and parameter == "decay"):
+            one, other = (f"{value:g}" if isinstance(value, float) else value for value in both)
+            values = "" if choice.is_sentence else f" {one} on the left and {other} on the right"
+            yield Cause(choice.words.format(name) + values, entry_of(choice, *both))
+
+
+def entry_of(choice: Choice, left: Any, right: Any) -> str:
+    """Return the register's entry of a choice in which both sides differ."""
+    entries = ACTIVATIONS_OF_ENTRIES.items() if choice.words.startswith("the activation ") else ()
+    return next((entry for name, entry in entries if name in left and name in right), choice.entry)
 
 
 # Mistakes that are undone on the numbers that are shown. A test is what the mistake would make, and what is there.
@@ -99,7 +124,7 @@ RECORDED = np.ones(64)  # made and seen of what is recorded itself, and follows 
 
 def other_places(broken: Broken) -> Iterator[Test]:
     """The numbers are the same in other places."""
-    (right, left), rung = broken.arrays, broken.item.rung
+    (left, right), rung = broken.arrays, broken.item.rung
     if left.ndim == 2:
         entry = "output-layer-layout" if broken.kind == "dense" else "lstm-kernel-layout"
         yield right.T, left, Cause("the right side is the left one transposed", entry)
@@ -124,18 +149,18 @@ def other_places(broken: Broken) -> Iterator[Test]:
         blocks = right.reshape(*right.shape[:-1], len(gates), -1)
         yield blocks[..., list(order), :].reshape(right.shape), left, Cause(words, entry)
     for axis, words in ((0, "rows"), (-1, "units" if broken.item.is_output else "columns")):
-        one, other = (np.moveaxis(array, axis, 0) for array in (right, left))
-        if left.ndim > -axis and 1 < len(other) <= 100_000 and left.size < 1 << 24:
-            of_right, of_left = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (one, other))
-            cause = Cause(
-                f"the right side has the same {words} in another order", "shuffling" if rung == "tensors" else ""
-            )
-            yield one[of_right[np.argsort(of_left)]], other, cause
+        of_left, of_right = (np.moveaxis(array, axis, 0) for array in (left, right))
+        if left.ndim > -axis and 1 < len(of_left) <= 100_000 and left.size < 1 << 24:
+            sorts = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (of_left, of_right))
+            left_order, right_order = sorts
+            entry = "shuffling" if rung == "tensors" else ""
+            cause = Cause(f"the right side has the same {words} in another order", entry)
+            yield of_right[right_order[np.argsort(left_order)]], of_left, cause
 
 
 def exchanged(broken: Broken) -> Iterator[Test]:
     """The right side's weight has the numbers of another weight of the left side."""
-    right = broken.arrays[0]
+    right = broken.arrays[1]
     for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
         if pair.left.shapes.get(name) == right.shape and (pair is not broken.item.pair or name != broken.item.name):
             other = pair.left.tensor(name)
@@ -145,7 +170,7 @@ def exchanged(broken: Broken) -> Iterator[Test]:
 
 def rounded(broken: Broken) -> Iterator[Test]:
     """One side's weight is the other side's, rounded to a coarser type than the record has it in."""
-    right, left = broken.arrays
+    left, right = broken.arrays
     if right.dtype != left.dtype:
         return
     for words, other, made, seen in (("right", "left", left, right), ("left", "right", right, left)):
@@ -174,7 +199,7 @@ def elsewhere(broken: Broken) -> Iterator[Test]:
         if name != broken.item.tensor:
             other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
             words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
-            yield array, broken.arrays[0], Cause(words, "shuffling" if other_batch else "")
+            yield array, broken.arrays[1], Cause(words, "shuffling" if other_batch else "")
 
 
 def untied(broken: Broken) -> Iterator[Test]:
@@ -186,7 +211,7 @@ def untied(broken: Broken) -> Iterator[Test]:
     if len({*marks}) < 2:
         return
     words = "left" if marks[0] else "right"
-    right, left = (array.astype(np.float64) for array in broken.arrays)
+    left, right = (array.astype(np.float64) for array in broken.arrays)
     whole, part = (left, right) if words == "left" else (right, left)
     for pair in broken.rungs.pairing.pairs:
         for name in pair.right.tensors:
@@ -199,22 +224,22 @@ def untied(broken: Broken) -> Iterator[Test]:
 
 def trained_on_one_side(broken: Broken) -> Iterator[Test]:
     """One side alone has a gradient of a weight."""
-    both = broken.item.right(), broken.item.left()
-    without = [number for number, array in enumerate(both) if array is None]  # the right side first
-    for number in without if broken.item.pair and len(without) == 1 else ():
-        words = ("right", "left") if number == 0 else ("left", "right")
-        group, name = broken.groups[1 - number], broken.item.name
-        names = group.tensors[name].names if name in group.tensors else ()
-        weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
-        why = "the loss does not depend on it" if any(one.trainable for one in weights) else "it is frozen"
-        cause = Cause(f"{broken.item.tensor} is trained on the {words[1]} only: on the {words[0]} {why}")
-        yield RECORDED, RECORDED, cause
+    left, right = broken.item.left(), broken.item.right()
+    if not broken.item.pair or (left is None) == (right is None):
+        return
+    has, lacks, place = ("left", "right", 1) if right is None else ("right", "left", 0)
+    group, name = broken.groups[place], broken.item.name
+    names = group.tensors[name].names if name in group.tensors else ()
+    weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
+    why = "the loss does not depend on it" if any(weight.trainable for weight in weights) else "it is frozen"
+    cause = Cause(f"{broken.item.tensor} is trained on the {has} only: on the {lacks} {why}")
+    yield RECORDED, RECORDED, cause
 
 
 def dropped(broken: Broken) -> Iterator[Test]:
     """Numbers of one side are zero by chance, and the others larger."""
-    for place, words in ((1, "left"), (0, "right")):
-        side, own, other = broken.sides[1 - place], broken.arrays[place], broken.arrays[1 - place]
+    for place, words in enumerate(("left", "right")):
+        side, own, other = broken.sides[place], broken.arrays[place], broken.arrays[1 - place]
         for path, rate in drops(side):
             if own.shape == other.shape and (own == 0).any() and not broken.kind.startswith(RECURRENT):
                 cause = Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
@@ -223,14 +248,14 @@ def dropped(broken: Broken) -> Iterator[Test]:
 
 def multiplied(broken: Broken) -> Iterator[Test]:
     """What a dense layer or a convolution takes is a multiple; or what any layer gives, where float32 explains it."""
-    right, left = (array.astype(np.float64) for array in broken.arrays)
+    left, right = (array.astype(np.float64) for array in broken.arrays)
     if right.shape != left.shape or not broken.item.is_output:
         return
     takes = broken.kind in ("dense", "conv")
     bias = broken.groups[0].tensor("bias") if takes else None
     of_kernel = left - bias if bias is not None and bias.shape == left.shape[-1:] else left
     ratio = float(((right - left) * of_kernel).sum() / ((of_kernel**2).sum() or 1.0))
-    what = f"what {name_of(broken)} {'takes' if takes else 'gives'} is"
+    what = f"what {broken.name} {'takes' if takes else 'gives'} is"
     if abs(ratio) < np.finfo(np.float32).eps:
         cause = Cause(f"{what} multiplied by a number that is rounded to float32 on one side", "array-dtype")
         yield left + ratio * of_kernel, right, cause
@@ -276,35 +301,9 @@ HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "step": (counters, squared_slices),
     "trajectory": (),
 }
-SPACES = {
-    "forward": forward_causes.spaces,
-    "loss": training_causes.losses,
-    "gradients": training_causes.gradients,
-    "step": training_causes.steps,
+COMPUTATIONS: dict[str, Callable[[Broken], Iterator[Both]]] = {
+    "forward": forward,
+    "loss": losses,
+    "gradients": gradients,
+    "step": steps,
 }
-
-
-def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause]:
-    """The causes whose tests pass; where none does, facts and what to record next. Which line of a mapping would pair
-    weights that hold the same numbers is always told."""
-    broken, rung = Broken(rungs, check, failed), check.rung
-    unlike = not np.array_equal(*broken.arrays)  # else the sides differ in type, or in signs of zeros
-    tests = (test for hypothesis in HYPOTHESES[rung] for test in hypothesis(broken) if unlike)
-    passed = (
-        cause
-        for tried, (made, seen, cause) in enumerate(tests, 1)
-        if broken.explains(made, seen) and broken.tell(seen.size, tried)
-    )
-    found = [*islice(passed, 1)]
-    found = found or computed_anew(broken)
-    if not any(cause.standing == LIKELY for cause in found):
-        found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
-        more = next_record(broken)
-        found += [Cause(more, standing=MORE)] if more else []
-    for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):
-        found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
-    if rung == "weights":
-        found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
-    if check.item.is_output:
-        found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
-    return list(dict.fromkeys(found))

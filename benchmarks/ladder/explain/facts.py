@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import head, largest, pieces
-from benchmarks.ladder.explain.broken import ANOTHER_DIVISOR, TWO_BIASES, Broken, Cause, drops, name_of, number
-from benchmarks.ladder.explain.forward_causes import alike, computed_before, given_to
-from benchmarks.ladder.explain.training_causes import KEPT_SHARE, STRAIGHT, clipping
+from benchmarks.ladder.explain.broken import Broken, Cause, drops, number
+from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
+from benchmarks.ladder.explain.operators_of_ports import CLIPPED, OPERATORS, UPDATES, stepped
+from benchmarks.ladder.explain.search import choices_of
+from benchmarks.ladder.explain.training import clipping, decay_goes
 from benchmarks.ladder.judge.check import judge
 from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
 from benchmarks.ladder.read.groups import GroupPair
@@ -19,70 +21,44 @@ from benchmarks.ladder.read.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.ladder.read.record import Side
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
+ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
-# The register's entry of what differs, by the kind of the layer or of the optimizer where it depends on that.
-ENTRIES: dict[str, str | dict[str, str]] = {
-    "epsilon is": {
-        "layernorm": "layernorm-epsilon",
-        "batchnorm": "batchnorm-epsilon",
-        "RMSprop": "rmsprop-epsilon",
-        "Adam": "adam-epsilon",
-    },
-    "momentum is": "batchnorm-momentum",
-    "padding_idx is": "padding-idx",
-    "approximate is": "gelu-approximation",
-    "mode is": "paddle-dropout-mode",
-    "reset_after is": "gru-reset-after",
-    "time_first is": "time-axis",
-    "the axis of time in {} is": "time-axis",
-    "the attention's mask is": "attention-mask",
-    "the initial state of {} is": "state-shape",
-    "in the loss count": "padding-denominator",
-    "the loss is": "padding-denominator",
-    "labels are smoothed by": "label-smoothing",
-    "gradients are": "padding-denominator",
-    "gradients are clipped": "clipping",
-    "the optimizer's weight_decay is": "weight-decay",
-    "weight decay of {} goes": "weight-decay",
-    "the optimizer's epsilon is": "optimizer-epsilon",
-    "the optimizer's rho is": "rmsprop-defaults",
-    "Adam counts the first step as": "optimizer-slots",
-    "mean squares begin with": "rmsprop-slot-start",
-    TWO_BIASES: "second-bias",
-    KEPT_SHARE: "batchnorm-momentum",
-    ANOTHER_DIVISOR: "batchnorm-variance",
+# Entries of the register for settings of layers, by the kind of the layer, and of optimizers: those of operators, and
+# those of settings that no operator has.
+ENTRIES = {
+    (kind, choice.setting): choice.entry
+    for kind, operator in OPERATORS.items()
+    for choice in choices_of(operator).values()
 }
-
-
+OTHER_ENTRIES = {
+    "momentum": "batchnorm-momentum",
+    "approximate": "gelu-approximation",
+    "mode": "paddle-dropout-mode",
+    "time_first": "time-axis",
+}
+OF_STEPS: list[Callable[..., Any]] = [*UPDATES.values(), stepped]
+ENTRIES_OF_OPTIMIZERS = {choice.setting: choice.entry for step in OF_STEPS for choice in choices_of(step).values()}
 PER_AXIS = ("stride", "dilation", "padding")  # settings
 
 
-def entry_of(words: str, kind: str = "", *values: Any) -> str:
-    """The register's entry of what differs, by what stands before the values; "" where there is none."""
-    for name, of_both in (("gelu", "gelu-approximation"), ("hard_sigmoid", "paddle-hardsigmoid")):
-        if words.startswith("the activation ") and all(name in value for value in values):
-            return of_both
-    entry = ENTRIES.get(words, "")
-    return entry if isinstance(entry, str) else entry.get(kind, "")
-
-
 def settings_differ(broken: Broken) -> Iterator[Cause]:
-    """The settings of the layer that is shown, or after the forward pass of all that fail, if outputs hide them."""
+    """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
     forward = broken.item.rung in ("weights", "forward")
     for check in [broken.check] if forward else broken.failed:
-        one = replace(broken, check=check)
-        left, right = [group.settings for group in one.groups] or ({}, {})
+        pair = check.item.pair
+        left, right = [group.settings for group in pair.both] if pair else ({}, {})
         for name in [name for name in left if name in right]:
             both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
             comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
             if both[0] != both[1] and comparable and (forward or name in ("padding_idx", "momentum")):
                 words = f"{name} is {left[name]} on the left and {right[name]} on the right"
-                yield Cause(words, entry_of(f"{name} is", one.kind))
+                kind = pair.left.kind if pair else ""
+                yield Cause(words, ENTRIES.get((kind, name), "") or OTHER_ENTRIES.get(name, ""))
 
 
 def per_axis(value: Any) -> Any:
-    """A setting of each axis, of which one number stands for all that are equal."""
-    if isinstance(value, list) and value and all(one == value[0] for one in value):
+    """Return a setting of each axis; one number stands for all that are equal."""
+    if isinstance(value, list) and value and all(size == value[0] for size in value):
         return per_axis(value[0])
     return 0 if value == "valid" else value
 
@@ -91,55 +67,53 @@ def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     return steps_differ(*broken.sides, broken.rungs.tolerances.precision)
 
 
-def steps_differ(left_side: Side, right_side: Side, precision: str) -> Iterator[Cause]:
-    """The optimizers' settings that are not the same, where epsilon stands, and what weight decay goes by."""
-    sides = left_side, right_side
-    left, right = (side.optimizer_settings for side in sides)
-    classes = [side.optimizer_class for side in sides]
-    yield from settings_of_optimizers(left_side, right_side).values()
-    for side, (framework, class_name) in zip(sides, classes, strict=True):
-        coarse = FLOAT32_SETTINGS.get(side.platform, {}) if precision == "float64" else {}
-        for name in coarse.get(class_name, ()):
+def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
+    """Optimizers' settings that are not the same, constants in float32, where epsilon stands, and where weight decay
+    goes."""
+    sides = left, right
+    yield from settings_of_optimizers(left, right).values()
+    for side in sides if precision == "float64" else ():
+        for name in FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ()):
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
-                entry = "tensorflow-constants" if framework == "keras" else "constants-precision"
-                yield Cause(f"{framework} rounds {name} to float32, and {value} is no number of float32", entry)
+                entry = "tensorflow-constants" if side.framework == "keras" else "constants-precision"
+                words = f"{side.framework} rounds {name} to float32, and {value} is no number of float32"
+                yield Cause(words, entry)
     # A person's own class may compute otherwise than the framework's from which it comes.
-    own = any("." in side.optimizer.class_name and side.framework != "flax" for side in sides)
-    one, other = ("" if own else side.place_of_epsilon for side in sides)
-    if one and other and one != other:
-        entry = entry_of("epsilon is", "RMSprop" if "RMS" in classes[0][1] else "Adam")
-        yield Cause(f"epsilon is {one} on the left and {other} on the right", entry)
-    straight = [name == "AdamW" or framework == "keras" for framework, name in classes]
-    if not own and straight[0] != straight[1] and any(side.get("weight_decay") for side in (left, right)):
-        one, other = (STRAIGHT if alone else "through the gradient" for alone in straight)
-        yield Cause(f"weight decay goes {one} on the left and {other} on the right", "weight-decay")
-    yield from other_clipping(left_side, right_side)
+    if not any("." in side.optimizer.class_name and side.framework != "flax" for side in sides):
+        places, ways = [side.place_of_epsilon for side in sides], [decay_goes(side) for side in sides]
+        if all(places) and places[0] != places[1]:
+            entry = "rmsprop-epsilon" if "RMS" in left.optimizer.kind else "adam-epsilon"
+            yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
+        if ways[0] != ways[1] and any(side.optimizer_settings.get("weight_decay") for side in sides):
+            yield Cause(f"weight decay goes {ways[0]} on the left and {ways[1]} on the right", "weight-decay")
+    yield from clippings_differ(left, right)
 
 
-def settings_of_optimizers(left_side: Side, right_side: Side) -> dict[str, Cause]:
-    """The optimizers' settings that are not the same, by name. One without decay may lack its setting."""
-    sides, found = (left_side, right_side), dict[str, Cause]()
-    left, right = (side.optimizer_settings for side in sides)
-    both = (left.keys() & right.keys()) | {"weight_decay"}
-    for name in [name for name in {**left, **right} if name in both and all(side.says.optimizer for side in sides)]:
-        one, other = map(decay_of, sides) if name == "weight_decay" else (left.get(name), right.get(name))
+def settings_of_optimizers(left: Side, right: Side) -> dict[str, Cause]:
+    """Return the optimizers' settings that are not the same, by name. A side without decay may lack its setting."""
+    sides, found = (left, right), dict[str, Cause]()
+    if not all(side.says.optimizer for side in sides):
+        return found
+    settings = [{**side.optimizer_settings, "weight_decay": decay_of(side)} for side in sides]
+    for name in [name for name in settings[0] if name in settings[1]]:
+        one, other = (of[name] for of in settings)
         if (one or 0) != (other or 0):
             single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            entry = "constants-precision" if single else entry_of(f"the optimizer's {name} is")
+            entry = "constants-precision" if single else ENTRIES_OF_OPTIMIZERS.get(name, "")
             found[name] = Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
     return found
 
 
-def other_clipping(left_side: Side, right_side: Side) -> Iterator[Cause]:
-    if clipping(left_side) != clipping(right_side):
-        one, other = map(clipping_in_words, (left_side, right_side))
-        yield Cause(f"gradients are clipped {one} on the left and {other} on the right", "clipping")
+def clippings_differ(left: Side, right: Side) -> Iterator[Cause]:
+    if clipping(left) != clipping(right):
+        one, other = map(clipping_in_words, (left, right))
+        yield Cause(f"{CLIPPED.words} {one} on the left and {other} on the right", "clipping")
 
 
 def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
-    """How the optimizers differ though their first steps may agree. Left out are settings that float32 makes others,
-    schedules, settings of groups of weights, and those without effect where there is no momentum."""
+    """Yield how the optimizers differ though their first steps may agree. Left out are settings that float32 makes
+    others, schedules, settings of groups of weights, and those without effect where there is no momentum."""
     momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
     silent = set() if momentum else {"nesterov", "dampening"}
     silent |= {"learning_rate", "weight_decay"} if left.optimizer.groups or right.optimizer.groups else set()
@@ -147,11 +121,11 @@ def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
         words = any(isinstance(side.optimizer_settings.get(name), str) for side in (left, right))
         if name not in silent and not words and cause.entry != "constants-precision":
             yield cause
-    yield from other_clipping(left, right)
+    yield from clippings_differ(left, right)
 
 
 def decay_of(side: Side) -> Any:
-    """The optimizer's weight decay, or in words those of its groups of weights, where they have several."""
+    """Return the optimizer's weight decay; in words where groups of weights have several."""
     of_all = side.optimizer_settings.get("weight_decay")
     found = sorted({number(group.get("weight_decay", of_all)) for group in side.optimizer.groups})
     if len(found) > 1:
@@ -167,11 +141,7 @@ def clipping_in_words(side: Side) -> str:
     return f"not by the optimizer{unseen}"
 
 
-def of_training(broken: Broken) -> Iterator[Cause]:
-    """Layers that drop at random during the recorded pass."""
-    for words, side in zip(("left", "right"), broken.sides, strict=True):
-        for path, rate in [*drops(side)][:1]:
-            yield Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+# Weights and their pairs
 
 
 def arranged(broken: Broken) -> Iterator[Cause]:
@@ -215,6 +185,13 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{moved}, {words}")
 
 
+def outputs_are_compared(pair: GroupPair) -> bool:
+    """Return True if the outputs of a pair are compared call by call."""
+    calls = pair.left.calls, pair.right.calls
+    outputs = [group.outputs(of[0]).keys() if of else set() for group, of in zip(pair.both, calls, strict=True)]
+    return len(calls[0]) == len(calls[1]) and bool(outputs[0] & outputs[1])
+
+
 def paired_by_order(broken: Broken) -> Iterator[Cause]:
     """Nothing but their order paired the layers, so the weights may be those of another layer."""
     pair = broken.item.pair
@@ -225,15 +202,11 @@ def paired_by_order(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
 
 
-def outputs_are_compared(pair: GroupPair) -> bool:
-    """Return whether the outputs of a pair are compared call by call."""
-    calls = pair.left.calls, pair.right.calls
-    outputs = [group.outputs(of[0]).keys() if of else set() for group, of in zip(pair.both, calls, strict=True)]
-    return len(calls[0]) == len(calls[1]) and bool(outputs[0] & outputs[1])
+# Numbers
 
 
 def of_other_type(broken: Broken) -> Iterator[Cause]:
-    right, left = broken.arrays
+    left, right = broken.arrays
     paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
     legacy = [layer.path for layer in paddle if layer.classes[:1] == ["BatchNorm"]]
     if legacy and right.dtype != left.dtype:
@@ -241,7 +214,7 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
     elif right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
-    elif broken.rungs.tolerances.precision == "float64" and broken.check.error < 4 * float(np.finfo(np.float32).eps):
+    elif broken.rungs.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
         within = [
             layer
             for group in broken.groups
@@ -255,12 +228,12 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
 
 def multiple(broken: Broken) -> Iterator[Cause]:
     """One side is a multiple of the other."""
-    right, left = (head(array).astype(np.float64) for array in broken.moved)
+    left, right = (head(array).astype(np.float64) for array in broken.moved)
     if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
         return
     scaled = left / largest(left)  # so that no square is too large
     ratio = float((right * scaled).sum() / (left * scaled).sum())
-    if ratio and abs(ratio - 1) > 1e-6 and broken.explains(ratio * left, right):
+    if ratio and abs(ratio - 1) > 1e-6 and broken.rule.explains(ratio * left, right):
         every = "every update" if broken.item.is_update else "every number"
         what = "the loss" if broken.item.rung == "loss" else every
         yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
@@ -288,7 +261,7 @@ def few_rows(broken: Broken) -> Iterator[Cause]:
 
 def where_in_it(broken: Broken) -> Iterator[Cause]:
     """When in time a recurrent layer begins to differ, and whether only rows with padding do."""
-    right, left = broken.arrays
+    left, right = broken.arrays
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
     differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * largest(left)
@@ -302,9 +275,19 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
             return
 
 
+# Training
+
+
+def of_training(broken: Broken) -> Iterator[Cause]:
+    """Layers that drop at random during the recorded pass."""
+    for words, side in zip(("left", "right"), broken.sides, strict=True):
+        for path, rate in islice(drops(side), 1):
+            yield Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+
+
 def when(broken: Broken) -> Iterator[Cause]:
     """At which step losses part: a loss is computed before its step's update."""
-    right, left = broken.arrays
+    left, right = broken.arrays
     if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
         return
     part = ~(np.abs(right - left) <= broken.check.tolerance * largest(left)) & ~(np.isnan(right) & np.isnan(left))
@@ -327,7 +310,7 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
 
 def of_hard_sigmoids(broken: Broken) -> Iterator[Cause]:
     """Layers of torch whose gradients have a constant of float32."""
-    for side in broken.sides if broken.check.error < 4 * float(np.finfo(np.float32).eps) else ():
+    for side in broken.sides if broken.check.error < 4 * ONE_IN_FLOAT32 else ():
         paths = [layer.path for layer in side.says.layers if "Hardsigmoid" in layer.classes]
         if side.framework == "torch" and paths:
             words = f"torch multiplies the gradients of Hardsigmoid, such as {paths[-1]}, by 1/6 in float32"
@@ -346,23 +329,23 @@ FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
 
 
 def next_record(broken: Broken) -> str:
-    """What shows more where no cause passed its test."""
-    sides = broken.sides
+    """Return what shows more where no cause passed its test; "" where nothing does."""
+    sides, rung = broken.sides, broken.item.rung
     if not np.isfinite(broken.check.error):
         return ""
-    if broken.item.rung == "forward":
+    if rung == "forward":
         given = [given_to(broken, place) for place in range(len(broken.groups))]
         if given and all(given) and all(alike(broken, right, [left]) for left, right in zip(*given, strict=False)):
-            words = f"{name_of(broken)} is given the same on both sides, so it differs inside"
+            words = f"{broken.name} is given the same on both sides, so it differs inside"
             return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
         before = [*computed_before(broken)[0]][:1]
-        where = f"between {before[0]} and {name_of(broken)}" if before else f"before {name_of(broken)}"
+        where = f"between {before[0]} and {broken.name}" if before else f"before {broken.name}"
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
-    if broken.item.rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
+    if rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
         return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
-    if broken.item.rung == "step" and broken.item.name.startswith("moving_"):
+    if rung == "step" and broken.item.name.startswith("moving_"):
         return ""
-    if broken.item.rung == "step" and not all(side.arrays("gradients") for side in sides):
+    if rung == "step" and not all(side.arrays("gradients") for side in sides):
         return "record the gradients of both sides with record.gradients, then the step is computed anew"
     several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
     what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
@@ -371,4 +354,4 @@ def next_record(broken: Broken) -> str:
         "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
         "step": "call record.gradients right before the optimizer's step on both sides, so that clipping shows there",
         "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
-    }.get(broken.item.rung, "")
+    }.get(rung, "")

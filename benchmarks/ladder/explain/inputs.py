@@ -1,0 +1,326 @@
+"""What surrounds the layer that is shown, in NumPy and by names that a cause has for it: what it gave and was given,
+what was computed before it, and what it may have taken of that."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, combinations, permutations, product
+from math import prod
+
+import numpy as np
+
+from benchmarks.ladder.arrays import ARRANGEMENTS, Array
+from benchmarks.ladder.explain.broken import Broken
+from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
+from benchmarks.ladder.judge.items import CHANNELLED, activations, channels_stand_first
+from benchmarks.ladder.read.groups import WeightGroup, groups_of
+from benchmarks.ladder.read.layouts import ARRANGED, OPERATOR, PARENT, RECURRENT
+from benchmarks.ladder.read.record import RecordedLayer
+
+NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
+ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
+NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
+BEFORE = 9  # outputs that a layer may take, those computed last before it
+IS_GIVEN = " is given"
+OF_RIGHT = "the right side's "  # begins the name of what the right side computed
+NORMS = ("layernorm", "rmsnorm")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one side has around the layer that is shown. Arrays are in float64, of the first rows alone, and have
+    their axes as the left side has them."""
+
+    broken: Broken
+    group: WeightGroup  # the left side's where its kind is known, since the weights agree
+    output: Array
+    given: Sequence[Array]  # by its caller; to a framework's attention query, key and value; empty if one lacks it
+    before: Mapping[str, Array]  # what the side computed before, that which was computed last first
+    ids: Mapping[str, Array]  # the integers that the model takes
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        found = {name: self.group.tensor(name) for name in self.group.tensors}
+        return {name: array.astype(np.float64) for name, array in found.items() if array is not None}
+
+    @property
+    def is_bare(self) -> bool:
+        """True for a layer without weights that contains no other layer."""
+        return not self.group.tensors and self.group.kind != PARENT
+
+    @cached_property
+    def rows(self) -> tuple[Array, ...] | None:
+        """The indices of some rows of a layer that computes each by itself: the first ones, and those in which the
+        sides differ most. None for other layers."""
+        if self.group.kind in OPERATORS and self.group.kind not in BY_ROW:
+            return None
+        lead, (left, right) = self.output.shape[:-1], self.broken.arrays
+        total, (fewest, most) = prod(lead), ROWS_TRIED
+        size = max((array.size for array in self.weights.values()), default=1)
+        number = max(fewest, min(most, NUMBERS_OF_ROWS // max(1, size)))
+        if right.shape != left.shape or total <= number:
+            rows = np.arange(min(total, number))
+        else:
+            differs = np.abs(right.astype(np.float64) - left).max(-1).ravel()[:total]
+            rows = np.unique([*np.argsort(differs)[-number // 2 :], *range(number // 2)])
+        return np.unravel_index(rows, lead)
+
+    def picked(self, array: Array) -> Array | None:
+        """Return these rows of an array, or all of it; None where it has another number of rows than the output."""
+        if self.rows is None:
+            return array
+        lead = self.output.shape[:-1]
+        if array.shape[:-1] == lead:
+            return array[self.rows]
+        fits = prod(array.shape[:-1]) == prod(lead)
+        return array.reshape(*lead, array.shape[-1])[self.rows] if fits else None
+
+
+def contexts(broken: Broken) -> list[Context]:
+    """Return the contexts of the left and the right side; none where an output is missing."""
+    left, right = broken.arrays
+    if not broken.item.is_output or not all(array.ndim > 1 and array.size for array in (left, right)):
+        return []
+    groups = [known(group) for group in broken.groups]
+    groups = groups or [WeightGroup(broken.sides[0], PARENT, RecordedLayer("", []))]
+    group = next((group for group in groups if group.kind in OPERATORS), groups[0])
+    before, of_right = computed_before(broken)
+    given = [given_to(broken, place) for place in range(len(broken.groups))]
+    if group.kind in CHANNELLED or (group.kind in NORMS and len(broken.groups) == 2):
+        first = [channels_stand_first(of_side) for of_side in broken.groups]
+        if group.kind in NORMS:  # their width tells where channels stand
+            first = [width_is_second(group, arrays) for arrays in ([left], given[1])]
+        given = [[*map(channels_last, of)] if turned else of for of, turned in zip(given, first, strict=True)]
+        if first[0]:  # then the right side's output has its axes as the left one's
+            left, right = channels_last(left), channels_last(right)
+            before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
+    if not given or not all(given) or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape):
+        given = [[], []]  # one side may have zeros around it
+    numbers = LARGEST_BATCH if group.kind == "batchnorm" else NUMBERS_TRIED  # its statistics are of all rows
+    every = left, right, *chain(*given), *before.values(), *of_right.values()
+    cut = min(max(1, numbers // max(1, prod(array.shape[1:]))) for array in every)
+
+    def rows(array: Array) -> Array:
+        return array[:cut].astype(np.float64)
+
+    inputs = broken.rungs.left.arrays("inputs")
+    ids = [name for name in inputs if inputs[name].dtype.kind in "iu" and inputs[name].ndim and "batch" not in name]
+    of_model = {name: inputs[name][:cut].astype(np.int64) for name in ids}
+    of_left, of_right = ({name: rows(array) for name, array in of.items()} for of in (before, of_right))
+    of_both = of_left | of_right
+    had = of_both if group.kind in RECURRENT else of_left  # a stacked layer's sequence may be on the right
+    return [
+        Context(broken, group, rows(output), [*map(rows, own)], outputs, of_model)
+        for output, own, outputs in zip((left, right), given, (had, of_both), strict=True)
+    ]
+
+
+def known(group: WeightGroup) -> WeightGroup:
+    """Return the group of the layer itself where its weights were paired by their numbers. A layer of one's own with
+    a gain, or with a gain and a shift, may be a norm."""
+    own = groups_of(group.side) if group.kind in (ARRANGED, "parameters") and len(group.layers) == 1 else []
+    own = [one for one in own if one.layer is group.layer]
+    vectors = [one.tensors[one.part] for one in own if one.kind == "parameters"]
+    if len(vectors) == len(own) in (1, 2) and len({one.shape for one in vectors}) == len(vectors[0].shape) == 1:
+        kind = "rmsnorm" if len(own) == 1 else "layernorm"
+        return replace(own[0], kind=kind, part="", tensors=dict(zip(("gamma", "beta"), vectors, strict=False)))
+    return next(iter(own), group)
+
+
+def given_to(broken: Broken, place: int) -> list[Array]:
+    """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
+    framework's attention three arrays, of which its query, key and value are computed."""
+    shown, side, found = broken.groups[place], broken.sides[place], list[Array]()
+    groups = [shown]
+    if broken.groups[0].part == "output":
+        pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
+        groups = [pair.both[place] for name in PROJECTIONS for pair in pairs if pair.left.part == name]
+    elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
+        return []  # it is computed within the layer
+    for group in groups:
+        calls = [call.inputs for call in group.recorded]
+        call = calls[broken.item.call] if broken.item.call < len(calls) else {}
+        names = [call[group.part]] if group.part in call else call.values()
+        found += [array for array in map(side.arrays("layers").mapped, names) if is_usable(array)][:1]
+    return found if len(found) == len(groups) else []
+
+
+def is_usable(array: Array) -> bool:
+    """Return True for numbers that a layer may take."""
+    return array.dtype.kind == "f" and array.ndim > 1 and array.size > 0
+
+
+def width_is_second(group: WeightGroup, arrays: Sequence[Array]) -> bool:
+    """Return True if the second axis of any array is as long as a norm is wide, and the last one is not."""
+    width = group.shapes.get("gamma", (0,))[-1]
+    return any(array.ndim > 2 and array.shape[1] == width != array.shape[-1] for array in arrays)
+
+
+def channels_last(array: Array) -> Array:
+    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
+
+
+def all_with_channels_last(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return each array with its channels last, whether they are the second axis or are last already."""
+    last = {f"{name}, whose channels stand last,": array for name, array in arrays.items() if array.ndim > 2}
+    return {name: channels_last(array) for name, array in arrays.items()} | last
+
+
+def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return what the left side computed before the layer that is shown, and what the right side did that the left
+    one did not: the outputs of layers, those computed last first, and the model's own inputs."""
+    whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
+    names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
+    unnamed = {pair.left.layer.path for pair in whole if activations(pair) is None}
+    found: list[dict[str, Array]] = []
+    for place, side in enumerate(broken.sides):
+        here: dict[str, Array] = {}
+        of_group = broken.groups[place].calls if broken.groups else []
+        own = {part for parts in of_group[broken.item.call : broken.item.call + 1] for part in parts}
+        arrays, calls = side.arrays("layers"), side.says.calls
+        end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
+        for call in reversed([call for call in calls[:end] if call.parts and not call.layer.startswith(OPERATOR)]):
+            own_name = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
+            path = names.get(call.layer, own_name) if place else own_name
+            of_layer = side.called[call.layer]
+            name = f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path
+            array, of_left = arrays.mapped(call.parts[0]), found[0] if place else {}
+            if len(here) >= BEFORE:
+                break
+            if path in unnamed and any(
+                alike(broken, change(inner), [array]) for inner in of_left.values() for change in ACTIVATIONS.values()
+            ):
+                continue  # what the left side computed, activated
+            if name in of_left and (inner := before_activation(broken, path, array, of_left[name])):
+                of_left[name] = inner[0]
+                continue
+            given = [(f"what {name}{IS_GIVEN}", arrays.mapped(own)) for own in [*call.inputs.values()][:1]]
+            for words, output in ((name, array), *given):
+                if is_usable(output) and not alike(broken, output, [*here.values(), *of_left.values()]):
+                    here[f"{OF_RIGHT}{words}" if words in of_left else words] = output
+        inputs = side.arrays("inputs")
+        of_model = [name for name in inputs if is_usable(inputs[name]) and not place]
+        found.append(here | {f"the input {name}": inputs[name] for name in of_model})
+    return found[0], found[1]
+
+
+def before_activation(broken: Broken, name: str, right: Array, left: Array) -> list[Array]:
+    """Return what a layer computes before an activation that one side has in it and the other one after it; nothing
+    where that is not so."""
+    pair = next(pair for pair in broken.rungs.pairing.pairs if pair.left.layer.path == name)
+    of_left, of_right = activations(pair) or (np.asarray, np.asarray)
+    for turned in (arranged(right) for arranged in ARRANGEMENTS.values()):
+        for inner, change, outer in ((left, of_left, turned), (turned, of_right, left)):
+            if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
+                return [inner]
+    return []
+
+
+def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:
+    """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
+    rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
+    turned = [arranged(array)[:rows] for arranged in ARRANGEMENTS.values()]
+    pairs = ((way, other[:rows]) for other in others for way in turned)
+    return any(broken.rule.explains(way, other) for way, other in pairs if way.shape == other.shape)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a layer may take: a sum of arrays, an activation of which may be multiplied by a gate."""
+
+    terms: Sequence[Array]
+    gate: Array | None = None
+
+    @property
+    def array(self) -> Array:
+        return sum(self.terms[1:], self.terms[0])
+
+
+def inputs_of(context: Context, width: int) -> dict[str, Input]:
+    """Return what a layer of this width may take, in the rows that are tried, by what a cause calls it."""
+    found = dict[str, Input]()
+
+    def add(name: str, *terms: Array, gate: Array | None = None) -> None:
+        rows = [context.picked(term) for term in (*terms, *([] if gate is None else [gate]))]
+        if terms[0].shape[-1] == width and not any(row is None for row in rows):
+            arrays = [row for row in rows if row is not None]
+            found.setdefault(name, Input(arrays) if gate is None else Input(arrays[:-1], arrays[-1]))
+
+    outputs, summed = context.before, [*sums(context)]
+    for name, array in outputs.items():
+        for words, way in ways(context, array, width):
+            add(f"{name}{words}", way)
+        if array.shape[-1] == 2 * width:
+            halves = np.split(array, 2, -1), (array[..., ::2], array[..., 1::2])
+            for how, (first, second) in zip(("half", "number of each two"), halves, strict=True):
+                add(f"{name} with its first {how} as the gate", first, gate=second)
+                add(f"{name} with its second {how} as the gate", second, gate=first)
+    if context.output.ndim == 2:
+        for name, terms in (*((name, [array]) for name, array in outputs.items()), *summed):
+            if terms[0].ndim == 3:
+                for token, place in (("first", 0), ("last", -1)):
+                    add(f"the {token} token of {name}", *(term[:, place] for term in terms))
+                add(f"the mean token of {name}", *(term.mean(1) for term in terms))
+    backwards = {f"{name} backwards in time": array[:, ::-1] for name, array in outputs.items() if array.ndim == 3}
+    for (name, array), (also, other) in permutations({**outputs, **backwards}.items(), 2):
+        if array.shape[:-1] == other.shape[:-1] and array.shape[-1] + other.shape[-1] == width:
+            add(f"{name} and then {also}", np.concatenate([array, other], -1))
+        if name in outputs and also in outputs and array.shape == other.shape:
+            add(f"{also} with {name} as its gate", array, gate=other)
+    for name, terms in (*((name, [array]) for name, array in backwards.items()), *summed, *tokens(context, width)):
+        add(name, *terms)
+    return found
+
+
+def ways(context: Context, array: Array, width: int) -> Iterator[tuple[str, Array]]:
+    """Yield how the axes of an output may stand when the layer takes it."""
+    channels_first = channels_stand_first(context.group) and context.group.kind not in CHANNELLED
+    yield "", array
+    if channels_first and array.ndim > 2:
+        yield " with its channels last", channels_last(array)
+    if array.ndim > 2 and prod(array.shape[1:]) == width:
+        orders = (channels_last(array), array) if channels_first else (array, np.moveaxis(array, -1, 1))
+        for order, turned in zip(("last", "first"), orders, strict=True):
+            yield f" flattened with its channels {order}", turned.reshape(len(turned), -1)
+
+
+Terms = tuple[str, list[Array]]  # a name and what is added up
+
+
+def sums(context: Context) -> Iterator[Terms]:
+    """Yield sums of two outputs or of three: of a residual, of ids and positions, which may be the same in each row,
+    or of both; the rows of an embedding may be multiplied by the root of its width."""
+    pairs = context.broken.rungs.pairing.pairs
+    tables = {pair.left.layer.path for pair in pairs if pair.left.kind == "embedding"}
+    rows = {name: array for name, array in context.before.items() if name.partition(",")[0] in tables}
+    scaled = {f"{name} times the root of its width": array * array.shape[-1] ** 0.5 for name, array in rows.items()}
+    yield from ((name, [array]) for name, array in scaled.items())
+    for number in (2, 3):
+        for several in combinations({**context.before, **scaled}.items(), number):
+            shape = max((array.shape for _, array in several), key=len)
+            if all(array.shape in (shape, shape[1:]) for _, array in several):
+                terms = [np.broadcast_to(array, shape) for _, array in several]
+                yield " + ".join(name for name, _ in several), terms
+
+
+def tokens(context: Context, width: int) -> Iterator[Terms]:
+    """Yield tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
+    weights of no known layer."""
+    groups = [pair.left for pair in context.broken.rungs.pairing.pairs if pair.left.kind == "parameters"]
+    owned = [group.tensor(name) for group in groups for name in group.tensors]
+    tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
+    for name, array in context.before.items():
+        image = channels_last(array) if channels_stand_first(context.group) and array.ndim > 3 else array
+        if array.ndim not in (3, 4) or image.shape[-1] != width:
+            continue
+        ways = {f"{name} row by row": image, f"{name} column by column": image.swapaxes(1, 2)}
+        for words, patches in ways.items() if array.ndim == 4 else [(name, array)]:
+            flat = patches.reshape(len(patches), -1, width)
+            beside = {words: flat}
+            for token in [np.broadcast_to(table, (len(flat), 1, width)) for table in tables if len(table) == 1]:
+                beside[f"{words} after the class's token"] = np.concatenate([token, flat], 1)
+                beside[f"{words} before the class's token"] = np.concatenate([flat, token], 1)
+            for (words, x), table, first in product([*beside.items()], tables, (0, 1)):
+                if 1 < x.shape[1] <= len(table) - first:
+                    yield f"{words} with positions from {first}", [x + table[first : first + x.shape[1]]]
+            yield from ((words, [x]) for words, x in beside.items())

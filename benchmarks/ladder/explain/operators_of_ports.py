@@ -1,0 +1,573 @@
+"""Layers, losses and optimizers' updates in NumPy, with what ports do otherwise: a parameter whose default is a
+`choice` carries the hypotheses about it, the usual one first.
+
+Arrays are in float64 and in the canonical layout, with channels last; weights are called as canonical tensors are.
+An operator returns None where its choices do not fit its arrays, or make no difference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from math import erf, prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.explain.search import Operator, choice
+from benchmarks.ladder.read.layouts import RECURRENT
+
+Sizes = tuple[int, ...]
+Steps = int | Sizes  # of all axes, or of each
+Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
+LARGEST_STEP = 1000  # of a convolution
+LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
+
+
+# Activations
+
+
+def gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.vectorize(erf, otypes=[np.float64])(x / 2**0.5)))
+
+
+def gelu_by_tanh(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+# By Keras's names, which are those of the settings. "gelu by tanh" is what it names nothing for.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": gelu,
+    "gelu by tanh": gelu_by_tanh,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "silu": lambda x: x * sigmoid(x),
+    "softmax": softmax,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+}
+
+
+def hard_sigmoid(x: Array, slope: float) -> Array:
+    return np.clip(x * slope + 0.5, 0, 1)
+
+
+# Of a layer that is nothing else.
+ALONE: dict[str, Callable[[Array], Array]] = {
+    "hard_sigmoid with a slope of 1/6": partial(hard_sigmoid, slope=1 / 6),
+    "hard_sigmoid with a slope of 0.1666667 in float32": partial(hard_sigmoid, slope=float(np.float32(0.1666667))),
+}
+
+
+def activated(x: Array, name: str) -> Array:
+    """Return the activation of an output, in the output's own precision."""
+    return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)
+
+
+AFTER = choice("the activation after {} is", tuple(ACTIVATIONS), "activation")  # which is in the layer or follows it
+
+
+# Dense layers and norms
+
+
+def dense(x: Array, kernel: Array, bias: Array | float = 0.0, *, activation: str = AFTER) -> Array:
+    return ACTIVATIONS[activation](x @ kernel + bias)
+
+
+def unchanged(
+    x: Array, *, times: str = choice("what {} gives is multiplied by", ("1", "the root of the width"))
+) -> Array:
+    """A layer that contains others or has no weights: it gives what it takes."""
+    return x if times == "1" else x * x.shape[-1] ** 0.5
+
+
+EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
+EPSILON = choice("epsilon is", EPSILONS, "epsilon")
+WITHIN, ADDED = "inside the root", "added to the root"
+ROOT = choice("epsilon of {} is", (WITHIN, ADDED))
+CENTERED, KEPT = "takes off the mean", "keeps the mean"
+GAINS = ("its gain", "its gain plus 1", "its shift")
+
+
+def rooted(square: Array, epsilon: float, root: str) -> Array:
+    return np.sqrt(square + epsilon) if root == WITHIN else np.sqrt(square) + epsilon
+
+
+def normalized(x: Array, axes: Sizes, epsilon: float, root: str, center: str = CENTERED, divisor: str = "n") -> Array:
+    """Return x with mean 0, where it is centered, and mean square 1 along these axes."""
+    x = x - x.mean(axes, keepdims=True) if center == CENTERED else x
+    numbers = prod(x.shape[axis] for axis in axes) - (divisor == "n - 1")
+    return x / rooted((x**2).sum(axes, keepdims=True) / numbers, epsilon, root)
+
+
+def layernorm(
+    x: Array,
+    gamma: Array,
+    beta: Array | float = 0.0,
+    *,
+    epsilon: float = choice("epsilon is", EPSILONS, "epsilon", "layernorm-epsilon"),
+    root: str = ROOT,
+    center: str = choice("{}", (CENTERED, KEPT)),
+    divisor: str = choice("the variance of {} is divided by", ("n", "n - 1")),
+    gain: str = choice("{} multiplies by", GAINS),
+) -> Array:
+    factor, shift = (beta, gamma) if gain == GAINS[2] else (gamma + (gain == GAINS[1]), beta)
+    return normalized(x, (-1,), epsilon, root, center, divisor) * factor + shift
+
+
+def groupnorm(
+    x: Array,
+    gamma: Array,
+    beta: Array | float = 0.0,
+    *,
+    groups: int = choice("the number of groups of {} is"),
+    epsilon: float = EPSILON,
+    root: str = ROOT,
+) -> Array:
+    of_groups = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    return normalized(of_groups, (1, 3), epsilon, root).reshape(x.shape) * gamma + beta
+
+
+def batchnorm(
+    x: Array,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | float = 1.0,
+    beta: Array | float = 0.0,
+    *,
+    statistics: str = choice("the statistics of {} are", ("the running ones", "those of the batch")),
+    epsilon: float = choice("epsilon is", EPSILONS, "epsilon", "batchnorm-epsilon"),
+    root: str = ROOT,
+) -> Array:
+    if statistics == "the running ones":
+        return (x - moving_mean) / rooted(moving_variance, epsilon, root) * gamma + beta
+    return normalized(x, (*range(x.ndim - 1),), epsilon, root) * gamma + beta
+
+
+# Convolutions
+
+STRIDE = choice("the stride of {} is", (1, 2, 3), "stride")
+USED = choice("the kernel of {} is used", ("as it is stored", "flipped"))
+
+
+def conv(
+    x: Array,
+    kernel: Array,  # (..., C / groups, F)
+    bias: Array | float = 0.0,
+    *,
+    stride: Steps = STRIDE,
+    dilation: Steps = choice("the dilation of {} is", (1, 2, 3), "dilation"),
+    padding: Steps | str = choice("the padding of {} is", (0, "same", 1, 2, 3, "causal"), "padding"),
+    used: str = USED,
+    activation: str = AFTER,
+    groups: str = choice("the channels of {} are divided into groups", ("in blocks", "in turns")),
+) -> Array | None:
+    axes, of_group = kernel.ndim - 2, kernel.shape[-2]
+    number = x.shape[-1] // of_group
+    if x.ndim != kernel.ndim or (number == 1 and groups == "in turns"):
+        return None
+    if groups == "in turns":
+        x = np.concatenate([x[..., group::number] for group in range(number)], -1)
+    strides, dilations = each_axis(stride, axes), each_axis(dilation, axes)
+    pads = pads_of(padding, x.shape[1:-1], kernel.shape, strides, dilations)
+    made = convolved(x, turned_round(kernel, used), strides, dilations, pads)
+    return None if made is None else ACTIVATIONS[activation](made + bias)
+
+
+def conv_transpose(
+    x: Array,
+    kernel: Array,  # (..., F, C)
+    bias: Array | float = 0.0,
+    *,
+    output: Array,
+    stride: Steps = STRIDE,
+    crop: int = choice("the number of positions that {} leaves out first is", range(8)),
+    used: str = USED,
+    activation: str = AFTER,
+) -> Array | None:
+    if x.ndim != kernel.ndim or crop >= max(kernel.shape[:-2]):
+        return None
+    made = spread(x, turned_round(kernel, used), each_axis(stride, kernel.ndim - 2), crop, output.shape)
+    return None if made is None else ACTIVATIONS[activation](made + bias)
+
+
+def each_axis(steps: Steps, axes: int) -> Sizes:
+    """Return a step for each axis. Raises ValueError where there are others or one is too large."""
+    found = steps if isinstance(steps, tuple) else (int(steps),) * axes
+    if len(found) != axes or not all(0 <= step < LARGEST_STEP for step in found):
+        raise ValueError(f"{steps} for {axes} axes")
+    return found
+
+
+def turned_round(kernel: Array, used: str) -> Array:
+    return kernel if used == "as it is stored" else np.flip(kernel, tuple(range(kernel.ndim - 2)))
+
+
+def pads_of(padding: Steps | str, sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> Pads:
+    """Return how many zeros a setting means: so many on each side of each axis, "causal", or "same" as in Keras,
+    where the odd zero stands after."""
+    if not isinstance(padding, str):
+        return [(pad, pad) for pad in each_axis(padding, len(sizes))]
+    found = []
+    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=False):
+        span = (width - 1) * dilation
+        whole = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
+        found.append((whole // 2, whole - whole // 2) if padding == "same" else (span, 0))
+    return found
+
+
+def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
+    """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small for it."""
+    axes = kernel.ndim - 2
+    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    spans = [(size - 1) * step + 1 for size, step in zip(kernel.shape, dilation, strict=False)]
+    if any(size < span for size, span in zip(x.shape[1:-1], spans, strict=True)):
+        return None
+    windows = sliding_window_view(x, spans, tuple(range(1, axes + 1)))  # (N, ..., C, spans)
+    windows = windows[:, *(slice(None, None, step) for step in stride)]
+    windows = windows[(slice(None),) * (axes + 2) + tuple(slice(None, None, step) for step in dilation)]
+    groups = x.shape[-1] // kernel.shape[-2]
+    over = [*range(axes + 2, 2 * axes + 2), axes + 1], [*range(axes), axes]
+    parts = zip(np.split(windows, groups, axes + 1), np.split(kernel, groups, -1), strict=True)
+    return np.concatenate([np.tensordot(window, part, over) for window, part in parts], -1)
+
+
+def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> Array | None:
+    """The transposed convolution of x (N, ..., C) with a kernel (..., F, C): as much as has this shape and begins at
+    `first` on each axis."""
+    sizes = kernel.shape[:-2]
+    wide = np.zeros((len(x), *((n - 1) * s + 1 for n, s in zip(x.shape[1:-1], stride, strict=True)), x.shape[-1]))
+    wide[:, *(slice(None, None, step) for step in stride)] = x
+    turned = np.flip(kernel, tuple(range(len(sizes)))).swapaxes(-1, -2)
+    once = (1,) * len(sizes)
+    full = convolved(wide, turned, once, once, [(size - 1, size - 1) for size in sizes])
+    if full is None or len(shape) != full.ndim:
+        return None
+    full = full[:, *(slice(first, None) for _ in sizes)]
+    short = [max(0, wanted - size) for size, wanted in zip(full.shape, shape, strict=True)]
+    return np.pad(full, [(0, size) for size in short])[:, *(slice(0, size) for size in shape[1:-1])]
+
+
+# Recurrent layers
+
+REPEATED = ", with the last output repeated,"  # where a sequence has ended, which else has zeros
+LAST_STEP = "the last time step"
+
+
+def recurrent(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | float = 0.0,
+    recurrent_bias: Array | float = 0.0,
+    *,
+    kind: str,
+    output: Array,
+    ids: Mapping[str, Array],  # by which sequences may end
+    begins: str = choice("{} begins with", ("the first time step", LAST_STEP)),
+    time: str = choice("the axis of time in {} is", ("the second", "the first"), entry="time-axis"),
+    gates: str = choice("sigmoid and tanh of {} are", ("as usual", "exchanged")),
+    reset_after: bool = choice("reset_after is", (True, False), "reset_after", "gru-reset-after"),
+    start: str = choice("the initial state of {} is", ("zeros", "another"), entry="state-shape"),
+    lengths: str = choice("the lengths by which {} stops are", ("none",)),
+) -> Array | None:
+    """The outputs (N, T, H), or the last ones (N, H) where the output has no axis of time. Gates are in the order
+    i f c o of an LSTM and z r h of a GRU, whose reset gate may stand after the recurrent product."""
+    if (kind != "gru" and not reset_after) or (kind == "rnn" and gates == "exchanged"):
+        return None
+    gate, squash = (np.tanh, sigmoid) if gates == "exchanged" else (sigmoid, np.tanh)
+    x = x.swapaxes(0, 1) if time == "the first" else x
+    inputs = (x[:, ::-1] if begins == LAST_STEP else x) @ kernel + bias  # (N, T, gates * H)
+    units = len(recurrent_kernel)
+    h, c, made = np.zeros((len(x), units)), np.zeros((len(x), units)), list[Array]()
+    if start == "another":  # then each later step follows from the output that the side has of the first
+        if kind == "lstm" or output.ndim != 3 or begins == LAST_STEP:
+            return None
+        h = output[:, 0]
+        made.append(h)
+    for step in range(len(made), inputs.shape[1]):
+        of_input, of_state = inputs[:, step], h @ recurrent_kernel + recurrent_bias
+        if kind == "rnn":
+            h = squash(of_input + of_state)
+        elif kind == "lstm":
+            i, f, new, o = np.split(of_input + of_state, 4, -1)
+            c = gate(f) * c + gate(i) * squash(new)
+            h = gate(o) * squash(c)
+        else:
+            z, r = np.split(gate((of_input + of_state)[:, : 2 * units]), 2, -1)
+            reset = r * of_state[:, 2 * units :] if reset_after else (r * h) @ recurrent_kernel[:, 2 * units :]
+            h = z * h + (1 - z) * squash(of_input[:, 2 * units :] + reset)
+        made.append(h)
+    found = np.stack(made, 1)
+    found = found[:, ::-1] if begins == LAST_STEP else found
+    found = found.swapaxes(0, 1) if time == "the first" else found
+    if found.shape[:2] != output.shape[:2] and output.ndim == 3:  # the record's axes are in one order
+        found = found.swapaxes(0, 1)
+    if lengths == "none":
+        return found if output.ndim == 3 else found[:, -1]
+    real = ids[lengths.removesuffix(REPEATED)] != 0
+    last: Array = found[np.arange(len(found)), real.sum(1) - 1]
+    if output.ndim == 2:
+        return last
+    return np.where(real[..., None], found, last[:, None] if lengths.endswith(REPEATED) else 0.0)
+
+
+# Embeddings and attention
+
+
+def embedding(
+    ids: Mapping[str, Array],
+    embeddings: Array,
+    *,
+    looks_up: str = choice("{} looks up"),
+    first: int = choice("positions begin at", (0, 1, 2, -1)),
+    padding_idx: int | None = choice("padding_idx is", (None,), "padding_idx", "padding-idx"),
+) -> Array | None:
+    """The rows of a table, by ids or by positions."""
+    rows = ids[looks_up] + first
+    if rows.min() < 0 or rows.max() >= len(embeddings):
+        return None
+    return np.asarray(embeddings[rows] * (rows != padding_idx)[..., None])
+
+
+PROJECTIONS = ("query", "key", "value")
+ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
+SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of the number of heads
+    "one over the root of a head's size": lambda size, heads: size**-0.5,
+    "1": lambda size, heads: 1.0,
+    "one over a head's size": lambda size, heads: 1 / size,
+    "one over the root of all heads' size": lambda size, heads: (size * heads) ** -0.5,
+    "the root of a head's size": lambda size, heads: size**0.5,
+}
+BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # usual ones, of rotary embeddings
+BY_GROUPS = "group by group"
+
+
+def attention(
+    parts: Sequence[Array],  # query (N, T, heads * D), key and value (N, S, heads that are shared * D)
+    width: int,
+    masks: Mapping[str, Array],
+    *,
+    heads: int = choice("the attention's number of heads is"),
+    mask: str = choice("the attention's mask is", entry="attention-mask"),
+    scale: str = choice("the attention's scores are multiplied by", tuple(SCALES)),
+    order: str = choice("an output is divided into", tuple(ORDERS)),
+    packed: str = choice("query, key and value stand", ("one after the other", BY_GROUPS)),
+    shared: str = choice("heads share keys", ("in blocks", "in turns")),
+    rope: str = choice("pairs of rotary embeddings are", ("none", "halves", "interleaved")),
+    base: float = choice("the base of rotary embeddings is", BASES),
+    all_masked: str = choice("", ("each counts the same", "nothing counts")),
+) -> Array | None:
+    size = width // heads
+    if heads * len(parts[0]) * parts[0].shape[1] * parts[1].shape[1] > LARGEST_SCORES:
+        return None
+    if packed == BY_GROUPS:
+        groups = parts[1].shape[-1] // size
+        of_groups = np.concatenate(parts, -1).reshape(*parts[0].shape[:2], groups, -1)
+        parts = np.split(of_groups, [width // groups, width // groups + size], -1)
+    q, k, v = (parts[place].reshape(*parts[place].shape[:2], -1, size) for place in ORDERS[order])
+    each = heads // k.shape[2]
+    if shared == "in turns" and each in (1, heads):
+        return None
+    if rope != "none":
+        q, k = (rotated(array, rope, base) for array in (q, k))
+    k, v = (a.repeat(each, 2) if shared == "in blocks" else np.tile(a, (1, 1, each, 1)) for a in (k, v))
+    return attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
+
+
+def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False) -> Array:
+    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
+    all are infinitely small, each counts the same, or none where it is `strict`."""
+    q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * scale + mask
+    nothing = np.isneginf(scores).all(-1, keepdims=True)
+    weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
+    made = (weights @ v).swapaxes(1, 2)
+    return np.asarray(made.reshape(*made.shape[:2], -1))
+
+
+def rotated(x: Array, order: str, base: float) -> Array:
+    """x (N, T, H, D) with rotary embeddings, whose pairs are halves apart or interleaved."""
+    half = x.shape[-1] // 2
+    angles = np.arange(x.shape[1])[:, None] / base ** (np.arange(half) / half)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    turned = one * cos - two * sin, two * cos + one * sin
+    return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
+
+
+# By the kind of a layer.
+OPERATORS: dict[str, Operator] = {
+    "dense": dense,
+    "layernorm": layernorm,
+    "rmsnorm": partial(layernorm, center=choice("{}", (KEPT, CENTERED)), epsilon=EPSILON),
+    "groupnorm": groupnorm,
+    "batchnorm": batchnorm,
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "embedding": embedding,
+    **{kind: partial(recurrent, kind=kind) for kind in RECURRENT},
+}
+BY_ROW = ("dense", "layernorm", "rmsnorm")  # compute each row by itself
+
+
+# Losses
+
+# What the outputs (N, ..., V) may be, and how log-probabilities are made of them.
+READINGS: dict[str, Callable[[Array], Array]] = {
+    "logits": lambda outputs: log_softmax(outputs),
+    "logits of which it takes the softmax twice": lambda outputs: log_softmax(softmax(outputs)),
+    "probabilities": np.log,
+    "log-probabilities": lambda outputs: outputs,
+}
+OVER_COUNTED, OVER_ALL = "a mean over the positions that count", "a mean over all positions"
+OVER_ROWS, OF_ROWS = "a mean over the rows", "a mean of the means of rows"
+SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.3)
+
+
+def log_softmax(x: Array) -> Array:
+    powers = x - x.max(-1, keepdims=True)
+    return np.asarray(powers - np.log(np.exp(powers).sum(-1, keepdims=True)))
+
+
+def cross_entropy(
+    log_probabilities: Mapping[str, Array],  # (N, ..., V) for each reading of the outputs
+    labels: Array,  # (N, ...)
+    counted: Mapping[str, Array],  # (N, ...)
+    *,
+    reads: str = choice("the loss takes the outputs for", tuple(READINGS)),
+    shift: int = choice("labels are shifted by", (0, 1, -1)),
+    counts: str = choice("in the loss count", entry="padding-denominator"),
+    mean: str = choice(
+        "the loss is", (OVER_COUNTED, OVER_ALL, OVER_ROWS, "a sum", OF_ROWS), entry="padding-denominator"
+    ),
+    smoothing: float = choice("labels are smoothed by", SMOOTHINGS, entry="label-smoothing"),
+) -> Array | None:
+    found, real = log_probabilities[reads], counted[counts]
+    if shift:
+        early, late = slice(0, -1), slice(1, None)
+        of_output, of_label = (early, late) if shift > 0 else (late, early)
+        found, labels, real = found[:, of_output], labels[:, of_label], real[:, of_label]
+    right = np.take_along_axis(found, np.clip(labels, 0, found.shape[-1] - 1)[..., None], -1)[..., 0]
+    each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * found.mean(-1)
+    each, rows = np.where(real, each, 0.0), len(each)
+    if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)):
+        return None
+    if mean == OF_ROWS:
+        return np.asarray((each.reshape(rows, -1).sum(1) / real.reshape(rows, -1).sum(1)).mean())
+    divisors = {OVER_COUNTED: real.sum(), OVER_ALL: each.size, OVER_ROWS: rows, "a sum": 1}
+    return np.asarray(each.sum() / divisors[mean])
+
+
+# Gradients, optimizers and running statistics
+
+CLIPPED = choice("gradients are clipped", entry="clipping")
+PLACES_OF_ADAM = (
+    "added to the root after its bias is corrected",
+    "added to the root before its bias is corrected",
+    WITHIN,
+)
+MOVED, LEFT_ALONE = "moved by the optimizer", "not moved by the optimizer"
+GRADIENT, STRAIGHT, NOWHERE = "through the gradient", "straight to the weight", "nowhere"
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
+ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
+# What an optimizer keeps of a weight after its first step, and the update, as a multiple of the rate.
+Update = tuple[dict[str, Array], Array]
+
+
+def given_gradients(
+    clipped: Mapping[str, Sequence[Array]],  # by how they are clipped
+    factors: Mapping[str, float],
+    *,
+    clip: str = CLIPPED,
+    times: str = choice("gradients are", entry="padding-denominator"),
+) -> Array:
+    return np.concatenate([gradient.ravel() * factors[times] for gradient in clipped[clip]])
+
+
+def sgd(
+    g: Array,
+    *,
+    momentum: float = choice("the optimizer's momentum is", (0.0,), "momentum"),
+    nesterov: float = choice("the optimizer's nesterov is", (0.0,), "nesterov"),
+) -> Update:
+    return {"momentum": g}, g + momentum * g if nesterov else g
+
+
+def adam(
+    g: Array,
+    *,
+    beta_1: float = choice("the optimizer's beta_1 is", (0.9,), "beta_1"),
+    beta_2: float = choice("the optimizer's beta_2 is", (0.999,), "beta_2"),
+    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
+    root: str = choice("epsilon is", PLACES_OF_ADAM, entry="adam-epsilon"),
+    corrected: str = choice("the bias of Adam's means is", ("corrected", "not corrected")),
+    counter: int = choice("Adam counts the first step as", (1, 2), entry="optimizer-slots"),
+) -> Update:
+    m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
+    one, two = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
+    divisor = (np.sqrt(v) + epsilon) / two**0.5 if root == PLACES_OF_ADAM[1] else rooted(v / two, epsilon, root)
+    return {"momentum": m, "mean_square": v}, m / one / divisor
+
+
+def rmsprop(
+    g: Array,
+    *,
+    rho: float = choice("the optimizer's rho is", (0.9,), "rho", "rmsprop-defaults"),
+    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
+    root: str = choice("epsilon is", ("outside the root", WITHIN), entry="rmsprop-epsilon"),
+    begins: float = choice("mean squares begin with", (0.0, 1.0), entry="rmsprop-slot-start"),
+) -> Update:
+    v = rho * begins + (1 - rho) * g**2
+    return {"mean_square": v}, g / rooted(v, epsilon, root)
+
+
+# By the kind of optimizer.
+UPDATES: dict[str, Callable[..., Update]] = {"SGD": sgd, "Adam": adam, "RMSprop": rmsprop}
+
+
+def stepped(
+    clipped: Mapping[str, Array],  # the weight's gradient, by how it is clipped
+    weight: Array,
+    update: Callable[..., Update],
+    slot: str,  # that is wanted; "" for how far the weight moves
+    *,
+    clip: str = CLIPPED,
+    decay: str = choice("weight decay of {} goes", (GRADIENT, STRAIGHT, NOWHERE), entry="weight-decay"),
+    weight_decay: float = choice("the optimizer's weight_decay is", (0.0,), "weight_decay", "weight-decay"),
+    moved: str = choice("{} is", (MOVED, LEFT_ALONE)),
+    rate: float = choice("the learning rate of the first step is", (0.0,), "learning_rate"),
+    biases: int = choice(TWO_BIASES, (1, 2), entry="second-bias", is_sentence=True),
+    **settings: Any,
+) -> Array | None:
+    """What the first step makes of a weight, or of what the optimizer keeps of it."""
+    gradient = clipped[clip]
+    if moved == LEFT_ALONE:
+        return np.zeros_like(weight) if not slot and gradient.any() else None
+    kept, step = update(gradient + (weight_decay * weight if decay == GRADIENT else 0.0), **settings)
+    if slot:
+        return kept.get(slot)
+    return np.asarray(-rate * (biases * step + (weight_decay * weight if decay == STRAIGHT else 0.0)))
+
+
+def running_statistics(
+    batch: Array,  # the batch's own
+    start: Array,
+    *,
+    kept: float = choice("momentum, as the share of the old statistics that is kept, is", entry="batchnorm-momentum"),
+    variance: float = choice(ANOTHER_DIVISOR, (1.0,), entry="batchnorm-variance", is_sentence=True),
+) -> Array:
+    """How far a batch moves them."""
+    return np.asarray((1 - kept) * (variance * batch - start))

@@ -1,0 +1,195 @@
+"""Hypotheses about what a side computes, and the one search for those by which both sides part."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations, product
+from math import inf
+from typing import Any
+
+from benchmarks.ladder.arrays import Array, largest, largest_difference
+
+SMALLER = 10  # times that the error must become smaller within the bound
+MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
+CHANCE = 0.01  # at most, that numbers which have nothing to do with a hypothesis pass the test of one of those tried
+ROUNDING = 1e-13  # an error that is as good as none
+CHOICES_TRIED, WORK = 4_000, 1 << 33  # in one search, and multiplications for all of them
+LEFT_CHOICES = 8  # of those by which the left side can be explained
+
+Chosen = Mapping[str, Any]  # a value for each parameter
+Operator = Callable[..., Array | None]  # returns None for values that do not fit its arrays or each other
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The one rule by which a hypothesis is told as likely: what it leaves of the error is rounding."""
+
+    bound: float  # the largest error that may be rounding
+    error: float  # that is to be explained
+
+    @property
+    def limit(self) -> float:
+        """The most that may be left: the bound and a tenth of the error, or a thousandth of it near the bound."""
+        within = min(self.bound, self.error / SMALLER)
+        return max(within, min(NEAR_THE_BOUND * self.bound, self.error / MUCH_SMALLER))
+
+    def left_over(self, made: Array | None, seen: Array, scale: float | None = None) -> float:
+        """Return what is left of the error, as a share of `scale`, where `made` explains `seen`; else infinity.
+        `scale` is the largest number that is seen where it is not given."""
+        if made is None or made.shape != seen.shape or not made.size:
+            return inf
+        difference = largest_difference(made, seen)[0]
+        if seen.dtype.kind != "f":  # whole numbers are explained by equal ones alone
+            return inf if difference else 0.0
+        error = difference / (scale or largest(seen) or 1.0)
+        return error if error <= self.limit else inf
+
+    def explains(self, made: Array | None, seen: Array) -> bool:
+        """Return True if `made`, which a hypothesis makes, is what is seen."""
+        return self.left_over(made, seen) < inf
+
+    def tell(self, numbers: int, tried: int) -> bool:
+        """Return True if so many numbers would hardly agree by chance with one of so many hypotheses. In float16 a
+        single number would."""
+        return tried * min(self.bound, 1.0) ** numbers <= CHANCE
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The hypotheses about one parameter of an operator, as its default."""
+
+    words: str  # stand before the value in a cause, where {} is the layer or the weight; "" is not told
+    values: tuple[Any, ...] = ()  # the usual one first
+    setting: str = ""  # a canonical setting, whose recorded values come first
+    entry: str = ""  # of the register of deviations
+    is_sentence: bool = False  # whether the words are a whole sentence, without values
+
+
+def choice(
+    words: str, values: Sequence[Any] = (), setting: str = "", entry: str = "", is_sentence: bool = False
+) -> Any:
+    """Return a Choice, as the default of a parameter of any type."""
+    return Choice(words, tuple(values), setting, entry, is_sentence)
+
+
+def choices_of(operator: Callable[..., Any], **known: Sequence[Any]) -> dict[str, Choice]:
+    """Return the choices in an operator's signature. `known` has the values of some parameters in place of theirs."""
+    defaults = {name: one.default for name, one in inspect.signature(operator).parameters.items()}
+    return {
+        name: replace(default, values=tuple(dict.fromkeys(known.get(name, default.values))))
+        for name, default in defaults.items()
+        if isinstance(default, Choice)
+    }
+
+
+@dataclass(frozen=True)
+class Computation:
+    """An operator that may have made a side's output, and the choices that it leaves."""
+
+    operator: Operator
+    choices: Mapping[str, Choice]
+    output: Array
+    work: int = 1  # multiplications for one trial
+    sample: "Computation | None" = None  # the same of some rows, which no others have a part in; is tried first
+
+    @cached_property
+    def scale(self) -> float:
+        """The largest number of the output."""
+        return largest(self.output)
+
+    def usual(self) -> Chosen:
+        return {name: choice.values[0] for name, choice in self.choices.items()}
+
+    def others(self, start: Chosen, number: int) -> Iterator[Chosen]:
+        """Yield what is chosen where so many parameters have other values than in `start`."""
+        for names in combinations(self.choices, number):
+            values = ([one for one in self.choices[name].values if one != start[name]] for name in names)
+            for several in product(*values):
+                yield {**start, **dict(zip(names, several, strict=True))}
+
+    def made(self, chosen: Chosen) -> Array | None:
+        try:
+            return self.operator(**chosen)
+        except (ValueError, LookupError, ZeroDivisionError):  # shapes that do not fit, values of the other side alone
+            return None
+
+
+Both = tuple[list[Computation], list[Computation], tuple[int, int]]  # of both sides, and how much may be otherwise
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where both sides part: a choice that explains the left side, and those that explain the right one."""
+
+    choices: Mapping[str, Choice]
+    left: Chosen
+    rights: Sequence[Chosen]
+
+
+@dataclass
+class Search:
+    """Searches until its trials or multiplications are spent, so that it ends, and ends the same everywhere."""
+
+    rule: Rule
+    tried: int = 0
+    work: int = 0
+
+    def parting(
+        self, lefts: Sequence[Computation], rights: Sequence[Computation], most: tuple[int, int]
+    ) -> Parting | None:
+        """Return a choice that explains the left side, and those that explain the right side with the fewest
+        parameters otherwise; None where a side cannot be explained, or one choice explains both. `most` is how many
+        parameters may be unusual on the left, and how many may be otherwise on the right. The least unusual choices
+        of all computations come first; where several parameters are otherwise, less usual choices may leave fewer."""
+        waiting, found, fewest = [*lefts], None, most[1] + 1
+        for number in range(most[0] + 1):
+            for left in [*waiting]:
+                several, before = self._fitting(left, left.usual(), number)[:LEFT_CHOICES], found
+                for right in rights if several else ():
+                    nearer = self._nearest(several, right, fewest - 1)
+                    if nearer:
+                        found = nearer
+                        fewest = sum(nearer.left[name] != nearer.rights[0][name] for name in nearer.left)
+                    if fewest == 1:
+                        return found
+                if several and found is before:
+                    waiting.remove(left)
+        return found
+
+    def _nearest(self, lefts: Sequence[Chosen], right: Computation, most: int) -> Parting | None:
+        """Return one of the left side's choices, and those of the right side that differ from it in the fewest
+        parameters, and in at most so many; None where there are none, or one choice explains both sides."""
+        for number in range(most + 1):
+            for left in lefts:
+                others = self._fitting(right, left, number)
+                if others:
+                    return Parting(right.choices, left, others) if number else None
+        return None
+
+    def _fitting(self, computation: Computation, start: Chosen, number: int) -> list[Chosen]:
+        """Return the choices that explain an output best, of those with so many parameters not as in `start`; none
+        where the numbers are too few to tell so many apart."""
+        found = []
+        for chosen in computation.others(start, number):
+            if self.tried >= CHOICES_TRIED or self.work >= WORK:
+                break
+            if not self.rule.tell(computation.output.size, self.tried + 1):
+                return []
+            error = self._error(computation, chosen)
+            found += [(error, chosen)] if error < inf else []
+        best = min((error for error, _ in found), default=inf)
+        return [chosen for error, chosen in found if error <= max(SMALLER * best, ROUNDING)]
+
+    def _error(self, computation: Computation, chosen: Chosen) -> float:
+        """Return what a choice leaves of the error; infinity where it does not explain the output."""
+        for one in filter(None, (computation.sample, computation)):
+            made = one.made(chosen)
+            if made is None:
+                return inf
+            self.tried += one is (computation.sample or computation)
+            self.work += one.work
+            error = self.rule.left_over(made, one.output, computation.scale)
+            if error == inf:
+                return inf
+        return error

@@ -1,0 +1,215 @@
+"""What both sides may compute of a loss, of gradients and of a step: operators with the recorded arrays, and with the
+recorded settings in place of the usual ones."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladder.arrays import Array, head, largest
+from benchmarks.ladder.explain.broken import Broken, number
+from benchmarks.ladder.explain.operators_of_ports import (
+    GRADIENT,
+    NOWHERE,
+    READINGS,
+    STRAIGHT,
+    UPDATES,
+    cross_entropy,
+    given_gradients,
+    running_statistics,
+    stepped,
+)
+from benchmarks.ladder.explain.search import Both, Computation, choices_of
+from benchmarks.ladder.read.layouts import FLOAT32_SETTINGS, RECURRENT, SAME_SLOTS
+from benchmarks.ladder.read.record import Side
+
+CLIPPING = {  # Paddle's classes, and Keras's and optax's settings
+    "ClipGradByGlobalNorm": "to a norm of all",
+    "ClipGradByNorm": "each to a norm",
+    "ClipGradByValue": "to values",
+    "global_clipnorm": "to a norm of all",
+    "clipnorm": "each to a norm",
+    "clipvalue": "to values",
+    "clip_by_global_norm.max_norm": "to a norm of all",
+    "clip.max_delta": "to values",
+}
+USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
+ADDED_BY_TORCH = 1e-6  # to the norm by which its clip_grad_norm_ divides
+TENSORS_TRIED = 4
+MOST_ADDED_UP = 1000  # passes, of which gradients are added up
+LARGEST_OUTPUT = 1 << 24  # numbers, of which the loss is computed anew
+
+
+def losses(broken: Broken) -> Iterator[Both]:
+    """Cross-entropies of each output and each target."""
+    arrays = broken.rungs.left.arrays("inputs")
+    inputs = {name: arrays[name] for name in arrays if not name.startswith("batch")}
+    outputs = [array for array in broken.rungs.left.arrays("outputs").values() if array.ndim > 1]
+    turned = [way for array in outputs for way in (array, np.moveaxis(array, 1, -1))[: 1 if array.ndim < 3 else 2]]
+    for output, labels in product(turned, inputs.values()):  # classes may stand last or second
+        fits = labels.dtype.kind in "iu" and labels.shape == output.shape[:-1]
+        if not fits or output.size > LARGEST_OUTPUT:
+            continue
+        counted = {"all positions": np.ones(labels.shape, bool)}
+        counted |= {"those whose label is not -100": labels != -100} if (labels == -100).any() else {}
+        ids = {name: array for name, array in inputs.items() if array.shape == labels.shape and (array == 0).any()}
+        counted |= {f"those whose {name} is not 0": array != 0 for name, array in ids.items()}
+        read = {name: reading(output.astype(np.float64)) for name, reading in READINGS.items()}
+        operator = partial(cross_entropy, read, labels.astype(np.int64), counted)
+        shifts = [0, 1, -1] if labels.ndim > 1 else [0]
+        choices = choices_of(operator, counts=[*counted], shift=shifts)
+        left, right = (
+            Computation(operator, choices, np.array(number(side.says.loss)), output.size) for side in broken.sides
+        )
+        yield [left], [right], (3, 2)
+
+
+def gradients(broken: Broken) -> Iterator[Both]:
+    """The gradients that differ are those of one side, clipped or multiplied."""
+    pairs = [(check.item.left(), check.item.right()) for check in broken.failed[-TENSORS_TRIED:]]
+    if any(left is None or right is None or left.shape != right.shape for left, right in pairs):
+        return
+    both = [[head(pair[place]).astype(np.float64) for pair in pairs] for place in (0, 1)]  # type: ignore[arg-type]
+    factors = factors_of(broken, *map(norm, both))
+    wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
+    for base, other, side, other_side in zip(both, both[::-1], broken.sides, broken.sides[::-1], strict=True):
+        norms = [norm(other), norm_of_all(other_side), max(map(largest, other))]
+        limits = [*(float(f"{limit:.3g}") for limit in norms), *USUAL_LIMITS]
+        clips = [clippings(array, norm_of_all(side), other_side, limits) for array in base]
+        clipped = {name: [of[name] for of in clips] for name in clips[0]}
+        operator = partial(given_gradients, clipped, factors)
+        choices = choices_of(operator, clip=[*clipped], times=[*factors])
+        left, right = (Computation(operator, choices, array) for array in wanted)
+        yield [left], [right], (1, 1)
+
+
+def factors_of(broken: Broken, left: float, right: float) -> dict[str, float]:
+    """Return by what gradients of these norms may be multiplied."""
+    shapes = [array.shape for array in broken.rungs.left.arrays("inputs").values()]
+    counts = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes} - {0, 1}
+    found = {"as they are": 1.0}
+    for count in sorted(counts):
+        words = f"(as between the mean over {count} rows or positions and their sum)"
+        found |= {f"{count} times as large {words}": count, f"{count} times smaller {words}": 1 / count}
+    for large, small in ((left, right), (right, left)):
+        ratio = large / (small or 1.0)
+        if 1.5 < ratio < MOST_ADDED_UP and round(ratio) not in counts:
+            words = f"(as where those of {round(ratio)} passes are added up)"
+            found[f"{round(ratio)} times as large {words}"] = round(ratio)
+    return found
+
+
+def norm(arrays: Sequence[Array]) -> float:
+    return float(np.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in arrays)))
+
+
+def norm_of_all(side: Side) -> float:
+    arrays = side.arrays("gradients")
+    return norm([arrays[name] for name in side.once("gradients")])
+
+
+def clipping(side: Side) -> tuple[str, float] | None:
+    """Return how the optimizer itself clips gradients, and to what; None where it does not, as in torch."""
+    settings = side.optimizer.settings
+    own = str(settings.get("clipping"))  # the class of Paddle's
+    if own in CLIPPING:
+        return CLIPPING[own], number(settings.get("clipping.clip_norm", settings.get("clipping.max")))
+    return next(((words, number(settings[name])) for name, words in CLIPPING.items() if settings.get(name)), None)
+
+
+def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float]) -> dict[str, Array]:
+    """Return a gradient, clipped as a side does it, by how it is clipped. `of_all` is the norm of all gradients."""
+    found = {"nowhere": gradient}
+    for limit in dict.fromkeys(limit for limit in limits if limit > 0):
+        for how, size in (("to a norm of all", of_all), ("each to a norm", norm([gradient]))):
+            found[f"{how} of {limit}"] = gradient * min(1.0, limit / (size or 1.0))
+            if side.framework == "torch":
+                added = f"{how}, to which {ADDED_BY_TORCH} is added, of {limit}"
+                found[added] = gradient * min(1.0, limit / (size + ADDED_BY_TORCH))
+        found[f"to values of {limit}"] = np.clip(gradient, -limit, limit)
+    return found
+
+
+def steps(broken: Broken) -> Iterator[Both]:
+    """What the first step makes of a weight, or of what the optimizer keeps of it; and of running statistics."""
+    kinds = [SAME_SLOTS.get(side.optimizer.kind, side.optimizer.kind) for side in broken.sides]
+    if broken.groups and broken.item.name.startswith("moving_"):
+        yield from of_statistics(broken)
+    elif broken.groups and kinds[0] == kinds[1] in UPDATES:
+        left, right = (of_step(broken, place, kinds[0]) for place in range(2))
+        if left and right:
+            yield [left], [right], (2, 2)
+
+
+def of_statistics(broken: Broken) -> Iterator[Both]:
+    """Running means and variances, of which the left side's batch has those that its momentum leads to."""
+    (left, right), start = broken.moved, broken.groups[0].tensor(broken.item.name)
+    shares = [number(share) for share in broken.settings("momentum")]
+    if not 0 < shares[0] < 1 or start is None or not left.shape == right.shape == head(start).shape:
+        return
+    old = head(start).astype(np.float64)
+    shapes = [broken.sides[0].shape(parts[0], "layers") for parts in broken.groups[0].calls if parts]
+    counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
+    ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
+    operator = partial(running_statistics, left / (1 - shares[0]) + old, old)
+    kept = [one for share in shares for one in (share, round(1 - share, 12))]
+    choices = choices_of(operator, kept=kept, variance=[1.0, *ratios])
+    yield [Computation(operator, choices, left)], [Computation(operator, choices, right)], (0, 2)
+
+
+def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
+    """What the left (0) or the right side (1) makes of a weight with its gradient; None where they do not fit."""
+    group, side, item = broken.groups[place], broken.sides[place], broken.item
+    arrays = group.tensor(item.name, "gradients"), group.tensor(item.name), broken.moved[place]
+    if any(array is None or not array.size or array.shape != group.shapes[item.name] for array in arrays[:2]):
+        return None
+    gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
+    own, left = [found for found in map(clipping, broken.sides) if found], broken.sides[0]
+    limits = [limit for _, limit in own] + [*USUAL_LIMITS]
+    clipped = clippings(gradient, norm_of_all(side), side, limits)
+    of_left = [f"{words} of {limit}" for words, limit in own[:1] if clipping(left)]
+    decays = [way for way in (GRADIENT, STRAIGHT) if way == GRADIENT or may_decay_straight(side)]
+    known: dict[str, Sequence[Any]] = {
+        "clip": [*of_left, *clipped],
+        "decay": [*sorted(decays, key=lambda way: way != decay_goes(left)), NOWHERE],
+        "biases": [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1],
+    }
+    update = UPDATES[kind]
+    usual = choices_of(stepped) | choices_of(update)
+    for name, choice in usual.items():
+        if choice.setting:
+            of_sides = [settings_of_step(one).get(choice.setting) for one in broken.sides]
+            known[name] = [choice.values[0] if value is None else number(value) for value in of_sides]
+        elif name == "root":
+            known[name] = sorted(choice.values, key=lambda root: root != left.place_of_epsilon)
+    rounded = [*FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ())]
+    slot = "" if item.is_update else item.tensor.partition(" of ")[0]
+    operator = partial(stepped, clipped, start, partial(in_float32, update, rounded), slot)
+    choices = choices_of(stepped, **known) | choices_of(update, **known)
+    return Computation(operator, choices, wanted, gradient.size)
+
+
+def settings_of_step(side: Side) -> dict[str, Any]:
+    return {**side.optimizer_settings, "learning_rate": side.first_rate}
+
+
+def in_float32(update: Callable[..., Any], rounded: Sequence[str], gradient: Array, **settings: Any) -> Any:
+    """An update with some settings rounded to float32, as frameworks do."""
+    return update(
+        gradient, **{name: float(np.float32(value)) if name in rounded else value for name, value in settings.items()}
+    )
+
+
+def decay_goes(side: Side) -> str:
+    """Return where the optimizer takes weight decay from, as installed."""
+    return STRAIGHT if side.optimizer.kind == "AdamW" or side.framework == "keras" else GRADIENT
+
+
+def may_decay_straight(side: Side) -> bool:
+    """Return True if the optimizer may take weight decay from the weight itself; the others' goes through the
+    gradient."""
+    own = "." in side.optimizer.class_name
+    return own or decay_goes(side) == STRAIGHT or side.framework in ("flax", "arrays")

@@ -74,7 +74,6 @@ DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary 
 PADDLE_SLOTS = (
     "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
 )
-LARGEST_OF_OPERATORS = 1 << 20  # numbers of an array that an operator was given or gave
 LONGEST_LINE = 200  # characters of a line of a program
 MODELS = ("paddle.vision.models.", "keras.src.applications.")  # modules of frameworks that are programs
 SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
@@ -201,10 +200,8 @@ class Record:
         return tensor
 
     def operators(self) -> Any:
-        """A context, as long as which the operators between layers are recorded, with the lines that call them. Of
-        torch alone, since Paddle, Keras and JAX have nothing that is told of each."""
-        torch = FRAMEWORKS["torch"]
-        return operators_of(torch.api, self._operated) if self._framework in (None, torch) else nullcontext()
+        """Refused: operators between layers are not recorded."""
+        raise RecordError("operators between layers are not recorded; give what stands there to tap(NAME, TENSOR)")
 
     def forward(self, **outputs: Any) -> None:
         """What the model computed, by names that both sides use."""
@@ -312,8 +309,7 @@ class Record:
         used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
         framework.refuse_strange(used)
         for number in range(1, steps + 1):
-            with self.operators() if number == 1 else nullcontext():
-                computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
+            computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
             if number == 1:
                 self.loss(loss_in(computed))
                 if isinstance(computed, tuple):
@@ -520,15 +516,6 @@ class Record:
         self._begun[path] += 1
         return call
 
-    def _operated(self, name: str, arguments: Any, output: Any) -> None:
-        """An operator has computed an output between layers. Large arrays are not kept, since there are many."""
-        if self._watched:
-            given, made = (
-                [one for one in arrays_in(value).values() if math.prod(one.shape) <= LARGEST_OF_OPERATORS]
-                for value in (arguments, output)
-            )
-            self._call(self._called(f"operator {name}", given), made)
-
     def _fed(self, feed: Feed, kind: str, call: dict[str, Any], value: Any) -> Any:
         """The arguments or the output of a call with what the feed has in place of its own; the call tells which."""
         framework, own = self._recorded(self._model), arrays_in(value)
@@ -628,8 +615,7 @@ class Record:
         self._put_back(self._coarsest(outside=True))
         moved = Record(self.folder / CONTROL)
         moved.model(self._model)
-        with moved.operators():
-            framework.backward(self._model, loss_of, batch)
+        framework.backward(self._model, loss_of, batch)
         moved._end_of_pass()
         for call, again in zip(self._content["calls"], moved._content["calls"]):
             if "outside" in call and len(call["parts"]) == len(again["parts"]):
@@ -1559,41 +1545,6 @@ def calling_line() -> dict[str, str]:
 def is_machinery(module: str) -> bool:
     """Return whether the module is of a framework, and no model."""
     return package(module) in FRAMEWORKS and not module.startswith(MODELS)
-
-
-def operators_of(torch: Any, seen: Callable[[str, Any, Any], None]) -> Any:
-    """A context, as long as which `seen` is called with the name, the arguments and the output of each operator
-    between layers. `torch` is the module, or None where nobody imported it."""
-    if torch is None:
-        return nullcontext()
-    is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
-
-    class Seeing(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-            output = function(*arguments, **(options or {}))
-            if is_compiling() or not isinstance(output, torch.Tensor):  # no frames are seen while it compiles
-                return output
-            name, in_place = function.__name__, function.__name__.endswith("_")
-            with suppress(RuntimeError):  # of tensors without memory of their own, such as sparse ones
-                others = [one for one in arrays_in([arguments, options]).values() if torch.is_tensor(one)]
-                others = [one for one in others if one is not output or not in_place]
-                memory = {one.untyped_storage().data_ptr() for one in others}
-                is_view = output.untyped_storage().data_ptr() in memory
-                if output.is_floating_point() and not is_view and between_layers():
-                    seen(name.strip("_"), [*arguments, options], output)
-            return output
-
-    return Seeing()
-
-
-def between_layers() -> bool:
-    """Whether a program calls what is being executed itself, and no layer of torch, nor this file."""
-    frame: Any = sys._getframe(2)
-    while frame and package(frame.f_globals.get("__name__")) == "torch":
-        if frame.f_globals["__name__"].startswith("torch.nn.modules"):
-            return False
-        frame = frame.f_back
-    return frame is None or frame.f_globals is not globals()
 
 
 def package(module: Any) -> str:

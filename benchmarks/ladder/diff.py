@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.ladder.explain.broken import Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import other_optimizers
-from benchmarks.ladder.explain.operators import parting
 from benchmarks.ladder.judge.accepted import acceptable
 from benchmarks.ladder.judge.check import Check, Item, explained, judge, nearest
 from benchmarks.ladder.judge.constants import as_in_paddle
@@ -167,10 +166,6 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     """Say where a rung breaks, and why."""
     broken = nearest(failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
-    if broken.rung == "forward":
-        agreed = [check.item for check in checks if check.passed and check.item.pair and check.item.is_output]
-        sides = rungs.left, rungs.right
-        diff.explanation += parting(sides, agreed, broken.item, rungs.tolerances["outputs"])
     diff.causes = causes_of(rungs, broken, failed)
 
 

@@ -137,8 +137,7 @@ def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(lef
     got, expected = (arrays(left / name, "layers") for name in (way, "expected"))
     calls = described(left / way)["calls"]
     assert {name for call in calls for name in (*call["parts"], *call["inputs"].values())} == got.keys()
-    within = f"{WITHIN}|^operator "
-    outermost = [call for call in calls if not re.search(within, call["layer"])]
+    outermost = [call for call in calls if not re.search(WITHIN, call["layer"])]
     assert [call["layer"].rpartition("/")[2] or "<model>" for call in outermost] == CALLED[left.framework].split()
     ordered = [part for call in outermost for part in call["parts"]]
     assert len(ordered) == len(expected)
@@ -371,7 +370,7 @@ def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
     read = Recorded(tmp_path / "side")
     assert {*map(abs, units_moved(tmp_path / "side"))} == {UNIT_OF_FLOAT32 if coarse else 1}
     assert read.computed == ("float32" if coarse else "float64")
-    named = [name.rpartition("/")[2] for name in read.computed_by if "operator" not in name]
+    named = [name.rpartition("/")[2] for name in read.computed_by]
     assert named == ([coarse] if coarse else [])
 
 
@@ -632,6 +631,7 @@ REFUSED: list[tuple[Callable[[Record], Any], str]] = [
         lambda record: record.inputs(y=[1, 2]),
         "'y' is of builtins.list; expected arrays, or dicts, tuples or dataclasses of them",
     ),
+    (lambda record: record.operators(), "operators between layers are not recorded; give what stands there to tap"),
     (lambda record: record.forward(y=None), "'y' is of builtins.NoneType; expected arrays"),
     (lambda record: record.loss(np.ones(3)), r"the loss has shape \(3,\); expected one number"),
     (lambda record: [record.loss(1.0), record.loss(1.0)], "a loss is already recorded"),

@@ -14,7 +14,7 @@ from benchmarks.ladder.explain.broken import Broken
 from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.items import CHANNELLED, activations, channels_stand_first
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
-from benchmarks.ladder.read.layouts import ARRANGED, OPERATOR, PARENT, RECURRENT
+from benchmarks.ladder.read.layouts import ARRANGED, PARENT, RECURRENT
 from benchmarks.ladder.read.record import RecordedLayer
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
@@ -179,7 +179,7 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
         own = {part for parts in of_group[broken.item.call : broken.item.call + 1] for part in parts}
         arrays, calls = side.arrays("layers"), side.says.calls
         end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
-        for call in reversed([call for call in calls[:end] if call.parts and not call.layer.startswith(OPERATOR)]):
+        for call in reversed([call for call in calls[:end] if call.parts]):
             own_name = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
             path = names.get(call.layer, own_name) if place else own_name
             of_layer = side.called[call.layer]

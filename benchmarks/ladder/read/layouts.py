@@ -182,7 +182,6 @@ RECURRENT = ("rnn", "lstm", "gru")
 # Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
 ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
 ARRANGED = "arranged"  # the kind of a group whose tensor a mapping's entry arranges
-OPERATOR = "operator "  # begins the name of what a record has of an operator between layers
 TAP = "tap"  # the kind of a group of what a program recorded between layers, by a name
 PARENT = "parent"  # the kind of a group of a layer without weights of its own that contains others
 COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.ladder.arrays import PRECISIONS, largest
-from benchmarks.ladder.read.layouts import EPSILON, OPERATOR, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
+from benchmarks.ladder.read.layouts import EPSILON, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import count, printable
 
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
+OPERATOR = "operator "  # begins the layer of a call that records of version 0.1.0 have of torch beside layers
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 LARGEST_READ = 1 << 20  # bytes of an array that is read whole; a larger one is mapped
@@ -237,6 +238,8 @@ class Side:
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+        calls = [call for call in self.says.calls if not call.layer.startswith(OPERATOR)]
+        self.says = msgspec.structs.replace(self.says, calls=calls)
         self._files: dict[str, Arrays] = {}
         self._largest: dict[str, float] = {}
         of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
@@ -327,13 +330,9 @@ class Side:
 
     @property
     def computed_by(self) -> list[str]:
-        """The layers, taps and operators with their lines that computed in this precision, if the weights are of a
-        finer one."""
-        coarse = [call for call, dtype in self._types if dtype == self.computed != self.mixed]
-        lines = [f" ({call.line})" if call.line and call.layer.startswith(OPERATOR) else "" for call in coarse]
-        return list(
-            dict.fromkeys((call.layer or "the model") + line for call, line in zip(coarse, lines, strict=True))
-        )
+        """The layers and taps that computed in this precision, if the weights are of a finer one."""
+        coarse = [call.layer or "the model" for call, dtype in self._types if dtype == self.computed != self.mixed]
+        return list(dict.fromkeys(coarse))
 
     @property
     def _types(self) -> Iterator[tuple[RecordedCall, str]]:

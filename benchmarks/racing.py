@@ -69,7 +69,7 @@ def race(
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
 
-    Each runs in its own process and ends with take_turns(step), which is in the file rosetta_record.py. The first one
+    Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
     is compared with each other one. To go on with a race, type its command again, with --resume and its --out.
     """
     from benchmarks.ladder.judge.accepted import acceptable

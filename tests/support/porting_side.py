@@ -20,9 +20,9 @@ from unittest.mock import patch
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-import rosetta_record
 from backends.process.environment import child_environment
 from rosetta_record import Record, RecordError
+from rosetta_record.values import framework_of
 from tests.support import porting_zoo as zoo
 from tests.support.porting_zoo import KEPT, Array, array_of
 
@@ -91,7 +91,7 @@ def _shortened(
 ) -> None:
     """Record.training of at most so many steps, without the control if that is not wanted."""
     if callable(optimizer) and not control and record._feed is None:
-        optimizer = optimizer(rosetta_record.framework_of(model).trained(model))
+        optimizer = optimizer(framework_of(model).trained(model))
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 

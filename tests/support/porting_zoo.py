@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta_record import arrays_in
+from rosetta_record.values import arrays_in
 
 Array = NDArray[Any]
 EPSILON = float(np.float32(1e-5))  # since Paddle keeps some constants in float32

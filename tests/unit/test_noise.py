@@ -13,7 +13,8 @@ from benchmarks.ladder.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
 from benchmarks.ladder.judge.check import Item
 from benchmarks.ladder.judge.noise import Control, rounding_of_loss
 from benchmarks.ladder.read.record import Side
-from rosetta_record import Record, one_unit_moved
+from rosetta_record import Record
+from rosetta_record.values import one_unit_moved
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import DATA, Array, changed, edited, put, resaved, tagger, write
 

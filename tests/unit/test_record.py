@@ -18,7 +18,9 @@ from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import compare_records
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side as Recorded
-from rosetta_record import CONTROL, FILES, Record, RecordError, arrays_in, replaced, write_what_waits
+from rosetta_record import Record, RecordError
+from rosetta_record.record import CONTROL, FILES, write_what_waits
+from rosetta_record.values import arrays_in, replaced
 from tests.support.porting_pairs import ADAM, write_batches
 from tests.support.porting_side import Side, record, record_small, run_program, train
 from tests.support.records import arrays, described
@@ -549,14 +551,15 @@ MANY = """
 import atexit, os, sys
 written = []
 atexit.register(lambda: print(sum(written)))  # after the recorder's own
-import numpy as np, rosetta_record
+import numpy as np
+from rosetta_record import Record, record as recorder
 
-def counted(arrays, path, save_file=rosetta_record.save_file):
+def counted(arrays, path, save_file=recorder.save_file):
     save_file(arrays, path)
     written.append(os.path.getsize(path))
 
-rosetta_record.save_file = counted
-record, kernel = rosetta_record.Record("side"), np.zeros((8, 8))
+recorder.save_file = counted
+record, kernel = Record("side"), np.zeros((8, 8))
 for number in range(40):
     kernel += 1
     record.layer(f"l{number}", "Dense", {"kernel": kernel}, output=kernel[number % 8])

@@ -13,7 +13,8 @@ from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.feed import numbers_of
 from benchmarks.ladder.read.record import Side as Recorded
 from benchmarks.ladder.replay import STEP
-from rosetta_record import Feed, RecordError
+from rosetta_record import RecordError
+from rosetta_record.feed import Feed
 from tests.support.porting_guide import rosetta
 from tests.support.porting_pairs import random_pair, told
 from tests.support.porting_replays import missed, others, places, port, replayed

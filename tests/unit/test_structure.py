@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -25,8 +26,8 @@ STOREYS = ["racing", "commands", "comparing", "report", "measure", "ladder", "in
 
 
 def sources() -> list[Path]:
-    files = [PROJECT / "rosetta.py", PROJECT / "rosetta_record.py"]
-    for package in ("benchmarks", "backends", "common"):
+    files = [PROJECT / "rosetta.py"]
+    for package in ("benchmarks", "backends", "common", "rosetta_record"):
         files += sorted((PROJECT / package).rglob("*.py"))
     return files
 
@@ -38,7 +39,7 @@ def packages(path: Path, within: str = "") -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return {module.removeprefix(within).partition(".")[0] for module in found if module.startswith(within)}
 
@@ -93,15 +94,21 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     assert all("weights_only=True" in load for load in loads)
 
 
-def test_the_recorder_is_a_file_to_copy() -> None:
-    """It needs two small libraries, and no framework even where it works with one."""
-    assert packages(PROJECT / "rosetta_record.py") - sys.stdlib_module_names == {"numpy", "safetensors"}
+def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
+    """It needs two small libraries, and no framework even where it works with one; take_turns needs none of both."""
+    recorder = sorted((PROJECT / "rosetta_record").glob("*.py"))
+    needed = set().union(*map(packages, recorder)) - sys.stdlib_module_names
+    assert needed == {"numpy", "safetensors"}
+    shutil.copytree(PROJECT / "rosetta_record", tmp_path / "vendored" / "recorder")
+    for name, expected in (("Record, tap", needed), ("take_turns", set())):
+        found = imported_by(f"from vendored.recorder import {name}", tmp_path)
+        assert found & {*needed, *FRAMEWORKS, "rosetta_record"} == expected
 
 
-def imported_by(statement: str) -> set[str]:
+def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
     """The top-level packages that a process has imported after it."""
     program = f"{statement}\nimport sys; print('|'.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
     return set(done.stdout.strip().splitlines()[-1].split("|"))
 
 

@@ -1,0 +1,94 @@
+"""Paddle, as a record needs it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .values import array_of
+from .watching import Described, Framework, States
+
+PADDLE_SLOTS = (
+    "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
+)
+SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
+
+
+class Paddle(Framework):
+    name, children, unsaved = "paddle", "_sub_layers", "_non_persistable_buffer_names_set"
+    base, whole = "nn.Layer", ("nn.layer.rnn.RNNBase",)
+
+    def exists(self, weight: Any) -> bool:
+        """What has been computed is no weight, such as the one that weight_norm makes of two others."""
+        return bool(weight._is_initialized()) and weight.is_leaf
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        if tensor.is_selected_rows():  # the gradient of a sparse embedding
+            rows, values = tensor.get_selected_rows(), tensor.numpy()
+            array = np.zeros((rows.height(), *values.shape[1:]), values.dtype)
+            np.add.at(array, rows.rows(), values)
+            return array
+        if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
+            tensor = tensor.astype("float32")
+        return np.asarray(tensor.numpy())
+
+    def trainable(self, weight: Any) -> bool:
+        return not weight.stop_gradient
+
+    def flows(self, tensor: Any) -> Any:
+        return not tensor.stop_gradient
+
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+        settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
+        for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
+            if part is not None:
+                settings[name] = type(part).__name__
+                settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
+        groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
+        weights = [weight for group in groups for weight in group["params"]] or optimizer._param_groups
+        keys = {weight.name: names.get(id(weight)) for weight in weights}
+        return Described(settings, groups, self._counters(optimizer, weights), keys)
+
+    def _counters(self, optimizer: Any, weights: Iterable[Any]) -> set[int]:
+        """Of Adam, which keeps powers of its betas; the second one can be told apart for longer."""
+        kept = [self.slots(optimizer, weight) for weight in weights]
+        for number in (1, 2):
+            slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
+            powers = [array_of(slots[slot]) for slots in kept if slot in slots]
+            if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
+                log = math.log(powers[0].dtype.type(beta))
+                return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
+        return set()
+
+    def rate(self, optimizer: Any) -> Any:
+        return optimizer.get_lr()
+
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
+        master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
+        key, own = (weight if master is None else master).name, f"{optimizer._name}_" if optimizer._name else ""
+        if optimizer._accumulators:
+            found = {slot[len(own) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
+        else:  # before the first step those that it loaded, if it did
+            keys = {slot: f"{key}_{own}{slot}_0" for slot in PADDLE_SLOTS}
+            held = optimizer._accumulators_holder
+            found = {slot: held[own_key] for slot, own_key in keys.items() if own_key in held}
+        return found if master is None else dict(found, master_weight=master)
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))
+
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return self.api.to_tensor(array, like.dtype, like.place)
+
+    def states(self, model: Any) -> States:
+        return [(self.api.set_rng_state, self.api.get_rng_state())]
+
+    def forget(self, model: Any) -> None:
+        for weight in self.trained(model):
+            weight.clear_gradient(False)  # which leaves none, rather than zeros
+
+
+FRAMEWORK = Paddle()

@@ -1,0 +1,90 @@
+"""PyTorch, as a record needs it."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .watching import Described, Framework, States
+
+
+class Torch(Framework):
+    name, children, epsilon, unsaved = "torch", "_modules", "eps", "_non_persistent_buffers_set"
+    base, whole = "nn.Module", ("nn.MultiheadAttention",)
+
+    def exists(self, weight: Any) -> bool:
+        return not hasattr(weight, "materialize")  # as those of lazy layers have until they are called
+
+    def array(self, tensor: Any) -> NDArray[Any]:
+        tensor = tensor.detach().cpu()
+        if tensor.layout != self.api.strided:  # the gradient of a sparse embedding
+            tensor = tensor.to_dense()
+        if tensor.dtype == self.api.bfloat16:  # which NumPy lacks
+            tensor = tensor.float()
+        return np.asarray(tensor.numpy())
+
+    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
+        """Where a layer has a hook, torch computes what it is in by parts, also without gradients."""
+        hook, unwatch = layer.register_forward_hook(lambda *_: None), super().watch(layer, computed)
+        return lambda: (hook.remove(), unwatch())
+
+    def padded(self, layer: Any, value: Any) -> Any:
+        """With time where the layer has it in other arrays."""
+        rnn = self.api.nn.utils.rnn
+        if isinstance(value, rnn.PackedSequence):
+            return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
+        if type(value) is dict:
+            return {name: self.padded(layer, part) for name, part in value.items()}
+        return tuple(self.padded(layer, part) for part in value) if type(value) is tuple else value
+
+    def packed(self, layer: Any, value: Any, like: Any) -> Any:
+        rnn = self.api.nn.utils.rnn
+        if isinstance(like, rnn.PackedSequence):
+            lengths, batch_first = rnn.pad_packed_sequence(like)[1], getattr(layer, "batch_first", True)
+            return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
+        if type(like) is dict:
+            return {name: self.packed(layer, part, like[name]) for name, part in value.items()}
+        if type(like) is tuple:
+            return tuple(self.packed(layer, *both) for both in zip(value, like))
+        return value
+
+    def trainable(self, weight: Any) -> bool:
+        return bool(weight.requires_grad)
+
+    def flows(self, tensor: Any) -> Any:
+        return tensor.requires_grad
+
+    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+        groups = optimizer.param_groups
+        weights = [weight for group in groups for weight in group["params"]]
+        return Described(
+            groups[0],
+            groups if len(groups) > 1 else (),
+            {int(state["step"]) for state in optimizer.state.values() if "step" in state},
+            {str(number): names.get(id(weight)) for number, weight in enumerate(weights)},
+        )
+
+    def rate(self, optimizer: Any) -> Any:
+        return optimizer.param_groups[0]["lr"]
+
+    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
+        return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
+
+    def put(self, weight: Any, array: NDArray[Any]) -> None:
+        weight.detach().copy_(self.api.from_numpy(array))
+
+    def tensor(self, array: NDArray[Any], like: Any) -> Any:
+        return self.api.tensor(array).to(like)
+
+    def states(self, model: Any) -> States:
+        torch = self.api
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return [(torch.set_rng_state, torch.get_rng_state()), (torch.cuda.set_rng_state_all, cuda)]
+
+    def forget(self, model: Any) -> None:
+        model.zero_grad(set_to_none=True)
+
+
+FRAMEWORK = Torch()

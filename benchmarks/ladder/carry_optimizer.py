@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.carry import check_file, laid_out, write_file
 from benchmarks.ladder.explain.facts import steps_differ
-from benchmarks.ladder.explain.operators_of_ports import TWO_BIASES
+from benchmarks.ladder.explain.operators import TWO_BIASES
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.read.layouts import KEPT, NEEDED_BY, RATE_IN_MOMENTUM, SAME_SLOTS, SLOTS
 from benchmarks.ladder.read.record import Side, UnfitRecordsError

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks.ladder.diff import Diff, compare_records
-from benchmarks.ladder.explain import operators_of_ports
+from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.causes import taken_on_both
-from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, attended, gelu, gelu_by_tanh
+from benchmarks.ladder.explain.operators import ACTIVATIONS, attended, gelu, gelu_by_tanh
 from benchmarks.ladder.explain.search import CHOICES_TRIED
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
@@ -434,7 +434,7 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
         tried.append(None)
         return attended(*arguments)
 
-    monkeypatch.setattr(operators_of_ports, "attended", counted)
+    monkeypatch.setattr(operators, "attended", counted)
     shifted = among_others(attention(np.tril(PAST | True, 1)))
     sides = {"left": among_others(attention(PAST)), "right": shifted, "near": near(shifted, "forward")}
     left, right, other = (recorded(tmp_path / name, facts) for name, facts in sides.items())

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.ladder.arrays import head, largest, pieces
 from benchmarks.ladder.explain.broken import Broken, Cause, drops, number
 from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
-from benchmarks.ladder.explain.operators_of_ports import CLIPPED, OPERATORS, UPDATES, stepped
+from benchmarks.ladder.explain.operators import CLIPPED, OPERATORS, UPDATES, stepped
 from benchmarks.ladder.explain.search import choices_of
 from benchmarks.ladder.explain.training import clipping, decay_goes
 from benchmarks.ladder.judge.check import judge

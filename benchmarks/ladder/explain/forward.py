@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from benchmarks.ladder.explain.operators_of_ports import (
+from benchmarks.ladder.explain.operators import (
     ACTIVATIONS,
     ALONE,
     BASES,

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.ladder.arrays import ARRANGEMENTS, Array
 from benchmarks.ladder.explain.broken import Broken
-from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
+from benchmarks.ladder.explain.operators import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.items import CHANNELLED, activations, channels_stand_first
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
 from benchmarks.ladder.read.layouts import ARRANGED, PARENT, RECURRENT

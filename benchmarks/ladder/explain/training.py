@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array, head, largest
 from benchmarks.ladder.explain.broken import Broken, number
-from benchmarks.ladder.explain.operators_of_ports import (
+from benchmarks.ladder.explain.operators import (
     GRADIENT,
     NOWHERE,
     READINGS,

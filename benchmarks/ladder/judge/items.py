@@ -19,7 +19,7 @@ from benchmarks.ladder.arrays import (
     largest,
     largest_difference,
 )
-from benchmarks.ladder.explain.operators_of_ports import ACTIVATIONS, activated
+from benchmarks.ladder.explain.operators import ACTIVATIONS, activated
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
 from benchmarks.ladder.judge.check import GATES, RUNGS, Item

@@ -1,1 +1,1 @@
-"""What every backend shares: data, weights, the interface, training and scoring. It imports no framework."""
+"""Data and formats that all backends share. No framework is imported here."""

@@ -89,8 +89,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             try:
                 os.rename(beside, path)
             except OSError as error:
-                made = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
-                reason = "another process has made it in the meantime; choose another --out" if made else why(error)
+                exists = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+                reason = "another process has made it in the meantime; choose another --out" if exists else why(error)
                 raise CannotBeginError(f"{path} cannot be made: {reason}") from error
         sync(path.parent)
 

@@ -19,7 +19,7 @@ WITH_EVERY_INSTALLATION = ("numpy", "safetensors", "sacrebleu")  # packages that
 CPUINFO = Path("/proc/cpuinfo")
 OTHER_EXTRAS = {"all", "dev"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
-SAMPLE_SECONDS = 0.3  # how long other programs are watched before advice is given
+ADVICE_SECONDS = 0.3  # how long other programs are watched before advice is given
 CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised
 
 
@@ -186,16 +186,16 @@ class Watch:
     def __init__(self, children: Iterable[int]) -> None:
         import psutil  # here, since --help waits for this module
 
-        self.own = [psutil.Process()]
+        self.watched = [psutil.Process()]
         for child in children:
             with suppress(psutil.NoSuchProcess):
-                self.own.append(psutil.Process(child))
+                self.watched.append(psutil.Process(child))
         self.began, self.before = time.perf_counter(), self._seconds()
 
     def others(self) -> float:
         """The number of cores that other processes have used on average since the watch began."""
-        busy, own, _ = self._since()
-        return max(0.0, busy - own)
+        busy, watched, _ = self._since()
+        return max(0.0, busy - watched)
 
     def stolen(self) -> float:
         """The number of cores that other virtual machines have taken on average since the watch began."""
@@ -210,11 +210,11 @@ class Watch:
         """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
         import psutil
 
-        own = 0.0
-        for process in self.own:
+        watched = 0.0
+        for process in self.watched:
             with suppress(psutil.NoSuchProcess):  # of one that has ended, its parent has the seconds
-                own += sum(process.cpu_times()[:4])
-        return busy_seconds(), own, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
+                watched += sum(process.cpu_times()[:4])
+        return busy_seconds(), watched, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
 
 
 def busy_seconds() -> float:
@@ -242,13 +242,13 @@ def fewer_threads(threads: int, child: int) -> str:
     another program, all of them wait, and those that spin meanwhile take the core from the one that they wait for.
     """
     watch = Watch([child])
-    time.sleep(SAMPLE_SECONDS)
-    others = watch.others()
+    time.sleep(ADVICE_SECONDS)
+    busy = watch.others()
     existing = len(allowed_cores())
-    better = max(1, min(cores(), existing - round(others)))
-    if others < CROWDED or better >= threads:
+    better = max(1, min(cores(), existing - round(busy)))
+    if busy < CROWDED or better >= threads:
         return ""
     return (
-        f"other programs use {others:.1f} of {existing} cores, and threads that share a core wait for one another; "
+        f"other programs use {busy:.1f} of {existing} cores, and threads that share a core wait for one another; "
         f"this is likely to be faster: --threads {better}"
     )

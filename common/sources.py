@@ -1,4 +1,4 @@
-"""What a run was trained on: how its sentences are written, and when the translation of another one is a guess."""
+"""A run's training as a source of rules: the writing of a sentence, and the doubt about its translation."""
 
 import re
 from collections import Counter
@@ -11,8 +11,8 @@ from common.corpus import split
 from common.run import RunDirectory
 from common.text import listed, printable
 
-WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one
-WORD_OR_NUMBER = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+LETTERS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one
+LETTERS_OR_DIGITS = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 USUAL = 0.99  # the share of training's sentences from which a habit of writing is taken for a rule
 EXAMPLES_OF = ("Seen in training", "Not seen in training")
 EXAMPLES = 3
@@ -42,14 +42,14 @@ class Sources:
         sources = dict.fromkeys(source for source, _ in pairs)
         self._count, self._longest = len(sources), max(map(len, sources), default=0)
         self._text = "\n".join(sources)
-        self._words = set(WORD.findall(self._text))
+        self._words = set(LETTERS.findall(self._text))
         # How training writes a word; if in several ways, in the one with the most small letters.
         self._written = {word.lower(): word for word in sorted(self._words, key=lambda word: (word.islower(), word))}
         self._without_apostrophe = {word.replace("'", ""): written for word, written in self._written.items()}
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Sources":
-        """Those of a run, with some at equal distances in the alphabet as examples. Raises RosettaError."""
+        """The sources of a run, with some at equal distances in the alphabet as examples. Raises RosettaError."""
         pairs = run.pairs()
         if len(pairs) > MOST_SOURCES:
             return cls([])
@@ -73,7 +73,7 @@ class Sources:
         never_typed, begin_with_capitals, end_with_marks = self._habits
         for typed in never_typed:
             text = re.sub(typed, TYPED[typed], text)
-        text = WORD.sub(lambda match: self._word(match[0]), text)
+        text = LETTERS.sub(lambda match: self._word(match[0]), text)
         if text[0].islower() and begin_with_capitals:
             text = text[0].upper() + text[1:]
         if text[-1].isalnum() and end_with_marks:
@@ -90,7 +90,7 @@ class Sources:
         """
         if not (self._count and text.strip()):
             return ""
-        unknown = dict.fromkeys(word for word in WORD.findall(text) if word.lower() not in self._written)
+        unknown = dict.fromkeys(word for word in LETTERS.findall(text) if word.lower() not in self._written)
         source, target, (translations, sources) = _key(text), _key(translation), self._by_key
         if unknown:
             reason = f"training had no {listed(map(repr, unknown))}"
@@ -135,7 +135,7 @@ class Sources:
         return {_difference(left, right) for sources in alike for left, right in permutations(sources, 2)}
 
     def _same(self, left: str, right: str) -> bool:
-        """Whether two keys differ in words alone that training exchanged."""
+        """True if two keys differ only in words that training exchanged."""
         left_words, right_words = left.split(), right.split()
         changes = SequenceMatcher(None, left_words, right_words, autojunk=False).get_opcodes()
         parts = (
@@ -158,7 +158,7 @@ class Sources:
 
     def _mark_after(self, text: str) -> str:
         """The mark of the same sentence in training, or of most of those that begin as the text does."""
-        words = WORD.findall(text)
+        words = LETTERS.findall(text)
         for opening, rest in ((words, ""), (words[:2], r"\b.*"), (words[:1], r"\b.*"), ([], ".*")):
             pattern = "(?mi)^" + r"\W+".join(opening) + rest + r"([^\w\s])$"
             ends: list[str] = re.findall(pattern, self._text)
@@ -169,7 +169,7 @@ class Sources:
 
 def _key(text: str) -> str:
     """The text's words in small letters, without marks; a text without words as it is."""
-    return " ".join(WORD_OR_NUMBER.findall(text.lower())) or text
+    return " ".join(LETTERS_OR_DIGITS.findall(text.lower())) or text
 
 
 def _neighbours(key: str) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _neighbours(key: str) -> Iterator[str]:
 
 
 def _difference(left: Words, right: Words) -> tuple[str, str]:
-    """What is left of two lists of words without their common beginning and end."""
+    """The rests of two lists of words without their common beginning and end."""
     start = _common(left, right)
     left, right = left[start:], right[start:]
     end = _common(left[::-1], right[::-1])

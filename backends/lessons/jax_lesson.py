@@ -14,10 +14,10 @@ class Seq2Seq(nnx.Module):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, dtype):
-        made = {"param_dtype": dtype, "rngs": nnx.Rngs(0)}
-        self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **made), return_carry=True)
-        self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **made), return_carry=True)
-        self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **made)
+        options = {"param_dtype": dtype, "rngs": nnx.Rngs(0)}
+        self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True)
+        self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True)
+        self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **options)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""

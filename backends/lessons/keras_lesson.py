@@ -128,9 +128,9 @@ def gradients(model, batch):
 @tf.function(reduce_retracing=True)  # compiled as a graph, of which one serves batches of any size
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
-    loss, counts, found = gradients(model, batch)
+    loss, counts, by_name = gradients(model, batch)
     weights = weights_of(model)
-    optimizer.apply([found[name] for name in weights], list(weights.values()))
+    optimizer.apply([by_name[name] for name in weights], list(weights.values()))
     return loss, counts
 
 

@@ -203,17 +203,17 @@ def gradients(model, batch):
     d_outputs = d_logits @ model.weights["dense/kernel"].T  # (N, T_dec, H)
     d_decoder, d_state_h, d_state_c = decoder.backward(d_outputs, None, None)
     d_encoder, _, _ = encoder.backward(None, d_state_h, d_state_c)
-    found = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
-    found |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
-    found["dense/kernel"] = np.tensordot(decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
-    found["dense/bias"] = d_logits.sum((0, 1))
-    return loss, counts, found
+    by_name = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
+    by_name |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
+    by_name["dense/kernel"] = np.tensordot(decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
+    by_name["dense/bias"] = d_logits.sum((0, 1))
+    return loss, counts, by_name
 
 
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
-    loss, counts, found = gradients(model, batch)
-    optimizer.step(found)
+    loss, counts, by_name = gradients(model, batch)
+    optimizer.step(by_name)
     return loss, counts
 
 

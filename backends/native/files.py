@@ -41,9 +41,13 @@ UNREADABLE = (
 )
 
 # For each kind of canonical weight the tensors of torch and Paddle whose sum it is.
-LSTM = {"kernel": ["weight_ih_l0"], "recurrent_kernel": ["weight_hh_l0"], "bias": ["bias_ih_l0", "bias_hh_l0"]}
-LINEAR = {"kernel": ["weight"], "bias": ["bias"]}
-ROLES = {"encoder": LSTM, "decoder": LSTM, "dense": LINEAR}
+LSTM_TENSORS = {
+    "kernel": ["weight_ih_l0"],
+    "recurrent_kernel": ["weight_hh_l0"],
+    "bias": ["bias_ih_l0", "bias_hh_l0"],
+}
+LINEAR_TENSORS = {"kernel": ["weight"], "bias": ["bias"]}
+ROLES = {"encoder": LSTM_TENSORS, "decoder": LSTM_TENSORS, "dense": LINEAR_TENSORS}
 
 LARGEST_FILE = 1 << 30  # bytes; the weights of MOST_UNITS take half of it in float32
 

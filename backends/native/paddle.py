@@ -88,34 +88,34 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     Raises RosettaError for files that are damaged, or of another model.
     """
     with reading(paths, EXPECTED):
-        (tensors, own_names), *optimizer = map(_arrays_and_own_names, paths)
-        slots = _slots(optimizer[0][0], own_names) if optimizer else {}
+        (tensors, parameters), *optimizer = map(_arrays_and_parameters, paths)
+        slots = _slots(optimizer[0][0], parameters) if optimizer else {}
         names = names_in_layers(tensors)
         return canonical_state(tensors, slots, names, config, transposed=("encoder", "decoder"))
 
 
-def _slots(kept: Mapping[str, NDArray[Any]], own_names: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def _slots(kept: Mapping[str, NDArray[Any]], parameters: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """RMSprop's slots by the names of the weights. The file has them by the parameters' own names."""
     mean_squares = {MEAN_SQUARE.sub("", key): array for key, array in kept.items() if MEAN_SQUARE.search(key)}
-    slots = {name: mean_squares[own] for name, own in own_names.items() if own in mean_squares}
+    slots = {name: mean_squares[parameter] for name, parameter in parameters.items() if parameter in mean_squares}
     if kept and not slots:
         raise RosettaError(
-            f"the optimizer keeps {listed(kept)}; expected a mean_square for {listed(own_names.values())}, as an "
+            f"the optimizer keeps {listed(kept)}; expected a mean_square for {listed(parameters.values())}, as an "
             "RMSProp has that was saved with the model. Leave its file out to start with slots of zeros"
         )
     return slots
 
 
-def _arrays_and_own_names(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _arrays_and_parameters(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """A state dict's arrays by their first names, and by name the parameters' own names, if the file has them."""
     with path.open("rb") as file:
         state = dict(StateDictUnpickler(file).load())
-    own_names = {name: own for name, own in state.pop(NAME_TABLE, {}).items() if isinstance(own, str)}
+    parameters = {name: key for name, key in state.pop(NAME_TABLE, {}).items() if isinstance(key, str)}
     arrays: dict[str, NDArray[Any]] = {}
     for name, stored in state.items():
         if isinstance(stored, Pickled):
             arrays.setdefault(ALIAS.sub(r".\2_\3_l\1", str(name)), stored.array)
-    return arrays, own_names
+    return arrays, parameters
 
 
 def state_dict_file(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -26,7 +26,7 @@ Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "othe
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a framework's profiler reports of one kernel or operator, under the framework's own name for it."""
+    """Time of one kernel or operator in a framework's profiler, under the framework's own name."""
 
     name: str
     calls: int
@@ -36,7 +36,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Profiled:
-    """What a framework's profiler reports of some training steps."""
+    """A framework's profile of some training steps."""
 
     kernels: list[Kernel]  # the kernel that took most time comes first
     seconds: float  # duration of all steps, as in Metrics
@@ -57,10 +57,10 @@ class Profiled:
         """
         calls: Counter[str] = Counter()
         spent: defaultdict[str, float] = defaultdict(float)
-        for name, times, own_seconds in events:
+        for name, times, event_seconds in events:
             calls[name] += times
-            spent[name] += own_seconds
-        kernels = [Kernel(name, calls[name], own, _part_of(name, parts)) for name, own in spent.items()]
+            spent[name] += event_seconds
+        kernels = [Kernel(name, calls[name], total, _part_of(name, parts)) for name, total in spent.items()]
         kernels.sort(key=lambda kernel: -kernel.seconds)
         return cls(kernels, seconds, sum(spent.values()) if busy_seconds is None else busy_seconds)
 
@@ -87,7 +87,7 @@ class Profiling(ABC):
 
     @abstractmethod
     def traced(self, train: Callable[[], float]) -> Profiled:
-        """What the framework's profiler reports of `train`, which returns the duration of its steps in seconds."""
+        """Return the framework's profile of `train`, which returns the duration of its steps in seconds."""
 
     @final
     def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
@@ -130,7 +130,7 @@ def median_seconds(call: Callable[[], Any], seconds: float) -> float:
 
 
 def denormals(halve: Callable[[Array], Array], dtype: str) -> str:
-    """What a framework does with denormal numbers, which it makes by halving an array of the smallest normal one.
+    """The treatment of denormal numbers, which the framework makes by halving the smallest normal number.
 
     It is "kept", "flushed", or "some flushed" where one thread flushes them to zero and another does not.
     """

@@ -1,4 +1,4 @@
-"""What JAX tells of itself."""
+"""JAX's own profiler, product and facts."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from jax.profiler import ProfileData
 from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
 from common.machine import allowed_cores
 
-# The part of a step that a kernel belongs to: the first one whose pattern is found in its name. XLA fuses the
+# The part of a step that a kernel belongs to: the first one whose pattern is operators in its name. XLA fuses the
 # optimizer's operators with others, so no name tells them. A fusion of YNNPACK's is a product: Keras on JAX takes six
 # products a time step in training, and that is the number of kernels named dot and ynn_fusion.
 PARTS: Mapping[Part, str] = {
@@ -37,13 +37,13 @@ class JaxProfiling(Profiling):
         spans: list[tuple[int, int]] = []  # when operators began and ended, in picoseconds; some run side by side
         for plane in trace.planes:
             for line in plane.lines:
-                found = [
+                operators = [
                     (int(1000 * event.start_ns), int(1000 * event.duration_ns), re.sub(r"[.\d]+$", "", event.name))
                     for event in line.events
                     if "/device:" in plane.name or "hlo_op" in dict(event.stats)  # not what Python does
                 ]
-                events += own_seconds(found)
-                spans += [(began, began + lasted) for began, lasted, _ in found]
+                events += own_seconds(operators)
+                spans += [(began, began + lasted) for began, lasted, _ in operators]
         return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
 
     def multiplication(self, left: Array, right: Array) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""What Keras and TensorFlow tell of themselves."""
+"""Keras's and TensorFlow's own profiler, product and facts."""
 
 import os
 import re
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane
 
 # How the trace of a host names an operator, by path and kind; all other events enclose operators.
-OPERATOR = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
+OPERATOR_EVENT = re.compile(r"(?P<path>[^:\s]+):(?P<kind>_*[A-Z]\w*)")
 SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # in a path: the body of a loop, or the optimizer
-# The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
+# The part of a step that a kernel belongs to: the first one whose pattern is operators in its name.
 PARTS: Mapping[Part, str] = {
     "optimizer": r"^rm_sprop/",
     # The last two replace a product: rows are looked up, and their gradients are summed.
@@ -46,10 +46,10 @@ class KerasProfiling(Profiling):
         for plane in space.planes:
             for line in plane.lines:
                 named = ((kernel_name(plane, event), event) for event in line.events)
-                found = [(event.offset_ps, event.duration_ps, name) for name, event in named if name is not None]
-                events += own_seconds(found)
+                operators = [(event.offset_ps, event.duration_ps, name) for name, event in named if name is not None]
+                events += own_seconds(operators)
                 start = 1000 * line.timestamp_ns
-                spans += [(start + began, start + began + lasted) for began, lasted, _ in found]
+                spans += [(start + began, start + began + lasted) for began, lasted, _ in operators]
         return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
 
     def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
@@ -102,7 +102,7 @@ def kernel_name(plane: "XPlane", event: "XEvent") -> str | None:
         return name
     if any(plane.stat_metadata[stat.metadata_id].name == "hlo_op" for stat in event.stats):
         return f"xla/{name.rstrip('0123456789._')}"
-    operator = OPERATOR.fullmatch(name)
+    operator = OPERATOR_EVENT.fullmatch(name)
     if operator is None:
         return None
     scope = SCOPE.search(operator["path"])

@@ -1,4 +1,4 @@
-"""What Keras tells of itself under one of its engines: what the engine tells, and Keras's version."""
+"""The engine's profiler, product and facts, with Keras's version, for Keras under one of its engines."""
 
 from collections.abc import Callable
 from functools import cached_property

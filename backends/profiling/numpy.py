@@ -1,4 +1,4 @@
-"""What NumPy tells of itself."""
+"""Python's profiler over NumPy, NumPy's product and its facts."""
 
 from collections.abc import Callable, Mapping
 from cProfile import Profile

@@ -1,4 +1,4 @@
-"""What Paddle tells of itself."""
+"""Paddle's own profiler, product and facts."""
 
 import ctypes
 import re
@@ -71,7 +71,7 @@ class PaddleProfiling(Profiling):
 
 
 def _events(profiler: Profiler) -> Iterator[tuple[str, int, float]]:
-    """Of each event its name, 1, and its seconds without those of the events that it encloses."""
+    """Yield each event's name, 1, and its seconds without those of the events that it encloses."""
     for thread in profiler.profiler_result.get_data().values():
         events = list(thread.children_node)
         while events:

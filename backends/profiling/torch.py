@@ -1,4 +1,4 @@
-"""What PyTorch tells of itself."""
+"""PyTorch's own profiler, product and facts."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -72,8 +72,10 @@ class TorchProfiling(Profiling):
 
 
 def _events(profiler: profile) -> Iterator[tuple[str, int, float]]:
-    """Of each kernel its name, calls and own seconds; of what goes on in the background, such as a group's sums, the
-    seconds in which it does, since it has only a begin and an end."""
+    """Yield each kernel's name, calls and seconds without those of the kernels that it calls.
+
+    An event in the background, such as a sum of a group, has only a begin and an end: its seconds are those between.
+    """
     background: dict[str, list[tuple[int, int]]] = {}
     for event in profiler.events():
         if event.is_async and event.device_type == DeviceType.CPU:

@@ -90,7 +90,7 @@ def layout(name: str, array: Array) -> Array:
 
 
 def metrics(stop_token: int) -> list[Callable[[Any, Any], Any]]:
-    """What `compile` takes to count right positions, and right positions that are no padding."""
+    """The metrics of `compile` that count right positions, and right positions that are no padding."""
 
     def right(targets, logits):
         return ops.cast(ops.equal(ops.argmax(targets, -1), ops.argmax(logits, -1)), logits.dtype)  # (N, T_dec)
@@ -114,7 +114,7 @@ class GradientKeeper(keras.optimizers.Optimizer):
 
 
 def encoder_inputs(data: Array, lengths: Array | None) -> Array:
-    """What the encoder reads: where lengths (N,) are given, zeros from each row's end on, which are masked."""
+    """The encoder's input: where lengths (N,) are given, zeros from each row's end on, which are masked."""
     return data if lengths is None else data * (np.arange(data.shape[1]) < lengths[:, None])[..., None]
 
 
@@ -123,7 +123,7 @@ def model_inputs(batch: Batch) -> list[Array]:
 
 
 def arguments_of(batch: Batch) -> tuple[list[Array], Array, Array]:
-    """What `train_on_batch` takes: inputs, targets and the weights of their positions in a mean over rows."""
+    """The arguments of `train_on_batch`: inputs, targets and the positions' weights in a mean over rows."""
     weights = batch.target_weights * (len(batch.target_weights) / batch.loss_positions)  # (N, T_dec)
     return model_inputs(batch), batch.decoder_target_data, weights
 
@@ -192,7 +192,7 @@ class KerasCompiled(KerasBackend):
         return named(self.trained.optimizer.variables[2:])  # after the count of steps and the learning rate
 
     def arguments(self, batch: Any) -> tuple[Any, ...]:
-        """What `train_on_batch` takes."""
+        """The arguments of `train_on_batch`."""
         return [batch.encoder_input_data, batch.decoder_input_data], batch.decoder_target_data
 
     def gradients(self, batch: Any) -> tuple[float, dict[str, Array]]:

@@ -133,7 +133,7 @@ class StepRecorder(keras.callbacks.Callback):
     on_test_batch_begin, on_test_batch_end = on_train_batch_begin, on_train_batch_end
 
     def metrics(self, batches: Batches, correct_real: list[float]) -> Metrics:
-        """What was recorded, with the counts of right real positions, one for each step."""
+        """The recorded metrics, with the counts of right real positions, one a step."""
         sums = [batch.sums for batch in batches.part(0, len(self.losses))]
         means = np.array([self.losses, self.accuracies]) * [weight_sum for weight_sum, _ in sums]
         counts = np.stack([*means, correct_real], axis=1)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import common.machine
-from backends.process.environment import child_environment
+from backends.process import child_environment
 from benchmarks.measure import machine as looked_at
 from benchmarks.measure.machine import NOT_KNOWN, check
 from common.machine import Watch, busy_seconds, cores, quota
@@ -85,7 +85,7 @@ def test_fewer_threads_are_advised_where_they_would_share_a_core(
 ) -> None:
     use(monkeypatch, *range(existing))
     monkeypatch.setattr(common.machine, "cores", lambda: 2)
-    monkeypatch.setattr(common.machine, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(common.machine, "ADVICE_SECONDS", 0.0)
     monkeypatch.setattr(Watch, "others", lambda self: others)
     advice = common.machine.fewer_threads(threads, os.getpid())
     assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")

@@ -92,13 +92,13 @@ def find(name: str, python: str | None = None) -> Entry:
 
 
 def title_of(name: str) -> str:
-    """What sentences call a backend: "PyTorch" for torch, and torch:compile as it is."""
+    """The name of a backend in sentences: "PyTorch" for torch, and torch:compile as it is."""
     return TABLE[name].title or name if name in TABLE else name
 
 
 def colour_of(name: str) -> str:
     """A backend's colour; a variant without one has its framework's."""
-    entries = [TABLE[one] for one in (name, name.partition(":")[0]) if one in TABLE]
+    entries = [TABLE[known] for known in (name, framework_of(name)) if known in TABLE]
     return next((entry.colour for entry in entries if entry.colour), OTHER_COLOUR)
 
 
@@ -108,18 +108,23 @@ def require_known(name: str) -> None:
         raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
 
 
+def framework_of(name: str) -> str:
+    """The part of a name before the colon, such as torch of torch:compile; a name without a colon as it is."""
+    return name.partition(":")[0]
+
+
 def is_variant(name: str) -> bool:
     """True if a backend is another way of its framework. Keras under one of its engines is a framework of its own."""
-    return ":" in name and not (name in TABLE and TABLE[name].target == ON_ENGINE)
+    return name != framework_of(name) and not (name in TABLE and TABLE[name].target == ON_ENGINE)
 
 
 def names(variants: bool) -> list[str]:
-    """The names of all backends of the table, with or without the variants, whose names have a colon."""
-    return [name for name in TABLE if variants or ":" not in name]
+    """The names of all backends of the table, with or without those that have a colon."""
+    return [name for name in TABLE if variants or name == framework_of(name)]
 
 
 def installed(variants: bool = True) -> list[str]:
-    """Of `names` those of the backends that can run here: package, compiler and processor are there."""
+    """The `names` of the backends that can run here: package, compiler and processor are there."""
     can_run = []
     for name in names(variants):
         with suppress(CannotBeginError):
@@ -130,10 +135,10 @@ def installed(variants: bool = True) -> list[str]:
 
 def frameworks() -> list[str]:
     """The installed backends that are compared by default: the frameworks, and the official example as baseline."""
-    return [name for name in installed() if TABLE[name].extra and (":" not in name or name == BASELINE)]
+    return [name for name in installed() if TABLE[name].extra and name in (framework_of(name), BASELINE)]
 
 
-def of_run(own: str) -> str:
-    """The backend that opens a run by default: the run's own, else a framework that is installed, else NumPy."""
+def of_run(backend: str) -> str:
+    """The backend that opens a run by default: the run's, else an installed framework, else NumPy."""
     can_run = installed()
-    return next(name for name in [own, *frameworks(), "numpy"] if name in can_run)
+    return next(name for name in [backend, *frameworks(), "numpy"] if name in can_run)

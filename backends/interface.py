@@ -174,14 +174,14 @@ class Group:
             digest = crc32(part, digest)
         digests = np.zeros(self.size)
         digests[self.rank] = digest
-        if len(found := set(self.sum(digests))) > 1:
+        if len(distinct := set(self.sum(digests))) > 1:
             raise CannotBeginError(
-                f"the {self.size} workers were started with {len(found)} different states or settings; give all of "
-                "them the same options, the same corpus and, with --resume, the same run"
+                f"the {self.size} workers were started with {len(distinct)} different states or settings; give all "
+                "of them the same options, the same corpus and, with --resume, the same run"
             )
 
 
-ALONE = Group(rank=0, size=1, sum=lambda array: array)
+NO_GROUP = Group(rank=0, size=1, sum=lambda array: array)
 
 
 class BeamSearch:
@@ -252,7 +252,7 @@ class Backend(ABC):
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
     own_precision: str = ""  # in which a variant computes, where that is not the weights' precision
     decoder: str  # what decodes: OWN_LAYERS, or what a variant has in their place
-    group: Group = ALONE
+    group: Group = NO_GROUP
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
         """Build the model on `device`, "cpu" or "gpu".

@@ -144,7 +144,7 @@ class LessonBackend(Backend):
         return self.lesson.to_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
     def _stacked(self, counts: list[Any]) -> Array:
-        return np.stack([self.lesson.to_array(one) for one in counts])
+        return np.stack([self.lesson.to_array(vector) for vector in counts])
 
 
 class NumpyBackend(LessonBackend):

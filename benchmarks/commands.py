@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backends.commands import options
+from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing, why
 from common.settings import DataConfig, ModelConfig, TrainConfig

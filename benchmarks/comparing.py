@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from backends.commands import options
+from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.settings import DataConfig, ModelConfig, Precision, TrainConfig

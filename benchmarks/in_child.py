@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
-from backends.process.in_child import ROWS_AT_ONCE
+from backends.process.translating import ROWS_AT_ONCE
 from backends.profiling import Kernel
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length

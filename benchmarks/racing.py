@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from backends.commands import options
+from backends import commands as options
 from benchmarks.commands import Budget, FailSlower, Out, Resume, Within, measure, recording_path
 from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
@@ -112,7 +112,7 @@ def _runners(
     scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
 ) -> "tuple[Row, ...]":
     """The contestants of a race, as they were typed. Raises CannotBeginError."""
-    from backends.process.environment import matched_settings
+    from backends.process import matched_settings
     from benchmarks.measure.plan import Row
     from benchmarks.measure.race import MOST_SCRIPTS
 

@@ -44,7 +44,7 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
-from common.settings import LARGEST, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
+from common.settings import LARGEST_INTEGER, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import (
@@ -93,17 +93,17 @@ class Epoch:
 
     def __post_init__(self) -> None:
         finite = (-sys.float_info.max, sys.float_info.max)
-        require(self, epoch=(1, LARGEST), loss=finite, val_loss=finite)
+        require(self, epoch=(1, LARGEST_INTEGER), loss=finite, val_loss=finite)
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far training had come when a state was written; the metadata of the state's file."""
+    """The progress of training when a state was written; the metadata of the state's file."""
 
     step: int  # optimizer steps taken
     history: tuple[Epoch, ...]  # all epochs, in order
 
     def __post_init__(self) -> None:
-        require(self, step=(0, LARGEST))
+        require(self, step=(0, LARGEST_INTEGER))
         if [epoch.epoch for epoch in self.history] != list(range(1, self.epoch + 1)):
             raise ValueError(f"expected one entry of the history for each of the epochs 1 to {self.epoch}")
 
@@ -307,7 +307,7 @@ class RunDirectory:
         return self._arrays(STATE)[1].history
 
     def trained_in(self) -> str:
-        """Which backend trained which epochs, such as "keras: 1 to 40, torch: 41 to 55"."""
+        """The backends with the epochs that each trained, such as "keras: 1 to 40, torch: 41 to 55"."""
         parts = []
         for backend, group in groupby(self.history(), key=lambda epoch: epoch.backend):
             epochs = [epoch.epoch for epoch in group]
@@ -315,7 +315,7 @@ class RunDirectory:
         return ", ".join(parts)
 
     def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
-        """What the run has of the `epochs` that it is to have, and the command that goes on in the same way."""
+        """A sentence on the last epoch kept of `epochs`, with the command that goes on in the same way."""
         run, epoch = quoted(self.path), len(self.history())
         if epoch >= epochs:
             return f"{self.path} is whole. See it with: rosetta evaluate {run}"

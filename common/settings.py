@@ -1,7 +1,7 @@
 """The settings of a model, of its training and of its data. The defaults are those of the Keras example.
 
 A setting's default, meaning and bounds stand here alone: `require` refuses what is out of bounds, and the commands'
-options are made of them (backends/commands/options.py).
+options are made of them (backends/commands/__init__.py).
 """
 
 from ctypes import c_float
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from common.errors import BadSettingError
 
-LARGEST = 2**63 - 1  # of whole numbers
+LARGEST_INTEGER = 2**63 - 1  # of whole numbers
 MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
 LARGEST_TEXT = 1 << 30  # bytes that are read of a corpus, also of an archive or a pipe; and bytes of a run's pairs
@@ -76,11 +76,11 @@ class TrainConfig:
     rho and epsilon in single precision, and torch keeps all in double precision.
     """
 
-    batch_size: int = setting(64, "Number of pairs in each training step.", 1, LARGEST)
+    batch_size: int = setting(64, "Number of pairs in each training step.", 1, LARGEST_INTEGER)
     learning_rate: float = setting(1e-3, "Learning rate of RMSprop; rounded to float32.", 0, LARGEST_FLOAT32)
     rho: float = setting(0.9, "Decay of the mean square.", 0, 1)
     epsilon: float = setting(1e-7, "Number added inside the root.", 0, LARGEST_FLOAT32)
-    seed: int = setting(0, "Seed of the first weights, the batches' order and a grouped split.", 0, LARGEST)
+    seed: int = setting(0, "Seed of the first weights, the batches' order and a grouped split.", 0, LARGEST_INTEGER)
     batches: Order = setting(
         "shuffled",
         "Make each batch of any pairs, or of pairs of similar lengths and only as long as they need; the latter "
@@ -100,7 +100,7 @@ class DataConfig:
     data: str = setting(
         "phrasebook", '"phrasebook", a pair of manythings.org such as "fra-eng", or a path to a text file or zip.'
     )
-    num_samples: int = setting(10_000, "Number of pairs to use, from the corpus's beginning.", 1, LARGEST)
+    num_samples: int = setting(10_000, "Number of pairs to use, from the corpus's beginning.", 1, LARGEST_INTEGER)
     validation_split: float = setting(0.2, "Share of the pairs (or sources) that is held out for validation.", 0, 1)
     split: Split = setting(
         "tail", "Hold out the last pairs, as the example does, or all pairs of sources chosen at random."

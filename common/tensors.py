@@ -30,7 +30,7 @@ PAD = " "  # the example pads with the space, so every vocabulary has one
 WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
 MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of disk, or two in a large vocabulary
-MOST_NUMBERS = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
+MOST_ONE_HOT = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
 ITEMS_AT_ONCE = 1 << 12  # pairs or sentences that are read from disk, or encoded, in one piece
 
 
@@ -186,7 +186,7 @@ class Batch:
             (len(pairs) * sum(widths), MOST_IDS, "characters when all are padded to the longest"),
             (
                 widths[0] * sizes[0] + 2 * widths[1] * sizes[1],
-                MOST_NUMBERS,
+                MOST_ONE_HOT,
                 "numbers in the one-hot tensors of each pair",
             ),
         ):

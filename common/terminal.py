@@ -1,4 +1,4 @@
-"""What a command shows, tables and progress bars for people and JSON for machines, and how the program ends."""
+"""Tables and progress bars for people, JSON for machines, and the end of the program."""
 
 import os
 import re
@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -20,10 +20,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from common.errors import RosettaError, in_words
-from common.text import as_json, for_terminal, printable
-
-if TYPE_CHECKING:
-    from common.answers import Answer, Line
+from common.text import as_json, printable
 
 LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
 COMMAND = re.compile(r"`[^`]+`|(?<=: )(rosetta|pip|python) .+?(?=; |$)")  # that a message tells somebody to type
@@ -48,7 +45,7 @@ def say(message: str, console: Console | None = None, style: str = "") -> None:
     """
     console, text = console or out, printable(message)
     if console.is_terminal:
-        whole = COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
+        whole = COMMAND.sub(lambda match: match[0].replace(" ", "\0"), text)
         indent = " " * (len(text) - len(text.lstrip()))
         options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
         text = textwrap.fill(whole, console.width, **options).replace("\0", " ")
@@ -88,18 +85,18 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], num
 
     The values may have line feeds; what else is not printable, nobody sees.
     """
-    made = Table(
+    grid = Table(
         title=Text(printable(title), "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
-    made.padding = (0, 1, 0, 0)
+    grid.padding = (0, 1, 0, 0)
     for column in columns:
         if column in numeric:
-            made.add_column(column, justify="right", no_wrap=True)
+            grid.add_column(column, justify="right", no_wrap=True)
         else:
-            made.add_column(column, overflow="fold", min_width=max(map(len, column.split()), default=0))
+            grid.add_column(column, overflow="fold", min_width=max(map(len, column.split()), default=0))
     for row in rows:
-        made.add_row(*(Text("\n".join(map(printable, str(value).split("\n")))) for value in row))
-    return made
+        grid.add_row(*(Text("\n".join(map(printable, str(value).split("\n")))) for value in row))
+    return grid
 
 
 @contextmanager
@@ -151,89 +148,7 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
     return "  ".join(format(epoch[name], form) for name, form in formats.items())
 
 
-# A row of the table of backends.
-BACKENDS_ROW = "{:19} {:21} {:6} {:>7} {:>6}  {}"
-BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import", "matrix library")
-
-
-def say_backend(name: str, facts: Mapping[str, Any]) -> None:
-    """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
-    if "missing" in facts:
-        return say(f"{name:19} {facts['missing']}")
-    seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
-    say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds, library))
-
-
-def scores_table(title: str, figures: Mapping[str, Any]) -> Table:
-    """The figures that `evaluate` found, each with its meaning."""
-    meanings = {
-        "loss": (".4f", "mean cross-entropy over all positions, in nats"),
-        "accuracy": (".1%", "over all positions, padding included, as the example counts"),
-        "accuracy_real": (".1%", "over the characters of the sentences alone"),
-        "accuracy_always_space": (".1%", "what answering a space always scores"),
-        "exact_match": (".1%", "translations equal to one of their references"),
-        "chrf": (".2f", "of 100: groups of letters as in a reference"),
-        "character_error_rate": (".3f", "edits over characters, nearest reference"),
-        "rows": ("d", f"of validation, with {figures['sentences']} distinct sources"),
-    }
-    rows = [(name, format(figures[name], form), meaning) for name, (form, meaning) in meanings.items()]
-    return table(title, ["figure", "value", "meaning"], rows, numeric=["value"])
-
-
-def print_answers(
-    line: "Line", answers: Mapping[str, "Answer"], number: int, n_best: int | None, side_by_side: bool
-) -> None:
-    """Print the answers to a line by backend: a translation, the best with their scores, or a table of backends.
-
-    A line at fault has no answers and leaves an empty line.
-    """
-    if side_by_side and answers:
-        return out.print(side_by_side_table(line, answers, n_best), "")
-    best = [candidate for answer in answers.values() for candidate in answer.candidates][:n_best]
-    if n_best is None:
-        translation = best[0].translation if best else ""
-        print(for_terminal(_seen(line, translation)) if sys.stdout.isatty() else translation, flush=True)
-    elif best and sys.stdout.isatty():
-        rows = [[f"{candidate.score:.4f}", _seen(line, candidate.translation)] for candidate in best]
-        out.print(table(line.source, ["score", "sentence"], rows, numeric=["score"]), "")
-    else:  # for another program, each translation as it is
-        for candidate in best:
-            print(number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)
-
-
 ENDED_AT_ONCE = "(nothing: the model ended the sentence at once)"
-SIDE_BY_SIDE = (
-    "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
-    "before to warm up. same: whether the sentence is the one that most backends give."
-)
-
-
-def _seen(line: "Line", translation: str) -> str:
-    """A translation of a line as a person reads it; an empty one has its reason in its place."""
-    return ENDED_AT_ONCE if translation == "" and line.text.strip() else translation
-
-
-def side_by_side_table(line: "Line", answers: Mapping[str, "Answer"], n_best: int | None) -> Table:
-    """The answers of backends to one line."""
-    from common.answers import translation_of_most
-
-    most, rows = translation_of_most(answers.values()), []
-    for name, answer in answers.items():
-        milliseconds = "" if answer.milliseconds is None else f"{answer.milliseconds:.1f}"
-        first, last = [name], [milliseconds, "yes" if answer.translation == most else "no"]
-        for candidate in answer.candidates[: n_best or 1]:
-            score = [] if n_best is None else [f"{candidate.score:.4f}"]
-            rows.append([*first, _seen(line, candidate.translation), *score, *last])
-            first, last = [""], ["", ""]
-    columns = ["backend", "sentence", *(["score"] if n_best else []), "ms", "same"]
-    return table(line.source, columns, rows, numeric=["score", "ms"])
-
-
-def rows_so_far(
-    line: "Line", answers: Mapping[str, "Answer"], waiting: Iterable[str], n_best: int | None
-) -> RenderableType:
-    """The answers of backends to one line, and the names of those that are waited for."""
-    return Group(side_by_side_table(line, answers, n_best), Text(f"waiting for {', '.join(waiting)}"))
 
 
 class _SignalError(KeyboardInterrupt):

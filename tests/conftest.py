@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from threadpoolctl import threadpool_limits
 
 from backends import TABLE, Entry
-from backends.commands import translating
+from backends.process import translating
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.ladder.parity.course import QUICK, Size
 from benchmarks.measure.machine import PLACE

@@ -1,1 +1,118 @@
-"""What the commands do that use a model."""
+"""Options that several commands share, and what their --help and the Tab key offer."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from backends import TABLE, find
+from common import settings
+from common.errors import CannotBeginError
+from common.settings import DataConfig, ModelConfig, TrainConfig
+
+BACKENDS = ", ".join(TABLE)
+
+
+def complete(*words: str) -> Callable[[str], list[str]]:
+    """Completion by the words that begin with what is typed."""
+
+    def words_that_begin_so(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return words_that_begin_so
+
+
+complete_backend = complete(*TABLE)
+
+
+def complete_backends(incomplete: str) -> list[str]:
+    """Completion of the last name of a list with commas; names that the list has already are left out."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in complete_backend(last) if name not in before.split(",")]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Completion by the runs in this folder and in runs/."""
+    runs = (str(path.parent) for folder in (".", "runs") for path in Path(folder).glob("*/config.json"))
+    return sorted(run for run in runs if run.startswith(incomplete))
+
+
+def setting(of: type, name: str, **more: Any) -> Any:
+    """The option of a setting, with the meaning and the bounds that its dataclass has."""
+    field = of.__dataclass_fields__[name]  # type: ignore[attr-defined]
+    if field.metadata["bounds"]:
+        least, most = map(type(field.default), field.metadata["bounds"])
+        more |= {"min": least} | ({"max": most} if most < settings.LARGEST_INTEGER else {})
+    heading = "Data" if of is DataConfig else "Model and training"
+    flag, meaning = f"--{name.replace('_', '-')}", field.metadata["meaning"]
+    return typer.Option(flag, help=meaning, rich_help_panel=heading, **more)
+
+
+def several_backends(by_default: str) -> Any:
+    """The option --backends; `by_default` says which are taken without it."""
+    meaning = f"Backends, separated by commas: {BACKENDS}."
+    return typer.Option("--backends", help=meaning, show_default=by_default, autocompletion=complete_backends)
+
+
+def one_backend(meaning: str, by_default: str | None = None, *more: str) -> Any:
+    """The option --backend; `by_default` says which is taken without it. The Tab key offers `more` names, too."""
+    complete_name = complete(*TABLE, *more)
+    return typer.Option("--backend", help=meaning, show_default=by_default or False, autocompletion=complete_name)
+
+
+# Corpora that need no file; where none begins so, the shell completes the paths of files.
+data_option = setting(DataConfig, "data", autocompletion=complete("phrasebook", "fra-eng"))
+Data = Annotated[str, data_option]
+NumSamples = Annotated[int, setting(DataConfig, "num_samples")]
+SkipBadLines = Annotated[bool, setting(DataConfig, "skip_bad_lines")]
+BatchSize = Annotated[int, setting(TrainConfig, "batch_size")]
+Seed = Annotated[int, setting(TrainConfig, "seed")]
+LatentDim = Annotated[int, setting(ModelConfig, "latent_dim")]
+Padding = Annotated[settings.Padding, setting(ModelConfig, "padding")]
+DtypeOfModel = Annotated[settings.Precision, setting(ModelConfig, "dtype")]
+DtypeOfRun = Annotated[
+    settings.Precision | None,
+    typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own"),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
+]
+Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+RunOrBundled = Annotated[
+    Path | None,
+    typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
+]
+Variants = Annotated[
+    bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as torch:compile.")
+]
+BackendOfRun = Annotated[str | None, one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")]
+Weights = Annotated[
+    Literal["last", "best"],
+    typer.Option(help="Weights of the last epoch, or of the epoch with the lowest validation loss."),
+]
+
+
+def refuse(context: typer.Context, names: Iterable[str], reason: str) -> None:
+    """Raise CannotBeginError where the user gave one of these options."""
+    for name in names:
+        if given(context, name):
+            raise CannotBeginError(f"{reason}; leave out --{name.strip('_').replace('_', '-')}")
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """True if the user gave an option, be it with its default's value."""
+    return str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+
+
+def installed_backends(listed: str) -> list[str]:
+    """The backends in a list with commas, each once.
+
+    Raises CannotBeginError for an empty list, and for a backend that is unknown or not installed.
+    """
+    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
+    for name in names:
+        find(name)
+    return names

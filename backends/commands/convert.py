@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from backends import TABLE
-from backends.commands import options
+from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError
 from common.settings import DataConfig, ModelConfig

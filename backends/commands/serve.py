@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from backends import commands as options
 from backends import installed
-from backends.commands import options
 from common.errors import CannotBeginError
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")]

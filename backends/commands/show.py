@@ -1,12 +1,13 @@
 """The commands `backends` and `data`, which show what is there."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
+from backends import commands as options
 from backends import names as names_in_table
 from backends import require_known
-from backends.commands import options
 from common import terminal
 from common.errors import CannotBeginError
 from common.settings import DataConfig
@@ -19,6 +20,10 @@ Names = Annotated[
         autocompletion=options.complete_backend,
     ),
 ]
+
+# A row of the table of backends.
+BACKENDS_ROW = "{:19} {:21} {:6} {:>7} {:>6}  {}"
+BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import", "matrix library")
 
 
 def backends(
@@ -40,14 +45,22 @@ def backends(
     for name in chosen:
         require_known(name)
     if not json:
-        terminal.say(terminal.BACKENDS_HEADER)
+        terminal.say(BACKENDS_HEADER)
     facts_of = {}
     for name, facts in describe_backends(chosen, Runtime(threads=threads)):
         facts_of[name] = facts
         if not json:
-            terminal.say_backend(name, facts)
+            _say_backend(name, facts)
     if json:
         terminal.print_json({"backends": {name: facts_of[name] for name in chosen}})
+
+
+def _say_backend(name: str, facts: Mapping[str, Any]) -> None:
+    """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
+    if "missing" in facts:
+        return terminal.say(f"{name:19} {facts['missing']}")
+    seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
+    terminal.say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds, library))
 
 
 def data(

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backends import commands as options
 from backends import of_run
-from backends.commands import options
 from common import settings, terminal
 from common.errors import CannotBeginError, CtrlCError
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
 if TYPE_CHECKING:
+    from backends.commands.training import Trained
     from common.run import RunDirectory
 
 Out = Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)]
@@ -46,6 +47,16 @@ Workers = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Score only the first N of the pairs held out.", show_default="all")
 ]
+# The figures of `evaluate`: format and meaning.
+FIGURES = {
+    "loss": (".4f", "mean cross-entropy over all positions, in nats"),
+    "accuracy": (".1%", "over all positions, padding included, as the example counts"),
+    "accuracy_real": (".1%", "over the characters of the sentences alone"),
+    "accuracy_always_space": (".1%", "what answering a space always scores"),
+    "exact_match": (".1%", "translations equal to one of their references"),
+    "chrf": (".2f", "of 100: groups of letters as in a reference"),
+    "character_error_rate": (".3f", "edits over characters, nearest reference"),
+}
 
 
 def train(
@@ -97,8 +108,8 @@ def train(
             if run:
                 asked = asdict(corpus) | asdict(train_config)
                 asked |= {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
-                named = [name for name in asked if resume_or_begin or options.given(context, name)]
-                training.require_same_settings(run, {name: asked[name] for name in named})
+                typed = [name for name in asked if resume_or_begin or options.given(context, name)]
+                training.require_same_settings(run, {name: asked[name] for name in typed})
                 rate = train_config.learning_rate if options.given(context, "learning_rate") else None
                 trained = training.resume(run, backend, epochs, runtime, on_event, rate, group, resume_or_begin)
             else:
@@ -109,8 +120,12 @@ def train(
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
-    if trained is None:
-        return  # the first worker of the group tells
+    if trained is not None:  # else the first worker of the group shows it
+        _show(trained, name, out, epochs, json)
+
+
+def _show(trained: "Trained", name: str, out: Path, epochs: int, json: bool) -> None:
+    """Print the last epoch's figures for machines, or the samples and the next command for people."""
     last = trained.run.history()[-1]
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
@@ -139,8 +154,8 @@ def evaluate(
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends.commands import training
-    from backends.commands.translating import Opener
     from backends.process.parent import Runtime
+    from backends.process.translating import Opener
     from common.run import BUNDLED_RUN, RunDirectory
 
     runtime = Runtime(threads=threads, device=device)
@@ -150,7 +165,10 @@ def evaluate(
         figures = training.evaluate(translator, dtype, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
-    terminal.out.print(terminal.scores_table(f"{run}, {weights} epoch, in {name}", figures))
+    title = f"{run}, {weights} epoch, in {name}"
+    meanings = FIGURES | {"rows": ("d", f"of validation, with {figures['sentences']} distinct sources")}
+    rows = [(figure, format(figures[figure], form), meaning) for figure, (form, meaning) in meanings.items()]
+    terminal.out.print(terminal.table(title, ["figure", "value", "meaning"], rows, numeric=["value"]))
     terminal.say(f"chrF's settings: {figures['chrf_signature']}")
     _say_who_trained(opener.run)
 

@@ -10,10 +10,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from backends import find
-from backends.commands.translating import Translator
 from backends.process import in_child
 from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
+from backends.process.translating import Translator
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores, fewer_threads
@@ -105,11 +105,11 @@ def resume(
 
 def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
     """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
-    own = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
+    begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
     for name, value in asked.items():
-        if name != "learning_rate" and value != own[name]:
+        if name != "learning_rate" and value != begun[name]:
             raise CannotBeginError(
-                f"{run.path} was begun with --{name.replace('_', '-')} {own[name]}, and this command has {value}; "
+                f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this command has {value}; "
                 "give what it was begun with, or another --out"
             )
 

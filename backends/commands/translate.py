@@ -4,24 +4,39 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from backends import commands as options
 from backends import installed
-from backends.commands import options
 from common import terminal
-from common.errors import CannotBeginError, RosettaError, refusing
+from common.errors import CannotBeginError, RosettaError, UnknownCharactersError, refusing
 from common.settings import Precision
-from common.text import lines_as_they_arrive, quoted, typed_lines
+from common.text import (
+    LONGEST_SENTENCE,
+    for_terminal,
+    lines_as_they_arrive,
+    normalize,
+    not_utf8,
+    quoted,
+    typed_lines,
+    with_replacements,
+)
 
 if TYPE_CHECKING:
     from backends.commands.side_by_side import SideBySide
-    from backends.commands.translating import Opener, Translator
-    from common.answers import Answer, Line
+    from backends.process.translating import Answer, Opener, Translator
     from common.sources import Sources
+    from common.tensors import CharVocabulary
+
+SIDE_BY_SIDE = (
+    "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
+    "before to warm up. same: whether the sentence is the one that most backends give."
+)
 
 Unknown = Annotated[
     Literal["error", "drop"],
@@ -67,6 +82,96 @@ NBest = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class InputLine:
+    """A line as it was typed, and as it is translated."""
+
+    source: str  # with U+FFFD for each byte that is not UTF-8
+    written: str  # in Unicode's form NFC, as training would have written it
+    text: str  # the same without the characters that are to be dropped
+    read_as: str | None = None  # the text, where it differs from the line
+    error: str = ""  # why the line cannot be translated
+
+    @classmethod
+    def read(
+        cls, line: str, sources: "Sources", vocabulary: "CharVocabulary", drop_unknown: bool = False
+    ) -> "InputLine":
+        """Read a line that somebody typed, as the run's training wrote its own.
+
+        A line at fault has an `error`. If `drop_unknown`, characters that the encoder's vocabulary lacks are left out
+        of the text, and no fault.
+        """
+        normal, error = normalize(line), ""
+        written = sources.as_written(normal)
+        text = vocabulary.without_unknown(written) if drop_unknown else written
+        if len(normal) > LONGEST_SENTENCE:
+            error = f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
+        elif place := not_utf8(line):
+            error = f"byte {place} is not UTF-8; convert the input to UTF-8"
+        elif missing := vocabulary.lacks(text):
+            error = str(UnknownCharactersError(missing))
+        read_as = with_replacements(text) if text != normal else None
+        return cls(with_replacements(line), written, text, read_as, error)
+
+    def seen(self, translation: str) -> str:
+        """A translation of the line as a person reads it; an empty one has its reason in its place."""
+        return terminal.ENDED_AT_ONCE if translation == "" and self.text.strip() else translation
+
+
+@dataclass
+class Output:
+    """Prints the answers to lines as they come, or keeps them for JSON, and counts the lines at fault."""
+
+    file: Path | None
+    num_texts: int  # sentences given as arguments; 0 where lines are read
+    prompted: bool
+    json: bool
+    n_best: int | None
+    side_by_side: bool
+    number: int = 0  # lines so far
+    failed: int = 0  # lines at fault among them
+    last_error: str = ""  # of the last line
+    records: list[dict[str, Any]] = field(default_factory=list)  # for JSON, which is one object
+
+    def add(self, line: InputLine, answers: "Mapping[str, Answer]", doubt: str) -> None:
+        """Print a line's answers by backend, of which a line at fault has none, and whatever is to be said of it."""
+        self.number += 1
+        self.failed += bool(line.error)
+        self.last_error = line.error
+        if line.error and self.num_texts != 1:  # the error of a single sentence is the program's
+            terminal.say(self._place() + line.error, terminal.err)
+        if doubt:
+            terminal.warn(self._place() + doubt)
+        if self.json:
+            self.records.append(as_record(line, answers, doubt, self.n_best, self.side_by_side))
+        elif answers or not self.alone:  # elsewhere a line at fault leaves an empty one
+            print_answers(line, answers, self.number, self.n_best, self.side_by_side)
+
+    @property
+    def alone(self) -> bool:
+        """True if a message needs no number of a line, since one line is asked at a time."""
+        return self.prompted or self.num_texts == 1
+
+    @property
+    def unit(self) -> str:
+        return "text" if self.num_texts else "line"
+
+    def _place(self) -> str:
+        """The beginning of what is said of the present line."""
+        if self.alone:
+            return ""
+        return f"{self.file}, {self.unit} {self.number}: " if self.file else f"{self.unit} {self.number}: "
+
+    def raise_failures(self) -> None:
+        """Raise an error for lines that could not be translated; at a prompt each was told."""
+        if not self.failed or self.prompted:
+            return
+        if self.num_texts == 1:
+            raise CannotBeginError(self.last_error)
+        error = CannotBeginError if self.num_texts and self.failed == self.number else RosettaError
+        raise error(f"{self.failed} of {self.number} {self.unit}s could not be translated")
+
+
 def translate(
     arguments: RunAndTexts = None,
     file: File = None,
@@ -88,8 +193,7 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
-    from backends.commands.translating import as_record, read
-    from common.answers import translation_of_most
+    from backends.process.translating import translation_of_most
 
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
@@ -102,57 +206,44 @@ def translate(
         raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
     opener = _opener(run, weights, dtype, threads, device)
-    side_by_side, unit = backend == "all", "text" if texts else "line"
-    kept: list[dict[str, Any]] = []  # for JSON, which is one object
-    number = failed = 0
+    output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
+    note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
         stream = file.open("rb") if file else sys.stdin.buffer
     with stream, ExitStack() as stack:
         translator, sources = _open(opener, backend, variants, stack)
-        note = terminal.SIDE_BY_SIDE if side_by_side and not json else ""
         if prompted:
-            terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
-            for name, examples in sources.examples.items():
-                terminal.say(f"{name}: {' '.join(examples)}")
-            if note:
-                terminal.say(note)
+            _greet(translator, sources, note)
         vocabulary, _ = opener.run.vocabularies()
-        search = beam if beam > 1 or n_best else None
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)
-        read_lines = ([read(line, sources, vocabulary, unknown == "drop") for line in lines] for lines in chunks)
-        answered = (_answered(translator, lines, search, n_best) for lines in read_lines)
+        lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
+        search = beam if beam > 1 or n_best else None
         try:
-            for number, (line, answers) in enumerate(chain.from_iterable(answered), 1):
-                alone = prompted or len(texts) == 1
-                where = "" if alone else f"{file}, {unit} {number}: " if file else f"{unit} {number}: "
+            for line, answers in chain.from_iterable(_answered(translator, chunk, search, n_best) for chunk in lines):
                 doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
-                if line.error:
-                    failed += 1
-                    if len(texts) != 1:  # with one alone, its error is the program's
-                        terminal.say(where + line.error, terminal.err)
-                if doubt:
-                    terminal.warn(where + doubt)
-                if json:
-                    kept.append(as_record(line, answers, doubt, n_best, side_by_side))
-                elif answers or not alone:  # elsewhere a line at fault leaves an empty one
-                    terminal.print_answers(line, answers, number, n_best, side_by_side)
+                output.add(line, answers, doubt)
         finally:  # what came before an error, too
-            if json and (number or sys.exception() is None):
-                terminal.print_json(translator.about | {"translations": kept})
-    if note and not prompted and failed < number:
+            if json and (output.number or sys.exception() is None):
+                terminal.print_json(translator.about | {"translations": output.records})
+    if note and not prompted and output.failed < output.number:
         terminal.say(note)
-    if failed and not prompted:
-        if len(texts) == 1:
-            raise CannotBeginError(line.error)
-        error = CannotBeginError if texts and failed == number else RosettaError
-        raise error(f"{failed} of {number} {unit}s could not be translated")
+    output.raise_failures()
+
+
+def _greet(translator: "Translator | SideBySide", sources: "Sources", note: str) -> None:
+    """Tell somebody at the prompt how to begin and end, with sentences to try."""
+    terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
+    for name, examples in sources.examples.items():
+        terminal.say(f"{name}: {' '.join(examples)}")
+    if note:
+        terminal.say(note)
 
 
 def _answered(
-    translator: "Translator | SideBySide", lines: "Sequence[Line]", beam: int | None, n_best: int | None
-) -> "Iterator[tuple[Line, dict[str, Answer]]]":
+    translator: "Translator | SideBySide", lines: Sequence[InputLine], beam: int | None, n_best: int | None
+) -> "Iterator[tuple[InputLine, dict[str, Answer]]]":
     """Each line with its answers by backend, which a line at fault has not. Shows the first line's as they come."""
     good = [line for line in lines if not line.error]
     answers: Iterator[dict[str, Answer]] = iter(())
@@ -160,7 +251,9 @@ def _answered(
         with terminal.showing() as show:
 
             def show_first(answers: "Mapping[str, Answer]", waiting: Sequence[str]) -> None:
-                show(terminal.rows_so_far(good[0], answers, waiting, n_best))
+                from backends.commands.side_by_side import rows_so_far
+
+                show(rows_so_far(good[0], answers, waiting, n_best))
 
             answers = iter(translator.answers([line.text for line in good], show_first, beam))
     for line in lines:
@@ -169,8 +262,8 @@ def _answered(
 
 def _opener(run: Path | None, weights: str, dtype: Precision | None, threads: int | None, device: str) -> "Opener":
     """Opens a run, by default the bundled one, in any backend."""
-    from backends.commands.translating import Opener
     from backends.process.parent import Runtime
+    from backends.process.translating import Opener
     from common.run import BUNDLED_RUN, RunDirectory
 
     return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
@@ -179,7 +272,7 @@ def _opener(run: Path | None, weights: str, dtype: Precision | None, threads: in
 def _open(
     opener: "Opener", backend: str | None, variants: bool, stack: ExitStack
 ) -> "tuple[Translator | SideBySide, Sources]":
-    """What translates lines in one backend or in all, until the stack is closed, and the run's sources."""
+    """The translator of lines in one backend or in all, until the stack is closed, and the run's sources."""
     from common.sources import Sources
 
     if backend == "all":
@@ -207,3 +300,50 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
             f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
     return None, arguments
+
+
+def as_record(
+    line: InputLine, answers: "Mapping[str, Answer]", doubt: str, n_best: int | None, side_by_side: bool
+) -> dict[str, Any]:
+    """Return a line and its answers by backend, none where it is at fault, as machines read them."""
+    from backends.process.translating import translation_of_most
+
+    rows = []
+    for name, answer in answers.items():
+        row: dict[str, Any] = {"backend": name} if side_by_side else {}
+        row |= {"translation": answer.translation}
+        if n_best:
+            best = answer.candidates[:n_best]
+            row |= {
+                "n_best": [{"translation": candidate.translation, "score": candidate.score} for candidate in best]
+            }
+        if side_by_side:
+            same = answer.translation == translation_of_most(answers.values())
+            row |= {"milliseconds": answer.milliseconds, "same": same}
+        rows.append(row)
+    answered = {"backends": rows} if side_by_side else rows[0] if rows else {"translation": None}
+    notes = {"read_as": line.read_as, "error": line.error or None, "doubt": doubt or None}
+    return {"source": line.source} | answered | {name: note for name, note in notes.items() if note is not None}
+
+
+def print_answers(
+    line: InputLine, answers: "Mapping[str, Answer]", number: int, n_best: int | None, side_by_side: bool
+) -> None:
+    """Print the answers to a line by backend: a translation, the best with their scores, or a table of backends.
+
+    A line at fault has no answers and leaves an empty line.
+    """
+    if side_by_side and answers:
+        from backends.commands.side_by_side import side_by_side_table
+
+        return terminal.out.print(side_by_side_table(line, answers, n_best), "")
+    best = [candidate for answer in answers.values() for candidate in answer.candidates][:n_best]
+    if n_best is None:
+        translation = best[0].translation if best else ""
+        print(for_terminal(line.seen(translation)) if sys.stdout.isatty() else translation, flush=True)
+    elif best and sys.stdout.isatty():
+        rows = [[f"{candidate.score:.4f}", line.seen(candidate.translation)] for candidate in best]
+        terminal.out.print(terminal.table(line.source, ["score", "sentence"], rows, numeric=["score"]), "")
+    else:  # for another program, each translation as it is
+        for candidate in best:
+            print(number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)

@@ -42,7 +42,7 @@ class KerasWorker(GroupWorker, KerasBackend):
 
     @tf.function(reduce_retracing=True)
     def _sum(self, array: Tensor) -> Tensor:
-        return self.strategy.reduce("SUM", self.strategy.run(lambda own: own, args=(array,)), axis=None)
+        return self.strategy.reduce("SUM", self.strategy.run(lambda array: array, args=(array,)), axis=None)
 
 
 def addresses_of_all(rank: int, size: int) -> list[str]:
@@ -61,10 +61,10 @@ def addresses_of_all(rank: int, size: int) -> list[str]:
     with socket.create_server(("", port)) as server:
         server.settimeout(PATIENCE)
         while len(addresses) < size:
-            connection, (other, _) = server.accept()
+            connection, (address, _) = server.accept()
             streams.append(connection.makefile("rw"))
             number, its_port = json.loads(streams[-1].readline())
-            addresses[number] = f"{other}:{its_port}"
+            addresses[number] = f"{address}:{its_port}"
     for stream in streams:
         print(json.dumps([addresses[number] for number in range(size)]), file=stream, flush=True)
     return [addresses[number] for number in range(size)]

@@ -20,7 +20,7 @@ from common.weights import ModelState
 
 EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'
 # The place of each canonical weight in the file.
-PLACES = {
+WEIGHT_PLACES = {
     "encoder/kernel": "layers/lstm/cell/vars/0",
     "encoder/recurrent_kernel": "layers/lstm/cell/vars/1",
     "encoder/bias": "layers/lstm/cell/vars/2",
@@ -45,7 +45,7 @@ def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         )
     with reading(paths, EXPECTED, most=1), h5py.File(paths[0], "r") as file:
         arrays = _arrays(file)
-        names = {weight: [place] for weight, place in PLACES.items()}
+        names = {weight: [place] for weight, place in WEIGHT_PLACES.items()}
         return canonical_state(arrays, _slots(file, arrays), names, config)
 
 
@@ -67,7 +67,7 @@ def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
 def _slots(file: h5py.File, arrays: Mapping[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
     """The slots by the places of their weights; none where the optimizer has none."""
     variables = sum(name.startswith(f"{OPTIMIZER}/") for name in arrays)
-    first = variables - len(PLACES)  # 1 where a schedule of rates stands in for the learning rate, otherwise 2
+    first = variables - len(WEIGHT_PLACES)  # 1 where a schedule of rates stands in for the learning rate, otherwise 2
     if variables <= 2:
         return {}
     optimizer = str(file[OPTIMIZER].attrs.get("name", "rm_sprop"))  # which older versions of Keras do not write
@@ -77,7 +77,7 @@ def _slots(file: h5py.File, arrays: Mapping[str, h5py.Dataset]) -> dict[str, h5p
             "not centered. To start with slots of zeros, save the model without its optimizer: "
             'keras.Model(model.inputs, model.outputs).save_weights("model.weights.h5")'
         )
-    places = {place: f"{OPTIMIZER}/{number}" for number, place in enumerate(PLACES.values(), first)}
+    places = {place: f"{OPTIMIZER}/{number}" for number, place in enumerate(WEIGHT_PLACES.values(), first)}
     return {place: arrays[slot] for place, slot in places.items() if slot in arrays}
 
 

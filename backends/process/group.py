@@ -19,13 +19,14 @@ from typing import Any, TypeVar
 
 import psutil
 
-from backends.process.environment import LAUNCHERS
+from backends import framework_of
+from backends.process import LAUNCHERS
 from backends.process.parent import BackendProcess, Runtime, Worker
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 from common.settings import PATIENCE, ModelConfig, TrainConfig
 
-ENGINES = {  # "module:Class" of each backend that can join a group
+GROUP_BACKENDS = {  # "module:Class" of each backend that can join a group
     "keras": "backends.groups.keras:KerasWorker",
     "torch": "backends.groups.torch:TorchWorker",
     "paddle": "backends.groups.paddle:PaddleWorker",
@@ -83,10 +84,10 @@ READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
 
 def engine_of(backend: str) -> str:
     """ "module:Class" by which a backend joins a group. Raises CannotBeginError where it cannot."""
-    if backend not in ENGINES:
-        able = ", ".join(ENGINES)
+    if backend not in GROUP_BACKENDS:
+        able = ", ".join(GROUP_BACKENDS)
         raise CannotBeginError(f"backend {backend} cannot train in a group of workers; choose one of {able}")
-    return ENGINES[backend]
+    return GROUP_BACKENDS[backend]
 
 
 def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
@@ -94,7 +95,7 @@ def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
 
     Raises CannotBeginError for variables that describe no worker, or a host that is not known.
     """
-    framework = backend.partition(":")[0]
+    framework = framework_of(backend)
     shown = [name for name, (of, _) in READERS.items() if name in environment and of in ("", framework)]
     if not shown:
         return Worker()
@@ -189,10 +190,10 @@ def started_group(
 
 
 def ask_each(processes: Sequence[BackendProcess], ask: Callable[[BackendProcess], Result]) -> list[Result]:
-    """What `ask` returns for each process, all at once, each in a thread.
+    """Call `ask` with each process at once, each in a thread, and return the results in order.
 
-    If any fails, all are ended, since the others wait for it. The error that is raised then names the worker that
-    failed by itself.
+    If a call fails, all processes are ended, since they wait for one another. The error that is raised then names the
+    worker that failed by itself.
     """
     if len(processes) == 1:
         return [ask(processes[0])]

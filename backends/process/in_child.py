@@ -1,4 +1,4 @@
-"""Functions that a command calls in a backend's process: loading a run, training, evaluating, decoding, native files.
+"""Functions that a command calls in a backend's process: its facts, training, evaluating, native files.
 
 Each takes the open backend, a function that emits events, and keyword arguments that can cross between processes.
 """
@@ -7,38 +7,35 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from math import inf, log
+from math import log
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.answers import Answer, Candidate, Choice, Position
-from common.errors import CannotBeginError, RosettaError, refusing, why
+from common.errors import RosettaError, refusing, why
 from common.files import sync
 from common.run import Epoch, RunDirectory
-from common.tensors import STOP, Array, Batch, Batches, CharVocabulary, Ids, epoch_batches
-from common.text import printable, quoted
-from common.weights import ModelState, in_dtype, initial_state
+from common.tensors import Batch, Batches, epoch_batches
+from common.text import printable
+from common.weights import ModelState
 
-if TYPE_CHECKING:  # the parent imports this module for the names of its functions
+if TYPE_CHECKING:  # commands import this module for the names of its functions
     from backends.interface import Backend, BackendFacts, Emit, Metrics
 
-ROWS_AT_ONCE = 512  # rows that are decoded in one loop; bounds the memory, and the time between two events
 MORE = 1 << 20  # bytes, written to learn why torch could write no more
 # A batch's loss has grown past any sense if it is this many times that of a uniform guess among all characters. Of
 # twelve trainings (24 to 128 units, rates from 0.01 to a million), seven stayed below 6 times and were back near a
 # uniform guess or below it in the end; five reached 24 times and more, and were still above 10 times in the end.
-GROWN = 20.0
+MOST_GROWTH = 20.0
 
 
 def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds: float) -> BackendFacts:
-    """What the backend and its process say about themselves, and how long its opening took."""
+    """Return the facts of the backend and its process, with the seconds that its opening took."""
     import psutil  # like threadpoolctl not needed to train or translate
     from threadpoolctl import threadpool_info
 
@@ -57,113 +54,6 @@ def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds:
         libraries=sorted(" ".join(str(part) for part in pool if part) for pool in pools),
         os_threads=psutil.Process().num_threads(),
     )
-
-
-def load_run(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
-    """Load the `last` or `best` weights of a run. Raises CannotBeginError for those that training begins with."""
-    directory = RunDirectory.open(run)
-    state, progress = directory.read_state(weights, backend.config.dtype)
-    if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained
-        untrained = in_dtype(initial_state(directory.model_config, directory.train_config.seed), backend.config.dtype)
-        if all(np.array_equal(state.weights[name], weight) for name, weight in untrained.weights.items()):
-            raise CannotBeginError(
-                f"{run} has 0 epochs, so its weights are random; train it first: rosetta train --out {quoted(run)} "
-                "--resume --epochs TOTAL"
-            )
-    backend.load(state)
-
-
-def translate(
-    backend: Backend,
-    emit: Emit,
-    *,
-    texts: Sequence[str],
-    encoder_characters: str,
-    decoder_characters: str,
-    width: int,
-    max_length: int,
-    beam: int | None = None,
-    alone: bool = False,
-    choices: int = 0,
-) -> list[Answer]:
-    """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
-
-    The vocabularies are those of `encoder_characters`, in which the texts are written, and `decoder_characters`. A
-    text is padded to `width`, as in training; it would translate differently if it were padded further. A longer text
-    is as wide as itself. `alone` decodes each text by itself, so that its time is its own, and the first text of each
-    width once before, so that no time holds what a framework prepares. `choices` is how many of the most probable
-    characters an answer has at each position.
-
-    Emits `translated`, the number of texts that are done, of all `sentences`.
-    """
-    encoder, decoder = CharVocabulary([encoder_characters]), CharVocabulary([decoder_characters])
-    answers: dict[int, Answer] = {}
-    rows_of_width: dict[int, list[int]] = {}
-    for row, text in enumerate(texts):
-        if text.strip():
-            rows_of_width.setdefault(max(len(text), width), []).append(row)
-    at_once = 1 if alone else max(1, ROWS_AT_ONCE // (beam or 1))
-    for rows in rows_of_width.values():
-        pieces = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
-        warmup = pieces[:1] if alone else []
-        for piece in [*warmup, *pieces]:
-            ids, lengths = encoder.encode([texts[row] for row in piece], width)
-            found = _decoded(backend, ids, lengths, decoder, max_length, beam, choices)
-            answers |= zip(piece, found, strict=True)
-            emit(translated=len(answers), sentences=len(texts))
-    of_blank = Answer((Candidate("", 0.0),))
-    return [answers.get(row, of_blank) for row in range(len(texts))]
-
-
-def _decoded(
-    backend: Backend,
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    vocabulary: CharVocabulary,
-    max_length: int,
-    beam: int | None,
-    choices: int,
-) -> Iterator[Answer]:
-    """Decode these rows at once; see `translate`. The vocabulary is the decoder's."""
-    begun, sources = perf_counter(), (encoder_ids, encoder_lengths)
-    if beam is None:
-        ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
-        scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
-    else:
-        from backends.interface import BeamSearch
-
-        search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
-        backend.beam_search(*sources, search)
-        ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
-    milliseconds = 1000 * (perf_counter() - begun)
-    found = probabilities(backend, *sources, ids[:, 0]) if choices else None
-    for row, (of_row, scores_of_row) in enumerate(zip(ids, scores, strict=True)):
-        scored = zip(map(vocabulary.text_of, of_row), scores_of_row, strict=True)
-        candidates = tuple(Candidate(text, score) for text, score in scored if score != -inf)
-        best = candidates[0].translation
-        ended = len(best) < max_length
-        characters = () if found is None else _positions(best + STOP * ended, found[row], vocabulary, choices)
-        yield Answer(candidates, milliseconds, ended, characters)
-
-
-def _positions(text: str, of_each: Array, vocabulary: CharVocabulary, choices: int) -> tuple[Position, ...]:
-    """The characters of a text with the probabilities (L, V_dec) of all at each position."""
-    positions = []
-    for character, found in zip(text, of_each, strict=False):
-        best = np.argsort(-found, kind="stable")[:choices]
-        most_probable = tuple(Choice(vocabulary.characters[n], float(found[n])) for n in best)
-        positions.append(Position(character, float(found[vocabulary.id_of[character]]), most_probable))
-    return tuple(positions)
-
-
-def probabilities(backend: Backend, encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:
-    """The probabilities (N, L, V_dec) of all characters at each position of decoded_ids (N, L).
-
-    One forward pass computes them. Its decoder reads the decoded characters, as the loop read them one by one.
-    """
-    starts = np.full((len(decoded_ids), 1), backend.config.start_token)
-    batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
-    return backend.forward(batch).probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,12 +149,12 @@ def train_epoch(backend: Backend, emit: Emit, data: TrainingData, epoch: int) ->
     """Train one epoch, in the batches that the backend's settings ask for, and then validate.
 
     Emits `epoch`, `step`, `steps` and `loss` while it trains. Raises DivergedError, and stops early for it, where a
-    loss is not finite or is more than GROWN times that of a uniform guess.
+    loss is not finite or is more than MOST_GROWTH times that of a uniform guess.
     """
     settings = backend.train_config
     training = epoch_batches(data.corpus, data.training_rows, settings, epoch)
     validation = Batches(data.corpus, data.validation_rows, settings.batch_size)
-    most = GROWN * log(backend.config.num_decoder_tokens)
+    most = MOST_GROWTH * log(backend.config.num_decoder_tokens)
 
     def report(step: int, loss: float) -> bool:
         emit(epoch=epoch, step=step, steps=len(training), loss=loss)

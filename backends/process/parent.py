@@ -21,8 +21,7 @@ from threading import Lock, Timer
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
-from backends.process import in_child
-from backends.process.environment import child_environment
+from backends.process import child_environment
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import temporary_folder
 from common.settings import PATIENCE, ModelConfig, TrainConfig
@@ -148,7 +147,7 @@ class BackendProcess:
 
     def _start(self, runtime: Runtime, engine: str, of_group: Mapping[str, str]) -> None:
         """Start the process, and leave in `_opened` what ends it. Raises OSError."""
-        self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
+        self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (entered here)
         # TensorFlow, when killed, leaves files behind.
         scratch = self._opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, engine, of_group)
@@ -190,7 +189,9 @@ class BackendProcess:
 
     @cached_property
     def facts(self) -> "BackendFacts":
-        """What the backend says about itself, with the seconds and memory of import and build."""
+        """The backend's facts about itself, with the seconds that import and build took."""
+        from backends.process import in_child  # which translating does without
+
         with self._asking:
             self.wait_until_open()
         return self.call(in_child.facts, **(self._seconds_to_open or {}))
@@ -274,7 +275,7 @@ class BackendProcess:
             watchdog.cancel()
 
     def _how_it_ended(self) -> str:
-        """What happened to a process whose messages stopped, with its last words."""
+        """Describe the end of a process whose messages stopped, with its last words."""
         if self._output.closed:
             return "was ended before"
         try:

@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from backends.commands.translating import Opener, Translator
 from backends.process.parent import Runtime
-from common.answers import Answer
+from backends.process.translating import Answer, Opener, Translator
 from common.errors import RosettaError, refusing
 from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
@@ -27,11 +26,11 @@ from common.tensors import CharVocabulary
 from common.terminal import say, starting
 from common.text import listed, normalize
 
-OWN_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
+LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
 LONGEST_QUESTION = 200  # characters
 LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
 NAMED = 8  # unknown characters that a message names
-SHOWN = 3  # characters that are named at each position, the most probable first
+CHOICES_SHOWN = 3  # characters that are named at each position, the most probable first
 WAITING = 4  # visitors who may wait for a backend while it answers another one
 JSON = "application/json"
 FILES = {"/": "text/html", "/static/page.css": "text/css", "/static/page.js": "text/javascript"}
@@ -47,7 +46,7 @@ HEADERS = {
 }
 
 
-class Question(msgspec.Struct, forbid_unknown_fields=True):
+class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A sentence that the page asks a backend to translate."""
 
     backend: str
@@ -82,7 +81,7 @@ class ServedBackend:
         try:
             translator = self._process.enter_context(self._opener.open(self.name))
             any_text = next(filter(str.strip, translator.encoder_vocabulary.characters), "")
-            translator.decode([any_text], choices=SHOWN)
+            translator.decode([any_text], choices=CHOICES_SHOWN)
         except (RosettaError, OSError) as error:
             self.close("failed", str(error))
         else:
@@ -100,7 +99,7 @@ class ServedBackend:
                     why = f"could not be opened: {self.message}" if self.state == "failed" else "is being opened"
                     raise RefusedError(503, f"{self.name} {why}")
                 try:
-                    return self._translator.decode([text], choices=SHOWN)[0]
+                    return self._translator.decode([text], choices=CHOICES_SHOWN)[0]
                 except RosettaError as error:  # each of which ends a process
                     self.close("opening", str(error))
                     self._to_open.put(self)
@@ -122,11 +121,11 @@ class _Visit(BaseHTTPRequestHandler):
     server_version, sys_version, default_request_version = "rosetta", "", "HTTP/1.0"
 
     def parse_request(self) -> bool:
-        """Refuse what is asked under another name than this machine's own."""
+        """Refuse a request under another name than this machine's own."""
         if not super().parse_request():
             return False
         self.request_version = "HTTP/1.0"  # whatever it claims, so that the answer has all of HEADERS
-        named = OWN_NAMES.fullmatch(self.headers.get("Host", "")) is not None
+        named = LOCAL_NAMES.fullmatch(self.headers.get("Host", "")) is not None
         if not named:
             self.send_error(403, "This page answers under its own address alone, such as 127.0.0.1 or localhost")
         return named
@@ -150,31 +149,31 @@ class _Visit(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length):
-            raise RefusedError(411, "A question is sent with its length in bytes.")
+            raise RefusedError(411, "A request names its length in bytes.")
         if int(length) > LARGEST_BODY:
-            raise RefusedError(413, f"A question has {LARGEST_BODY:,} bytes at most.")
+            raise RefusedError(413, f"A request has {LARGEST_BODY:,} bytes at most.")
         return self.rfile.read(int(length))
 
     def _translation(self, body: bytes) -> dict[str, object]:
-        """Answer the question in this body. Raises RefusedError."""
+        """Answer the request in this body. Raises RefusedError."""
         if self.path != "/translate":
             raise RefusedError(404, "There is nothing at this address.")
         if self.headers.get_content_type() != JSON:
-            raise RefusedError(415, f"A question is sent as {JSON}.")
+            raise RefusedError(415, f"A request is sent as {JSON}.")
         try:
-            question = msgspec.json.decode(body, type=Question)
+            request = msgspec.json.decode(body, type=TranslationRequest)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RefusedError(400, f"This is no question that the page would send: {error}") from error
-        backend = next((one for one in self.server.served if one.name == question.backend), None)
+            raise RefusedError(400, f"This is no request that the page would send: {error}") from error
+        backend = next((served for served in self.server.served if served.name == request.backend), None)
         if backend is None:
             raise RefusedError(404, "There is no such backend on this page.")
         sources, vocabulary = self.server.sources, self.server.vocabulary
-        text = sources.as_written(normalize(question.text))
+        text = sources.as_written(normalize(request.text))
         if len(text) > LONGEST_QUESTION:
             most = f"at most {LONGEST_QUESTION} are translated."
             raise RefusedError(413, f"The sentence has {len(text)} characters; {most}")
         unknown = sorted(vocabulary.lacks(text))
-        if unknown and not question.drop_unknown:
+        if unknown and not request.drop_unknown:
             named = [f"{character!r} (U+{ord(character):04X})" for character in unknown]
             if len(named) > NAMED:
                 named[NAMED:] = [f"{len(named) - NAMED} more"]
@@ -223,8 +222,10 @@ class PageServer(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Visit)
 
     def about(self) -> dict[str, object]:
-        """What the page shows of itself, and of the backends."""
-        backends = [{"name": one.name, "state": one.state, "message": one.message} for one in self.served]
+        """Facts for the page about itself and its backends."""
+        backends = [
+            {"name": backend.name, "state": backend.state, "message": backend.message} for backend in self.served
+        ]
         examples = self.sources.examples
         return {"run": self.run, "examples": examples, "longest": LONGEST_QUESTION, "backends": backends}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from backends import TABLE, find
+from backends import TABLE, find, framework_of
 from backends.process.parent import interpreter_versions
 from benchmarks.in_child import Count, Measured
 from common.errors import CannotBeginError
@@ -72,7 +72,7 @@ class Row(Measured, frozen=True):
             return msgspec.structs.replace(self, control=False)
         if self.installed:
             return msgspec.structs.replace(self, lane="matched")
-        plain = self.backend.partition(":")[0]
+        plain = framework_of(self.backend)
         name = self.name.replace(self.backend, plain, 1)
         return msgspec.structs.replace(self, backend=plain, name=name) if self.reduced else None
 
@@ -200,7 +200,7 @@ def rows_of(
     controlled = sorted(rows, key=lambda row: row.reduced)[:1] if careful else []
     control = [msgspec.structs.replace(row, control=True) for row in controlled]
     # Variants share their framework's defaults, so only the plain rows are also measured as installed.
-    plain = [row for row in rows if ":" not in row.backend]
+    plain = [row for row in rows if row.backend == framework_of(row.backend)]
     return (*rows, *control, *(msgspec.structs.replace(row, lane="default") for row in plain))
 
 

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import msgspec
 import psutil
 
-from backends.process.environment import matched_settings
+from backends.process import matched_settings
 from backends.process.parent import ENDING_SECONDS, last_words
 from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp, Work
 from benchmarks.measure import machine

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from backends import BASELINE
+from backends import BASELINE, framework_of
 from backends.interface import OWN_LAYERS
-from backends.process.environment import GROUPS, matched_settings, variables_of
+from backends.process import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import WIDEST
 from benchmarks.report import charts, render, vary
@@ -346,7 +346,7 @@ def advice(results: BenchResults) -> list[str]:
 def surprise(results: BenchResults) -> str:
     """How much slower the official example decodes a character than Keras's own layers, or, in recordings of before
     these decoded, than a cell written by hand; "" if it is not, or not measured."""
-    example, keras = map(results.by_label.get, (BASELINE, BASELINE.partition(":")[0]))
+    example, keras = map(results.by_label.get, (BASELINE, framework_of(BASELINE)))
     if not (example and example.alone and keras and keras.alone):
         return ""
     seconds, plain_seconds = example.alone.value, keras.alone.value

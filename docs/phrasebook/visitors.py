@@ -59,8 +59,8 @@ def judged(
 
 def main() -> None:
     """Print the visitors' sentences that are translated wrongly, how many are right, and how many called guesses."""
-    from backends.commands.translating import Opener
     from backends.process.parent import Runtime
+    from backends.process.translating import Opener
 
     run = RunDirectory.open(sys.argv[1] if len(sys.argv) > 1 else BUNDLED_RUN)
     sources, typed, others = Sources.of_run(run), visitors(), held_out(run)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.lesson_backend import NumpyBackend
-from backends.process.in_child import probabilities
+from backends.process.translating import probabilities
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import TrainConfig
 from common.tensors import START, Batch, Batches, max_decoded_length

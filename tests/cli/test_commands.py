@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry, installed
+from backends.commands.translate import InputLine, print_answers
+from backends.process.translating import Answer, Candidate
 from benchmarks.ladder.judge.check import Check, Item
 from benchmarks.ladder.parity.climb import no_array
 from common import machine
-from common.answers import Answer, Candidate, Line
 from common.machine import has_bfloat16
 from common.settings import as_float32
-from common.terminal import print_answers
 from tests.support.program import answer, refusal, rosetta
 
 NUMPY = ["--backend", "numpy"]
@@ -203,7 +203,7 @@ def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(monkeypa
         ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
     ):
         print_answers(
-            Line(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}, 1, n_best, False
+            InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}, 1, n_best, False
         )
         printed = capsys.readouterr().out
         if at_a_terminal and n_best:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.commands import training, translating
+from backends.commands import training
 from backends.commands.training import resume, train
-from backends.commands.translating import Opener
 from backends.lesson_backend import NumpyBackend
-from backends.process import in_child
+from backends.process import in_child, translating
 from backends.process.parent import Runtime
+from backends.process.translating import Opener
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.run import BUNDLED_RUN, RunDirectory

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from backends.commands.translating import Opener
 from backends.process.parent import Runtime
+from backends.process.translating import Opener
 from backends.serve import page as page_module
 from backends.serve.page import HEADERS, LONGEST_QUESTION, WAITING, RefusedError, ServedBackend
 from common.run import BUNDLED_RUN, RunDirectory
@@ -191,6 +191,9 @@ def test_the_servers_process_has_no_framework_and_ends_with_a_backend_that_is_be
         port = re.search(r"http://127\.0\.0\.1:(\d+)/", program.stdout.readline())[1]
         assert visitors.visited(visitors.WHOLE + b"\r\n", int(port)) == "200"
         server = psutil.Process(program.pid)
+        assert {at.laddr for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {
+            ("127.0.0.1", int(port))
+        }
         assert not re.search("/site-packages/(torch|paddle)/", " ".join(one.path for one in server.memory_maps()))
         wait_until(server.children)
         opening = server.children()

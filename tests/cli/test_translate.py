@@ -20,9 +20,9 @@ import pytest
 import backends
 from backends import TABLE, Entry
 from backends.commands.side_by_side import SideBySide
-from backends.commands.translating import as_record
+from backends.commands.translate import InputLine, as_record
 from backends.process.parent import PROJECT
-from common.answers import Answer, Candidate, Line
+from backends.process.translating import Answer, Candidate
 from common.run import BUNDLED_RUN
 from tests.support.program import answer, refusal, rosetta, started
 
@@ -241,7 +241,7 @@ def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_
     assert asked == [(name, alone) for alone in (False, True) for name in names]
     assert [waiting for _, waiting in shown] == [names, names[1:], names[2:], [], [], [], []], "each when it is ready"
     assert [timed for timed, _ in shown] == [[], [], [], [], names[:1], names[:2], names], "none before all are open"
-    rows = as_record(Line("Yes.", "Yes.", "Yes."), answers, "", None, side_by_side=True)["backends"]
+    rows = as_record(InputLine("Yes.", "Yes.", "Yes."), answers, "", None, side_by_side=True)["backends"]
     assert [row["same"] for row in rows] == [True, False, True]
 
 

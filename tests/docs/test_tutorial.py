@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.process.environment import child_environment
+from backends.process import child_environment
 from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from backends import BASELINE, TABLE
-from backends.process import in_child
+from backends.process.translating import translate
 from benchmarks.ladder.judge.bounds import TOLERANCES
 from benchmarks.ladder.judge.check import Check
 from benchmarks.ladder.parity.climb import Climber
@@ -162,13 +162,13 @@ class TestDecoding:
             asked: dict[str, Any] = {"texts": texts, "encoder_characters": encoder, "decoder_characters": decoder}
             asked |= {"width": width, "max_length": 8}
             sides = (backend.right, course.referee)
-            answers = [side.process.call(in_child.translate, **asked, beam=4) for side in sides]
+            answers = [side.process.call(translate, **asked, beam=4) for side in sides]
             got, expected = ([answer.candidates for answer in of_side] for of_side in answers)
             for ours, theirs in zip(sum(got, ()), sum(expected, ()), strict=True):
                 assert ours.translation == theirs.translation
                 bound = 10 * backend.tolerances["loss"]  # for each of 8 characters, whose logarithms are summed
                 assert ours.score == pytest.approx(theirs.score, rel=bound, abs=8 * bound)
-        narrow, greedy = (backend.process.call(in_child.translate, **asked, beam=beam) for beam in (1, None))
+        narrow, greedy = (backend.process.call(translate, **asked, beam=beam) for beam in (1, None))
         assert [answer.translation for answer in narrow] == [answer.translation for answer in greedy]
 
 

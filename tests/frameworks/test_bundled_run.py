@@ -4,8 +4,8 @@ import pytest
 
 from backends import TABLE, of_run
 from backends.commands.translate import _run_and_texts
-from backends.commands.translating import Opener
 from backends.process.parent import Runtime
+from backends.process.translating import Opener
 from common.corpus import Material, read_corpus
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig

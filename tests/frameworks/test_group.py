@@ -20,9 +20,8 @@ import pytest
 from backends.commands import training
 from backends.interface import Group
 from backends.lesson_backend import NumpyBackend
-from backends.process import group
-from backends.process.environment import child_environment
-from backends.process.group import ENGINES, ask_each, free_port, new_group, place_in_group
+from backends.process import child_environment, group
+from backends.process.group import GROUP_BACKENDS, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks.ladder.parity.climb import Climber
@@ -105,7 +104,7 @@ def test_a_worker_finds_its_place_in_the_variables_of_its_launcher(launcher: str
     worker = place_in_group(name, variables | {"HOME": "/root"})
     assert (worker.rank, worker.size, worker.on_this_machine) == (1, 3, here)
     assert worker.meets_at == ("localhost:15004" if launcher == "Slurm" else "10.0.0.1:4000")
-    assert worker.target == ENGINES[name]
+    assert worker.target == GROUP_BACKENDS[name]
     host, _, port = worker.meets_at.partition(":")
     expected = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": host, "MASTER_PORT": port}
     assert worker.variables == variables | expected
@@ -272,7 +271,7 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
 
 
 # torch's workers die below, on two hosts and under its launcher.
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch"])
+@pytest.mark.parametrize("name", [name for name in GROUP_BACKENDS if name != "torch"])
 def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name: str, tmp_path: Path) -> None:
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")

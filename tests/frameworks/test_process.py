@@ -17,9 +17,8 @@ import psutil
 import pytest
 
 import backends
-from backends import TABLE, Entry
-from backends.process import environment
-from backends.process.environment import child_environment
+from backends import TABLE, Entry, process
+from backends.process import child_environment
 from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
 from common.errors import CannotBeginError, RosettaError
@@ -51,6 +50,7 @@ def test_values_cross_unchanged_and_events_come_in_order() -> None:
     batch = batch_of(5, "float64")
     with start() as process:
         process.call(child.chatter)
+        assert process.call(child.inheritable) == [], "no program that a framework starts has the socket"
         returned = process.call(child.echo, lambda event: events.append(event["number"]), content=content)
         taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
     assert events == list(range(5))
@@ -128,6 +128,7 @@ def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_st
     with start():
         (held,) = tmp_path.iterdir()
         assert held != abandoned
+        assert held.stat().st_mode & 0o777 == 0o700, "nobody else may enter it"
         with start():
             assert held.exists(), "the folder of a process that lives was removed"
             assert len(list(tmp_path.iterdir())) == 2
@@ -183,11 +184,11 @@ def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: 
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
         monkeypatch.setenv(name, "shell")
     monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
-    monkeypatch.setattr(environment, "is_amd", lambda: is_amd)
+    monkeypatch.setattr(process, "is_amd", lambda: is_amd)
     matched, default = child_environment("matched", 1, "cpu"), child_environment("default", 1, "cpu")
     assert "shell" not in [*matched.values(), *default.values()]
     names = ["OMP_NUM_THREADS", "GOMP_SPINCOUNT", "MKL_DEBUG_CPU_TYPE"]  # the last one for Paddle's MKL
-    assert [matched.get(name) for name in names] == ["1", environment.SPINS, "5" if is_amd else None]
+    assert [matched.get(name) for name in names] == ["1", process.SPINS, "5" if is_amd else None]
     assert [default.get(name) for name in names] == [None, None, None]
 
 

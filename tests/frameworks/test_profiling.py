@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backends.interface import Metrics
-from backends.process.environment import child_environment
+from backends.process import child_environment
 from backends.process.parent import BackendProcess, Runtime
 from backends.profiling import Part, Profiled, covered
 from benchmarks.in_child import greedy

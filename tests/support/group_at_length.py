@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.process.group import ENGINES
+from backends.process.group import GROUP_BACKENDS
 from backends.process.parent import PROJECT
 from common.run import RunDirectory
 from tests.frameworks.test_group import SMALL, catch_planted_mistakes, trained_alone
@@ -63,7 +63,10 @@ def commands(name: str, folder: Path) -> None:
                 for rank, host in enumerate(hosts)
             ]
             said = ["\n".join(program.communicate(timeout=300)) for program in programs]
-            assert [program.returncode for program in programs] == [0, 0], "\n".join(said)
+            said += [
+                f"{log}:\n{log.read_text()}" for log in sorted(folder.glob("log/*")) if log.is_file()
+            ]  # of Paddle's launcher
+            assert [program.returncode for program in programs] == [0, 0], "\n".join([block, *said])
             assert RunDirectory.open(run).history()[-1].epoch == 2
     print(f"{name}: two hosts trained by {len(tried)} ways of starting them")
 
@@ -83,7 +86,7 @@ def main() -> None:
     corpus = sys.argv[1] if len(sys.argv) > 1 else "phrasebook"
     with tempfile.TemporaryDirectory() as temporary:
         elastic(Path(temporary))
-        for name in ENGINES:
+        for name in GROUP_BACKENDS:
             folder = Path(temporary, name)
             folder.mkdir()
             catch_planted_mistakes(name)

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from backends.process.environment import child_environment
+from backends.process import child_environment
 from rosetta_record import Record, RecordError
 from rosetta_record.values import framework_of
 from tests.support import porting_zoo as zoo

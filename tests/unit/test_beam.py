@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from backends.lesson_backend import NumpyBackend
-from backends.process import in_child
-from common.answers import Answer
+from backends.process import translating
+from backends.process.translating import Answer
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import CharVocabulary
 from common.weights import ModelState, initial_state
@@ -50,11 +50,11 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
     texts = np.unique(np.where(ended, stop, every), axis=0)  # (T, L), filled up after the stop token
     counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]  # up to the stop token
     asked = {"texts": sources, "width": 6, "max_length": MAX_LENGTH} | of_vocabularies(ENCODER, DECODER)
-    answers = in_child.translate(backend, ignored, **asked, beam=len(every))
+    answers = translating.translate(backend, ignored, **asked, beam=len(every))
     ids, lengths = ENCODER.encode(sources, 6)
     for row, (translations, given) in enumerate(zip(*found(answers), strict=True)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))
-        probabilities = in_child.probabilities(backend, *repeated, texts)
+        probabilities = translating.probabilities(backend, *repeated, texts)
         chosen = np.take_along_axis(probabilities, texts[..., None], axis=2)[..., 0]  # (T, L)
         scores = np.sum(np.log(chosen) * counted, axis=1)
         best = np.argsort(-scores)

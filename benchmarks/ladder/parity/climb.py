@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import BASELINE, TABLE
-from backends.process.group import ENGINES, ask_each
+from backends.process.group import GROUP_BACKENDS, ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.ladder.judge.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
 from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
@@ -137,7 +137,7 @@ class Climber:
         elif self.precision == "float32" and self.course.size.permutations:
             bound = SPREADS * self._spread(right)
             yield self.compared("trajectory", "mean loss", left.mean(), right.mean(), bound, dtype="float64")
-        if self.course.workers > 1 and self.process.name in ENGINES:
+        if self.course.workers > 1 and self.process.name in GROUP_BACKENDS:
             with self.course.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
 

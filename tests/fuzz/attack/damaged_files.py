@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import h5py
 
-from backends.native.keras import PLACES, read_keras
+from backends.native.keras import WEIGHT_PLACES, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
 from benchmarks import commands
 from benchmarks.ladder.carry import carried
@@ -109,7 +109,7 @@ def keras_file(folder: Path) -> None:
     """The weights and slots as Keras's `save_weights` has them; written without Keras."""
     folder.mkdir()
     with h5py.File(folder / "model.weights.h5", "w") as file:
-        for number, (name, place) in enumerate(PLACES.items(), 2):
+        for number, (name, place) in enumerate(WEIGHT_PLACES.items(), 2):
             file[place] = STATE.weights[name]
             file[f"optimizer/vars/{number}"] = STATE.mean_squares[name]
         file["optimizer/vars/0"], file["optimizer/vars/1"] = 3, 0.1

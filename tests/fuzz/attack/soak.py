@@ -22,8 +22,8 @@ from threading import Event
 import psutil
 
 from backends.commands import training
-from backends.commands.translating import Opener
 from backends.process.parent import Runtime
+from backends.process.translating import Opener
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from tests.fuzz.attack.visitors import POST, serving, visited

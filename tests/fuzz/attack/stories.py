@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import TABLE
-from backends.process.group import ENGINES
+from backends.process.group import GROUP_BACKENDS
 from backends.process.parent import PROJECT
 from common.files import UNFINISHED
 from common.run import RunDirectory
@@ -105,7 +105,7 @@ WITH_NUMPY = {
 }
 WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS}
 WITH_FRAMEWORKS |= {"bench of two": bench("numpy,torch"), "convert to torch": Story(CONVERT + "torch", "files")}
-GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in ENGINES}
+GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in GROUP_BACKENDS}
 ANSWERING = {  # those that make nothing
     "translate": Story("rosetta translate --backend numpy"),
     "translate in torch": Story("rosetta translate --backend torch"),

@@ -15,8 +15,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from backends.process.translating import Answer, Candidate
 from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer, RefusedError
-from common.answers import Answer, Candidate
 from common.sources import Sources
 from common.tensors import CharVocabulary
 from tests.fuzz.attack.damage_bytes import damaged, damaged_json, odd_text

@@ -1,4 +1,4 @@
-"""SECURITY.md: its limits are those of the source."""
+"""SECURITY.md: its limits are those of the source. Tests of what its other sentences speak of hold those."""
 
 import re
 
@@ -6,6 +6,7 @@ import pytest
 
 from backends.native.files import LARGEST_FILE
 from backends.process.parent import PROJECT, START_SECONDS, TIMEOUT
+from backends.serve.page import LARGEST_BODY, LONGEST_QUESTION, WAITING, _Visit
 from benchmarks.ladder.read.record import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.plan import MOST_ROWS
 from benchmarks.measure.race import MOST_SCRIPTS
@@ -15,7 +16,7 @@ from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
 from common.run import LARGEST_TEXTS
 from common.settings import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS
-from common.tensors import MOST_IDS, MOST_NUMBERS
+from common.tensors import MOST_IDS, MOST_ONE_HOT
 from common.text import LONGEST_LINE, LONGEST_SENTENCE
 from common.weights import LARGEST_METADATA
 
@@ -29,7 +30,7 @@ LIMITS = {
     ],
     "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
     "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
-    "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_NUMBERS:,}"],
+    "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_ONE_HOT:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],
     "backends/process/parent.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
@@ -47,3 +48,10 @@ def test_each_limit_is_that_of_the_source(file: str) -> None:
     assert len(stated) == len(LIMITS[file])
     for limit, expected in zip(stated, LIMITS[file], strict=True):
         assert expected in limit
+
+
+def test_the_pages_limits_are_those_of_the_source() -> None:
+    page = TEXT.partition("\n## The page\n")[2].partition("\n## ")[0]
+    assert f"sentences of {LONGEST_QUESTION} characters and requests of {LARGEST_BODY >> KIB} KiB" in page
+    assert f"on which nothing comes for {_Visit.timeout:.0f} s" in page
+    assert (WAITING, "lets four visitors wait" in page) == (4, True)

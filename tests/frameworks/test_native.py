@@ -348,6 +348,7 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
     for read, paths, expected in (
         (read_paddle, [tmp_path / "model.pdparams"], r"model.pdparams cannot be read"),
         (read_paddle, [tmp_path] * 3, "3 files were given"),
+        (read_paddle, [Path("/dev/zero")], "it is not a file"),
         (read_keras, [tmp_path / "model.keras"], "save its weights by model.save_weights"),
     ):
         with pytest.raises(RosettaError, match=expected) as caught:

@@ -263,3 +263,11 @@ def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) ->
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     return ""
+
+
+def inheritable(backend: Backend, emit: Emit) -> list[str]:
+    """What the descriptors lead to that a program started here would have, besides its standard streams."""
+    descriptors = [int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")]
+    return [
+        os.readlink(f"/proc/self/fd/{number}") for number in descriptors if number > 2 and os.get_inheritable(number)
+    ]

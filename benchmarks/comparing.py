@@ -113,8 +113,8 @@ def diff(
     feed: Annotated[
         Path | None,
         typer.Option(
-            help="Write what the left side's layers were given and gave into this folder, for Record(feed=...) of "
-            "the right side, and compare nothing."
+            help="Write what the left side's layers gave into this folder, for Record(feed=...) of the right side, "
+            "and compare nothing."
         ),
     ] = None,
     require: Annotated[
@@ -133,7 +133,6 @@ def diff(
     """
     from benchmarks.ladder import report
     from benchmarks.ladder.diff import compare_records
-    from benchmarks.ladder.feed import Feeding, write_feed
     from benchmarks.ladder.judge.accepted import acceptable
     from benchmarks.ladder.judge.constants import as_in_paddle
     from benchmarks.ladder.judge.items import COMPARED, Rungs
@@ -141,6 +140,7 @@ def diff(
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.pair.pairing import paired
     from benchmarks.ladder.read.record import Side
+    from benchmarks.ladder.replay import write_feed
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
@@ -160,10 +160,8 @@ def diff(
         return
     if feed:
         fed = as_in_paddle(*sides)
-        number = write_feed(feed, Feeding(Rungs(*fed, paired(*fed, known).require())))
-        print(
-            f"{quoted(feed)} has what {number} calls of layers are given; record {sides[1].name} with feed={feed!s}"
-        )
+        calls = write_feed(feed, Rungs(*fed, paired(*fed, known).require()))
+        print(f"{quoted(feed)} has what {calls} calls of layers gave; record {sides[1].name} with feed={feed!s}")
         return
     comparison = compare_records(*sides, known, [Side(one) for one in again or []], accepting)
     if json:
@@ -198,22 +196,23 @@ def carry(
         Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
     ] = None,
     mapping: Mapping = None,
-    optimizer: Annotated[
-        Path | None,
-        typer.Option(help="A file to write for the other framework's own optimizer, of records in mid-training."),
-    ] = None,
+    optimizer: Annotated[str | None, typer.Option(hidden=True)] = None,  # taken back
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of these names, such as those of the last time.")
+        bool, typer.Option("--overwrite", help="Replace a file of this name, such as that of the last time.")
     ] = False,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.ladder.carry import aliases, carried, write_carried
-    from benchmarks.ladder.carry_optimizer import carried_optimizer, check_optimizer_file, write_optimizer
     from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.pair.pairing import paired
     from benchmarks.ladder.read.record import Side
 
+    if optimizer is not None:
+        raise CannotBeginError(
+            "carry writes weights alone, and --optimizer is taken back; leave it out, and the optimizer begins anew "
+            "there. The slots of a run of Rosetta go with it: rosetta convert RUN --to FRAMEWORK"
+        )
     if like is None:
         raise CannotBeginError(
             f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
@@ -225,9 +224,6 @@ def carry(
     pairing = paired(*sides, read_mapping(mapping) if mapping else None)
     arrays = carried(pairing)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
-    state = carried_optimizer(pairing) if optimizer else None
-    if optimizer and state:
-        check_optimizer_file(optimizer, out, sides[1], state, overwrite)
     loaded = write_carried(out, sides[1], arrays, overwrite)
     terminal.say(f"The weights of {left} are in {quoted(out)}: {loaded}")
     by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.found == "order" and pair.left.tensors]
@@ -243,8 +239,3 @@ def carry(
             known = f" --mapping {quoted(mapping)}" if mapping else ""
             drafted = f"rosetta diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE writes all"
             terminal.say(f"and {len(lines) - MOST_GUESSES} more; {drafted}")
-    if optimizer and state:
-        loaded = write_optimizer(optimizer, sides[1], state)
-        terminal.say(f"Its optimizer is in {quoted(optimizer)}: {loaded}")
-        for remark in state.remarks:
-            terminal.say(remark)

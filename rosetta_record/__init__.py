@@ -23,9 +23,8 @@ or Flax NNX.
 
 `record.training(...)` does all this at once. `tap("scores", scores)`, in a line of a model, records what no layer
 computes. What no framework computed is recorded by `record.layer(...)`, and by the same calls with arrays in place of
-a model. `record.model` and `record.optimizer` alone, one after the other, record a training in its middle, for
-`rosetta carry --optimizer`. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, given what
-the other side's was given, which `rosetta diff LEFT RIGHT --feed FEED` writes.
+a model. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, after what the other side's
+layers gave, which `rosetta diff LEFT RIGHT --feed FEED` writes.
 `take_turns(step)` has a script raced against others, by `rosetta race`.
 """
 

@@ -50,7 +50,6 @@ FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1
 CONTROL = "control"  # the folder of the control within a record
 ROUNDED = "rounded"  # the folder, within a record, of the same training with epsilons of norms as Paddle has them
 REPLAY = "replay"  # the folder of the replay within a record, where each layer was given what the other side's was
-PLANTED = 1.25  # factor of a layer's weights, by which the control of a replay changes what it computes
 CONTROL_SEED = 0  # of the choice which weights of the control move up and which down
 
 
@@ -75,14 +74,13 @@ class Record:
     """A record that is being written into a folder, where it replaces one that is there. Each call writes at once, so
     that a script that fails later leaves what it had recorded; only what `layer` and `weights` are given is written
     with the next call of another method, or when the program ends. With a `feed` a replay is recorded too: before the
-    model computes for the first time, it computes once with each layer given what the feed has for it."""
+    model computes for the first time, it computes once with what the feed has in place of what layers give."""
 
     def __init__(self, folder: str | os.PathLike[str], feed: str | os.PathLike[str] | None = None) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._feed = None if feed is None else Feed(Path(feed))
         self._replay: Record | None = None  # in which this record's feed is used
-        self._source: Feed | None = None  # what layers are given, where this is a replay itself
-        self._control: tuple[Any, ...] = ()  # of a replay: a call that was fed, and what computes it again
+        self._source: Feed | None = None  # what layers give, where this is a replay itself
         self._framework: Framework | None = None
         self._model: Any = None
         self._watched = True  # until the first forward pass, after record.model if there is a model, has ended
@@ -146,6 +144,7 @@ class Record:
                 computed = functools.partial(self._computed, layer.layer, facts)
                 self._unwatch.append(framework.watch(layer.layer, computed))
         if self._feed:
+            self._feed.check(weights)
             self._replay = Record(self.folder / REPLAY)
             self._replay._source = self._feed
             self._replay._content["fed"] = self._feed.of
@@ -167,7 +166,7 @@ class Record:
                 record._describe(Layer(path, None, {}, {}), ["tap"], {})
             record._call(record._called(path, ()), tensor)
             if record._source:
-                return record._fed(record._source, "outputs", record._content["calls"][-1], tensor)
+                return record._fed(record._source, record._content["calls"][-1], tensor)
         return tensor
 
     def operators(self) -> Any:
@@ -419,33 +418,20 @@ class Record:
 
     @of_its_model
     def _computed(self, layer: Any, facts: dict[str, Any], call: Any, inputs: Any, options: Any) -> Any:
-        """What a call of a layer gives, which is recorded as long as a forward pass is. In a replay the layer is
-        given what the feed has for it, and what it gives is replaced."""
+        """What a call of a layer gives, which is recorded as long as a forward pass is. In a replay it is replaced by
+        what the feed has for it."""
         record, framework = self._now, self._recorded(self._model)
         if not record._watched or is_symbolic([inputs, options]):
             return call(*inputs, **options)
         names = names_of(call, len(inputs))
-        own = {**dict(zip(names, inputs)), **options}
-        arguments = framework.padded(layer, own)
-
-        def taken(values: Mapping[str, Any]) -> tuple[Any, Any]:
-            """These arguments as the call takes them."""
-            values = framework.packed(layer, values, own)
-            return tuple(values[name] for name in names), {name: values[name] for name in options}
-
-        def again(values: Mapping[str, Any]) -> Any:
-            inputs, options = taken(values)
-            return layer(*inputs, **options)
+        arguments = framework.padded(layer, {**dict(zip(names, inputs)), **options})
 
         if self._replay and record is self and not self._depth:
-            self._replayed(self._replay, lambda: again(arguments))
+            self._replayed(self._replay, lambda: layer(*inputs, **options))
             if facts is self._content["layers"][0]:  # then no other part of the model is replayed
                 self._replay._end_of_pass()
                 self._replay = None
         begun = record._called(facts["path"], arguments)
-        if record._source:
-            fed = record._fed(record._source, "inputs", begun, arguments)
-            inputs, options = taken(fed)
         record._depth += 1
         try:
             output = call(*inputs, **options)
@@ -458,11 +444,7 @@ class Record:
         made = framework.padded(layer, output)
         record._call(begun, made)
         if record._source:
-            begun = record._content["calls"][-1]
-            made = record._fed(record._source, "outputs", begun, made)
-            was_fed = begun["fed_inputs"] and begun["fed_outputs"]  # so the left one gave this shape, too
-            if not record._control and was_fed and facts["parameters"] and not facts["buffers"]:
-                record._control = begun, facts["parameters"].values(), lambda: again(fed)
+            made = record._fed(record._source, record._content["calls"][-1], made)
             return framework.packed(layer, made, output)
         if layer is record._model:
             record._watched = False
@@ -487,41 +469,30 @@ class Record:
         self._begun[path] += 1
         return call
 
-    def _fed(self, feed: Feed, kind: str, call: dict[str, Any], value: Any) -> Any:
-        """The arguments or the output of a call with what the feed has in place of its own; the call tells which."""
-        framework, own = self._recorded(self._model), arrays_in(value)
-        if kind == "outputs":
-            own = {str(number): array for number, array in enumerate(own.values())}
-        arrays = feed.arrays(kind, call["layer"], call["number"])
+    def _fed(self, feed: Feed, call: dict[str, Any], value: Any) -> Any:
+        """The output of a call with what the feed has in place of its arrays; the call tells which."""
+        framework = self._recorded(self._model)
+        own = {str(number): array for number, array in enumerate(arrays_in(value).values())}
+        arrays = feed.arrays(f"outputs {call['number']} {call['layer']}")
         fits = [name for name in own if name in arrays and arrays[name].shape == tuple(own[name].shape)]
-        call[f"fed_{kind}"] = fits
+        call["fed_outputs"] = fits
         tensors = {**own, **{name: framework.tensor(arrays[name], own[name]) for name in fits}}
         return replaced(value, iter(tensors.values()))
 
     def _replayed(
         self, replay: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
     ) -> None:
-        """Compute with layers that are fed, into the replay alone, and then what comes after it; in the end the model
-        is as it was before."""
+        """Compute with outputs that are fed, into the replay alone, and then what comes after it; in the end the
+        model is as it was before."""
         framework, weights = self._recorded(self._model), self._weights()
         statistics = [name for name, weight in weights.items() if not framework.trainable(weight)]
         states = [*framework.states(self._model), *self._states(statistics)]
         self._watched, replay._watched = False, True
         computed = compute()
         replay._watched = False
-        replay._plant()
         then(computed)
         put_back(states)
         self._watched = True
-
-    def _plant(self) -> None:
-        """The control of a replay: a layer computes once more, by mistake with other weights."""
-        if self._control and "planted" not in self._content:
-            call, names, compute = self._control
-            states = self._states(names)
-            put_back([(put, array * PLANTED) for put, array in states])
-            self._content["planted"] = dict(call, parts=self._parts(f"planted:{call['layer']}", compute()))
-            put_back(states)
 
     def _states(self, names: Iterable[str]) -> States:
         """Those of weights."""

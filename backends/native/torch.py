@@ -1,13 +1,11 @@
 """Writes and reads PyTorch's state dicts; torch is told to load nothing but tensors and plain values."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from backends.native.files import ROLES, canonical_state, listed, names_in_layers, reading
@@ -64,16 +62,5 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
 
 
 def write_state_dict(source: str, path: str) -> None:
-    """Write the arrays of a safetensors file as torch.save writes a state dict. Those of an optimizer are called
-    NUMBER|SLOT, and the file's metadata has its groups of weights."""
-    arrays = load_file(source)
-    with safe_open(source, "pt") as file:
-        metadata = file.metadata() or {}
-    if "param_groups" not in metadata:
-        torch.save(arrays, path)
-        return
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in arrays.items():
-        number, slot = key.split("|")
-        state.setdefault(int(number), {})[slot] = tensor
-    torch.save({"state": state, "param_groups": json.loads(metadata["param_groups"])}, path)
+    """Write the arrays of a safetensors file as torch.save writes a state dict."""
+    torch.save(load_file(source), path)

@@ -1,12 +1,10 @@
 """Writes the weights of a record in the layout and under the names of another framework's model."""
 
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -17,6 +15,7 @@ from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.read.groups import GroupPair
 from benchmarks.ladder.read.record import RecordedWeight, Side, UnfitRecordsError, is_number
+from benchmarks.ladder.read.view import Read, move
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -44,7 +43,7 @@ def carried(pairing: Pairing) -> dict[str, Array]:
     """
     left, like = pairing.sides
     there = like.arrays("weights")
-    found = laid_out(pairing.require().pairs, left.arrays("weights"), there.__getitem__)
+    found = laid_out(pairing.require().pairs, left.arrays("weights").get, there.get)
     for name in there:
         if name not in found:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
@@ -52,12 +51,10 @@ def carried(pairing: Pairing) -> dict[str, Array]:
     return {name: array for name, array in found.items() if like.says.weights.get(name, RecordedWeight()).saved}
 
 
-def laid_out(
-    pairs: Sequence[GroupPair], arrays: Mapping[str, Array], like: Callable[[str], Array], are_weights: bool = True
-) -> dict[str, Array]:
-    """Arrays by the left weights' names, in the layout of the right side and by its names; `like` has what the left
-    side lacks. Slots may be there of some weights only; all weights that are added up have the same ones. Raises
-    UnfitRecordsError where one side of a pair lacks a tensor, or has it in another shape."""
+def laid_out(pairs: Sequence[GroupPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
+    """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, slots and
+    gradients perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
+    one side of a pair lacks a tensor, or has it in another shape."""
     found: dict[str, Array] = {}
     for pair in pairs:
         alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
@@ -66,27 +63,16 @@ def laid_out(
                 f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
                 f"both have {', '.join(sorted(alone))}; make the two layers alike"
             )
-        for name, tensor in pair.right.tensors.items():
-            own = pair.left.tensors[name]
-            made = [layout.together(arrays) for layout in own.layouts if all(one in arrays for one in layout.own)]
-            if not are_weights:
-                made = made[:1] * len(tensor.layouts)
-            elif made and len(made) != len(tensor.layouts):  # of one bias and two the first is the sum of all
-                total = np.asarray(sum(made[1:], made[0]))
-                made = [total, *(np.zeros_like(total) for _ in tensor.layouts[1:])]
-            for layout, array in zip(tensor.layouts, made, strict=False):
-                if are_weights:
-                    array = tensor.kept(array)
-                if array.shape != layout.shape:
-                    raise UnfitRecordsError(
-                        f"{', '.join(own.names)} of {pair.left.side.name} has the shape {array.shape} and "
-                        f"{', '.join(layout.own)} of {pair.right.side.name} that of {layout.shape}; make the two "
-                        "layers alike"
-                    )
-                for other in layout.own:
-                    if other not in found:
-                        found[other] = np.array(like(other), array.dtype, order="C")
-                layout.apart(array, found)
+        for name, right in pair.right.tensors.items():
+            left = pair.left.tensors[name]
+            try:
+                move(left, right, read, found, like, are_weights)
+            except ValueError as error:
+                raise UnfitRecordsError(
+                    f"{', '.join(left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
+                    f"{', '.join(right.names)} of {pair.right.side.name} that of {right.shape}; make the two "
+                    "layers alike"
+                ) from None
     return found
 
 
@@ -104,42 +90,30 @@ def aliases(like: Side) -> dict[str, str]:
     return found
 
 
-def check_file(
-    path: Path, like: Side, suffixes: Sequence[str], option: str, arrays: Mapping[str, Array], overwrite: bool
-) -> None:
-    """Raises CannotBeginError where a file cannot be written, and RosettaError where its numbers are not finite."""
+def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
+    """Write a file for the loader of the framework of `like`; return how it is loaded. Raises CannotBeginError where
+    the file cannot be written, and RosettaError where a number is not finite."""
+    suffixes = SUFFIXES[like.framework]
+    if path.name.endswith(".weights.h5"):
+        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.suffix not in suffixes:
         raise CannotBeginError(
-            f"{option} {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
+            f"-o {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
         )
     if path.exists() and not (overwrite and path.is_file()):
-        raise CannotBeginError(
-            f"{path} exists; give {option} the name of a new file, or --overwrite to replace a file"
-        )
+        raise CannotBeginError(f"{path} exists; give -o the name of a new file, or --overwrite to replace a file")
     if not path.parent.is_dir():
         raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
     wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
     if wrong:
         raise RosettaError(f"{wrong} has numbers that are not finite; nothing was written")
-
-
-def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
-    """Write a file for the own loader of the framework of `like`; returns how it is loaded."""
-    if path.name.endswith(".weights.h5"):
-        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
-    check_file(path, like, SUFFIXES[like.framework], "-o", arrays, overwrite)
-    write_file(path, like, arrays)
-    return LOADING[path.suffix]
-
-
-def write_file(path: Path, like: Side, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Write arrays as the ending says; for torch those of an optimizer, if its groups are given."""
     if path.suffix == ".pt":
-        _write_with_torch(path, arrays, groups)
+        _write_with_torch(path, arrays)
     elif path.suffix == ".h5":
         write_atomically(path, _ordered_by_keras(like, arrays))
     else:
         write_atomically(path, save(arrays) if path.suffix == ".safetensors" else state_dict_file(arrays))
+    return LOADING[path.suffix]
 
 
 def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
@@ -163,16 +137,14 @@ def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
     return ordered_weights_file(filter(None, of_layers), of_model)
 
 
-def _write_with_torch(path: Path, arrays: dict[str, Array], groups: Sequence[Mapping[str, Any]]) -> None:
-    """torch writes its file itself, in a process of its own."""
+def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:
+    """Write the file with torch, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
-        source.write_bytes(save(arrays, {"param_groups": json.dumps(groups)} if groups else None))
+        source.write_bytes(save(arrays))
         command = [sys.executable, "-c", TORCH, str(source), str(made)]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise RosettaError(
-                f"torch did not write {path}: {last}" + ("" if groups else "; .safetensors needs no torch")
-            )
+            raise RosettaError(f"torch did not write {path}: {last}; .safetensors needs no torch")
         write_atomically(path, made.read_bytes())

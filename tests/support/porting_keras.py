@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
-from safetensors.numpy import load_file
 
 from backends.process.parent import PROJECT
 from tests.support.porting_zoo import EPSILON, Array, Block, Config, Ways, array_of, keep, loss_of
@@ -284,11 +282,6 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         made.exclude_from_weight_decay([one for one in weights if len(one.shape) == 1 or one.name == "bias"])
     made.iterations.assign(more.get("counter", 0))
     return made
-
-
-def load_optimizer(model: Model, optimizer: keras.optimizers.Optimizer, path: Path) -> None:
-    optimizer.build(model.trainable_variables)
-    optimizer.load_own_variables(load_file(path))
 
 
 # What else tests ask of a framework

@@ -1,7 +1,6 @@
 """What Paddle alone has of tests.support.porting_modules: its optimizers, and small models that are recorded too."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import paddle
@@ -39,10 +38,6 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         step = made.step
         made.step = lambda: (step(), schedule.step())
     return made
-
-
-def load_optimizer(model: nn.Layer, optimizer: paddle.optimizer.Optimizer, path: Path) -> None:
-    optimizer.set_state_dict(paddle.load(str(path)))
 
 
 def slots(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ladder.diff import Diff, compare_records
-from benchmarks.ladder.feed import Feeding, write_feed
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.drafts import write_mapping
 from benchmarks.ladder.pair.mapping import MappingFile, read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side as Recorded
-from benchmarks.ladder.replay import LOSS, STEP
+from benchmarks.ladder.replay import LOSS, STEP, write_feed
 from common.errors import RosettaError
 from tests.support.porting_mistakes import MISTAKES, block_of
 from tests.support.porting_pairs import Pair, pair_of, recorded, told
@@ -90,7 +89,7 @@ def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mappe
         write_mapping(written, paired(left, right))
         mappings.append(read_mapping(written) if mapped else None)
         feed = right.path.with_suffix(".feed")
-        write_feed(feed, Feeding(Rungs(left, right, paired(left, right, mappings[-1]))))
+        write_feed(feed, Rungs(left, right, paired(left, right, mappings[-1])))
         asked = {"config": pair.configs[1], "batches": folder / f"{pair.configs[0]['seed']}.safetensors", "steps": 1}
         answers.append(started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked))
     for pair, answer in zip(pairs, answers, strict=True):

@@ -152,35 +152,6 @@ def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, ste
     return losses
 
 
-def train_halves(
-    program: Any,
-    folder: Path,
-    config: dict[str, Any],
-    batches: Path,
-    steps: int,
-    moments: list[str],
-    weights: Path | None = None,
-    optimizer: Path | None = None,
-) -> None:
-    """Record a model and its optimizer at moments between which there are so many steps of a training. It may go on
-    with weights of a file, and with the optimizer as the framework's own loads it."""
-    model, fed = _begun(program, config, batches)
-    if weights:
-        program.load(model, load_file(weights))
-    made = program.optimizer(program.trained(model), **config["optimizer"])
-    if optimizer:
-        program.load_optimizer(model, made, optimizer)
-    elif hasattr(made, "build"):  # of Keras, where slots are there from then on
-        made.build(program.trained(model))
-    for moment in moments:
-        for step in range(steps if moment != moments[0] else 0):
-            _, _, gradients = program.backward(model, fed[step % len(fed)], config)
-            program.update(model, made, gradients)
-        record = Record(folder / moment)
-        record.model(model)
-        record.optimizer(made)
-
-
 def run_program(program: Any, text: str, arguments: list[str]) -> None:
     """What would otherwise be run in a process of its own: `python -c TEXT ARGUMENTS`."""
     with patch.object(sys, "argv", ["-c", *arguments]):

@@ -1,6 +1,5 @@
 """What torch alone has of tests.support.porting_modules: its optimizers, and small models that are recorded too."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,10 +59,6 @@ def clipped(optimizer: Any, clip: float, norm: str) -> None:
             gradient.clamp_(-clip, clip)
         else:
             gradient.mul_(clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip))
-
-
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
-    optimizer.load_state_dict(torch.load(path, weights_only=True))
 
 
 def slots(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.groups import groups_of
 from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.view import move
 from common.errors import CannotBeginError
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import (
@@ -177,11 +178,9 @@ def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Pa
         assert groups[group].tensors.keys() == tensors.keys()
         for tensor, array in tensors.items():
             found = groups[group].tensors[tensor]
-            np.testing.assert_array_equal(found.array(record, "weights"), array)
+            np.testing.assert_array_equal(groups[group].tensor(tensor), array)
             assert found.shape == groups[group].shapes[tensor] == array.shape
-            for layout in found.layouts:
-                made.update({name: np.zeros(record.shape(name)) for name in layout.own if name not in made})
-                layout.apart(layout.together(record.arrays("weights")), made)
+            move(found, found, record.arrays("weights").get, made, lambda name: np.zeros(record.shape(name)))
     for weight, array in made.items():
         np.testing.assert_array_equal(array, record.arrays("weights")[weight])
 
@@ -574,6 +573,16 @@ def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
         edited(left, lambda said, of=groups: said["optimizer"].update(groups=[{"weight_decay": one} for one in of]))
         assert words in " ".join(cause.sentence for cause in steps_differ(Side(left), Side(right), "float64"))
         assert words or not [*steps_differ(Side(left), Side(right), "float64")]
+
+
+def test_a_step_counter_that_is_off_by_one_is_named(tmp_path: Path) -> None:
+    def counted(path: Path, counter: int) -> Side:
+        return Side(edited(path, lambda said: said["optimizer"].update(counters=[counter])))
+
+    left, right = sides(tmp_path, put("step-1 fc kernel", lambda kernel: kernel + 0.01))
+    found = compare_records(counted(left, 5), counted(right, 6))
+    assert found.broken == "step"
+    assert "likely: the step counter is 5 on the left and 6 on the right" in "\n".join(report.lines(found))
 
 
 # The shape of an output on the left, and a mapping's line of its axes on both sides.

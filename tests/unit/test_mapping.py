@@ -10,12 +10,11 @@ import pytest
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import compare_records
-from benchmarks.ladder.pair.arrangement import LACKING, Arrangement
 from benchmarks.ladder.pair.by_value import found_by_value
-from benchmarks.ladder.pair.mapping import expanded_all, line_of, read_mapping
+from benchmarks.ladder.pair.mapping import Arrangement, expanded_all, line_of, read_mapping
 from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.layouts import Shape
 from benchmarks.ladder.read.record import Side, UnfitRecordsError
+from benchmarks.ladder.read.view import LACKING, Shape
 from common.errors import CannotBeginError
 from tests.support.records import of_layers
 
@@ -113,18 +112,19 @@ def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
 def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> None:
     line, left, right = cases()[name]
     found = entries(tmp_path, f"[weights]\n{line}\n", left, right)
-    assert {one for entry in found for one in entry.left.own} == left.keys()
-    assert {one for entry in found for one in entry.right.own} == right.keys()
+    assert names(found) == [{*left}, {*right}]
     for entry in found:
-        of_left, of_right = entry.left.together(left), entry.right.together(right)
-        np.testing.assert_array_equal((of_right - entry.add) / entry.times, of_left)
-        turned = entry.turned()
-        assert (turned.times, turned.add) == (1 / entry.times, -entry.add / entry.times)
-        for layout, whole, own in ((entry.right, of_right, right), (turned.right, of_left, left)):
-            made = {each: np.array(own[each], order="C") for each in layout.own}
-            if LACKING not in layout.names + entry.left.names + entry.right.names:
-                made = {each: np.full(array.shape, np.nan) for each, array in made.items()}
-            layout.apart(whole, made)
+        of_left, of_right = entry.left.of(left.get), entry.right.of(right.get)
+        assert of_right is not None
+        np.testing.assert_array_equal(entry.right.to_other(of_right), of_left)
+        turned, times = entry.turned(), entry.right.times
+        assert (turned.right.times, turned.right.add) == (1 / times, -entry.right.add / times)
+        for tensor, whole, own in ((entry.right, of_right, right), (turned.right, of_left, left)):
+            assert whole is not None
+            made = {name: np.array(own[name], order="C") for name in tensor.names}
+            if LACKING not in entry.names[0] + entry.names[1]:
+                made = {name: np.full(array.shape, np.nan) for name, array in made.items()}
+            tensor.write(whole, made)
             for each, array in made.items():
                 assert (array.shape, array.tobytes()) == (own[each].shape, own[each].tobytes())
     written = "".join(f"{line_of(entry)}\n" for entry in found)
@@ -134,7 +134,7 @@ def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(
 
 def names(found: list[Arrangement]) -> list[set[str]]:
     """The names of both sides that stand in arrangements."""
-    return [{name for entry in found for name in entry.both[side].own} for side in (0, 1)]
+    return [{name for entry in found for name in entry.arrays[side]} for side in (0, 1)]
 
 
 @pytest.mark.parametrize("name", sorted(cases().keys() - {"a norm's one"}))  # whose numbers differ

@@ -27,9 +27,10 @@ from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.mapping import Turn, pattern_of
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.read.groups import FURTHER, GroupPair, WeightGroup, then
-from benchmarks.ladder.read.layouts import ACTIVATED, ARRANGED, PARENT, RECURRENT, TAP, Shape
+from benchmarks.ladder.read.groups import FURTHER, GroupPair, WeightGroup
+from benchmarks.ladder.read.layouts import ACTIVATED, ARRANGED, PARENT, RECURRENT, TAP
 from benchmarks.ladder.read.record import Side, coarsest
+from benchmarks.ladder.read.view import Shape
 from common.text import count, some_of
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
@@ -116,11 +117,10 @@ class Rungs:
 
     def _slots(self) -> Iterator[Item]:
         both = [
-            (slot, pair, name, left[slot], right[slot])
+            (slot, pair, name, partial(pair.left.slot, name, slot), partial(pair.right.slot, name, slot))
             for pair, name in self.tensors_of_pairs()
-            for left, right in [(pair.left.slots(name), pair.right.slots(name))]
-            for slot in left
-            if slot in right
+            for slot in pair.left.slots(name)
+            if slot in pair.right.slots(name)
         ]
         most: dict[str, float] = {}
         for slot, _, _, left, _ in both:
@@ -190,7 +190,6 @@ class Rungs:
     def _outputs_of_call(self, pair: GroupPair, number: int, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         calls = pair.left.calls[number], pair.right.calls[number]
-        left, right = pair.left.outputs(calls[0]), pair.right.outputs(calls[1])
         of_layer = pair.left.side.called[pair.left.layer.path]
         again = f", call {of_layer.index(pair.left.recorded[number]) + 1}" if len(of_layer) > 1 else ""
         names, others = self.compared_outputs(pair, *calls)
@@ -200,10 +199,11 @@ class Rungs:
             if changes is None:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                 continue
-            both = then(left[name], changes[0]), then(right[name], changes[1])
+            left = partial(pair.left.output, calls[0], name, changes[0])
+            right = partial(pair.right.output, calls[1], name, changes[1])
             of_pair = {"pair": pair, "name": name, "call": number, **_axes_of_output(pair, name)}
             ways = self.ways(pair.name, pair)
-            yield self._held("forward", tensor, "outputs", *both, is_output=True, ways=ways, **of_pair)
+            yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
 
     def compared_outputs(self, pair: GroupPair, left: list[str], right: list[str]) -> tuple[list[str], list[str]]:
         """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
@@ -362,11 +362,11 @@ def _as_carried(item: Item) -> Item:
     tensor, left = item.pair.right.tensors.get(item.name), item.pair.left.tensor(item.name)
     if tensor is None or not tensor.scaled or left is None:
         return item
-    own = partial(replace(tensor, times=1.0, add=0.0).array, item.pair.right.side, "weights")
+    own = partial(tensor.sum, partial(item.pair.right.side.weight, "weights"))
     right = own()
-    if right is None or not np.array_equal(tensor.kept(left), right):
+    if right is None or not np.array_equal(tensor.from_other(left), right):
         return item
-    return replace(item, left=partial(tensor.kept, left), right=own)
+    return replace(item, left=partial(tensor.from_other, left), right=own)
 
 
 def _why_no_outputs(pair: GroupPair) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ladder.arrays import Array, pieces
-from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes
-from benchmarks.ladder.pair.mapping import MappingLine, arranged
+from benchmarks.ladder.pair.mapping import Arrangement, MappingLine, arranged
 from benchmarks.ladder.read.record import UnfitRecordsError
+from benchmarks.ladder.read.view import LACKING, PARTS, Axes
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
 MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
@@ -47,7 +47,7 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
                 if entry:
                     entries.append(entry.turned() if one else entry)
                     del ones[name]
-                    for other in entry.right.own:
+                    for other in entry.arrays[1]:
                         del others[other]
     return entries
 
@@ -104,7 +104,8 @@ def _entries(
                 entry = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
-            if np.array_equal(entry.left.together({name: array}), entry.right.together(others)):
+            left, right = entry.left.of({name: array}.get), entry.right.of(others.get)
+            if left is not None and right is not None and np.array_equal(left, right):
                 yield replace(entry, found="value")
 
 

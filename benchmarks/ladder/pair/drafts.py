@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ladder.pair.arrangement import PARTS, Axes
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import line_of, pattern_of, quoted
 from benchmarks.ladder.pair.pairing import Pairing, described, in_precision, of_entry
 from benchmarks.ladder.read.groups import GroupPair
 from benchmarks.ladder.read.layouts import ARRANGED
+from benchmarks.ladder.read.view import Axes
 from common.errors import CannotBeginError
 from common.files import write_atomically
 
@@ -51,18 +51,20 @@ def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
         return
     sides = pair.left.side, pair.right.side
     for name in [name for name in pair.left.tensors if name in pair.right.tensors]:
-        layouts = [layout for group in pair.both for layout in group.tensors[name].layouts]
-        if len(layouts) != 2 or any(PARTS in layout.sizes for layout in layouts):
+        tensors = [group.tensors[name] for group in pair.both]
+        if any(len(tensor.views) > 1 or tensor.views[0].picked or tensor.added for tensor in tensors):
             continue
         left, right = (
-            {layout.names[0]: in_precision(side.arrays("weights")[layout.names[0]], sides)}
-            for side, layout in zip(sides, layouts, strict=True)
+            {tensor.names[0]: in_precision(side.arrays("weights")[tensor.names[0]], sides)}
+            for side, tensor in zip(sides, tensors, strict=True)
         )
-        one, other = layouts[0].together(left), layouts[1].together(right)
+        one, other = tensors[0].of(left.get), tensors[1].of(right.get)
+        assert one is not None
+        assert other is not None
         alike = one.size == other.size > 0 and (one.min(), one.max()) == (other.min(), other.max())
         if alike and not np.array_equal(one, other):
             for entry in found_by_value(left, right):
-                within = any(len(group) > 1 for layout in entry.both for group in layout.axes)
+                within = any(len(group) > 1 for axes in entry.axes for group in axes)
                 if within or entry.order:  # a transposed kernel is a mistake where both frameworks know the layer
                     yield of_entry(entry, *sides)
 

@@ -14,6 +14,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes, Layout, equal_spans, flat
-from benchmarks.ladder.read.layouts import Shape
 from benchmarks.ladder.read.record import Name, Side, UnfitRecordsError
+from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Tensor, equal_spans, flat, side_by_side
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
@@ -56,6 +56,65 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
     skip: dict[Name, Name] = {}  # what is not compared, by a name or a pattern, and the reason
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A line of a mapping for arrays that both records have: the left side's and the right side's hold the same
+    numbers in another arrangement. Both sides are compared in the arrangement of that one which has one array
+    alone."""
+
+    names: tuple[Names, Names]  # of the left and of the right arrays; LACKING for a part that this side lacks
+    axes: tuple[Axes, Axes]  # of each of the left arrays, and of the right ones
+    sizes: Mapping[str, int]  # of all axes; of the parts, how many both sides have
+    left: Tensor
+    right: Tensor  # so many times the left one, plus some number
+    order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
+    found: str = "mapping"  # how: by the mapping, by value or by shape
+
+    @property
+    def arrays(self) -> tuple[Names, Names]:
+        """Names of the arrays that are there, left and right."""
+        left, right = (tuple(name for name in names if name != LACKING) for names in self.names)
+        return left, right
+
+    @property
+    def alone(self) -> bool:
+        """True for one array on each side."""
+        return [len(names) for names in self.arrays] == [1, 1]
+
+    @property
+    def meaning(self) -> tuple[Any, ...]:
+        """Equal for two arrangements that do the same, whatever their axes are called."""
+        places = {axis: place for place, axis in enumerate(dict.fromkeys(flat(self.axes[0] + self.axes[1])))}
+        axes = [[[places[axis] for axis in group] for group in axes] for axes in self.axes]
+        sizes = [self.sizes[axis] for axis in places]
+        return (*self.names, str((axes, sizes, places.get(PARTS))), self.order, self.right.times, self.right.add)
+
+    def turned(self) -> "Arrangement":
+        """The same with left and right in each other's place."""
+        order = tuple(self.order.index(place) for place in range(len(self.order)))
+        times, add = self.right.times, self.right.add
+        left, right = replace(self.right, times=1.0, add=0.0), replace(self.left, times=1 / times, add=-add / times)
+        return replace(self, names=self.names[::-1], axes=self.axes[::-1], left=left, right=right, order=order)
+
+    def of_outputs(self) -> tuple[Tensor, Tensor] | None:
+        """How the outputs of the layers whose kernels these are make one: the last axis of each output is arranged as
+        the kernels' axis of outputs. None where the kernels have no such axis."""
+        several = PARTS in flat(self.axes[0])
+        groups = [
+            [group for group in axes if PARTS in group or (len(group) > 1 and not several)] for axes in self.axes
+        ]
+        if [len(of_side) for of_side in groups] != [1, 1] or {*groups[0][0]} != {*groups[1][0]}:
+            return None
+        (left,), (right,) = groups
+        whole = left if left in self.left.axes else right
+        return _along(self.left, left, whole), _along(self.right, right, whole)
+
+
+def _along(tensor: Tensor, axis: tuple[str, ...], whole: tuple[str, ...]) -> Tensor:
+    """The tensor of arrays that have one axis alone of a tensor's arrays."""
+    return Tensor(tuple(replace(view, axes=(axis,)) for view in tensor.views), (whole,))
 
 
 def read_mapping(path: Path) -> MappingFile:
@@ -255,10 +314,11 @@ def arranged(
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Layout(own, own_axes, whole, sizes, tuple(own_widths), tuple(own_kept))
+        Tensor((*side_by_side(own, own_axes, sizes, own_widths, own_kept),), whole)
         for own, own_axes, own_widths, own_kept in zip(names, axes, widths, (kept, in_order or kept), strict=True)
     )
-    return Arrangement(left, right, tuple(more.order), more.times, more.add)
+    right = replace(right, times=more.times, add=more.add)
+    return Arrangement(names, axes, sizes, left, right, tuple(more.order))
 
 
 def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
@@ -347,8 +407,8 @@ def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrange
     for text, line in file.weights.items():
         for entry in expanded(text, line, left, right):
             found.append(entry)
-            for side, layout in zip(("left", "right"), entry.both, strict=True):
-                for name in layout.own:
+            for side, names in zip(("left", "right"), entry.arrays, strict=True):
+                for name in names:
                     if (side, name) in lines:
                         both = f"{lines[side, name]} and {text}"
                         raise UnfitRecordsError(
@@ -360,23 +420,26 @@ def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrange
 
 def line_of(entry: Arrangement) -> str:
     """One line of [weights]."""
-    to = entry.right.names[0] if len(entry.right.names) == 1 else list(entry.right.names)
-    settings = {"to": quoted(to), "axes": quoted(" -> ".join(pattern_of(layout.axes) for layout in entry.both))}
+    left, right = entry.names
+    settings = {
+        "to": quoted(right[0] if len(right) == 1 else list(right)),
+        "axes": quoted(" -> ".join(map(pattern_of, entry.axes))),
+    }
     # An axis of an array that is a product of several leaves the size of one open, and of the parts.
     sizes = {
-        axis: entry.left.sizes[axis]
-        for layout in entry.both
-        for group in layout.axes
+        axis: entry.sizes[axis]
+        for axes in entry.axes
+        for group in axes
         for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
     }
     if sizes:
         settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
     if entry.order:
         settings["order"] = str(list(entry.order))
-    if (entry.times, entry.add) != (1.0, 0.0):
-        settings |= {"times": str(entry.times), "add": str(entry.add)}
+    if entry.right.scaled:
+        settings |= {"times": str(entry.right.times), "add": str(entry.right.add)}
     made = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return f"{quoted(', '.join(entry.left.names))} = {{{made}}}"
+    return f"{quoted(', '.join(left))} = {{{made}}}"
 
 
 def pattern_of(axes: Axes) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.alignment import aligned
-from benchmarks.ladder.pair.arrangement import LACKING, PARTS, Arrangement, Axes, flat
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import (
+    Arrangement,
     MappingFile,
     MappingLine,
     Turn,
@@ -30,9 +30,10 @@ from benchmarks.ladder.pair.mapping import (
     read_turns,
 )
 from benchmarks.ladder.pair.skipping import Skips
-from benchmarks.ladder.read.groups import GroupPair, Tensor, WeightGroup, above_of, groups_of
-from benchmarks.ladder.read.layouts import ARRANGED, PARENT, TAP, Shape
+from benchmarks.ladder.read.groups import GroupPair, WeightGroup, above_of, groups_of
+from benchmarks.ladder.read.layouts import ARRANGED, PARENT, TAP
 from benchmarks.ladder.read.record import RecordedLayer, Side, UnfitRecordsError
+from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -179,22 +180,26 @@ def _rest(groups: Groups, taken: Groups) -> list[WeightGroup]:
 
 
 def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
-    """The pair of an arrangement. Its tensor has the name that a layer has for it."""
-    single, layout = (left, entry.left) if len(entry.left.own) == 1 else (right, entry.right)
-    owner = single.owners.get(layout.own[0])
-    role = next((role for role, name in owner.own.items() if name == layout.own[0]), "") if owner else ""
+    """The pair of an arrangement. Its tensor has the name that a layer has for the array that stands alone."""
+    single, names = (left, entry.arrays[0]) if len(entry.arrays[0]) == 1 else (right, entry.arrays[1])
+    owner = single.owners.get(names[0])
+    role = next((role for role, name in owner.own.items() if name == names[0]), "") if owner else ""
     groups, outputs = [], entry.of_outputs() or (None, None)
-    for side, layout, of_outputs, scale in (
-        (left, entry.left, outputs[0], (1.0, 0.0)),
-        (right, entry.right, outputs[1], (entry.times, entry.add)),
+    for side, names, tensor, of_outputs in zip(
+        (left, right), entry.arrays, (entry.left, entry.right), outputs, strict=True
     ):
-        layers = tuple(side.owners[name] for name in layout.own if name in side.owners)
-        known = layers if len(layers) == len(layout.own) else ()
-        layer = known[0] if known else RecordedLayer(" + ".join(layout.own), [])
-        tensors = {role or "weight": Tensor((layout,), *scale)}
+        layers = tuple(side.owners[name] for name in names if name in side.owners)
+        known = layers if len(layers) == len(names) else ()
+        layer = known[0] if known else RecordedLayer(" + ".join(names), [])
         groups.append(
             WeightGroup(
-                side, ARRANGED, layer, "", tensors, side_by_side=known, of_outputs=of_outputs, alone=entry.alone
+                side,
+                ARRANGED,
+                layer,
+                tensors={role or "weight": tensor},
+                side_by_side=known,
+                of_outputs=of_outputs,
+                alone=entry.alone,
             )
         )
     return GroupPair(groups[0], groups[1], entry.found, entry)
@@ -300,8 +305,9 @@ def _numbers(group: WeightGroup) -> bytes:
     groups without tensors."""
     if not group.tensors:
         return b""
-    layout, arrays = next(iter(group.tensors.values())).layouts[0], group.side.arrays("weights")
-    array = np.atleast_1d(layout.together({name: arrays.mapped(name) for name in layout.own}))
+    array = next(iter(group.tensors.values())).of(group.side.arrays("weights").mapped)
+    assert array is not None
+    array = np.atleast_1d(array)
     places = np.linspace(0, array.size - 1, min(array.size, TOLD_BY)).astype(np.int64)
     return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
 
@@ -328,8 +334,8 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
 
 def _cut_short(entry: Arrangement, sides: Sides) -> bool:
     """Whether a weight of no layer, which is known by its name, has rows under this name on one side alone."""
-    named = ({*layout.own} - side.owners.keys() for layout, side in zip(entry.both, sides, strict=True))
-    return LACKING in (*entry.left.names, *entry.right.names) and bool(set.intersection(*named))
+    named = ({*names} - side.owners.keys() for names, side in zip(entry.arrays, sides, strict=True))
+    return LACKING in entry.names[0] + entry.names[1] and bool(set.intersection(*named))
 
 
 def in_precision(array: Array, sides: Sides) -> Array:
@@ -342,7 +348,7 @@ def _companions(pair: GroupPair, sides: Sides, rest: Sequence[set[str]]) -> Pair
     """Pairs of what stands beside the arrays of an arrangement in their layers, one array a layer, such as their
     biases: their one axis is arranged as the kernels' axis of outputs."""
     assert pair.entry
-    axes = [[group for group in layout.axes if PARTS in group][:1] for layout in pair.entry.both]
+    axes = [[group for group in axes if PARTS in group][:1] for axes in pair.entry.axes]
     names = [
         [name for layer in group.side_by_side for name in layer.own.values() if name in of]
         for group, of in zip(pair.both, rest, strict=True)
@@ -353,7 +359,7 @@ def _companions(pair: GroupPair, sides: Sides, rest: Sequence[set[str]]) -> Pair
     counts = [len(group.side_by_side) for group in pair.both]
     if all(axes) and all(counts) and [len(left), len(right)] == counts:
         both = tuple(axes[0]), tuple(axes[1])
-        yield from _fitting(sides, (left, right), both, pair.found, pair.entry.left.sizes)
+        yield from _fitting(sides, (left, right), both, pair.found, pair.entry.sizes)
 
 
 def _fitting(
@@ -415,13 +421,13 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     than to transpose them."""
     found: dict[str, Axes] = {}
     for name, tensor in group.tensors.items():
-        layout = tensor.layouts[0]
-        if len(tensor.layouts) > 1 or PARTS in layout.sizes or any(len(group) != 1 for group in layout.whole):
+        (view, *more), whole = tensor.views, tensor.axes
+        if more or tensor.added or view.picked or any(len(group) != 1 for group in whole):
             return {}
-        number = len(layout.whole)
+        number = len(whole)
         letters = [*(f"k{place}" for place in range(number - 2)), "m", PARTS][-number:]
-        of_axes = dict(zip(layout.whole, letters, strict=False))
-        found[name] = tuple((of_axes[axis],) for axis in layout.axes)
+        of_axes = dict(zip(whole, letters, strict=False))
+        found[name] = tuple((of_axes[axis],) for axis in view.axes)
     return found
 
 

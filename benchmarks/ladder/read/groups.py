@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
-from benchmarks.ladder.pair.arrangement import PARTS, ROWS, Arrangement, Layout, equal_spans, flat
-from benchmarks.ladder.pair.mapping import axes_of
+from benchmarks.ladder.pair.mapping import Arrangement, axes_of
 from benchmarks.ladder.read.layouts import (
     ALWAYS,
     COUNTERS,
@@ -27,102 +26,36 @@ from benchmarks.ladder.read.layouts import (
     TAP,
     Own,
     Rule,
-    Shape,
 )
 from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, RecordedWeight, Side, UnfitRecordsError
+from benchmarks.ladder.read.view import PARTS, Axes, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
 
-Read = Callable[[], Array]  # reads an array that is there
+SEQUENCE: Axes = (("row",), ("time",), ("unit",))  # of an output of a recurrent layer
+STATE: Axes = (("row",), ("unit",))
+TIME_FIRST: Axes = (("time",), ("row",))
 FURTHER = "output "  # what the names of a layer's outputs after the first begin with
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor that is compared: the sum of what each layout makes of a record's own arrays, which is `times` the
-    other side's, plus `add`."""
-
-    layouts: tuple[Layout, ...]
-    times: float = 1.0
-    add: float = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the record's own arrays."""
-        return tuple(name for layout in self.layouts for name in layout.own)
-
-    @property
-    def shape(self) -> Shape:
-        return self.layouts[0].shape
-
-    def array(self, side: Side, file: str) -> Array | None:
-        """The tensor out of one of the record's files, in the other side's numbers; None where that lacks it. Of
-        several arrays that are added up all have the same gradient, so one of them stands for them."""
-        made = [_made(layout, partial(side.weight, file)) for layout in self.layouts]
-        found = [array for array in made if array is not None]
-        odd = [array for array in found if array.shape != self.shape]
-        if odd or not found:
-            return odd[0] if odd else None
-        if file == "gradients":
-            return found[0] if self.times == 1 else found[0] * self.times
-        return replace(self, times=1 / self.times, add=-self.add / self.times).kept(sum(found[1:], found[0]))
-
-    @property
-    def scaled(self) -> bool:
-        return (self.times, self.add) != (1.0, 0.0)
-
-    def kept(self, array: Array) -> Array:
-        """The other side's numbers as this side keeps them, rounded as `carry` writes them."""
-        return array * array.dtype.type(self.times) + array.dtype.type(self.add) if self.scaled else array
-
-    def slots(self, side: Side) -> dict[str, Read]:
-        """The tensor's slots by canonical name. Of several arrays that are added up all have the same slots."""
-        layout = self.layouts[0]
-        keys = {name: side.slots.get(name, {}) for name in layout.own}
-
-        def slot(name: str) -> Array:
-            array = _made(layout, lambda own: side.slot(keys[own][name]))
-            assert array is not None
-            fits = array.shape == self.shape
-            return array * self.times ** (2 if "square" in name else 1) if fits and self.times != 1 else array
-
-        return {name: partial(slot, name) for name in keys[layout.own[0]] if all(name in of for of in keys.values())}
-
-
-def _made(layout: Layout, read: Callable[[str], Array | None]) -> Array | None:
-    """What a layout makes of arrays; None if one is missing. An array of another shape than the layout's, which no
-    framework writes, is given as it is."""
-    arrays: dict[str, Array] = {}
-    for name in layout.own:
-        array = read(name)
-        if array is None:
-            return None
-        if array.shape != layout.shape_of(name):
-            return array
-        arrays[name] = array
-    return layout.together(arrays)
-
-
-def layout_of(own: Own, names: tuple[str, ...], shape: Shape) -> Layout:
-    """How arrays of a shape, mostly one, become canonical. Raises UnfitRecordsError where one of this shape is not
-    what the rule is of."""
+def tensor_of(own: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
+    """Return the tensor of arrays of a shape, mostly of one. Raises UnfitRecordsError where the shape does not fit
+    the rule."""
     name = names[0]
-    one, _, whole = own.axes.partition(" -> ")
-    others = len(shape) - len(one.replace("...", "").split())
-    place = one.split().index(PARTS) if own.parts > 1 else 0
-    no_parts = own.parts > 1 and (others < 0 or not shape[place] or shape[place] % own.parts)
-    if others < 0 or (others and "..." not in one) or no_parts:
+    pattern, _, whole = own.axes.partition(" -> ")
+    rest = len(shape) - len(pattern.replace("...", "").split())
+    place = pattern.split().index(PARTS) if own.parts > 1 else 0
+    no_parts = own.parts > 1 and (rest < 0 or not shape[place] or shape[place] % own.parts)
+    if rest < 0 or (rest and "..." not in pattern) or no_parts:
         raise UnfitRecordsError(
             f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
-    rest = " ".join(f"k{number}" for number in range(others))
-    axes, canonical = (axes_of(pattern.replace("...", rest), name) for pattern in (one, whole or one))
+    spread = " ".join(f"k{number}" for number in range(rest))
+    axes, canonical = (axes_of(side.replace("...", spread), name) for side in (pattern, whole or pattern))
     sizes, width, kept = dict(zip(flat(axes), shape, strict=True)), 1, [(0, len(names))]
     if own.parts > 1:
         width, spans = shape[place], equal_spans(shape[place], own.parts)
         kept = [spans[part] for part in own.kept]
-    if own.parts > 1 or len(names) > 1:
-        sizes[PARTS] = sum(end - first for first, end in kept)
-    return Layout(names, axes, canonical, sizes, (width,) * len(names), tuple(kept))
+    return Tensor((*side_by_side(names, axes, sizes, [width] * len(names), kept),), canonical)
 
 
 @dataclass(frozen=True)
@@ -135,7 +68,7 @@ class WeightGroup:
     part: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
-    of_outputs: Layout | None = None  # how their outputs make one, by the names of their kernels
+    of_outputs: Tensor | None = None  # how their outputs make one: the axis of outputs of their kernels
     alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
     in_turn: tuple[RecordedLayer, ...] = ()  # layers without weights whose calls, as they ran, are one layer's calls
 
@@ -202,95 +135,122 @@ class WeightGroup:
         return any(self.side.key(file, one) is not None for one in own)
 
     def tensor(self, name: str, file: str = "weights") -> Array | None:
-        """A tensor out of one of the record's files."""
-        return self.tensors[name].array(self.side, file) if name in self.tensors else None
+        """A tensor out of one of the record's files, in the other side's scale; None where the file lacks it. All
+        terms of a sum have the same gradient, so one of them stands for them."""
+        if name not in self.tensors:
+            return None
+        tensor, read = self.tensors[name], partial(self.side.weight, file)
+        if file == "gradients":
+            array = next((found for term in tensor.terms if (found := term.of(read)) is not None), None)
+            if array is None or array.shape != tensor.shape or tensor.times == 1:
+                return array
+            return array * tensor.times
+        array = tensor.sum(read)
+        return array if array is None or array.shape != tensor.shape else tensor.to_other(array)
 
-    def slots(self, name: str) -> dict[str, Read]:
-        """A tensor's slots by canonical name."""
-        return self.tensors[name].slots(self.side) if name in self.tensors else {}
+    def slots(self, name: str) -> list[str]:
+        """Canonical names of a tensor's slots."""
+        first = self.tensors[name].terms[0].names if name in self.tensors else ()
+        kept = [self.side.slots.get(weight, {}) for weight in first]
+        return [slot for slot in (kept[0] if kept else ()) if all(slot in of for of in kept)]
 
-    def outputs(self, call: list[str]) -> dict[str, Read]:
-        """Its outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`; of others
-        `output`, and `output 2` and so on where they give several arrays."""
+    def slot(self, name: str, slot: str) -> Array:
+        """A slot of a tensor, in the other side's scale. All terms of a sum have the same slots."""
+        tensor = self.tensors[name]
+        array = tensor.of(lambda weight: self.side.slot(self.side.slots[weight][slot]))
+        assert array is not None
+        scales = array.shape == tensor.shape and tensor.times != 1
+        return array * tensor.times ** (2 if "square" in slot else 1) if scales else array
+
+    def output(self, call: list[str], name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
+        """One of the layer's outputs of a call, changed, such as activated."""
+        array = self.outputs(call)[name].of(self.side.arrays("layers").get)
+        assert array is not None
+        return change(array)
+
+    def outputs(self, call: list[str]) -> dict[str, Tensor]:
+        """The layer's outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`; of
+        others `output`, and `output 2` and so on where they give several arrays."""
         arrays = self.side.arrays("layers")
-        names = [part for part in call if part in arrays]
-        parts = [partial(arrays.__getitem__, part) for part in names]
+        shapes = {part: arrays.shape(part) for part in call if part in arrays}
+        parts = [plain(name, shape) for name, shape in shapes.items()]
         if not parts:
             return {}
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         if self.side_by_side:
             number = len(self.side_by_side)
-            made = self._arranged_output(names[:number]) or ({"output": parts[0]} if self.alone else {})
-            return made | further if made and number == 1 else made
+            made = self._arranged_output([*shapes][:number], [*shapes.values()][:number])
+            found = {"output": made} if made else {"output": parts[0]} if self.alone else {}
+            return found | further if found and number == 1 else found
         if self.kind in RECURRENT and self.tensors:
-            if self.side.framework == "flax":
-                parts = [parts[-1], *parts[-2::-1]]  # the states come first, a cell's before its output
-                names = names[::-1]
             stacked = self.side.framework in ("torch", "paddle")
-            found = self._stacked_outputs(parts) if stacked else self._keras_outputs(parts)
-            has_sequence = len(self.side.shape(names[0], "layers")) == 3
-            return {name: read for name, read in found.items() if has_sequence or name != "sequence"}
+            return (self._stacked_outputs if stacked else self._keras_outputs)([*shapes.items()])
         first_of_own = self.kind == "parameters" and self.part == next(iter(self.layer.parameters))
         if self.part and self.part != "output" and not first_of_own:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
-        return {"output": then(parts[0], lambda array: merged(array, width))} | further
+        return {"output": merged(parts[0], width)} | further
 
-    def _arranged_output(self, names: Sequence[str]) -> dict[str, Read]:
-        """The outputs of several layers, arranged as their kernels are; nothing where they are of other sizes."""
-        shapes = [self.side.shape(name, "layers") for name in names]
-        lead = shapes[0][:-1]
-        if self.of_outputs is None or len(names) != len(self.side_by_side):
-            return {}
-        layout = replace(self.of_outputs, sizes={**self.of_outputs.sizes, ROWS: prod(lead)})
-        rows = {kernel: layout.shape_of(kernel) for kernel in layout.own}
-        if any(shape != (*lead, wanted[-1]) for shape, wanted in zip(shapes, rows.values(), strict=True)):
-            return {}
-        arrays = self.side.arrays("layers")
+    def _arranged_output(self, names: Sequence[str], shapes: Sequence[Shape]) -> Tensor | None:
+        """The outputs of several layers, arranged as their kernels are; None where they are of other sizes."""
+        kernels, lead = self.of_outputs, shapes[0][:-1]
+        if kernels is None or len(names) != len(self.side_by_side):
+            return None
+        given = dict(zip(kernels.names, zip(names, shapes, strict=True), strict=True))
+        rows = tuple((f"row{place}",) for place in range(len(lead)))
+        sizes = dict(zip(flat(rows), lead, strict=True))
+        views = []
+        for view in kernels.views:
+            name, shape = given[view.array]
+            views.append(View(name, (*rows, *view.axes), {**view.sizes, **sizes}, view.picked))
+            if views[-1].shape != shape:
+                return None
+        return Tensor((*views,), (*rows, *kernels.axes))
 
-        def output() -> Array:
-            own = zip(rows.items(), names, strict=True)
-            made = layout.together({kernel: arrays[name].reshape(wanted) for (kernel, wanted), name in own})
-            return made.reshape(*lead, made.shape[-1])
-
-        return {"output": output}
-
-    def _stacked_outputs(self, parts: Sequence[Read]) -> dict[str, Read]:
-        """Of torch's and Paddle's recurrent layers: the last layer's sequence, the directions side by side, and the
-        last states (layers × directions, N, H). A cell gives its states alone."""
+    def _stacked_outputs(self, parts: Sequence[tuple[str, Shape]]) -> dict[str, Tensor]:
+        """Outputs of a recurrent layer of torch or Paddle: the last layer's sequence, the directions side by side,
+        and the last states (layers × directions, N, H). A cell gives its states alone."""
         states = ("last", "cell")[: 2 if self.kind == "lstm" else 1]
         if not self.part:
-            return {"last": parts[0]} | ({"cell": parts[-1]} if len(states) == 2 else {})
+            return {"last": plain(*parts[0])} | ({"cell": plain(*parts[-1])} if len(states) == 2 else {})
         names = [role for role in self.layer.parameters if role.startswith("weight_ih_l")]
         number = names.index(f"weight_ih_{self.part}")
         directions = 1 + any(name.endswith("_reverse") for name in names)
         found = {}
-        if number >= len(names) - directions:
-            time_first = bool(self.settings.get("time_first"))
-            batch_first = then(parts[0], lambda array: array.swapaxes(0, 1) if time_first else array)
-            found["sequence"] = then(
-                batch_first, lambda array: np.array_split(array, directions, -1)[number % directions]
-            )
-        for name, part in zip(states, parts[1:], strict=False):
-            found[name] = then(
-                part, lambda array: array[number] if array.ndim == 3 and number < len(array) else array
-            )
+        name, shape = parts[0]
+        if number >= len(names) - directions and len(shape) == 3 and shape[-1] % directions == 0:
+            first, second = TIME_FIRST if self.settings.get("time_first") else TIME_FIRST[::-1]
+            sizes = {**dict(zip((*first, *second), shape, strict=False)), "direction": directions}
+            sizes["unit"] = shape[-1] // directions
+            view = View(name, (first, second, ("direction", "unit")), sizes, {"direction": number % directions})
+            found["sequence"] = Tensor((view,), SEQUENCE)
+        for state, (name, shape) in zip(states, parts[1:], strict=False):
+            if len(shape) == 3 and number < shape[0]:
+                sizes = dict(zip(("stacked", "row", "unit"), shape, strict=True))
+                view = View(name, (("stacked",), ("row",), ("unit",)), sizes, {"stacked": number})
+                found[state] = Tensor((view,), STATE)
+            else:
+                found[state] = plain(name, shape)
         return found
 
-    def _keras_outputs(self, parts: Sequence[Read]) -> dict[str, Read]:
-        """Of Keras's and Flax's recurrent layers: the sequence (N, T, H) or the last output, and the last states
-        where they were asked for. A layer that goes backwards gives its sequence in the order in which it went
-        through it, unless it is one of Flax that keeps the order."""
+    def _keras_outputs(self, parts: Sequence[tuple[str, Shape]]) -> dict[str, Tensor]:
+        """Outputs of a recurrent layer of Keras or Flax: the sequence (N, T, H) or the last output, and the last
+        states where they were asked for. A layer that goes backwards gives its sequence in the order in which it went
+        through it, unless it is one of Flax that keeps the order. Flax's states come first, a cell's before its
+        output."""
         own = self.layer.settings
+        (name, shape), *states = parts[::-1] if self.side.framework == "flax" else parts
         kept = bool(own.get("reverse") and own.get("keep_order"))
-        step = -1 if own.get("go_backwards") or own.get("reverse", kept) != kept else 1
-        time_first = bool(self.settings.get("time_first"))
-        sequence = then(parts[0], lambda array: array.swapaxes(0, 1) if time_first and array.ndim == 3 else array)
-        last = 0 if kept else -1
-        return {
-            "sequence": then(sequence, lambda array: array[:, ::step]),
-            "last": then(sequence, lambda array: array[:, last] if array.ndim == 3 and array.shape[1] else array),
-        } | dict(zip(("last", "cell"), parts[1:], strict=False))
+        backwards = bool(own.get("go_backwards") or own.get("reverse", kept) != kept)
+        found = {"last": plain(name, shape)}
+        if len(shape) == 3:
+            axes = TIME_FIRST if self.settings.get("time_first") else TIME_FIRST[::-1]
+            view = View(name, (*axes, ("unit",)), dict(zip((*flat(axes), "unit"), shape, strict=True)))
+            turned = replace(view, picked={"time": slice(None, None, -1)}) if backwards else view
+            found = {"sequence": Tensor((turned,), SEQUENCE), "last": Tensor((view,), SEQUENCE)}
+            if view.sizes["time"]:
+                found["last"] = Tensor((replace(view, picked={"time": 0 if kept else -1}),), STATE)
+        return found | dict(zip(("last", "cell"), (plain(*state) for state in states), strict=False))
 
 
 @dataclass(frozen=True)
@@ -322,16 +282,12 @@ class GroupPair:
         return replace(self, left=left, right=right)
 
 
-def then(read: Read, change: Callable[[Array], Array]) -> Read:
-    return lambda: change(read())
-
-
-def merged(array: Array, width: int | None) -> Array:
-    """An output whose last axes are those of heads, as one axis of this width."""
-    for axes in range(array.ndim - 1, 1, -1) if width else ():
-        if int(np.prod(array.shape[-axes:])) == width:
-            return array.reshape(*array.shape[:-axes], width)
-    return array
+def merged(output: Tensor, width: int | None) -> Tensor:
+    """An output whose last axes are those of heads, with these as one axis of this width."""
+    for number in range(len(output.shape) - 1, 1, -1) if width else ():
+        if prod(output.shape[-number:]) == width:
+            return replace(output, axes=(*output.axes[:-number], (*flat(output.axes[-number:]),)))
+    return output
 
 
 def settings_of(framework: str, layer: RecordedLayer, kind: str = "") -> dict[str, Any]:
@@ -378,31 +334,32 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
     roles, claimed = layer.own, set(COUNTERS)
     found: list[WeightGroup] = []
 
-    def tensor(owns: Sequence[Own], suffix: str) -> Tensor:
-        """Of those arrays that the layer has."""
-        made = []
+    def tensor(owns: Sequence[Own], suffix: str) -> Tensor | None:
+        """The tensor of those arrays that the layer has; None where it has none."""
+        terms = []
         for own in owns:
             names = own.role.replace("*", suffix).split()
             if {*names} <= {*roles}:
                 claimed.update(names)
-                made.append(layout_of(own, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
-        return Tensor(tuple(made))
+                terms.append(tensor_of(own, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
+        added = tuple(view for term in terms[1:] for view in term.views)
+        return replace(terms[0], added=added) if terms else None
 
     for rule in rules:
         first = next(iter(rule.tensors.values()))
         start, star, _ = first[0].role.partition("*")
         for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
             if any({*own.role.replace("*", suffix).split()} <= {*roles} for own in first):
-                tensors = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
-                tensors = {name: one for name, one in tensors.items() if one.layouts}
+                made = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
+                tensors = {name: one for name, one in made.items() if one is not None}
                 found.append(WeightGroup(side, rule.kind, layer, rule.part or suffix.lstrip("_"), tensors))
     for role, name in roles.items():
         if role not in claimed:
             kind = "parameters" if role in layer.parameters else "buffers"
-            as_it_is = layout_of(Own(role, "..."), (name,), side.shape(name))
+            as_it_is = plain(name, side.shape(name))
             if side.shape(name) == (1,):  # one number, as () is
-                as_it_is = replace(as_it_is, axes=((),), whole=(), sizes={})
-            found.append(WeightGroup(side, kind, layer, role, {role: Tensor((as_it_is,))}))
+                as_it_is = Tensor((View(name, ((),), {}),), ())
+            found.append(WeightGroup(side, kind, layer, role, {role: as_it_is}))
     if not found and not contains_weights and layer.classes:
         found.append(WeightGroup(side, layer.classes[0].lower(), layer))
     return found

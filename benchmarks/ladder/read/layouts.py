@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 Settings = Mapping[str, Any]
-Shape = tuple[int, ...]
 
 
 # Axes of an array, and of the canonical one, as a line of a mapping has them; "..." stands for any others.
@@ -279,23 +278,7 @@ RATE_IN_MOMENTUM = {
     ("paddle", "RMSProp"): 1.0,
     ("flax", "RMSprop"): -1.0,
 }
-# What each kind of optimizer keeps of a weight, under its framework's names, where its settings need it all.
-KEPT = {
-    ("torch", "SGD"): "momentum_buffer",
-    ("torch", "Adam"): "exp_avg exp_avg_sq max_exp_avg_sq",
-    ("torch", "RMSprop"): "square_avg momentum_buffer grad_avg",
-    ("paddle", "SGD"): "",
-    ("paddle", "Momentum"): "velocity",
-    ("paddle", "Adam"): "moment1 moment2 moment2_max",
-    ("paddle", "RMSProp"): "mean_square momentum mean_grad",
-    ("keras", "SGD"): "momentum",
-    ("keras", "Adam"): "momentum velocity velocity_hat",
-    ("keras", "RMSprop"): "velocity momentum average_gradient",
-}
-KEPT |= {(framework, "AdamW"): KEPT[framework, "Adam"] for framework in ("torch", "paddle", "keras")}
 SAME_SLOTS = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}  # kinds that keep the same
-# Slots, and the setting without which they are not needed; Adam's momentum always is.
-NEEDED_BY = {"momentum": "momentum", "mean_gradient": "centered", "largest_mean_square": "amsgrad"}
 # Where epsilon stands, and whether weight decay goes by the gradient or straight to the weight.
 EPSILON = {
     ("torch", "Adam"): "added to the root after its bias is corrected",

@@ -78,7 +78,6 @@ class RecordedCall(msgspec.Struct, frozen=True):
     line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
     code: Name = ""
     number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
-    fed_inputs: list[Name] = []  # which of its inputs were the feed's
     fed_outputs: list[Name] = []  # which arrays of its output became the feed's
 
 
@@ -140,7 +139,6 @@ class Description(msgspec.Struct, frozen=True):
     files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
     fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
-    planted: RecordedCall | None = None  # of a replay: a call with other weights, by mistake
     finished: bool = True  # whether Record.training came to its end, where it was called
 
 
@@ -243,8 +241,7 @@ class Side:
         self._files: dict[str, Arrays] = {}
         self._largest: dict[str, float] = {}
         of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
-        calls = [*self.says.calls, *([self.says.planted] if self.says.planted else [])]
-        parts = {part for call in calls for part in (*call.parts, *call.inputs.values())}
+        parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
         for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
@@ -361,7 +358,7 @@ class Side:
 
     @cached_property
     def replay(self) -> "Side | None":
-        """What each layer computed where it was given what another record's was, where that was recorded."""
+        """What each layer computed after layers whose outputs were another record's, where that was recorded."""
         return self._within("replay")
 
     def _within(self, name: str) -> "Side | None":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from backends import BASELINE, TABLE
 from backends.process.group import GROUP_BACKENDS, ask_each
 from backends.process.parent import BackendProcess
-from benchmarks.ladder.judge.bounds import BUDGET, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
+from benchmarks.ladder.judge.bounds import BUDGET, BUDGET_OF_LOSSES, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
 from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
 from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.ladder.parity.course import REFEREE, Answers, Course
@@ -121,15 +121,18 @@ class Climber:
         for name in self.course.probe.weights:
             yield self.held("step", SLOT_PREFIX + name, self.tolerances["slots"], **TO_LARGEST)
 
-    def _losses(self, left: NDArray[Any], right: NDArray[Any], of: str = "") -> Check:
+    def _losses(self, question: str, left: NDArray[Any], right: NDArray[Any], of: str = "") -> Check:
         """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
         exact = len(left) if self.precision == "float64" else EXACT_STEPS
         name, bound = f"losses of {exact} steps{of}", self.tolerances["trajectory"]
+        if self.precision == "float32":
+            rounded = self.course.float32[question]["losses"][:exact]
+            bound = max(bound, BUDGET_OF_LOSSES * float(np.abs(rounded / left[:exact] - 1).max()))
         return self.compared("trajectory", name, left[:exact], right[:exact], bound, **RELATIVE)
 
     def _trajectory(self) -> Iterator[Check]:
         left, right = (side["trajectory"]["losses"] for side in (self.left, self.right))
-        yield self._losses(left, right)
+        yield self._losses("trajectory", left, right)
         # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
         if self.precision == "bfloat16":
             name, bound = "mean of the losses", self.tolerances["trajectory"]
@@ -157,7 +160,7 @@ class Climber:
         question, expected = self.right.questions["group"], dict(self.left["group"])
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(question))
         of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
-        yield self._losses(expected.pop("losses"), losses[0], f", {of_workers}")
+        yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
         for name in expected if self.precision == "float64" else ():
             both, bound = (expected[name], all_steps[0][name]), self.tolerances["slots"]
             yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)

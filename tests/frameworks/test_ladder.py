@@ -111,6 +111,13 @@ def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
         assert mean_loss.passed == (name == "torch"), mean_loss
 
 
+def test_the_bound_of_float32_losses_follows_what_rounding_does_to_numpy(course_of: CourseOf) -> None:
+    """A training at so high a rate makes much of rounding, and NumPy's own float32 is no mistake."""
+    course = course_of(latent_dim=16, settings=replace(COURSE_SETTINGS, learning_rate=0.3))
+    losses, *_ = Climber(course, course.float32).rung("trajectory")
+    assert losses.item.tolerance == pytest.approx(16 * losses.error) and losses.error > 1e-6
+
+
 def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
     both, reduced = ("torch", "float64"), ("torch:bfloat16", "float32")
     assert backends_and_dtypes(["torch", "torch:bfloat16"], PRECISIONS) == [both, ("torch", "float32"), reduced]

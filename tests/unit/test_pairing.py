@@ -109,6 +109,20 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
     assert {pair.found for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
 
 
+def test_a_refusal_names_what_resembles_something_and_proposes_no_bias_for_a_kernel(tmp_path: Path) -> None:
+    """A gain without a counterpart comes first, and another layer's gain has as many numbers as the bias."""
+    rng = np.random.default_rng(0)
+    left: Layers = {"norm": mine(INSIDE, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
+    right: Layers = {
+        "conv": dense_of(rng.random((5, 4)), bias=rng.random(4)),
+        "mine": mine(INSIDE, gain=rng.random(4)),
+    }
+    with pytest.raises(
+        CannotBeginError, match=r"^conv \(dense: kernel 3×4.* left conv \(dense: kernel 5×4.*\[skip\]"
+    ):
+        paired(*both(tmp_path, left, right)).require()
+
+
 # Arrays of a layer of one's own on both sides, and the line that is proposed.
 REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
     "turned": (

@@ -61,7 +61,9 @@ class Pairing:
         alone = [[group for group in groups if group.required] for groups in (self.left, self.right)]
         for place, other in permutations(range(2)):
             if alone[place]:
-                missing, others = alone[place][0], alone[other]
+                others = alone[other]
+                kinds = {group.kind for group in others}  # one that resembles nothing says less
+                missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in others if group.kind == missing.kind] or others
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
                 raise UnfitRecordsError(

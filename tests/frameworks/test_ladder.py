@@ -115,7 +115,8 @@ def test_the_bound_of_float32_losses_follows_what_rounding_does_to_numpy(course_
     """A training at so high a rate makes much of rounding, and NumPy's own float32 is no mistake."""
     course = course_of(latent_dim=16, settings=replace(COURSE_SETTINGS, learning_rate=0.3))
     losses, *_ = Climber(course, course.float32).rung("trajectory")
-    assert losses.item.tolerance == pytest.approx(16 * losses.error) and losses.error > 1e-6
+    assert losses.item.tolerance == pytest.approx(16 * losses.error)
+    assert losses.error > 1e-6
 
 
 def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:

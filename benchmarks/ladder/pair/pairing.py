@@ -62,7 +62,7 @@ class Pairing:
         for place, other in permutations(range(2)):
             if alone[place]:
                 others = alone[other]
-                kinds = {group.kind for group in others}  # one that resembles nothing says less
+                kinds = {group.kind for group in others} - {*OWN}  # what resembles nothing says less
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in others if group.kind == missing.kind] or others
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"

@@ -93,7 +93,7 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     cells: dict[tuple[int, ...], dict[str, str]] = {}
     for row in results.rows:
         sizes = tuple(row.row.sizes[axis] for axis in (*results.second, results.axis))
-        cells.setdefault(sizes, {})[row.name] = render.around(row.step)
+        cells.setdefault(sizes, {})[row.name] = render.quantity(row.step)
     body = [
         [*(f"{size:,}" for size in sizes), *(of_sizes.get(name, render.MISSING) for name in names)]
         for sizes, of_sizes in sorted(cells.items())
@@ -110,6 +110,10 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
         backends = {name: rows[0].row.backend for name, rows in curves}
         charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, backends, (min(ends), max(ends)))
     answer = table([*columns, *map(safe, names)], body)
+    if known:
+        reach = sorted(step.half_width for step in known)
+        width = dict.fromkeys(render.percent(half_width) for half_width in (reach[0], reach[-1]))
+        answer += f"\n\nThe interval of a time reaches {' to '.join(width)} to either side."
     return {"answer": answer, "departed": " ".join(map(safe, results.departures()))}, charts
 
 

@@ -1,7 +1,7 @@
 """The commands that compare numbers, which the command line finds here by their names: parity, diff and carry."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,11 @@ from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError
 from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.text import count, printable, quoted
+
+if TYPE_CHECKING:
+    from benchmarks.ladder.pair.mapping import MappingFile
+    from benchmarks.ladder.pair.pairing import Pairing
+    from benchmarks.ladder.read.record import Side
 
 Accept = Annotated[
     str | None,
@@ -85,14 +90,13 @@ def parity(
         raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
         raise CtrlCError("interrupted before every backend had been compared") from None
-    finally:  # print what was found even where an error ended the comparison
+    finally:  # what was found is shown even where an error ended the comparison
         if json and result.checks:
             terminal.print_json(result.as_json())
         elif result.checks:
             terminal.out.print(ladder_table(result.climbs))
-            for explanation in result.explanations:
-                for line in explanation.split("\n"):
-                    terminal.say(line)
+            for line in "\n".join(result.explanations).splitlines():
+                terminal.say(line)
     if not result.passed:
         raise RosettaError("parity is broken")
     if not json:
@@ -132,60 +136,61 @@ def diff(
     in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
     """
     from benchmarks.ladder import report
-    from benchmarks.ladder.diff import compare_records
+    from benchmarks.ladder.diff import compare_records, known_rungs
     from benchmarks.ladder.judge.accepted import acceptable
-    from benchmarks.ladder.judge.constants import as_in_paddle
-    from benchmarks.ladder.judge.items import COMPARED, Rungs
-    from benchmarks.ladder.pair.drafts import write_mapping as draft
     from benchmarks.ladder.pair.mapping import read_mapping
-    from benchmarks.ladder.pair.pairing import paired
     from benchmarks.ladder.read.record import Side
-    from benchmarks.ladder.replay import write_feed
 
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
     accepting = acceptable(accept.split(",") if accept is not None else ())
-    required = [rung.strip() for rung in require.split(",")] if require is not None else []
-    unknown = [rung for rung in required if rung not in COMPARED]
-    if unknown:
-        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(COMPARED)}")
+    required = known_rungs(require.split(",") if require is not None else ())
     known = read_mapping(mapping) if mapping else None
     sides = Side(left), Side(right)
     if write_mapping:
-        pairing = paired(*sides, known)
-        draft(write_mapping, pairing)
-        alone = sum(group.required for group in (*pairing.left, *pairing.right))
-        left_over = f"{alone} groups of weights have no partner"
-        terminal.say(f"{quoted(write_mapping)} has {count(len(pairing.pairs), 'pair')}; {left_over}")
+        terminal.say(_drafted(write_mapping, sides, known))
         return
     if feed:
-        fed = as_in_paddle(*sides)
-        calls = write_feed(feed, Rungs(*fed, paired(*fed, known).require()))
-        print(f"{quoted(feed)} has what {calls} calls of layers gave; record {sides[1].name} with feed={feed!s}")
+        print(_fed(feed, sides, known))
         return
-    comparison = compare_records(*sides, known, [Side(one) for one in again or []], accepting)
+    found = compare_records(*sides, known, [Side(one) for one in again or []], accepting)
     if json:
-        terminal.print_json(comparison.as_json())
+        terminal.print_json(found.as_json())
     elif markdown:
         options_given = f" --mapping {quoted(mapping)}" if mapping else ""
         options_given += "".join(f" --again {quoted(one)}" for one in again or [])
         options_given += f" --accept {accept}" if accept is not None else ""
-        command = f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"
-        print(report.report(comparison, command))
+        print(report.report(found, f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"))
     else:
-        terminal.out.print(report.diff_table(comparison))
-        for line in report.lines(comparison):
+        terminal.out.print(report.diff_table(found))
+        for line in report.lines(found):
             terminal.say(line)
-    if not comparison.checks:
-        raise RosettaError(f"nothing of {comparison.right} and {comparison.left} was compared")
-    if comparison.unfinished and not comparison.broken:
-        raise RosettaError(f"the training of {comparison.unfinished} was not finished")
-    if not comparison.passed:
-        raise RosettaError(f"{comparison.right} and {comparison.left} differ")
-    if comparison.lacks(required):
-        raise RosettaError(f"--require asks for what was not compared: {comparison.lacks(required)}")
-    if not comparison.controlled:
-        raise RosettaError("the control failed, so the comparison is not to be trusted; see the table's last line")
+    why = found.why_failed(required)
+    if why:
+        raise RosettaError(why)
+
+
+def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
+    """Write a mapping of two records; what it has, in a sentence."""
+    from benchmarks.ladder.pair.drafts import write_mapping
+    from benchmarks.ladder.pair.pairing import paired
+
+    pairing = paired(*sides, known)
+    write_mapping(path, pairing)
+    alone = sum(group.required for group in (*pairing.left, *pairing.right))
+    return f"{quoted(path)} has {count(len(pairing.pairs), 'pair')}; {alone} groups of weights have no partner"
+
+
+def _fed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
+    """Write a feed for the right side; what it has, in a sentence."""
+    from benchmarks.ladder.judge.constants import as_in_paddle
+    from benchmarks.ladder.judge.items import Rungs
+    from benchmarks.ladder.pair.pairing import paired
+    from benchmarks.ladder.replay import write_feed
+
+    left, right = as_in_paddle(*sides)
+    calls = write_feed(path, Rungs(left, right, paired(left, right, known).require()))
+    return f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with feed={path!s}"
 
 
 def carry(
@@ -203,7 +208,6 @@ def carry(
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from benchmarks.ladder.carry import aliases, carried, write_carried
-    from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.pair.pairing import paired
     from benchmarks.ladder.read.record import Side
@@ -226,6 +230,14 @@ def carry(
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
     loaded = write_carried(out, sides[1], arrays, overwrite)
     terminal.say(f"The weights of {left} are in {quoted(out)}: {loaded}")
+    known = f" --mapping {quoted(mapping)}" if mapping else ""
+    _say_guesses(pairing, f"rosetta diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE")
+
+
+def _say_guesses(pairing: "Pairing", drafting: str) -> None:
+    """Say what was guessed in pairing, as lines of a mapping file. `drafting` is the command that writes all."""
+    from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
+
     by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.found == "order" and pair.left.tensors]
     by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
     for words, section, lines in (
@@ -236,6 +248,4 @@ def carry(
             terminal.say(f"Guessed from {words}, so look whether the order is right; --mapping takes such lines:")
             print("\n".join([f"[{section}]", *map(printable, lines[:MOST_GUESSES])]))
         if len(lines) > MOST_GUESSES:
-            known = f" --mapping {quoted(mapping)}" if mapping else ""
-            drafted = f"rosetta diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE writes all"
-            terminal.say(f"and {len(lines) - MOST_GUESSES} more; {drafted}")
+            terminal.say(f"and {len(lines) - MOST_GUESSES} more; {drafting} writes all")

@@ -3,7 +3,7 @@
 The control shows that the comparison can fail, and what rounding does to it: the left side against itself, changed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from benchmarks.ladder.pair.pairing import Pairing, paired
 from benchmarks.ladder.read.layouts import PARENT, TAP
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.replay import Replay, replay_of
+from common.errors import CannotBeginError
 from common.text import count, some_of
 
 
@@ -72,11 +73,6 @@ class Diff:
         return next((check.rung for check in self.checks if not check.passed), None)
 
     @property
-    def controlled(self) -> bool:
-        """True if all mistakes that were planted were seen."""
-        return self.control.passed
-
-    @property
     def but_for(self) -> str:
         """The accepted deviations in words, for a verdict."""
         return f" but for {', '.join(self.accepted)}" if self.accepted else ""
@@ -86,6 +82,20 @@ class Diff:
         missing = [rung for rung in required if rung in self.missing]
         why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
         return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
+
+    def why_failed(self, required: Sequence[str] = ()) -> str:
+        """Why a comparison that should have these rungs is no success, in a line; "" where it is one."""
+        if not self.checks:
+            return f"nothing of {self.right} and {self.left} was compared"
+        if self.unfinished and not self.broken:
+            return f"the training of {self.unfinished} was not finished"
+        if not self.passed:
+            return f"{self.right} and {self.left} differ"
+        if self.lacks(required):
+            return f"--require asks for what was not compared: {self.lacks(required)}"
+        if not self.control.passed:
+            return "the control failed, so the comparison is not to be trusted; see the table's last line"
+        return ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,6 +123,15 @@ class Diff:
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,
         }
+
+
+def known_rungs(names: Iterable[str]) -> list[str]:
+    """The rungs of these names. Raises CannotBeginError for one that is none."""
+    rungs = [name.strip() for name in names]
+    unknown = [rung for rung in rungs if rung not in COMPARED]
+    if unknown:
+        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(COMPARED)}")
+    return rungs
 
 
 @np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite

@@ -24,8 +24,9 @@ from benchmarks.ladder.carry import laid_out
 from benchmarks.ladder.explain.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import settings_differ
+from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest
-from benchmarks.ladder.judge.items import OUTPUT, Rungs, activations, time_is_turned
+from benchmarks.ladder.judge.items import Rungs, activations
 from benchmarks.ladder.read.groups import GroupPair, WeightGroup
 from benchmarks.ladder.read.layouts import PARENT, RECURRENT
 from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, Side, UnfitRecordsError, is_within
@@ -139,7 +140,7 @@ def fed_outputs(partners: Partners) -> dict[str, Array]:
         for left_call, right_call in zip(*calls, strict=True):
             for name in rungs.compared_outputs(pair, left_call, right_call)[0]:
                 left, right_array = pair.left.output(left_call, name, changes[0]), pair.right.output(right_call, name)
-                array = turned_back(left, right_array, rungs.ways(pair.name, pair).values())
+                array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
                 if array is None:
                     continue
                 tensor = pair.right.outputs(right_call)[name]
@@ -375,7 +376,7 @@ class Replay:
         """How an argument of the right layer may stand beside the left one's, by some words."""
         if pair.left.kind in RECURRENT:
             return {"": partial(rows_first, time_is_turned(pair))}
-        ways, entry = dict(self.rungs.ways(pair.name, pair)), pair.entry
+        ways, entry = dict(self.rungs.turns.ways(pair.name, pair)), pair.entry
         for left, right in product(*entry.axes) if entry else ():
             if entry and len(left) > 1 and {*left} == {*right} and PARTS not in left:  # the kernels' axis of inputs
                 sizes = [entry.sizes[name] for name in right]

@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.ladder.arrays import ARRANGEMENTS, Array
 from benchmarks.ladder.explain.broken import Broken
 from benchmarks.ladder.explain.operators import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
-from benchmarks.ladder.judge.items import CHANNELLED, activations, channels_stand_first
+from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
+from benchmarks.ladder.judge.items import activations
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
 from benchmarks.ladder.read.layouts import ARRANGED, PARENT, RECURRENT
 from benchmarks.ladder.read.record import RecordedLayer

@@ -3,42 +3,32 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.ladder.arrays import (
-    ARRANGEMENTS,
-    CHANNELS_FIRST,
-    CHANNELS_LAST,
-    TIME_TURNED,
     Array,
     Load,
-    Ways,
     largest,
     largest_difference,
 )
 from benchmarks.ladder.explain.operators import ACTIVATIONS, activated
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
+from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight, output_shapes
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
-from benchmarks.ladder.judge.check import GATES, RUNGS, Item
+from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
-from benchmarks.ladder.pair.mapping import Turn, pattern_of
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.read.groups import FURTHER, GroupPair, WeightGroup
-from benchmarks.ladder.read.layouts import ACTIVATED, ARRANGED, PARENT, RECURRENT, TAP
+from benchmarks.ladder.read.layouts import ACTIVATED, ARRANGED, PARENT
 from benchmarks.ladder.read.record import Side, coarsest
-from benchmarks.ladder.read.view import Shape
 from common.text import count, some_of
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
-# Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
-CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
-FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")
-MOST_POSITIONS = 4  # axes of an image, or of a volume over time
 
 
 @dataclass
@@ -56,6 +46,7 @@ class Rungs:
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
         self.notes.extend(self.tolerances.remarks)
+        self.turns = Turns(self.pairing.pairs, self.pairing.turns)
 
     def items(self, rung: str) -> Iterator[Item]:
         """The items of a rung, of what both sides have."""
@@ -130,7 +121,7 @@ class Rungs:
             # A mean of squares is as small as the square of what it is of.
             smallest = most[slot] * (share**2 if "square" in slot else share)
             tensor = f"{slot} of {pair.name} {name}"
-            of_pair = {"pair": pair, "name": name, **_axes_of_weight(pair, name)}
+            of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
             yield self._held("step", tensor, "slots", left, right, smallest_scale=smallest, **of_pair)
 
     def _updates(self) -> Iterator[Item]:
@@ -201,8 +192,8 @@ class Rungs:
                 continue
             left = partial(pair.left.output, calls[0], name, changes[0])
             right = partial(pair.right.output, calls[1], name, changes[1])
-            of_pair = {"pair": pair, "name": name, "call": number, **_axes_of_output(pair, name)}
-            ways = self.ways(pair.name, pair)
+            of_pair = {"pair": pair, "name": name, "call": number, **axes_of_output(pair, name)}
+            ways = self.turns.ways(pair.name, pair)
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
 
     def compared_outputs(self, pair: GroupPair, left: list[str], right: list[str]) -> tuple[list[str], list[str]]:
@@ -213,7 +204,7 @@ class Rungs:
             [group.side.shape(part, "layers") for part in call[1:]]
             for group, call in zip(pair.both, (left, right), strict=True)
         )
-        ways = self.ways(pair.name, pair).values()
+        ways = self.turns.ways(pair.name, pair).values()
         fit = len(one) == len(other) and all(
             any(way(np.broadcast_to(0, theirs)).shape == own for way in ways)
             for own, theirs in zip(one, other, strict=True)
@@ -241,7 +232,7 @@ class Rungs:
             if not held and not exact:
                 by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(one)
             how: dict[str, Any] = {"scale": None if held else 1.0, "exact": exact, "is_output": True, "axes": OUTPUT}
-            yield self._held(rung, one, held, *arrays, ways=self.ways(one, is_input=file == "inputs"), **how)
+            yield self._held(rung, one, held, *arrays, ways=self.turns.ways(one, is_input=file == "inputs"), **how)
         for types, of in by_value.items():
             self.notes.append(f"only values are compared of {some_of(of)}: {types}")
 
@@ -263,7 +254,7 @@ class Rungs:
             if turned:
                 self.accepted.add(deviation)
                 right = turned
-        of_pair = {"pair": pair, "name": name, **_axes_of_weight(pair, name)}
+        of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
         item = self._held(rung, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
         if steps and name.startswith("moving_"):
             return replace(item, tolerance=max(item.tolerance, 2 * rounding_of_momentum(pair)))
@@ -307,53 +298,6 @@ class Rungs:
             for pair, name, distance in far
         ]
 
-    def ways(self, name: str, pair: GroupPair | None = None, is_input: bool = False) -> Ways:
-        """How the axes of a right array may stand otherwise than the left one's: as a mapping has them, or as is
-        known of the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
-        input; what a person named is as it is."""
-        names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
-        turn = next((self.pairing.turns[one] for one in names if one in self.pairing.turns), None)
-        if turn:
-            return {f"the axes are {' -> '.join(map(pattern_of, turn))}": partial(turned, turn)}
-        known = known_turn(pair) if pair else None if is_input else ""
-        if known is not None:
-            return {known: ARRANGEMENTS[known]}
-        last = pair is not None and pair.left.kind in FEATURES_LAST
-        found = [words for words in ARRANGEMENTS if words in self._turns and (words == TIME_TURNED or not last)]
-        return {words: ARRANGEMENTS[words] for words in ("", *found)}
-
-    @cached_property
-    def _turns(self) -> set[str]:
-        """How layers turn whose axes are known, as others of these models may, too; in the words of ARRANGEMENTS."""
-        found = {TIME_TURNED for pair in self.pairing.pairs if time_is_turned(pair)}
-        wide = [pair for pair in self.pairing.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
-        return found | {known_turn(pair) or "" for pair in wide} - {""}
-
-
-# Words for the axes of an output of which nothing else is known.
-OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
-
-
-def _axes_of_output(pair: GroupPair, name: str) -> dict[str, Any]:
-    """Words for the axes of an output of a layer."""
-    if pair.left.kind in GATES and pair.left.shapes.get(name):
-        return _axes_of_weight(pair, name)
-    if pair.left.kind not in CHANNELLED:
-        return {"axes": OUTPUT}
-    first = channels_stand_first(pair.left)
-    positions = [["position"] * number for number in range(1, MOST_POSITIONS)]
-    channels = [["row", "channel", *of] if first else ["row", *of, "channel"] for of in positions]
-    return {"axes": [OUTPUT[0], *channels]}
-
-
-def _axes_of_weight(pair: GroupPair, name: str) -> dict[str, Any]:
-    """Words for the axes of a weight, and the units of each gate."""
-    kind, shape = pair.left.kind, pair.left.shapes.get(name)
-    if shape and kind in GATES:
-        axes = [*("row" for _ in shape[1:]), f"{kind} gate"]
-        return {"axes": [axes], "units": shape[-1] // len(GATES[kind])}
-    return {"axes": [{"embedding": ["row", "column"], "dense": ["input", "unit"]}.get(kind, [])]}
-
 
 def _as_carried(item: Item) -> Item:
     """The item of a weight that a mapping scales, compared as the right side keeps it where that is equal: `carry`
@@ -383,40 +327,6 @@ def _why_no_outputs(pair: GroupPair) -> str:
     if all(calls) and len(calls[0]) != len(calls[1]):
         return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
     return ""
-
-
-def channels_stand_first(group: WeightGroup) -> bool:
-    """True if the channels of a layer's output follow its rows, as its settings or its framework have it."""
-    settings = group.layer.settings
-    said = str(settings.get("data_format") or settings.get("_data_format") or "")
-    usual = not said and group.side.framework in ("torch", "paddle")
-    return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
-
-
-def known_turn(pair: GroupPair) -> str | None:
-    """How the axes of the right layer's output are turned, as settings or frameworks have it, in the words of
-    ARRANGEMENTS; None where nothing tells."""
-    if pair.left.kind in CHANNELLED:
-        left, right = (channels_stand_first(group) for group in pair.both)
-        return "" if left == right else CHANNELS_FIRST if left else CHANNELS_LAST
-    return "" if pair.left.kind in (*RECURRENT, TAP) else None
-
-
-def time_is_turned(pair: GroupPair) -> bool:
-    """True if time stands first in a recurrent layer of one side, whose output is told with the rows first."""
-    time_first = [bool(group.settings.get("time_first")) for group in pair.both]
-    return pair.left.kind in RECURRENT and time_first[0] != time_first[1]
-
-
-def output_shapes(pair: GroupPair) -> list[Shape]:
-    """The shapes of the first outputs of two layers."""
-    return [group.side.shape(parts[0], "layers") for group in pair.both for parts in group.calls[:1] if parts]
-
-
-def turned(turn: Turn, right: Array) -> Array:
-    """A right array with its axes in the left one's order; as it is where it has another number of axes."""
-    left_axes, right_axes = turn
-    return right.transpose([right_axes.index(axis) for axis in left_axes]) if right.ndim == len(left_axes) else right
 
 
 def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:

@@ -1,0 +1,105 @@
+"""Axes of what layers give: words for them, and how those of the right side stand otherwise than the left ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from benchmarks.ladder.arrays import ARRANGEMENTS, CHANNELS_FIRST, CHANNELS_LAST, TIME_TURNED, Array, Ways
+from benchmarks.ladder.judge.check import GATES
+from benchmarks.ladder.pair.mapping import Turn, pattern_of
+from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.read.layouts import RECURRENT, TAP
+from benchmarks.ladder.read.view import Shape
+
+# Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
+CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
+FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")
+MOST_POSITIONS = 4  # axes of an image, or of a volume over time
+# Words for the axes of an output of which nothing else is known.
+OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
+
+
+def axes_of_output(pair: GroupPair, name: str) -> dict[str, Any]:
+    """Words for the axes of an output of a layer."""
+    if pair.left.kind in GATES and pair.left.shapes.get(name):
+        return axes_of_weight(pair, name)
+    if pair.left.kind not in CHANNELLED:
+        return {"axes": OUTPUT}
+    first = channels_stand_first(pair.left)
+    positions = [["position"] * number for number in range(1, MOST_POSITIONS)]
+    channels = [["row", "channel", *of] if first else ["row", *of, "channel"] for of in positions]
+    return {"axes": [OUTPUT[0], *channels]}
+
+
+def axes_of_weight(pair: GroupPair, name: str) -> dict[str, Any]:
+    """Words for the axes of a weight, and the units of each gate."""
+    kind, shape = pair.left.kind, pair.left.shapes.get(name)
+    if shape and kind in GATES:
+        axes = [*("row" for _ in shape[1:]), f"{kind} gate"]
+        return {"axes": [axes], "units": shape[-1] // len(GATES[kind])}
+    return {"axes": [{"embedding": ["row", "column"], "dense": ["input", "unit"]}.get(kind, [])]}
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How axes of right arrays are turned: those of the pairs of layers, and those that a mapping names."""
+
+    pairs: Sequence[GroupPair]
+    named: Mapping[str, Turn]  # by the name of an array or a layer
+
+    def ways(self, name: str, pair: GroupPair | None = None, is_input: bool = False) -> Ways:
+        """How the axes of a right array may stand otherwise than the left one's: as a mapping has them, or as is
+        known of the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
+        input; what a person named is as it is."""
+        names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
+        turn = next((self.named[one] for one in names if one in self.named), None)
+        if turn:
+            return {f"the axes are {' -> '.join(map(pattern_of, turn))}": partial(turned, turn)}
+        known = known_turn(pair) if pair else None if is_input else ""
+        if known is not None:
+            return {known: ARRANGEMENTS[known]}
+        last = pair is not None and pair.left.kind in FEATURES_LAST
+        found = [words for words in ARRANGEMENTS if words in self._known and (words == TIME_TURNED or not last)]
+        return {words: ARRANGEMENTS[words] for words in ("", *found)}
+
+    @cached_property
+    def _known(self) -> set[str]:
+        """How layers turn whose axes are known, as others of these models may, too; in the words of ARRANGEMENTS."""
+        found = {TIME_TURNED for pair in self.pairs if time_is_turned(pair)}
+        wide = [pair for pair in self.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
+        return found | {known_turn(pair) or "" for pair in wide} - {""}
+
+
+def channels_stand_first(group: WeightGroup) -> bool:
+    """True if the channels of a layer's output follow its rows, as its settings or its framework have it."""
+    settings = group.layer.settings
+    said = str(settings.get("data_format") or settings.get("_data_format") or "")
+    usual = not said and group.side.framework in ("torch", "paddle")
+    return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
+
+
+def known_turn(pair: GroupPair) -> str | None:
+    """How the axes of the right layer's output are turned, as settings or frameworks have it, in the words of
+    ARRANGEMENTS; None where nothing tells."""
+    if pair.left.kind in CHANNELLED:
+        left, right = (channels_stand_first(group) for group in pair.both)
+        return "" if left == right else CHANNELS_FIRST if left else CHANNELS_LAST
+    return "" if pair.left.kind in (*RECURRENT, TAP) else None
+
+
+def time_is_turned(pair: GroupPair) -> bool:
+    """True if time stands first in a recurrent layer of one side, whose output is told with the rows first."""
+    time_first = [bool(group.settings.get("time_first")) for group in pair.both]
+    return pair.left.kind in RECURRENT and time_first[0] != time_first[1]
+
+
+def output_shapes(pair: GroupPair) -> list[Shape]:
+    """The shapes of the first outputs of two layers."""
+    return [group.side.shape(parts[0], "layers") for group in pair.both for parts in group.calls[:1] if parts]
+
+
+def turned(turn: Turn, right: Array) -> Array:
+    """A right array with its axes in the left one's order; as it is where it has another number of axes."""
+    left_axes, right_axes = turn
+    return right.transpose([right_axes.index(axis) for axis in left_axes]) if right.ndim == len(left_axes) else right

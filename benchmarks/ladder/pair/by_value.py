@@ -8,7 +8,7 @@ found is written as a line of a mapping, and counts only if both sides are equal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise, permutations
+from itertools import accumulate, chain, islice, pairwise, permutations
 from math import gcd
 from operator import mul
 
@@ -53,7 +53,7 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
 
 
 def telling(array: Array) -> bool:
-    """Whether the array's numbers tell it from others: they are not all the same."""
+    """True if the array's numbers tell it from others: they are not all the same."""
     is_number = array.size > 1 and array.dtype.kind == "f"
     return is_number and any((array[rows] != array.flat[0]).any() for rows in pieces(array.shape))
 
@@ -196,42 +196,56 @@ Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]
 
 
 def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: bool) -> Iterator[Outer]:
-    """What an axis of one array is along the axis of the others. `places` has for each of its rows in which of the
-    others it is and where there; `lengths` are theirs."""
+    """The axes of an array along which its rows stand in others. `places` has for each row in which of the others it
+    is and where there; `lengths` are theirs. `several` is whether there is more than one, or one that is a row."""
     if several:
-        for groups in divisors(gcd(*lengths)):
-            parts = [length // groups for length in lengths]
-            if list(places) == [(k, g * n + j) for g in range(groups) for k, n in enumerate(parts) for j in range(n)]:
-                group = (PARTS,) if groups == 1 else ("g", PARTS)
-                yield (group, group), {"g": groups} if groups > 1 else {}, []
+        yield from _side_by_side(places, lengths)
         return
-    number = len(places)
-    found = np.argsort([place for _, place in places])  # the row of the one that stands at each place of the other
-    if np.array_equal(found, np.arange(number)):
+    rows = np.argsort([place for _, place in places])  # the row that stands at each place of the other array
+    if np.array_equal(rows, np.arange(len(rows))):
         yield (("n",), ("n",)), {}, []
-        return
-    for one in divisors(number):
-        for two in divisors(number // one):
-            sizes = {"a": one, "b": two, "c": number // one // two}
+    else:
+        yield from islice(chain(_transposed(rows), _in_blocks(rows)), 1)
+
+
+def _side_by_side(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[Outer]:
+    """The others follow one another, perhaps in each of several groups."""
+    for groups in divisors(gcd(*lengths)):
+        parts = [length // groups for length in lengths]
+        if list(places) == [(k, g * n + j) for g in range(groups) for k, n in enumerate(parts) for j in range(n)]:
+            axis = (PARTS,) if groups == 1 else ("g", PARTS)
+            yield (axis, axis), {"g": groups} if groups > 1 else {}, []
+
+
+def _transposed(rows: NDArray[np.int64]) -> Iterator[Outer]:
+    """The axis is one of three, two neighbours of which change places."""
+    number = len(rows)
+    for first in divisors(number):
+        for second in divisors(number // first):
+            sizes = {"a": first, "b": second, "c": number // first // second}
             whole = np.arange(number).reshape(list(sizes.values()))
-            for turned in ("acb", "bac"):
-                if np.array_equal(whole.transpose(["abc".index(letter) for letter in turned]).ravel(), found):
+            for order in ("acb", "bac"):
+                if np.array_equal(whole.transpose(["abc".index(letter) for letter in order]).ravel(), rows):
                     kept = {letter: size for letter, size in sizes.items() if size > 1}
-                    one_axis, other_axis = (tuple(name for name in of if name in kept) for of in ("abc", turned))
-                    yield (one_axis, other_axis), kept, []
-                    return
+                    left, right = (tuple(name for name in of if name in kept) for of in ("abc", order))
+                    yield (left, right), kept, []
+
+
+def _in_blocks(rows: NDArray[np.int64]) -> Iterator[Outer]:
+    """Equal blocks of the axis, such as heads, stand in another order; those of one side may be in turns."""
+    number = len(rows)
     for count in [count for count in divisors(number) if 1 < count <= MOST_BLOCKS]:
         for axes in (((PARTS,), (PARTS,)), (("n", PARTS), (PARTS, "n")), ((PARTS, "n"), ("n", PARTS))):
-            ones, theirs = (
-                rows.reshape(-1, count).T if axis[0] == "n" else rows.reshape(count, -1)
-                for rows, axis in zip((np.arange(number), found), axes, strict=True)
+            left, right = (
+                of_side.reshape(-1, count).T if axis[0] == "n" else of_side.reshape(count, -1)
+                for of_side, axis in zip((np.arange(number), rows), axes, strict=True)
             )
-            blocks = {row: block for block, row in enumerate(ones[:, 0].tolist())}
-            order = [blocks.get(row, 0) for row in theirs[:, 0].tolist()]
-            if np.array_equal(ones[order], theirs):
+            blocks = {row: block for block, row in enumerate(left[:, 0].tolist())}
+            order = [blocks.get(row, 0) for row in right[:, 0].tolist()]
+            if np.array_equal(left[order], right):
                 yield axes, {"n": number // count} if "n" in axes[0] else {}, order
-                return
 
 
 def divisors(number: int) -> list[int]:
+    """All divisors, from 1."""
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]

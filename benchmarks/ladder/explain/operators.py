@@ -12,7 +12,6 @@ from math import erf, prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain.search import Operator, choice
@@ -230,34 +229,33 @@ def pads_of(padding: Steps | str, sizes: Sizes, kernel: Sizes, strides: Sizes, d
 
 def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
     """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small for it."""
-    axes = kernel.ndim - 2
     x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    spans = [(size - 1) * step + 1 for size, step in zip(kernel.shape, dilation, strict=False)]
-    if any(size < span for size, span in zip(x.shape[1:-1], spans, strict=True)):
-        return None
-    windows = sliding_window_view(x, spans, tuple(range(1, axes + 1)))  # (N, ..., C, spans)
-    windows = windows[:, *(slice(None, None, step) for step in stride)]
-    windows = windows[(slice(None),) * (axes + 2) + tuple(slice(None, None, step) for step in dilation)]
     groups = x.shape[-1] // kernel.shape[-2]
-    over = [*range(axes + 2, 2 * axes + 2), axes + 1], [*range(axes), axes]
-    parts = zip(np.split(windows, groups, axes + 1), np.split(kernel, groups, -1), strict=True)
-    return np.concatenate([np.tensordot(window, part, over) for window, part in parts], -1)
+    axes = list(zip(x.shape[1:], kernel.shape[:-2], stride, dilation, strict=False))
+    spans = [size - (width - 1) * step for size, width, _, step in axes]  # positions at which the kernel may begin
+    if min(spans) < 1:
+        return None
+    made: Any = 0.0
+    for place in np.ndindex(kernel.shape[:-2]):
+        starts = [at * axis[3] for at, axis in zip(place, axes, strict=True)]
+        window = x[:, *(slice(at, at + span, axis[2]) for at, span, axis in zip(starts, spans, axes, strict=True))]
+        of_groups = zip(np.split(window, groups, -1), np.split(kernel[place], groups, -1), strict=True)
+        made = made + np.concatenate([part @ weights for part, weights in of_groups], -1)
+    return np.asarray(made)
 
 
 def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> Array | None:
     """The transposed convolution of x (N, ..., C) with a kernel (..., F, C): as much as has this shape and begins at
-    `first` on each axis."""
-    sizes = kernel.shape[:-2]
-    wide = np.zeros((len(x), *((n - 1) * s + 1 for n, s in zip(x.shape[1:-1], stride, strict=True)), x.shape[-1]))
-    wide[:, *(slice(None, None, step) for step in stride)] = x
-    turned = np.flip(kernel, tuple(range(len(sizes)))).swapaxes(-1, -2)
-    once = (1,) * len(sizes)
-    full = convolved(wide, turned, once, once, [(size - 1, size - 1) for size in sizes])
-    if full is None or len(shape) != full.ndim:
+    `first` on each axis, with zeros after it."""
+    if len(shape) != x.ndim:
         return None
-    full = full[:, *(slice(first, None) for _ in sizes)]
-    short = [max(0, wanted - size) for size, wanted in zip(full.shape, shape, strict=True)]
-    return np.pad(full, [(0, size) for size in short])[:, *(slice(0, size) for size in shape[1:-1])]
+    spans = [(size - 1) * step + 1 for size, step in zip(x.shape[1:-1], stride, strict=True)]
+    sizes = [max(span + kernel.shape[axis], first + shape[1 + axis]) for axis, span in enumerate(spans)]
+    full = np.zeros((len(x), *sizes, kernel.shape[-2]))
+    for place in np.ndindex(kernel.shape[:-2]):
+        window = [slice(at, at + span, step) for at, span, step in zip(place, spans, stride, strict=True)]
+        full[:, *window] += x @ kernel[place].T
+    return full[:, *(slice(first, first + size) for size in shape[1:-1])]
 
 
 # Recurrent layers

@@ -22,6 +22,12 @@ Accept = Annotated[
         help="Deviations of docs/deviations.md to accept, such as batchnorm-variance; the verdict names them."
     ),
 ]
+DEMO = Path(__file__).with_name("demo")  # the bundled records; docs/demo/make.py makes them
+DEMO_HINTS = {
+    "mistakes": "These records are bundled. `rosetta diff --demo fixed` compares the mended port, and "
+    "docs/porting.md tells how to record a model of your own.",
+    "fixed": "These records are bundled; docs/porting.md tells how to record a model of your own.",
+}
 MOST_GUESSES = 10  # lines of each kind of guess that carry prints
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
@@ -104,8 +110,19 @@ def parity(
 
 
 def diff(
-    left: Annotated[Path, typer.Argument(help="The record that is expected, a folder of rosetta_record.")],
-    right: Annotated[Path, typer.Argument(help="The record that is compared with it.")],
+    left: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The record that is expected, a folder of rosetta_record.", show_default="two bundled records"
+        ),
+    ] = None,
+    right: Annotated[
+        Path | None, typer.Argument(help="The record that is compared with it.", show_default=False)
+    ] = None,
+    demo: Annotated[
+        Literal["mistakes", "fixed"] | None,
+        typer.Option(help="Compare bundled records: a Transformer's block in torch and its port to Paddle."),
+    ] = None,
     mapping: Mapping = None,
     write_mapping: Annotated[
         Path | None, typer.Option(help="Write what was paired, and how, into this file, and compare nothing.")
@@ -133,7 +150,8 @@ def diff(
     """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
 
     The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
-    in it are named, with likely causes, and the exit status is 1. The left side is what is expected.
+    in it are named, with likely causes, and the exit status is 1. The left side is what is expected. Without records
+    two bundled ones are compared, of a port with two mistakes.
     """
     from benchmarks.ladder import report
     from benchmarks.ladder.diff import compare_records, known_rungs
@@ -145,6 +163,8 @@ def diff(
         raise CannotBeginError("--json and --markdown were given; give one of them")
     accepting = acceptable(accept.split(",") if accept is not None else ())
     required = known_rungs(require.split(",") if require is not None else ())
+    bundled = left is None
+    left, right = _records(left, right, demo)
     known = read_mapping(mapping) if mapping else None
     sides = Side(left), Side(right)
     if write_mapping:
@@ -153,21 +173,33 @@ def diff(
     if feed:
         print(_fed(feed, sides, known))
         return
-    found = compare_records(*sides, known, [Side(one) for one in again or []], accepting)
+    comparison = compare_records(*sides, known, [Side(record) for record in again or []], accepting)
     if json:
-        terminal.print_json(found.as_json())
+        terminal.print_json(comparison.as_json())
     elif markdown:
         options_given = f" --mapping {quoted(mapping)}" if mapping else ""
-        options_given += "".join(f" --again {quoted(one)}" for one in again or [])
+        options_given += "".join(f" --again {quoted(record)}" for record in again or [])
         options_given += f" --accept {accept}" if accept is not None else ""
-        print(report.report(found, f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"))
+        print(report.report(comparison, f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"))
     else:
-        terminal.out.print(report.diff_table(found))
-        for line in report.lines(found):
+        terminal.out.print(report.diff_table(comparison))
+        for line in report.lines(comparison):
             terminal.say(line)
-    why = found.why_failed(required)
+        if bundled:
+            terminal.say(DEMO_HINTS[demo or "mistakes"])
+    why = comparison.why_failed(required)
     if why:
         raise RosettaError(why)
+
+
+def _records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:
+    """Folders of the left and the right record: both given, or both bundled. Raises CannotBeginError."""
+    if left and right and demo is None:
+        return left, right
+    if left:
+        given = "--demo compares bundled records, and a record was given" if demo else "one record was given"
+        raise CannotBeginError(f"{given}; expected two records or none: rosetta diff LEFT RIGHT")
+    return DEMO / "torch-block", DEMO / ("mended-block" if demo == "fixed" else "paddle-block")
 
 
 def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:

@@ -1,0 +1,57 @@
+"""`rosetta diff` without records: what a stranger sees first."""
+
+import subprocess
+import sys
+
+import pytest
+
+from backends import TABLE
+from backends.process.parent import PROJECT
+from tests.support.program import answer, refusal, rosetta
+
+
+@pytest.fixture
+def shown() -> str:
+    status, printed, errors = rosetta("diff")
+    assert (status, errors) == (1, "rosetta: paddle-block and torch-block differ\n")
+    return " ".join(printed.split())
+
+
+def test_the_demo_names_both_mistakes(shown: str) -> None:
+    assert "likely: the attention's mask is causal on the left and none on the right" in shown
+    assert "of 14 judged 2 are wrong" in shown
+    for line in (
+        "called by block_paddle.py:30: x = x + self.out(",
+        "F.gelu(self.up(self.norm2(x)), approximate=True)",
+    ):
+        assert line in shown
+    assert "`rosetta diff --demo fixed`" in shown
+
+
+def test_the_mended_port_passes() -> None:
+    assert answer("diff", "--demo", "fixed")["passed"]
+
+
+def test_the_demo_takes_two_records_or_none() -> None:
+    for arguments, message in (
+        (["left"], "one record was given; expected two records or none"),
+        (["left", "right", "--demo", "fixed"], "--demo compares bundled records, and a record was given"),
+    ):
+        assert message in refusal(2, "diff", *arguments)
+
+
+def test_the_demo_needs_no_framework() -> None:
+    program = (
+        "import rosetta, sys; sys.argv = ['rosetta', 'diff', '--demo', 'fixed', '--json']\ntry:\n rosetta.main()\n"
+    )
+    program += "finally:\n print('|'.join({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split("|")
+    assert "numpy" in modules
+    assert not {entry.package for entry in TABLE.values() if entry.extra} & {*modules}
+
+
+def test_the_readme_shows_the_demo(shown: str) -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    _, _, block = readme.partition("$ rosetta diff\n")
+    assert " ".join(block.partition("```")[0].split()) == f"{shown} rosetta: paddle-block and torch-block differ"

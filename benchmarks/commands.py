@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
     from benchmarks.report.render import Report
 
-# Options that cannot be given with --resume, which takes their values from the recording.
+# Options that --resume refuses, since it takes their values from the recording.
 PLANNED = "backends threads device within run baseline vary".split()
 PLANNED += "data num_samples skip_bad_lines seed batch_size latent_dim".split()
-OWN_PLAN = "--resume continues the recording's own plan"
-LOG_SECONDS = 15.0  # where no terminal shows a line that lives, a line is printed as often
+PLAN_OF_RECORDING = "--resume continues the recording's own plan"
+LOG_SECONDS = 15.0  # between two status lines of a log
 
 
 def share(percent: str) -> float:
@@ -43,10 +43,10 @@ def share(percent: str) -> float:
 def seconds(duration: str) -> float:
     """Convert a duration such as 90s, 10m or 2h to seconds, at least one. Raises CannotBeginError."""
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
-    found = float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]] if parts else 0.0
-    if found < 1:
+    number = float(parts[1]) * {"s": 1, "m": 60, "h": 3600}[parts[2]] if parts else 0.0
+    if number < 1:
         raise CannotBeginError(f"{duration!r} is no duration of a second or more; write one such as 90s, 10m or 2h")
-    return found
+    return number
 
 
 Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
@@ -131,7 +131,7 @@ def bench(
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import CAREFUL, LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
-    path, plan = recording_path(context, out, resume), None
+    path, plan, pythons = recording_path(context, out, resume), None, python or []
     if not resume:
         names = options.installed_backends(backends) if backends is not None else frameworks()
         if baseline is not None and baseline not in names:
@@ -140,14 +140,13 @@ def bench(
         if axes:
             fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
             options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
-        data_config = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
-        decoding = str(run.resolve()) if run else ""
-        settings = TrainConfig(batch_size, seed=seed)
-        training = Training(data_config, settings, latent_dim, device, threads, baseline or "", decoding, axes)
-        rows = rows_of(names, python or [], careful=narrow < CAREFUL, axes=axes)
+        corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
+        decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
+        training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
         usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
+        rows = rows_of(names, pythons, careful=narrow < CAREFUL, axes=axes)
         plan = Plan(rows, narrow, usual if budget is None else budget, training)
-    measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, python or []))
+    measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, pythons))
 
 
 def machine(json: options.Json = False) -> None:
@@ -191,12 +190,12 @@ def report(
     from benchmarks.report import render
     from common.files import write_atomically
 
-    found = report_of(recordings)
+    report = report_of(recordings)
     if out is None:
-        return render.terminal(found.summary, terminal.out)
+        return render.terminal(report.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
         raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
-    if out.suffix == ".svg" and not found.charts:
+    if out.suffix == ".svg" and not report.charts:
         message = "there is no chart of it; charts are of one recording of `rosetta bench` that has times"
         raise CannotBeginError(message)
     if render.is_recording(out):
@@ -206,11 +205,11 @@ def report(
             f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
         )
     if out.suffix == ".svg":
-        made = render.image(found)
+        page = render.image(report)
     else:
-        made = render.html(found.page, found.charts) if out.suffix == ".html" else render.markdown(found.page)
+        page = render.html(report.page, report.charts) if out.suffix == ".html" else render.markdown(report.page)
     with refusing(f"{out} cannot be written"):
-        write_atomically(out, made.encode())
+        write_atomically(out, page.encode())
     terminal.say(f"{quoted(out)} is written")
 
 
@@ -223,19 +222,19 @@ def compare(
     """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
     from benchmarks.report import changes, render
 
-    found = changes.compare(*(_of_bench(path) for path in (before, after)))
-    if not found.changes:
+    changed = changes.compare(*(_of_bench(path) for path in (before, after)))
+    if not changed.changes:
         raise RosettaError(
             "nothing can be compared: no row has two rounds in both recordings, or other programs were busy in too "
             "many cycles of one of them"
         )
     if json:
-        terminal.print_json(asdict(found))
+        terminal.print_json(asdict(changed))
     else:
-        render.terminal(changes.page(found), terminal.out)
+        render.terminal(changes.page(changed), terminal.out)
     if fail_slower is None:
         return
-    slower = [change for change in found.changes if change.slower_by > fail_slower]
+    slower = [change for change in changed.changes if change.slower_by > fail_slower]
     if slower:
         worst = max(slower, key=lambda change: change.slower_by)
         raise RosettaError(
@@ -246,10 +245,10 @@ def compare(
 
 @contextmanager
 def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
-    """Functions that tell how far measuring is, and what everybody should read.
+    """Functions that show the present work, and a note that everybody should read.
 
-    On a terminal the former is a line that is drawn anew between turns alone, since drawing while something is timed
-    would slow it down; in a log it is a line every 15 s.
+    On a terminal the former is a line that is redrawn between turns only, since drawing would slow what is timed.
+    In a log it is a line every 15 s.
     """
     from rich.text import Text
 
@@ -276,7 +275,7 @@ def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
-    """What is told of a recording, or of several of benches side by side. Raises as `Recording.read` does."""
+    """The report of a recording, or of several of benches side by side. Raises as `Recording.read` does."""
     from benchmarks.measure.recording import Recording
     from benchmarks.report import page, race
 
@@ -287,7 +286,7 @@ def report_of(paths: Sequence[Path]) -> "Report":
 
 
 def _of_bench(path: Path) -> "Recording":
-    """The recording of a bench whose sizes do not vary. Raises RosettaError for another one."""
+    """Read the recording of a bench whose sizes do not vary. Raises RosettaError for any other recording."""
     from benchmarks.measure.recording import Recording
 
     recording = Recording.read(path)
@@ -297,25 +296,26 @@ def _of_bench(path: Path) -> "Recording":
 
 
 def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
-    """The recording to write or to resume. Raises CannotBeginError where it cannot be."""
+    """The path of the recording to write or to resume. Raises CannotBeginError if that is impossible."""
     from benchmarks.measure.recording import refuse_existing
 
     if resume:
         if out is None:
             raise CannotBeginError("--resume needs --out, the recording to continue")
-        options.refuse(context, PLANNED, OWN_PLAN)
+        options.refuse(context, PLANNED, PLAN_OF_RECORDING)
         return out
     path = out or Path("results") / f"{context.info_name}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     refuse_existing(path)
     return path
 
 
-def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Race"], again: str = "") -> None:
-    """Measure what a recording lacks, alone on the machine; then show the results so far, and where the recording is
-    unless the JSON names it.
+def measure(
+    path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Race"], command: str = ""
+) -> None:
+    """Measure what a recording lacks, alone on the machine; then show the results so far and the recording's path.
 
-    The message of whatever error ends the measuring says how to go on: by the command `again`, or that of the plan.
-    After Ctrl-C the results so far are shown before CtrlCError is raised.
+    The message of an error that ends the measuring says how to go on: by `command`, or that of the plan. After Ctrl-C
+    the results so far are shown before CtrlCError is raised.
     """
     from benchmarks.measure.machine import only_benchmark
     from benchmarks.measure.recording import only_writer
@@ -324,7 +324,7 @@ def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmar
     # The recording is opened under the locks, since another benchmark may still be writing to it.
     with only_benchmark(terminal.warn), only_writer(path, new=not resume):
         measuring, interrupted = opened(), False
-        go_on = f"go on with: {again or measuring.plan.go_on(path)}"
+        go_on = f"go on with: {command or measuring.plan.go_on(path)}"
         try:
             with _progress() as (status, note):
                 measuring.run(status, note)
@@ -334,21 +334,21 @@ def measure(path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmar
             message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
             raise RosettaError(message) from error
         except RosettaError as error:
-            # A race has then compared or raced nothing, and no script is to be named again for that.
+            # A race has then compared or raced nothing, so there is nothing to resume.
             no_more = isinstance(error, CannotBeginError) or measuring.plan.training is None
             if no_more and path.read_bytes().count(b"\n") == 1:
                 path.unlink()  # it holds only the plan, so there is nothing to resume
                 raise
             raise RosettaError(f"{error}; {go_on}") from error
-        found = report_of([path])
+        report = report_of([path])
         if json:
-            terminal.print_json({"results": str(path)} | found.content)
+            terminal.print_json({"results": str(path)} | report.content)
         else:
-            render.terminal(found.summary, terminal.out)
+            render.terminal(report.summary, terminal.out)
         if interrupted:
             raise CtrlCError(f"interrupted; {go_on}")
     if not json:
-        if found.content.get("missing"):
+        if report.content.get("missing"):
             terminal.say(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")
         html = quoted(path.with_suffix(".html"))
         terminal.say(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")

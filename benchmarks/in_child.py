@@ -1,8 +1,8 @@
-"""What runs in a backend's process to compare it and to measure it. Each function is written once for all backends.
+"""Functions that compare and measure a backend in its process. Each is written once for all backends.
 
 - `record` makes the record of a backend on each rung of the parity ladder.
-- The other functions measure one thing each. The parent process calls them one at a time, while all other backends'
-  processes sleep. Times are seconds of `perf_counter`. What they return goes into a recording as it is, so its
+- The other functions measure one thing each. The parent process calls them one at a time, while the processes of all
+  other backends sleep. Times are seconds of `perf_counter`. Their results go into a recording as they are, so their
   classes have the bounds of a recording.
 """
 
@@ -39,9 +39,9 @@ def record(
     rows: NDArray[np.integer],
     batch_size: int,
 ) -> dict[str, NDArray[Any]]:
-    """Load `state` and compute what a rung compares, of the rows of the corpus in the order (rows,).
+    """Load `state` and compute the arrays of a rung, by name, from the rows of the corpus in the order (rows,).
 
-    On the rungs of training and counting they are cut into batches, of which the last one may be smaller.
+    The rungs of training and counting cut the rows into batches; the last one may be smaller.
     """
     backend.load(state)
     batches = Batches(corpus, rows, batch_size)
@@ -75,15 +75,15 @@ def record(
 def greedy(
     backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
 ) -> NDArray[np.int64]:
-    """The greedy translations (N, max_length) of sources, filled up with the stop token.
+    """The greedy translations (N, max_length) of sources, padded with the stop token.
 
     Emits `translated`, the number of rows that are done, of all `sentences`.
     """
     ids = np.full((len(encoder_ids), max_length), backend.config.stop_token)
     for start in range(0, len(ids), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        found = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
-        ids[rows, : found.shape[1]] = found
+        translated = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
+        ids[rows, : translated.shape[1]] = translated
         emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
     return ids
 
@@ -94,43 +94,43 @@ def named_arrays(state: ModelState) -> dict[str, NDArray[Any]]:
 
 
 def counted(how: str, metrics: Metrics) -> dict[str, NDArray[Any]]:
-    """What was counted in each batch (batches,), by "train NAME" or "evaluate NAME"."""
+    """The counts of each batch (batches,), by "train NAME" or "evaluate NAME"."""
     return {f"{how} {name}": getattr(metrics, name) for name in COUNTED}
 
 
 # A recorded duration is positive and finite, so that results can divide by it.
 Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
 SomeSeconds = Annotated[list[Seconds], msgspec.Meta(min_length=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # what may be nothing: seconds, cores
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # of seconds or cores, perhaps none
 Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-# What a turn does: training steps, or calls that decode many sentences at once, or one sentence alone.
+# The work of a turn: training steps, or calls that decode many sentences at once, or one sentence alone.
 Work = Literal["training", "batch", "alone"]
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a recording: it has the fields of its class and no others."""
+    """A part of a recording, with the fields of its class alone."""
 
 
 class Visit(Measured, frozen=True, omit_defaults=True):
     """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
 
-    The process leaves `row`, `others`, `stolen` and `tries` to whoever let it have its turn.
+    The process leaves `row`, `others`, `stolen` and `tries` to its parent.
     """
 
     row: CountOrZero  # index of the contestant in the plan
     lead: list[Seconds]  # steps before the timed ones, which do not count; of a script all in one number
     steps: SomeSeconds  # timed training steps, or calls that decode
-    loop: Seconds  # lead and timed steps together, from the first one's start until their results are read back
-    finite: bool = True  # whether every loss is finite
-    items: Count = 1  # of a step: pairs that it trains, characters that a call puts out, or what a script calls items
+    loop: Seconds  # from the start of the first step until the results of the last one are read back
+    finite: bool = True  # True if every loss is finite
+    items: Count = 1  # of a step: pairs in training, characters that a call puts out, or a script's items
     others: Amount = 0.0  # cores that other processes used during the visit, on average
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
-    tries: Count = 1  # times that the turn was taken, since other processes had disturbed those before
-    peak: CountOrZero = 0  # most bytes that the process has had in memory; 0 where not asked
+    tries: Count = 1  # of the turn, of which other processes disturbed all before the last
+    peak: CountOrZero = 0  # most bytes of memory of the process so far; 0 if not measured
     first: CountOrZero = 0  # number of the first timed step, of a script
-    each: Count = 1  # steps that were timed together, of which `steps` has the mean
-    idle: Amount = 0.0  # cores that a script used on average since its turn before
+    each: Count = 1  # steps that were timed together; `steps` has their mean
+    idle: Amount = 0.0  # cores that a script used on average since its last turn
 
 
 def steps(backend: Backend, emit: Emit, *, batches: Batches, lead: int) -> Visit:
@@ -145,7 +145,7 @@ class WarmUp(Measured, frozen=True):
 
     first_step_seconds: Seconds  # the cold step, including all compiling
     step_seconds: list[Seconds]  # the steps after it
-    peak: Count  # the most bytes that the process has had in memory so far
+    peak: Count  # most bytes of memory of the process so far
 
 
 def warm_up(backend: Backend, emit: Emit, *, batches: Batches) -> WarmUp:
@@ -176,30 +176,30 @@ def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -
 
 
 def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
-    """The number of characters (N,) in each row of ids (N, L), up to and with the one that ends a sentence."""
+    """The number of characters (N,) in each row of ids (N, L), up to and with the sentence's last one."""
     ends = ids == stop_token
     counts: NDArray[np.int64] = np.where(ends.any(1), ends.argmax(1) + 1, ids.shape[1])
     return counts
 
 
 def _sources(batch: Batch) -> dict[str, Any]:
-    """The arguments with which a batch's sources are translated."""
+    """The arguments for translating a batch's sources."""
     longest = max_decoded_length(batch.decoder_input_ids.shape[1])
     return {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": longest}
 
 
 class Profile(Measured, frozen=True):
-    """A few training steps under the framework's own profiler, which makes them slower."""
+    """A few training steps under the framework's profiler, which makes them slower."""
 
     steps: Count
     seconds: Seconds  # duration of these steps
-    busy_seconds: Amount  # part of the duration in which at least one kernel was running
+    busy_seconds: Amount  # part of the duration with at least one running kernel
     kernels: list[Kernel]
     data_seconds: Amount  # to make the tensors of these steps, measured separately without the profiler
 
 
 def profiled(backend: Backend, emit: Emit, *, batches: Batches) -> Profile:
-    """Which kernels run in a training step; its times show shares only, since the profiler slows the steps."""
+    """Profile the kernels of training steps. The profiler slows the steps, so the times show shares only."""
     profile = backend.profiling().profile(batches)
 
     def make_tensors() -> None:

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from common.text import printable, quoted
 if TYPE_CHECKING:
     from benchmarks.measure.plan import Row
 
-LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # as they are typed, and as they are recorded
+LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # recorded names, by the typed ones
 
 
 def race(
@@ -76,107 +77,125 @@ def race(
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
     from benchmarks.measure.race import BUDGET, WITHIN, opened_race
-    from benchmarks.measure.recording import Recording
-    from benchmarks.report.race import RaceResults
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume)
-    scripts = scripts or []
     if resume and not scripts:
         raise CannotBeginError(
             f"{path} starts no script that is not named, since somebody else may have made it; type the command that "
             "began the race, with --resume"
         )
-    again = _again(path, scripts, python or [], env or [], lanes, against, control, mapping, accept)
+    typed = Typed(scripts or [], python or [], env or [], lanes, against, control, mapping, accept)
     with ExitStack() as stack:
-        folder = ""  # in which a commit is unpacked
-        if against is not None:
+        folder = stack.enter_context(TemporaryDirectory()) if against is not None else ""
+        plan = Plan(typed.runners(folder), WITHIN if within is None else within, BUDGET if budget is None else budget)
+        opened = lambda: opened_race(path, plan, resume, known, accepting, budget, folder)  # noqa: E731
+        measure(path, resume, json, opened, typed.go_on(path))
+    if fail_slower is not None:
+        _require_as_fast(path, fail_slower)
+
+
+def _require_as_fast(path: Path, limit: float) -> None:
+    """Raise RosettaError if the first script of a recording is slower than the second by more than `limit`.
+
+    Warn if noise leaves that open.
+    """
+    from benchmarks.measure.recording import Recording
+    from benchmarks.report.race import RaceResults
+
+    results = RaceResults(Recording.read(path))
+    word, slower = results.slower(limit), f"slower by more than {100 * limit:g}%"
+    if word == "slower":
+        raise RosettaError(f"{slower}: {results.sentences[0]}")
+    if word == "not told apart":
+        terminal.warn(f"whether it is {slower} is not told apart: {results.sentences[0]}")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """Scripts and options as they are typed."""
+
+    scripts: Sequence[str]
+    pythons: Sequence[str] = ()
+    variables: Sequence[str] = ()
+    lanes: str = "matched"
+    against: str | None = None
+    control: bool = False
+    mapping: Path | None = None
+    accept: str | None = None
+
+    def go_on(self, path: Path) -> str:
+        """The command that goes on with this race."""
+        given: list[tuple[str, object]] = [("--python", text) for text in self.pythons]
+        given += [("--env", text) for text in self.variables]
+        given += [("--lanes", self.lanes)] if self.lanes != "matched" else []
+        more = {"--against": self.against, "--mapping": self.mapping, "--accept": self.accept}
+        given += [(option, value) for option, value in more.items() if value is not None]
+        words = [*self.scripts, *(str(word) for pair in given for word in pair), *["--control"] * self.control]
+        return " ".join(["rosetta race", *map(quoted, [*words, "--out", str(path), "--resume"])])
+
+    def runners(self, folder: str = "") -> "tuple[Row, ...]":
+        """The contestants; the commit of --against is unpacked into `folder`. Raises CannotBeginError."""
+        from benchmarks.measure.plan import Row
+        from benchmarks.measure.race import MOST_SCRIPTS
+
+        scripts = [*self.scripts]
+        if self.against is not None:
             if len(scripts) != 1:
                 raise CannotBeginError(f"--against takes one script, and {len(scripts)} were given")
-            folder = stack.enter_context(TemporaryDirectory())
-            scripts = [*scripts, _as_it_was(scripts[0], against, Path(folder))]
-        runners = _runners(scripts, python or [], env or [], lanes, control)
-        plan = Plan(runners, WITHIN if within is None else within, BUDGET if budget is None else budget)
-        measure(path, resume, json, lambda: opened_race(path, plan, resume, known, accepting, budget, folder), again)
-    if fail_slower is None:
-        return
-    results = RaceResults(Recording.read(path))
-    found, limit = results.slower(fail_slower), f"slower by more than {100 * fail_slower:g}%"
-    if found == "slower":
-        raise RosettaError(f"{limit}: {results.sentences[0]}")
-    if found == "not told apart":
-        terminal.warn(f"whether it is {limit} is not told apart: {results.sentences[0]}")
+            scripts.append(_as_it_was(scripts[0], self.against, Path(folder)))
+        commands = dict(map(_named, scripts))
+        if len(commands) < len(scripts):
+            raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
+        lanes = dict.fromkeys(self.lanes.split(","))
+        if unknown := lanes.keys() - LANES:
+            raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
+        interpreters = dict(_of_names([*commands], "--python NAME=PATH", "(.+?)=(.+)", self.pythons))
+        variables = self._variables([*commands])
+        digests = {}
+        for name, command in commands.items():
+            with refusing(f"{command[0]} cannot be read"):
+                digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
+        rows = [
+            Row(
+                lane=LANES[lane],
+                python=interpreters.get(name, sys.executable),
+                name=f"{name}, {lane}" if len(lanes) > 1 else name,
+                command=command,
+                variables=(_set_by_shell() if lane == "matched" else {}) | variables[name],
+                sha256=digests[name],
+            )
+            for lane in lanes
+            for name, command in commands.items()
+        ]
+        rows += [msgspec.structs.replace(rows[0], control=True)] if self.control and rows else []
+        if len(rows) < 2:
+            raise CannotBeginError(
+                "a race needs two scripts, or one with --against, --control or --lanes matched,installed"
+            )
+        if len(rows) > MOST_SCRIPTS:
+            raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
+        return tuple(rows)
+
+    def _variables(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The variables of --env, by the script's name. Raises CannotBeginError."""
+        variables: dict[str, dict[str, str]] = {name: {} for name in names}
+        form, pattern = "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)"
+        for name, variable, value in _of_names(names, form, pattern, self.variables):
+            variables[name][variable] = value
+        return variables
 
 
-def _runners(
-    scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
-) -> "tuple[Row, ...]":
-    """The contestants of a race, as they were typed. Raises CannotBeginError."""
+def _set_by_shell() -> dict[str, str]:
+    """The variables of the matched lane that the shell has set."""
     from backends.process import matched_settings
-    from benchmarks.measure.plan import Row
-    from benchmarks.measure.race import MOST_SCRIPTS
 
-    commands = dict(map(_named, scripts))
-    if len(commands) < len(scripts):
-        raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
-    interpreters = dict(_of_names([*commands], "--python NAME=PATH", "(.+?)=(.+)", pythons))
-    values: dict[str, dict[str, str]] = {name: {} for name in commands}
-    for name, variable, value in _of_names([*commands], "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)", variables):
-        values[name][variable] = value
-    if unknown := set(lanes.split(",")) - {*LANES}:
-        raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
-    asked = dict.fromkeys(lanes.split(","))
     settings = [variable for group in matched_settings(cores()).values() for variable in group]
-    set_by_shell = {variable: os.environ[variable] for variable in settings if variable in os.environ}
-    digests = {}
-    for name, command in commands.items():
-        with refusing(f"{command[0]} cannot be read"):
-            digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
-    form = "{name}, {lane}" if len(asked) > 1 else "{name}"  # of the names in the answer
-    found = [
-        Row(
-            lane=LANES[lane],
-            python=interpreters.get(name, sys.executable),
-            name=form.format(name=name, lane=lane),
-            command=command,
-            variables=(set_by_shell if lane == "matched" else {}) | values[name],
-            sha256=digests[name],
-        )
-        for lane in asked
-        for name, command in commands.items()
-    ]
-    if len(found) + control < 2:
-        raise CannotBeginError(
-            "a race needs two scripts, or one with --against, --control or --lanes matched,installed"
-        )
-    if len(found) + control > MOST_SCRIPTS:
-        raise CannotBeginError(f"{len(found) + control} scripts were given, and {MOST_SCRIPTS} are the most")
-    return (*found, *([msgspec.structs.replace(found[0], control=True)] if control else []))
-
-
-def _again(
-    path: Path,
-    scripts: Sequence[str],
-    pythons: Sequence[str],
-    variables: Sequence[str],
-    lanes: str,
-    against: str | None,
-    control: bool,
-    mapping: Path | None,
-    accept: str | None,
-) -> str:
-    """The command that goes on with a race, as it is typed."""
-    given: list[tuple[str, object]] = [("--python", one) for one in pythons]
-    given += [("--env", one) for one in variables]
-    given += [("--lanes", lanes)] if lanes != "matched" else []
-    more = {"--against": against, "--mapping": mapping, "--accept": accept}
-    given += [(option, value) for option, value in more.items() if value is not None]
-    words = [*scripts, *(str(word) for pair in given for word in pair), *(["--control"] if control else [])]
-    return " ".join(["rosetta race", *map(quoted, [*words, "--out", str(path), "--resume"])])
+    return {variable: os.environ[variable] for variable in settings if variable in os.environ}
 
 
 def _named(script: str) -> tuple[str, tuple[str, ...]]:
-    """The name and the command of a script that was typed as a path, as a path with arguments, or as NAME=SCRIPT."""
+    """The name and the command of a script that is typed as a path, as a path with arguments, or as NAME=SCRIPT."""
     name, equals, rest = script.partition("=")
     named = bool(equals) and not os.path.exists(script) and os.path.basename(name) == name and " " not in name
     command = rest if named else script
@@ -190,7 +209,7 @@ def _named(script: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _of_names(names: Sequence[str], form: str, pattern: str, given: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The parts of options that have a form and begin with the name of a script. Raises CannotBeginError."""
+    """Split options of a form that begin with the name of a script. Raises CannotBeginError."""
     for text in given:
         parts = re.fullmatch(pattern, text, re.DOTALL)
         if parts is None or parts[1] not in names:
@@ -199,9 +218,9 @@ def _of_names(names: Sequence[str], form: str, pattern: str, given: Sequence[str
 
 
 def _as_it_was(script: str, commit: str, folder: Path) -> str:
-    """The script as it was in a commit, as it is typed for a race; what the commit has is unpacked into the folder.
+    """Unpack a commit into the folder; return the script of that commit, as typed for a race.
 
-    Raises CannotBeginError where git does not know the commit, or the commit not the script.
+    Raises CannotBeginError if git does not know the commit, or the commit lacks the script.
     """
     name, (path, *arguments) = _named(script)
     where = Path(path).resolve()
@@ -214,11 +233,11 @@ def _as_it_was(script: str, commit: str, folder: Path) -> str:
             raise CannotBeginError(f"--against {commit}: git cannot give {path}: {printable(message)}") from error
 
     root = Path(os.fsdecode(git(where.parent, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
-    found = git(root, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode()
-    archive = git(root, "archive", "--format=tar", found.split()[-1])
+    parsed = git(root, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode()
+    archive = git(root, "archive", "--format=tar", parsed.split()[-1])
 
     def unpacked(member: tarfile.TarInfo, within: str) -> tarfile.TarInfo | None:
-        """The member; a link that leads out of the repository leads where it leads from there."""
+        """The member; a link out of the repository gets the target that it has in the repository itself."""
         try:
             return tarfile.data_filter(member, within)
         except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):

@@ -1,10 +1,10 @@
-"""A bench is a race of our own backends: parity, the rounds that answer its question, and what there is time for.
+"""A bench: a race of our own backends, with parity before it and decoding and profiles after it.
 
 - A round starts one process for every row, has them take turns and ends them. Each round has new processes, since
   two processes of the same program differ in speed.
 - The question comes first: rows with matched settings take turns in three rounds. Then the sentences are decoded and
-  decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. What is left of the time
-  goes to rows as installed, and to why one is slower.
+  decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. The rest of the time goes
+  to rows as installed, and to profiles, which tell why one row is slower.
 - Where sizes vary, a round starts the rows of one combination of sizes, and nothing is decoded.
 """
 
@@ -19,14 +19,14 @@ import psutil
 from numpy.typing import NDArray
 
 from backends import BASELINE
-from backends.process.group import PROCESS_BYTES
+from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.ladder.parity.climb import Parity, climb
 from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
 from benchmarks.measure import machine
-from benchmarks.measure.contestant import BackendContestant, opened
+from benchmarks.measure.contestant import BackendContestant
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
@@ -38,30 +38,27 @@ from common.machine import cores
 from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
 
-EXTRA_ROUNDS = 3  # rounds that rows as installed and decoding get where there is time
+EXTRA_ROUNDS = 3  # rounds of rows as installed and of decoding, where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
-# What is allowed for, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
+# Allowances, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
 ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
 
 
 class Benchmark(Rounds[BackendContestant]):
-    """A plan, the text that is trained on and decoded, and the recording that is being filled."""
+    """A plan, the text for training and decoding, and the recording that is being filled."""
 
     def __init__(
         self, recording: Recording, material: Material, sentences: Sentences | None, budget: float | None = None
     ) -> None:
-        """A `budget` of None is the plan's own. There are no `sentences` where sizes vary."""
+        """A `budget` of None is the plan's. There are no `sentences` where sizes vary."""
         assert recording.plan.training
         self.training, self.material, self.sentences = recording.plan.training, material, sentences
         super().__init__(recording, self.training.settings.seed, budget)
         self.rows = self.plan.rows
-        matched = [index for index, row in enumerate(self.rows) if not row.installed]
-        # Those that decode and are profiled, since they are not measured a second time.
-        self.plain = [index for index in matched if not self.rows[index].control]
+        # Rows that decode and are profiled: matched settings, without the control.
+        self.plain = [n for n, row in enumerate(self.rows) if not (row.installed or row.control)]
         self.epoch_of = cache(self._epoch)  # by the row's index
-
-    # The question
 
     def _measure(self) -> None:
         self._certify()
@@ -81,7 +78,7 @@ class Benchmark(Rounds[BackendContestant]):
     def _certify(self) -> None:
         """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
 
-        A lane changes no mathematics, so the matched rows suffice; of sizes that vary, the units alone make another
+        A lane changes no mathematics, so the matched rows suffice. Of sizes that vary, only the units make another
         model. Nothing is timed, so backends climb side by side.
         """
         certified = {line.row for line in self.recording.of_kind(Certified)}
@@ -95,31 +92,35 @@ class Benchmark(Rounds[BackendContestant]):
             self.status(f"starting {', '.join(rows)}")
             size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime(Row(python=python))
             with Course(self.training.data, self.training.settings, units, size, runtime) as course:
-                again = partial(self.status, CHECKING)
-                parity = climb(course, [*rows], ["float32"], Parity(), again, at_once=cores())
+                status = partial(self.status, CHECKING)
+                parity = climb(course, [*rows], ["float32"], Parity(), status, at_once=cores())
             for name, indices in rows.items():
                 for index in indices:
                     self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
 
+    # Starting processes
+
     def _opened(
         self, stack: ExitStack, indices: Sequence[int], number: int
     ) -> tuple[list[BackendContestant], list[Start]]:
-        at_once = 1 if number == 1 else STARTED_AT_ONCE  # so that the first starts are timed
         names = ", ".join(self.rows[index].label for index in sorted(indices))
-        starting = partial(self.status, f"starting {names} for round {number} of new processes")
-        starting()
-        return opened(stack, indices, self._launch, self._contestant, at_once, starting)
+        self.status(starting := f"starting {names} for round {number} of new processes")
+        at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
+        live, seconds, began = [], [], machine.now()
+        for index, process in stack.enter_context(started_side_by_side(indices, self._launch, at_once)):
+            contestant = BackendContestant(index, process.result(), self.epoch_of(index), counts=self.counts)
+            if self.sentences:
+                contestant.state, contestant.sources = self.sentences.state, self.sentences.timed
+            live.append(contestant)
+            seconds.append(machine.now() - began if at_once == 1 else 0.0)
+            self.status(starting)
+            began = machine.now()
+        return live, [contestant.started(taken) for contestant, taken in zip(live, seconds, strict=True)]
 
     def _launch(self, index: int) -> BackendProcess:
         row, settings = self.rows[index], self.training.settings
         settings = replace(settings, batch_size=row.sizes.get("batch-size", settings.batch_size))
         return BackendProcess(row.backend, self._model(row), settings, self._runtime(row))
-
-    def _contestant(self, index: int, process: BackendProcess) -> BackendContestant:
-        contestant = BackendContestant(index, process, self.epoch_of(index), counts=self.counts)
-        if self.sentences:
-            contestant.state, contestant.sources = self.sentences.state, self.sentences.timed
-        return contestant
 
     def _runtime(self, row: Row) -> Runtime:
         return Runtime(self.training.threads, self.training.device, row.lane, row.python or None)
@@ -133,8 +134,11 @@ class Benchmark(Rounds[BackendContestant]):
         return model_config(self.material.batch, self.material.decoder_vocabulary, self._units(row), "float32")
 
     def _epoch(self, index: int) -> Batches:
-        """The batches that a row trains on, without a last one that is not full: of the corpus, or where the length
-        of sentences varies, of random characters, since only their number matters to the time of a step."""
+        """The batches that a row trains on, without a last one that is not full.
+
+        Where the length of sentences varies they are of random characters, since only their number matters to the
+        time of a step.
+        """
         row, settings = self.rows[index], self.training.settings
         size, rows = row.sizes.get("batch-size", settings.batch_size), self.material.training_rows
         if "length" in row.sizes:
@@ -144,8 +148,11 @@ class Benchmark(Rounds[BackendContestant]):
         return epoch.part(0, len(epoch.rows) // size)
 
     def _step(self, index: int) -> float:
-        """The duration of a row's steps, as last measured. Of a size that was not measured yet, a guess by the most
-        expensive one that was and by the number of operations."""
+        """The duration of a row's steps, as last measured.
+
+        For a size that was not measured yet it is a guess, by the most expensive measured one and by the number of
+        operations.
+        """
         row, known = self.rows[index], self.step_seconds.get(index)
         alike = {n: s for n, s in self.step_seconds.items() if row.sizes and self.rows[n].backend == row.backend}
         if known or not alike:
@@ -154,7 +161,7 @@ class Benchmark(Rounds[BackendContestant]):
         more = self.recording.flop_of(row) / self.recording.flop_of(self.rows[dearest])
         return alike[dearest] * max(1.0, more)
 
-    # What is left of the time
+    # The rest of the time
 
     def _after_turns(
         self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator, extra: bool
@@ -163,7 +170,7 @@ class Benchmark(Rounds[BackendContestant]):
             return self._time_products(live)
         if self._used < LEAST_ROUNDS:
             return
-        plain = [one for one in live if one.row in self.plain]
+        plain = [contestant for contestant in live if contestant.row in self.plain]
         # Decoding has its first turns before more rounds make intervals narrower, then with the last processes.
         if extra or not self.recording.rounds("batch") or not self._goes_on():
             self._decode(plain, number, rng)
@@ -171,7 +178,7 @@ class Benchmark(Rounds[BackendContestant]):
             self._profile(plain)
 
     def _wants_extra(self) -> bool:
-        """Whether rows as installed and decoding lack a round, and there is time and memory for it."""
+        """True if rows as installed and decoding lack a round, and there is time and memory for it."""
         rows = self.rows
         has_memory = psutil.virtual_memory().available >= len(rows) * PROCESS_BYTES
         if not self.sentences or self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
@@ -186,17 +193,20 @@ class Benchmark(Rounds[BackendContestant]):
         return self.left >= starting + self._cycle_seconds(range(len(rows)))
 
     def _decode(self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator) -> None:
-        """The shown sentences in each row that has not decoded them, and turns of decoding."""
+        """Decode the shown sentences in each row that has not done so, and take turns of decoding."""
         assert self.sentences
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for one in sorted(live, key=lambda one: self.rows[one.row].backend == BASELINE):  # the slowest last
-            # It takes seconds for a single sentence, so it decodes the shown ones alone.
-            slow = self.rows[one.row].backend == BASELINE
-            if one.row not in decoded and self.left >= (ONE_BY_ONE if slow else IN_A_BATCH) * one.step_seconds:
-                self.status(f"decoding sentences in {self.rows[one.row].label}")
-                self.recording.append(self.sentences.decoded_by(one.process, one.row, shown_only=slow))
+        for contestant in sorted(live, key=lambda present: self.rows[present.row].backend == BASELINE):
+            row = self.rows[contestant.row]
+            # The official example takes seconds for a single sentence, so it comes last, with the shown ones alone.
+            slow = row.backend == BASELINE
+            needed = (ONE_BY_ONE if slow else IN_A_BATCH) * contestant.step_seconds
+            if contestant.row not in decoded and self.left >= needed:
+                self.status(f"decoding sentences in {row.label}")
+                line = self.sentences.decoded_by(contestant.process, contestant.row, shown_only=slow)
+                self.recording.append(line)
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
-        decoders = [one for one in live if one.row in ready]
+        decoders = [contestant for contestant in live if contestant.row in ready]
         for work in self.sentences.timed:
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.plan.groups[0])
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
@@ -205,40 +215,41 @@ class Benchmark(Rounds[BackendContestant]):
                 self.recording.append(Round(number, work, [], turns, machine.now() - began))
 
     def _unprofiled(self) -> set[int]:
-        """The rows that have no profile and are to have one."""
+        """The rows that lack their profile."""
         return {*self.plain} - {line.row for line in self.recording.of_kind(RowProfile)}
 
     def _profile(self, live: Sequence[BackendContestant]) -> None:
         """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
         missing = self._unprofiled()
-        for one in live:
-            if one.row in missing and self.left >= PROFILING * one.step_seconds:
-                self.status(f"profiling {self.rows[one.row].label}")
-                profile = one.process.call(in_child.profiled, batches=one.part(0, PROFILED_STEPS))
-                self.recording.append(RowProfile(one.row, profile, self._product_speed(one)))
+        for contestant in live:
+            if contestant.row in missing and self.left >= PROFILING * contestant.step_seconds:
+                self.status(f"profiling {self.rows[contestant.row].label}")
+                steps = contestant.part(0, PROFILED_STEPS)
+                profile = contestant.process.call(in_child.profiled, batches=steps)
+                self.recording.append(RowProfile(contestant.row, profile, self._product_speed(contestant)))
 
     def _time_products(self, live: Sequence[BackendContestant]) -> None:
         """Time matrix products once in each backend, after the turns. Where sizes vary, nothing is profiled."""
         timed = {self.rows[line.row].backend for line in self.recording.of_kind(RowProfile)}
-        for one in live:
-            if self.rows[one.row].backend not in timed:
-                self.recording.append(RowProfile(one.row, None, self._product_speed(one)))
+        for contestant in live:
+            if self.rows[contestant.row].backend not in timed:
+                self.recording.append(RowProfile(contestant.row, None, self._product_speed(contestant)))
 
-    def _product_speed(self, one: BackendContestant) -> float | None:
+    def _product_speed(self, contestant: BackendContestant) -> float | None:
         """Operations a second of a large product; None where steps may be faster than float32, or not comparable."""
-        row = self.rows[one.row]
+        row = self.rows[contestant.row]
         if row.backend == BASELINE or row.reduced:
             return None
-        speed: float = one.process.call(in_child.product_speed, size=in_child.PRODUCT_SIZE)
+        speed: float = contestant.process.call(in_child.product_speed, size=in_child.PRODUCT_SIZE)
         return speed
 
 
 def opened_benchmark(
     path: Path, plan: Plan | None, budget: float | None = None, pythons: Sequence[str] = ()
 ) -> Benchmark:
-    """The benchmark of a new plan or, where that is None, the one that was begun at `path`, to measure what it lacks.
+    """The benchmark of a new plan or, if that is None, the one that was begun at `path`, to measure what it lacks.
 
-    Such a one may get another `budget`, in seconds. Raises CannotBeginError if the plan cannot be measured or the
+    The latter may get another `budget`, in seconds. Raises CannotBeginError if the plan cannot be measured or the
     recording cannot be written; to go on, if the text, the weights, the machine or a version has changed, and unless
     `pythons`, each NAME=PATH, are its interpreters.
     """

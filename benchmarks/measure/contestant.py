@@ -1,17 +1,14 @@
-"""Contestants that are backends of ours: a process that trains our model, and decodes with it."""
+"""Contestants that are backends: a process that trains our model, and decodes with it."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
 
-from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
 from benchmarks.in_child import Visit, WarmUp, Work
-from benchmarks.measure import machine
 from benchmarks.measure.recording import WARM_UP_STEPS, Start
 from benchmarks.measure.turns import Contestant
 from common.tensors import Batch, Batches
@@ -24,7 +21,7 @@ class BackendContestant(Contestant):
 
     process: BackendProcess
     epoch: Batches
-    # The weights that it decodes with, and the sources that it decodes in a turn of each work.
+    # Weights for decoding, and the sources of a turn of each work.
     state: ModelState | None = None
     sources: Mapping[Work, Batch] = field(default_factory=dict)
 
@@ -33,7 +30,7 @@ class BackendContestant(Contestant):
         return [self.process.pid]
 
     def part(self, first: int, steps: int) -> Batches:
-        """So many batches from number `first` on. The corpus crosses whole, so memory shows what it takes."""
+        """Return `steps` batches from number `first` on. The corpus is sent whole, so memory shows what it takes."""
         size, rows = self.epoch.batch_size, self.epoch.rows
         return replace(self.epoch, rows=rows[np.arange(first * size, (first + steps) * size) % len(rows)])
 
@@ -43,7 +40,7 @@ class BackendContestant(Contestant):
         return Start(self.row, seconds, warm_up, self.process.facts)
 
     def turn(self, work: Work, first: int) -> Visit:
-        """Training steps that do not count, then timed ones; or calls that decode."""
+        """Take training steps that do not count, then timed ones; or make calls that decode."""
         if work != "training":
             assert self.state
             return self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
@@ -51,24 +48,3 @@ class BackendContestant(Contestant):
         visit: Visit = self.process.call(in_child.steps, batches=self.part(first, lead + timed), lead=lead)
         self.step_seconds = median(visit.steps)
         return visit
-
-
-def opened(
-    stack: ExitStack,
-    rows: Iterable[int],
-    launch: Callable[[int], BackendProcess],
-    contestant: Callable[[int, BackendProcess], BackendContestant],
-    at_once: int = 1,
-    after_each: Callable[[], None] = lambda: None,
-) -> tuple[list[BackendContestant], list[Start]]:
-    """Start a process for each row and warm it up; the processes end with the stack.
-
-    Starts are timed where they are made one by one; several at once are quicker.
-    """
-    live, seconds, began = [], [], machine.now()
-    for row, process in stack.enter_context(started_side_by_side(rows, launch, at_once)):
-        live.append(contestant(row, process.result()))
-        seconds.append(machine.now() - began if at_once == 1 else 0.0)
-        after_each()
-        began = machine.now()
-    return live, [one.started(taken) for one, taken in zip(live, seconds, strict=True)]

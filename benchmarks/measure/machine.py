@@ -1,11 +1,10 @@
-"""The machine: its lock, what else runs on it, and whether timings taken on it now can be trusted.
+"""The machine: its lock, the other programs on it, and its fitness for timings now.
 
-- The lock is there since two benchmarks at once would slow each other down. It is an `flock` on the root folder,
-  which the operating system frees when the process that holds it ends, even when it is killed. Every user may open
-  that folder and nobody but the administrator may replace it, so no other user can free the lock or plant something
-  in its place.
-- What psutil does not tell is read from the system's own files, such as those in /sys, below a root folder, which is
-  "/" except in tests. A property that nobody tells is reported as "not known here", which is no objection.
+- The lock keeps two benchmarks from slowing each other down. It is an `flock` on the root folder, which the operating
+  system frees when its process ends, even by a kill. Every user may open that folder and only the administrator may
+  replace it, so no other user can free the lock or plant something in its place.
+- Facts that psutil lacks are read from the system's files, such as those in /sys, below a root folder, which is "/"
+  except in tests. Unknown properties pass, as "not known here".
 """
 
 import os
@@ -22,41 +21,40 @@ from common.machine import Watch as Watch
 from common.machine import allowed_cores, busy_seconds, system_text
 from common.text import printable
 
-PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable with a file to lock in place of the root folder
+PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of the root folder
 NOT_KNOWN = "not known here"
 SAMPLE_SECONDS = 1.0
-WINDOW = 0.05  # seconds for which the machine must be idle before a timing begins
-IDLE = 0.2  # cores that may be busy in an idle window: one clock tick, the smallest time counted, is 0.2 cores in it
+WINDOW = 0.05  # seconds of an idle machine before a timing begins
+IDLE = 0.2  # cores that may be busy in this window, in which one clock tick, the smallest time counted, is 0.2 cores
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
-FIT_SECONDS = 0.5  # seconds for which other programs are watched before measuring begins
+FIT_SECONDS = 0.5  # seconds of watching other programs before measuring begins
 LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring begins beside them
 
-# The limits up to which a machine is fit. Each is about where it begins to show in a timing of 100 ms.
+# The limits of a fit machine. Each is about the level that begins to show in a timing of 100 ms.
 MOST_OTHERS = 0.1  # cores that all other processes use together
 MOST_STEAL = 0.02  # share of a sample of one second, which has only 100 clock ticks a core
 LEAST_MEMORY = 2 << 30  # bytes that are available
 STEADY_GOVERNORS = {"performance", "userspace"}
 
 
-now = time.perf_counter  # the clock of all that is measured here; tests have one of their own
+now = time.perf_counter  # the clock of all measuring; tests replace it
 
 
 @dataclass(frozen=True)
 class Finding:
     """The result of one check."""
 
-    name: str  # what was checked
+    name: str  # of the check
     ok: bool
-    found: str  # what was found, in words
-    advice: str  # one line on how to improve it; "" where there is nothing to do
+    found: str  # the result, in words
+    advice: str  # one line; "" if it is fine
 
 
 @contextmanager
 def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
     """Hold the machine's benchmark lock while the block runs.
 
-    If another benchmark holds the lock, `on_wait` is called with a message that names that benchmark's process, and
-    this waits until it ends.
+    If another benchmark holds the lock, `on_wait` gets a message that names its process, and this waits for its end.
     """
     place = Path(os.environ.get(PLACE) or "/")  # the same for all users of the machine, whatever their TMPDIR is
 
@@ -70,7 +68,7 @@ def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
 def wait_until_idle() -> None:
     """Wait until the machine is idle, or for MOST_WAIT.
 
-    Threads of our own processes count too: after their work is done, some spin for a while before they sleep.
+    Threads of our processes count too: after their work, some spin for a while before they sleep.
     """
     began = now()
     while (start := now()) - began < MOST_WAIT:
@@ -81,8 +79,10 @@ def wait_until_idle() -> None:
 
 
 def wait_until_fit(note: Callable[[str], None], longest: float = LONGEST_WAIT) -> bool:
-    """Wait until other programs leave the machine alone for FIT_SECONDS, for `longest` seconds; returns whether they
-    did. `note` is told where that takes a while."""
+    """Wait until other programs leave the machine alone for FIT_SECONDS; False after `longest` seconds.
+
+    `note` gets a message if that takes a while.
+    """
     began, noted = now(), False
     while True:
         watch, before = Watch([]), _processes()
@@ -99,7 +99,7 @@ def wait_until_fit(note: Callable[[str], None], longest: float = LONGEST_WAIT) -
 
 
 def _most_by(before: dict[int, tuple[str, float]]) -> str:
-    """The words that name the process that used most since this reading of `_processes`; "" if none did anything."""
+    """Name the process that used most time since this reading of `_processes`; "" if none used any."""
     after = _processes()
     spent = {pid: total - before.get(pid, (name, 0.0))[1] for pid, (name, total) in after.items()}
     worst = max(spent, key=lambda pid: spent[pid], default=0)
@@ -107,12 +107,12 @@ def _most_by(before: dict[int, tuple[str, float]]) -> str:
 
 
 def check(root: Path = Path("/")) -> list[Finding]:
-    """Run all checks. Takes one second, in which this process sleeps."""
+    """Run all checks, which takes one second of sleep."""
     watch, processes = Watch([]), _processes()
     time.sleep(SAMPLE_SECONDS)
     used, stolen = watch.others(), watch.stolen() / len(allowed_cores())
     available = psutil.virtual_memory().available
-    # The part of the system that sets the clock of a core, of each core in use.
+    # The governor sets the clock of a core.
     files = [root / f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_governor" for n in allowed_cores()]
     governors = sorted({governor for file in files if (governor := printable(system_text(file).strip()))})
     checks = [
@@ -145,7 +145,7 @@ def check(root: Path = Path("/")) -> list[Finding]:
 
 
 def _processes() -> dict[int, tuple[str, float]]:
-    """The name and the processor seconds so far of every process except this one, by process id."""
+    """Name and processor seconds so far of every process except this one, by process id."""
     processes = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]

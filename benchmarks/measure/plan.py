@@ -1,4 +1,4 @@
-"""The plan of what is measured: its rows, how sure figures must become, and how long it may take."""
+"""The plan of a bench or a race: its rows, the width that intervals must reach, and the budget."""
 
 import os
 import re
@@ -19,28 +19,28 @@ from common.text import quoted
 
 WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
-LONG_BUDGET = 3600.0  # the same where --within is given, and the most that --vary takes by itself
+LONG_BUDGET = 3600.0  # the same where --within is given; also the largest usual budget of --vary
 CAREFUL = 0.05  # for narrower intervals one row is measured twice, and the whole parity ladder is climbed
-LEAST_ROUNDS = 3  # rounds of new processes that an answer needs
+LEAST_ROUNDS = 3  # rounds of new processes, at least, for an answer
 MOST_ROWS = 100
-MOST_AXES = 2  # that --vary takes together
+MOST_AXES = 2  # of --vary together
 
-Axis = Literal["latent-dim", "length", "batch-size"]  # what --vary changes, as it is typed
+Axis = Literal["latent-dim", "length", "batch-size"]  # of --vary, as typed
 LARGEST_SIZES: dict[Axis, int] = {"latent-dim": MOST_UNITS, "length": 1 << 12, "batch-size": 1 << 16}
 Short = Annotated[str, msgspec.Meta(max_length=100)]
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class Row(Measured, frozen=True):
-    """A contestant and how its process is started: a backend of ours, or a script of somebody's."""
+    """A contestant and the start of its process: a backend, or somebody's script."""
 
     backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
     lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all
     python: Long = ""  # path of the interpreter; "": the one that runs Rosetta
-    name: Short = ""  # in tables, where that is not the backend's: a script's, or "torch 2.15.0"
-    control: bool = False  # a second measurement of the same, to show how far two equal rows come out apart
-    sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # what --vary gives it
-    # Of a script: its path and arguments, the variables that it gets, and the SHA-256 of its file.
+    name: Short = ""  # in tables, if not the backend's: a script's, or "torch 2.15.0"
+    control: bool = False  # a second measurement of the same row, whose difference shows a bias
+    sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
+    # A script's path and arguments, environment variables, and the SHA-256 of its file.
     command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
     variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
     sha256: Short = ""
@@ -54,19 +54,19 @@ class Row(Measured, frozen=True):
 
     @property
     def installed(self) -> bool:
-        """True for a backend of which no setting is changed: what a user gets who installs it and starts."""
+        """True for a backend without changed settings, as a user gets it who installs it and starts."""
         return bool(self.backend) and self.lane == "default"
 
     @property
     def reduced(self) -> bool:
-        """Whether it computes in less than float32. False for a backend of a recording that is not in our table."""
+        """True if it computes in less than float32. False for a backend that is not in our table."""
         return self.backend in TABLE and TABLE[self.backend].reduced
 
     @property
     def counterpart(self) -> "Row | None":
-        """The row that this one is compared with because it is special; None for a row of the main question.
+        """The row that a special row is compared with; None for a row of the question.
 
-        That is the same row measured once, with matched settings, or the same backend's in float32.
+        It is the same row measured once, with matched settings, or the same backend in float32.
         """
         if self.control:
             return msgspec.structs.replace(self, control=False)
@@ -78,41 +78,43 @@ class Row(Measured, frozen=True):
 
 
 class Training(Measured, frozen=True):
-    """What the backends of a bench train, and on what."""
+    """The model, data and settings that the backends of a bench train."""
 
     data: DataConfig
     settings: TrainConfig
     latent_dim: Count
     device: Short
     threads: Count | None  # of each process
-    baseline: Short = ""  # name of the backend that ratios compare with; "": keras:example, or the slowest row
+    baseline: Short = ""  # backend that ratios compare with; "": keras:example, or the slowest row
     run: Long = ""  # folder of the run whose weights all rows decode with; "": the bundled run
-    # The sizes that --vary names; each combination has a row of each backend.
+    # Sizes of --vary; each combination has a row of each backend.
     axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
         default_factory=dict
     )
 
 
 class Plan(Measured, frozen=True):
-    """All that is to be measured. It is saved at the head of the recording, which resumes with the same plan."""
+    """The whole plan. It is saved at the head of the recording, which resumes with the same plan."""
 
     rows: Annotated[tuple[Row, ...], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
     within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
     budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds from the first check of the machine to the end
-    training: Training | None = None  # None: this is a race of scripts
+    training: Training | None = None  # None in a race of scripts
 
     @property
     def question(self) -> list[Row]:
-        """The rows whose ratios must become as narrow as `within`, those of equal sizes to one another: rows that do
-        the same work, and in a race the control only where there is but one other row."""
+        """The rows of the same work, whose ratios among equal sizes must become as narrow as `within`.
+
+        In a race of a single script its control is among them.
+        """
         rows = [row for row in self.rows if not (row.installed or row.control)]
         exact = [row for row in rows if not row.reduced] or rows
         return exact if self.training or len(exact) > 1 else list(self.rows)
 
     @property
     def groups(self) -> list[list[int]]:
-        """The rows that a round of the question starts together, by their indices: those of equal sizes."""
+        """Indices of the rows that a round of the question starts together: rows of equal sizes."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, row in enumerate(self.rows):
             if not row.installed:
@@ -121,7 +123,7 @@ class Plan(Measured, frozen=True):
 
     @property
     def command(self) -> str:
-        """The command of a bench that measures the same again, without options that have their default values."""
+        """The command of a bench that measures the same again, without options that have default values."""
         assert self.training
         names = dict.fromkeys(row.backend for row in self.rows if not row.python)
         axes = [f"{axis}={','.join(map(str, sizes))}" for axis, sizes in self.training.axes.items()]
@@ -129,12 +131,12 @@ class Plan(Measured, frozen=True):
         return " \\\n    ".join([*words, *self.python_options])
 
     def command_of(self, row: Row) -> str:
-        """The command of a bench that measures this row, with as little else as can be."""
+        """The command of the smallest bench that measures this row."""
         words = self._typed(row.backend, "", [f"{axis}={size}" for axis, size in row.sizes.items()])
         return " ".join([*words, *([f"--python {quoted(f'{row.backend}={row.python}')}"] if row.python else [])])
 
     def _typed(self, backends: str, baseline: str, axes: Sequence[str]) -> list[str]:
-        """The first words of a command, and its options with their values."""
+        """Words of a command: its name, and its options with their values."""
         training = self.training
         assert training
         options: dict[str, tuple[Any, Any]] = {
@@ -147,8 +149,10 @@ class Plan(Measured, frozen=True):
             "threads": (training.threads, None),
             "device": (training.device, "cpu"),
         }
-        defaults, own = vars(DataConfig()) | vars(TrainConfig()), vars(training.data) | vars(training.settings)
-        options |= {name.replace("_", "-"): (own[name], defaults[name]) for name in own if name != "split"}
+        settings = vars(training.data) | vars(training.settings)
+        defaults = vars(DataConfig()) | vars(TrainConfig())
+        names = [name for name in settings if name != "split"]
+        options |= {name.replace("_", "-"): (settings[name], defaults[name]) for name in names}
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
         return ["rosetta bench", *words, *(f"--vary {axis}" for axis in axes)]
@@ -165,8 +169,7 @@ class Plan(Measured, frozen=True):
 
 
 def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
-    """Seconds that a bench takes where --budget is not given: more for more sizes, and an hour for narrower
-    intervals than usual."""
+    """Seconds of a bench without --budget: more for more sizes, and an hour for narrower intervals than usual."""
     rounds = len([*product(*axes.values())])
     return min(rounds * BUDGET, LONG_BUDGET) if within == WITHIN else LONG_BUDGET
 
@@ -179,10 +182,10 @@ def rows_of(
 ) -> tuple[Row, ...]:
     """The rows of a bench: one for each backend with matched settings, and one for each framework as installed.
 
-    Each of `pythons` is NAME=PATH and adds rows of backend NAME under the interpreter at PATH. Where the plan is
-    `careful`, the first row in float32 is measured twice. Where sizes vary along `axes`, the rows are those with
-    matched settings at each combination of sizes. Raises CannotBeginError for an interpreter that is missing or lacks
-    what its backend needs.
+    Each of `pythons` is NAME=PATH and adds rows of backend NAME under the interpreter at PATH. In a `careful` plan
+    the first row in float32 is measured twice. Where sizes vary along `axes`, the rows are those with matched
+    settings at each combination of sizes. Raises CannotBeginError for an interpreter that is missing or lacks
+    a package.
     """
     rows = [Row(name) for name in names]
     for name, path in map(_interpreter, dict.fromkeys(pythons)):
@@ -224,7 +227,7 @@ def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:
 
 
 def _interpreter(given: str) -> tuple[str, str]:
-    """Parse an option NAME=PATH: the backend's name and the program's path. Raises CannotBeginError."""
+    """Parse an option NAME=PATH into the backend's name and the program's path. Raises CannotBeginError."""
     name, _, path = given.partition("=")
     if name not in TABLE or not path:
         raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
@@ -237,7 +240,7 @@ def _interpreter(given: str) -> tuple[str, str]:
 
 
 def _called(name: str, path: str, taken: set[str]) -> str:
-    """The name in tables of a row of another interpreter: its framework's version, with a number if that is taken."""
+    """A name for a row of another interpreter: its framework's version, with a number if that is taken."""
     _, framework = interpreter_versions(path, name, find(name, path))
     words = [f"{name} {framework}", *(f"{name} {framework} number {n}" for n in range(2, len(taken) + 3))]
     return next(word for word in words if word not in taken)
@@ -246,7 +249,7 @@ def _called(name: str, path: str, taken: set[str]) -> str:
 def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
     """Raise CannotBeginError unless `pythons`, each NAME=PATH, are the interpreters of the plan in the file `path`.
 
-    Somebody else may have made the file, and it is to start no program that the user has not named.
+    Somebody else may have made the file, and it must start no program that the user has not named.
     """
     named = {(row.backend, row.python) for row in plan.rows if row.python}
     if set(map(_interpreter, pythons)) != named:
@@ -255,5 +258,5 @@ def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
 
 
 def _digits(number: float) -> str:
-    """A number as it is typed for an option: without an exponent and without trailing zeros."""
+    """A number as typed for an option: without an exponent and trailing zeros."""
     return f"{number:.9f}".rstrip("0").rstrip(".")

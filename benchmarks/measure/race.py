@@ -1,4 +1,4 @@
-"""A race: anybody's scripts, which take turns after they are seen to compute the same."""
+"""A race: anybody's scripts take turns, after their records show whether all compute the same."""
 
 import math
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
 
 
 class Race(Rounds[Script]):
-    """A race on its way. `mapping` says which weights of the records belong together, `accept` names deviations."""
+    """A race in progress. `mapping` pairs the weights of the records; `accept` names accepted deviations."""
 
-    timed_seconds = 0.75  # scripts start sooner than backends, so that visits are most of the time
+    timed_seconds = 0.75  # longer than a bench's: scripts start sooner, so visits are most of the time
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class Race(Rounds[Script]):
             starts.append(script.started(seconds))
             live.append(script)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
-            for script in live:  # which all do the same steps, so turns are sized by the slowest one's
-                script.planned = lambda own: max(one.step_seconds for one in live)
+            for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
+                script.planned = lambda step: max(racer.step_seconds for racer in live)
         return live, starts
 
     def _keep(self, row: int, record: Path, folder: Path) -> None:
@@ -73,18 +73,19 @@ class Race(Rounds[Script]):
 
     @property
     def _unproven(self) -> list[int]:
-        """The rows that were not compared with the first one yet."""
+        """The rows that were not yet compared with the first one."""
         proven = {proof.row for proof in self.recording.of_kind(Proof)}
         return [n for n, row in enumerate(self.plan.rows) if n and not row.control and n not in proven]
 
     def _before_turns(self, live: Sequence[Script]) -> None:
-        """See whether all compute what the first one computes."""
+        """Compare what each script computes with what the first one computes."""
         for row in self._unproven:
             self.status(f"comparing what {self.plan.rows[row].label} computes")
             self.recording.append(self._proof(row))
 
     def _proof(self, row: int) -> Proof:
-        missing = [self.plan.rows[one].label for one in (0, row) if one not in self.records]
+        """Compare a row's record with that of the first row."""
+        missing = [self.plan.rows[index].label for index in (0, row) if index not in self.records]
         if missing:
             reason = f"{' and '.join(missing)} gave no record: take_turns(step, after=record)"
             return Proof(row, "not compared", [], None, [reason])
@@ -103,22 +104,23 @@ class Race(Rounds[Script]):
         return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks), accepted=diff.accepted)
 
     def _first(self, before: Sequence[Visit]) -> int:
-        """Steps are counted on in each process, after those of warming up."""
+        """Continue the count of steps in each process, after those of warming up."""
         return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
 
     def _most_cycles(self) -> int:
-        """So many that turns take about as long as starting: of a script that starts at once, rounds tell more.
+        """Cycles that take about as long as starting: for a script that starts at once, rounds tell more.
 
         Fewer where processes differ more than turns, by Kalibera and Jones, "Rigorous benchmarking in reasonable
-        time" (2013). Two at least until that is known, since two turns of one process show it.
+        time" (2013). At least two until that is known, since two turns of one process show it.
         """
-        starts, found = self.start_seconds / self._cycle_seconds(range(len(self.plan.rows))), spread(self.recording)
+        starts = self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))
+        known = spread(self.recording)
         most = min(CYCLES, 1 + int(starts))
-        if found is None:
+        if known is None:
             return max(most, FEWEST_CYCLES)
-        if not found.processes:
+        if not known.processes:
             return most
-        return max(1, min(most, round(found.turns / found.processes * math.sqrt(starts))))
+        return max(1, min(most, round(known.turns / known.processes * math.sqrt(starts))))
 
 
 def opened_race(
@@ -130,11 +132,11 @@ def opened_race(
     budget: float | None = None,
     folder: str = "",
 ) -> Race:
-    """The race of a new plan, or the one that was begun at `path`, to measure on.
+    """The race of a new plan or, with `resume`, the one that was begun at `path`.
 
     Raises CannotBeginError if the recording cannot be written; to go on, if the machine or a version has changed, and
-    unless the scripts of the plan are those of the recording: somebody else may have made the file, and it shall
-    start no program that the user has not named. Scripts in the `folder` may have been in another one before.
+    unless the scripts of the plan are those of the recording. Somebody else may have made the file, and it must start
+    no program that the user has not named. Scripts in the temporary `folder` may have had another folder before.
     """
     if not resume:
         return Race(Recording.begin(path, plan), mapping, accept)
@@ -155,10 +157,10 @@ def opened_race(
 
 
 def _moved(row: Row, typed: Row, folder: str) -> Row:
-    """A row of a recording with the command that was typed now, where that is of a script in the `folder`."""
+    """A row of a recording, with the command that is typed now if that runs a script in the `folder`."""
     return replace(row, command=typed.command) if folder and typed.command[0].startswith(folder) else row
 
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:
-    """Which of the names in a folder no record has, since a script may call any folder its record."""
+    """Names in a folder that are no part of a record. A script may call any folder its record."""
     return [name for name in names if name not in WITHIN_RECORD and not name.endswith(".safetensors")]

@@ -1,11 +1,11 @@
 """The recording: JSON lines with the raw measurements of a bench or a race. All results are derived from it.
 
-- The first line is the head, which has the plan. Lines of other kinds follow in any order; each is one object of a
-  class here.
-- Lines are only ever appended, and each is synced to disk. If measuring is killed, at most the last one is incomplete
-  ("torn"); readers ignore it, and resuming cuts it off.
-- `Recording.read` checks each line against its class and its rows against the plan, since a file may come from
-  somebody else. What passes has results and a page.
+- The first line is the head, which has the plan. Lines of other kinds follow in any order. Each is an object of a
+  class of this module.
+- Lines are only appended, and each is synced to disk. If measuring is killed, at most the last line is incomplete
+  ("torn"). Readers ignore it, and resuming cuts it off.
+- `Recording.read` checks each line against its class and its rows against the plan. A recording that passes has
+  results and a page.
 """
 
 import os
@@ -19,17 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import msgspec
 
 from backends.interface import BackendFacts
-from benchmarks.in_child import (
-    Amount,
-    Count,
-    CountOrZero,
-    Measured,
-    Profile,
-    Seconds,
-    Visit,
-    WarmUp,
-    Work,
-)
+from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Seconds, Visit, WarmUp, Work
 from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.plan import Long, Plan, Row, Short
 from common.corpus import Material
@@ -44,15 +34,15 @@ MOST_BYTES = 32 << 20  # of a file, which bounds memory and time: about sixteen 
 MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
 MOST_OF_A_SENTENCE = 2000  # characters of a proof's; a setting that it names may have more
-LARGEST = 2**63 - 1  # of any number, so that the results can be computed and written as JSON
-WARM_UP_STEPS = 2  # of each process, after the cold one
+LARGEST = 2**63 - 1  # number, so that the results can be computed and written as JSON
+WARM_UP_STEPS = 2  # of each process, after the cold step
 
-Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence: those are compared character by character
+Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence; sentences are compared character by character
 Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]
 
 
 class Sizes(Measured, frozen=True):
-    """Sizes of the tensors that are made of the corpus."""
+    """Sizes of the corpus's tensors."""
 
     training_rows: Count
     max_encoder_seq_length: Count  # T_enc
@@ -71,15 +61,14 @@ class Sizes(Measured, frozen=True):
         )
 
     def step_flop(self, batch_size: int, latent_dim: int, one_hot: bool = True) -> int:
-        """Floating-point operations of a training step: the forward pass, and the gradients of weights and hidden
-        states.
+        """Floating-point operations of a training step: forward, and the gradients of weights and hidden states.
 
         Only matrix products are counted: two operations, a multiplication and an addition, for each pair of numbers
         that are multiplied. Gates, softmax and optimizer are left out: they are some per cent of the operations.
 
         - The gradient of a weight, and that of a state, takes as many operations as the forward product of both.
-        - `one_hot` says whether one-hot inputs are multiplied by the kernels like any other matrix. If not, rows of
-          the kernels are looked up, which costs no operation. The gradient of the inputs is not needed.
+        - With `one_hot`, one-hot inputs are multiplied by the kernels like any matrix. Without it, rows of the
+          kernels are looked up, which costs no operation. The gradient of the inputs is not needed.
         """
         gates, steps = 4 * latent_dim, self.max_encoder_seq_length + self.max_decoder_seq_length
         inputs = self.max_encoder_seq_length * self.num_encoder_tokens * gates
@@ -89,15 +78,15 @@ class Sizes(Measured, frozen=True):
 
 
 class ShownSentence(Measured, frozen=True):
-    """A sentence of the corpus whose translations a page shows."""
+    """A sentence of the corpus that a page shows with its translations."""
 
     source: Words
-    references: Annotated[list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)]  # that the corpus has
-    held_out: bool  # whether it was held out of training
+    references: Annotated[list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)]
+    held_out: bool  # True if it was held out of training
 
 
 class Text(Measured, frozen=True):
-    """The text that the backends of a bench train on. They decode some of it, with weights that are named here."""
+    """The text that the backends of a bench train on, and the weights with which they decode some of it."""
 
     sha256: Short  # of the text
     sizes: Sizes
@@ -107,11 +96,11 @@ class Text(Measured, frozen=True):
 
 
 class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
-    """A line of a recording. Its JSON object has the class's name in lower case, or its `tag`, as `kind`."""
+    """A line of a recording. The class's name in lower case, or its `tag`, is the `kind` of its JSON object."""
 
 
 class Head(Line, frozen=True):
-    """The first line: what is measured, of what, when and where it was begun."""
+    """The first line: plan and text, machine and start."""
 
     format: Short
     version: int
@@ -122,7 +111,7 @@ class Head(Line, frozen=True):
 
 
 class Ready(Measured, frozen=True):
-    """What a script says when it has called `take_turns`."""
+    """The message of a script that has called `take_turns`."""
 
     python: Short
     versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=20)]  # by package; "" of one that is not imported
@@ -143,12 +132,12 @@ class Start(Measured, frozen=True, omit_defaults=True):
 
     @property
     def one_hot(self) -> bool:
-        """Whether a backend multiplies its one-hot inputs by the kernels, and does not look rows of these up."""
+        """True if a backend multiplies its one-hot inputs by the kernels, instead of looking up rows."""
         return bool(self.facts and self.facts.settings.get("one_hot_products", True))
 
 
 class Round(Line, frozen=True):
-    """Turns of processes that were alive together, which do one kind of work."""
+    """Turns of one kind of work, of processes that were alive together."""
 
     number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
     work: Work
@@ -158,7 +147,7 @@ class Round(Line, frozen=True):
 
 
 class Certified(Line, frozen=True):
-    """The parity certificate of a backend's row: how far it is from the referee."""
+    """The parity certificate of a backend's row: its errors against the referee."""
 
     row: CountOrZero
     certificate: Certificate
@@ -175,7 +164,7 @@ class Decoded(Line, frozen=True):
 
 
 class RowProfile(Line, frozen=True, tag="profiling"):
-    """Which kernels a row's framework ran and how fast it multiplies matrices; recorded once for each row."""
+    """The kernels that a row's framework ran, and its speed in a matrix product; recorded once for each row."""
 
     row: CountOrZero
     profile: Profile | None
@@ -184,12 +173,12 @@ class RowProfile(Line, frozen=True, tag="profiling"):
 
 
 class Proof(Line, frozen=True):
-    """Whether a script computes what the first one computes, by their records."""
+    """The comparison of a script's record with that of the first script."""
 
     row: CountOrZero
     word: Literal["same", "differs", "not compared"]
     rungs: Said  # that were compared
-    error: Amount | None = None  # the largest one on these; None where they differ, or nothing was compared
+    error: Amount | None = None  # the largest; None where the scripts differ, or nothing was compared
     why: Said = msgspec.field(default_factory=list)
     accepted: Said = msgspec.field(default_factory=list)  # deviations
 
@@ -226,7 +215,7 @@ class Recording:
             raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
         except RosettaError as error:
             raise CannotBeginError(str(error)) from error
-        return cls.read(path)  # what could not be read again is found before anything is measured
+        return cls.read(path)  # a file that cannot be read again is refused before anything is measured
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -284,7 +273,7 @@ class Recording:
         return [line for line in self.of_kind(Round) if line.work == work]
 
     def flop_of(self, row: Row, one_hot: bool = True) -> int:
-        """Floating-point operations of a training step of a bench's row, at its own sizes; see `Sizes.step_flop`."""
+        """Floating-point operations of a step of a bench's row, at the row's sizes; see `Sizes.step_flop`."""
         training, text, sizes = self.plan.training, self.head.text, row.sizes
         assert training
         assert text
@@ -295,11 +284,10 @@ class Recording:
         return tensors.step_flop(batch_size, sizes.get("latent-dim", training.latent_dim), one_hot)
 
     def resume(self, text: Text | None = None) -> Self:
-        """Cut off a torn last line, so that lines can be appended again; `text` is what there is now.
+        """Cut off a torn last line, so that lines can be appended again; `text` is the present one.
 
-        Raises CannotBeginError if this is not the machine that the recording was begun on, or has other versions, or
-        if the text or the weights have changed; the first difference is named. What was not known then, or is not
-        now, does not count: a processor's name is not found every time.
+        Raises CannotBeginError with the first difference if the machine, a version, the text or the weights have
+        changed. Unknown facts pass: a processor's name is not found every time.
         """
         then, now = (
             {**machine, "versions": None, **machine["versions"]}
@@ -327,19 +315,19 @@ class Recording:
 def refuse_existing(path: Path) -> None:
     """Raise CannotBeginError if a new recording at `path` would overwrite something.
 
-    An empty file is nothing: a benchmark that was killed before its first line leaves one.
+    An empty file passes: a benchmark that was killed before its first line leaves one.
     """
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    with refusing(f"{path} cannot be written"):  # such as of a name that is too long
-        is_there = path.exists() and (not path.is_file() or path.stat().st_size)
-    if is_there:
+    with refusing(f"{path} cannot be written"):  # such as a name that is too long
+        exists = path.exists() and (not path.is_file() or path.stat().st_size)
+    if exists:
         raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
 
 
 @contextmanager
 def only_writer(path: Path, new: bool) -> Iterator[None]:
-    """Hold a recording's lock while the block runs; a `new` one is made, and removed if it is still empty at the end.
+    """Hold a recording's lock while the block runs; create a `new` file, and remove it if it is empty at the end.
 
     The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
     CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
@@ -363,7 +351,7 @@ def only_writer(path: Path, new: bool) -> Iterator[None]:
 
 
 def append_line(path: Path, line: Line) -> None:
-    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it could not be read."""
+    """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it is no valid line."""
     try:
         content = msgspec.json.encode(line)
         _decoded(content, type(line))
@@ -376,7 +364,7 @@ def append_line(path: Path, line: Line) -> None:
 
 
 def content_of(path: Path) -> bytes:
-    """The lines of a recording as they are in the file, without a torn last line.
+    """Read the lines of a recording, without a torn last line.
 
     Raises CannotBeginError if the file cannot be read or is larger than a recording.
     """
@@ -393,7 +381,7 @@ def content_of(path: Path) -> bytes:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Remove an incomplete last line, which a killed benchmark leaves, so that lines can be appended again."""
+    """Remove a torn last line, so that lines can be appended again."""
     whole = len(content_of(path))
     if whole < path.stat().st_size:
         with open(path, "r+b") as file:
@@ -401,31 +389,25 @@ def cut_torn_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-class _Format(msgspec.Struct):
-    """The two fields of a first line by which a recording is known, whatever else the line has."""
-
-    format: str
-    version: int
-
-
 def _decoded(line: bytes, kind: Any) -> Any:
-    """A line as an object of a class. Raises ValueError, of which msgspec's errors are kinds, or RecursionError."""
-    if kind is Head:
-        first = msgspec.json.decode(line, type=_Format)
-        if (first.format, first.version) != (FORMAT, VERSION):
-            raise ValueError(f"it is {first.format} version {first.version}, expected {FORMAT} version {VERSION}")
-    if not _computable(msgspec.json.decode(line)):
+    """Decode a line as an object of a class. Raises ValueError, also as msgspec's errors, or RecursionError."""
+    content = msgspec.json.decode(line)
+    if not _computable(content):
         raise ValueError("it has a number that is too large")
+    if kind is Head and isinstance(content, dict):
+        version = content.get("format"), content.get("version")
+        if version != (FORMAT, VERSION):
+            raise ValueError(f"it is {version[0]} version {version[1]}, expected {FORMAT} version {VERSION}")
     return msgspec.json.decode(line, type=kind)
 
 
 def _computable(value: Any) -> bool:
-    """Whether every number in a decoded line is small enough to compute with."""
+    """True if every number in a decoded line is small enough to compute with."""
     if isinstance(value, dict | list):
         return all(map(_computable, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, int | float) or -LARGEST <= value <= LARGEST
 
 
 def shown_text(text: object) -> str:
-    """The beginning of a text that a recording holds, in one line and without what could write over the terminal."""
+    """The beginning of a text from a recording, in one line of printable characters."""
     return printable(str(text))[:300]

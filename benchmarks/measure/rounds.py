@@ -1,9 +1,9 @@
-"""Rounds of new processes whose contestants take turns, until what was asked is answered or the time is over.
+"""Rounds of new processes whose contestants take turns, until the question is answered or the time is over.
 
 - A round starts a process for every contestant, has them take turns and ends them. Each round has new processes,
   since two processes of the same program differ in speed.
-- No size rests on a guess: how many cycles a round has follows from what a start and a step cost here, so that three
-  rounds fit into the time on a slow machine too.
+- No size rests on a guess: the number of a round's cycles follows from what a start and a step cost here, so that
+  three rounds fit into the time on a slow machine too.
 """
 
 from abc import ABC, abstractmethod
@@ -26,60 +26,59 @@ from common.errors import RosettaError
 from common.text import count
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
-CAREFUL_ROUNDS = 8  # the same where figures are wanted that are fit to quote
+CAREFUL_ROUNDS = 8  # the same for intervals narrower than CAREFUL, of figures that are fit to quote
 CYCLES = 4  # in a round, where there is time
-FEWEST_CYCLES = 2  # for which there must be time, once there are enough rounds for an answer
+FEWEST_CYCLES = 2  # in a further round, once there are enough rounds for an answer
 EXTRA_CYCLES = 2  # in a round that does not answer the question
 LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
 FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
-WAITED = 0.1  # share of the budget for which the end of other programs is awaited, at most
+WAITED = 0.1  # largest share of the budget that is spent waiting for other programs
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
-GIVES_WAY = 2  # the budget may become so many times as long, where the least number of rounds does not fit
-SLOWER = 3.0  # how many times as long as any step so far one of another row may take, before it is known
+GIVES_WAY = 2  # largest factor by which the budget grows where the least number of rounds does not fit
+SLOWER = 3.0  # assumed step of an unmeasured row, as a multiple of the longest step so far
 
-One = TypeVar("One", bound=Contestant)
+AnyContestant = TypeVar("AnyContestant", bound=Contestant)
 
 
-class Rounds(ABC, Generic[One]):
-    """The recording that is being filled, and what is known of this machine's speed so far.
-
-    All durations are seconds.
-    """
+class Rounds(ABC, Generic[AnyContestant]):
+    """The recording that is being filled, and this machine's speed so far. All durations are seconds."""
 
     timed_seconds = 0.4  # duration of a visit's timed steps
 
     def __init__(self, recording: Recording, seed: int, budget: float | None = None) -> None:
-        """A `budget` of None is the plan's own."""
+        """A `budget` of None is the plan's."""
         self.recording, self.plan, self.seed = recording, recording.plan, seed
         self.budget = self.plan.budget if budget is None else budget
         self.began = self.end = 0.0
         self.known = widest(recording)  # the widest interval of the question so far
         rounds = [line for line in recording.rounds() if line.cycles]
-        last = [visit for line in rounds for cycle in line.cycles for visit in cycle]
-        self.step_seconds = {visit.row: median(visit.steps) for visit in last}  # by the row's index
-        # Of starting and warming up a group of rows; 0 before it is known, and turns included where this goes on.
+        visits = [visit for line in rounds for cycle in line.cycles for visit in cycle]
+        self.step_seconds = {visit.row: median(visit.steps) for visit in visits}  # by the row's index
+        # Starting and warming up a group of rows; 0 before it is known, and with its turns after a resume.
         self.start_seconds = rounds[-1].seconds if rounds else 0.0
-        self.stretch = 1.0  # how many times as long as foreseen the last cycles took
-        self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for the end of other programs
-        self.restless = False  # whether other programs left the machine no rest, so that turns are not taken again
+        self.stretch = 1.0  # duration of the last cycles as a multiple of the foreseen one
+        self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for other programs
+        self.restless = False  # True if other programs left the machine no rest, so that turns are not retried
 
     @abstractmethod
-    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[One], list[Start]]:
+    def _opened(
+        self, stack: ExitStack, indices: Sequence[int], number: int
+    ) -> tuple[list[AnyContestant], list[Start]]:
         """Start a process for each of these rows and warm it up; the processes end with the stack."""
 
-    def _before_turns(self, live: Sequence[One]) -> None:
-        """What is done with the processes of a round before they take turns, which is not part of their start."""
+    def _before_turns(self, live: Sequence[AnyContestant]) -> None:
+        """Work with the processes of a round before they take turns, not part of their start."""
 
-    def _after_turns(self, live: Sequence[One], number: int, rng: np.random.Generator, extra: bool) -> None:
-        """What is done with the processes of a round before they end."""
+    def _after_turns(self, live: Sequence[AnyContestant], number: int, rng: np.random.Generator, extra: bool) -> None:
+        """Work with the processes of a round before they end."""
 
     @property
     def left(self) -> float:
-        """What is left of the budget."""
+        """Rest of the budget."""
         return self.end - machine.now()
 
     def status(self, doing: str) -> None:
-        """Say what is being done, the time that is left, and what is known so far."""
+        """Show the present work, the time that is left, and the widest ratio so far."""
         words = [doing, f"{duration(max(0.0, self.left))} left"]
         if self.known:
             left, right, ratio = self.known
@@ -92,8 +91,8 @@ class Rounds(ABC, Generic[One]):
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
         """Measure what the recording lacks, within the budget.
 
-        `status` is told often what is being done, and `note` what everybody should read; neither while something is
-        timed. Raises RosettaError where no answer fits the budget.
+        `status` is told often about the present work, and `note` what everybody should read; neither while something
+        is timed. Raises RosettaError where no answer fits the budget.
         """
         self.say, self.note = status, note
         self.began = machine.now()
@@ -102,8 +101,10 @@ class Rounds(ABC, Generic[One]):
         self._measure()
 
     def _wait_for_rest(self) -> None:
-        """Wait until other programs leave the machine alone. Where they do not, turns are taken beside them, and they
-        are not waited for again."""
+        """Wait until other programs leave the machine alone.
+
+        If they do not, turns are taken beside them, and they are not waited for again.
+        """
         self.restless = not machine.wait_until_fit(self.note, self.longest_wait)
         if self.restless and self.longest_wait:
             self.longest_wait = 0.0  # waiting after each short rest would take the budget
@@ -116,38 +117,52 @@ class Rounds(ABC, Generic[One]):
         while self._goes_on():
             self._round(self._next)
 
+    # What is known, and what an answer lacks
+
     def _used_by_group(self) -> list[int]:
         """The number of rounds with a cycle that counts, of each group of rows."""
         members = {line.number: {visit.row for visit in cycle} for line, cycle in counting(self.recording.rounds())}
         return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.groups]
 
     @property
+    def _used(self) -> int:
+        """The number of rounds with a cycle that counts, of the group with the fewest."""
+        return min(self._used_by_group())
+
+    @property
+    def _lacking(self) -> int:
+        """The number of rounds that an answer still needs."""
+        return sum(max(0, LEAST_ROUNDS - used) for used in self._used_by_group())
+
+    @property
     def _next(self) -> list[int]:
-        """The rows whose round comes next: a group with the fewest rounds so far, drawn where there are several."""
+        """The rows of the next round: a group with the fewest rounds so far, drawn where there are several."""
         used = self._used_by_group()
         drawn = np.random.default_rng([self.seed, self._number, 1]).permutation(len(used))
         return self.plan.groups[min(drawn, key=lambda place: used[place])]
 
     @property
     def _number(self) -> int:
-        """The number of the round that comes next."""
+        """The number of the next round."""
         return max((line.number for line in self.recording.rounds()), default=0) + 1
 
-    @property
-    def _used(self) -> int:
-        """Number of rounds with a cycle that counts, of the group with the fewest."""
-        return min(self._used_by_group())
-
-    @property
-    def _answered(self) -> bool:
-        """Whether the intervals of the question are as narrow as asked, after enough rounds."""
-        if self._used < (CAREFUL_ROUNDS if self.plan.within < CAREFUL else ENOUGH_ROUNDS):
-            return False
-        return self.known is not None and self.known[2].half_width <= self.plan.within
-
     def _goes_on(self) -> bool:
-        """Whether the question has no answer yet, and there is time for another round."""
-        return not self._answered and self._has_round()
+        """True if the question has no answer yet and there is time for another round.
+
+        It is answered when, after enough rounds, the intervals are as narrow as asked.
+        """
+        enough = CAREFUL_ROUNDS if self.plan.within < CAREFUL else ENOUGH_ROUNDS
+        narrow = self.known is not None and self.known[2].half_width <= self.plan.within
+        return not (narrow and self._used >= enough) and self._has_round()
+
+    def _has_round(self) -> bool:
+        """True if there is time for another round of the question."""
+        if not self.start_seconds:  # nothing is known of this machine yet
+            return True
+        cycles = min(FEWEST_CYCLES, self._most_cycles()) if self._used >= LEAST_ROUNDS else 1
+        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self._next)
+
+    # A round
 
     def _round(self, indices: Sequence[int], extra: bool = False) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
@@ -159,8 +174,8 @@ class Rounds(ABC, Generic[One]):
         with ExitStack() as stack:
             shuffled = [indices[place] for place in rng.permutation(len(indices))]
             live, starts = self._opened(stack, shuffled, number)
-            live.sort(key=lambda one: one.row)
-            self.step_seconds |= {one.row: one.step_seconds for one in live}
+            live.sort(key=lambda contestant: contestant.row)
+            self._learn_steps(live)
             if not extra:
                 self.start_seconds = machine.now() - began
             if is_first:
@@ -169,27 +184,32 @@ class Rounds(ABC, Generic[One]):
             cycles: list[list[Visit]] = []
             try:
                 self._cycles(live, rng, cycles, f"round {number} of new processes", extra)
-            finally:  # whatever ends it
+            finally:  # after an error or Ctrl-C, too
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
                     self.known = widest(self.recording)
             self._after_turns(live, number, rng, extra)
 
     def _cycles(
-        self, live: Sequence[One], rng: np.random.Generator, cycles: list[list[Visit]], words: str, extra: bool
+        self,
+        live: Sequence[AnyContestant],
+        rng: np.random.Generator,
+        cycles: list[list[Visit]],
+        words: str,
+        extra: bool,
     ) -> None:
-        """Let the rows take turns, for as many `cycles` as the time allows.
+        """Append as many `cycles` as the time allows.
 
         Unless they are `extra`, they leave time for the rounds that an answer still needs.
         """
-        indices, began = [one.row for one in live], machine.now()
+        indices, began = [contestant.row for contestant in live], machine.now()
         to_come = 0 if extra else max(0, self._lacking - 1)
         seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
         most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
         for number in range(1, most + 1):
             first = self._first(cycles[-1] if cycles else [])
             cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries, first))
-            self.step_seconds |= {one.row: one.step_seconds for one in live}
+            self._learn_steps(live)
             passed = machine.now() - began
             self.stretch = max(1.0, passed / number / foreseen)
             if passed + passed / number > seconds:
@@ -197,26 +217,24 @@ class Rounds(ABC, Generic[One]):
             if number < most and not (self.restless or undisturbed(cycles[-1])):
                 self._wait_for_rest()
 
-    @property
-    def _lacking(self) -> int:
-        """Number of rounds that an answer still needs."""
-        return sum(max(0, LEAST_ROUNDS - used) for used in self._used_by_group())
+    def _learn_steps(self, live: Sequence[AnyContestant]) -> None:
+        self.step_seconds |= {contestant.row: contestant.step_seconds for contestant in live}
 
     @property
     def most_tries(self) -> int:
-        """How often a turn is taken, at most: not again where other programs would disturb it again."""
+        """Tries of a turn: only one where other programs would disturb the next one, too."""
         return 1 if self.restless else MOST_TRIES
 
     def _first(self, before: Sequence[Visit]) -> int | None:
-        """The number of the first batch of a cycle, after the cycle `before` in this round; None if it is drawn."""
+        """The number of a cycle's first batch, after the cycle `before` in this round; None if it is drawn."""
         return None
 
     def _most_cycles(self) -> int:
-        """How many cycles a round has, where there is time."""
+        """Cycles of a round, where there is time."""
         return CYCLES
 
     def counts(self, step_seconds: float) -> tuple[int, int]:
-        """How many steps of a visit do not count, and how many are timed, where one takes so many seconds."""
+        """Numbers of a visit's steps that do not count, and of the timed ones, for steps of this duration."""
         lead, timed = (ceil(seconds / step_seconds) for seconds in (LEAD_SECONDS, self.timed_seconds))
         return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 
@@ -225,16 +243,9 @@ class Rounds(ABC, Generic[One]):
         return self.step_seconds.get(index) or SLOWER * max(self.step_seconds.values())
 
     def _cycle_seconds(self, indices: Sequence[int]) -> float:
-        """How long a cycle of these rows will take."""
+        """The foreseen duration of a cycle of these rows."""
         steps = map(self._step, indices)
         return self.stretch * sum(BETWEEN + sum(self.counts(step)) * step for step in steps)
-
-    def _has_round(self) -> bool:
-        """Whether there is time for another round of the question."""
-        if not self.start_seconds:  # nothing is known of this machine yet
-            return True
-        cycles = min(FEWEST_CYCLES, self._most_cycles()) if self._used >= LEAST_ROUNDS else 1
-        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self._next)
 
     def _give_way(self) -> None:
         """Make the budget longer, at most to double, where the rounds that an answer needs do not fit, and note it.

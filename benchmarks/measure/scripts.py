@@ -1,8 +1,8 @@
-"""Contestants that are anybody's scripts, which call `take_turns` of rosetta_record: the parent's side of it.
+"""Contestants that are anybody's scripts: the parent's side of `take_turns` of rosetta_record.
 
-A script has its own arguments, output and interpreter. It talks by a socket pair of which it gets one end: a JSON
-object a line, `ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages have types and a
-limit, times are compared with the clock of this process, and whatever it does ends in one sentence.
+A script has its own arguments, output and interpreter. It gets one end of a socket pair, on which each line is a
+JSON object: the script sends `ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages
+have types and a limit, and times are compared with the clock of this process. Each mistake ends in one sentence.
 """
 
 import ctypes
@@ -36,19 +36,19 @@ from common.machine import cores, peak_memory
 from common.text import count, printable
 
 TURNS = "ROSETTA_TURNS"  # the variable that names the socket
-MARK = "ROSETTA_RACE"  # a variable with a random value, by which whatever a script starts is found and ended
+MARK = "ROSETTA_RACE"  # the variable with a random value that marks the processes of a script, to end them
 PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 MOST_OF_A_MESSAGE = 1 << 20  # bytes
-MOST_BEYOND = 1e-3  # seconds by which a script's clock may go before this process's in a turn
+MOST_BEYOND = 1e-3  # seconds that a script's clock may be ahead of this process's in a turn
 MOST_PIECES = 10_000  # times in a message
 PIECE_SECONDS = 1e-3  # shorter steps are timed together
 SYNCED_SECONDS = 0.05  # the same where the device is waited for, so that waiting is a small part
-# How often a script's processes are looked for and killed, as they may start others meanwhile, with such pauses.
+# Tries to kill a script's processes, which may start more meanwhile, and the pause between two tries.
 MOST_KILLS, KILL_SECONDS = 50, 0.05
 
 
 class Took(Measured, frozen=True):
-    """How long the steps of a turn took."""
+    """The times of a turn's steps."""
 
     first: CountOrZero  # number of the first timed step
     lead: Amount  # seconds of all steps before it
@@ -64,16 +64,16 @@ class Message(Measured, frozen=True):
 
 @dataclass
 class Script(Contestant):
-    """A script in a process of its own. Raises RosettaError where it does anything but what it is asked."""
+    """A script in its process. Methods raise RosettaError if it does anything but what it is asked."""
 
     runner: Row
     patience: float  # seconds after which a script that sends nothing is ended
-    planned: Callable[[float], float] = lambda own: own  # the step for which its turns are sized, by its own
+    planned: Callable[[float], float] = lambda step: step  # the step that sizes its turns, from the script's
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
         self.mark, self.buffer, self.doing = token_hex(16), b"", "before its first turn"
-        self.output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is one)
+        self.output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is on the stack)
         self.wire, end_of_child = socket.socketpair()
         stack.enter_context(self.wire)
         prctl = ctypes.CDLL(None).prctl
@@ -112,10 +112,10 @@ class Script(Contestant):
 
     @property
     def pids(self) -> list[int]:
-        return [one.pid for one in self._family()]
+        return [process.pid for process in self._family()]
 
     def turn(self, work: Work, first: int) -> Visit:
-        """Steps that do not count, then timed pieces of steps."""
+        """Have it take steps that do not count, then timed pieces of steps."""
         since, before = self.slept
         idle = max(0.0, self._busy() - before) / max(monotonic() - since, 1e-3)
         step = self.planned(self.step_seconds)
@@ -131,12 +131,12 @@ class Script(Contestant):
         return msgspec.structs.replace(visit, **beside)
 
     def _took(self, first: int, lead: int, pieces: int, each: int) -> Took:
-        """Let the script do its steps, and wait until they are done."""
+        """Have the script take its steps, and wait for their times."""
         if self.process.poll() is None:
             self.doing = "in its turn"
         turn = {"first": first, "lead": lead, "pieces": pieces, "each": each}
         began = monotonic()
-        with suppress(ConnectionError):  # what came of it is seen when nothing arrives
+        with suppress(ConnectionError):  # its end is seen where nothing arrives
             self.wire.sendall(msgspec.json.encode({"turn": turn}) + b"\n")
         took: Took = self._received("took")
         passed, sent = monotonic() - began, took.lead + each * sum(took.steps)
@@ -149,12 +149,12 @@ class Script(Contestant):
         return took
 
     def _sleeps(self) -> None:
-        """Take down since when it is not its turn, and what it had used of the processor by then."""
+        """Note when its turn ended, and the processor time it had used by then."""
         self.doing = "while it waited for its turn"
         self.slept = monotonic(), self._busy()
 
     def _received(self, kind: str) -> Any:
-        """The content of the next message, which is to be of this kind."""
+        """Receive the content of the next message, which must be of this kind."""
         latest = monotonic() + self.patience
         while b"\n" not in self.buffer:
             # A process that it forked may hold the socket, so its death is watched, too.
@@ -167,7 +167,7 @@ class Script(Contestant):
                 )
             part = b""
             if watched[0] in readable:
-                with suppress(ConnectionError):  # it has ended without reading what it was sent
+                with suppress(ConnectionError):  # it ended without reading its turn
                     part = self.wire.recv(1 << 16)
             if not part:
                 raise self._error(self._how_it_ended())
@@ -187,12 +187,12 @@ class Script(Contestant):
         return content
 
     def _error(self, message: str) -> RosettaError:
-        """The error that reports this of the script, with the script's last words."""
+        """An error with this message about the script, and its last words."""
         words = last_words(self.output)
         return RosettaError(f"{self.runner.label} {message}" + (f"; its last words: {words}" if words else ""))
 
     def _how_it_ended(self) -> str:
-        """How and when the script ended, and what to try where it never took turns."""
+        """Describe how and when the script ended, with advice if it never took turns."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(ENDING_SECONDS)
         status = self.process.returncode
@@ -205,14 +205,14 @@ class Script(Contestant):
         return message
 
     def _family(self) -> list[psutil.Process]:
-        """The process and those that it has started, while they are alive."""
+        """The process and its descendants, while they are alive."""
         try:
             return [self.known, *self.known.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
     def _busy(self) -> float:
-        """Seconds of cores that the process and those that it has started have used so far."""
+        """Seconds of processor time of the process and its descendants so far."""
         total = 0.0
         for process in self._family():
             with suppress(psutil.Error):
@@ -223,35 +223,35 @@ class Script(Contestant):
         return max(1, peak_memory(self.process.pid))
 
     def end(self) -> None:
-        """End the process and whatever it has started."""
-        left = self._family()
+        """End the process and all that it has started."""
+        living = self._family()
         for _ in range(MOST_KILLS):
-            for process in left:
+            for process in living:
                 with suppress(psutil.Error):
                     process.kill()
             with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
                 self.process.wait(ENDING_SECONDS)
-            left = marked(self.mark)
-            if not left:
+            living = marked(self.mark)
+            if not living:
                 break
             sleep(KILL_SECONDS)
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes that a script has left behind, whatever group or parent they have now."""
-    found = []
+    """The processes that a script has left behind, in any group and with any parent."""
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def environment_of(runner: Row) -> dict[str, str]:
     """The environment of a script: that of this process, in the matched lane with the same settings for all.
 
-    The runner's own variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the script,
-    whose code may turn it on.
+    The runner's variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the code of
+    the script.
     """
     environment = dict(os.environ)
     asked = runner.variables.get("OMP_NUM_THREADS", "").partition(",")[0]

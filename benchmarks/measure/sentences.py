@@ -1,4 +1,4 @@
-"""The sentences that every backend decodes, and the weights that all of them decode with."""
+"""The sentences that every backend of a bench decodes, and the weights for it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -20,37 +20,37 @@ from common.tensors import Batch, model_config
 from common.text import count
 from common.weights import initial_state
 
-TIMED = 512  # the number of held-out sources that a timed call decodes in one batch
-SHOWN = 5  # a report shows this many sentences that were trained on and as many that were held out
-SHOWN_SEED = 1  # seed with which these sentences are drawn
+TIMED = 512  # held-out sources in the batch of a timed call
+SHOWN = 5  # sentences of a report that were trained on, and as many that were held out
+SHOWN_SEED = 1  # seed for drawing these sentences
 
 
 def _shape(material: Material) -> tuple[Any, ...]:
-    """The characters of either side, and the longest lengths."""
+    """The characters and the longest length of either side."""
     vocabularies = material.encoder_vocabulary.characters, material.decoder_vocabulary.characters
     return (*vocabularies, material.max_encoder_seq_length, material.max_decoder_seq_length)
 
 
 class Sentences:
-    """The sentences that are decoded, as rows of the material, with their references, and the weights.
+    """The sentences, as rows of the material, with their references, and the weights.
 
-    These are the last ones of the folder `run`, or if that is "", of the bundled run. A run fits if its characters,
-    sentence lengths and number of units are those of this corpus and model. If the bundled run does not fit, the
-    weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit, and where no sentence is held
-    out that the weights were not trained on.
+    The weights are the last ones of the folder `run`, or if that is "", of the bundled run. A run fits if its
+    characters, sentence lengths and number of units are those of this corpus and model. If the bundled run does not
+    fit, the weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit, and if the weights
+    were trained on every sentence that is held out here.
     """
 
     def __init__(self, material: Material, latent_dim: int, run: str, seed: int) -> None:
         self.material, folder = material, Path(run) if run else BUNDLED_RUN
         model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
         directory = RunDirectory.open(folder)
-        own = Material.of_run(directory)
-        if _shape(own) == _shape(material) and directory.model_config.latent_dim == latent_dim:
+        of_run = Material.of_run(directory)
+        if _shape(of_run) == _shape(material) and directory.model_config.latent_dim == latent_dim:
             self.state, place = directory.read_state("last", model.dtype)
             self.digest = sha256((folder / STATE).read_bytes()).hexdigest()
             epochs = count(place.epoch, "epoch")
             self.weights = f"the weights of {run or 'the bundled run'} after {epochs}"  # in words
-            trained_on = {own.pairs[row][0] for row in own.training_rows}
+            trained_on = {of_run.pairs[row][0] for row in of_run.training_rows}
         elif run:
             raise CannotBeginError(
                 f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
@@ -61,9 +61,9 @@ class Sentences:
             self.weights = "fresh weights, which were not trained"
 
         def rows_of(rows: NDArray[np.int64], trained: bool) -> dict[str, int]:
-            """A row of each source that the weights were trained on or, if not `trained`, of each other one."""
-            found = ((material.pairs[row][0], int(row)) for row in rows)
-            return {source: row for source, row in found if (source in trained_on) == trained}
+            """A row of each source that the weights were trained on or, if not `trained`, were not trained on."""
+            sources = ((material.pairs[row][0], int(row)) for row in rows)
+            return {source: row for source, row in sources if (source in trained_on) == trained}
 
         training, held_out = rows_of(material.training_rows, True), rows_of(material.validation_rows, False)
         if not held_out:
@@ -78,17 +78,19 @@ class Sentences:
             for sources in (training, held_out)
             for source in np.array([*sources], object)[rng.permutation(len(sources))[:SHOWN]]
         ]
-        self.shown = [ShownSentence(one, of_source[one][:MOST_REFERENCES], unseen) for one, _, unseen in drawn]
+        self.shown = [
+            ShownSentence(source, of_source[source][:MOST_REFERENCES], unseen) for source, _, unseen in drawn
+        ]
         self.shown_rows = [row for _, row, _ in drawn]
         self.held_out_rows = [*held_out.values()]
         self.references = [of_source[source] for source in held_out]  # of each held-out source
         longest = max(held_out, key=lambda source: max(map(len, of_source[source])))
-        # What the timed calls decode: many sources at once, or only the one with the longest reference.
+        # Sources of the timed calls: many at once, or only the one with the longest reference.
         rows: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
         self.timed: Mapping[Work, Batch] = {work: self._batch(of_work) for work, of_work in rows.items()}
 
     def decoded_by(self, process: BackendProcess, row: int, shown_only: bool) -> Decoded:
-        """Have a row's process decode the shown sentences and, unless only these, each held-out one, and score it."""
+        """Have a row's process decode the shown sentences and, unless `shown_only`, all held-out ones with scores."""
         seconds, shown = self._decoded(process, self.shown_rows)
         seconds /= float(characters(shown, self.material.decoder_vocabulary.id_of["\n"]).sum())
         if shown_only:

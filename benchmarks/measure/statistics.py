@@ -1,12 +1,12 @@
-"""How sure a figure is: the times of rows that took turns, the ratios of these times, and their 95 % intervals.
+"""Times of rows that took turns, their ratios, and the 95 % intervals of both.
 
 - An observation is one row in one round: the mean over its cycles of the logarithm of a visit's median time, in a
-  race of its mean time. Every round has new processes, since two processes of the same program differ in speed; so
-  what is known depends on the number of rounds and not on the number of steps.
+  race of its mean time. Every round has new processes, since two processes of the same program differ in speed. So
+  certainty depends on the number of rounds and not on the number of steps.
 - The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
   machine does during a round affects both alike and cancels.
-- Its interval is Student's. The variance is pooled: it is that of the residuals which are left of all rows when each
-  round's and each row's mean is taken away. `pairwise` has the interval from the two rows alone.
+- Its interval is Student's. The variance is pooled: it is that of the residuals of all rows after each round's and
+  each row's mean is taken away. `pairwise` has the interval from the two rows alone.
 - A race of ROBUST_ROUNDS or more has robust estimates, since differences of strangers' rounds are heavy-tailed: a
   trimmed mean of the two rows' differences. The number of rounds alone decides, never the times.
 """
@@ -28,11 +28,11 @@ from benchmarks.measure.turns import undisturbed
 
 CONFIDENCE = 0.95
 WIDEST = 1.0  # half-width beyond which the ends of an interval say nothing
-FARTHEST = 230.0  # of a logarithm from 0: beyond what is ever measured, and its exponential is a number
+FARTHEST = 230.0  # largest size of a logarithm: beyond what is ever measured, and its exponential is a number
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
-MOST_DROPPED = 0.5  # if other programs disturbed a larger share of the cycles, none is left out
+MOST_DROPPED = 0.5  # largest share of the cycles that is left out where other programs disturbed them; else none is
 TRIMMED = 0.2  # share of the rounds that a robust estimate leaves out at either end
-ROBUST_ROUNDS = 12  # from which on the estimates of a race are robust; with fewer, trimming makes intervals wider
+ROBUST_ROUNDS = 12  # least rounds of a race with robust estimates; with fewer, trimming makes intervals wider
 
 Word = Literal["faster", "slower", "same", "not told apart"]
 Key = TypeVar("Key")
@@ -54,12 +54,12 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
-        """How far the interval reaches from the value on its wider side, as a share: 0.07 is 7 %."""
+        """Reach of the interval on its wider side, as a share of the value: 0.07 is 7 %."""
         return max(self.high / self.value, self.value / self.low) - 1
 
     @property
     def unsure(self) -> bool:
-        """Whether the ends of the interval say nothing."""
+        """True if the ends of the interval say nothing."""
         return self.half_width > WIDEST
 
     def times(self, factor: float) -> "Estimate":
@@ -81,28 +81,30 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Observations:
-    """The observations of all rows in all rounds: by round and by the row's index, the logarithm of seconds."""
+    """Logarithms of seconds, by round and by the row's index."""
 
     logarithms: Mapping[int, Mapping[int, float]]
-    same_steps: bool = False  # whether they are of steps that all rows did
-    robust: bool = False  # whether estimates of ROBUST_ROUNDS or more are trimmed means
+    same_steps: bool = False  # True if they are of the steps that all rows did
+    robust: bool = False  # True if estimates of ROBUST_ROUNDS or more are trimmed means
 
     def of_row(self, row: int) -> list[float]:
         """The observations of one row, as logarithms of seconds."""
-        return [observed[row] for observed in self.logarithms.values() if row in observed]
+        return [seconds[row] for seconds in self.logarithms.values() if row in seconds]
+
+    @cached_property
+    def tables(self) -> list[np.ndarray]:
+        """The observations (rounds, rows) of the rounds that have the same rows together."""
+        sets = grouped((frozenset(seconds), seconds) for seconds in self.logarithms.values())
+        return [np.array([[seconds[row] for row in rows] for seconds in rounds]) for rows, rounds in sets.items()]
 
     @cached_property
     def pooled(self) -> tuple[float, int]:
         """Variance of the residuals and their degrees of freedom, from rounds that have the same rows together."""
-        squares, freedom = 0.0, 0
-        for rows, rounds in grouped((frozenset(found), found) for found in self.logarithms.values()).items():
-            table = np.array([[observed[row] for row in rows] for observed in rounds])
-            squares += _residual_squares(table)
-            freedom += (len(rounds) - 1) * (len(rows) - 1)
-        return squares / max(freedom, 1), freedom
+        freedom = sum((len(table) - 1) * (table.shape[1] - 1) for table in self.tables)
+        return sum(map(_residual_squares, self.tables)) / max(freedom, 1), freedom
 
     def ratio(self, left: int, right: int) -> Estimate | None:
-        """How many times as fast the row `left` is as the row `right`: the seconds of `right` over those of `left`.
+        """Speed of the row `left` as a multiple of that of `right`: the seconds of `right` over those of `left`.
 
         None where no round has both, or where there are too few rounds to know a variance.
         """
@@ -118,58 +120,61 @@ class Observations:
         return mean_of(self._differences(left, right))
 
     def seconds(self, row: int) -> Estimate | None:
-        """A row's time in seconds; None where it was not measured, an interval without width where that is not known.
+        """A row's time in seconds; None if it was not measured, an interval without width if that is unknown.
 
-        What the machine did to all rows of a round at once is taken out, so the interval is for comparing rows. Only
-        where there is no other row is it in.
+        The interval is for comparing rows: it leaves out what the machine did to all rows of a round at once. Only
+        the interval of a row without any other row includes that.
         """
-        own, (variance, freedom) = self.of_row(row), self.pooled
+        logarithms, (variance, freedom) = self.of_row(row), self.pooled
         rounds = self.logarithms
-        if not own or (len(own) > 1 and all(found.keys() == {row} for found in rounds.values() if row in found)):
-            return mean_of(own)
+        alone = all(seconds.keys() == {row} for seconds in rounds.values() if row in seconds)
+        if not logarithms or (len(logarithms) > 1 and alone):
+            return mean_of(logarithms)
         always = set.intersection(*map(set, rounds.values()))  # the rows that every round has
-        level = {number: fmean(found[r] for r in always) if always else 0.0 for number, found in rounds.items()}
-        values = [found[row] - level[number] for number, found in rounds.items() if row in found]
+        level = {number: fmean(seconds[r] for r in always) if always else 0.0 for number, seconds in rounds.items()}
+        values = [seconds[row] - level[number] for number, seconds in rounds.items() if row in seconds]
         if self.robust and len(values) >= ROBUST_ROUNDS:
             centre, error, freedom = trimmed_mean(values)
             shared = max(len(always), 2)  # taking away the level of so many rows makes a row's variance smaller
             overall = trimmed_mean([*level.values()])[0]
             return _interval(centre + overall, error * math.sqrt(shared / (shared - 1)), freedom)
-        overall = fmean(level.values())
-        error = math.sqrt(variance / len(own)) if freedom else 0.0
-        return _interval(fmean(values) + overall, error, max(freedom, 1))
+        error = math.sqrt(variance / len(logarithms)) if freedom else 0.0
+        return _interval(fmean(values) + fmean(level.values()), error, max(freedom, 1))
 
     def across_rounds(self, row: int) -> Estimate | None:
-        """A row's time in seconds, for comparing it with rows that share no round with it. What the machine did from
-        one round to the next is in the interval; the variance is pooled over all rows, and its degrees of freedom are
-        those of the rounds alone."""
-        sets = grouped((frozenset(found), found) for found in self.logarithms.values())
-        tables = [np.array([[found[row] for row in rows] for found in rounds]) for rows, rounds in sets.items()]
-        squares = sum(float(((table - table.mean(axis=0)) ** 2).sum()) / table.shape[1] for table in tables)
-        freedom, own = sum(len(table) - 1 for table in tables), self.of_row(row)
-        if not own or freedom < 1:
+        """A row's time in seconds, for comparing it with rows that share no round with it.
+
+        The interval includes what the machine did from one round to the next. The variance is pooled over all rows;
+        its degrees of freedom are those of the rounds alone.
+        """
+        squares = sum(float(((table - table.mean(axis=0)) ** 2).sum()) / table.shape[1] for table in self.tables)
+        freedom, logarithms = sum(len(table) - 1 for table in self.tables), self.of_row(row)
+        if not logarithms or freedom < 1:
             return None
-        return _interval(fmean(own), math.sqrt(squares / freedom / len(own)), freedom)
+        return _interval(fmean(logarithms), math.sqrt(squares / freedom / len(logarithms)), freedom)
 
     def _differences(self, left: int, right: int) -> list[float]:
-        both = (found for found in self.logarithms.values() if left in found and right in found)
-        return [observed[right] - observed[left] for observed in both]
+        both = (seconds for seconds in self.logarithms.values() if left in seconds and right in seconds)
+        return [seconds[right] - seconds[left] for seconds in both]
 
 
 def observations(recording: Recording, work: Work = "training") -> Observations:
     """The observations of one kind of work, by the cycles that count.
 
-    They are logarithms of seconds of an item: a pair that is trained, a character that a call puts out, a script's.
+    They are logarithms of the seconds of an item: a pair that is trained, a character that a call puts out, a
+    script's item.
     """
     visits = [(line.number, visit) for line, cycle in counting(recording.rounds(work)) for visit in cycle]
     scripts = recording.plan.training is None
-    # Of scripts, whose steps may be anything, the mean: what all their work takes.
-    found = observed(visits, middle=fmean if scripts else median)
+    # A script's steps may be anything, so the mean counts: the time of all its work.
+    usual = observed(visits, middle=fmean if scripts else median)
     if scripts and uneven(visit for _, visit in visits):
         same = observed(visits, same_steps=True)
-        if len(same.logarithms) > len(found.logarithms) / 2:  # else scripts were not told in time to do the same ones
-            found = same
-    return replace(found, robust=scripts)
+        if (
+            len(same.logarithms) > len(usual.logarithms) / 2
+        ):  # else scripts were not told in time to do the same steps
+            usual = same
+    return replace(usual, robust=scripts)
 
 
 def observed(
@@ -182,27 +187,29 @@ def observed(
     With `same_steps` only steps of the same number are compared, and the median of their ratios counts; else the
     `middle` of each visit's steps.
     """
-    found: dict[int, dict[int, float]] = {}
+    logarithms: dict[int, dict[int, float]] = {}
     for number, of_round in grouped(visits).items():
         rows = grouped((visit.row, visit) for visit in of_round)
         if same_steps:
-            seconds = _of_same_steps(rows)
+            steps = _of_same_steps(rows)
         else:
-            seconds = {row: fmean(math.log(middle(one.steps)) for one in own) for row, own in rows.items()}
-        if seconds:
-            found[number] = {row: own - math.log(rows[row][0].items) for row, own in seconds.items()}
-    return Observations(found, same_steps)
+            steps = {row: fmean(math.log(middle(visit.steps)) for visit in of_row) for row, of_row in rows.items()}
+        if steps:
+            logarithms[number] = {row: step - math.log(rows[row][0].items) for row, step in steps.items()}
+    return Observations(logarithms, same_steps)
 
 
 def uneven(visits: Iterable[Visit]) -> bool:
-    """Whether the steps of a contestant differ by more than UNEVEN in most of its visits."""
+    """True if the steps of a contestant differ by more than UNEVEN in most of its visits."""
     spreads = grouped((visit.row, pstdev(visit.steps) / fmean(visit.steps)) for visit in visits)
     return any(median(of_row) > UNEVEN for of_row in spreads.values())
 
 
 def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
-    """The logarithm of each row's seconds by the steps that all rows did: their mean over rows and steps, and the
-    median by which the row's own differ from the rows' mean. Empty where there are no such steps."""
+    """The logarithm of each row's seconds by the steps that all rows did; empty where there are no such steps.
+
+    It is the mean over these steps and all rows, plus the median by which the row's steps differ from the rows' mean.
+    """
     seconds = {
         row: {
             (visit.first + place * visit.each, visit.each): math.log(step)
@@ -211,15 +218,18 @@ def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
         }
         for row, of_row in rows.items()
     }
-    level = {
-        step: fmean(own[step] for own in seconds.values()) for step in set.intersection(*map(set, seconds.values()))
-    }
+    shared = set.intersection(*map(set, seconds.values()))
+    level = {step: fmean(of_row[step] for of_row in seconds.values()) for step in shared}
     overall = fmean(level.values()) if level else 0.0
-    return {row: overall + median(own[step] - level[step] for step in level) for row, own in seconds.items() if level}
+    return {
+        row: overall + median(of_row[step] - level[step] for step in level)
+        for row, of_row in seconds.items()
+        if level
+    }
 
 
 def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
-    """The cycles that count, each with its round: without those that other programs disturbed, unless these are most.
+    """The cycles that count, each with its round: the undisturbed ones, or all if most are disturbed.
 
     A cycle is left out for all rows, since other programs do not slow all of them alike. Where most are disturbed, as
     on a machine that never rests, all count: their noise is in the intervals.
@@ -241,27 +251,27 @@ def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
 
 
 def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
-    """The two rows of a plan's question whose ratio has the widest interval; a row without another one to be compared
-    with is paired with itself.
+    """The two rows of a plan's question whose ratio has the widest interval; None before every pair has an interval.
 
-    None before there is an interval for every pair.
+    A row without any other row to be compared with is paired with itself.
     """
-    rows, found = recording.plan.rows, observations(recording)
+    rows, known = recording.plan.rows, observations(recording)
     pairs: list[tuple[int, int]] = []
     for group in recording.plan.groups:
         asked = [index for index in group if rows[index] in recording.plan.question]
         pairs += combinations(asked, 2) if len(asked) > 1 else [(index, index) for index in asked]
-    known = []
+    intervals = []
     for left, right in pairs:
-        ratio = found.ratio(left, right) if left != right else found.seconds(left)
+        ratio = known.ratio(left, right) if left != right else known.seconds(left)
         if ratio and (left != right or ratio.low < ratio.high):
-            known.append((rows[left], rows[right], ratio))
-    return max(known, key=lambda pair: pair[2].half_width) if known and len(known) >= len(pairs) else None
+            intervals.append((rows[left], rows[right], ratio))
+    complete = intervals and len(intervals) >= len(pairs)
+    return max(intervals, key=lambda pair: pair[2].half_width) if complete else None
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far processes of one row differ, and turns of one process: standard deviations of logarithms."""
+    """Standard deviations of logarithms: between processes of one row, and between turns of one process."""
 
     processes: float
     turns: float
@@ -269,15 +279,15 @@ class Spread:
 
 
 def spread(recording: Recording) -> Spread | None:
-    """How far processes and turns differ, by the cycles that count; None before LEAST_ROUNDS rounds of two cycles.
+    """The spread of processes and turns in the cycles that count; None before LEAST_ROUNDS rounds of two cycles.
 
     What a cycle or a round does to all rows alike is taken away.
     """
     counted, known = counting(recording.rounds()), observations(recording)
     visits = ((place, visit) for place, (_, cycle) in enumerate(counted) for visit in cycle)
     middle = fmean if recording.plan.training is None else median
-    found = observed(visits, same_steps=known.same_steps, middle=middle).logarithms  # by the cycle's place
-    rounds = grouped(((counted[place][0].number, *sorted(cycle)), cycle) for place, cycle in found.items())
+    by_cycle = observed(visits, same_steps=known.same_steps, middle=middle).logarithms  # by the cycle's place
+    rounds = grouped(((counted[place][0].number, *sorted(cycle)), cycle) for place, cycle in by_cycle.items())
     squares, freedom, repeated = 0.0, 0, 0
     for (_, *rows), cycles in rounds.items():
         squares += _residual_squares(np.array([[cycle[row] for row in rows] for cycle in cycles]))
@@ -314,19 +324,19 @@ def trimmed_mean(values: Sequence[float]) -> tuple[float, float, int]:
     return float(kept.mean()), math.sqrt(squares / (len(kept) * (len(kept) - 1))), len(kept) - 1
 
 
-def independent_ratio(observed: Sequence[float], others: Sequence[float]) -> Estimate:
-    """How many times as fast `observed` is as `others`, which another recording holds, with Welch's interval.
+def independent_ratio(left: Sequence[float], right: Sequence[float]) -> Estimate:
+    """Speed of the left side as a multiple of that of the right, with Welch's interval.
 
-    Both are logarithms of seconds, at least two each. They are not paired, since the recordings share no rounds.
+    Both are logarithms of seconds, at least two each. They are not paired, since two recordings share no rounds.
     """
-    shares = [float(np.var(side, ddof=1)) / len(side) for side in (observed, others)]
-    variance, centre = sum(shares), fmean(others) - fmean(observed)
-    squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (observed, others), strict=True))
+    shares = [float(np.var(side, ddof=1)) / len(side) for side in (left, right)]
+    variance, centre = sum(shares), fmean(right) - fmean(left)
+    squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (left, right), strict=True))
     return _interval(centre, math.sqrt(variance), variance**2 / squares if squares else 1.0)
 
 
 def _residual_squares(table: np.ndarray) -> float:
-    """The sum of the squares that are left of a table when each row's and each column's mean is taken away."""
+    """The sum of squares that a table has left after each row's and each column's mean is taken away."""
     residuals = table - table.mean(axis=0)
     residuals -= residuals.mean(axis=1, keepdims=True)
     return float((residuals**2).sum())
@@ -343,7 +353,7 @@ def _interval(logarithm: float, error: float, freedom: float) -> Estimate:
 
 def grouped(items: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
     """The items that have the same key, by this key; keys and items stay in their order."""
-    found: dict[Key, list[Item]] = {}
+    groups: dict[Key, list[Item]] = {}
     for key, item in items:
-        found.setdefault(key, []).append(item)
-    return found
+        groups.setdefault(key, []).append(item)
+    return groups

@@ -1,6 +1,6 @@
-"""The results of a bench: rows and the parts of their steps, pairs of rows and why one is slower, the headline.
+"""The results of a bench: rows and the parts of their steps, pairs of rows, and the headline.
 
-Times are in seconds and memory in bytes unless it says otherwise.
+Times are in seconds and memory in bytes unless a comment says otherwise.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,11 @@ from benchmarks.report.render import minutes_until, times
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import count, listed
 
-MOST_OUTSIDE = 0.05  # share of a visit's time that may pass outside its timed steps without a warning
-MOST_STOLEN = 0.02  # cores that other virtual machines may take on average without a note
-NO_ERRORS = ("counts", "strings")  # the rungs of parity whose errors are shares of items, and not of numbers
-BETWEEN = ("data", "Python")  # the parts of a step in which none of its kernels runs
-WORTH = 0.1  # a part of a step is named if it makes up at least this share of the difference between two rows
+MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
+MOST_STOLEN = 0.02  # mean cores of other virtual machines without a note
+NO_ERRORS = ("counts", "strings")  # rungs of parity whose errors are shares of items, not of numbers
+BETWEEN = ("data", "Python")  # parts of a step without running kernels
+WORTH = 0.1  # least share of the difference between two rows of a part of a step that is named
 # The names of the parts of a step (see backends.profiling.Part) in tables, and after "22 ms more in".
 PARTS = {
     "LSTM": "its LSTM kernels",
@@ -38,13 +38,13 @@ PARTS = {
     "other": "other kernels",
 }
 
-# What the two rows of a pair are: two backends with matched settings, or a row and its counterpart (see Row), which
-# is as installed or in reduced precision.
+# The rows of a pair: two backends with matched settings, or a row and its counterpart (see Row), as installed or in
+# reduced precision.
 Kind = Literal["frameworks", "installed", "reduced"]
 
 
 class BenchRow(RowResults):
-    """What is known of a backend's row."""
+    """The results of a backend's row."""
 
     facts: BackendFacts
 
@@ -56,8 +56,8 @@ class BenchRow(RowResults):
         self.title = row.name or title_of(row.backend)  # its name in the headline
         assert starts[-1].facts
         self.facts = starts[-1].facts
-        # The parity certificate of the framework's version that ran; None if there is none. And why the row is not
-        # compared with others, such as broken parity; empty if it is compared.
+        # The parity certificate of the framework's version that ran; None if there is none. And the reason not to
+        # compare the row, such as broken parity; empty if it is compared.
         self.certificate, self.why_not = results.parity(index)
         # The largest error of its certificate; None where it is not known.
         rungs = self.certificate.rungs if self.certificate else {}
@@ -79,8 +79,8 @@ class BenchRow(RowResults):
         facts = [start.facts for start in starts if start.facts]
         phases = {
             "process": [
-                start.seconds - own.import_seconds - own.build_seconds
-                for start, own in zip(starts, facts, strict=True)
+                start.seconds - of_start.import_seconds - of_start.build_seconds
+                for start, of_start in zip(starts, facts, strict=True)
                 if start.seconds
             ],
             "import": [f.import_seconds for f in facts],
@@ -102,30 +102,31 @@ class BenchRow(RowResults):
 
 
 class RowPair:
-    """Two rows compared with one another, by their indices; `ratio` is how many times as fast the left one is."""
+    """Two rows compared, by their indices; `ratio` is the left one's speed as a multiple of the right one's."""
 
     def __init__(self, results: "BenchResults", kind: Kind, left: int, right: int, ratio: Estimate) -> None:
-        one, other = (results.by_label[results.plan.rows[index].label] for index in (left, right))
+        of_left, of_right = (results.by_label[results.plan.rows[index].label] for index in (left, right))
         self.kind, self.ratio = kind, ratio
-        # The label of the faster row if the kind is "frameworks", otherwise of the row that the kind names; and the
-        # label of the row that it is compared with.
-        self.left, self.right = one.label, other.label
+        # Labels. The left row is the faster one if the kind is "frameworks", else the one that the kind names.
+        self.left, self.right = of_left.label, of_right.label
         pairwise = results.observed.pairwise(left, right)
         self.pairwise = pairwise and pairwise.widened(results.bias)  # the same ratio from these two rows alone
         self.word = ratio.word(results.plan.within)  # the verdict
         # A sentence that explains the difference; empty where the parts of a step were not measured.
         explained = kind == "frameworks" and self.word == "faster"
-        self.why = why_slower(other.title, one.title, other.step_parts, one.step_parts) if explained else ""
+        self.why = (
+            why_slower(of_right.title, of_left.title, of_right.step_parts, of_left.step_parts) if explained else ""
+        )
 
 
 class TranslatedSentence(ShownSentence, frozen=True):
-    """A sentence of the corpus, its references, and each row's translation. All rows decode with the same weights."""
+    """A shown sentence with each row's translation. All rows decode with the same weights."""
 
     translations: dict[str, str]  # by the row's label
 
     @property
     def distinct(self) -> dict[str, list[str]]:
-        """Each distinct translation, with the labels of the rows that give it."""
+        """Labels of rows by their distinct translations."""
         return grouped((translation, label) for label, translation in self.translations.items())
 
 
@@ -144,21 +145,20 @@ class BenchResults(Results):
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
         rows, cycles = self.plan.rows, [cycle for line in recording.rounds() for cycle in line.cycles]
-        # Mean number of cores that other virtual machines took.
+        # Mean number of cores of other virtual machines.
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
         # Of the weights, on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
         # Operations a second of the fastest matrix product, and its backend; None where none was measured.
         peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
         self.peak = max(peaks, default=None)
-        # The rows of which a process was started, without those that are measured a second time: from fast to slow;
-        # those that are not compared come last.
+        # The rows that were started, without controls, from fast to slow. Rows that are not compared come last.
         measured = [BenchRow(self, index) for index in sorted(self.starts) if not rows[index].control]
         self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
         self.by_label = {row.label: row for row in self.rows}
 
     def characters_of(self, index: int) -> dict[Work, int]:
-        """The number of characters that a call of a row puts out, by its work, where it was timed."""
+        """Characters that a timed call of a row puts out, by its work."""
         works: tuple[Work, ...] = ("batch", "alone")
         visits = [(work, v) for work in works for line in self.recording.rounds(work) for c in line.cycles for v in c]
         return {work: visit.items for work, visit in visits if visit.row == index}
@@ -189,7 +189,7 @@ class BenchResults(Results):
         return pairs
 
     def ratio(self, left: str, right: str) -> Estimate | None:
-        """How many times as fast the row labelled `left` trains as the one labelled `right`; None if not known."""
+        """Training speed of the row labelled `left` as a multiple of that of `right`; None if not known."""
         for pair in self.pairs:
             if {pair.left, pair.right} == {left, right}:
                 return pair.ratio if pair.left == left else pair.ratio.inverse
@@ -197,37 +197,34 @@ class BenchResults(Results):
 
     @property
     def baseline(self) -> str:
-        """The label of the row that ratios in tables refer to: the one asked for, or the example, or the slowest.
-
-        "" if there is none.
-        """
+        """Label of the row that ratios refer to: the plan's, or the example, or the slowest; "" if none."""
         timed = [row for row in self.rows if row.step and not row.why_not and row.row in self.plan.question]
         named = [row.label for name in (self.training.baseline, BASELINE) for row in timed if row.row.backend == name]
         return next(iter(named), timed[-1].label if timed else "")
 
     @property
     def sentences(self) -> list[TranslatedSentence]:
-        """The sentences that the report shows, with the translations by the rows of the benchmark's question."""
+        """The shown sentences, with translations by the rows of the question."""
         lines = {self.plan.rows[i].label: self.decoded[i] for i in self.question if i in self.decoded}
         return [
             TranslatedSentence(
-                one.source,
-                one.references,
-                one.held_out,
+                shown.source,
+                shown.references,
+                shown.held_out,
                 {by: text for by, line in lines.items() for text in line.translations[n : n + 1]},
             )
-            for n, one in enumerate(self.text.shown if lines else [])
+            for n, shown in enumerate(self.text.shown if lines else [])
         ]
 
     def of_frameworks(self, rows: Sequence[BenchRow]) -> list[BenchRow]:
-        """The rows that the question is about, without variants where two frameworks or more are left."""
+        """The rows of the question, without variants if two frameworks or more remain."""
         rows = [row for row in rows if row.row in self.plan.question]
         plain = [row for row in rows if not is_variant(row.row.backend)]
         return plain if len(plain) > 1 else rows
 
     @property
     def headline(self) -> str:
-        """The answer in a sentence: how many times as fast the fastest framework trains as each of the others."""
+        """The answer in a sentence: the fastest framework's training speed against each of the others."""
         rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
         if not self.rounds:
             return NOTHING
@@ -235,8 +232,8 @@ class BenchResults(Results):
             return f"{rows[0].title} trains {rows[0].pairs_per_second:,.0f} pairs a second."
         if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
-        first, *others = rows
-        ratios = [(self.ratio(first.label, other.label), other.title) for other in others]
+        first, *slower = rows
+        ratios = [(self.ratio(first.label, row.label), row.title) for row in slower]
         words = grouped((r.word(self.plan.within) if r else "not told apart", title) for r, title in ratios)
         apart = [(r, title) for r, title in ratios if r and not r.low <= 1 <= r.high]
         clauses = [listed(f"{times(r.value)} times as fast as {title}" for r, title in apart)] if apart else []
@@ -246,22 +243,24 @@ class BenchResults(Results):
             sentences.append(f"{listed([first.title, *unknown])} are not told apart yet")
         translated = self.sentences
         if translated and all(row.label in translated[0].translations for row in rows):
-            alike = sum(len(one.distinct) == 1 for one in translated)
+            alike = sum(len(sentence.distinct) == 1 for sentence in translated)
             sentences.append(f"all translate {alike} of {len(translated)} sentences alike")
         return f"{'; '.join(sentences)}."
 
     @property
     def missing(self) -> list[str]:
-        """What there was no time for, in the order of its worth."""
+        """Parts of a bench without time for them, in the order of their worth."""
         rows, question = self.plan.rows, {*self.question}
+        unprofiled = [rows[index].label for index in self.question if index not in self.profiled]
+        partly = len(unprofiled) < len(question)
         batched = any(rows[index].backend != BASELINE for index in question)
         lacking = {
             "the ten sentences in every backend": not question <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),
             "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
-            "why one is slower": not question <= self.profiled.keys(),
+            f"a profile of {listed(unprofiled)}" if unprofiled and partly else "why one is slower": unprofiled,
         }
-        return [what for what, lacks in lacking.items() if lacks]
+        return [part for part, lacks in lacking.items() if lacks]
 
     def _doubts_of_rows(self) -> Iterator[str]:
         for why_not, labels in grouped((row.why_not, row.label) for row in self.rows if row.why_not).items():
@@ -294,7 +293,7 @@ class BenchResults(Results):
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
-        """The certificate of a row, and why the row is not compared with others; "" if it is compared."""
+        """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
         # Neither a lane nor measuring a second time changes mathematics.
         plain = replace(self.plan.rows[index], lane="matched", control=False)
         certificate = self.certificates.get(self.plan.rows.index(plain) if plain in self.plan.rows else index)
@@ -308,15 +307,14 @@ class BenchResults(Results):
 
 
 def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
-    """The seconds that each part of a step takes, in the order of PARTS; their sum is `step_seconds`.
+    """Seconds of each part of a step, in the order of PARTS; their sum is `step_seconds`.
 
-    A profiler slows down what it watches, so only shares are taken from it:
+    A profiler slows the steps, so only shares are taken from it:
 
-    - All kernels together have the share of the time in which at least one kernel was running. It is divided between
-      them in proportion to their own times, since some of them run at the same time.
-    - The rest of the step is Python and waiting. What making the tensors takes, which is measured by itself, is
-      subtracted from it. Where `makes_tensors` is False, the row makes its tensors before its steps, and nothing is
-      subtracted.
+    - All kernels together have the share of the time with at least one running kernel. It is divided between them in
+      proportion to their times, since some of them run at the same time.
+    - The rest of the step is Python and waiting. The time of making the tensors, which is measured by itself, is
+      subtracted from it, unless the row makes its tensors before its steps: `makes_tensors` is False.
     """
     together = sum(kernel.seconds for kernel in profile.kernels) or 1.0
     busy = min(1.0, profile.busy_seconds / profile.seconds)
@@ -330,22 +328,22 @@ def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> di
     return {part: share * step_seconds for part, share in shares.items()}
 
 
-def why_slower(slower: str, faster: str, parts: Mapping[str, float], others: Mapping[str, float]) -> str:
+def why_slower(slower: str, faster: str, slow_parts: Mapping[str, float], fast_parts: Mapping[str, float]) -> str:
     """A sentence that names the parts of a step in which the slower row spends more time than the faster one.
 
-    `parts` are the seconds of the slower row's step by part, `others` those of the faster row's step. The sentence is
-    empty where one of the two has no profile, or where no part explains the difference.
+    `slow_parts` and `fast_parts` are seconds of both rows' steps, by part. The sentence is empty if a row has no
+    profile, or if no part explains the difference.
     """
-    if not parts or not others:
+    if not slow_parts or not fast_parts:
         return ""
-    words, own, theirs = dict(PARTS), dict(parts), dict(others)
-    if bool(own["LSTM"]) != bool(theirs["LSTM"]):
+    words, slow, fast = dict(PARTS), dict(slow_parts), dict(fast_parts)
+    if bool(slow["LSTM"]) != bool(fast["LSTM"]):
         # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
-        fused = faster if theirs["LSTM"] else slower
-        for row in (own, theirs):
-            row["LSTM"] += row.pop("products") + row.pop("gates")
+        fused = faster if fast["LSTM"] else slower
+        for parts in (slow, fast):
+            parts["LSTM"] += parts.pop("products") + parts.pop("gates")
         words["LSTM"] = f"the model's operators (of the two, {fused} alone has a fused LSTM)"
-    differences = sorted(((own[part] - theirs[part], words[part]) for part in own), reverse=True)
+    differences = sorted(((slow[part] - fast[part], words[part]) for part in slow), reverse=True)
     total = sum(seconds for seconds, _ in differences)
     more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]
     less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]

@@ -1,4 +1,4 @@
-"""Two recordings compared: what became faster or slower from the first to the second, and what else changed."""
+"""Two recordings compared: figures that became faster or slower, and changes around them."""
 
 import math
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from benchmarks.report.render import joined, quantity, safe, table
 from benchmarks.report.render import ratio as shown
 
 MOVED = 0.03  # share by which the median of all rows' steps must have changed for a warning
-# What turns of each work time.
+# The figure of each work.
 FIGURES: dict[Work, str] = {"training": "training step", "batch": "character in a batch", "alone": "character alone"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one figure of one row changed."""
+    """The change of a row's figure."""
 
     label: str  # label of the row
-    figure: str  # one of FIGURES
+    figure: str  # of FIGURES
     before: float  # seconds in the first recording
     after: float  # seconds in the second recording
     ratio: Estimate  # before / after: above 1 is faster
@@ -31,22 +31,22 @@ class Change:
 
     @property
     def slower_by(self) -> float:
-        """By what share the time grew, where the verdict is "slower": 0.1 is 10 % more. Otherwise 0."""
+        """The share by which the time grew if the verdict is "slower", else 0: 0.1 is 10 % more."""
         return 1 / self.ratio.value - 1 if self.word == "slower" else 0.0
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed from one recording to another."""
+    """Changes from one recording to the next."""
 
-    differences: list[str]  # what else differs between the two, and so may be the cause instead of the code
+    differences: list[str]  # between the two, which may be the cause instead of the code
     changes: list[Change]
 
 
 def compare(before: Recording, after: Recording) -> Changes:
     """Compare every figure of every row that both recordings have measured in two rounds or more.
 
-    - Nothing is compared where other programs were at work in too many cycles of one of the recordings.
+    - Nothing is compared if other programs were at work in too many cycles of a recording.
     - The two recordings have no rounds in common, so the intervals include what the machine did during either.
     """
     within, rows = max(before.plan.within, after.plan.within), [row.label for row in before.plan.rows]
@@ -71,14 +71,14 @@ def compare(before: Recording, after: Recording) -> Changes:
 
 
 def _of_steps(recording: Recording, work: Work) -> Observations:
-    """The observations of a recording; those of training are of steps, and not of the pairs in them."""
-    found, training = observations(recording, work), recording.plan.training
+    """The observations of a recording; for training, those of steps instead of pairs."""
+    of_items, training = observations(recording, work).logarithms, recording.plan.training
     more = math.log(training.settings.batch_size) if training and work == "training" else 0.0
-    return Observations({n: {row: own + more for row, own in of.items()} for n, of in found.logarithms.items()})
+    return Observations({n: {row: item + more for row, item in rows.items()} for n, rows in of_items.items()})
 
 
 def page(changes: Changes) -> str:
-    """What changed, in Markdown."""
+    """The changes in Markdown."""
     lines = [
         (safe(c.label), c.figure, quantity(c.before), quantity(c.after), f"{c.word}: {shown(c.ratio)}")
         for c in changes.changes
@@ -90,7 +90,7 @@ def page(changes: Changes) -> str:
 
 
 def _differences(before: Recording, after: Recording) -> Iterator[str]:
-    """One sentence for each thing that differs between the two recordings: versions, machine, settings, rows."""
+    """A sentence for each difference between the two recordings: versions, machine, settings, rows."""
     first, second = map(_circumstances, (before, after))
     for name in sorted(first.keys() | second.keys()):
         old, new = first.get(name, "none"), second.get(name, "none")
@@ -102,7 +102,7 @@ def _differences(before: Recording, after: Recording) -> Iterator[str]:
 
 
 def _circumstances(recording: Recording) -> dict[str, Any]:
-    """What a recording's figures may depend on besides the code, by name."""
+    """Circumstances that figures may depend on besides the code, by name."""
     training, machine, text = recording.plan.training, recording.head.machine, recording.head.text
     assert training
     assert text

@@ -17,7 +17,7 @@ from common.text import for_terminal
 
 WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
 WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
-FAR = 20.0  # times beyond which a longest bar hides the shortest, so that the scale is logarithmic
+FAR = 20.0  # ratio of the longest bar to the shortest beyond which the scale is logarithmic
 AXIS, LEGEND, PLOT, LEFT = 24, 20, 200, 52  # pixels: an axis's height, a legend's line, a plot's height, its ticks
 MOST_TICKS = 6
 FAINT = 'stroke="currentColor" stroke-width="0.4" opacity="0.5"'  # a line of a scale
@@ -27,8 +27,8 @@ class Bar(NamedTuple):
     """A bar of a chart."""
 
     name: str
-    backend: str  # which gives the colour
-    time: Estimate | None  # None where it was not measured, which leaves the bar's place empty
+    backend: str  # gives the colour
+    time: Estimate | None  # None if not measured, which leaves the bar's place empty
 
 
 class Point(NamedTuple):
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 def logarithmic(bars: Sequence[Bar]) -> bool:
-    """Whether the times of bars are so far apart that they need a logarithmic scale."""
+    """True if the times of bars need a logarithmic scale."""
     values = [bar.time.value for bar in bars if bar.time]
     return max(values) > FAR * min(values)
 
@@ -47,7 +47,7 @@ def logarithmic(bars: Sequence[Bar]) -> bool:
 def bars(bars: Sequence[Bar]) -> str:
     """A bar for each time, with a line for its interval; its name and its figure stand above it.
 
-    At least one of the bars has a time. Bars begin at zero, or on a logarithmic scale at a power of ten, and an axis
+    At least one bar has a time. Bars begin at zero, or on a logarithmic scale at a power of ten, and an axis
     is drawn.
     """
     times = [bar.time for bar in bars if bar.time]
@@ -115,7 +115,7 @@ def _logarithm(first: float, last: float, start: float, end: float) -> Callable[
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values within two ends: 1, 2 and 5 times the powers of ten, or these powers alone where many are."""
+    """Round values between two ends: 1, 2 and 5 times the powers of ten, or the powers alone if those are many."""
 
     def within(digits: Sequence[int]) -> Iterator[float]:
         powers = range(floor(log10(low)), ceil(log10(high)) + 1)
@@ -131,7 +131,7 @@ def _tick(seconds: float) -> str:
 
 
 def _whisker(path: str) -> list[str]:
-    """A line for an interval, over a wider one in the page's colour, so that it is seen on any colour."""
+    """A line for an interval, over a wider line in the page's colour, so that it is seen on any colour."""
     return [
         f'<path d="{path}" stroke="{colour}" stroke-width="{width}"/>'
         for colour, width in (("var(--paper)", 5), ("currentColor", 1.6))
@@ -139,7 +139,7 @@ def _whisker(path: str) -> list[str]:
 
 
 def _named(name: str) -> str:
-    """A name as a browser shows it, which a stranger may have chosen."""
+    """A stranger's name as HTML."""
     shown = for_terminal(name)
     return escape(shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…")
 

@@ -1,8 +1,8 @@
 """The page of a recording, as one Markdown string that GitHub, a browser and a terminal show.
 
-Its text is in templates/page.md; here is what is put into it: of a bench, and what a race has in common with it.
-Above the line `---` is what one shows in a talk: headline, charts, a small table, and why. Below it is what supports
-the answer, in sections that a browser folds.
+Its text is in templates/page.md. This module has its values for a bench, and those that a race has in common with it.
+Above the line `---` is the answer, fit for a talk: headline, charts, a small table, and reasons. Below it are the
+sections that support the answer, which a browser folds.
 """
 
 from collections import defaultdict
@@ -21,15 +21,15 @@ from benchmarks.report.render import MISSING, Report, code, interval, joined, pe
 from benchmarks.report.results import Results
 from common.text import count, listed, printable, quoted
 
-SURPRISE = 10.0  # the example's decoding is told of below the headline if Keras decodes this many times as fast
-MOST_REFERENCES = 3  # of a sentence that are shown beside a translation that is none of them
-SLOWER = 1.1  # a row as installed gets advice if its step takes this many times as long as the matched one
-SENTENCES = "Decoded sentences"  # the section that a terminal shows too
+SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
+MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
+SLOWER = 1.1  # least ratio of steps, as installed to matched, for advice
+SENTENCES = "Decoded sentences"  # the section that a terminal shows, too
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
 NOT_COMPARED = "not compared"
 
-# What `--json` prints of the results, beside the command, the machine and what is made for the page.
+# Results that `--json` prints, beside the command, the machine and sentences of the page.
 PRINTED = (
     "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs control sentences "
     "peak doubts notes missing"
@@ -37,7 +37,7 @@ PRINTED = (
 
 
 def _part(part: str, row: BenchRow) -> str:
-    """The time that a part of a row's step takes, and its share of the step: 32.0 ms (83.6 %)."""
+    """The time of a part of a row's step, and its share of the step: 32.0 ms (83.6 %)."""
     seconds = row.step_parts.get(part)
     return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
 
@@ -46,7 +46,7 @@ def _characters(work: Any, row: BenchRow) -> str:
     return f"{row.characters[work]:,}" if work in row.characters else MISSING
 
 
-Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line for the results of each row: the text of a cell
+Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line a row: the text of a cell
 TRAINING: Columns = {
     "an epoch": lambda row: interval(row.epoch),
     "a step": lambda row: interval(row.step),
@@ -98,7 +98,7 @@ SETTINGS: Columns = {
 
 
 def report_of(recording: Recording) -> Report:
-    """The whole page, of which a terminal shows the answer and the decoded sentences, and the results for --json."""
+    """The whole page, with answer and decoded sentences for a terminal, and the results for --json."""
     results: BenchResults
     if recording.plan.training and recording.plan.training.axes:
         results = varied = vary.VaryResults(recording)
@@ -113,7 +113,7 @@ def report_of(recording: Recording) -> Report:
 
 
 def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str], shown: str = "") -> Report:
-    """The page with these values beside those that a bench and a race have in common; `drawn` are charts by title."""
+    """The page with these values and those that a bench and a race have in common; `drawn` are charts by title."""
     control = ""
     if results.control and results.twice:
         again, first = (safe(results.plan.rows[row].label) for row in results.twice)
@@ -142,7 +142,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
 
 
 def _reached(half_width: float) -> str:
-    """How far the widest interval reaches, in words."""
+    """The half-width of the widest interval, in words."""
     if half_width > WIDEST:
         return "intervals are too wide to rely on"
     return f"95{render.SPACE}% intervals within ±{percent(half_width)}"
@@ -169,8 +169,8 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
 
 
 def _answer(results: BenchResults) -> dict[str, str]:
-    """What the page has above its sections."""
-    rows = _of_answer(results)
+    """The values of a bench above the page's sections."""
+    rows = rows_of_answer(results)
     columns: Columns = {
         "an epoch": lambda row: interval(row.epoch),
         "times as fast": lambda row: _to_baseline(results, row),
@@ -192,9 +192,9 @@ def _answer(results: BenchResults) -> dict[str, str]:
 
 
 def _support(results: BenchResults) -> dict[str, str]:
-    """What the page of a bench has in its sections."""
+    """The values of a bench in the page's sections."""
     training, scores, rows = results.training, results.scores, results.rows
-    # What to type comes last in each piece of advice.
+    # Each piece of advice ends with the words to type.
     given = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in advice(results))]
     facts = {
         "corpus": f"{training.data.data}, up to {training.data.num_samples:,} pairs",
@@ -224,37 +224,37 @@ def _support(results: BenchResults) -> dict[str, str]:
 
 
 def _machine(results: Results) -> str:
-    """A machine's processor and its number of cores."""
+    """The processor and its number of cores."""
     machine = results.head.machine
     return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
 
 
-def _of_answer(results: BenchResults) -> list[BenchRow]:
-    """The rows of the answer: plain frameworks and the official example; all where there are not two frameworks."""
+def rows_of_answer(results: BenchResults) -> list[BenchRow]:
+    """The rows of the answer: plain frameworks and the official example; all of fewer than two frameworks."""
     labels = {BASELINE, *(row.label for row in results.of_frameworks(results.rows))}
     return [row for row in results.rows if row.label in labels]
 
 
 def _to_baseline(results: BenchResults, row: BenchRow) -> str:
-    """How many times as fast as the baseline a row trains."""
+    """The training speed of a row as a multiple of the baseline's."""
     if row.why_not:
         return NOT_COMPARED
     return "1× (baseline)" if row.label == results.baseline else ratio(results.ratio(row.label, results.baseline))
 
 
 def _equality(row: BenchRow) -> str:
-    """How far what a row computes is from the referee, by its certificate."""
+    """The largest error of a row against the referee, by its certificate."""
     if row.certificate is None or row.error is None:
         return NOT_COMPARED
     return f"to {row.error:.0e}" if row.certificate.passed else "**no**: parity is broken"
 
 
 def _charts(results: BenchResults) -> dict[str, str]:
-    """The charts for which there are times, as SVG, by their titles.
+    """The charts with times, as SVG, by their titles.
 
-    A row that has no time has its place all the same, so that charts side by side are alike.
+    A row without a time keeps its place, so that charts side by side are alike.
     """
-    rows = _of_answer(results)
+    rows = rows_of_answer(results)
     sentences = max((row.sentences for row in rows), default=0)
     times = {
         "Training: an epoch": [row.epoch for row in rows],
@@ -272,7 +272,7 @@ def _charts(results: BenchResults) -> dict[str, str]:
 
 
 def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:
-    """A table with a line for each row of which something was measured; `of` is what it calls them."""
+    """A table with a line for each measured row; `of` heads their names."""
     lines = _lines([(safe(row.label), row) for row in rows], columns)
     return table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
 
@@ -297,18 +297,19 @@ def _verdicts(results: BenchResults, kind: Kind) -> str:
 
 
 def _sentences(results: BenchResults) -> dict[str, str]:
-    """A table of sentences that were trained on and one of those held out, with a line for each translation."""
+    """Tables of sentences that were trained on and held out, with a line for each translation."""
     sentences, weights = results.sentences, ""
     if sentences:
         weights = f"All rows decode with {safe(results.text.weights)}."
     if sentences and results.scores:
         weights += f" On all held-out sources these reach a chrF of {results.scores['chrf']:.1f} of 100."
     lines: dict[bool, list[Sequence[str]]] = {False: [], True: []}
-    for one in sentences:
-        for words, by in one.distinct.items():
-            rows = "all" if by == [*one.translations] else safe(", ".join(by))
-            beside = "exact" if words in one.references else " / ".join(one.references[:MOST_REFERENCES])
-            lines[one.held_out].append((safe(one.source), safe(words) or "(nothing)", safe(beside), rows))
+    for sentence in sentences:
+        for words, by in sentence.distinct.items():
+            rows = "all" if by == [*sentence.translations] else safe(", ".join(by))
+            references = sentence.references
+            beside = "exact" if words in references else " / ".join(references[:MOST_REFERENCES])
+            lines[sentence.held_out].append((safe(sentence.source), safe(words) or "(nothing)", safe(beside), rows))
     columns = ("translation", "references", "by")
     return {
         "weights": weights,
@@ -318,21 +319,23 @@ def _sentences(results: BenchResults) -> dict[str, str]:
 
 
 def advice(results: BenchResults) -> list[str]:
-    """For each row as installed that is slower than its counterpart: which of the matched settings it lacks, and
-    what to type to set them by hand."""
+    """Advice on each row as installed that is slower than its counterpart: the matched settings that it lacks.
+
+    Each piece ends with the words to type for them.
+    """
     pieces = []
     for pair in results.pairs:
         slower = pair.ratio.inverse.value
         if pair.kind != "installed" or slower <= SLOWER:
             continue
         backend = results.by_label[pair.left].row.backend
-        own, matched = (results.by_label[label].facts for label in (pair.left, pair.right))
+        installed, matched = (results.by_label[label].facts for label in (pair.left, pair.right))
         amd = "AMD" in results.head.machine["processor"]
         onednn = "0" if "Eigen" in str(matched.settings.get("matrix_library")) else "1"  # as it was when measured
         lacked, typed = [], []
         for group, values in matched_settings(matched.threads, amd, onednn).items():
             settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
-            if settings and (group != "threads" or own.threads != matched.threads):
+            if settings and (group != "threads" or installed.threads != matched.threads):
                 lacked.append(GROUPS[group])
                 typed += settings
         if lacked:
@@ -344,8 +347,10 @@ def advice(results: BenchResults) -> list[str]:
 
 
 def surprise(results: BenchResults) -> str:
-    """How much slower the official example decodes a character than Keras's own layers, or, in recordings of before
-    these decoded, than a cell written by hand; "" if it is not, or not measured."""
+    """A sentence on the official example, if it decodes a character much slower than Keras does; else "".
+
+    Keras decodes by its own layers or, in older recordings, by a cell written by hand.
+    """
     example, keras = map(results.by_label.get, (BASELINE, framework_of(BASELINE)))
     if not (example and example.alone and keras and keras.alone):
         return ""

@@ -1,5 +1,4 @@
-"""From the recording of a race to its answer and its page: which script is faster and by how much, and whether all
-compute the same. Nothing is measured."""
+"""The results and the page of a race: the speed of each script, and the equality of what all compute."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,7 +18,7 @@ from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import listed, quoted
 
 PER_ITEM = "Times are per item, so that scripts with other batches can be compared."
-# How ratios were estimated, by the number of rounds.
+# The estimate of ratios, by the number of rounds.
 STUDENTS = "Ratios are means over the rounds, with Student's intervals."
 ROBUST = (
     f"Ratios are means over the rounds without the fifth at either end, as they are from {ROBUST_ROUNDS} rounds on, "
@@ -34,22 +33,22 @@ GROWN = 1.2  # how many times as long a script's steps may take in the last turn
 
 
 class RacerResults(RowResults):
-    """What is known of a script."""
+    """The results of a script."""
 
     def __init__(self, results: "RaceResults", index: int) -> None:
         super().__init__(results, index)
         starts = results.starts[index]
         ready = starts[-1].ready
         assert ready
-        # How many times as fast the first script is, by the item; None for the first.
+        # Speed of the first script as a multiple of this one's, by the item; None for the first.
         self.ratio = results.ratio_of(0, index) if index else None
-        self.start = median(start.seconds for start in starts)  # until take_turns was called
+        self.start = median(start.seconds for start in starts)  # until its call of take_turns
         self.versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
         self.threads = starts[-1].threads
 
 
 class RaceResults(Results):
-    """The results of a race, or of what was measured of it so far."""
+    """The results of a race, so far if it is unfinished."""
 
     rows: list[RacerResults]
 
@@ -58,18 +57,18 @@ class RaceResults(Results):
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
         again = self.twice[0] if self.twice else None
         self.rows = [RacerResults(self, row) for row in sorted(self.starts) if row != again]
-        # How far processes and turns differ; None before it is known.
+        # The spread of processes and turns; None before it is known.
         self.spread = spread(recording)
 
     @cached_property
     def sentences(self) -> list[str]:
-        """A verdict on the first script against each other one."""
+        """Verdicts on the first script against each later one."""
         if not self.rounds:
             return [NOTHING.removesuffix(".")]
         if len(self.rows) < 2 or any(row.ratio is None for row in self.rows[1:]):
             return [f"No answer yet: a comparison needs {LEAST_ROUNDS} rounds"]
-        first, *others = self.rows
-        return [self._compared(first.label, other.label, other.ratio) for other in others if other.ratio]
+        first, *later = self.rows
+        return [self._compared(first.label, row.label, row.ratio) for row in later if row.ratio]
 
     def _compared(self, left: str, right: str, ratio: Estimate) -> str:
         """The verdict on two scripts, as a sentence with its interval."""
@@ -84,25 +83,24 @@ class RaceResults(Results):
 
     @property
     def headline(self) -> str:
-        """Which script is faster by how much, and whether all compute the same; this first where they do not."""
+        """The verdicts on speed, and the one on equality, which comes first if the scripts differ."""
         proven = [*self._proven()]
         differs = any(proof.word == "differs" for proof in self.proofs.values())
         return f"{'; '.join([*proven, *self.sentences] if differs else [*self.sentences, *proven])}."
 
     def slower(self, limit: float) -> Word:
-        """Whether the first script is surely slower than the second by more than a limit ("slower"), or surely not
-        ("faster")."""
-        found = self.rows[1].ratio if len(self.rows) > 1 else None
-        return found.times(1 + limit).word(within=0.0) if found else "not told apart"
+        """The verdict on the first script against the second: "slower" if by surely more than `limit`."""
+        ratio = self.rows[1].ratio if len(self.rows) > 1 else None
+        return ratio.times(1 + limit).word(within=0.0) if ratio else "not told apart"
 
     def _proven(self) -> Iterator[str]:
-        """What the records show, in words; those that are alike in one sentence."""
-        found = [(self.proof_of(row), self.plan.rows[row].label) for row in sorted(self.proofs)]
-        for words, labels in grouped(found).items():
-            yield words if len(labels) == len(found) else f"{listed(labels)}: {words}"
+        """Verdicts of the records, with scripts of one verdict in one sentence."""
+        verdicts = [(self.proof_of(row), self.plan.rows[row].label) for row in sorted(self.proofs)]
+        for words, labels in grouped(verdicts).items():
+            yield words if len(labels) == len(verdicts) else f"{listed(labels)}: {words}"
 
     def proof_of(self, row: int) -> str:
-        """What the records of a script and the first one show, in words."""
+        """The verdict on a script's record against that of the first script, in words."""
         proof = self.proofs[row]
         if proof.word == "same":
             climbed = [rung for rung in COMPARED[COMPARED.index("forward") :] if rung in proof.rungs] or ["forward"]
@@ -126,16 +124,16 @@ class RaceResults(Results):
                 yield f"{self.plan.rows[row].label} {verb}: {'; '.join(proof.why)}"
 
     def _growth(self, row: int) -> float:
-        """How many times as long steps took in the last cycle of a round as in the first, at least in every round."""
-        found = []
+        """Steps in the last cycle of a round as a multiple of those in the first: the smallest of all rounds."""
+        growths = []
         for line in self.recording.rounds():
             steps = [median(visit.steps) for cycle in line.cycles for visit in cycle if visit.row == row]
-            found += [steps[-1] / steps[0]] if len(steps) > 1 else []
-        return min(found) if len(found) >= LEAST_ROUNDS else 1.0
+            growths += [steps[-1] / steps[0]] if len(steps) > 1 else []
+        return min(growths) if len(growths) >= LEAST_ROUNDS else 1.0
 
 
 def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
-    """What a script does that makes its own figures or those of others doubtful."""
+    """Reasons to doubt a script's figures, or those of scripts beside it."""
     idle = median(visit.idle for visit in visits)
     if idle > MOST_OTHERS:
         yield (
@@ -149,14 +147,14 @@ def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
         )
 
 
-def width_of(found: Spread | None) -> str:
-    """Whether the width of intervals comes from processes or from turns, in a sentence; empty before it is known."""
-    if found is None:
+def width_of(known: Spread | None) -> str:
+    """A sentence on the source of the width of intervals, processes or turns; empty before it is known."""
+    if known is None:
         return ""
-    source = "processes" if found.of_processes > 0.5 else "turns"
+    source = "processes" if known.of_processes > 0.5 else "turns"
     return (
         f"The width of intervals comes mostly from {source}: processes of one script differ by "
-        f"{percent(found.processes)}, and turns of one process by {percent(found.turns)} (standard deviations)."
+        f"{percent(known.processes)}, and turns of one process by {percent(known.turns)} (standard deviations)."
     )
 
 
@@ -173,12 +171,12 @@ START: Columns = {
     "threads": lambda row: str(row.threads),
     "versions": lambda row: safe(row.versions),
 }
-# What `--json` prints of the results, beside the machine.
+# Results that `--json` prints, beside the machine.
 PRINTED = "headline sentences doubts notes rows proofs control spread rounds cycles dropped seconds reached".split()
 
 
 def report_of(recording: Recording) -> Report:
-    """The whole page, of which a terminal shows the answer, and the results for --json."""
+    """The whole page, with its answer for a terminal, and the results for --json."""
     results = RaceResults(recording)
     rows, machine = results.plan.rows, recording.head.machine
     drawn = [Bar(row.label, "", row.item) for row in results.rows if row.item]
@@ -222,5 +220,5 @@ def report_of(recording: Recording) -> Report:
 
 
 def _bold(text: str) -> str:
-    """A sentence of any origin, in which our own words keep their stars."""
+    """A sentence of any origin, in which the stars of DIFFERS are kept."""
     return DIFFERS.join(map(safe, text.split(DIFFERS)))

@@ -1,7 +1,7 @@
-"""How pages are written: numbers, names and tables in Markdown, which a browser, GitHub and a terminal show.
+"""Parts of pages: numbers, names and tables in Markdown, for a browser, GitHub and a terminal.
 
-A recording may come from a stranger, and so may every name in it. What a renderer could take for markup, a mention or
-an address goes into a code span, where all renderers show it as it is.
+A recording may come from a stranger, and so may every name in it. A word that a renderer could take for markup, a
+mention or an address goes into a code span, which all renderers show as it is.
 """
 
 import re
@@ -20,30 +20,30 @@ from benchmarks.measure.statistics import Estimate
 from common.machine import Machine
 from common.text import count, for_terminal, printable
 
-MISSING = "–"  # in the place of what was not measured
-UNSURE = "(not known well)"  # in the place of an interval that says nothing
+MISSING = "–"  # in place of a figure that was not measured
+UNSURE = "(not known well)"  # in place of an interval that says nothing
 SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
-NUMBER = re.compile(r"$|[0-9±–-]")  # how a cell with a number begins, or one with nothing
+NUMBER = re.compile(r"$|[0-9±–-]")  # the beginning of a cell with a number, or with nothing
 WORD = re.compile(r"[^\s(),;]+")
 PLACE = re.compile(r"\{\w+\}")  # of a value in a template
 MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
-# The line near the beginning of each page which shows that the page may be replaced by a newer one.
+# A line near the beginning of each page. A page with it may be replaced by a newer one.
 MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
 MARK_OF_SVG = "<!-- made by rosetta report -->"
 MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 
-TWICE = 2.0  # a difference is told as a factor from here on, and below in per cent
-LONGEST_NAME = 36  # characters of a name in a chart, of which so many fit beside its figure
+TWICE = 2.0  # least difference that is shown as a factor; a smaller one is in per cent
+LONGEST_NAME = 36  # characters of a name in a chart, which fit beside its figure
 
 
 class Report(NamedTuple):
-    """What is told of a recording, or of several."""
+    """The page of a recording or of several, and its parts."""
 
     page: str  # in Markdown; each image stands for the chart of its title
-    summary: str  # the part of it that a terminal shows
-    content: dict[str, Any]  # what --json prints
+    summary: str  # the part of it for a terminal
+    content: dict[str, Any]  # for --json
     charts: dict[str, str]  # the page's charts as SVG, by their titles
 
 
@@ -114,14 +114,14 @@ def markdown(text: str) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page that `html`, `markdown` or `image` made."""
+    """True for a file by `html`, `markdown` or `image`."""
     with path.open("rb") as file:
         first_lines = file.read(200).decode(errors="replace").split("\n")
     return not {MARK_OF_HTML, MARK_OF_MARKDOWN, MARK_OF_SVG}.isdisjoint(first_lines)
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file begins as a recording of this version or an earlier one."""
+    """True for a file that begins as a recording of this version or an earlier one."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -146,7 +146,7 @@ def code(text: str) -> str:
 
 
 def safe(text: str) -> str:
-    """A sentence or a name of any origin, with those words in code spans that could be taken for markup."""
+    """A sentence or a name of any origin; words that could be taken for markup are in code spans."""
     plain = for_terminal(text).replace("`", "'").strip()
     return WORD.sub(lambda word: code(word[0]) if MARKUP.search(word[0]) else word[0], plain)
 
@@ -159,10 +159,10 @@ def joined(*parts: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; "" without rows.
 
-    Columns of numbers are aligned right, and columns in which nothing was measured are left out.
+    Columns of numbers are aligned right, and columns without any figure are left out.
     """
-    names, *others = [*zip(columns, *rows, strict=True)]
-    kept = [names, *(cells for cells in others if set(cells[1:]) - {"", MISSING})]
+    names, *figures = [*zip(columns, *rows, strict=True)]
+    kept = [names, *(cells for cells in figures if set(cells[1:]) - {"", MISSING})]
     rules = [":--", *("--:" if all(NUMBER.match(cell) for cell in cells[1:]) else ":--" for cells in kept[1:])]
     head, *lines = zip(*kept, strict=True)
     escaped = ([cell.replace("\n", " ").replace("|", r"\|") for cell in line] for line in (head, rules, *lines))
@@ -179,9 +179,9 @@ def report(
 ) -> Report:
     """The page of a template with these values in place of their names, the results for --json, and charts by title.
 
-    - A paragraph that is nothing but an empty value is left out, and so is the text below it, which is about it. A
-      section of which nothing is left is left out.
-    - A terminal shows what stands above the line `---`, and the section with the title `shown`.
+    - A paragraph that consists of an empty value is left out, with the text about it below. An empty section is left
+      out, too.
+    - A terminal shows the part above the line `---`, and the section with the title `shown`.
     - NaN and infinity are null in JSON.
     """
     sections: dict[str, list[str]] = {}
@@ -203,7 +203,7 @@ def report(
 
 
 def origin(machine: Machine, more: Mapping[str, str]) -> str:
-    """A table of what a recording was made of: `more` facts, the machine and versions."""
+    """A table of a recording's circumstances: `more` facts, the machine and versions."""
     facts = {
         **more,
         "processor": machine["processor"],
@@ -239,8 +239,8 @@ def quantity(time: float | Estimate | None) -> str:
 def interval(estimate: Estimate | None) -> str:
     """A time given in seconds with its interval, in a suitable unit: 61.5 ms (60.1 to 62.9).
 
-    An end has as many decimal places as the value. The ends of an interval that reaches beyond twice the value say
-    nothing and are not shown.
+    An end has as many decimal places as the value. The ends of an interval beyond twice the value say nothing and are
+    not shown.
     """
     if estimate is None or estimate.low == estimate.high:
         return quantity(estimate)
@@ -253,14 +253,14 @@ def interval(estimate: Estimate | None) -> str:
 
 
 def around(estimate: Estimate | None) -> str:
-    """A time given in seconds with how far its interval reaches, where that fits better: 61.5 ms ± 2.3 %."""
+    """A time given in seconds with the half-width of its interval: 61.5 ms ± 2.3 %."""
     if estimate is None or estimate.unsure or estimate.low == estimate.high:
         return interval(estimate)
     return f"{quantity(estimate)} ±{SPACE}{percent(estimate.half_width)}"
 
 
 def ratio(estimate: Estimate | None) -> str:
-    """How many times as fast, with its interval: 1.47× (1.43 to 1.52)."""
+    """A ratio of speeds with its interval: 1.47× (1.43 to 1.52)."""
     if estimate is None:
         return MISSING
     value, low, high = (
@@ -270,13 +270,13 @@ def ratio(estimate: Estimate | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio for a sentence: 1.4, 12, and 1.03 or 1.003 where one place would say too little."""
+    """A ratio for a sentence: 1.4, 12, and 1.03 or 1.003 if a single place would say too little."""
     places = 3 if ratio < 1.005 else 2 if ratio < 1.095 else 1 if ratio < 10 else 0
     return f"{ratio:,.{places}f}"
 
 
 def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
-    """The verdict on a ratio of speeds, with its number; `seconds` is how long these rounds took."""
+    """The verdict on a ratio of speeds, with its number; `seconds` is the duration of the rounds."""
     word, factor = ratio.word(within), max(ratio.value, 1 / ratio.value)
     if word == "same":
         return f"the same within {percent(max(ratio.high, 1 / ratio.low) - 1)}"
@@ -293,7 +293,7 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
 
 
 def minutes_until(within: float, half_width: float, seconds: float) -> int:
-    """How many more minutes would make an interval as narrow as asked, which reaches so far after so many seconds."""
+    """Minutes until an interval is as narrow as `within`, whose `half_width` took these seconds."""
     return ceil(seconds * ((half_width / max(within, 1e-3)) ** 2 - 1) / 60)
 
 

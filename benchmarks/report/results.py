@@ -1,6 +1,6 @@
-"""From a recording to what is known: the results that a bench and a race have in common. Nothing is measured.
+"""Results of a recording that a bench and a race have in common.
 
-Times are in seconds and memory in bytes unless it says otherwise.
+Times are in seconds and memory in bytes unless a comment says otherwise.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ NOTHING = "Nothing was measured yet."
 
 
 class RowResults:
-    """What is known of one row."""
+    """The results of a row."""
 
     def __init__(self, results: "Results", index: int) -> None:
         starts, visits = results.starts[index], results.visits.get(index, [])
@@ -29,12 +29,12 @@ class RowResults:
         self.item = results.observed.seconds(index)  # None if no cycle could be used
         self.step = self.item and self.item.times(self.items)  # a warm training step
         self.first_step = median(start.warm_up.first_step_seconds for start in starts)  # with all compiling
-        # The most memory of any process while it trained.
+        # Most memory of any process in training.
         self.peak_memory = max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits])
 
 
 class Results(ABC):
-    """The results of a bench or a race; of one that is not finished, so far."""
+    """The results of a bench or a race, so far if it is unfinished."""
 
     rows: Sequence[Any]  # of RowResults
 
@@ -47,19 +47,19 @@ class Results(ABC):
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
         self.question = [rows.index(row) for row in self.plan.question]
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
-        # Cycles that are left out, since other programs disturbed them; and turns that were taken again.
+        # Cycles that are left out, since other programs disturbed them; and retried turns.
         self.dropped = len(cycles) - len(self.counted)
         self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)
         # Mean number of cores that other programs used during the visits that count.
         self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
-        # How far the widest interval reaches to its wider side, as a share; None before it is known.
+        # Half-width of the widest interval, as a share; None before it is known.
         self.reached = pair[2].half_width if (pair := widest(recording)) else None
-        # The row that is measured a second time, and its first measurement; None where none is.
-        again = ((n, replace(rows[n], control=False)) for n, row in enumerate(rows) if row.control)
-        found = ((n, rows.index(one)) for n, one in again if one in rows and n not in self.question)
-        self.twice = next(found, None)
-        # How many times as fast it is as itself, and the share by which it surely differs from itself, or 0.
+        # Indices of the control and of the row that it measures again; None without a control.
+        controls = ((n, replace(row, control=False)) for n, row in enumerate(rows) if row.control)
+        twice = ((n, rows.index(plain)) for n, plain in controls if plain in rows and n not in self.question)
+        self.twice = next(twice, None)
+        # Speed of the control as a multiple of its row's, and the share by which both surely differ, or 0.
         self.control = self.observed.ratio(*self.twice) if self.twice else None
         biased = self.control and not self.control.low <= 1 <= self.control.high
         self.bias = max(self.control.value, 1 / self.control.value) - 1 if self.control and biased else 0.0
@@ -71,20 +71,20 @@ class Results(ABC):
 
     @abstractmethod
     def _doubts_of_rows(self) -> Iterator[str]:
-        """The reasons not to rely on single rows."""
+        """Reasons not to rely on single rows."""
 
     @abstractmethod
     def _more_notes(self) -> Iterator[str]:
-        """What else a reader should know of the figures."""
+        """Notes on the figures of this kind of recording."""
 
     def ratio_of(self, left: int, right: int) -> Estimate | None:
-        """How many times as fast one row is as another, by their indices; a bias widens the interval."""
+        """Speed of the row `left` as a multiple of that of `right`, by their indices; a bias widens the interval."""
         ratio = self.observed.ratio(left, right)
         return ratio and ratio.widened(self.bias)
 
     @property
     def doubts(self) -> list[str]:
-        """The reasons not to rely on the figures."""
+        """Reasons not to rely on the figures."""
         doubts, used = beside_others(self.counted), len(self.observed.logarithms)
         least = LEAST_ROUNDS * len(self.plan.groups)
         if self.reached is None:
@@ -102,7 +102,7 @@ class Results(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """What else a reader should know of the figures."""
+        """Notes on the figures for their reader."""
         left_out = f"{self.dropped} of {self.cycles} cycles are left out because other programs were at work"
         notes = [f"{left_out}; close other programs and measure again"] if self.dropped else []
         return [*notes, *self._more_notes()]

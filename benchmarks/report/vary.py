@@ -1,7 +1,7 @@
-"""How cost grows with sizes: the results and the page of a bench whose sizes vary, with a line chart.
+"""Growth of cost with sizes: the results and the page of a bench whose sizes vary, with a line chart.
 
-Rows of one combination of sizes took turns, and are compared as those of any bench. Rows of other sizes share no
-round with them, so the interval of a time has what the machine did from one round to the next, too.
+Rows of one combination of sizes took turns, and are compared as in any bench. Rows of different sizes share no round,
+so the interval of a time includes what the machine did from one round to the next.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from benchmarks.report.render import safe, table, times
 from benchmarks.report.results import NOTHING
 from common.text import listed
 
-WIDEST = 3.0  # times its value, at which the interval of a point is cut
+WIDEST = 3.0  # the interval of a point is cut at this multiple of its value
 DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
-AXES: dict[Axis, str] = {  # the names of the axes on a page
+AXES: dict[Axis, str] = {  # names of the axes on a page
     "latent-dim": "units of each LSTM",
     "length": "characters in each sentence",
     "batch-size": "pairs in a batch",
@@ -34,17 +34,16 @@ class VaryResults(BenchResults):
             item = self.observed.across_rounds(self.plan.rows.index(row.row))
             row.step, row.epoch = item and item.times(row.items), None
         self.rows.sort(key=lambda row: self.plan.rows.index(row.row))
-        self.axis, *second = self.training.axes  # the first is that of charts and curves
-        self.second = second  # with the other one, if there are two
+        self.axis, *self.second = self.training.axes  # the axis of charts and curves, and the second axis or none
 
     def curves(self) -> dict[tuple[str, tuple[int, ...]], list[BenchRow]]:
-        """The rows of each backend along the first axis, by its name and its sizes on the other axis."""
+        """The rows of each backend along the first axis, by its name and its sizes on the second axis."""
         measured = [row for row in self.rows if row.step]
         return grouped((_curve(row, self.second), row) for row in measured)
 
     @property
     def headline(self) -> str:
-        """How many times as long a step takes at the largest size as at the smallest, by backend."""
+        """A step at the largest size as a multiple of one at the smallest, by backend."""
         grown = []
         for (name, sizes), rows in self.curves().items():
             if len(rows) > 1 and rows[0].step and rows[-1].step and sizes == self.last_sizes:
@@ -57,23 +56,22 @@ class VaryResults(BenchResults):
 
     @property
     def last_sizes(self) -> tuple[int, ...]:
-        """The sizes on the other axis of which the headline tells: the largest ones."""
-        return tuple(self.training.axes[other][-1] for other in self.second)
+        """The sizes of the headline on the second axis: the largest ones."""
+        return tuple(self.training.axes[axis][-1] for axis in self.second)
 
     @property
     def missing(self) -> list[str]:
         return []
 
     def departures(self) -> list[str]:
-        """Sentences: the largest size at which a curve reaches less than half of its best share of the machine's
-        peak."""
+        """Sentences on the largest size at which a curve has less than half of its best share of the peak."""
         departed: list[tuple[int, str]] = []
         for (name, sizes), rows in self.curves().items():
             shares = [(row.row.sizes[self.axis], row.peak_share or 0.0) for row in rows]
             best = max(share for _, share in shares)
             size = max((size for size, share in shares if share < DEPARTED * best), default=None)
             if best and size is not None:
-                at = ", ".join(f"{axis} {other:,}" for axis, other in zip(self.second, sizes, strict=True))
+                at = ", ".join(f"{axis} {fixed:,}" for axis, fixed in zip(self.second, sizes, strict=True))
                 departed.append((size, f"{name} ({at})" if at else name))
         return [
             f"At {size:,} {AXES[self.axis]} {listed(curves)} reached less than half of the best share of the peak."
@@ -81,13 +79,13 @@ class VaryResults(BenchResults):
         ]
 
 
-def _curve(row: BenchRow, others: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
-    """The curve that a row is on: its backend, and its sizes on the other axes."""
-    return row.name, tuple(row.row.sizes[axis] for axis in others)
+def _curve(row: BenchRow, second: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
+    """The curve of a row: its backend, and its sizes on the second axis."""
+    return row.name, tuple(row.row.sizes[axis] for axis in second)
 
 
 def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
-    """What the template has of sizes that vary; and the charts by title, one for each size on the other axis."""
+    """The template's values for sizes that vary; and charts by title, for each size on the second axis."""
     columns = [safe(AXES[axis]) for axis in (*results.second, results.axis)]
     names = [*dict.fromkeys(name for name, _ in results.curves())]
     cells: dict[tuple[int, ...], dict[str, str]] = {}
@@ -99,13 +97,13 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
         for sizes, of_sizes in sorted(cells.items())
     ]
     charts = {}
-    by_others = grouped((sizes, (name, rows)) for (name, sizes), rows in results.curves().items())
+    by_second = grouped((sizes, (name, rows)) for (name, sizes), rows in results.curves().items())
     known = [row.step for row in results.rows if row.step]
     ends = [max(step.low, step.value / WIDEST) for step in known] + [
         min(step.high, step.value * WIDEST) for step in known
     ]
-    for sizes, curves in by_others.items():
-        at = "".join(f", {size:,} {AXES[other]}" for other, size in zip(results.second, sizes, strict=True))
+    for sizes, curves in by_second.items():
+        at = "".join(f", {size:,} {AXES[axis]}" for axis, size in zip(results.second, sizes, strict=True))
         points = {name: [_point(row, results.axis) for row in rows] for name, rows in curves}
         backends = {name: rows[0].row.backend for name, rows in curves}
         charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, backends, (min(ends), max(ends)))

@@ -22,7 +22,7 @@ from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of, marked
 from benchmarks.measure.statistics import observations, spread
-from benchmarks.racing import _runners
+from benchmarks.racing import Typed
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from common.machine import cores
@@ -305,8 +305,8 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
 
 def test_names_tell_the_lane_where_scripts_run_in_two(tmp_path: Path) -> None:
     one = side(tmp_path / "one.py", 0.0)
-    in_one = _runners([str(one)], [], [], "matched", control=True)
-    in_two = _runners([str(one)], [], [], "matched,installed", control=False)
+    in_one = Typed([str(one)], control=True).runners()
+    in_two = Typed([str(one)], lanes="matched,installed").runners()
     assert [runner.label for runner in in_one] == ["one", "one, control"]
     assert [(runner.label, runner.lane) for runner in in_two] == [
         ("one, matched", "matched"),
@@ -321,7 +321,8 @@ def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(t
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    matched, installed = _runners([one], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed", control=False)
+    typed = Typed([one], variables=["one:GOMP_SPINCOUNT=7"], lanes="matched,installed")
+    matched, installed = typed.runners()
     assert matched.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
     assert installed.variables == {"GOMP_SPINCOUNT": "7"}
     of_matched, of_installed = environment_of(matched), environment_of(installed)

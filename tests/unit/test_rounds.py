@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from benchmarks.in_child import Profile, Visit, WarmUp
-from benchmarks.measure import bench, contestant, machine, race
+from benchmarks.measure import bench, machine, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.plan import BUDGET, Plan, Row
@@ -215,8 +215,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             "_launch": lambda benchmark, index: FakeProcess(world, benchmark.plan.rows[index]),
             "_certify": lambda benchmark: world.certify(benchmark),
         },
-        bench: {"psutil": memory},
-        contestant: {"started_side_by_side": world.started},
+        bench: {"psutil": memory, "started_side_by_side": world.started},
         race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
         decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         machine: {
@@ -301,7 +300,9 @@ def test_decoding_is_timed_before_rounds_that_only_narrow_wide_intervals_take_th
     found = measure(plan_of())
     assert found.results.reached > 0.07
     assert len(found.rounds) > 3
-    assert found.results.missing in (["rows as installed"], ["rows as installed", "why one is slower"])
+    installed, *profiles = found.results.missing
+    assert installed == "rows as installed"
+    assert profiles in ([], ["why one is slower"], ["a profile of paddle and torch"])
 
 
 def test_each_cycle_visits_every_row_once_in_another_order_with_the_same_batches(world, measure) -> None:

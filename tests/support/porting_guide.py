@@ -1,24 +1,16 @@
 """The session of docs/porting/README.md: what a person types, the changes that they make, and what comes of it.
 
-`python -m tests.support.porting_guide` writes into the guide what its commands print now, and draws the comparison
-that README.md shows as it looks in a terminal.
+`python -m tests.support.porting_guide` writes into the guide what its commands print now.
 """
 
-import io
-import os
 import re
 import runpy
 import shlex
 import shutil
-import sys
 import tempfile
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import PIPE, STDOUT, run
-
-from rich.console import CONSOLE_SVG_FORMAT, Console
-from rich.text import Text
 
 from backends.process.parent import PROJECT
 from tests.support import program
@@ -28,10 +20,6 @@ GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
 LEFT = ("tagger_keras", "translator_torch", "encoder_torch", "decoder_torch")  # the sides that are ported
 FIRST_TRIES = runpy.run_path(str(SCRIPTS / "first_tries.py"))
-PICTURE = SCRIPTS / "diff.svg"
-PICTURED = "rosetta diff keras-tagger paddle-tagger"
-RUNG = "paddle-tagger breaks at step"  # the first comparison that says so is the picture's
-COLUMNS = 92  # of the picture
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -105,33 +93,14 @@ def rosetta(folder: Path, arguments: list[str]) -> list[str]:
     return [line.rstrip() for line in (printed + errors).splitlines()]
 
 
-def picture(folder: Path, command: str) -> str:
-    """A command of `rosetta` and what it prints in a folder, as a terminal in colours shows it: an SVG."""
-    environment = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "PYTHONPATH": str(PROJECT)}
-    arguments = [sys.executable, "-P", PROJECT / "rosetta.py", *shlex.split(command)[1:]]
-    done = run(arguments, cwd=folder, env=environment, stdout=PIPE, stderr=STDOUT, text=True, check=False)
-    terminal = Console(record=True, width=COLUMNS, file=io.StringIO())
-    terminal.print(f"[bold green]$[/] {command}", highlight=False)
-    terminal.print(Text.from_ansi(done.stdout))
-    # So that it looks the same without a network, no font is asked for from elsewhere.
-    code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return terminal.export_svg(title="rosetta diff", code_format=code_format, unique_id="diff")
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder), {name: Side(name) for name in FRAMEWORKS})
 
-        pictures: list[str] = []
+        def printed(block: re.Match[str]) -> str:
+            return f"```{block[1]}\n{session.do(block)}```"
 
-        def made(block: re.Match[str]) -> str:
-            printed = session.do(block)
-            if RUNG in printed and not pictures:
-                pictures.append(picture(session.folder, PICTURED))
-            return f"```{block[1]}\n{printed}```"
-
-        GUIDE.write_text(BLOCK.sub(made, GUIDE.read_text("utf-8")), "utf-8")
-        PICTURE.write_text("".join(pictures), "utf-8")
+        GUIDE.write_text(BLOCK.sub(printed, GUIDE.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

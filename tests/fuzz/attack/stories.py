@@ -26,6 +26,7 @@ FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not i
 EPOCHS = 40
 SMALL = "--num-samples 200 --latent-dim 16 --threads 1"  # a run of many epochs a second
 RECORDINGS = PROJECT / "docs" / "benchmark"
+STEP = PROJECT / "tests" / "support" / "step.py"
 OLD = (RECORDINGS / "amd.md").read_bytes()  # a page of Rosetta, which is there before
 NOTHING = "nothing"
 SECONDS = 3.0  # of a story that makes nothing, roughly
@@ -94,11 +95,19 @@ def bench(backends: str) -> Story:
     return Story(begun, "a.jsonl", lines_of, resumed, same=kind_of_line, quiet=False)
 
 
+def race() -> Story:
+    """A race of a script against itself, which ends after three rounds."""
+    scripts = f"tests.support.short_bench 3 race a={STEP} b={STEP} --out {{out}}"
+    begun, resumed = f"{scripts} --within 1000% --budget 10m", f"{scripts} --resume"
+    return Story(begun, "a.jsonl", lines_of, resumed, same=kind_of_line, quiet=False)
+
+
 REPORT = f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}"
 CONVERT = "rosetta convert {run} --out {out} --to "
 WITH_NUMPY = {
     "train": train("numpy"),
     "bench": bench("numpy"),
+    "race": race(),
     "report": Story(REPORT, "page.md", old=OLD),
     "report as a page": Story(REPORT, "page.html"),
     "convert to weights": Story(CONVERT + "weights", "files"),

@@ -16,6 +16,7 @@ from backends import BASELINE, is_variant, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.ladder.parity.certificate import Certificate
+from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, grouped, observations
 from benchmarks.report.render import minutes_until, times
@@ -245,7 +246,9 @@ class BenchResults(Results):
         if translated and all(row.label in translated[0].translations for row in rows):
             alike = sum(len(sentence.distinct) == 1 for sentence in translated)
             sentences.append(f"all translate {alike} of {len(translated)} sentences alike")
-        return f"{'; '.join(sentences)}."
+        used = len(self.observed.logarithms)
+        early = f"So far, after {used} rounds alone: " if used < LEAST_ROUNDS else ""
+        return f"{early}{'; '.join(sentences)}."
 
     @property
     def missing(self) -> list[str]:

@@ -19,13 +19,6 @@ from benchmarks.ladder.read.view import Read, move
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
-# The files that each framework's own loader reads, the usual one first.
-SUFFIXES = {
-    "torch": (".pt", ".safetensors"),
-    "paddle": (".pdparams", ".safetensors"),
-    "keras": (".h5", ".safetensors"),
-    "flax": (".safetensors",),
-}
 LOADING = {
     ".h5": "model.load_weights reads it",
     ".pt": "torch.load reads it and model.load_state_dict takes it",
@@ -77,23 +70,15 @@ def laid_out(pairs: Sequence[GroupPair], read: Read, like: Read, are_weights: bo
 
 
 def aliases(like: Side) -> dict[str, str]:
-    """Second names that Paddle has for the weights of recurrent layers, and the first ones. It warns of a file that
-    lacks the second ones."""
-    found = {}
-    for layer in like.says.layers if like.framework == "paddle" else ():
-        both = any(role.endswith("_reverse") for role in layer.parameters)
-        for role, name in layer.parameters.items() if "RNNBase" in layer.classes else ():
-            kind, _, place = role.partition("_l")
-            number, _, backward = place.partition("_")
-            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
-            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
-    return found
+    """Second names of weights, and the first ones."""
+    names = (like.known.second_names(layer.classes, layer.parameters) for layer in like.says.layers)
+    return {second: first for of_layer in names for second, first in of_layer.items()}
 
 
 def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
     """Write a file for the loader of the framework of `like`; return how it is loaded. Raises CannotBeginError where
     the file cannot be written, and RosettaError where a number is not finite."""
-    suffixes = SUFFIXES[like.framework]
+    suffixes = like.known.files
     if path.name.endswith(".weights.h5"):
         raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.suffix not in suffixes:

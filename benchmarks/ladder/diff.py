@@ -20,8 +20,8 @@ from benchmarks.ladder.judge.noise import Control, noise_of
 from benchmarks.ladder.pair.drafts import guessed, line_of_pair
 from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.pair.pairing import Pairing, paired
-from benchmarks.ladder.read.layouts import PARENT, TAP
 from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.rules import PARENT, TAP
 from benchmarks.ladder.replay import Replay, replay_of
 from common.errors import CannotBeginError
 from common.text import count, some_of

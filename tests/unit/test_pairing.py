@@ -18,8 +18,8 @@ from benchmarks.ladder.pair.alignment import MOST_ALONE
 from benchmarks.ladder.pair.drafts import write_mapping
 from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.layouts import PARENT
 from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.rules import PARENT
 from common.errors import CannotBeginError
 from tests.support.program import rosetta
 from tests.support.records import Layer, Layers, edited, of_layers, resaved

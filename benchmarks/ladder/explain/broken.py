@@ -12,7 +12,7 @@ from benchmarks.ladder.arrays import Array, head, largest_difference, nearest_ar
 from benchmarks.ladder.explain.search import Rule
 from benchmarks.ladder.judge.check import Check, Item
 from benchmarks.ladder.judge.items import Rungs
-from benchmarks.ladder.read.groups import WeightGroup, settings_of
+from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import LARGEST_SETTING, Side
 
 REGISTER = "docs/deviations.md"
@@ -116,7 +116,7 @@ def number(value: Any) -> float:
 def drops(side: Side) -> Iterator[tuple[str, float]]:
     """Yield the paths and rates of the layers that drop at random."""
     for layer in side.says.layers:
-        rate = settings_of(side.framework, layer).get("rate")
+        rate = side.known.settings_of(layer.settings).get("rate")
         random = any("rop" in name or "RNN" in name for name in layer.classes)
         if layer.training and random and isinstance(rate, int | float) and 0 < rate < 1:
             yield layer.path, rate

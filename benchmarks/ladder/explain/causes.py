@@ -23,8 +23,8 @@ from benchmarks.ladder.explain.training import gradients, losses, steps
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
-from benchmarks.ladder.read.layouts import RECURRENT
 from benchmarks.ladder.read.record import RecordedWeight, is_number, is_within
+from benchmarks.ladder.read.rules import RECURRENT
 
 # Entries where both sides have such an activation.
 ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}

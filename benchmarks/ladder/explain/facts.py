@@ -17,8 +17,8 @@ from benchmarks.ladder.explain.training import clipping, decay_goes
 from benchmarks.ladder.judge.check import judge
 from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
 from benchmarks.ladder.read.groups import GroupPair
-from benchmarks.ladder.read.layouts import FLOAT32_SETTINGS, RECURRENT
 from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
@@ -73,7 +73,7 @@ def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
     sides = left, right
     yield from settings_of_optimizers(left, right).values()
     for side in sides if precision == "float64" else ():
-        for name in FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ()):
+        for name in side.float32_settings:
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
                 entry = "tensorflow-constants" if side.framework == "keras" else "constants-precision"

@@ -27,7 +27,7 @@ from benchmarks.ladder.explain.operators import (
     unchanged,
 )
 from benchmarks.ladder.explain.search import Both, Choice, Computation, Operator, choice, choices_of
-from benchmarks.ladder.read.layouts import PARENT, RECURRENT
+from benchmarks.ladder.read.rules import PARENT, RECURRENT
 
 COST_OF_SCORE = 256  # multiplications as long as the scores of two positions
 HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # how models of one's own call settings

@@ -15,8 +15,8 @@ from benchmarks.ladder.explain.operators import ACTIVATIONS, BY_ROW, OPERATORS, 
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
-from benchmarks.ladder.read.layouts import ARRANGED, PARENT, RECURRENT
 from benchmarks.ladder.read.record import RecordedLayer
+from benchmarks.ladder.read.rules import ARRANGED, PARENT, RECURRENT
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most

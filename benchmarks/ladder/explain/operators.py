@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain.search import Operator, choice
-from benchmarks.ladder.read.layouts import RECURRENT
+from benchmarks.ladder.read.rules import RECURRENT
 
 Sizes = tuple[int, ...]
 Steps = int | Sizes  # of all axes, or of each

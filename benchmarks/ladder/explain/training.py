@@ -23,8 +23,8 @@ from benchmarks.ladder.explain.operators import (
     stepped,
 )
 from benchmarks.ladder.explain.search import Both, Computation, choices_of
-from benchmarks.ladder.read.layouts import FLOAT32_SETTINGS, RECURRENT, SAME_SLOTS
 from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.rules import RECURRENT
 
 CLIPPING = {  # Paddle's classes, and Keras's and optax's settings
     "ClipGradByGlobalNorm": "to a norm of all",
@@ -135,7 +135,7 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
 
 def steps(broken: Broken) -> Iterator[Both]:
     """What the first step makes of a weight, or of what the optimizer keeps of it; and of running statistics."""
-    kinds = [SAME_SLOTS.get(side.optimizer.kind, side.optimizer.kind) for side in broken.sides]
+    kinds = [side.optimizer.family for side in broken.sides]
     if broken.groups and broken.item.name.startswith("moving_"):
         yield from of_statistics(broken)
     elif broken.groups and kinds[0] == kinds[1] in UPDATES:
@@ -185,7 +185,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
             known[name] = [choice.values[0] if value is None else number(value) for value in of_sides]
         elif name == "root":
             known[name] = sorted(choice.values, key=lambda root: root != left.place_of_epsilon)
-    rounded = [*FLOAT32_SETTINGS.get(side.platform, {}).get(side.optimizer.kind, ())]
+    rounded = side.float32_settings
     slot = "" if item.is_update else item.tensor.partition(" of ")[0]
     operator = partial(stepped, clipped, start, partial(in_float32, update, rounded), slot)
     choices = choices_of(stepped, **known) | choices_of(update, **known)

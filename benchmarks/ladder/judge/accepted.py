@@ -10,14 +10,13 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array, Load
 from benchmarks.ladder.read.groups import GroupPair
-from benchmarks.ladder.read.layouts import BY_LESS_THAN_N
 from common.errors import CannotBeginError
 
 
 def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Load | None:
     """The right side's running variance after so many steps, of variances that are divided as on the left. n is the
     number of rows and positions that the layer was given. None where both divide alike or n is not known."""
-    by_less = [group.side.framework in BY_LESS_THAN_N for group in pair.both]
+    by_less = [not group.side.known.divides_by_n for group in pair.both]
     start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
     shapes = [pair.left.side.shape(parts[0], "layers") for parts in pair.left.calls if parts]
     if name != "moving_variance" or by_less[0] == by_less[1] or start is None:

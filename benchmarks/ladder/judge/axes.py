@@ -9,7 +9,7 @@ from benchmarks.ladder.arrays import ARRANGEMENTS, CHANNELS_FIRST, CHANNELS_LAST
 from benchmarks.ladder.judge.check import GATES
 from benchmarks.ladder.pair.mapping import Turn, pattern_of
 from benchmarks.ladder.read.groups import GroupPair, WeightGroup
-from benchmarks.ladder.read.layouts import RECURRENT, TAP
+from benchmarks.ladder.read.rules import RECURRENT, TAP
 from benchmarks.ladder.read.view import Shape
 
 # Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
@@ -75,7 +75,7 @@ def channels_stand_first(group: WeightGroup) -> bool:
     """True if the channels of a layer's output follow its rows, as its settings or its framework have it."""
     settings = group.layer.settings
     said = str(settings.get("data_format") or settings.get("_data_format") or "")
-    usual = not said and group.side.framework in ("torch", "paddle")
+    usual = not said and group.side.known.channels_first
     return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.ladder.read.groups import GroupPair
-from benchmarks.ladder.read.layouts import EPSILONS, FLOAT32_EPSILON, FLOAT32_LAYERS
+from benchmarks.ladder.read.paddle import FLOAT32_EPSILON
 from benchmarks.ladder.read.record import Side
 from common.text import some_of
 
@@ -31,7 +31,7 @@ def epsilons_remark(left: Side, right: Side, pairs: Iterable[GroupPair]) -> tupl
         return "", False
     known = f", and {other.name} is compared as it computes with these" if other.as_in_paddle else ""
     words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}{known}"
-    own = f"layer.{EPSILONS[other.framework]}"
+    own = f"layer.{other.known.epsilon}"
     remedy = f"for equal ones set `{own} = float(np.float32({own}))` in {other.name}"
     return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
 
@@ -58,25 +58,12 @@ def rounding_of_momentum(pair: GroupPair) -> float:
 
 def coarse_layers(side: Side) -> list[str]:
     """Paths of the layers that the framework computes with constants of float32."""
-    coarse = FLOAT32_LAYERS.get(side.platform, set())
+    coarse = side.known.float32_layers(side.backend)
     return [
         layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
     ]
 
 
 def rounded_layers(side: Side) -> list[str]:
-    """Paths of Paddle's layers with a constant that it rounds to float32, or, of weight_norm, adds to a norm. Epsilon
-    has a rule of its own, a momentum moves running statistics alone, whose bound is the table's, and a dropout's rate
-    is of no output that can be compared."""
-    if side.framework != "paddle":
-        return []
-    return [
-        layer.path
-        for layer in side.says.layers
-        if "weight_g" in layer.parameters
-        or any(
-            isinstance(value, float) and value != float(np.float32(value))
-            for name, value in layer.settings.items()
-            if name not in ("_epsilon", "_momentum", "p")
-        )
-    ]
+    """Paths of layers with other constants that the framework rounds to float32."""
+    return [layer.path for layer in side.says.layers if side.known.rounds_constants(layer.settings, layer.parameters)]

@@ -23,8 +23,8 @@ from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.read.groups import FURTHER, GroupPair, WeightGroup
-from benchmarks.ladder.read.layouts import ACTIVATED, ARRANGED, PARENT
 from benchmarks.ladder.read.record import Side, coarsest
+from benchmarks.ladder.read.rules import ACTIVATED, ARRANGED, PARENT
 from common.text import count, some_of
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]

@@ -9,7 +9,7 @@ from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import line_of, pattern_of, quoted
 from benchmarks.ladder.pair.pairing import Pairing, described, in_precision, of_entry
 from benchmarks.ladder.read.groups import GroupPair
-from benchmarks.ladder.read.layouts import ARRANGED
+from benchmarks.ladder.read.rules import ARRANGED
 from benchmarks.ladder.read.view import Axes
 from common.errors import CannotBeginError
 from common.files import write_atomically

@@ -3,7 +3,7 @@
 A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
 the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
 their place among the pairs, call by call where one side calls one again. What comes of a mapping, of numbers or of
-shapes that add up is an arrangement; of layers whose kinds are known the tables of layouts.py say it.
+shapes that add up is an arrangement; of layers whose kinds are known the rules of their frameworks say it.
 """
 
 import re
@@ -31,8 +31,8 @@ from benchmarks.ladder.pair.mapping import (
 )
 from benchmarks.ladder.pair.skipping import Skips
 from benchmarks.ladder.read.groups import GroupPair, WeightGroup, above_of, groups_of
-from benchmarks.ladder.read.layouts import ARRANGED, PARENT, TAP
 from benchmarks.ladder.read.record import RecordedLayer, Side, UnfitRecordsError
+from benchmarks.ladder.read.rules import ARRANGED, PARENT, TAP
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape

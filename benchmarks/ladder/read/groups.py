@@ -1,4 +1,4 @@
-"""A record in canonical terms: groups of canonical tensors, made of a layer's own arrays by the tables of layouts.py.
+"""A record in canonical terms: groups of canonical tensors, made of a layer's own arrays by its framework's rules.
 
 A layer becomes one or several groups: a torch LSTM of two layers and two directions becomes four groups of a kernel,
 a recurrent kernel and a bias.
@@ -15,24 +15,11 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.mapping import Arrangement, axes_of
-from benchmarks.ladder.read.layouts import (
-    ALWAYS,
-    COUNTERS,
-    DIMENSIONS_OR_CELL,
-    LAYERS,
-    MEANINGS,
-    RECURRENT,
-    SETTINGS,
-    TAP,
-    Own,
-    Rule,
-)
+from benchmarks.ladder.read.framework import Recurrent
 from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, RecordedWeight, Side, UnfitRecordsError
-from benchmarks.ladder.read.view import PARTS, Axes, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
+from benchmarks.ladder.read.rules import COUNTERS, RECURRENT, TAP, Own
+from benchmarks.ladder.read.view import PARTS, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
 
-SEQUENCE: Axes = (("row",), ("time",), ("unit",))  # of an output of a recurrent layer
-STATE: Axes = (("row",), ("unit",))
-TIME_FIRST: Axes = (("time",), ("row",))
 FURTHER = "output "  # what the names of a layer's outputs after the first begin with
 
 
@@ -111,7 +98,7 @@ class WeightGroup:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The layer's settings in canonical terms."""
-        return settings_of(self.side.framework, self.layer, self.kind)
+        return self.side.known.settings_of(self.layer.settings, self.kind)
 
     @property
     def recorded(self) -> list[RecordedCall]:
@@ -183,8 +170,9 @@ class WeightGroup:
             found = {"output": made} if made else {"output": parts[0]} if self.alone else {}
             return found | further if found and number == 1 else found
         if self.kind in RECURRENT and self.tensors:
-            stacked = self.side.framework in ("torch", "paddle")
-            return (self._stacked_outputs if stacked else self._keras_outputs)([*shapes.items()])
+            time_first = bool(self.settings.get("time_first"))
+            layer = Recurrent(self.kind, self.part, [*self.layer.parameters], self.layer.settings, time_first)
+            return self.side.known.outputs(layer, [*shapes.items()])
         first_of_own = self.kind == "parameters" and self.part == next(iter(self.layer.parameters))
         if self.part and self.part != "output" and not first_of_own:
             return {}
@@ -206,51 +194,6 @@ class WeightGroup:
             if views[-1].shape != shape:
                 return None
         return Tensor((*views,), (*rows, *kernels.axes))
-
-    def _stacked_outputs(self, parts: Sequence[tuple[str, Shape]]) -> dict[str, Tensor]:
-        """Outputs of a recurrent layer of torch or Paddle: the last layer's sequence, the directions side by side,
-        and the last states (layers × directions, N, H). A cell gives its states alone."""
-        states = ("last", "cell")[: 2 if self.kind == "lstm" else 1]
-        if not self.part:
-            return {"last": plain(*parts[0])} | ({"cell": plain(*parts[-1])} if len(states) == 2 else {})
-        names = [role for role in self.layer.parameters if role.startswith("weight_ih_l")]
-        number = names.index(f"weight_ih_{self.part}")
-        directions = 1 + any(name.endswith("_reverse") for name in names)
-        found = {}
-        name, shape = parts[0]
-        if number >= len(names) - directions and len(shape) == 3 and shape[-1] % directions == 0:
-            first, second = TIME_FIRST if self.settings.get("time_first") else TIME_FIRST[::-1]
-            sizes = {**dict(zip((*first, *second), shape, strict=False)), "direction": directions}
-            sizes["unit"] = shape[-1] // directions
-            view = View(name, (first, second, ("direction", "unit")), sizes, {"direction": number % directions})
-            found["sequence"] = Tensor((view,), SEQUENCE)
-        for state, (name, shape) in zip(states, parts[1:], strict=False):
-            if len(shape) == 3 and number < shape[0]:
-                sizes = dict(zip(("stacked", "row", "unit"), shape, strict=True))
-                view = View(name, (("stacked",), ("row",), ("unit",)), sizes, {"stacked": number})
-                found[state] = Tensor((view,), STATE)
-            else:
-                found[state] = plain(name, shape)
-        return found
-
-    def _keras_outputs(self, parts: Sequence[tuple[str, Shape]]) -> dict[str, Tensor]:
-        """Outputs of a recurrent layer of Keras or Flax: the sequence (N, T, H) or the last output, and the last
-        states where they were asked for. A layer that goes backwards gives its sequence in the order in which it went
-        through it, unless it is one of Flax that keeps the order. Flax's states come first, a cell's before its
-        output."""
-        own = self.layer.settings
-        (name, shape), *states = parts[::-1] if self.side.framework == "flax" else parts
-        kept = bool(own.get("reverse") and own.get("keep_order"))
-        backwards = bool(own.get("go_backwards") or own.get("reverse", kept) != kept)
-        found = {"last": plain(name, shape)}
-        if len(shape) == 3:
-            axes = TIME_FIRST if self.settings.get("time_first") else TIME_FIRST[::-1]
-            view = View(name, (*axes, ("unit",)), dict(zip((*flat(axes), "unit"), shape, strict=True)))
-            turned = replace(view, picked={"time": slice(None, None, -1)}) if backwards else view
-            found = {"sequence": Tensor((turned,), SEQUENCE), "last": Tensor((view,), SEQUENCE)}
-            if view.sizes["time"]:
-                found["last"] = Tensor((replace(view, picked={"time": 0 if kept else -1}),), STATE)
-        return found | dict(zip(("last", "cell"), (plain(*state) for state in states), strict=False))
 
 
 @dataclass(frozen=True)
@@ -290,19 +233,6 @@ def merged(output: Tensor, width: int | None) -> Tensor:
     return output
 
 
-def settings_of(framework: str, layer: RecordedLayer, kind: str = "") -> dict[str, Any]:
-    """A layer's settings in canonical terms, with those that all of the framework's layers of its kind have."""
-    found = dict(ALWAYS[framework].get(kind, {}))
-    for own, name in SETTINGS[framework].items():
-        if own in layer.settings:
-            value, meaning = layer.settings[own], MEANINGS.get((framework, own))
-            try:
-                found[name] = meaning(value) if meaning else value
-            except TypeError:  # somebody's own meaning of the name
-                continue
-    return found
-
-
 def groups_of(side: Side) -> list[WeightGroup]:
     """The record's groups in order of execution; a layer that was not executed follows the one defined before it.
     Weights of no layer come last."""
@@ -327,10 +257,7 @@ def above_of(path: str) -> list[str]:
 
 def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[WeightGroup]:
     """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
-    table = LAYERS[side.framework]
-    names = [DIMENSIONS_OR_CELL.sub("", name) for name in layer.classes]
-    rules = next((table[name] for name in names if name in table), ())
-    rules = rules(layer.settings) if callable(rules) else (rules,) if isinstance(rules, Rule) else rules
+    rules = side.known.rules(layer.classes, layer.settings)
     roles, claimed = layer.own, set(COUNTERS)
     found: list[WeightGroup] = []
 

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from benchmarks.ladder.arrays import PRECISIONS, largest
-from benchmarks.ladder.read.layouts import EPSILON, OPTAX, OPTIMIZERS, RATE_IN_MOMENTUM, SLOTS
+from benchmarks.ladder.read.flax import kind_of_chain
+from benchmarks.ladder.read.framework import Framework
+from benchmarks.ladder.read.frameworks import FRAMEWORKS
+from benchmarks.ladder.read.rules import SAME_SLOTS
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import count, printable
@@ -104,11 +107,13 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> str:
         """The framework's class that it is or comes from; what a chain of optax's transformations amounts to."""
-        own = next((name for name in OPTAX if name in self.classes), None)
-        if own is None:
-            return next((name for name in self.classes if "." not in name), self.class_name)
-        decoupled = "add_decayed_weights" in self.classes[self.classes.index(own) :]
-        return "AdamW" if OPTAX[own] == "Adam" and decoupled else OPTAX[own]
+        named = next((name for name in self.classes if "." not in name), self.class_name)
+        return kind_of_chain(self.classes) or named
+
+    @property
+    def family(self) -> str:
+        """The kind, or the one that keeps the same of a weight: SGD, Adam or RMSprop."""
+        return SAME_SLOTS.get(self.kind, self.kind)
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
@@ -306,9 +311,19 @@ class Side:
         return self.says.framework.name
 
     @property
-    def platform(self) -> tuple[str, str | None]:
-        """The framework, and Keras's backend."""
-        return self.framework, self.says.framework.backend if self.framework == "keras" else None
+    def known(self) -> Framework:
+        """All that is known of the framework."""
+        return FRAMEWORKS[self.framework]
+
+    @property
+    def backend(self) -> str | None:
+        """Keras's backend; None in other frameworks."""
+        return self.says.framework.backend if self.framework == "keras" else None
+
+    @property
+    def float32_settings(self) -> tuple[str, ...]:
+        """Settings of the optimizer of which the framework makes constants of float32 even in float64."""
+        return self.known.float32_settings(self.backend).get(self.optimizer.kind, ())
 
     @property
     def precision(self) -> str:
@@ -369,22 +384,14 @@ class Side:
         """What is said of the optimizer; nothing if none was recorded."""
         return self.says.optimizer or RecordedOptimizer()
 
-    @property
-    def optimizer_class(self) -> tuple[str, str]:
-        """The framework, and the class of the optimizer; "" if none was recorded."""
-        return self.framework, self.optimizer.kind
-
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
         """The optimizer's settings in canonical terms."""
-        own, table = self.optimizer.settings, OPTIMIZERS[self.framework]
-        betas = own.get("betas")  # of torch
-        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
-        found = {table[name]: value for name, value in own.items() if name in table} | both
-        step = own.get("scale.step_size")  # of optax, whose updates are added
-        found |= {"learning_rate": -step} if isinstance(step, float) else {}
+        settings = self.known.settings_of_optimizer(self.optimizer.settings)
         return {
-            name: value for name, value in found.items() if not isinstance(value, int) or abs(value) < LARGEST_SETTING
+            name: value
+            for name, value in settings.items()
+            if not isinstance(value, int) or abs(value) < LARGEST_SETTING
         }
 
     @cached_property
@@ -395,8 +402,7 @@ class Side:
     @property
     def place_of_epsilon(self) -> str | None:
         """Where the optimizer has epsilon, if that is known."""
-        inside = self.optimizer.settings.get("scale_by_rms.eps_in_sqrt", True)
-        return EPSILON.get(self.optimizer_class) if inside else "outside the root"
+        return self.known.place_of_epsilon(self.optimizer.kind, self.optimizer.settings)
 
     @property
     def first_rate(self) -> Any:
@@ -413,16 +419,16 @@ class Side:
     @cached_property
     def rate_in_momentum(self) -> float:
         """What this framework's momentum has in it as a factor, beside torch's."""
-        sign, rate = RATE_IN_MOMENTUM.get(self.optimizer_class), self.first_rate
+        sign, rate = self.known.rate_in_momentum.get(self.optimizer.kind), self.first_rate
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 
     @cached_property
     def slots(self) -> dict[str, dict[str, str]]:
-        """For each weight the keys in slots.safetensors by the slot's canonical name. Paddle adds "_0" to names."""
+        """For each weight the keys in slots.safetensors by the slot's canonical name."""
         found: dict[str, dict[str, str]] = {}
         for key in self.arrays("slots"):
             weight, _, slot = key.rpartition("|")
-            canonical = SLOTS[self.framework].get(slot.removesuffix("_0"))
+            canonical = self.known.slot(slot)
             if canonical:
                 found.setdefault(weight, {})[canonical] = key
         return found
@@ -430,7 +436,7 @@ class Side:
     def slot(self, key: str) -> NDArray[Any]:
         """An array of slots.safetensors; a momentum without the learning rate that this framework keeps in it."""
         array, rate = self.arrays("slots")[key], self.rate_in_momentum
-        is_momentum = SLOTS[self.framework].get(key.rpartition("|")[2].removesuffix("_0")) == "momentum"
+        is_momentum = self.known.slot(key.rpartition("|")[2]) == "momentum"
         return array / rate if is_momentum and rate != 1 else array
 
 

@@ -1,0 +1,132 @@
+"""What is known of Flax NNX, and of optax's optimizers, which are chains of transformations."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, sequence_and_states
+from benchmarks.ladder.read.keras import CONV, CONV_TRANSPOSE, DENSE
+from benchmarks.ladder.read.rules import (
+    AFTER_CORRECTION,
+    INSIDE,
+    OUTSIDE,
+    SWAPPED,
+    UPSCALED,
+    Own,
+    Rule,
+    Settings,
+    canonical,
+    of_heads,
+    rule,
+)
+from benchmarks.ladder.read.view import Tensor
+
+GATES = "in parts -> in parts", *SWAPPED
+# Transformations, and the kind of optimizer that a chain with one of them is.
+OPTAX = {
+    "scale_by_adam": "Adam",
+    "scale_by_amsgrad": "Adam",
+    "scale_by_rms": "RMSprop",
+    "scale_by_stddev": "RMSprop",
+    "adamw": "AdamW",  # these four where their settings are kept in the state
+    "adam": "Adam",
+    "rmsprop": "RMSprop",
+    "sgd": "SGD",
+    "trace": "SGD",
+    "scale": "SGD",
+}
+
+
+def kind_of_chain(classes: Sequence[str]) -> str | None:
+    """The kind of optimizer that a chain of transformations amounts to; None for what is no such chain."""
+    name = next((name for name in OPTAX if name in classes), None)
+    if name is None:
+        return None
+    decoupled = "add_decayed_weights" in classes[classes.index(name) :]
+    return "AdamW" if OPTAX[name] == "Adam" and decoupled else OPTAX[name]
+
+
+def general(settings: Settings) -> tuple[Rule, ...]:
+    return of_heads(*(len(settings.get(f"{name}_features", [])) for name in ("in", "out")))
+
+
+def conv_transpose(settings: Settings) -> tuple[Rule, ...]:
+    """Without this setting the kernel is the other way round, which no line of axes says."""
+    return (CONV_TRANSPOSE,) if settings.get("transpose_kernel") else ()
+
+
+@final
+class Flax(Framework):
+    name = "flax"
+    layers = {
+        "Linear": DENSE,
+        "LinearGeneral": general,
+        "Embed": rule("embedding", embeddings="embedding"),
+        "LayerNorm": rule("layernorm", gamma="scale", beta="bias"),
+        "GroupNorm": rule("groupnorm", gamma="scale", beta="bias"),
+        "RMSNorm": rule("rmsnorm", gamma="scale"),
+        "BatchNorm": rule("batchnorm", gamma="scale", beta="bias", moving_mean="mean", moving_variance="var"),
+        "Conv": CONV,
+        "ConvTranspose": conv_transpose,
+        "Simple": rule("rnn", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_i.bias"),
+        "OptimizedLSTM": rule(
+            "lstm", kernel="dense_i.kernel", recurrent_kernel="dense_h.kernel", bias="dense_h.bias"
+        ),
+        "LSTM": rule(
+            "lstm",
+            kernel=Own("ii.kernel if_.kernel ig.kernel io.kernel", "in out -> in (parts out)"),
+            recurrent_kernel=Own("hi.kernel hf.kernel hg.kernel ho.kernel", "in out -> in (parts out)"),
+            bias=Own("hi.bias hf.bias hg.bias ho.bias", "out -> (parts out)"),
+        ),
+        "GRU": rule(
+            "gru",
+            kernel=Own("dense_i.kernel", *GATES),
+            recurrent_kernel=Own("dense_h.kernel", *GATES),
+            bias=Own("dense_i.bias", "parts", *SWAPPED),
+            recurrent_bias=Own("dense_h.bias", "parts", *SWAPPED),  # which it has only in a person's own cell
+        ),
+    }
+    settings = canonical(
+        epsilon="epsilon",
+        momentum="momentum",
+        rate="rate dropout_rate",
+        time_first="time_major",
+        num_heads="num_heads",
+        stride="strides",
+        dilation="kernel_dilation",
+        padding="padding",
+    )
+    meanings = {"padding": lambda padding: padding.lower() if isinstance(padding, str) else padding}
+    always = {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}, "dropout": UPSCALED}
+    optimizers = canonical(
+        learning_rate="hyperparams.learning_rate",
+        epsilon="scale_by_adam.eps scale_by_rms.eps scale_by_stddev.eps hyperparams.eps",
+        beta_1="scale_by_adam.b1 hyperparams.b1",
+        beta_2="scale_by_adam.b2 hyperparams.b2",
+        momentum="trace.decay hyperparams.momentum",
+        rho="scale_by_rms.decay scale_by_stddev.decay hyperparams.decay",
+        weight_decay="add_decayed_weights.weight_decay hyperparams.weight_decay",
+        nesterov="trace.nesterov hyperparams.nesterov",
+    )
+    slots = canonical(
+        momentum="ScaleByAdamState.mu ScaleByAmsgradState.mu TraceState.trace",
+        mean_square="ScaleByAdamState.nu ScaleByAmsgradState.nu ScaleByRmsState.nu ScaleByRStdDevState.nu",
+        largest_mean_square="ScaleByAmsgradState.nu_max",
+        mean_gradient="ScaleByRStdDevState.mu",
+        sum_of_squares="ScaleByRssState.sum_of_squares",
+    )
+    epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": INSIDE}
+    rate_in_momentum = {"RMSprop": -1.0}
+    files = (".safetensors",)
+
+    def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
+        step = own.get("scale.step_size")  # updates are added
+        return super().settings_of_optimizer(own) | ({"learning_rate": -step} if isinstance(step, float) else {})
+
+    def place_of_epsilon(self, kind: str, own: Settings) -> str | None:
+        return self.epsilons.get(kind) if own.get("scale_by_rms.eps_in_sqrt", True) else OUTSIDE
+
+    def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
+        """The states come first, a cell's before its output."""
+        kept = bool(layer.own.get("reverse") and layer.own.get("keep_order"))
+        backwards = bool(layer.own.get("reverse", kept)) != kept
+        return sequence_and_states(layer, parts[::-1], backwards, kept)

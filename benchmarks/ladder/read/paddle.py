@@ -1,0 +1,99 @@
+"""What is known of PaddlePaddle."""
+
+from collections.abc import Container, Mapping
+from typing import final
+
+import numpy as np
+
+from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from benchmarks.ladder.read.rules import AFTER_CORRECTION, ATTENTION, INSIDE, LINEAR, RNN, Settings, canonical, rule
+from benchmarks.ladder.read.torch import STACKED
+from benchmarks.ladder.read.view import Tensor
+
+BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
+# Norms that round epsilon to float32; GroupNorm does not.
+FLOAT32_EPSILON = {"LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"}
+
+
+@final
+class Paddle(Framework):
+    name = "paddle"
+    layers = {
+        **STACKED,
+        "Linear": rule("dense", kernel="weight", bias="bias"),
+        "_BatchNormBase": BATCHNORM,
+        "BatchNorm": BATCHNORM,
+        "SimpleRNN": RNN,
+        "compat.Linear": LINEAR,
+        "compat.MultiheadAttention": ATTENTION,
+    }
+    settings = canonical(
+        epsilon="_epsilon",
+        momentum="_momentum",
+        rate="p dropout",
+        padding_idx="_padding_idx",
+        time_first="time_major",
+        approximate="_approximate",
+        activation="_act",
+        num_heads="num_heads",
+        negative_slope="_negative_slope",
+        stride="_stride",
+        dilation="_dilation",
+        padding="_padding padding",
+        ceil_mode="ceil_mode",
+        mode="mode",
+    )
+    meanings = {"_padding_idx": lambda row: None if row == -1 else row}
+    always = {"gru": {"reset_after": True}}
+    channels_first = True
+    optimizers = canonical(
+        learning_rate="learning_rate",
+        epsilon="_epsilon",
+        beta_1="_beta1",
+        beta_2="_beta2",
+        momentum="_momentum",
+        rho="_rho",
+        weight_decay="_weight_decay regularization._coeff",
+        nesterov="_use_nesterov",
+        centered="_centered",
+        amsgrad="_amsgrad",
+    )
+    slots = canonical(
+        momentum="velocity momentum moment1",
+        mean_square="moment2 mean_square",
+        largest_mean_square="moment2_max",
+        mean_gradient="mean_grad",
+        sum_of_squares="moment",
+    )
+    epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSProp": INSIDE}
+    rate_in_momentum = {"RMSProp": 1.0}
+    files = (".pdparams", ".safetensors")
+
+    def slot(self, own: str) -> str | None:
+        return super().slot(own.removesuffix("_0"))
+
+    def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
+        return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}
+
+    def rounds_constants(self, settings: Settings, roles: Container[str]) -> bool:
+        """Also of weight_norm, which adds a constant to a norm. A momentum moves running statistics alone, whose
+        bound is the table's, and a dropout's rate is of no output that can be compared."""
+        return "weight_g" in roles or any(
+            isinstance(value, float) and value != float(np.float32(value))
+            for name, value in settings.items()
+            if name not in ("_epsilon", "_momentum", "p")
+        )
+
+    def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
+        """Those of recurrent layers; Paddle warns of a file that lacks them."""
+        both = any(role.endswith("_reverse") for role in parameters)
+        found = {}
+        for role, name in parameters.items() if "RNNBase" in classes else ():
+            kind, _, place = role.partition("_l")
+            number, _, backward = place.partition("_")
+            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
+            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
+        return found
+
+    def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
+        return stacked_outputs(layer, parts)

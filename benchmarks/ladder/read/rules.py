@@ -1,0 +1,103 @@
+"""How a framework's layer keeps its arrays, as data: rules that lead to canonical tensors, whose layout is Keras's.
+
+The files that bear the frameworks' names have the rules; groups.py applies them to a record.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+# Axes of an array, and of the canonical one, as a line of a mapping has them; "..." stands for any others.
+TURNED = "out in ... -> ... in out"  # what is kept as (in, out, *k) becomes (*k, out, in)
+SWAPPED = 3, (1, 0, 2)  # torch and Paddle have a GRU's three gates in the order r z n, Keras in the order z r h
+DIMENSIONS_OR_CELL = re.compile("[123][dD]|Cell$")  # in names of classes: Conv1d and Conv2D are Conv
+COUNTERS = ("num_batches_tracked",)  # buffers that compute nothing
+UPSCALED = {"mode": "upscale_in_train"}  # Paddle's word for a dropout that passes on its input in evaluation
+
+# Kinds of groups.
+RECURRENT = ("rnn", "lstm", "gru")
+# Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
+ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
+ARRANGED = "arranged"  # a group whose tensor a mapping's entry arranges
+TAP = "tap"  # what a program recorded between layers, by a name
+PARENT = "parent"  # a layer without weights of its own that contains others
+
+# Kinds of optimizers that keep the same of a weight.
+SAME_SLOTS = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}
+# Where an optimizer has epsilon.
+AFTER_CORRECTION = "added to the root after its bias is corrected"
+BEFORE_CORRECTION = "added to the root before its bias is corrected"
+INSIDE, OUTSIDE = "inside the root", "outside the root"
+
+
+@dataclass(frozen=True)
+class Own:
+    """An array as a framework keeps it, and how it becomes canonical."""
+
+    role: str  # the layer's name for it; "*" is what tells a stacked layer's parts apart, such as "_l0_reverse"
+    axes: str = "n ..."  # of each array, where the role is several names, which are the "parts" of one
+    parts: int = 1  # how many equal parts its axis "parts" has, such as gates
+    kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The arrays of a layer. Several arrays for one tensor are added up."""
+
+    kind: str
+    tensors: dict[str, tuple[Own, ...]]
+    part: str = ""  # where a layer follows several rules
+
+
+# Rules by the names of classes; where the settings decide, a function of them.
+Rules = Mapping[str, tuple[Rule, ...] | Rule | Callable[[Settings], tuple[Rule, ...]]]
+
+
+def rule(kind: str, part: str = "", **tensors: Own | str | tuple[Own, ...]) -> Rule:
+    """A rule; a text stands for an array that is canonical as it is."""
+    made = {n: (Own(t),) if isinstance(t, str) else (t,) if isinstance(t, Own) else t for n, t in tensors.items()}
+    return Rule(kind, made, part)
+
+
+def same(*names: str) -> dict[str, str]:
+    """Names that are the canonical ones."""
+    return {name: name for name in names}
+
+
+def turned(role: str, *parts: Any) -> Own:
+    return Own(role, TURNED.replace("out", "parts") if parts else TURNED, *parts)
+
+
+def of_heads(inputs: int, outputs: int) -> tuple[Rule, ...]:
+    """A layer of which the projections of an attention are made: so many axes of inputs and outputs are merged."""
+    merged, made = (" ".join(f"{of}{n}" for n in range(count)) for of, count in (("in", inputs), ("out", outputs)))
+    kernel = Own("kernel", f"{merged} {made} -> ({merged}) ({made})")
+    return (rule("dense", kernel=kernel, bias=Own("bias", "n ... -> (n ...)")),) if inputs else ()
+
+
+def canonical(**own: str) -> dict[str, str]:
+    """The canonical name of each of a framework's own names; a canonical name may have several, or none."""
+    return {name: canonical for canonical, names in own.items() for name in names.split()}
+
+
+RNN = rule(
+    "rnn",
+    kernel=turned("weight_ih*"),
+    recurrent_kernel=turned("weight_hh*"),
+    bias=(Own("bias_ih*"), Own("bias_hh*")),
+)
+CONV = rule("conv", kernel=turned("weight"), bias="bias")
+SCALED = rule("layernorm", gamma="weight", beta="bias")
+LINEAR = rule("dense", kernel=turned("weight"), bias="bias")  # of torch, and of paddle.compat
+# Either one array holds query, key and value, or each has its own, where they come from different widths.
+ATTENTION = (
+    *(
+        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")))
+        for i, part in (((0,), "query"), ((1,), "key"), ((2,), "value"))
+        for kernel in (turned("in_proj_weight", 3, i), turned(f"{part[0]}_proj_weight"))
+    ),
+    rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
+)

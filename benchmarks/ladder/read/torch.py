@@ -1,0 +1,109 @@
+"""What is known of PyTorch."""
+
+from dataclasses import replace
+from typing import Any, final
+
+from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from benchmarks.ladder.read.rules import (
+    AFTER_CORRECTION,
+    ATTENTION,
+    CONV,
+    LINEAR,
+    OUTSIDE,
+    RNN,
+    SCALED,
+    SWAPPED,
+    UPSCALED,
+    Own,
+    Rules,
+    Settings,
+    canonical,
+    rule,
+    turned,
+)
+from benchmarks.ladder.read.view import Tensor
+
+# Layers that torch and Paddle keep alike.
+STACKED: Rules = {
+    "Embedding": rule("embedding", embeddings="weight"),
+    "LayerNorm": SCALED,
+    "GroupNorm": replace(SCALED, kind="groupnorm"),
+    "RMSNorm": rule("rmsnorm", gamma="weight"),
+    "Conv": CONV,
+    "ConvTranspose": replace(CONV, kind="conv_transpose"),
+    "LSTM": replace(RNN, kind="lstm"),  # as Keras, both have the gates in the order i f c o
+    "GRU": rule(
+        "gru",
+        kernel=turned("weight_ih*", *SWAPPED),
+        recurrent_kernel=turned("weight_hh*", *SWAPPED),
+        bias=Own("bias_ih*", "parts", *SWAPPED),
+        recurrent_bias=Own("bias_hh*", "parts", *SWAPPED),
+    ),
+}
+
+
+@final
+class Torch(Framework):
+    name = "torch"
+    layers = {
+        **STACKED,
+        "Linear": LINEAR,
+        "_BatchNorm": rule(
+            "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
+        ),
+        "RNN": RNN,
+        "MultiheadAttention": ATTENTION,
+    }
+    settings = canonical(
+        epsilon="eps",
+        momentum="momentum",
+        rate="p dropout",
+        padding_idx="padding_idx",
+        time_first="batch_first",
+        approximate="approximate",
+        activation="nonlinearity",
+        num_heads="num_heads",
+        negative_slope="negative_slope",
+        stride="stride",
+        dilation="dilation",
+        padding="padding",
+        ceil_mode="ceil_mode",
+    )
+    meanings = {
+        # The new batch's share, where Keras and Paddle have the old statistics'; None is a mean of all.
+        "momentum": lambda share: share if share is None else round(1 - share, 12),
+        "batch_first": lambda batch_first: not batch_first,
+        "approximate": lambda approximate: approximate == "tanh",
+    }
+    always = {"gru": {"reset_after": True}, "dropout": UPSCALED}
+    channels_first = True
+    divides_by_n = False
+    epsilon = "eps"
+    optimizers = canonical(
+        learning_rate="lr",
+        epsilon="eps",
+        momentum="momentum",
+        rho="alpha",
+        weight_decay="weight_decay",
+        nesterov="nesterov",
+        centered="centered",
+        amsgrad="amsgrad",
+        dampening="dampening",
+    )
+    slots = canonical(
+        momentum="momentum_buffer exp_avg",
+        mean_square="exp_avg_sq square_avg",
+        largest_mean_square="max_exp_avg_sq",
+        mean_gradient="grad_avg",
+        sum_of_squares="sum",
+    )
+    epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
+    files = (".pt", ".safetensors")
+
+    def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
+        betas = own.get("betas")
+        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        return super().settings_of_optimizer(own) | both
+
+    def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
+        return stacked_outputs(layer, parts)

@@ -10,13 +10,11 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from .framework import Computed, Described, Framework, Owned, States, put_back
 from .values import array_of, arrays_in, joined, loss_in, name_of
-from .watching import Described, Framework, Owned, States, put_back
 
 
 class Flax(Framework):
-    """Flax NNX, with the optimizers of optax."""
-
     name, entry, base, epsilon = "flax", "__call__", "nnx.Module", "epsilon"
     whole = ("nnx.nn.recurrent.RNN", "nnx.nn.recurrent.RNNCellBase")
 
@@ -38,15 +36,15 @@ class Flax(Framework):
         return [(name, part) for name, part in self._inside(layer) if isinstance(part, self.layer_class())]
 
     def owned(self, layer: Any) -> Owned:
-        found = [(name, part) for name, part in self._inside(layer) if isinstance(part, self.api.nnx.Variable)]
+        variables = [(name, part) for name, part in self._inside(layer) if isinstance(part, self.api.nnx.Variable)]
         parameters, buffers = (
-            {name: part for name, part in found if self.exists(part) and self.trainable(part) == trained}
+            {name: part for name, part in variables if self.exists(part) and self.trainable(part) == trained}
             for trained in (True, False)
         )
         return parameters, buffers
 
     def _inside(self, value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        """The layers and the variables in a layer, through its lists and what gives it random numbers."""
+        """Yield the layers and the variables in a layer, through its lists and its generators of random numbers."""
         nnx = self.api.nnx
         if isinstance(value, nnx.Pytree):
             parts: Iterable[tuple[Any, Any]] = vars(value).items()
@@ -59,12 +57,13 @@ class Flax(Framework):
                 yield from self._inside(part, joined(name, str(key)))
 
     def weights(self, model: Any) -> dict[str, Any]:
-        found = super().weights(model)
-        first = arrays_in(self.api.nnx.state(model))  # has a tied one once, under the name by which optax knows it
-        return {**{path: found[path] for path in found if path in first}, **found}
+        weights = super().weights(model)
+        first = arrays_in(self.api.nnx.state(model))  # a tied weight once, under the name by which optax knows it
+        return {**{path: weights[path] for path in weights if path in first}, **weights}
 
     def classes(self, value: Any) -> list[str]:
-        """Those of a recurrent layer's cell, too; of an optimizer the names of its transformations in their order."""
+        """Return also the classes of a recurrent layer's cell; of an optimizer the names of its transformations, in
+        order."""
         if not isinstance(value, self.layer_class()):
             return [name for name, _ in transformations(self._parts(value)[0].update)]
         parts = [value, value.cell] if isinstance(value, self.api.nnx.RNN) else [value]
@@ -73,11 +72,11 @@ class Flax(Framework):
     def settings(self, layer: Any) -> dict[str, Any]:
         return {**vars(getattr(layer, "cell", layer)), **vars(layer)}
 
-    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
-        """Python looks a layer's __call__ up in its class, which is given another one as long as layers of it are
-        watched; unless it has none, as what holds the weights of functions has."""
+    def watch(self, layer: Any, computed: Computed) -> Callable[[], Any]:
+        """Python looks a layer's __call__ up in its class. The class gets another one while layers of it are watched,
+        unless it has none, as a holder of weights for functions."""
         kind = type(layer)
-        watched, own, call = self._watched.setdefault(kind, {}), vars(kind).get("__call__"), kind.__call__
+        watched, former, call = self._watched.setdefault(kind, {}), vars(kind).get("__call__"), kind.__call__
 
         @functools.wraps(call)
         def seeing(layer: Any, *inputs: Any, **options: Any) -> Any:
@@ -90,10 +89,10 @@ class Flax(Framework):
                 del self._watched[kind]
                 if "__call__" in vars(kind):
                     del kind.__call__
-                if own is not None:
-                    kind.__call__ = own
+                if former is not None:
+                    kind.__call__ = former
 
-        if not watched and any("__call__" in vars(one) for one in kind.__mro__):
+        if not watched and any("__call__" in vars(base) for base in kind.__mro__):
             kind.__call__ = seeing
         watched[id(layer)] = computed
         return unwatch
@@ -116,14 +115,13 @@ class Flax(Framework):
         return [None for _ in self.trained(model)]  # no weight holds one
 
     def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
-        """What the closures of optax's functions hold. Of a schedule nothing is known, nor of masks; and optax loads
-        no state by keys."""
+        """Read the closures of optax's functions. Schedules and masks stay unknown; optax loads no state by keys."""
         tx, state = self._parts(optimizer)
-        held = {f"{name}.{key}": one for name, of in transformations(tx.update) for key, one in of.items()}
+        held = {f"{name}.{key}": value for name, of in transformations(tx.update) for key, value in of.items()}
         kept = [*self._kept(state)]
         for kind, value in kept:
             if kind.endswith(".hyperparams"):  # those that optax.inject_hyperparams keeps in the state
-                held.update({f"hyperparams.{name}": one for name, one in value.items()})
+                held.update({f"hyperparams.{name}": setting for name, setting in value.items()})
         return Described(held, (), {int(array_of(value)) for kind, value in kept if kind.endswith(".count")})
 
     def begun(self, model: Any, optimizer: Any) -> Any:
@@ -174,17 +172,17 @@ class Flax(Framework):
         self._updates(optimizer, model, gradients)
 
     def _variables(self, model: Any, kind: Any) -> States:
-        found = (part for _, part in self.api.nnx.iter_graph(model) if isinstance(part, kind))
-        return [(variable.set_value, variable.get_value()) for variable in found]
+        variables = (part for _, part in self.api.nnx.iter_graph(model) if isinstance(part, kind))
+        return [(variable.set_value, variable.get_value()) for variable in variables]
 
     def _parts(self, optimizer: Any) -> Any:
-        """The transformation and its state: of an nnx.Optimizer, or given as a pair."""
+        """Return the transformation and its state, of an nnx.Optimizer or a pair."""
         if hasattr(optimizer, "opt_state"):
             return optimizer.tx, optimizer.opt_state
         return optimizer if type(optimizer) is tuple else (optimizer, ())
 
     def _kept(self, state: Any) -> Iterator[tuple[str, Any]]:
-        """What a state of optax holds, as CLASS.FIELD."""
+        """Yield the fields of a state of optax, as CLASS.FIELD."""
         for name, value in zip(getattr(state, "_fields", range(len(state))), state):
             if isinstance(value, tuple):
                 yield from self._kept(value)
@@ -193,8 +191,8 @@ class Flax(Framework):
 
 
 def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The transformations that an update function of optax is made of: the name of each, and what its closure holds,
-    which is where its settings are."""
+    """Yield the transformations that an update function of optax is made of: the name of each, and its closure, which
+    holds its settings."""
     held = dict(inspect.getclosurevars(update).nonlocals) if inspect.isroutine(update) else {}
     name = getattr(update, "__qualname__", "").partition(".")[0]
     inner = [part for value in held.values() for part in (value if isinstance(value, tuple) else (value,))]

@@ -10,8 +10,8 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from .framework import Described, Framework, Layer, States
 from .values import first_names, framework_named, loss_in
-from .watching import Described, Framework, Layer, States
 
 
 class Keras(Framework):
@@ -30,20 +30,20 @@ class Keras(Framework):
 
     def weights(self, model: Any) -> dict[str, Any]:
         owned = (weights for _, layer in self._reached(model) for weights in self._variables(layer))
-        found = {id(weight): weight for weights in owned for weight in weights}.values()
-        return dict(zip(unique(weight.path for weight in found), found))
+        once = {id(weight): weight for weights in owned for weight in weights}.values()
+        return dict(zip(unique(weight.path for weight in once), once))
 
     def layers(self, model: Any) -> list[Layer]:
         names = first_names(self.weights(model))
         paths, layers = zip(*self._reached(model))
-        found = []
+        described = []
         for path, layer in zip(unique(paths), layers):
             parameters, buffers = (
                 dict(zip(unique(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
                 for weights in self._variables(layer)
             )
-            found.append(Layer(path, layer, parameters, buffers))
-        return found
+            described.append(Layer(path, layer, parameters, buffers))
+        return described
 
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
@@ -77,21 +77,24 @@ class Keras(Framework):
             if id(weight) in names
             for slot, variable in self.slots(optimizer, weight).items()
         }
-        keys = {str(n): slots.get(id(one), f"|{one.name}") for n, one in enumerate(optimizer.variables)}
+        names_of = (slots.get(id(variable), f"|{variable.name}") for variable in optimizer.variables)
+        keys = {str(number): name for number, name in enumerate(names_of)}
         return Described(self.settings(optimizer), (), {int(self.array(optimizer.iterations))}, keys)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.learning_rate
 
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        """Of the optimizer's lists with a variable for each weight; a slot is named by the weight's path and its own
-        name."""
+        """Return the variables of a weight in the optimizer's lists with one for each weight. A variable is named by
+        the weight's path and the slot's name."""
         ids = [id(variable) for variable in optimizer._trainable_variables]
         if id(weight) not in ids:
             return {}
-        others = [of for kind, of in vars(optimizer).items() if not kind.endswith("_variables")]
-        found = [of[ids.index(id(weight))] for of in others if isinstance(of, list) and len(of) == len(ids)]
-        variables = [slot for slot in found if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
+        lists = [value for kind, value in vars(optimizer).items() if not kind.endswith("_variables")]
+        of_weight = [
+            each[ids.index(id(weight))] for each in lists if isinstance(each, list) and len(each) == len(ids)
+        ]
+        variables = [slot for slot in of_weight if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
         return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
@@ -144,7 +147,7 @@ class Keras(Framework):
         return computed, gradients
 
     def _reached(self, model: Any) -> Iterator[tuple[str, Any]]:
-        """The model and all layers in it, each once; a recurrent layer without the cell whose weights it uses."""
+        """Return the model and all layers in it, each once; without the cell whose weights a recurrent layer uses."""
         met = set()
 
         def visit(layer: Any, above: str) -> Iterator[tuple[str, Any]]:
@@ -158,38 +161,40 @@ class Keras(Framework):
         return visit(model, "")
 
     def _cell(self, layer: Any) -> Any:
-        """The cell of a recurrent layer, unless it is made of several."""
+        """Return the cell of a recurrent layer, unless it is made of several."""
         cell = layer.cell if isinstance(layer, self.api.layers.RNN) else None
         return None if cell is None or cell._layers else cell
 
     def _variables(self, layer: Any) -> list[list[Any]]:
-        """The layer's own parameters, and what else it keeps, such as running statistics."""
+        """Return the layer's own parameters, and its other arrays, such as running statistics."""
         owner = self._cell(layer) or layer
         return [owner._trainable_variables, owner._non_trainable_variables]
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """The names, of which a second one becomes NAME#2."""
+    """Return the names, a second one as NAME#2."""
     count: Counter[str] = Counter()
-    found = []
+    numbered = []
     for name in names:
         count[name] += 1
-        found.append(name if count[name] == 1 else f"{name}#{count[name]}")
-    return found
+        numbered.append(name if count[name] == 1 else f"{name}#{count[name]}")
+    return numbered
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of Keras with those of regularizers and the like under dotted names. Initializers are left out,
-    and layers, which are recorded themselves."""
-    found: dict[str, Any] = {}
+    """Return a configuration of Keras with those of regularizers and the like under dotted names.
+
+    Initializers are left out, and so are layers, which are recorded themselves.
+    """
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if not isinstance(value, dict):
-            found[name] = value
+            flat[name] = value
         elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
-            found[name] = value["class_name"]
+            flat[name] = value["class_name"]
             inner = value["config"] if isinstance(value["config"], dict) else {}
-            found.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
-    return found
+            flat.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
+    return flat
 
 
 FRAMEWORK = Keras()

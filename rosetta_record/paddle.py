@@ -8,12 +8,10 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from .framework import Described, Framework, States
 from .values import array_of
-from .watching import Described, Framework, States
 
-PADDLE_SLOTS = (
-    "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
-)
+SLOTS = "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
 SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
 
@@ -22,7 +20,7 @@ class Paddle(Framework):
     base, whole = "nn.Layer", ("nn.layer.rnn.RNNBase",)
 
     def exists(self, weight: Any) -> bool:
-        """What has been computed is no weight, such as the one that weight_norm makes of two others."""
+        """A computed tensor is no weight, such as the one that weight_norm makes of two others."""
         return bool(weight._is_initialized()) and weight.is_leaf
 
     def array(self, tensor: Any) -> NDArray[Any]:
@@ -53,11 +51,11 @@ class Paddle(Framework):
         return Described(settings, groups, self._counters(optimizer, weights), keys)
 
     def _counters(self, optimizer: Any, weights: Iterable[Any]) -> set[int]:
-        """Of Adam, which keeps powers of its betas; the second one can be told apart for longer."""
-        kept = [self.slots(optimizer, weight) for weight in weights]
+        """Return the steps that Adam counts by powers of its betas; the second beta can be told apart for longer."""
+        slots_of = [self.slots(optimizer, weight) for weight in weights]
         for number in (1, 2):
             slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
-            powers = [array_of(slots[slot]) for slots in kept if slot in slots]
+            powers = [array_of(slots[slot]) for slots in slots_of if slot in slots]
             if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
                 log = math.log(powers[0].dtype.type(beta))
                 return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
@@ -68,14 +66,15 @@ class Paddle(Framework):
 
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
-        key, own = (weight if master is None else master).name, f"{optimizer._name}_" if optimizer._name else ""
+        key = (weight if master is None else master).name
+        prefix = f"{optimizer._name}_" if optimizer._name else ""
         if optimizer._accumulators:
-            found = {slot[len(own) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
+            slots = {slot[len(prefix) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
         else:  # before the first step those that it loaded, if it did
-            keys = {slot: f"{key}_{own}{slot}_0" for slot in PADDLE_SLOTS}
-            held = optimizer._accumulators_holder
-            found = {slot: held[own_key] for slot, own_key in keys.items() if own_key in held}
-        return found if master is None else dict(found, master_weight=master)
+            loaded = optimizer._accumulators_holder
+            names = {slot: f"{key}_{prefix}{slot}_0" for slot in SLOTS}
+            slots = {slot: loaded[name] for slot, name in names.items() if name in loaded}
+        return slots if master is None else dict(slots, master_weight=master)
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))

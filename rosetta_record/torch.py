@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from .watching import Described, Framework, States
+from .framework import Computed, Described, Framework, States
 
 
 class Torch(Framework):
@@ -25,13 +25,13 @@ class Torch(Framework):
             tensor = tensor.float()
         return np.asarray(tensor.numpy())
 
-    def watch(self, layer: Any, computed: Callable[[Any, Any, Any], Any]) -> Callable[[], Any]:
-        """Where a layer has a hook, torch computes what it is in by parts, also without gradients."""
+    def watch(self, layer: Any, computed: Computed) -> Callable[[], Any]:
+        """A layer with a hook is computed by parts even without gradients, where torch has a fused way."""
         hook, unwatch = layer.register_forward_hook(lambda *_: None), super().watch(layer, computed)
         return lambda: (hook.remove(), unwatch())
 
     def padded(self, layer: Any, value: Any) -> Any:
-        """With time where the layer has it in other arrays."""
+        """The padded arrays have time where the layer has it in other arrays."""
         rnn = self.api.nn.utils.rnn
         if isinstance(value, rnn.PackedSequence):
             return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]

@@ -16,7 +16,10 @@ from typing import Any, Callable
 
 from . import RecordError
 
-# Number of the socket by which `rosetta race` gives this process its turns; "" from when take_turns uses it.
+PACKAGES = "torch paddle tensorflow keras jax numpy".split()  # whose versions a race shows
+STEPS_ALONE = 20  # of a script that is run by itself
+
+# Number of the socket by which `rosetta race` gives this process its turns; "" once take_turns uses it.
 _RACE = os.environ.pop("ROSETTA_TURNS", None)
 if _RACE:
     with suppress(OSError):  # a process that this one starts does not get the socket
@@ -26,12 +29,17 @@ if _RACE:
 def take_turns(
     step: Callable[..., Any], *, sync: Callable[[], Any] | None = None, batch: int = 1, after: Any = ""
 ) -> None:
-    """Under `rosetta race`: do steps whenever it is this script's turn. `step()` is one step of training, or one call
-    of inference; if it takes an argument, that is the step's number, so that all scripts can use the same batches.
-    `sync()` waits until the device is done, `batch` is the number of items in a step, and `after` is a finished
-    Record, or its folder, by which the scripts are seen to compute the same. A script that is run alone does twenty
-    steps and prints how long they took. Raises RecordError where `step` is no function, where `batch` is no whole
-    number, and where `after` has no record of a model's outputs."""
+    """Do steps whenever it is this script's turn under `rosetta race`.
+
+    `step()` is one step of training, or one call of inference. If it takes an argument, that is the step's number, so
+    that all scripts can use the same batches. `sync()` waits until the device is done, `batch` is the number of items
+    in a step, and `after` is a finished Record, or its folder, which shows that the scripts compute the same.
+
+    A script that is run by itself does twenty steps and prints how long they took.
+
+    Raises RecordError where `step` is no function, where `batch` is no whole number, and where `after` has no record
+    of a model's outputs.
+    """
     global _RACE
     if not callable(step):
         raise RecordError(f"step is of {named(step)}; expected a function: take_turns(step), not step()")
@@ -39,7 +47,9 @@ def take_turns(
         batch = operator.index(batch)
     except TypeError:
         raise RecordError(f"batch is {batch!r}; expected a whole number, the items in a step") from None
-    numbered, done = takes_a_number(step), 0
+    if _RACE == "":
+        raise RecordError("take_turns was called before; expected it once in a script that is raced")
+    numbered = takes_a_number(step)
     record = None if after == "" else recorded(after)
 
     def seconds(first: int, count: int) -> float:
@@ -50,37 +60,20 @@ def take_turns(
             sync()
         return max(time.perf_counter() - began, 1e-9)
 
-    if _RACE == "":
-        raise RecordError("take_turns was called before; expected it once in a script that is raced")
     if _RACE is None:
-        cold, *others = [seconds(number, 1) for number in range(20)]
-        middle = sorted(others)[9]
-        print(f"{middle:.3g} s a step, {batch / middle:.3g} items a second: the median of 19 steps")
-        print(f"{cold:.3g} s for the first step; to compare: rosetta race {sys.argv[0]} ANOTHER_SCRIPT")
-        print("what it computes is not recorded, see `after`" if record is None else f"recorded in {record}")
+        run_alone(seconds, batch, record)
         return
     wire, _RACE = socket.socket(fileno=int(_RACE)), ""
-
-    def exchanged(**message: Any) -> dict[str, int] | None:
-        """The next turn, for which this waits without using the processor; None where the race is over."""
-        try:
-            wire.sendall(json.dumps(message).encode() + b"\n")
-            line = lines.readline()
-        except ConnectionError:
-            return None
-        turn: dict[str, int] | None = json.loads(line)["turn"] if line else None
-        return turn
-
-    packages = "torch paddle tensorflow keras jax numpy".split()
     ready = {
         "python": platform.python_version(),
-        "versions": {name: str(getattr(sys.modules.get(name), "__version__", "")) for name in packages},
+        "versions": {name: str(getattr(sys.modules.get(name), "__version__", "")) for name in PACKAGES},
         "batch": batch,
         "synced": sync is not None,
         "record": record,
     }
+    done = 0
     with wire, wire.makefile("rb") as lines:
-        turn = exchanged(ready=ready)
+        turn = exchanged(wire, lines, ready=ready)
         while turn is not None:
             # Steps that do not count, then pieces of so many steps each, whose mean is timed.
             first, lead, pieces, each = (turn[name] for name in ("first", "lead", "pieces", "each"))
@@ -88,20 +81,40 @@ def take_turns(
             led = seconds(first - lead, lead)
             timed = [seconds(first + piece * each, each) / each for piece in range(pieces)]
             done = first + pieces * each
-            turn = exchanged(took={"first": first, "lead": led, "steps": timed})
+            turn = exchanged(wire, lines, took={"first": first, "lead": led, "steps": timed})
+
+
+def run_alone(seconds: Callable[[int, int], float], batch: int, record: str | None) -> None:
+    """Do steps and print how long they took."""
+    cold, *rest = [seconds(number, 1) for number in range(STEPS_ALONE)]
+    middle = sorted(rest)[len(rest) // 2]
+    print(f"{middle:.3g} s a step, {batch / middle:.3g} items a second: the median of {len(rest)} steps")
+    print(f"{cold:.3g} s for the first step; to compare: rosetta race {sys.argv[0]} ANOTHER_SCRIPT")
+    print("what it computes is not recorded, see `after`" if record is None else f"recorded in {record}")
+
+
+def exchanged(wire: socket.socket, lines: Any, **message: Any) -> dict[str, int] | None:
+    """Send a message and return the next turn, waiting without using the processor; None where the race is over."""
+    try:
+        wire.sendall(json.dumps(message).encode() + b"\n")
+        line = lines.readline()
+    except ConnectionError:
+        return None
+    turn: dict[str, int] | None = json.loads(line)["turn"] if line else None
+    return turn
 
 
 def recorded(after: Any) -> str:
-    """The absolute path of a record, given as a Record or as its folder. Raises RecordError where it has no outputs,
-    by which it could be compared."""
-    if hasattr(after, "_save"):  # of a Record, which may have arrays to write
-        after._save()
+    """Return the absolute path of a record, given as a Record or as its folder. Raises RecordError for a record
+    without outputs, which could not be compared."""
     folder = getattr(after, "folder", after)
     if not isinstance(folder, (str, os.PathLike)):
         raise RecordError(
             f"after is of {named(after)}; expected a Record or its folder: record = Record('R'), then "
             "after=record, since its methods return nothing"
         )
+    if hasattr(after, "_store"):  # a Record, which may have arrays to write
+        after._store.save()
     try:
         files = json.loads(Path(folder, "record.json").read_text("utf-8"))["files"]
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -112,7 +125,7 @@ def recorded(after: Any) -> str:
 
 
 def takes_a_number(step: Callable[..., Any]) -> bool:
-    """Whether a function needs one argument."""
+    """True for a function that needs one argument."""
     try:
         parameters = inspect.signature(step).parameters.values()
     except (TypeError, ValueError):  # of what is compiled, or not written in Python
@@ -121,5 +134,4 @@ def takes_a_number(step: Callable[..., Any]) -> bool:
 
 
 def named(value: Any) -> str:
-    """The full name of a value's class."""
     return f"{type(value).__module__}.{type(value).__qualname__}"

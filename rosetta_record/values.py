@@ -1,4 +1,4 @@
-"""Arrays, types and settings: what is written of a framework's values."""
+"""Arrays, types and settings as a record has them, read from the values of any framework."""
 
 from __future__ import annotations
 
@@ -16,53 +16,57 @@ from numpy.typing import NDArray
 from . import RecordError
 
 if TYPE_CHECKING:
-    from .watching import Framework
+    from .framework import Framework
 
-# The file for each package of a framework; Keras uses the tensors of TensorFlow and JAX.
+# Package -> the file of this folder that knows its objects. Keras computes with tensors of TensorFlow and JAX.
 FRAMEWORKS = {name: name for name in ("torch", "paddle", "keras", "flax")}
 FRAMEWORKS.update(tensorflow="keras", jax="keras", jaxlib="keras", optax="flax")
-DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
 
 
 @functools.lru_cache(maxsize=None)
 def framework_named(name: str) -> Framework:
-    """The framework that this file is of."""
+    """Import the file of a framework; the framework itself stays unimported."""
     framework: Framework = import_module(f".{name}", __package__).FRAMEWORK
     return framework
 
 
 def framework_of(value: Any) -> Framework | None:
-    """The framework from one of whose classes the value's class inherits."""
+    """Return the framework from one of whose classes the value's class inherits, or None."""
     packages = (package(kind.__module__) for kind in type(value).__mro__)
     return next((framework_named(FRAMEWORKS[name]) for name in packages if name in FRAMEWORKS), None)
 
 
-def qualified(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
-    """The name of each weight by its id, and of a tied one the first of its names."""
-    return {id(weight): name for name, weight in reversed(list(weights.items()))}
+# Names
 
 
 def package(module: Any) -> str:
     return str(module).partition(".")[0]
 
 
-def is_symbolic(value: Any) -> bool:
-    """Whether it has tensors of Keras, TensorFlow or JAX that stand for values to come."""
-    kinds = {kind.__name__ for array in arrays_in(value).values() for kind in type(array).__mro__}
-    return bool(kinds & {"KerasTensor", "SymbolicTensor", "Tracer"})
+def qualified(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
+def first_names(weights: Mapping[str, Any]) -> dict[int, str]:
+    """Return the name of each weight by the weight's id; of a tied weight the first of its names."""
+    return {id(weight): name for name, weight in reversed(list(weights.items()))}
+
+
+# Arrays
+
+
+def is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
-    """The arrays and tensors in dicts, lists, tuples and dataclasses, by keys, indices and fields joined by dots."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    """Return the arrays and tensors in dicts, lists, tuples and dataclasses, by their keys, indices and fields,
+    joined by dots."""
+    if is_array(value):
         return {name: value}
     pairs: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
@@ -74,35 +78,8 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
     return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
 
 
-def replaced(value: Any, arrays: Iterator[Any]) -> Any:
-    """The value with these in place of its arrays, in the order in which `arrays_in` has them."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return next(arrays)
-    if isinstance(value, Mapping):
-        made: Any = copy.copy(value)
-        for key, part in value.items():
-            made[key] = replaced(part, arrays)
-        return made
-    if isinstance(value, (list, tuple)):
-        parts = [replaced(part, arrays) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    fields = fields_of(value)
-    if fields:
-        made = copy.copy(value)
-        for field in fields:
-            object.__setattr__(made, field, replaced(getattr(value, field), arrays))  # it may be frozen
-        return made
-    return value
-
-
-def fields_of(value: Any) -> list[str]:
-    """Names of the fields of an object that dataclasses or attrs made; none for one of a framework's own classes."""
-    kind = type(value)
-    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", ())
-    return [field.name for field in fields if hasattr(value, field.name)] if framework_of(value) is None else []
-
-
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `arrays_in(values)`. Raises RecordError for a value without arrays."""
     for name, value in values.items():
         if not arrays_in(value):
             raise RecordError(
@@ -111,30 +88,78 @@ def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     return arrays_in(values)
 
 
+def replaced(value: Any, arrays: Iterator[Any]) -> Any:
+    """Return the value with `arrays` in place of its own, in the order of `arrays_in`."""
+    if is_array(value):
+        return next(arrays)
+    if isinstance(value, Mapping):
+        mapping: Any = copy.copy(value)
+        for key, part in value.items():
+            mapping[key] = replaced(part, arrays)
+        return mapping
+    if isinstance(value, (list, tuple)):
+        parts = [replaced(part, arrays) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    fields = fields_of(value)
+    if fields:
+        value = copy.copy(value)
+        for field in fields:
+            object.__setattr__(value, field, replaced(getattr(value, field), arrays))  # it may be frozen
+    return value
+
+
+def fields_of(value: Any) -> list[str]:
+    """Return the fields of an object that dataclasses or attrs made; none for a framework's own class."""
+    kind = type(value)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else getattr(kind, "__attrs_attrs__", ())
+    return [field.name for field in fields if hasattr(value, field.name)] if framework_of(value) is None else []
+
+
+def is_symbolic(value: Any) -> bool:
+    """True if the value has tensors of Keras, TensorFlow or JAX that stand for values to come."""
+    kinds = {kind.__name__ for array in arrays_in(value).values() for kind in type(array).__mro__}
+    return bool(kinds & {"KerasTensor", "SymbolicTensor", "Tracer"})
+
+
 def array_of(value: Any) -> NDArray[Any]:
     framework = framework_of(value)
     return framework.array(value) if framework else np.asarray(value)
 
 
+def is_numeric(array: NDArray[Any]) -> bool:
+    """True for numbers that can be written; bfloat16 is of ml_dtypes, which TensorFlow and JAX use."""
+    return array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+
+
 def writable(value: Any, what: str) -> NDArray[Any]:
-    """The value as safetensors needs it, which writes an array's memory as if its rows followed one another."""
+    """Return the value as safetensors takes it: contiguous, since it writes an array's memory as if rows followed one
+    another; bfloat16 as float32. Raises RecordError, which names `what`, for anything but numbers."""
     array = array_of(value)
     if not is_numeric(array):
         raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
     return np.asarray(array.astype(np.float32) if array.dtype.name == "bfloat16" else array, order="C")
 
 
-def is_numeric(array: NDArray[Any]) -> bool:
-    """Whether it can be written; bfloat16 is of the ml_dtypes package, which TensorFlow and JAX use."""
-    return array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+def precision_of(tensor: Any) -> str:
+    """Return the name of a tensor's type, such as float32."""
+    return name_of(tensor.dtype)
+
+
+def name_of(dtype: Any) -> str:
+    """Return a type's name without what frameworks write around it, as in torch.float32 or <dtype: 'float32'>."""
+    return str(re.findall(r"\w+", str(dtype))[-1])
+
+
+# Plain values
 
 
 def loss_in(computed: Any) -> Any:
-    """The loss of what `loss_of` gave: the loss, or the loss and outputs."""
+    """Return the loss of what `loss_of` gave: the loss, or the loss and outputs."""
     return computed[0] if isinstance(computed, tuple) else computed
 
 
 def number_in(loss: Any) -> Any:
+    """Return a loss as JSON has it. Raises RecordError for more than one number."""
     array = array_of(loss)
     if array.size != 1:
         raise RecordError(f"the loss has shape {array.shape}; expected one number, such as its mean")
@@ -142,8 +167,8 @@ def number_in(loss: Any) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """The value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers. What
-    JSON has no number for becomes "inf", "-inf" or "nan"."""
+    """Return the value as JSON has it, or an ellipsis for anything but numbers, strings, None and lists of numbers.
+    Numbers that JSON lacks become "inf", "-inf" or "nan"."""
     if isinstance(value, (list, tuple)):
         values = [plain_value(part) for part in value if not isinstance(part, str)]
         return values if len(values) == len(value) and ... not in values else ...
@@ -155,31 +180,6 @@ def plain_value(value: Any) -> Any:
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are plain values."""
-    found = {name: plain_value(value) for name, value in settings.items()}
-    return {name: value for name, value in found.items() if value is not ...}
-
-
-def precision_of(tensor: Any) -> str:
-    """The name of the tensor's type, such as float32."""
-    return name_of(tensor.dtype)
-
-
-def name_of(dtype: Any) -> str:
-    """A type's own name in what a framework writes for it, such as torch.float32 or <dtype: 'float32'>."""
-    return str(re.findall(r"\w+", str(dtype))[-1])
-
-
-def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
-    """Each number moved by one unit in the last place of a precision, up or down by chance; zeros stay."""
-    if array.dtype.kind != "f":
-        return array
-    # Of a coarser precision than the array's, the unit is where that one has its last digit.
-    unit = 1 << max(0, DIGITS[array.dtype.name] - DIGITS.get(precision, 52))
-    bits = array.view(f"u{array.itemsize}")
-    moved = np.asarray(rng.integers(0, 2, array.shape, bits.dtype))
-    moved *= 2 * unit
-    moved -= unit  # unsigned integers wrap around, and back again
-    moved *= array != 0
-    moved += bits
-    return moved.view(array.dtype)
+    """Return the settings that are plain values."""
+    values = {name: plain_value(value) for name, value in settings.items()}
+    return {name: value for name, value in values.items() if value is not ...}

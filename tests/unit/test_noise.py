@@ -14,7 +14,7 @@ from benchmarks.ladder.judge.check import Item
 from benchmarks.ladder.judge.noise import Control, rounding_of_loss
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
-from rosetta_record.values import one_unit_moved
+from rosetta_record.control import one_unit_moved
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import DATA, Array, changed, edited, put, resaved, tagger, write
 

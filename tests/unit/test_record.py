@@ -19,7 +19,8 @@ from benchmarks.ladder.diff import compare_records
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side as Recorded
 from rosetta_record import Record, RecordError
-from rosetta_record.record import CONTROL, FILES, write_what_waits
+from rosetta_record.control import one_unit_moved
+from rosetta_record.folder import FILES
 from rosetta_record.values import arrays_in, replaced
 from tests.support.porting_pairs import ADAM, write_batches
 from tests.support.porting_side import Side, record, record_small, run_program, train
@@ -29,8 +30,6 @@ from tests.support.records import arrays, described
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
 NAMES = ["torch", "paddle", "keras", *(f"keras:{backend}" for backend in OTHERS)]
 STEPS = 2
-UNIT_OF_BFLOAT16 = 1 << 16  # units of float32
-UNIT_OF_FLOAT32 = 1 << 29  # units of float64
 CONFIG: dict[str, Any] = {
     "words": 9,
     "width": 4,
@@ -234,31 +233,32 @@ def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]
 # The control
 
 
-def units_moved(folder: Path) -> set[int]:
-    """By how many units of their type the weights of the control are others; those that are zero or whole numbers are
-    as they were."""
-    control, found = arrays(folder / CONTROL, "weights"), set[int]()
-    for name, array in arrays(folder, "weights").items():
-        moves, bits = (array != 0) & (array.dtype.kind == "f"), f"i{array.itemsize}"
-        found |= {*(control[name].view(bits) - array.view(bits))[moves].tolist()}
-        np.testing.assert_array_equal(control[name][~moves], array[~moves])
-    return found
+def unit_of(folder: Path) -> str:
+    """The type by whose unit the control's weights were moved."""
+    return str(described(folder)["control"]["unit"])
 
 
-def test_the_control_began_one_unit_in_the_last_place_away_and_everything_is_put_back(left: Left) -> None:
+@pytest.mark.parametrize(("precision", "units"), [("float64", 1), ("float32", 1 << 29), ("bfloat16", 1 << 45)])
+def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: int) -> None:
+    weights = np.array([0.0, 1.0, -3.5, 1e-9] * 9)
+    moved = one_unit_moved(weights, precision, np.random.default_rng(0))
+    assert {*(moved.view("i8") - weights.view("i8")).tolist()} == {-units, 0, units}
+    assert not moved[weights == 0].any()
+
+
+def test_the_control_measures_each_array_and_everything_is_put_back(left: Left) -> None:
+    folder, said = left / "training", described(left / "training")
     assert left.put_back
-    assert described(left / "training")["finished"]
+    assert said["finished"]
     assert not described(left / "midway")["finished"]
-    folder, control = left / "training", left / "training" / CONTROL
-    assert units_moved(folder) == {-1, 1}
-    assert not (control / CONTROL).exists()
-    bound = 1e-5 if described(folder)["precision"] == "float32" else 1e-13
-    for file in FILES:
-        one, other = arrays(folder, file), arrays(control, file)
-        assert one.keys() == other.keys()
-        for key, array in one.items() if file in ("inputs", "layers", "outputs", "gradients") else []:
-            np.testing.assert_allclose(other[key], array, rtol=0, atol=bound, err_msg=f"{file} {key}")
-    losses, moved_losses = ([step["loss"] for step in described(side)["steps"]] for side in (folder, control))
+    assert unit_of(folder) == "float64"
+    for file in FILES[2:]:
+        distances, numbers = said["control"]["distances"][file], arrays(folder, file)
+        measured = {name for name, array in numbers.items() if array.dtype.kind == "f"}
+        assert distances.keys() == measured - (TIED[left.framework].keys() if file.startswith("step") else set())
+        assert file in ("step-1", "step-last", "slots") or max(distances.values()) < 1e-13
+        assert any(distances.values())
+    losses, moved_losses = ([step["loss"] for step in side["steps"]] for side in (said, said["control"]))
     np.testing.assert_allclose(moved_losses, losses, rtol=1e-4)  # with the same dropout and the same batches
 
 
@@ -272,7 +272,7 @@ def test_bfloat16_is_written_as_float32(left: Left) -> None:
         for array in (array for name, array in arrays(folder, file).items() if name not in given):
             assert array.dtype == np.float32
             assert not (array.view(np.uint32) & 0xFFFF).any(), file
-    assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
+    assert unit_of(folder) == "bfloat16"
 
 
 def test_a_buffer_that_its_framework_does_not_save_is_not_carried(folders: dict[str, Left]) -> None:
@@ -295,7 +295,7 @@ def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_comp
     assert {dtype for call in read["calls"] for dtype in call["dtypes"]} == {"bfloat16"}
     assert {weight["dtype"] for weight in read["weights"].values()} == {"float32"}
     assert read["dtypes"]["loss"] == ("bfloat16" if left.framework == "keras" else "float32")
-    assert {*map(abs, units_moved(folder))} == {UNIT_OF_BFLOAT16}
+    assert unit_of(folder) == "bfloat16"
 
 
 # A model in float64, in which a mask and positions are of float32, and perhaps what comes of the weights.
@@ -370,7 +370,7 @@ def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
     text = IN_FLOAT32.format(**WORDS[framework])
     side_of(framework).do(run_program, text=text, arguments=[str(tmp_path / "side"), coarse])
     read = Recorded(tmp_path / "side")
-    assert {*map(abs, units_moved(tmp_path / "side"))} == {UNIT_OF_FLOAT32 if coarse else 1}
+    assert unit_of(tmp_path / "side") == ("float32" if coarse else "float64")
     assert read.computed == ("float32" if coarse else "float64")
     named = [name.rpartition("/")[2] for name in read.computed_by]
     assert named == ([coarse] if coarse else [])
@@ -387,6 +387,37 @@ def test_a_decay_that_one_side_lacks_breaks_the_step_beside_positions_in_float32
     found = compare_records(Recorded(tmp_path / "0.0005"), Recorded(tmp_path / "0.0"))
     assert found.broken == "step"
     assert "the optimizer's weight_decay is 0.0005 on the left and 0 on the right" in str(found.causes)
+
+
+EPSILONS = """
+import sys
+import numpy as np, torch
+from rosetta_record import Record
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 40), torch.nn.LayerNorm(40), torch.nn.Linear(40, 1)).double()
+x = torch.randn(9, 3).double()
+for name in ("side", "by-hand"):
+    record = Record(f"{sys.argv[1]}/{name}")
+    record.training(model, [x], lambda model, x: model(x).sum(), lambda weights: torch.optim.SGD(weights, 0.1))
+    model[1].eps = float(np.float32(model[1].eps))
+"""
+
+
+def test_a_training_with_epsilons_of_float32_is_kept_as_differences(
+    side_of: Callable[[str], Side], tmp_path: Path
+) -> None:
+    side_of("torch").do(run_program, text=EPSILONS, arguments=[str(tmp_path)])
+    rounded, expected = Recorded(tmp_path / "side").rounded, Recorded(tmp_path / "by-hand")
+    assert rounded
+    assert expected.rounded is None
+    assert [step.loss for step in rounded.says.steps] == [step.loss for step in expected.says.steps]
+    for file in FILES[1:]:
+        for name, array in expected.arrays(file).items():  # type: ignore[arg-type]
+            ulp = np.spacing(np.abs(array).max(initial=0.0))
+            np.testing.assert_allclose(rounded.arrays(file)[name], array, rtol=0, atol=ulp, err_msg=f"{file} {name}")
+    whole, differences = (tmp_path / "side" / name / "gradients.safetensors" for name in ("", "rounded"))
+    assert differences.stat().st_size < 0.75 * whole.stat().st_size
 
 
 GRADIENTS = """
@@ -520,6 +551,7 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     record.inputs(x=x, more={"mask": x > 0, "pair": (x[0], np.float32(2)), "views": views})
     record.layer("hidden", "Dense", {"kernel": kernel, "bias": bias}, {"activation": "tanh"}, output=x @ kernel)
     record.layer("hidden", "Dense", output=Output(x @ kernel, {"state": bias}))
+    record.layer("twice", "Identity", output=(bias, bias))
     record.weights(alone=bias)
     kept = kernel.copy()
     kernel += 1  # what is recorded was written
@@ -530,10 +562,14 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     record.step(1, 0.5, {"hidden.kernel": kernel})
     record.step(4, float("nan"), {"hidden.kernel": kernel})
     read = described(record.folder)
-    (layer,) = read["layers"]
+    layer, _ = read["layers"]
     assert (layer["path"], layer["classes"], layer["settings"]) == ("hidden", ["Dense"], {"activation": "tanh"})
     assert layer["parameters"] == {"kernel": "hidden.kernel", "bias": "hidden.bias"}
-    assert [call["parts"] for call in read["calls"]] == [["0:hidden:0"], ["1:hidden:0", "1:hidden:1"]]
+    assert [call["parts"] for call in read["calls"]] == [
+        ["0:hidden:0"],
+        ["1:hidden:0", "1:hidden:1"],
+        ["2:twice:0", "2:twice:1"],
+    ]
     assert list(read["weights"]) == ["hidden.kernel", "hidden.bias", "alone"]
     assert (read["framework"]["name"], read["precision"]) == ("arrays", "float64")
     assert (read["optimizer"]["class"], read["optimizer"]["settings"]) == ("SGD", {"momentum": 0.5})
@@ -552,13 +588,13 @@ import atexit, os, sys
 written = []
 atexit.register(lambda: print(sum(written)))  # after the recorder's own
 import numpy as np
-from rosetta_record import Record, record as recorder
+from rosetta_record import Record, folder
 
-def counted(arrays, path, save_file=recorder.save_file):
+def counted(arrays, path, save_file=folder.save_file):
     save_file(arrays, path)
     written.append(os.path.getsize(path))
 
-recorder.save_file = counted
+folder.save_file = counted
 record, kernel = Record("side"), np.zeros((8, 8))
 for number in range(40):
     kernel += 1
@@ -586,12 +622,11 @@ def test_layers_are_written_once_and_are_there_where_the_script_fails_later(tmp_
 def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Nothing of the former one may be taken for the new one's; what is none of its files stays."""
     folder = tmp_path / "side"
-    for own in (folder, folder / CONTROL):
-        Record(own).inputs(x=np.ones(2))
+    for path in (folder, folder / "control"):  # which a record of version 0.1.0 has
+        Record(path).inputs(x=np.ones(2))
     Record(folder).weights(w=np.ones(2))  # which is to be written later
     (folder / "notes.txt").write_text("mine")
     Record(folder).inputs(y=np.ones(2))
-    write_what_waits()
     names = {"record.json", "notes.txt", "inputs.safetensors"}
     assert {path.name for path in folder.rglob("*") if path.is_file()} == names
     assert arrays(folder, "inputs").keys() == {"y"}

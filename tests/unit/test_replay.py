@@ -13,7 +13,7 @@ from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side as Recorded
 from benchmarks.ladder.replay import STEP, checksum
 from rosetta_record import RecordError
-from rosetta_record.feed import Feed
+from rosetta_record.folder import Feed
 from tests.support.porting_guide import rosetta
 from tests.support.porting_pairs import random_pair, told
 from tests.support.porting_replays import missed, others, places, port, replayed

@@ -1,7 +1,7 @@
 """How far rounding alone takes the left side from itself, by which `rosetta diff` bounds the right side's errors.
 
-The left side is compared with other records of itself: the control within it, a training from weights that were moved
-by one unit in the last place, and those that a person gives of a repeated run, of other threads, or of float64.
+Its record has the distances of a control, a training from weights that were moved by one unit in the last place. A
+person may give other records of it, which it is compared with: of a repeated run, of other threads, or of float64.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,9 @@ from math import isfinite, sqrt
 import numpy as np
 
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
-from benchmarks.ladder.judge.bounds import UNITS_OF_LOSS
+from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_LOSS
 from benchmarks.ladder.judge.check import Check, Item, judge
+from benchmarks.ladder.judge.control import moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side, UnfitRecordsError, is_number
@@ -69,28 +70,38 @@ def has_nan(array: Array) -> bool:
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
     found, of, of_loss = Control(), dict[str, float](), 0.0
-    for other in [*([left.control] if left.control else []), *again]:
-        rungs, is_control = Rungs(left, other, paired(left, other)), other is left.control
-        for item in chain.from_iterable(map(rungs.items, COMPARED[2 if is_control else 0 :])):
+    for moved in moved_by_control(left):
+        of[moved.quantity] = max(of.get(moved.quantity, 0.0), moved.error)
+        if moved.makes_the_loss and left.computed in PRECISE and isfinite(moved.error):
+            of_loss = max(of_loss, moved.error)
+        bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
+        item = Item(moved.rung, moved.name, nothing, nothing, bound, quantity=moved.quantity)
+        found.rounding.append(Check(item, moved.error))
+    found.recorded = bool(found.rounding)
+    found.sources += [f"one ulp of {left.computed}"] if found.recorded else []
+    for other in again:
+        rungs = Rungs(left, other, paired(left, other))
+        for item in chain.from_iterable(map(rungs.items, COMPARED)):
             check = judge(moved_back(item))
             if item.quantity:
                 of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
                 if makes_the_loss(item) and left.computed in PRECISE and isfinite(check.error):
                     of_loss = max(of_loss, check.error)
-                if is_control:
-                    found.rounding.append(check)
             elif item.rung in COMPARED[:2] and not check.passed:
                 raise UnfitRecordsError(
                     f"{other.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
                     f"{check.note}; record both with the same inputs and weights"
                 )
-        found.sources.append(f"one ulp of {left.computed}" if is_control else other.name)
-    found.recorded = bool(found.rounding)
+        found.sources.append(other.name)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if of else {}
     for quantity, error in of.items():
         if isfinite(error):
             found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)
     return found
+
+
+def nothing() -> None:
+    """The arrays of a control are not recorded."""
 
 
 def makes_the_loss(item: Item) -> bool:

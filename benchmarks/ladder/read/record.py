@@ -117,12 +117,27 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
+Distance = Annotated[float, msgspec.Meta(ge=0)] | None  # None where it is not finite
 
 
 class RecordedStep(msgspec.Struct, frozen=True):
     step: int
     loss: Loss = None
     rate: float | None = None  # the learning rate of this step
+
+
+class RecordedAgain(msgspec.Struct, frozen=True):
+    """Another training of the same model."""
+
+    loss: Loss = None
+    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
+
+
+class RecordedControl(RecordedAgain, frozen=True):
+    """A training from weights that were moved by one unit in the last place: the largest distance of each array from
+    the record's own, where weights after a step count by how far they moved."""
+
+    distances: dict[File, dict[Name, Distance]] = {}
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -145,25 +160,39 @@ class Description(msgspec.Struct, frozen=True):
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
     fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
     finished: bool = True  # whether Record.training came to its end, where it was called
+    control: RecordedControl | None = None
+    rounded: RecordedAgain | None = None  # with epsilons of norms as Paddle rounds them; its arrays are in a folder
+
+
+Place = tuple[np.dtype[Any], tuple[int, ...], int, Path]  # type and shape of an array, and where in which file it is
+
+
+def map_array(place: Place) -> NDArray[Any]:
+    dtype, shape, start, path = place
+    return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of safetensors files, each read when it is asked for; a later file's stand for those of the same
-    names in an earlier one. A file that is not there has none.
+    """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
+
+    The file `changes` has arrays that stand for those of the same names. One of float32 for one of float64 is the
+    difference from it.
 
     The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Large arrays
     are mapped: the system reads what is looked at, and takes the memory back when it needs room.
     """
 
-    def __init__(self, *paths: Path) -> None:
+    def __init__(self, path: Path, changes: Path | None = None) -> None:
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
-        self._places: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, Path]] = {}
-        for path in paths:
-            self._open(path)
+        self._places = self._opened(path)
+        self._differences: dict[str, Place] = {}
+        for name, place in self._opened(changes).items() if changes else ():
+            types = self._places[name][0].name, place[0].name
+            (self._differences if types == ("float64", "float32") else self._places)[name] = place
 
-    def _open(self, path: Path) -> None:
+    def _opened(self, path: Path) -> dict[str, Place]:
         if not path.exists():
-            return
+            return {}
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode):
@@ -177,11 +206,9 @@ class Arrays(Mapping[str, NDArray[Any]]):
             raise UnfitRecordsError(f"{path} cannot be read: {why(error)}") from error
         except (SafetensorError, msgspec.DecodeError) as error:
             raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
-        self._places |= {name: self._place(name, header[name], 8 + size, path) for name in names}
+        return {name: self._place(name, header[name], 8 + size, path) for name in names}
 
-    def _place(
-        self, name: str, entry: Any, start: int, path: Path
-    ) -> tuple[np.dtype[Any], tuple[int, ...], int, Path]:
+    def _place(self, name: str, entry: Any, start: int, path: Path) -> Place:
         """The type and shape of an array, and where in its file it begins."""
         if entry["dtype"] not in DTYPES:
             raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
@@ -204,17 +231,15 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._last:
             dtype, shape, start, path = self._places[name]
-            if prod(shape) * dtype.itemsize > LARGEST_READ:
+            if prod(shape) * dtype.itemsize > LARGEST_READ or name in self._differences:
                 return self.mapped(name)
             self._last = {name: np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)}
         return self._last[name]
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """The array in its file, which cannot be written to."""
-        dtype, shape, start, path = self._places[name]
-        if not prod(shape):
-            return np.zeros(shape, dtype)
-        return np.asarray(np.memmap(path, dtype, "r", start, shape))
+        """The array in its file, which cannot be written to; or the sum of an array and its difference."""
+        array = map_array(self._places[name])
+        return array + map_array(self._differences[name]) if name in self._differences else array
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array
@@ -263,8 +288,8 @@ class Side:
     def arrays(self, file: str) -> Arrays:
         """The arrays of a file, none where the record has no such file."""
         if file not in self._files:
-            folders = [self.path, *([self.path / ROUNDED] if self.as_in_paddle else [])]
-            self._files[file] = Arrays(*(folder / f"{file}.safetensors" for folder in folders))
+            name = f"{file}.safetensors"
+            self._files[file] = Arrays(self.path / name, self.path / ROUNDED / name if self.as_in_paddle else None)
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
@@ -353,22 +378,23 @@ class Side:
             yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
 
     @cached_property
-    def control(self) -> "Side | None":
-        """The same training with every weight moved by one unit in the last place, where it was recorded."""
+    def former_control(self) -> "Side | None":
+        """The control as records of version 0.1.0 have it, in a folder."""
         return self._within("control")
 
     @cached_property
     def rounded(self) -> "Side | None":
         """This side as it trains with the epsilons of norms rounded to float32, as Paddle has them, where that was
-        recorded; None where the model was also called otherwise, so that its arrays are others."""
-        other = self._within(ROUNDED)
-        if other is None or other.says.calls != self.says.calls:
-            return None
-        if not all(other.arrays(file).shapes.items() <= self.arrays(file).shapes.items() for file in get_args(File)):
+        recorded. Records of version 0.1.0 have it as a record within them."""
+        again, former = self.says.rounded, self._within(ROUNDED)
+        if again is None and former is not None and former.says.calls == self.says.calls:
+            again = RecordedAgain(former.says.loss, former.says.steps)
+        changed = {file: Arrays(self.path / ROUNDED / f"{file}.safetensors").shapes for file in get_args(File)}
+        if again is None or any(changed[file].items() - self.arrays(file).shapes.items() for file in changed):
             return None
         side = copy(self)
         side.as_in_paddle, side._files, side._largest = True, {}, {}
-        side.says = msgspec.structs.replace(self.says, loss=other.says.loss, steps=other.says.steps)
+        side.says = msgspec.structs.replace(self.says, loss=again.loss, steps=again.steps)
         return side
 
     @cached_property

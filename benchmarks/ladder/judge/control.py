@@ -1,0 +1,133 @@
+"""The noise that a record's control shows: how far one unit in the last place of each weight moves each array."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import get_args
+
+import numpy as np
+
+from benchmarks.ladder.arrays import UNIT, Array, largest, largest_difference
+from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
+from benchmarks.ladder.read.record import File, RecordedControl, Side, is_number
+from rosetta_record.control import distance, explained_by
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An array or a loss of the record, and how far the control's is from it."""
+
+    rung: str
+    quantity: str  # whose bound it has
+    name: str
+    error: float  # as a share of what differences are divided by; infinite where it is no number
+    makes_the_loss: bool = False  # whether the model gives it
+
+
+def moved_by_control(side: Side) -> Iterator[Moved]:
+    """Yield what the control of a side shows, on the same scales on which two sides are compared; nothing where the
+    side has no control."""
+    control = side.says.control or control_of_former(side)
+    if control is not None:
+        yield from moved_outputs(side, control)
+        yield from moved_losses(side, control)
+        yield from moved_gradients(side, control)
+        yield from moved_slots(side, control)
+        yield from moved_weights(side, control)
+
+
+def share(number: float | None, scale: float) -> float:
+    return inf if number is None or not isfinite(number) else number / (scale or 1.0)
+
+
+def moved_outputs(side: Side, control: RecordedControl) -> Iterator[Moved]:
+    of_model = {part for call in side.says.calls if not call.layer for part in call.parts}
+    parts = {part for call in side.says.calls for part in call.parts}
+    for name, number, array in measured(side, control, "layers"):
+        if name in parts:
+            yield Moved("forward", "outputs", name, share(number, largest(array)), name in of_model)
+    for name, number, array in measured(side, control, "outputs"):
+        yield Moved("forward", "outputs", name, share(number, largest(array)), makes_the_loss=True)
+
+
+def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:
+    for name, losses, moved in (
+        ("loss", [side.says.loss], [control.loss]),
+        ("trajectory", [step.loss for step in side.says.steps], [step.loss for step in control.steps]),
+    ):
+        left, right = (np.array([float(loss) for loss in each if loss is not None]) for each in (losses, moved))
+        if left.size and left.shape == right.shape:
+            yield Moved(name, name, name, share(largest_difference(left, right)[0], largest(left)))
+
+
+def moved_gradients(side: Side, control: RecordedControl) -> Iterator[Moved]:
+    smallest = SMALLEST_SCALE[side.computed] * side.largest("gradients")
+    for name, number, array in measured(side, control, "gradients"):
+        yield Moved("gradients", "gradients", name, share(number, max(largest(array), smallest)))
+
+
+def moved_slots(side: Side, control: RecordedControl) -> Iterator[Moved]:
+    canonical = {key: name for of_weight in side.slots.values() for name, key in of_weight.items()}
+    numbers = {
+        key: (number, largest(array)) for key, number, array in measured(side, control, "slots") if key in canonical
+    }
+    most: dict[str, float] = {}
+    for key, (_, size) in numbers.items():
+        most[canonical[key]] = max(most.get(canonical[key], 0.0), size)
+    for key, (number, size) in numbers.items():
+        name = canonical[key]
+        smallest = most[name] * SMALLEST_SCALE[side.computed] ** (2 if "square" in name else 1)
+        yield Moved("step", "slots", key, share(number, max(size, smallest)))
+
+
+def moved_weights(side: Side, control: RecordedControl) -> Iterator[Moved]:
+    """Weights after a step count by how far they moved, a running statistic by how far that one did."""
+    statistics = {name for layer in side.says.layers for name in layer.buffers.values()}
+    gradients, start = side.arrays("gradients"), side.arrays("weights")
+    unit = UNIT["float64" if side.computed == "float64" else "float32"]
+    floor, rounding = 4 * unit * side.largest("weights"), 100 * unit * side.largest("gradients")
+    files: list[tuple[File, str, str, float]] = [
+        ("step-1", "step", "updates", SMALLEST_SCALE[side.computed]),
+        ("step-last", "trajectory", "last_weights", 1.0),
+    ]
+    for file, rung, quantity, least in files:
+        numbers = {
+            name: (number, largest_difference(after, start[name])[0])
+            for name, number, after in measured(side, control, file)
+            if name in start and start.shape(name) == after.shape
+        }
+        most = max((far for name, (_, far) in numbers.items() if name not in statistics), default=0.0)
+        for name, (number, far) in numbers.items():
+            if file == "step-1":
+                number = number and max(number - floor, 0.0)
+            elif name in gradients and 0 < largest(gradients[name]) < rounding:  # Adam makes a whole step of it
+                continue
+            of = "moving" if name in statistics and file == "step-1" else quantity
+            yield Moved(rung, of, name, share(number, max(far, least * most)))
+
+
+def measured(side: Side, control: RecordedControl, file: File) -> Iterator[tuple[str, float | None, Array]]:
+    """Yield the arrays of a file that the control measured, with their distances."""
+    numbers, arrays = control.distances.get(file, {}), side.arrays(file)
+    yield from ((name, numbers[name], arrays[name]) for name in arrays if name in numbers and is_number(arrays[name]))
+
+
+def control_of_former(side: Side) -> RecordedControl | None:
+    """Measure the control of a record of version 0.1.0, which has its arrays in a folder."""
+    moved = side.former_control
+    if moved is None:
+        return None
+    distances: dict[File, dict[str, float | None]] = {}
+    for file in get_args(File)[2:]:
+        arrays, moved_arrays = side.arrays(file), moved.arrays(file)
+        for name in arrays:
+            if name not in moved_arrays or not is_number(arrays[name]):
+                continue
+            left, right, explained = arrays[name], moved_arrays[name], np.zeros(())
+            if file.startswith("step-"):
+                left, right = left - side.arrays("weights")[name], right - moved.arrays("weights")[name]
+                gradients = [each.arrays("gradients") for each in (side, moved)]
+                if file == "step-1" and all(name in each for each in gradients):
+                    explained = explained_by(gradients[0][name], gradients[1][name], left, right)
+            distances.setdefault(file, {})[name] = distance(left, right, explained)
+    return RecordedControl(loss=moved.says.loss, steps=moved.says.steps, distances=distances)

@@ -1,0 +1,159 @@
+"""The files of a record, and of a feed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from . import RecordError
+from .values import writable
+
+FORMAT, VERSION = "rosetta-record", 1
+FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
+ROUNDED = "rounded"  # the folder of differences, within a record, which epsilons of norms as Paddle has them make
+REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
+FORMER = "control"  # the folder of the control of version 0.1.0
+FEED = "rosetta-feed"  # the format of a feed
+
+
+def blank() -> dict[str, Any]:
+    """Return what record.json says before anything is recorded."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "framework": {"name": "arrays", "version": np.__version__, "backend": None},
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "precision": None,
+        "autocast": None,  # the type in which automatic mixed precision had layers compute
+        "dtypes": {"loss": None, "outputs": {}},  # each call has those of its output
+        "layers": [],
+        "calls": [],
+        "weights": {},
+        "files": {},  # how many arrays each has
+        "optimizer": None,
+        "loss": None,
+        "steps": [],
+    }
+
+
+class Folder:
+    """A record on disk: record.json and files of arrays.
+
+    Each write makes a whole file beside the former one and renames it, so that the folder is a record at each moment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder an empty record. Raises RecordError for a folder that holds anything but a record."""
+        self.path = path
+        self.content = blank()
+        self._waiting: dict[str, dict[str, NDArray[Any]]] = {}
+        if path.exists():
+            try:
+                is_record = json.loads((path / "record.json").read_text("utf-8"))["format"] == FORMAT
+            except (OSError, ValueError, KeyError, TypeError):
+                is_record = False
+            if not is_record and (not path.is_dir() or any(path.iterdir())):
+                raise RecordError(f"{path} exists and is no record; expected a new name or a record")
+        path.mkdir(parents=True, exist_ok=True)
+        self.save()
+        within = [path / name for name in (REPLAY, ROUNDED, FORMER)]
+        for folder in (*within, path):
+            for name in FILES:
+                (folder / f"{name}.safetensors").unlink(missing_ok=True)
+        for folder in within:
+            (folder / "record.json").unlink(missing_ok=True)
+
+    def wait(self, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take arrays that the next `save` writes."""
+        self._waiting.setdefault(file, {}).update(arrays)
+
+    def forget(self) -> None:
+        """Drop what waits, since another record has replaced this one."""
+        self._waiting.clear()
+
+    def flush(self) -> None:
+        """Write what waits, unless the folder is gone."""
+        if self._waiting and self.path.is_dir():
+            self.save()
+
+    def save(self) -> None:
+        """Write what waits, and record.json."""
+        while self._waiting:
+            self._extend(*self._waiting.popitem())
+        beside = self.path / "record.json.new"
+        beside.write_text(json.dumps(self.content, indent=1, allow_nan=False) + "\n", "utf-8")
+        os.replace(beside, self.path / "record.json")
+
+    def add(self, file: str, values: Mapping[str, Any]) -> None:
+        """Write arrays into a file, beside those that it holds. Raises RecordError for a name that it has already."""
+        self._extend(file, {**self._waiting.pop(file, {}), **values})
+        self.save()
+
+    def write(self, file: str, values: Mapping[str, Any]) -> None:
+        """Write a file of these arrays alone."""
+        self._replace(file, values)
+        self.save()
+
+    def open(self, file: str) -> Any:
+        """Return the arrays of a file as a context, which reads each when it is asked for."""
+        return safe_open(self._path_of(file), "np")
+
+    def _path_of(self, file: str) -> Path:
+        return self.path / f"{file}.safetensors"
+
+    def _extend(self, file: str, values: Mapping[str, Any]) -> None:
+        before = load_file(self._path_of(file)) if self._path_of(file).exists() else {}
+        for name in before.keys() & values.keys():
+            raise RecordError(f"{name!r} is already recorded among the {file}; expected each name once")
+        self._replace(file, {**before, **values})
+
+    def _replace(self, file: str, values: Mapping[str, Any]) -> None:
+        beside = self.path / f"{file}.safetensors.new"
+        save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
+        os.replace(beside, self._path_of(file))
+        self.content["files"][file] = len(values)
+
+
+class Feed:
+    """Outputs of another record's layers in the layouts of this model, as `rosetta diff` wrote them into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._file: Any = safe_open(folder / "feed.safetensors", "np")
+            facts = self._file.metadata() or {}  # type: ignore[no-untyped-call]
+            if facts.get("format") != FEED:
+                raise ValueError(f"its format is {facts.get('format')!r}")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RecordError(
+                f"{folder} holds no feed: {error!r}; rosetta diff LEFT RIGHT --feed writes one"
+            ) from error
+        self.of = facts.get("of")  # tells the record whose numbers these are
+        self._model = facts.get("for")  # tells the model that is fed
+        self._folder = folder
+        self._names: dict[str, list[str]] = {}  # of the arrays of a call
+        for name in [*self._file.keys()]:  # type: ignore[no-untyped-call]
+            self._names.setdefault(name.rpartition("|")[0], []).append(name)
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise RecordError where the feed was written for another model than that with these weights."""
+        shapes = {name: list(weight.shape) for name, weight in sorted(weights.items())}
+        model = hashlib.blake2b(json.dumps(shapes, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+        if model != self._model:
+            raise RecordError(
+                f"the feed in {self._folder} is of another model: the names or shapes of its weights are others; "
+                "write it anew with rosetta diff LEFT RIGHT --feed"
+            )
+
+    def arrays(self, of: str) -> dict[str, NDArray[Any]]:
+        """Return the outputs of "outputs NUMBER LAYER" by their numbers, or "gradients" by their weights."""
+        return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])}

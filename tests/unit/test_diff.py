@@ -85,6 +85,15 @@ def test_sides_that_agree_pass_every_rung_and_one_sides_weights_become_the_other
         np.testing.assert_array_equal(array, expected[name])
 
 
+def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.ladder.read.record.LARGEST_READ", 0)
+    left, right = map(Side, sides(tmp_path, put("step-1 fc kernel", moved_further)))
+    assert isinstance(left.arrays("weights")["fc.weight"].base, np.memmap)
+    found = compare_records(left, right)
+    assert (found.broken, found.control.passed) == ("step", True)
+    assert carried(paired(left, right)).keys() == right.arrays("weights").keys()
+
+
 # Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by one. Of layouts that
 # the pairs of tests/support/porting_pairs.py have too, there is only what is put together of several arrays.
 def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array], dict[str, dict[str, Array]]]]:

@@ -34,7 +34,8 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     """Return the causes whose tests pass; where none does, facts and what to record next. Which line of a mapping
     would pair weights that hold the same numbers is always told."""
     broken, rung = Broken(rungs, check, failed), check.rung
-    found = undone(broken) or computed_anew(broken)
+    search = Search(broken.rule)
+    found = undone(broken, search) or computed_anew(broken, search)
     if not any(cause.standing == LIKELY for cause in found):
         found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
@@ -48,25 +49,22 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     return list(dict.fromkeys(found))
 
 
-def undone(broken: Broken) -> list[Cause]:
+def undone(broken: Broken, search: Search) -> list[Cause]:
     """Return the first cause that is undone on the numbers that are shown."""
     if np.array_equal(*broken.arrays):  # the sides differ in type, or in signs of zeros
         return []
     tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
-    for tried, (made, seen, cause) in enumerate(tests, 1):
-        if broken.rule.explains(made, seen) and broken.rule.tell(seen.size, tried):
-            return [cause]
-    return []
+    return next(([cause] for made, seen, cause in tests if search.passes(made, seen)), [])
 
 
-def computed_anew(broken: Broken) -> list[Cause]:
+def computed_anew(broken: Broken, search: Search) -> list[Cause]:
     """Return what both sides compute, where one choice gives the left side's numbers and another one the right
     side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right what has
     the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
     facts = list[Cause]()
     compute = COMPUTATIONS.get(broken.item.rung)
     for lefts, rights, most in compute(broken) if compute else ():
-        found = Search(broken.rule).parting(lefts, rights, most)
+        found = search.parting(lefts, rights, most)
         if not found:
             continue
         names = [name for right in found.rights for name in taken_on_both(broken, found.left, right)]

@@ -12,20 +12,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from benchmarks.ladder.explain.operators import (
-    ACTIVATIONS,
-    ALONE,
-    BASES,
-    BY_GROUPS,
-    OPERATORS,
-    PROJECTIONS,
-    REPEATED,
-    attention,
-    embedding,
-    unchanged,
-)
+from benchmarks.ladder.explain.operators import ACTIVATIONS, ALONE, BASES, BY_GROUPS, OPERATORS, PROJECTIONS, REPEATED
 from benchmarks.ladder.explain.search import Both, Choice, Computation, Operator, choice, choices_of
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 
@@ -58,7 +48,7 @@ def operator_of(context: Context) -> tuple[Operator, int] | None:
     weights, kind = context.weights, context.group.kind
     if kind not in OPERATORS:
         known = kind == PARENT or not context.group.tensors
-        return (unchanged, context.output.shape[-1]) if known else None
+        return (operators.unchanged, context.output.shape[-1]) if known else None
     if kind == "embedding":  # which takes no numbers
         return None
     parameters = signature(OPERATORS[kind]).parameters
@@ -199,8 +189,8 @@ def of_embedding(context: Context) -> Iterator[Computation]:
         ids = {name: array for name, array in context.ids.items() if array.shape == shape}
         ids["positions"] = np.broadcast_to(np.arange(shape[-1]), shape)
         rows = [row for row in (*context.broken.settings("padding_idx"), 0) if isinstance(row, int)]
-        choices = choices_of(embedding, looks_up=[*ids], padding_idx=[None, *rows])
-        yield Computation(partial(embedding, ids, table), choices, context.output, context.output.size)
+        choices = choices_of(operators.embedding, looks_up=[*ids], padding_idx=[None, *rows])
+        yield Computation(partial(operators.embedding, ids, table), choices, context.output, context.output.size)
 
 
 def of_attention(context: Context) -> Iterator[Computation]:
@@ -230,7 +220,7 @@ def attention_of(
 
     def of_rows(some: slice) -> Computation:
         of_masks = {name: mask[some] if mask.ndim == 4 and len(mask) > 1 else mask for name, mask in masks.items()}
-        attended = partial(attention, [part[some] for part in parts], width, of_masks)
+        attended = partial(operators.attention, [part[some] for part in parts], width, of_masks)
         work = output[some].size * width + len(parts[0][some]) * queries * keys * (width + COST_OF_SCORE)
         return Computation(partial(through, layer, attended), choices, output[some], work)
 
@@ -261,11 +251,11 @@ def choices_of_attention(
     heads = [one for of in settings for name in HEADS if (one := of.get(name)) in sizes]
     of_framework: dict[str, Sequence[Any]] = {}
     if context.group.part == "output":  # a framework's own layer has these as usual
-        usual = choices_of(attention)
+        usual = choices_of(operators.attention)
         of_framework = {name: usual[name].values[:1] for name in ("order", "shared", "rope", "base")}
     packed = ["one after the other", *([BY_GROUPS] if is_packed else [])]
     known = {"heads": [*heads, *sizes], "mask": [*masks], "base": [*bases, *BASES], "packed": packed}
-    return choices_of(attention, **(known | of_framework))
+    return choices_of(operators.attention, **(known | of_framework))
 
 
 def projections(context: Context, width: int) -> Iterator[tuple[list[Array], bool]]:

@@ -129,11 +129,18 @@ class Parting:
 
 @dataclass
 class Search:
-    """Searches until its trials or multiplications are spent, so that it ends, and ends the same everywhere."""
+    """Tries hypotheses about one check, and counts them all. A call of `parting` ends after CHOICES_TRIED or WORK, so
+    it ends everywhere alike."""
 
     rule: Rule
     tried: int = 0
+    ends: tuple[int, int] = (0, 0)  # numbers of trials and of multiplications
     work: int = 0
+
+    def passes(self, made: Array | None, seen: Array) -> bool:
+        """Return True if `made` is what is seen, and not by chance."""
+        self.tried += 1
+        return self.rule.explains(made, seen) and self.rule.tell(seen.size, self.tried)
 
     def parting(
         self, lefts: Sequence[Computation], rights: Sequence[Computation], most: tuple[int, int]
@@ -142,6 +149,7 @@ class Search:
         parameters otherwise; None where a side cannot be explained, or one choice explains both. `most` is how many
         parameters may be unusual on the left, and how many may be otherwise on the right. The least unusual choices
         of all computations come first; where several parameters are otherwise, less usual choices may leave fewer."""
+        self.ends = self.tried + CHOICES_TRIED, self.work + WORK
         waiting, found, fewest = [*lefts], None, most[1] + 1
         for number in range(most[0] + 1):
             for left in [*waiting]:
@@ -172,7 +180,7 @@ class Search:
         where the numbers are too few to tell so many apart."""
         found = []
         for chosen in computation.others(start, number):
-            if self.tried >= CHOICES_TRIED or self.work >= WORK:
+            if self.tried >= self.ends[0] or self.work >= self.ends[1]:
                 break
             if not self.rule.tell(computation.output.size, self.tried + 1):
                 return []

@@ -10,18 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, head, largest
+from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
-from benchmarks.ladder.explain.operators import (
-    GRADIENT,
-    NOWHERE,
-    READINGS,
-    STRAIGHT,
-    UPDATES,
-    cross_entropy,
-    given_gradients,
-    running_statistics,
-    stepped,
-)
+from benchmarks.ladder.explain.operators import GRADIENT, NOWHERE, READINGS, STRAIGHT, UPDATES
 from benchmarks.ladder.explain.search import Both, Computation, choices_of
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import RECURRENT
@@ -58,7 +49,7 @@ def losses(broken: Broken) -> Iterator[Both]:
         ids = {name: array for name, array in inputs.items() if array.shape == labels.shape and (array == 0).any()}
         counted |= {f"those whose {name} is not 0": array != 0 for name, array in ids.items()}
         read = {name: reading(output.astype(np.float64)) for name, reading in READINGS.items()}
-        operator = partial(cross_entropy, read, labels.astype(np.int64), counted)
+        operator = partial(operators.cross_entropy, read, labels.astype(np.int64), counted)
         shifts = [0, 1, -1] if labels.ndim > 1 else [0]
         choices = choices_of(operator, counts=[*counted], shift=shifts)
         left, right = (
@@ -80,7 +71,7 @@ def gradients(broken: Broken) -> Iterator[Both]:
         limits = [*(float(f"{limit:.3g}") for limit in norms), *USUAL_LIMITS]
         clips = [clippings(array, norm_of_all(side), other_side, limits) for array in base]
         clipped = {name: [of[name] for of in clips] for name in clips[0]}
-        operator = partial(given_gradients, clipped, factors)
+        operator = partial(operators.given_gradients, clipped, factors)
         choices = choices_of(operator, clip=[*clipped], times=[*factors])
         left, right = (Computation(operator, choices, array) for array in wanted)
         yield [left], [right], (1, 1)
@@ -154,7 +145,7 @@ def of_statistics(broken: Broken) -> Iterator[Both]:
     shapes = [broken.sides[0].shape(parts[0], "layers") for parts in broken.groups[0].calls if parts]
     counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
     ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
-    operator = partial(running_statistics, left / (1 - shares[0]) + old, old)
+    operator = partial(operators.running_statistics, left / (1 - shares[0]) + old, old)
     kept = [one for share in shares for one in (share, round(1 - share, 12))]
     choices = choices_of(operator, kept=kept, variance=[1.0, *ratios])
     yield [Computation(operator, choices, left)], [Computation(operator, choices, right)], (0, 2)
@@ -178,7 +169,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
         "biases": [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1],
     }
     update = UPDATES[kind]
-    usual = choices_of(stepped) | choices_of(update)
+    usual = choices_of(operators.stepped) | choices_of(update)
     for name, choice in usual.items():
         if choice.setting:
             of_sides = [settings_of_step(one).get(choice.setting) for one in broken.sides]
@@ -187,8 +178,8 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
             known[name] = sorted(choice.values, key=lambda root: root != left.place_of_epsilon)
     rounded = side.float32_settings
     slot = "" if item.is_update else item.tensor.partition(" of ")[0]
-    operator = partial(stepped, clipped, start, partial(in_float32, update, rounded), slot)
-    choices = choices_of(stepped, **known) | choices_of(update, **known)
+    operator = partial(operators.stepped, clipped, start, partial(in_float32, update, rounded), slot)
+    choices = choices_of(operators.stepped, **known) | choices_of(update, **known)
     return Computation(operator, choices, wanted, gradient.size)
 
 

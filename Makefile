@@ -14,7 +14,7 @@ INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test needs site lint pretrained lock set-up clean
+.PHONY: demo test needs check format site lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
@@ -24,6 +24,13 @@ test: needs
 
 needs: set-up # a browser and a C++ compiler for the tests
 	@$(BIN)/python -m tests.support.needs
+
+check: lint # before each commit; in under a minute
+	$(BIN)/python -m pytest tests/unit -m "not starts" --numprocesses 2 --quiet
+
+format: set-up
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 site: set-up # static pages in site/, which begin with site/index.html
 	$(BIN)/python docs/render_site.py

@@ -38,6 +38,9 @@ NO_BFLOAT16 = "this processor does not compute in bfloat16"
 # Files whose tests take longest, of those that share no process.
 LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "vary")}
 
+# Fixtures that start a framework or a browser.
+STARTING = {"processes", "side_of", "rendered", "browser"}
+
 # In a page: its content's width, and the window's.
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
 
@@ -59,7 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The first of both runs the first half of the tests, and the second the other; who is done takes from the other's
     end. So tests that share processes stand where one of both begins, and none that takes long stands at an end.
+    Tests that start a framework or a browser get the marker `starts`, which `make check` leaves out.
     """
+    for item in items:
+        if STARTING.intersection(item.fixturenames):  # type: ignore[attr-defined]
+            item.add_marker("starts")
     if PROCESS:
         first, second = (
             [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]

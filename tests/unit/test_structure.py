@@ -10,6 +10,8 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
+import pytest
+
 from backends import TABLE
 from backends.process.parent import PROJECT
 from common.machine import OTHER_EXTRAS
@@ -19,10 +21,12 @@ PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if e
 PACKAGES_OF["jax"] |= {"optax"}
 FRAMEWORKS = {*chain(*PACKAGES_OF.values())}
 HEAVY = FRAMEWORKS | set("scipy sacrebleu requests cpuinfo rapidfuzz jinja2".split())
-# A package may import those to its right: tests, rosetta, benchmarks, backends, common. The recorder stands alone.
-ORDER = ["tests", "rosetta", "benchmarks", "backends", "common", "rosetta_record"]
-# So may the storeys of benchmarks.
-STOREYS = ["racing", "commands", "comparing", "report", "measure", "ladder", "in_child"]
+# Of each folder: a part may import those to its right. The recorder stands alone.
+ORDERS = {
+    ".": "tests rosetta benchmarks backends common rosetta_record",
+    "benchmarks": "racing commands comparing report measure ladder in_child",
+    "backends": "commands serve native groups variants lesson_backend lessons process interface profiling",
+}
 
 
 def sources() -> list[Path]:
@@ -44,14 +48,16 @@ def packages(path: Path, within: str = "") -> set[str]:
     return {module.removeprefix(within).partition(".")[0] for module in found if module.startswith(within)}
 
 
-def test_arrows_run_one_way() -> None:
-    for order, folder, within in ((ORDER, PROJECT, ""), (STOREYS, PROJECT / "benchmarks", "benchmarks.")):
-        met = set()
-        for path in [path for path in sources() if path.is_relative_to(folder)]:
-            part, found = path.relative_to(folder).parts[0].removesuffix(".py"), packages(path, within) & {*order}
-            assert found <= ({*order[order.index(part) :]} if part in order else set()), path
-            met |= found
-        assert len(met) >= 3, "arrows are read from the files"
+@pytest.mark.parametrize("folder", ORDERS)
+def test_arrows_run_one_way(folder: str) -> None:
+    order, within = ORDERS[folder].split(), "" if folder == "." else f"{folder.replace('/', '.')}."
+    met = set()
+    for path in [path for path in sources() if path.is_relative_to(PROJECT / folder)]:
+        part = path.relative_to(PROJECT / folder).parts[0].removesuffix(".py")
+        imported = packages(path, within) & {*order}
+        assert imported <= ({*order[order.index(part) :]} if part in order else set()), path
+        met |= imported
+    assert len(met) >= 3, "arrows are read from the files"
 
 
 def test_a_framework_is_imported_only_in_the_file_that_bears_its_name() -> None:

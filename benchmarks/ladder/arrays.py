@@ -94,6 +94,9 @@ def largest_difference(
 
 
 def nearest_arrangement(errors: Sequence[float]) -> int:
-    """Which of several arrangements is the nearest. Axes of one length may be nearer by chance where both sides
-    differ, so the first one, in which they stand as they are, is chosen where no other is ten times nearer."""
+    """Return the place of the nearest of several arrangements.
+
+    Axes of one length may be nearer by chance where both sides differ, so the first arrangement, as they stand, is
+    chosen unless another is ten times nearer.
+    """
     return min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))

@@ -78,13 +78,13 @@ class Diff:
         return f" but for {', '.join(self.accepted)}" if self.accepted else ""
 
     def lacks(self, required: Sequence[str]) -> str:
-        """Which of these rungs were not compared, and why, in words; "" if all were, or one broke before them."""
+        """Name those of these rungs that were not compared, and why; "" if all were, or one broke before them."""
         missing = [rung for rung in required if rung in self.missing]
         why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
         return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
 
     def why_failed(self, required: Sequence[str] = ()) -> str:
-        """Why a comparison that should have these rungs is no success, in a line; "" where it is one."""
+        """The line with which a comparison that should have these rungs ends; "" for a success."""
         if not self.checks:
             return f"nothing of {self.right} and {self.left} was compared"
         if self.unfinished and not self.broken:
@@ -134,7 +134,7 @@ def known_rungs(names: Iterable[str]) -> list[str]:
     return rungs
 
 
-@np.errstate(all="ignore")  # a record may have any numbers, and what comes of them is asked whether it is finite
+@np.errstate(all="ignore")  # a record may have any numbers, and results are checked for numbers that are not finite
 def compare_records(
     left: Side,
     right: Side,
@@ -189,7 +189,7 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
 
 
 def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
-    """What a mapping leaves out, what is on one side alone, and what was guessed."""
+    """Remarks on what a mapping leaves out, what is on one side alone, and what was guessed."""
     yield from (f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items())
     if pairing.left_out:
         yield f"not compared: {some_of(pairing.left_out)}, which belong to what is left out"
@@ -204,7 +204,7 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
 
 
 def tapped(item: Item) -> Iterator[str]:
-    """Where both programs tap what differs."""
+    """The lines of both programs that tap the arrays that differ."""
     groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
     lines = [group.side.called[group.layer.path][item.call].line for group in groups]
     if any(lines):
@@ -212,7 +212,7 @@ def tapped(item: Item) -> Iterator[str]:
 
 
 def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
-    """What agrees with its axes turned."""
+    """Remarks on arrays that agree with their axes turned."""
     for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
         names = [check.tensor for check in checks if check.passed and check.turn == words]
         yield f"axes turned, {rung}: {some_of(names)}: {words}"

@@ -79,12 +79,12 @@ def bound_of(check: Check) -> str:
 
 
 def origin_of(check: Check) -> str:
-    """Where the bound comes from."""
+    """The origin of a bound, in a word."""
     return "" if not check.tolerance else "noise" if check.item.measured else "table"
 
 
 def bounds_line(diff: Diff) -> str:
-    """Where bounds come from, in words."""
+    """The origin of all bounds, in a sentence."""
     if any(check.item.measured for check in diff.checks):
         return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
@@ -99,7 +99,7 @@ def planted_line(diff: Diff) -> str:
 
 
 def lines(diff: Diff) -> Iterator[str]:
-    """What is said below the table."""
+    """The sentences below the table."""
     if diff.explanation:
         first, *others = diff.explanation
         yield first
@@ -149,7 +149,7 @@ FACTS = ("record", "framework", "Python", "NumPy", "precision", "numbers in trai
 
 
 def facts(side: Side) -> list[str]:
-    """What a side is, in the order of FACTS."""
+    """Facts about a side, in the order of FACTS."""
     framework, weights = side.says.framework, side.says.weights.items()
     versions = f"{framework.name} {framework.version}" + (f" on {framework.backend}" if framework.backend else "")
     trained = [name for name, weight in weights if weight.trainable and weight.tied_to is None]

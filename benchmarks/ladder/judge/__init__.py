@@ -1,1 +1,1 @@
-"""How far apart two sides are on each rung, and how far they may be."""
+"""Measures how far apart two sides are on each rung, and bounds it."""

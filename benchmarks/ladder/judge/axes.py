@@ -43,14 +43,14 @@ def axes_of_weight(pair: GroupPair, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Turns:
-    """How axes of right arrays are turned: those of the pairs of layers, and those that a mapping names."""
+    """Turns of the axes of right arrays: of pairs of layers, and of what a mapping names."""
 
     pairs: Sequence[GroupPair]
     named: Mapping[str, Turn]  # by the name of an array or a layer
 
     def ways(self, name: str, pair: GroupPair | None = None, is_input: bool = False) -> Ways:
-        """How the axes of a right array may stand otherwise than the left one's: as a mapping has them, or as is
-        known of the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
+        """Ways in which the axes of a right array may differ from the left one's: the mapping's, or what is known of
+        the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
         input; what a person named is as it is."""
         names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
         turn = next((self.named[one] for one in names if one in self.named), None)
@@ -65,7 +65,7 @@ class Turns:
 
     @cached_property
     def _known(self) -> set[str]:
-        """How layers turn whose axes are known, as others of these models may, too; in the words of ARRANGEMENTS."""
+        """Turns of layers whose axes are known, in the words of ARRANGEMENTS; other layers may be turned alike."""
         found = {TIME_TURNED for pair in self.pairs if time_is_turned(pair)}
         wide = [pair for pair in self.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
         return found | {known_turn(pair) or "" for pair in wide} - {""}
@@ -80,7 +80,7 @@ def channels_stand_first(group: WeightGroup) -> bool:
 
 
 def known_turn(pair: GroupPair) -> str | None:
-    """How the axes of the right layer's output are turned, as settings or frameworks have it, in the words of
+    """The turn of the right layer's output, as settings or frameworks have it, in the words of
     ARRANGEMENTS; None where nothing tells."""
     if pair.left.kind in CHANNELLED:
         left, right = (channels_stand_first(group) for group in pair.both)

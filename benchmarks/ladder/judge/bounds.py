@@ -1,4 +1,4 @@
-"""How far apart two sides may be on each rung of the ladder: the one table of bounds."""
+"""The one table of bounds: how far apart two sides may be on each rung of the ladder."""
 
 # The largest error that a result of Rosetta's own model may have against the float64 referee, for each precision that
 # a backend computes in: float64, float32, or bfloat16 with float32 weights. The comments name the scales. Errors in

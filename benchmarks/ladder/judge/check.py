@@ -58,15 +58,15 @@ class Item:
     relative: bool = False  # or each difference is divided by the left number, where scale is 1
     dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    exact: bool = False  # whether types and the signs of zeros must be equal, too
+    exact: bool = False  # True: types and the signs of zeros must be equal, too
     ways: Ways = field(default_factory=lambda: AS_IT_IS)
     axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
     units: int = 0  # of each gate, along an axis of gates
     # Of the models that are compared
     quantity: str = ""  # whose bound it has; "" where both must be equal
-    measured: bool = False  # whether the tolerance follows from the left side's own noise, and not from a table
+    measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
     is_output: bool = False
-    is_update: bool = False  # whether the arrays are weights after a step
+    is_update: bool = False  # True for weights after a step
     pair: GroupPair | None = None  # None: of no layer
     name: str = ""  # of the tensor within the pair
     call: int = 0  # of an output: which call of its layer gave it, from 0
@@ -99,7 +99,7 @@ class Check:
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
     turn: str = ""  # how the right array's axes were turned, in words
-    inside: bool = False  # whether it is beyond its bound inside the model, all of whose own outputs agree
+    inside: bool = False  # True: beyond its bound inside a model all of whose own outputs agree
 
     @property
     def rung(self) -> str:
@@ -134,7 +134,7 @@ class Check:
 
     @property
     def place(self) -> str:
-        """Where the largest difference is, in words."""
+        """The place of the largest difference, in words."""
         return self.item.place(self.where)
 
     def as_json(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
 
 
 def _incomparable(left: Array, right: Array, dtype: str | None) -> str:
-    """Why two arrays cannot even be compared; "" if they can."""
+    """The reason why two arrays cannot even be compared; "" if they can."""
     if right.shape != left.shape:
         return f"shape {right.shape}, expected {left.shape}"
     if dtype is None:
@@ -196,7 +196,7 @@ def _incomparable(left: Array, right: Array, dtype: str | None) -> str:
 
 
 def _unlike(left: Array, right: Array) -> str:
-    """How two arrays of one shape differ though their numbers may be equal: in type or in the sign of a zero."""
+    """The difference in type, or in the sign of a zero, of two arrays with equal numbers; "" for none."""
     if right.dtype != left.dtype:
         return f"dtype {right.dtype}, expected {left.dtype}"
     left, right = np.atleast_1d(left), np.atleast_1d(right)

@@ -49,7 +49,7 @@ def rounds_epsilon(pair: GroupPair) -> bool:
 
 
 def rounding_of_momentum(pair: GroupPair) -> float:
-    """How far running statistics move otherwise, as a share, since Paddle rounds their momentum to float32."""
+    """The share by which running statistics move otherwise, since Paddle rounds their momentum to float32."""
     kept = [group.settings.get("momentum") for group in pair.both if group.side.framework == "paddle"]
     if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
         return 0.0

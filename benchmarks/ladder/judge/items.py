@@ -314,7 +314,7 @@ def _as_carried(item: Item) -> Item:
 
 
 def _why_no_outputs(pair: GroupPair) -> str:
-    """Why the outputs of two layers are not compared, where that is told one by one."""
+    """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
     name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
     empty = [group.side.name for group, of in zip(pair.both, calls, strict=True) if of and not any(of)]
     if empty:
@@ -330,9 +330,11 @@ def _why_no_outputs(pair: GroupPair) -> str:
 
 
 def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
-    """What makes the outputs of a pair the same, the left one's first. Where one side's layer has an activation in
-    it, which follows the layer on the other side, that of the other side is activated, too; None where no such
-    activation is here."""
+    """Functions that make the outputs of a pair the same, the left one's first; None for an unknown activation.
+
+    One side's layer may have an activation in it that follows the layer on the other side, whose output is then
+    activated here.
+    """
     if pair.left.kind not in ACTIVATED:
         return np.asarray, np.asarray
     of_left, of_right = map(named_activation, pair.both)
@@ -365,7 +367,7 @@ def batches_alike(side: Side) -> bool:
 
 
 def moved(group: WeightGroup, name: str, file: str) -> float:
-    """How far a tensor moved at most from where it began."""
+    """The largest distance of a tensor from its start."""
     before, after = (group.tensor(name, which) for which in ("weights", file))
     if before is None or after is None or before.shape != after.shape:
         return 0.0
@@ -373,8 +375,7 @@ def moved(group: WeightGroup, name: str, file: str) -> float:
 
 
 def allowed_of(pair: GroupPair, name: str, floor: float, decay: float) -> Callable[[slice], Array]:
-    """By how much weights may differ after a step: the difference that the accepted gradient difference explains,
-    plus some ulp.
+    """The accepted difference of weights after a step: what the accepted gradient difference explains, plus some ulp.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
     decay, as a share of a weight, may have taken something.

@@ -1,13 +1,14 @@
-"""How far rounding alone takes the left side from itself, by which `rosetta diff` bounds the right side's errors.
+"""Measures how far rounding alone takes the left side from itself; `rosetta diff` bounds the right side by it.
 
 Its record has the distances of a control, a training from weights that were moved by one unit in the last place. A
 person may give other records of it, which it is compared with: of a repeated run, of other threads, or of float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import isfinite, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,14 @@ PLANTED = 100  # bounds by which a number is moved
 
 @dataclass
 class Control:
-    """What the left side differs by from other runs of itself, and from its own numbers when they are changed."""
+    """Differences of the left side from other runs of itself, and from its own numbers when they are changed."""
 
     sources: list[str] = field(default_factory=list)  # of noise, in words
     noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
     rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
-    recorded: bool = False  # whether these come of a training of other weights, and not of changed numbers
+    recorded: bool = False  # True: of a training of other weights; False: of changed numbers
     precision: str = ""  # of the comparison
-    seen: dict[str, bool] = field(default_factory=dict)  # by rung: whether each planted mistake was seen
+    seen: dict[str, bool] = field(default_factory=dict)  # by rung: True if each planted mistake was seen
 
     @property
     def passed(self) -> bool:
@@ -48,17 +49,13 @@ class Control:
             return
         rows = head(left)
         allowed = item.allowed() if item.allowed else None
-        own = replace(
-            item,
-            left=lambda: rows,
-            allowed=(lambda: allowed) if allowed else None,
-            ways=AS_IT_IS,
-            scale=item.scale_of(rows),
-        )
+        own: dict[str, Any] = {"ways": AS_IT_IS, "scale": item.scale_of(rows)}
+        own |= {"allowed": lambda: allowed} if allowed else {}
+        first = replace(item, left=lambda: rows, **own)
         is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
         if item.tolerance and is_fine and not self.recorded and np.isfinite(rows).any():
-            self.rounding.append(judge(replace(own, right=lambda: nudged(rows))))
-        check = judge(replace(own, right=lambda: planted(rows, own)))
+            self.rounding.append(judge(replace(first, right=lambda: nudged(rows))))
+        check = judge(replace(first, right=lambda: planted(rows, first)))
         self.seen[item.rung] = self.seen.get(item.rung, True) and not check.passed
 
 
@@ -67,37 +64,50 @@ def has_nan(array: Array) -> bool:
     return any(np.isnan(whole[rows]).any() for rows in pieces(whole.shape))
 
 
+Error = tuple[str, float, bool]  # a quantity, its error, and whether the array makes the loss
+
+
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
-    found, of, of_loss = Control(), dict[str, float](), 0.0
+    control, errors = Control(), list[Error]()
     for moved in moved_by_control(left):
-        of[moved.quantity] = max(of.get(moved.quantity, 0.0), moved.error)
-        if moved.makes_the_loss and left.computed in PRECISE and isfinite(moved.error):
-            of_loss = max(of_loss, moved.error)
+        errors.append((moved.quantity, moved.error, moved.makes_the_loss))
         bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
         item = Item(moved.rung, moved.name, nothing, nothing, bound, quantity=moved.quantity)
-        found.rounding.append(Check(item, moved.error))
-    found.recorded = bool(found.rounding)
-    found.sources += [f"one ulp of {left.computed}"] if found.recorded else []
-    for other in again:
-        rungs = Rungs(left, other, paired(left, other))
-        for item in chain.from_iterable(map(rungs.items, COMPARED)):
-            check = judge(moved_back(item))
-            if item.quantity:
-                of[item.quantity] = max(of.get(item.quantity, 0.0), check.error)
-                if makes_the_loss(item) and left.computed in PRECISE and isfinite(check.error):
-                    of_loss = max(of_loss, check.error)
-            elif item.rung in COMPARED[:2] and not check.passed:
-                raise UnfitRecordsError(
-                    f"{other.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
-                    f"{check.note}; record both with the same inputs and weights"
-                )
-        found.sources.append(other.name)
-    least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if of else {}
-    for quantity, error in of.items():
-        if isfinite(error):
-            found.noise[quantity] = max(least.get(quantity, UNIT[left.precision]), error)
-    return found
+        control.rounding.append(Check(item, moved.error))
+    control.recorded = bool(control.rounding)
+    control.sources += [f"one ulp of {left.computed}"] if control.recorded else []
+    for run in again:
+        errors += _errors_of(left, run)
+        control.sources.append(run.name)
+    control.noise = _largest(errors, left)
+    return control
+
+
+def _errors_of(left: Side, run: Side) -> Iterator[Error]:
+    """Errors of another run of the left side, which must have its inputs and weights."""
+    rungs = Rungs(left, run, paired(left, run))
+    for item in chain.from_iterable(map(rungs.items, COMPARED)):
+        check = judge(moved_back(item))
+        if item.quantity:
+            yield item.quantity, check.error, makes_the_loss(item)
+        elif item.rung in COMPARED[:2] and not check.passed:
+            raise UnfitRecordsError(
+                f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
+                f"{check.note}; record both with the same inputs and weights"
+            )
+
+
+def _largest(errors: Sequence[Error], left: Side) -> dict[str, float]:
+    """The largest error of each quantity, and what rounding does at least; none of a quantity that is not finite."""
+    most: dict[str, float] = {}
+    for quantity, error, _ in errors:
+        most[quantity] = max(most.get(quantity, 0.0), error)
+    of_outputs = [error for _, error, makes_loss in errors if makes_loss and left.computed in PRECISE]
+    of_loss = max(filter(isfinite, of_outputs), default=0.0)
+    least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
+    unit = UNIT[left.precision]
+    return {name: max(least.get(name, unit), error) for name, error in most.items() if isfinite(error)}
 
 
 def nothing() -> None:
@@ -110,9 +120,11 @@ def makes_the_loss(item: Item) -> bool:
 
 
 def rounding_of_loss(left: Side) -> float:
-    """How far the loss moves, as a share of it, where each weight moves by one unit up or down by chance: the root of
-    the sum of squares of what each one does, by its gradient. In a single run these may cancel out. It is some units
-    of the loss at least."""
+    """The distance of the loss, as a share of it, where each weight moves by one unit up or down by chance.
+
+    By the gradients, it is the root of the sum of squares of what each weight does, which may cancel out in a single
+    run; and some units of the loss at least.
+    """
     squares, loss = 0.0, abs(float(left.says.loss or 0.0))
     for name in left.once("gradients"):
         gradient, weight = left.arrays("gradients")[name], left.weight("weights", name)
@@ -122,22 +134,22 @@ def rounding_of_loss(left: Side) -> float:
             for rows in pieces(weight.shape):
                 moved = gradient[rows].astype(np.float64) * np.spacing(np.abs(weight[rows])) * coarser
                 squares += float(np.square(moved).sum())
-    own = left.says.dtypes.loss
-    least = UNITS_OF_LOSS * UNIT[own if own in UNIT else left.precision]
+    dtype = left.says.dtypes.loss
+    least = UNITS_OF_LOSS * UNIT[dtype if dtype in UNIT else left.precision]
     return max(sqrt(squares) / loss if loss else 0.0, least)
 
 
 def moved_back(item: Item) -> Item:
-    """Where the right side's weights began elsewhere, those after a step count by how far they moved."""
+    """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
     if item.pair is None or item.quantity not in ("updates", "moving", "last_weights"):
         return item
-    start, other_start = (group.tensor(item.name) for group in item.pair.both)
+    left_start, right_start = (group.tensor(item.name) for group in item.pair.both)
 
     def right() -> Array | None:
         array = item.right()
-        if array is None or start is None or other_start is None or start.shape != other_start.shape:
+        if array is None or left_start is None or right_start is None or left_start.shape != right_start.shape:
             return array
-        return np.asarray(array + (start - other_start)) if array.shape == start.shape else array
+        return np.asarray(array + (left_start - right_start)) if array.shape == left_start.shape else array
 
     return replace(item, right=right)
 

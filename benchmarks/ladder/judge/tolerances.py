@@ -1,4 +1,4 @@
-"""How far apart two sides may be: a row of the table of bounds, or what the left side's own noise allows."""
+"""The bounds of one comparison: a row of the table, or what the left side's own noise allows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Tolerances:
 
     @property
     def unit(self) -> float:
-        """How far rounding moves a number, as a share of it."""
+        """The share by which rounding moves a number."""
         return UNIT["float64" if self.precision == "float64" else "float32"]
 
     def smallest_scale(self, quantity: str = "") -> float:

@@ -1,4 +1,4 @@
-"""Which weights of two records hold the same numbers, in whatever arrangement: whole, in parts, or in another order.
+"""Finds weights of two records that hold the same numbers, in whatever arrangement.
 
 A porter's own converter leaves the same numbers on both sides. So rows of an array are looked up among the rows of
 the other side's arrays, along each of their axes, by digests that do not depend on the order of numbers. What is
@@ -81,7 +81,7 @@ def scrambled(array: Array) -> Digests:
 
 
 def rows_of(arrays: Mapping[str, list[Digests]]) -> dict[int, list[Row]]:
-    """Where each row stands, by its digest, along each axis of each array; whole arrays are rows, too."""
+    """Places of each row, by its digest, along each axis of each array; whole arrays are rows, too."""
     table: dict[int, list[Row]] = {}
     for name, of_array in arrays.items():
         for axis, of_axis in enumerate(of_array):

@@ -1,4 +1,4 @@
-"""What all backends share on the parity ladder: one text, one set of weights, and the referee's record.
+"""One text, one set of weights and the referee's record, which all backends share on the parity ladder.
 
 The referee is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
 """
@@ -27,7 +27,7 @@ ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
 
 @dataclass(frozen=True)
 class Size:
-    """How much the ladder compares."""
+    """Sizes of the comparisons."""
 
     num_samples: int  # pairs of the corpus, all of which are trained on
     steps: int  # training steps of the trajectory
@@ -43,7 +43,7 @@ QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutation
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What a backend is asked on a rung: to compute on these rows of a corpus with the weights of a state."""
+    """A request to a backend: to compute on these rows of a corpus with the weights of a state."""
 
     rung: str
     state: ModelState
@@ -74,7 +74,7 @@ class Answers:
             return self._kept[rung]
 
     def ask(self, question: Question) -> dict[str, NDArray[Any]]:
-        """What the backend computes, by the names of `in_child`."""
+        """Ask the backend; arrays by the names of `in_child`."""
         return self.process.call(
             in_child.record,
             None,
@@ -129,7 +129,7 @@ class Course:
             process.close()
 
     def _questions(self) -> dict[str, Question]:
-        """What is asked on each rung; the loss is asked for together with its gradients."""
+        """Questions by rung; the loss is asked for together with its gradients."""
         corpus, size, pairs = self.material.batch, self.size, len(self.material.pairs)
         epochs = range(1, 2 + size.steps * self.settings.batch_size // pairs)
         order = np.concatenate([epoch_order(pairs, self.settings.seed, epoch) for epoch in epochs])
@@ -183,7 +183,7 @@ class Course:
         return Answers(self._start_numpy("float32"), "float32", self.questions)
 
     def margin(self, row: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-        """By how much the best character beats the second best where two translations (L,) of a row's source first
+        """The margin of the best character over the second best where two translations (L,) of a row's source first
         differ, by the referee with the fresh weights."""
         step, start = int((one != other).argmax()), self.model.start_token
         decoder_ids = np.array([[start, *one[:step], start]])  # the last one, a target, is not looked at

@@ -59,13 +59,12 @@ def commands(name: str, folder: Path) -> None:
             options = " ".join(["--epochs 2 --threads 1", *map(str, SMALL), "--out", str(run)])
             smaller = block.replace("--out runs/one", options)
             programs = [
-                host.start("bash", "-ec", smaller, cwd=folder, PATH=path, NUMBER=str(rank))
+                host.start("timeout", 300, "bash", "-ec", smaller, cwd=folder, PATH=path, NUMBER=str(rank))
                 for rank, host in enumerate(hosts)
             ]
-            said = ["\n".join(program.communicate(timeout=300)) for program in programs]
-            said += [
-                f"{log}:\n{log.read_text()}" for log in sorted(folder.glob("log/*")) if log.is_file()
-            ]  # of Paddle's launcher
+            said = ["\n".join(program.communicate()) for program in programs]
+            # Paddle's launcher keeps what workers say in files.
+            said += [f"{log}:\n{log.read_text()}" for log in sorted(folder.glob("log/*")) if log.is_file()]
             assert [program.returncode for program in programs] == [0, 0], "\n".join([block, *said])
             assert RunDirectory.open(run).history()[-1].epoch == 2
     print(f"{name}: two hosts trained by {len(tried)} ways of starting them")

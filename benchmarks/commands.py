@@ -72,49 +72,54 @@ FailSlower = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
 
+Pythons = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=PATH",
+        help="Add a row: backend NAME, run by the Python interpreter at PATH; with --resume name it again.",
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="The backend that ratios compare with.",
+        show_default="keras:example, or the slowest",
+        autocompletion=options.complete_backend,
+    ),
+]
+WeightsOf = Annotated[
+    Path | None,
+    typer.Option(
+        help="Decode with the weights of this run.",
+        show_default="the bundled run, where it fits",
+        autocompletion=options.complete_run,
+    ),
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="AXIS=SIZES",
+        help="Measure how a training step grows with latent-dim, length or batch-size, such as "
+        "latent-dim=128,256,512; twice for two axes.",
+    ),
+]
+
 
 def bench(
     context: typer.Context,
     backends: Backends = None,
-    python: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=PATH",
-            help="Add a row: backend NAME, run by the Python interpreter at PATH; with --resume name it again.",
-        ),
-    ] = None,
+    python: Pythons = None,
     within: Within = None,
     budget: Budget = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            help="The backend that ratios compare with.",
-            show_default="keras:example, or the slowest",
-            autocompletion=options.complete_backend,
-        ),
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="Decode with the weights of this run.",
-            show_default="the bundled run, where it fits",
-            autocompletion=options.complete_run,
-        ),
-    ] = None,
+    baseline: Baseline = None,
+    run: WeightsOf = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     seed: options.Seed = TrainConfig.seed,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="AXIS=SIZES",
-            help="Measure how a training step grows with latent-dim, length or batch-size, such as "
-            "latent-dim=128,256,512; twice for two axes.",
-        ),
-    ] = None,
+    vary: Vary = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Out = None,

@@ -32,33 +32,39 @@ if TYPE_CHECKING:
 
 LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # recorded names, by the typed ones
 
+Scripts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SCRIPT",
+        help="Two scripts or more that call take_turns; each is a path, 'a path and arguments', or NAME='…'.",
+    ),
+]
+Pythons = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=PATH", help="The Python interpreter of the script NAME.")
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
+]
+Lanes = Annotated[
+    str, typer.Option(help="matched: the same threads and memory for all; installed: as your shell has it; or both.")
+]
+Against = Annotated[
+    str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
+]
+Control = Annotated[
+    bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
+]
+
 
 def race(
     context: typer.Context,
-    scripts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SCRIPT",
-            help="Two scripts or more that call take_turns; each is a path, 'a path and arguments', or NAME='…'.",
-        ),
-    ] = None,
-    python: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATH", help="The Python interpreter of the script NAME.")
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
-    ] = None,
-    lanes: Annotated[
-        str,
-        typer.Option(help="matched: the same threads and memory for all; installed: as your shell has it; or both."),
-    ] = "matched",
-    against: Annotated[
-        str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
-    ] = None,
-    control: Annotated[
-        bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
-    ] = False,
+    scripts: Scripts = None,
+    python: Pythons = None,
+    env: Variables = None,
+    lanes: Lanes = "matched",
+    against: Against = None,
+    control: Control = False,
     mapping: MappingOption = None,
     accept: Accept = None,
     within: Within = None,

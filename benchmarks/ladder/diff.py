@@ -185,6 +185,8 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     """Say where a rung breaks, and why."""
     broken = nearest(failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
+    if broken.rung == "weights" and 2 * len(failed) > len(checks) > 1:
+        diff.explanation[0] += "; did the right side load the file that `rosetta carry` wrote?"
     diff.causes = causes_of(rungs, broken, failed)
 
 

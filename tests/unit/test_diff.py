@@ -870,6 +870,14 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert words in refusal(2, "diff", left, right)
 
 
+def test_a_mistyped_folder_and_weights_of_another_seed_get_a_hint(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    mistyped = left.with_name(f"{left.name}x")
+    assert f"did you mean {left}?" in refusal(2, "diff", mistyped, right)
+    resaved(right, "weights", lambda of: {name: of[name] + 1 for name in of})
+    assert "did the right side load the file" in " ".join(rosetta("diff", left, right)[1].split())
+
+
 # Of records of torch, what is done to the arrays of a file, and the rung that breaks.
 OF_FILES: dict[str, tuple[str, Callable[[dict[str, Array]], dict[str, Array]], str]] = {
     "weights that are true or false": ("weights", lambda of: {name: of[name] > 0 for name in of}, "weights"),

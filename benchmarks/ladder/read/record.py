@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from copy import copy
+from difflib import get_close_matches
 from functools import cached_property
 from math import isfinite, prod
 from pathlib import Path
@@ -251,6 +252,13 @@ class Arrays(Mapping[str, NDArray[Any]]):
         return len(self._places)
 
 
+def resembling(path: Path) -> str:
+    """A question for a record beside this path whose name is nearly the same; "" if there is none."""
+    records = [record.parent.name for record in path.absolute().parent.glob("*/record.json")]
+    names = get_close_matches(path.name, records, n=1)
+    return f"did you mean {path.with_name(names[0])}? " if names else ""
+
+
 class Side:
     """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
 
@@ -262,7 +270,8 @@ class Side:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
             raise UnfitRecordsError(
-                f"{path} holds no record: record.json {why(error)}; rosetta_record's Record({str(path)!r}) makes one"
+                f"{path} holds no record: record.json {why(error)}; {resembling(path)}rosetta_record's "
+                f"Record({str(path)!r}) makes one"
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error

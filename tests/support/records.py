@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.ladder.explain.operators import gelu
+from benchmarks.ladder.activations import gelu
 
 Array = NDArray[Any]
 Change = Callable[[dict[str, Any]], Any]  # of a side's data, or of what record.json says

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from benchmarks.ladder.activations import ACTIVATIONS, gelu
 from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.causes import taken_on_both
-from benchmarks.ladder.explain.operators import ACTIVATIONS, attended, gelu
+from benchmarks.ladder.explain.operators import attended
 from benchmarks.ladder.explain.search import CHOICES_TRIED
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.ladder.activations import softmax
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.operators import OPERATORS, UPDATES
 from benchmarks.ladder.explain.search import Choice, Computation, Operator, Parting, Rule, Search, choices_of
@@ -28,7 +29,7 @@ LENGTHS = ["none", "ids", "ids, with the last output repeated,"]
 MASKS = {"none": np.zeros((1, 1)), "causal": np.where(np.tril(np.ones((T, T))), 0.0, -np.inf)}
 MASKS["nothing of a row"] = np.where(np.arange(N) < 1, -np.inf, 0.0)[:, None, None, None]
 CLIPPED = {"nowhere": GAIN, "to values of 0.1": np.clip(GAIN, -0.1, 0.1)}
-PROBABILITIES = operators.softmax(random(N, T, V))
+PROBABILITIES = softmax(random(N, T, V))
 # What both sides compute: the operator, its arrays, and values of choices that only records have.
 CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
     "dense": (OPERATORS["dense"], {"x": X, "kernel": random(D, D), "bias": SHIFT}, {}),

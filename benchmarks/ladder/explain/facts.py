@@ -13,7 +13,7 @@ from benchmarks.ladder.explain.broken import Broken, Cause, drops, number
 from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
 from benchmarks.ladder.explain.operators import CLIPPED, OPERATORS, UPDATES, stepped
 from benchmarks.ladder.explain.search import choices_of
-from benchmarks.ladder.explain.training import clipping, decay_goes
+from benchmarks.ladder.explain.training import clipping, decays_of
 from benchmarks.ladder.judge.check import judge
 from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
 from benchmarks.ladder.read.groups import GroupPair
@@ -81,7 +81,7 @@ def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
                 yield Cause(words, entry)
     # A person's own class may compute otherwise than the framework's from which it comes.
     if not any("." in side.optimizer.class_name and side.framework != "flax" for side in sides):
-        places, ways = [side.place_of_epsilon for side in sides], [decay_goes(side) for side in sides]
+        places, ways = [side.place_of_epsilon for side in sides], [decays_of(side)[0] for side in sides]
         if all(places) and places[0] != places[1]:
             entry = "rmsprop-epsilon" if "RMS" in left.optimizer.kind else "adam-epsilon"
             yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
@@ -137,8 +137,8 @@ def clipping_in_words(side: Side) -> str:
     found = clipping(side)
     if found:
         return f"{found[0]} of {found[1]}"
-    unseen = ", where torch never does it and a record does not show it," if side.framework == "torch" else ""
-    return f"not by the optimizer{unseen}"
+    never = f", where {side.framework} never does it and a record does not show it," if not side.known.clips else ""
+    return f"not by the optimizer{never}"
 
 
 # Weights and their pairs

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.ladder.activations import ACTIVATIONS, ALONE
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from benchmarks.ladder.explain.operators import ACTIVATIONS, ALONE, BASES, BY_GROUPS, OPERATORS, PROJECTIONS, REPEATED
+from benchmarks.ladder.explain.operators import BASES, BY_GROUPS, OPERATORS, PROJECTIONS, REPEATED
 from benchmarks.ladder.explain.search import Both, Choice, Computation, Operator, choice, choices_of
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 

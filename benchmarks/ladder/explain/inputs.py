@@ -9,9 +9,10 @@ from math import prod
 
 import numpy as np
 
+from benchmarks.ladder.activations import ACTIVATIONS
 from benchmarks.ladder.arrays import ARRANGEMENTS, Array
 from benchmarks.ladder.explain.broken import Broken
-from benchmarks.ladder.explain.operators import ACTIVATIONS, BY_ROW, OPERATORS, PROJECTIONS
+from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
 from benchmarks.ladder.read.groups import WeightGroup, groups_of

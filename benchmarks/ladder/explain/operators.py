@@ -8,71 +8,29 @@ An operator returns None where its choices do not fit its arrays, or make no dif
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import permutations
-from math import erf, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from benchmarks.ladder.activations import ACTIVATIONS, sigmoid, softmax
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain.search import Operator, choice
-from benchmarks.ladder.read.rules import RECURRENT
+from benchmarks.ladder.read.rules import (
+    AFTER_CORRECTION,
+    BEFORE_CORRECTION,
+    GRADIENT,
+    INSIDE,
+    OUTSIDE,
+    RECURRENT,
+    STRAIGHT,
+)
 
 Sizes = tuple[int, ...]
 Steps = int | Sizes  # of all axes, or of each
 Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
 LARGEST_STEP = 1000  # of a convolution
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
-
-
-# Activations
-
-
-def gelu(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.vectorize(erf, otypes=[np.float64])(x / 2**0.5)))
-
-
-def gelu_by_tanh(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
-
-
-def sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def softmax(x: Array) -> Array:
-    powers = np.exp(x - x.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True))
-
-
-# By Keras's names, which are those of the settings. "gelu by tanh" is what it names nothing for.
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": gelu,
-    "gelu by tanh": gelu_by_tanh,
-    "tanh": np.tanh,
-    "sigmoid": sigmoid,
-    "silu": lambda x: x * sigmoid(x),
-    "softmax": softmax,
-    "softplus": lambda x: np.logaddexp(x, 0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-}
-
-
-def hard_sigmoid(x: Array, slope: float) -> Array:
-    return np.clip(x * slope + 0.5, 0, 1)
-
-
-# Of a layer that is nothing else.
-ALONE: dict[str, Callable[[Array], Array]] = {
-    "hard_sigmoid with a slope of 1/6": partial(hard_sigmoid, slope=1 / 6),
-    "hard_sigmoid with a slope of 0.1666667 in float32": partial(hard_sigmoid, slope=float(np.float32(0.1666667))),
-}
-
-
-def activated(x: Array, name: str) -> Array:
-    """Return the activation of an output, in the output's own precision."""
-    return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)
 
 
 AFTER = choice("the activation after {} is", tuple(ACTIVATIONS), "activation")  # which is in the layer or follows it
@@ -94,14 +52,13 @@ def unchanged(
 
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
 EPSILON = choice("epsilon is", EPSILONS, "epsilon")
-WITHIN, ADDED = "inside the root", "added to the root"
-ROOT = choice("epsilon of {} is", (WITHIN, ADDED))
+ROOT = choice("epsilon of {} is", (INSIDE, "added to the root"))
 CENTERED, KEPT = "takes off the mean", "keeps the mean"
 GAINS = ("its gain", "its gain plus 1", "its shift")
 
 
 def rooted(square: Array, epsilon: float, root: str) -> Array:
-    return np.sqrt(square + epsilon) if root == WITHIN else np.sqrt(square) + epsilon
+    return np.sqrt(square + epsilon) if root == INSIDE else np.sqrt(square) + epsilon
 
 
 def normalized(x: Array, axes: Sizes, epsilon: float, root: str, center: str = CENTERED, divisor: str = "n") -> Array:
@@ -472,13 +429,9 @@ def cross_entropy(
 # Gradients, optimizers and running statistics
 
 CLIPPED = choice("gradients are clipped", entry="clipping")
-PLACES_OF_ADAM = (
-    "added to the root after its bias is corrected",
-    "added to the root before its bias is corrected",
-    WITHIN,
-)
+PLACES_OF_ADAM = (AFTER_CORRECTION, BEFORE_CORRECTION, INSIDE)
 MOVED, LEFT_ALONE = "moved by the optimizer", "not moved by the optimizer"
-GRADIENT, STRAIGHT, NOWHERE = "through the gradient", "straight to the weight", "nowhere"
+NOWHERE = "nowhere"
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
 ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
 # What an optimizer keeps of a weight after its first step, and the update, as a multiple of the rate.
@@ -516,7 +469,7 @@ def adam(
 ) -> Update:
     m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
     one, two = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
-    divisor = (np.sqrt(v) + epsilon) / two**0.5 if root == PLACES_OF_ADAM[1] else rooted(v / two, epsilon, root)
+    divisor = (np.sqrt(v) + epsilon) / two**0.5 if root == BEFORE_CORRECTION else rooted(v / two, epsilon, root)
     return {"momentum": m, "mean_square": v}, m / one / divisor
 
 
@@ -525,7 +478,7 @@ def rmsprop(
     *,
     rho: float = choice("the optimizer's rho is", (0.9,), "rho", "rmsprop-defaults"),
     epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
-    root: str = choice("epsilon is", ("outside the root", WITHIN), entry="rmsprop-epsilon"),
+    root: str = choice("epsilon is", (OUTSIDE, INSIDE), entry="rmsprop-epsilon"),
     begins: float = choice("mean squares begin with", (0.0, 1.0), entry="rmsprop-slot-start"),
 ) -> Update:
     v = rho * begins + (1 - rho) * g**2

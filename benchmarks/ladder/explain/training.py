@@ -12,23 +12,12 @@ import numpy as np
 from benchmarks.ladder.arrays import Array, head, largest
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
-from benchmarks.ladder.explain.operators import GRADIENT, NOWHERE, READINGS, STRAIGHT, UPDATES
+from benchmarks.ladder.explain.operators import NOWHERE, READINGS, UPDATES
 from benchmarks.ladder.explain.search import Both, Computation, choices_of
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.read.rules import RECURRENT
+from benchmarks.ladder.read.rules import GRADIENT, NORM_OF_ALL, NORM_OF_EACH, RECURRENT, STRAIGHT, VALUES
 
-CLIPPING = {  # Paddle's classes, and Keras's and optax's settings
-    "ClipGradByGlobalNorm": "to a norm of all",
-    "ClipGradByNorm": "each to a norm",
-    "ClipGradByValue": "to values",
-    "global_clipnorm": "to a norm of all",
-    "clipnorm": "each to a norm",
-    "clipvalue": "to values",
-    "clip_by_global_norm.max_norm": "to a norm of all",
-    "clip.max_delta": "to values",
-}
 USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
-ADDED_BY_TORCH = 1e-6  # to the norm by which its clip_grad_norm_ divides
 TENSORS_TRIED = 4
 MOST_ADDED_UP = 1000  # passes, of which gradients are added up
 LARGEST_OUTPUT = 1 << 24  # numbers, of which the loss is computed anew
@@ -103,24 +92,21 @@ def norm_of_all(side: Side) -> float:
 
 
 def clipping(side: Side) -> tuple[str, float] | None:
-    """Return how the optimizer itself clips gradients, and to what; None where it does not, as in torch."""
-    settings = side.optimizer.settings
-    own = str(settings.get("clipping"))  # the class of Paddle's
-    if own in CLIPPING:
-        return CLIPPING[own], number(settings.get("clipping.clip_norm", settings.get("clipping.max")))
-    return next(((words, number(settings[name])) for name, words in CLIPPING.items() if settings.get(name)), None)
+    """Return how the optimizer itself clips gradients, and to what; None where it does not."""
+    found = side.known.clipping(side.optimizer.settings)
+    return (found[0], number(found[1])) if found else None
 
 
 def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float]) -> dict[str, Array]:
     """Return a gradient, clipped as a side does it, by how it is clipped. `of_all` is the norm of all gradients."""
-    found = {"nowhere": gradient}
+    found, added = {NOWHERE: gradient}, side.known.added_to_norm
     for limit in dict.fromkeys(limit for limit in limits if limit > 0):
-        for how, size in (("to a norm of all", of_all), ("each to a norm", norm([gradient]))):
+        for how, size in ((NORM_OF_ALL, of_all), (NORM_OF_EACH, norm([gradient]))):
             found[f"{how} of {limit}"] = gradient * min(1.0, limit / (size or 1.0))
-            if side.framework == "torch":
-                added = f"{how}, to which {ADDED_BY_TORCH} is added, of {limit}"
-                found[added] = gradient * min(1.0, limit / (size + ADDED_BY_TORCH))
-        found[f"to values of {limit}"] = np.clip(gradient, -limit, limit)
+            if added:
+                words = f"{how}, to which {added} is added, of {limit}"
+                found[words] = gradient * min(1.0, limit / (size + added))
+        found[f"{VALUES} of {limit}"] = np.clip(gradient, -limit, limit)
     return found
 
 
@@ -162,10 +148,9 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
     limits = [limit for _, limit in own] + [*USUAL_LIMITS]
     clipped = clippings(gradient, norm_of_all(side), side, limits)
     of_left = [f"{words} of {limit}" for words, limit in own[:1] if clipping(left)]
-    decays = [way for way in (GRADIENT, STRAIGHT) if way == GRADIENT or may_decay_straight(side)]
     known: dict[str, Sequence[Any]] = {
         "clip": [*of_left, *clipped],
-        "decay": [*sorted(decays, key=lambda way: way != decay_goes(left)), NOWHERE],
+        "decay": [*sorted(decays_of(side), key=lambda way: way != decays_of(left)[0]), NOWHERE],
         "biases": [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1],
     }
     update = UPDATES[kind]
@@ -194,13 +179,8 @@ def in_float32(update: Callable[..., Any], rounded: Sequence[str], gradient: Arr
     )
 
 
-def decay_goes(side: Side) -> str:
-    """Return where the optimizer takes weight decay from, as installed."""
-    return STRAIGHT if side.optimizer.kind == "AdamW" or side.framework == "keras" else GRADIENT
-
-
-def may_decay_straight(side: Side) -> bool:
-    """Return True if the optimizer may take weight decay from the weight itself; the others' goes through the
-    gradient."""
-    own = "." in side.optimizer.class_name
-    return own or decay_goes(side) == STRAIGHT or side.framework in ("flax", "arrays")
+def decays_of(side: Side) -> list[str]:
+    """Return where the optimizer may take weight decay from, the usual way first. A person's own may do either."""
+    straight = side.optimizer.kind == "AdamW"
+    either = (GRADIENT, STRAIGHT) if straight or "." in side.optimizer.class_name else ()
+    return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.known.decays, *either)))

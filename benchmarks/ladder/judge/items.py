@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.ladder.activations import ACTIVATIONS, activated
 from benchmarks.ladder.arrays import (
     Array,
     Load,
     largest,
     largest_difference,
 )
-from benchmarks.ladder.explain.operators import ACTIVATIONS, activated
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight, output_shapes
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS

@@ -7,10 +7,14 @@ from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, sequen
 from benchmarks.ladder.read.keras import CONV, CONV_TRANSPOSE, DENSE
 from benchmarks.ladder.read.rules import (
     AFTER_CORRECTION,
+    GRADIENT,
     INSIDE,
+    NORM_OF_ALL,
     OUTSIDE,
+    STRAIGHT,
     SWAPPED,
     UPSCALED,
+    VALUES,
     Own,
     Rule,
     Settings,
@@ -116,6 +120,8 @@ class Flax(Framework):
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": INSIDE}
     rate_in_momentum = {"RMSprop": -1.0}
+    decays = (GRADIENT, STRAIGHT)
+    clips = {"clip_by_global_norm.max_norm": NORM_OF_ALL, "clip.max_delta": VALUES}
     files = (".safetensors",)
 
     def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.ladder.read.rules import DIMENSIONS_OR_CELL, Rule, Rules, Settings
+from benchmarks.ladder.read.rules import DIMENSIONS_OR_CELL, GRADIENT, Rule, Rules, Settings
 from benchmarks.ladder.read.view import Axes, Shape, Tensor, View, flat, plain
 
 SEQUENCE: Axes = (("row",), ("time",), ("unit",))  # of an output of a recurrent layer
@@ -43,6 +43,9 @@ class Framework(ABC):
     slots: Mapping[str, str]  # what an optimizer keeps of a weight: canonical names by own ones
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
     rate_in_momentum: Mapping[str, float] = {}  # by a class that keeps momentum with the rate in it: with which sign
+    decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
+    clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how
+    added_to_norm = 0.0  # what a person who clips to a norm adds to it
 
     files: tuple[str, ...] = ()  # endings of what the framework's loader reads, the usual one first
 
@@ -72,6 +75,10 @@ class Framework(ABC):
     def place_of_epsilon(self, kind: str, own: Settings) -> str | None:
         """Where an optimizer has epsilon; None where that is not known."""
         return self.epsilons.get(kind)
+
+    def clipping(self, own: Settings) -> tuple[str, Any] | None:
+        """How an optimizer clips gradients itself, and to what; None where it does not."""
+        return next(((way, own[name]) for name, way in self.clips.items() if own.get(name)), None)
 
     def slot(self, own: str) -> str | None:
         """The canonical name of a slot; None for what has none."""

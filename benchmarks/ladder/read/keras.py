@@ -7,9 +7,14 @@ from typing import final
 from benchmarks.ladder.read.framework import Framework
 from benchmarks.ladder.read.rules import (
     BEFORE_CORRECTION,
+    GRADIENT,
     INSIDE,
+    NORM_OF_ALL,
+    NORM_OF_EACH,
     RECURRENT,
+    STRAIGHT,
     UPSCALED,
+    VALUES,
     Own,
     Rule,
     Rules,
@@ -103,6 +108,8 @@ class Keras(Framework):
     )
     epsilons = {"Adam": BEFORE_CORRECTION, "AdamW": BEFORE_CORRECTION, "RMSprop": INSIDE}
     rate_in_momentum = {"SGD": -1.0, "RMSprop": 1.0}
+    decays = (STRAIGHT, GRADIENT)
+    clips = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
     files = (".h5", ".safetensors")
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
@@ -133,4 +140,6 @@ class Arrays(Framework):
     layers = LAYERS
     settings = same(*SETTINGS)
     optimizers = same(*OF_OPTIMIZERS)
+    decays = (GRADIENT, STRAIGHT)
+    clips = Keras.clips
     slots = same("momentum", "mean_square", "largest_mean_square", "mean_gradient", "sum_of_squares")

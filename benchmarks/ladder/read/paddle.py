@@ -1,12 +1,24 @@
 """What is known of PaddlePaddle."""
 
 from collections.abc import Container, Mapping
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
-from benchmarks.ladder.read.rules import AFTER_CORRECTION, ATTENTION, INSIDE, LINEAR, RNN, Settings, canonical, rule
+from benchmarks.ladder.read.rules import (
+    AFTER_CORRECTION,
+    ATTENTION,
+    INSIDE,
+    LINEAR,
+    NORM_OF_ALL,
+    NORM_OF_EACH,
+    RNN,
+    VALUES,
+    Settings,
+    canonical,
+    rule,
+)
 from benchmarks.ladder.read.torch import STACKED
 from benchmarks.ladder.read.view import Tensor
 
@@ -67,7 +79,13 @@ class Paddle(Framework):
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSProp": INSIDE}
     rate_in_momentum = {"RMSProp": 1.0}
+    clips = {"ClipGradByGlobalNorm": NORM_OF_ALL, "ClipGradByNorm": NORM_OF_EACH, "ClipGradByValue": VALUES}
     files = (".pdparams", ".safetensors")
+
+    def clipping(self, own: Settings) -> tuple[str, Any] | None:
+        """By an object of one of these classes."""
+        way = self.clips.get(str(own.get("clipping")))
+        return (way, own.get("clipping.clip_norm", own.get("clipping.max"))) if way else None
 
     def slot(self, own: str) -> str | None:
         return super().slot(own.removesuffix("_0"))

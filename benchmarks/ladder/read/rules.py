@@ -31,6 +31,10 @@ SAME_SLOTS = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}
 AFTER_CORRECTION = "added to the root after its bias is corrected"
 BEFORE_CORRECTION = "added to the root before its bias is corrected"
 INSIDE, OUTSIDE = "inside the root", "outside the root"
+# Where it takes weight decay from.
+GRADIENT, STRAIGHT = "through the gradient", "straight to the weight"
+# How it clips gradients.
+NORM_OF_ALL, NORM_OF_EACH, VALUES = "to a norm of all", "each to a norm", "to values"
 
 
 @dataclass(frozen=True)

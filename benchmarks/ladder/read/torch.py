@@ -98,6 +98,7 @@ class Torch(Framework):
         sum_of_squares="sum",
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
+    added_to_norm = 1e-6  # by clip_grad_norm_, since no optimizer clips
     files = (".pt", ".safetensors")
 
     def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:

@@ -207,8 +207,8 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
 
 def tapped(item: Item) -> Iterator[str]:
     """The lines of both programs that tap the arrays that differ."""
-    groups = item.pair.both if item.pair and item.pair.left.kind == TAP else ()
-    lines = [group.side.called[group.layer.path][item.call].line for group in groups]
+    calls = item.call if item.call and item.pair and item.pair.left.kind == TAP else ()
+    lines = [call.recorded[0].line for call in calls]
     if any(lines):
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
 

@@ -73,26 +73,27 @@ class Partners:
         """For each layer of either side the layers of the other one in each of its pairs."""
         sets: tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]] = {}, {}
         for pair in self.rungs.pairing.pairs:
-            for place, group in enumerate(pair.both if pair.left.kind != PARENT and not pair.left.in_turn else ()):
+            for place, group in enumerate(pair.both if pair.left.kind != PARENT and pair.numbers is None else ()):
                 partners = frozenset(layer.path for layer in pair.both[1 - place].layers)
                 for layer in group.layers:
                     sets[place].setdefault(layer.path, set()).add(partners)
         return sets
 
     @cached_property
-    def of_layer(self) -> dict[str, tuple[GroupPair, str]]:
-        """For each right layer its pair, and the path of the left layer that is given the same."""
-        partners: dict[str, tuple[GroupPair, str]] = {}
+    def of_call(self) -> dict[tuple[str, int], tuple[GroupPair, RecordedCall]]:
+        """For each call of a right layer, by the layer's path and its number, its pair and the left call that is
+        given the same."""
+        partners: dict[tuple[str, int], tuple[GroupPair, RecordedCall]] = {}
         lefts, rights = self._sets
         for pair in self.pairs:
             paths = [layer.path for layer in pair.left.layers]
             alone = all(len(lefts.get(path, ())) == 1 for path in paths)
             alone = alone and len({self._first_input(path) for path in paths}) == 1
             of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
-            for layer in pair.right.layers:
-                whole = pair.left.kind == PARENT or pair.left.in_turn or (alone and len(rights[layer.path]) == 1)
-                if whole or of_first:
-                    partners.setdefault(layer.path, (pair, paths[0]))
+            whole = pair.left.kind == PARENT or pair.numbers is not None
+            for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
+                if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
+                    partners.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
         return partners
 
     def _first_input(self, left: str) -> str:
@@ -101,17 +102,8 @@ class Partners:
         return next(iter(call.inputs.values()), "") if call else ""
 
     def left_call(self, call: RecordedCall) -> RecordedCall | None:
-        """The left side's call of this one of a replay; None where the layer has no partner, or one that was called
-        another number of times."""
-        if call.layer not in self.of_layer:
-            return None
-        pair, left = self.of_layer[call.layer]
-        calls = self.rungs.left.called.get(left, []), self.rungs.right.called.get(call.layer, [])
-        if pair.left.in_turn:
-            calls = pair.left.recorded, pair.right.recorded
-        both = zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else ()
-        of_layer = [left for left, right in both if right.layer == call.layer]
-        return of_layer[call.number] if call.number < len(of_layer) else None
+        """The left side's call of this one of a replay, if there is one."""
+        return self.of_call.get((call.layer, call.number), (None, None))[1]
 
 
 def holding(side: Side, paths: frozenset[str], paired: Mapping[str, Any]) -> RecordedLayer | None:
@@ -134,16 +126,16 @@ def fed_outputs(partners: Partners) -> dict[str, Array]:
     values: dict[str, Array] = {}
     written: dict[str, Array] = {}  # which numbers of these are the left side's
     for pair in partners.pairs:
-        calls, changes = (pair.left.calls, pair.right.calls), activations(pair)
-        if len(calls[0]) != len(calls[1]) or changes is None or changes[1] is not np.asarray:
+        changes = activations(pair)
+        if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
-        for left_call, right_call in zip(*calls, strict=True):
-            for name in rungs.compared_outputs(pair, left_call, right_call)[0]:
-                left, right_array = pair.left.output(left_call, name, changes[0]), pair.right.output(right_call, name)
+        for call in pair.calls:
+            for name in rungs.compared_outputs(pair, call)[0]:
+                left, right_array = pair.left.output(call.left, name, changes[0]), pair.right.output(call.right, name)
                 array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
                 if array is None:
                     continue
-                tensor = pair.right.outputs(right_call)[name]
+                tensor = pair.right.outputs(call.right)[name]
                 for part in tensor.names:
                     values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
                     written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
@@ -355,12 +347,10 @@ class Replay:
     def _arrivals(self, call: RecordedCall) -> Iterator[tuple[Check, str]]:
         """What came to a layer beside what came to the left one, where shapes fit: arguments of the same names, and
         the first ones; each with the name of its array."""
-        left_call = self.partners.left_call(call)
-        assert left_call
+        pair, left_call = self.partners.of_call[call.layer, call.number]
         sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
         arrays = [side.arrays("layers") for side in sides]
         left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
-        pair, _ = self.partners.of_layer[call.layer]
         ways = self._ways_of_input(pair)
         others = [name for name in left if name not in right]
         for place, (name, right_name) in enumerate(right.items()):
@@ -387,7 +377,9 @@ class Replay:
         item, left = check.item, self.partners.left_call(call)
         lines = tuple(f"{of.line}: {of.code}" if of and of.line else "" for of in (left, call))
         words = what if what == GIVES else f"{what} another {item.tensor}"
-        layer = item.pair.right.name if item.pair and item.pair.right.side_by_side and what == GIVES else call.layer
+        layer = (
+            item.pair.right.name if item.pair and len(item.pair.right.layers) > 1 and what == GIVES else call.layer
+        )
         if any((place.layer, place.what) == (layer, words) for place in self.wrong):  # of another call or output
             return
         causes: list[Cause] = []
@@ -436,22 +428,20 @@ class Replay:
     def _list_not_judged(self, told: Collection[str]) -> None:
         """List the layers with weights, and those without that a side called and that are paired or have no parts, of
         which not a call was judged."""
-        partners, left, right = self.partners, self.rungs.left, self.partners.rungs.right
+        partners, right = self.partners, self.partners.rungs.right
         holders = {layer.path.rpartition(dot)[0] for layer in right.says.layers for dot in "./"}
         of_parts = {pair.right.layer.path for pair in partners.pairs[len(partners.rungs.pairing.pairs) :]}
+        paired = {path for path, _ in partners.of_call}
         for layer in right.says.layers:
-            path, is_paired = layer.path, layer.path in partners.of_layer
+            path = layer.path
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
-            was_called = path in right.called or (is_paired and partners.of_layer[path][1] in left.called)
-            computes = layer.own or (was_called and (is_paired or path not in holders))
+            computes = layer.own or (path in right.called and (path in paired or path not in holders))
             if path in told or within or not computes:
                 continue
             if path not in right.called:
                 why = "which was not called"
-            elif not is_paired:
-                why = "which no layer of the left side is given the same as"
-            elif not any(partners.left_call(call) for call in right.called[path]):
-                why = "which the left side called another number of times"
+            elif path not in paired:
+                why = "of which no call has one on the left that is given the same"
             elif path not in self.rungs.right.called:
                 why = "which was not called in the replay; if the model has changed, write a feed anew"
             else:
@@ -511,8 +501,5 @@ def rungs_of(partners: Partners, side: Side) -> Rungs:
 
 def places(item: Item) -> list[tuple[str, int]]:
     """The right layers whose output an item is, each with the number of its call."""
-    group = item.pair.right if item.pair else None
-    if group and group.in_turn:
-        call = group.recorded[item.call]
-        return [(call.layer, call.number)]
-    return [(layer.path, item.call) for layer in group.layers] if group else []
+    call = item.call.right if item.call else None
+    return [(recorded.layer, call.number) for recorded in call.recorded] if call else []

@@ -170,9 +170,7 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     other outputs, as far as their outputs are compared."""
     order = {path: place for place, path in enumerate(broken.sides[1].called)}
     pairs, differ = broken.rungs.pairing.pairs, {id(check.item.pair) for check in broken.failed}
-    shown = [group.layer for group in broken.groups[:1]]
-    ends = (pair is broken.item.pair or any(layer in shown for layer in pair.left.in_turn) for pair in pairs)
-    end = next((place for place, is_end in enumerate(ends) if is_end), len(pairs))
+    end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
     last, moved = -1, ""
     for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
         places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
@@ -187,9 +185,7 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
 
 def outputs_are_compared(pair: GroupPair) -> bool:
     """Return True if the outputs of a pair are compared call by call."""
-    calls = pair.left.calls, pair.right.calls
-    outputs = [group.outputs(of[0]).keys() if of else set() for group, of in zip(pair.both, calls, strict=True)]
-    return len(calls[0]) == len(calls[1]) and bool(outputs[0] & outputs[1])
+    return any(pair.left.outputs(call.left).keys() & pair.right.outputs(call.right).keys() for call in pair.calls[:1])
 
 
 def paired_by_order(broken: Broken) -> Iterator[Cause]:

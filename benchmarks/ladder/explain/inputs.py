@@ -15,7 +15,7 @@ from benchmarks.ladder.explain.broken import Broken
 from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
-from benchmarks.ladder.read.groups import WeightGroup, groups_of
+from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
 from benchmarks.ladder.read.record import RecordedLayer
 from benchmarks.ladder.read.rules import ARRANGED, PARENT, RECURRENT
 
@@ -140,11 +140,17 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
         return []  # it is computed within the layer
     for group in groups:
-        calls = [call.inputs for call in group.recorded]
-        call = calls[broken.item.call] if broken.item.call < len(calls) else {}
-        names = [call[group.part]] if group.part in call else call.values()
+        inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
+        names = [inputs[group.part]] if group.part in inputs else inputs.values()
         found += [array for array in map(side.arrays("layers").mapped, names) if is_usable(array)][:1]
     return found if len(found) == len(groups) else []
+
+
+def shown_call(broken: Broken, place: int, group: WeightGroup) -> list[Call]:
+    """Return the call of a group on the left (0) or on the right (1) at which the sides are shown; none where the
+    group was not called so often."""
+    number = broken.item.call[place].number if broken.item.call else 0
+    return group.calls[number : number + 1]
 
 
 def is_usable(array: Array) -> bool:
@@ -177,8 +183,8 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     found: list[dict[str, Array]] = []
     for place, side in enumerate(broken.sides):
         here: dict[str, Array] = {}
-        of_group = broken.groups[place].calls if broken.groups else []
-        own = {part for parts in of_group[broken.item.call : broken.item.call + 1] for part in parts}
+        shown = shown_call(broken, place, broken.groups[place]) if broken.groups else []
+        own = {part for call in shown for part in call.parts}
         arrays, calls = side.arrays("layers"), side.says.calls
         end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
         for call in reversed([call for call in calls[:end] if call.parts]):

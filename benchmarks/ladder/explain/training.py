@@ -128,7 +128,7 @@ def of_statistics(broken: Broken) -> Iterator[Both]:
     if not 0 < shares[0] < 1 or start is None or not left.shape == right.shape == head(start).shape:
         return
     old = head(start).astype(np.float64)
-    shapes = [broken.sides[0].shape(parts[0], "layers") for parts in broken.groups[0].calls if parts]
+    shapes = [broken.sides[0].shape(of.parts[0], "layers") for of in broken.groups[0].calls if of.parts]
     counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
     ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
     operator = partial(operators.running_statistics, left / (1 - shares[0]) + old, old)

@@ -18,7 +18,7 @@ def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Loa
     number of rows and positions that the layer was given. None where both divide alike or n is not known."""
     by_less = [not group.side.known.divides_by_n for group in pair.both]
     start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
-    shapes = [pair.left.side.shape(parts[0], "layers") for parts in pair.left.calls if parts]
+    shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
     if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
         return None
     if all(group.layer.training is False for group in pair.both):  # none was updated

@@ -96,7 +96,9 @@ def time_is_turned(pair: GroupPair) -> bool:
 
 def output_shapes(pair: GroupPair) -> list[Shape]:
     """The shapes of the first outputs of two layers."""
-    return [group.side.shape(parts[0], "layers") for group in pair.both for parts in group.calls[:1] if parts]
+    return [
+        group.side.shape(call.parts[0], "layers") for group in pair.both for call in group.calls[:1] if call.parts
+    ]
 
 
 def turned(turn: Turn, right: Array) -> Array:

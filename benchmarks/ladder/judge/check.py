@@ -21,7 +21,7 @@ from benchmarks.ladder.arrays import (
     nearest_arrangement,
     pieces,
 )
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.groups import CallPair, GroupPair
 
 RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 # What the first failed rung says about the cause, given that all rungs below it passed.
@@ -69,7 +69,7 @@ class Item:
     is_update: bool = False  # True for weights after a step
     pair: GroupPair | None = None  # None: of no layer
     name: str = ""  # of the tensor within the pair
-    call: int = 0  # of an output: which call of its layer gave it, from 0
+    call: CallPair | None = None  # of an output: the calls that gave it
 
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""

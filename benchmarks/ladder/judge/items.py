@@ -22,7 +22,7 @@ from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.read.groups import FURTHER, GroupPair, WeightGroup
+from benchmarks.ladder.read.groups import FURTHER, CallPair, GroupPair, WeightGroup
 from benchmarks.ladder.read.record import Side, coarsest
 from benchmarks.ladder.read.rules import ACTIVATED, ARRANGED, PARENT
 from common.text import count, some_of
@@ -72,7 +72,7 @@ class Rungs:
         places = {part: place for place, call in enumerate(self.left.says.calls) for part in call.parts}
 
         def place(item: Item) -> int:
-            return max(places[part] for part in item.pair.left.calls[item.call]) if item.pair else len(places)
+            return max(places[part] for part in item.call.left.parts) if item.call else len(places)
 
         yield from sorted(self._outputs_of_layers(), key=place)
         if self._both("forward", "outputs", "outputs"):
@@ -164,45 +164,42 @@ class Rungs:
         alone: list[str] = []  # those that one side computes without such layers
         further: list[str] = []  # those of which only the first output is compared
         for pair in self.pairing.pairs:
-            left, right = pair.left.calls, pair.right.calls
             why_not = _why_no_outputs(pair)
             if why_not:
                 self._skipped("forward", why_not)
-            elif len(left) != len(right):
+            elif pair.calls:
+                for call in pair.calls:
+                    yield from self._outputs_of_call(pair, call, further)
+            elif pair.left.calls or pair.right.calls:
                 alone.append(pair.name or "the model")
-            else:
-                for number in range(len(left)):
-                    yield from self._outputs_of_call(pair.of_call(number), number, further)
         if alone:
             self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
         if further:
             self._skipped("forward", f"further outputs of {some_of(further)}, whose numbers or shapes differ")
 
-    def _outputs_of_call(self, pair: GroupPair, number: int, further: list[str]) -> Iterator[Item]:
+    def _outputs_of_call(self, pair: GroupPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
-        calls = pair.left.calls[number], pair.right.calls[number]
-        of_layer = pair.left.side.called[pair.left.layer.path]
-        again = f", call {of_layer.index(pair.left.recorded[number]) + 1}" if len(of_layer) > 1 else ""
-        names, others = self.compared_outputs(pair, *calls)
+        again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
+        names, others = self.compared_outputs(pair, call)
         further += [pair.name or "the model"] if others else []
         for name in names:
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
             if changes is None:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                 continue
-            left = partial(pair.left.output, calls[0], name, changes[0])
-            right = partial(pair.right.output, calls[1], name, changes[1])
-            of_pair = {"pair": pair, "name": name, "call": number, **axes_of_output(pair, name)}
+            left = partial(pair.left.output, call.left, name, changes[0])
+            right = partial(pair.right.output, call.right, name, changes[1])
+            of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair, name)}
             ways = self.turns.ways(pair.name, pair)
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
 
-    def compared_outputs(self, pair: GroupPair, left: list[str], right: list[str]) -> tuple[list[str], list[str]]:
+    def compared_outputs(self, pair: GroupPair, call: CallPair) -> tuple[list[str], list[str]]:
         """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
         numbers or shapes may mean other things, such as the attention weights of each head and their mean."""
-        names, others = pair.left.outputs(left), pair.right.outputs(right)
+        names, others = pair.left.outputs(call.left), pair.right.outputs(call.right)
         one, other = (
-            [group.side.shape(part, "layers") for part in call[1:]]
-            for group, call in zip(pair.both, (left, right), strict=True)
+            [group.side.shape(part, "layers") for part in of_side.parts[1:]]
+            for group, of_side in zip(pair.both, call, strict=True)
         )
         ways = self.turns.ways(pair.name, pair).values()
         fit = len(one) == len(other) and all(
@@ -316,15 +313,15 @@ def _as_carried(item: Item) -> Item:
 def _why_no_outputs(pair: GroupPair) -> str:
     """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
     name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
-    empty = [group.side.name for group, of in zip(pair.both, calls, strict=True) if of and not any(of)]
+    empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
     if empty:
         return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
     own = "." in pair.left.kind  # of a class of a person's own, which may give anything
     any_shape = own or pair.left.kind in (PARENT, ARRANGED, "parameters")
-    single = any_shape and all(len(group.layers) == 1 for group in pair.both)
+    single = any_shape and pair.numbers is None and all(len(group.layers) == 1 for group in pair.both)
     if single and all(calls) and not alike_in_shape(pair):
         return f"outputs of {name}, which are of other shapes"
-    if all(calls) and len(calls[0]) != len(calls[1]):
+    if all(calls) and not pair.calls:
         return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
     return ""
 

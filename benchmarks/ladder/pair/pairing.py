@@ -141,7 +141,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
     pairs.sort(key=place)
-    bare = [*_in_turn(pairs, alone)]
+    bare = [*_call_by_call(pairs, alone)]
     alone = [_rest(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone)]
     bare += _without_weights(pairs, whole, alone)
     lefts, rights = (_rest(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone))
@@ -177,7 +177,6 @@ def _rest(groups: Groups, taken: Groups) -> list[WeightGroup]:
     """The groups of a side without those that are paired, or whose arrays are."""
     whole = {id(group) for group in taken}
     names = {name for group in taken if group.kind == ARRANGED for name in group.names}
-    names |= {layer.path for group in taken for layer in group.in_turn}
     return _without([group for group in groups if id(group) not in whole], names)
 
 
@@ -464,28 +463,34 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
                 yield from _fitting(sides, ((name,), (other_name,)), both)
 
 
-def _in_turn(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
-    """Pairs of all layers without weights of a kind, of which one side calls some again where the other side has
-    layers of their own: call by call, each after the same pairs."""
-    bare = [[group for group in of if not group.tensors and group.kind != TAP and group.recorded] for of in alone]
+def _call_by_call(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
+    """Pairs of layers without weights of a kind, of which one side calls some again where the other side has layers
+    of their own: call by call, each after the same pairs."""
+    bare = [[group for group in of if not group.tensors and group.kind != TAP and group.calls] for of in alone]
     for kind in dict.fromkeys(group.kind for group in bare[0]):
         both = [[group for group in of if group.kind == kind] for of in bare]
-        counts = [[len(group.recorded) for group in of] for of in both]
-        made = [replace(of[0], in_turn=tuple(group.layer for group in of)) for of in both if of]
-        if counts[0] != counts[1] and len(made) == 2:
-            one, other = (
-                _run_before(group, [pair.both[number] for pair in pairs]) for number, group in enumerate(made)
-            )
-            pair = GroupPair(made[0], made[1], "order")
-            if one == other and _may_be_same(pair):
-                yield pair
+        counts = [[len(group.calls) for group in of] for of in both]
+        if counts[0] == counts[1] or not all(both):
+            continue
+        ran, before = zip(*(_as_they_ran(of, [p.both[n] for p in pairs]) for n, of in enumerate(both)), strict=True)
+        if before[0] == before[1] and _may_be_same(GroupPair(ran[0][0][0], ran[1][0][0], "order")):
+            numbers: dict[tuple[str, str], list[tuple[int, int]]] = {}
+            for (left, one), (right, other) in zip(*ran, strict=True):
+                numbers.setdefault((left.name, right.name), []).append((one, other))
+            named = [{group.name: group for group in of} for of in both]
+            for (left, right), of_pair in numbers.items():
+                yield GroupPair(named[0][left], named[1][right], "order", numbers=tuple(of_pair))
 
 
-def _run_before(group: WeightGroup, groups: Groups) -> list[set[int]]:
-    """For each call of a group those with weights, by their numbers, that ran before it."""
-    order = {id(call): place for place, call in enumerate(group.side.says.calls)}
-    first = {number: order[id(of.recorded[0])] for number, of in enumerate(groups) if of.tensors and of.recorded}
-    return [{number for number, place in first.items() if place < order[id(call)]} for call in group.recorded]
+def _as_they_ran(groups: Groups, paired: Groups) -> tuple[list[tuple[WeightGroup, int]], list[set[int]]]:
+    """The calls of groups in the order in which they ran, and before each the paired groups with weights, by their
+    numbers, that ran before it."""
+    order = {id(call): place for group in groups[:1] for place, call in enumerate(group.side.says.calls)}
+    first = {n: order[id(of.calls[0].recorded[0])] for n, of in enumerate(paired) if of.tensors and of.calls}
+    calls = [(order[id(call.recorded[0])], group, call.number) for group in groups for call in group.calls]
+    calls.sort(key=lambda call: call[0])
+    before = [{number for number, place in first.items() if place < here} for here, _, _ in calls]
+    return [(group, number) for _, group, number in calls], before
 
 
 def _without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
@@ -541,7 +546,7 @@ def _may_be_same(pair: GroupPair) -> bool:
 
 def _shape_given(group: WeightGroup) -> Shape | None:
     """The shape of the layer's first recorded output."""
-    parts, arrays = (part for call in group.calls for part in call), group.side.arrays("layers")
+    parts, arrays = (part for call in group.calls for part in call.parts), group.side.arrays("layers")
     return next((arrays.shape(part) for part in parts if part in arrays), None)
 
 
@@ -565,7 +570,7 @@ def _with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
         whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
         parted: set[str] = set()  # the paths of layers that have some layers of a pair
         for place, of_pair in enumerate(paths):
-            if pairs[place].left.in_turn:  # in any layer that calls them
+            if pairs[place].numbers is not None:  # in any layer that calls them
                 continue
             above = [{*above_of(path)} | ({path} & owners) for path in of_pair]
             of_all = set.intersection(*above)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,28 @@ def tensor_of(own: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A call of a layer, or one of each of several layers side by side."""
+
+    recorded: tuple[RecordedCall, ...]
+    number: int  # which of the layer's calls it is, from 0
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the arrays of the output; of layers side by side the first one of each."""
+        if len(self.recorded) == 1:
+            return self.recorded[0].parts
+        return [call.parts[0] for call in self.recorded if call.parts]
+
+
+class CallPair(NamedTuple):
+    """Calls that belong together."""
+
+    left: Call
+    right: Call
+
+
+@dataclass(frozen=True)
 class WeightGroup:
     """Canonical tensors that belong together: those of a layer, or of one layer and direction of a stacked one."""
 
@@ -57,7 +79,6 @@ class WeightGroup:
     side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
     of_outputs: Tensor | None = None  # how their outputs make one: the axis of outputs of their kernels
     alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
-    in_turn: tuple[RecordedLayer, ...] = ()  # layers without weights whose calls, as they ran, are one layer's calls
 
     @property
     def name(self) -> str:
@@ -68,7 +89,7 @@ class WeightGroup:
 
     @property
     def layers(self) -> tuple[RecordedLayer, ...]:
-        return self.side_by_side or self.in_turn or (self.layer,)
+        return self.side_by_side or (self.layer,)
 
     @property
     def names(self) -> list[str]:
@@ -101,20 +122,10 @@ class WeightGroup:
         return self.side.known.settings_of(self.layer.settings, self.kind)
 
     @property
-    def recorded(self) -> list[RecordedCall]:
-        """The calls of the layer, of the first of several side by side, or of all that are called in turn."""
-        if not self.in_turn:
-            return self.side.called.get(self.layer.path, [])
-        paths = {layer.path for layer in self.in_turn}
-        return [call for call in self.side.says.calls if call.layer in paths]
-
-    @property
-    def calls(self) -> list[list[str]]:
-        """The names of the parts of the layer's output, call by call; of layers side by side their first parts."""
-        if len(self.side_by_side) < 2:
-            return [call.parts for call in self.recorded]
-        of_layers = [self.side.called.get(layer.path, []) for layer in self.side_by_side]
-        return [[one.parts[0] for one in call if one.parts] for call in zip(*of_layers, strict=False)]
+    def calls(self) -> list[Call]:
+        """The calls of its layers, as they ran."""
+        of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
+        return [Call(recorded, number) for number, recorded in enumerate(zip(*of_layers, strict=False))]
 
     def has(self, name: str, file: str) -> bool:
         """Whether a file has any of what a tensor is made of."""
@@ -149,17 +160,17 @@ class WeightGroup:
         scales = array.shape == tensor.shape and tensor.times != 1
         return array * tensor.times ** (2 if "square" in slot else 1) if scales else array
 
-    def output(self, call: list[str], name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
+    def output(self, call: Call, name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
         """One of the layer's outputs of a call, changed, such as activated."""
         array = self.outputs(call)[name].of(self.side.arrays("layers").get)
         assert array is not None
         return change(array)
 
-    def outputs(self, call: list[str]) -> dict[str, Tensor]:
+    def outputs(self, call: Call) -> dict[str, Tensor]:
         """The layer's outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`; of
         others `output`, and `output 2` and so on where they give several arrays."""
         arrays = self.side.arrays("layers")
-        shapes = {part: arrays.shape(part) for part in call if part in arrays}
+        shapes = {part: arrays.shape(part) for part in call.parts if part in arrays}
         parts = [plain(name, shape) for name, shape in shapes.items()]
         if not parts:
             return {}
@@ -204,6 +215,7 @@ class GroupPair:
     right: WeightGroup
     found: str  # how: by a mapping, by kind, by value or by shape
     entry: Arrangement | None = None  # where the arrays' numbers or a mapping say how they belong together
+    numbers: tuple[tuple[int, int], ...] | None = None  # of the calls that belong together; None: all, in order
 
     @property
     def name(self) -> str:
@@ -213,16 +225,13 @@ class GroupPair:
     def both(self) -> tuple[WeightGroup, WeightGroup]:
         return self.left, self.right
 
-    def of_call(self, number: int) -> "GroupPair":
-        """The pair of the two layers of a call, where layers are called in turn."""
-        if not self.left.in_turn:
-            return self
-        layers = [{layer.path: layer for layer in group.in_turn} for group in self.both]
-        left, right = (
-            replace(group, layer=of_side[group.recorded[number].layer])
-            for group, of_side in zip(self.both, layers, strict=True)
-        )
-        return replace(self, left=left, right=right)
+    @property
+    def calls(self) -> list[CallPair]:
+        """Calls that belong together; none where the sides have other numbers of them."""
+        left, right = self.left.calls, self.right.calls
+        if self.numbers is None:
+            return [CallPair(*both) for both in zip(left, right, strict=True)] if len(left) == len(right) else []
+        return [CallPair(left[one], right[other]) for one, other in self.numbers]
 
 
 def merged(output: Tensor, width: int | None) -> Tensor:

@@ -48,6 +48,7 @@ SENSIBLE = [  # done, or refused late
 # Functions in which work would begin.
 BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit")]
 BEGUN += [
+    "backends.commands.training.initial_state",
     "benchmarks.ladder.parity.course.initial_state",
     "common.corpus.download",
     "socketserver.TCPServer.server_bind",

@@ -6,6 +6,7 @@ Of its arrays only a number each is kept, which shows how much of a difference i
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, Callable, Iterator, Mapping, Tuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from .values import writable
 SEED = 0  # of the choice which weights move up and which down
 DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
 NEAR = 2.0**-28  # of the largest number of float64: differences that float32 has with more digits than are needed
-Starts = Callable[[], Iterator[Tuple[str, NDArray[Any], NDArray[Any]]]]
+Pairs = Iterator[Tuple[str, NDArray[Any], NDArray[Any]]]  # the name, the array of the record, and another one
 
 
 def coarsest(*precisions: str | None) -> str:
@@ -65,84 +66,84 @@ def explained_by(
     return np.asarray(2 * share * np.maximum(np.abs(update), np.abs(moved_update)))
 
 
-class Distances:
-    """Takes what a control would write into a folder, and measures how far each array is from the record's own.
+class Again(ABC):
+    """Takes what another training of a recorded model would write into a folder, beside the record's own arrays."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.path, self.content = folder.path, blank()
+        self._folder = folder
+
+    def save(self) -> None:  # noqa: B027
+        """Do nothing: record.json is the record's own."""
+
+    def add(self, file: str, values: Mapping[str, Any]) -> None:
+        if file not in ("inputs", "weights"):
+            arrays = {name: writable(value, name) for name, value in values.items()}
+            with self._folder.open(file) as recorded:
+                names = set(recorded.keys())
+                pairs = ((name, recorded.get_tensor(name), arrays[name]) for name in arrays if name in names)
+                self._take(file, pairs, arrays)
+
+    def write(self, file: str, values: Mapping[str, Any]) -> None:
+        self.add(file, values)
+
+    @abstractmethod
+    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take the arrays of a file. `pairs` yields the name, the record's array and this one, where both are."""
+
+
+class Distances(Again):
+    """Measures how far each array of a control is from the record's own.
 
     `found` has for each file, by the arrays' names, the largest absolute difference; None where that is not finite.
     Weights after a step count by how far they moved from `starts`: the name, the record's weight and the control's.
     After the first step what the gradients' difference explains does not count.
     """
 
-    def __init__(self, folder: Folder, starts: Starts) -> None:
-        self.path = folder.path
-        self.content = blank()
+    def __init__(self, folder: Folder, starts: Callable[[], Pairs]) -> None:
+        super().__init__(folder)
         self.found: dict[str, dict[str, float | None]] = {}
-        self._folder, self._starts = folder, starts
-        self._gradients: dict[str, NDArray[Any]] = {}
+        self._starts = starts
+        self._gradients: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
-    def save(self) -> None:
-        """Do nothing: a control is not written."""
+    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
+        if file == "gradients":  # copies, since Paddle's are empty after the step
+            self._gradients = {name: (left, np.array(right)) for name, left, right in pairs}
+            pairs = ((name, *both) for name, both in self._gradients.items())
+        gradients = {}
+        if file.startswith("step"):
+            gradients, self._gradients = self._gradients, {}
+            pairs = self._updates(pairs)
+        for name, left, right in pairs:
+            if left.dtype.kind == right.dtype.kind == "f":
+                explained = explained_by(*gradients[name], left, right) if name in gradients else 0.0
+                self.found.setdefault(file, {})[name] = distance(left, right, explained)
 
-    def add(self, file: str, values: Mapping[str, Any]) -> None:
-        """Measure arrays of a pass, gradients or slots."""
-        if file in ("inputs", "weights"):
-            return
-        values = {name: writable(value, name) for name, value in values.items()}
-        if file == "gradients":  # Paddle's are empty after the step
-            self._gradients = {name: np.array(value) for name, value in values.items()}
-        with self._folder.open(file) as recorded:
-            names = set(recorded.keys())
-            for name in [name for name in values if name in names]:
-                self._keep(file, name, recorded.get_tensor(name), values[name])
-
-    def write(self, file: str, values: Mapping[str, Any]) -> None:
-        """Measure weights after a step."""
-        gradients, self._gradients = self._gradients, {}
-        with self._folder.open(file) as recorded, self._folder.open("gradients") as recorded_gradients:
-            for name, start, moved_start in self._starts():
-                if start.dtype.kind != "f":
-                    continue
-                updates = recorded.get_tensor(name) - start, writable(values[name], name) - moved_start
-                explained: Any = 0.0
-                if name in gradients:
-                    explained = explained_by(recorded_gradients.get_tensor(name), gradients[name], *updates)
-                self._keep(file, name, *updates, explained)
-
-    def _keep(self, file: str, name: str, left: NDArray[Any], right: NDArray[Any], explained: Any = 0.0) -> None:
-        if left.dtype.kind == right.dtype.kind == "f":
-            self.found.setdefault(file, {})[name] = distance(left, right, explained)
+    def _updates(self, pairs: Pairs) -> Pairs:
+        """Yield how far the weights moved."""
+        for name, start, moved_start in self._starts():
+            if start.dtype.kind == "f":
+                _, after, moved_after = next(pair for pair in pairs if pair[0] == name)
+                yield name, after - start, moved_after - moved_start
 
 
-class Differences:
-    """Takes what another training from the same weights would write, and keeps what is not as in the record.
+class Differences(Again):
+    """Writes what is not as in the record.
 
     Of an array of float64 that is near the record's, the difference is written in float32: what that loses is below
     the last place of the array's largest number. Other arrays are written whole.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self.path = folder.path / ROUNDED
-        self.content = blank()
-        self._folder = folder
-
-    def save(self) -> None:
-        """Do nothing: record.json is the record's own."""
-
-    def add(self, file: str, values: Mapping[str, Any]) -> None:
-        self.write(file, values)
-
-    def write(self, file: str, values: Mapping[str, Any]) -> None:
-        if file in ("inputs", "weights"):
-            return
-        arrays = {}
-        with self._folder.open(file) as recorded:
-            names = set(recorded.keys())
-            for name, value in values.items():
-                array, own = writable(value, name), recorded.get_tensor(name) if name in names else None
-                if own is None or not np.array_equal(own, array, equal_nan=True):
-                    arrays[name] = array if own is None else near(own, array)
-        self.path.mkdir(exist_ok=True)
-        save_file(arrays, self.path / f"{file}.safetensors")
+    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
+        changed = dict(arrays)
+        for name, left, right in pairs:
+            if np.array_equal(left, right, equal_nan=True):
+                del changed[name]
+            else:
+                changed[name] = near(left, right)
+        folder = self.path / ROUNDED
+        folder.mkdir(exist_ok=True)
+        save_file(changed, folder / f"{file}.safetensors")
 
 
 def near(array: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:

@@ -114,15 +114,17 @@ class Flax(Framework):
     def gradients(self, model: Any) -> list[Any]:
         return [None for _ in self.trained(model)]  # no weight holds one
 
-    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
-        """Read the closures of optax's functions. Schedules and masks stay unknown; optax loads no state by keys."""
+    def optimizer(self, optimizer: Any) -> Described:
+        """Read the closures of optax's functions, the state's counters of steps, and the hyperparameters that
+        optax.inject_hyperparams keeps there. Schedules and masks stay unknown."""
         tx, state = self._parts(optimizer)
         held = {f"{name}.{key}": value for name, of in transformations(tx.update) for key, value in of.items()}
-        kept = [*self._kept(state)]
-        for kind, value in kept:
-            if kind.endswith(".hyperparams"):  # those that optax.inject_hyperparams keeps in the state
+        for kind, value in self._kept(state):
+            if kind.endswith(".hyperparams"):
                 held.update({f"hyperparams.{name}": setting for name, setting in value.items()})
-        return Described(held, (), {int(array_of(value)) for kind, value in kept if kind.endswith(".count")})
+            elif kind.endswith(".count"):
+                held[kind] = int(array_of(value))
+        return Described(held)
 
     def begun(self, model: Any, optimizer: Any) -> Any:
         nnx = self.api.nnx

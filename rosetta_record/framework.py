@@ -31,11 +31,8 @@ class Described(NamedTuple):
     """An optimizer without its slots, under the framework's own names."""
 
     settings: Mapping[str, Any]
+    weights: Iterable[Any] = ()  # that it trains, as far as it tells
     groups: Iterable[Mapping[str, Any]] = ()  # settings of groups of weights, which are there as "params"
-    counters: Iterable[int] = ()  # steps that it counts; several where weights are counted apart
-    # The keys by which it loads its state -> a weight, None for a weight of another model, "WEIGHT|SLOT", or "|NAME"
-    # for what is of no weight.
-    keys: Mapping[str, str | None] = {}
 
 
 States = List[Tuple[Callable[[Any], Any], Any]]  # functions that put something back, each with its present value
@@ -287,8 +284,8 @@ class Framework(Protocol):
         """Return the learning rate of the next step; None where it is not known."""
         return None
 
-    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
-        """Describe an optimizer. `names` are the weights' by their ids."""
+    def optimizer(self, optimizer: Any) -> Described:
+        """Describe an optimizer."""
 
     def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
         """Return the optimizer's slots of the weight of this name, under the framework's own names."""

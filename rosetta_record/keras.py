@@ -70,16 +70,9 @@ class Keras(Framework):
     def gradients(self, model: Any) -> list[Any]:
         return [getattr(weight.value, "grad", None) for weight in self.trained(model)]  # held by the torch backend
 
-    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
-        slots = {
-            id(variable): f"{names[id(weight)]}|{slot}"
-            for weight in optimizer._trainable_variables
-            if id(weight) in names
-            for slot, variable in self.slots(optimizer, weight).items()
-        }
-        names_of = (slots.get(id(variable), f"|{variable.name}") for variable in optimizer.variables)
-        keys = {str(number): name for number, name in enumerate(names_of)}
-        return Described(self.settings(optimizer), (), {int(self.array(optimizer.iterations))}, keys)
+    def optimizer(self, optimizer: Any) -> Described:
+        settings = dict(self.settings(optimizer), iterations=int(self.array(optimizer.iterations)))
+        return Described(settings, optimizer._trainable_variables)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.learning_rate

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .framework import Described, Framework, States
-from .values import array_of
-
-SLOTS = "velocity moment1 moment2 moment2_max beta1_pow_acc beta2_pow_acc momentum mean_square mean_grad".split()
-SMALLEST_POWER = 1e-30  # of a beta, by which Paddle's Adam counts steps, that float32 has with all its digits
 
 
 class Paddle(Framework):
@@ -39,7 +34,7 @@ class Paddle(Framework):
     def flows(self, tensor: Any) -> Any:
         return not tensor.stop_gradient
 
-    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+    def optimizer(self, optimizer: Any) -> Described:
         settings = dict(vars(optimizer), learning_rate=optimizer.get_lr())
         for name, part in (("regularization", optimizer.regularization), ("clipping", optimizer._grad_clip)):
             if part is not None:
@@ -47,19 +42,7 @@ class Paddle(Framework):
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
         groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
         weights = [weight for group in groups for weight in group["params"]] or optimizer._param_groups
-        keys = {weight.name: names.get(id(weight)) for weight in weights}
-        return Described(settings, groups, self._counters(optimizer, weights), keys)
-
-    def _counters(self, optimizer: Any, weights: Iterable[Any]) -> set[int]:
-        """Return the steps that Adam counts by powers of its betas; the second beta can be told apart for longer."""
-        slots_of = [self.slots(optimizer, weight) for weight in weights]
-        for number in (1, 2):
-            slot, beta = f"beta{number}_pow_acc", getattr(optimizer, f"_beta{number}", None)
-            powers = [array_of(slots[slot]) for slots in slots_of if slot in slots]
-            if powers and isinstance(beta, float) and 0 < beta < 1 and min(powers) > SMALLEST_POWER:
-                log = math.log(powers[0].dtype.type(beta))
-                return {round(math.log(power.item()) / log) - 1 for power in powers}  # it begins with beta itself
-        return set()
+        return Described(settings, weights, groups)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.get_lr()
@@ -68,12 +51,7 @@ class Paddle(Framework):
         master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
         key = (weight if master is None else master).name
         prefix = f"{optimizer._name}_" if optimizer._name else ""
-        if optimizer._accumulators:
-            slots = {slot[len(prefix) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
-        else:  # before the first step those that it loaded, if it did
-            loaded = optimizer._accumulators_holder
-            names = {slot: f"{key}_{prefix}{slot}_0" for slot in SLOTS}
-            slots = {slot: loaded[name] for slot, name in names.items() if name in loaded}
+        slots = {slot[len(prefix) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
         return slots if master is None else dict(slots, master_weight=master)
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import RecordError
 from .control import DIGITS, SEED, Differences, Distances, coarsest, one_unit_moved
 from .folder import REPLAY, Feed, Folder
-from .framework import Framework, Layer, States, put_back
+from .framework import Described, Framework, Layer, States, put_back
 from .values import (
     array_of,
     arrays_in,
@@ -199,7 +199,7 @@ class Record:
         self._store.add("gradients", self._of_weights(gradients))
 
     def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
-        """Record an optimizer's settings, step counter and slots, which are what it keeps of each weight: after the
+        """Record an optimizer's settings and slots, which are what it keeps of each weight: after the
         first step, or in mid-training right after `record.model`.
 
         Of optax it is an nnx.Optimizer, or the pair of a transformation and its state; settings that it hides may be
@@ -208,26 +208,25 @@ class Record:
         self._end_of_pass()
         if self._content["optimizer"] is not None:
             raise RecordError("an optimizer is already recorded; expected it once, after the first step")
-        facts = {"class": optimizer, "classes": [optimizer], "groups": [], "counters": [], "keys": {}}
-        known: Mapping[str, Any] = {}
-        slots = dict(slots or {})
+        described, classes, names, slots = Described({}), [optimizer], {}, dict(slots or {})
         if not isinstance(optimizer, str):
-            framework = self._recorded(self._model)
+            framework, weights = self._recorded(self._model), self._weights()
             framework.refuse_strange(optimizer)
-            weights = self._weights()
             names = first_names(weights)
-            described, classes = framework.optimizer(optimizer, names), framework.classes(optimizer)
+            described, classes = framework.optimizer(optimizer), framework.classes(optimizer)
             for name, weight in weights.items():
                 of_weight = framework.slots(optimizer, weight, names[id(weight)])
                 slots.update({f"{name}|{slot}": value for slot, value in of_weight.items()})
-            groups = [
+        self._content["optimizer"] = {
+            "class": classes[0],
+            "classes": classes,
+            "settings": plain({**described.settings, **(settings or {})}),
+            "groups": [
                 dict(plain(group), weights=[names.get(id(weight)) for weight in group["params"]])
                 for group in described.groups
-            ]
-            known = described.settings
-            facts = {"class": classes[0], "classes": classes, "groups": groups, "keys": described.keys}
-            facts["counters"] = sorted(described.counters)
-        self._content["optimizer"] = dict(facts, settings=plain({**known, **(settings or {})}))
+            ],
+            "outside": sum(id(weight) not in names for weight in described.weights),
+        }
         self._store.add("slots", self._of_weights(slots))
 
     def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,15 +56,10 @@ class Torch(Framework):
     def flows(self, tensor: Any) -> Any:
         return tensor.requires_grad
 
-    def optimizer(self, optimizer: Any, names: Mapping[int, str]) -> Described:
+    def optimizer(self, optimizer: Any) -> Described:
         groups = optimizer.param_groups
         weights = [weight for group in groups for weight in group["params"]]
-        return Described(
-            groups[0],
-            groups if len(groups) > 1 else (),
-            {int(state["step"]) for state in optimizer.state.values() if "step" in state},
-            {str(number): names.get(id(weight)) for number, weight in enumerate(weights)},
-        )
+        return Described(groups[0], weights, groups if len(groups) > 1 else ())
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.param_groups[0]["lr"]

@@ -54,7 +54,7 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
     expected = {"learning_rate": 0.01, "beta_1": 0.875, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
     assert {name: side.optimizer_settings.get(name) for name in expected} == expected
     assert side.optimizer.settings["clip_by_global_norm.max_norm"] == 1e-3
-    assert side.optimizer.counters == [1]
+    assert side.counters == [1]
     gradients = arrays(folder / "training", "gradients")
     norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
     for name in ("again", "words.embedding"):  # the tied weight has one gradient, and its slots under both names

@@ -205,6 +205,7 @@ OPTIMIZERS: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 def test_optimizers_are_described_in_the_frameworks_own_words(left: Left) -> None:
+    assert Recorded(left / "training").counters == [1]
     for framework, folder, settings, slots in OPTIMIZERS:
         if framework == left.framework:
             found = described(left / folder)["optimizer"]
@@ -504,7 +505,7 @@ def test_a_layer_whose_configuration_fails_is_recorded_without_settings(
     strange, dense = (layer for layer in read["layers"] if "dense" in layer["path"])
     assert (strange["settings"], dense["settings"]["units"]) == ({}, 3)
     assert len(strange["parameters"]) == 2
-    assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (["Adam"], {})
+    assert (read["optimizer"]["classes"][1:2], read["optimizer"]["settings"]) == (["Adam"], {"iterations": 1})
 
 
 OF_A_FRAMEWORK = """

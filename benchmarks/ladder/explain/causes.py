@@ -283,7 +283,7 @@ def squared_slices(broken: Broken) -> Iterator[Test]:
 
 def counters(broken: Broken) -> Iterator[Test]:
     """How many steps the optimizers took, by which Adam corrects the bias of its means."""
-    left, right = (side.optimizer.counters for side in broken.sides)
+    left, right = (side.counters for side in broken.sides)
     if left and right and left != right:
         one, other = (" and ".join(map(str, counts)) for counts in (left, right))
         words = f"the step counter is {one} on the left and {other} on the right"

@@ -92,12 +92,12 @@ class Rungs:
                 yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
 
     def _step(self) -> Iterator[Item]:
-        left, right = (side.optimizer.counters for side in (self.left, self.right))
+        left, right = (side.counters for side in (self.left, self.right))
         if left and right:
             both = (partial(np.array, counters, np.float64) for counters in (left, right))
             yield self._held("step", "step counter", "", *both, scale=1.0)
         for side in (self.left, self.right):
-            outside = sum(key is None for key in side.optimizer.keys.values())
+            outside = side.outside
             if outside:
                 what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
                 self._skipped("step", f"{outside} {what} of the model, which {side.name}'s optimizer trains")

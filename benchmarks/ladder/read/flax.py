@@ -1,8 +1,9 @@
 """What is known of Flax NNX, and of optax's optimizers, which are chains of transformations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, sequence_and_states
 from benchmarks.ladder.read.keras import CONV, CONV_TRANSPOSE, DENSE
 from benchmarks.ladder.read.rules import (
@@ -123,6 +124,9 @@ class Flax(Framework):
     decays = (GRADIENT, STRAIGHT)
     clips = {"clip_by_global_norm.max_norm": NORM_OF_ALL, "clip.max_delta": VALUES}
     files = (".safetensors",)
+
+    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+        return {value for name, value in own.items() if name.endswith(".count") and isinstance(value, int)}
 
     def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
         step = own.get("scale.step_size")  # updates are added

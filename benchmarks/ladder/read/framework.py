@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.rules import DIMENSIONS_OR_CELL, GRADIENT, Rule, Rules, Settings
 from benchmarks.ladder.read.view import Axes, Shape, Tensor, View, flat, plain
 
@@ -79,6 +80,10 @@ class Framework(ABC):
     def clipping(self, own: Settings) -> tuple[str, Any] | None:
         """How an optimizer clips gradients itself, and to what; None where it does not."""
         return next(((way, own[name]) for name, way in self.clips.items() if own.get(name)), None)
+
+    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+        """Steps that an optimizer counts, in its settings or in its slots, which are there as WEIGHT|SLOT."""
+        return set()
 
     def slot(self, own: str) -> str | None:
         """The canonical name of a slot; None for what has none."""

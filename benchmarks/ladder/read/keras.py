@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import final
 
+from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.framework import Framework
 from benchmarks.ladder.read.rules import (
     BEFORE_CORRECTION,
@@ -111,6 +112,9 @@ class Keras(Framework):
     decays = (STRAIGHT, GRADIENT)
     clips = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
     files = (".h5", ".safetensors")
+
+    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+        return {own["iterations"]} if isinstance(own.get("iterations"), int) else set()
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
         on_tensorflow = {"gelu", "MultiHeadAttention", "GroupedQueryAttention"}

@@ -1,10 +1,12 @@
 """What is known of PaddlePaddle."""
 
+import math
 from collections.abc import Container, Mapping
 from typing import Any, final
 
 import numpy as np
 
+from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
 from benchmarks.ladder.read.rules import (
     AFTER_CORRECTION,
@@ -25,6 +27,7 @@ from benchmarks.ladder.read.view import Tensor
 BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
 # Norms that round epsilon to float32; GroupNorm does not.
 FLOAT32_EPSILON = {"LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"}
+SMALLEST_POWER = 1e-30  # of a beta, that float32 has with all its digits
 
 
 @final
@@ -86,6 +89,17 @@ class Paddle(Framework):
         """By an object of one of these classes."""
         way = self.clips.get(str(own.get("clipping")))
         return (way, own.get("clipping.clip_norm", own.get("clipping.max"))) if way else None
+
+    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+        """Adam keeps powers of its betas, beginning with beta itself. The second beta can be told apart longer."""
+        for number in (1, 2):
+            beta, ends = own.get(f"_beta{number}"), (f"|beta{number}_pow_acc", f"|beta{number}_pow_acc_0")
+            powers = [slots[key] for key in slots if key.endswith(ends)]
+            known = isinstance(beta, float) and 0 < beta < 1
+            if known and powers and all(power.size == 1 and power > SMALLEST_POWER for power in powers):
+                log = math.log(powers[0].dtype.type(beta))
+                return {round(math.log(power.item()) / log) - 1 for power in powers}
+        return set()
 
     def slot(self, own: str) -> str | None:
         return super().slot(own.removesuffix("_0"))

@@ -102,8 +102,9 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
-    counters: list[Counter] = []  # of steps; none where it does not count, several where weights have their own
-    keys: dict[Name, Name | None] = {}  # by which the optimizer loads its state -> "WEIGHT", "WEIGHT|SLOT", "|NAME"
+    outside: Counter = 0  # tensors that it trains and that are no weights of the model
+    counters: list[Counter] = []  # of steps, and keys of the optimizer's state, as records of version 0.1.0 have them
+    keys: dict[Name, Name | None] = {}
 
     @property
     def kind(self) -> str:
@@ -279,9 +280,8 @@ class Side:
         self.says = msgspec.structs.replace(self.says, calls=calls)
         self._files: dict[str, Arrays] = {}
         self._largest: dict[str, float] = {}
-        of_keys = {(key or "").partition("|")[0] for key in self.optimizer.keys.values()} - {""}
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
-        for file, named in (("weights", self.owners.keys() | of_keys | self.says.weights.keys()), ("layers", parts)):
+        for file, named in (("weights", self.owners.keys() | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
                 raise UnfitRecordsError(
@@ -433,6 +433,17 @@ class Side:
     def rates(self) -> dict[int, float]:
         """The learning rates of steps, where they are known."""
         return {step.step: step.rate for step in self.says.steps if step.rate is not None}
+
+    @cached_property
+    def counters(self) -> list[int]:
+        """Steps that the optimizer counts: none where it does not count, several where it counts those of each
+        weight."""
+        return self.optimizer.counters or sorted(self.known.counters(self.optimizer.settings, self.arrays("slots")))
+
+    @property
+    def outside(self) -> int:
+        """Tensors that the optimizer trains and that are no weights of the model."""
+        return self.optimizer.outside or sum(key is None for key in self.optimizer.keys.values())
 
     @property
     def place_of_epsilon(self) -> str | None:

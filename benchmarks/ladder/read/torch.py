@@ -1,8 +1,12 @@
 """What is known of PyTorch."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
+import numpy as np
+
+from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
 from benchmarks.ladder.read.rules import (
     AFTER_CORRECTION,
@@ -100,6 +104,10 @@ class Torch(Framework):
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
     added_to_norm = 1e-6  # by clip_grad_norm_, since no optimizer clips
     files = (".pt", ".safetensors")
+
+    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+        steps = (slots[key] for key in slots if key.endswith("|step"))
+        return {int(step.item()) for step in steps if step.size == 1 and np.isfinite(step)}
 
     def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
         betas = own.get("betas")

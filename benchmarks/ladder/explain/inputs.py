@@ -1,10 +1,10 @@
 """What surrounds the layer that is shown, in NumPy and by names that a cause has for it: what it gave and was given,
 what was computed before it, and what it may have taken of that."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, combinations, permutations, product
+from itertools import chain, combinations, islice, permutations, product, takewhile
 from math import prod
 
 import numpy as np
@@ -16,16 +16,19 @@ from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
 from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
-from benchmarks.ladder.read.record import RecordedLayer
+from benchmarks.ladder.read.record import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.rules import ARRANGED, PARENT, RECURRENT
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
 NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
 BEFORE = 9  # outputs that a layer may take, those computed last before it
+LOOKED_AT = 36  # calls of the right side before the layer
 IS_GIVEN = " is given"
 OF_RIGHT = "the right side's "  # begins the name of what the right side computed
 NORMS = ("layernorm", "rmsnorm")
+Way = Callable[[Array], Array]
+AS_THEY_ARE: tuple[Way, Way] = np.asarray, np.asarray
 
 
 @dataclass(frozen=True)
@@ -178,50 +181,65 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     """Return what the left side computed before the layer that is shown, and what the right side did that the left
     one did not: the outputs of layers, those computed last first, and the model's own inputs."""
     whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
+    pairs = {pair.left.layer.path: pair for pair in whole}
     names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
-    unnamed = {pair.left.layer.path for pair in whole if activations(pair) is None}
-    found: list[dict[str, Array]] = []
-    for place, side in enumerate(broken.sides):
-        here: dict[str, Array] = {}
-        shown = shown_call(broken, place, broken.groups[place]) if broken.groups else []
-        own = {part for call in shown for part in call.parts}
-        arrays, calls = side.arrays("layers"), side.says.calls
-        end = next((n for n, call in enumerate(calls) if own & {*call.parts}), len(calls))
-        for call in reversed([call for call in calls[:end] if call.parts]):
-            own_name = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
-            path = names.get(call.layer, own_name) if place else own_name
-            of_layer = side.called[call.layer]
-            name = f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path
-            array, of_left = arrays.mapped(call.parts[0]), found[0] if place else {}
-            if len(here) >= BEFORE:
-                break
-            if path in unnamed and any(
-                alike(broken, change(inner), [array]) for inner in of_left.values() for change in ACTIVATIONS.values()
-            ):
-                continue  # what the left side computed, activated
-            if name in of_left and (inner := before_activation(broken, path, array, of_left[name])):
-                of_left[name] = inner[0]
-                continue
-            given = [(f"what {name}{IS_GIVEN}", arrays.mapped(own)) for own in [*call.inputs.values()][:1]]
-            for words, output in ((name, array), *given):
-                if is_usable(output) and not alike(broken, output, [*here.values(), *of_left.values()]):
-                    here[f"{OF_RIGHT}{words}" if words in of_left else words] = output
-        inputs = side.arrays("inputs")
-        of_model = [name for name in inputs if is_usable(inputs[name]) and not place]
-        found.append(here | {f"the input {name}": inputs[name] for name in of_model})
-    return found[0], found[1]
+    of_left, of_right = dict[str, Array](), dict[str, Array]()
+    for _, name, call in calls_before(broken, 0, {}):
+        if len(of_left) < BEFORE:
+            add_arrays(broken, 0, name, call, of_left, of_left)
+    inputs = broken.sides[0].arrays("inputs")
+    of_left |= {f"the input {name}": inputs[name] for name in inputs if is_usable(inputs[name])}
+    for path, name, call in islice(calls_before(broken, 1, names), LOOKED_AT):
+        output = broken.sides[1].arrays("layers").mapped(call.parts[0])
+        ways = activations(pairs[path]) if path in pairs else AS_THEY_ARE
+        if ways is None and is_activated(broken, output, of_left):
+            continue
+        inner = before_activation(broken, ways, of_left[name], output) if ways and name in of_left else None
+        if inner is not None:
+            of_left[name] = inner
+        elif len(of_right) < BEFORE:
+            add_arrays(broken, 1, name, call, of_right, of_left)
+    return of_left, of_right
 
 
-def before_activation(broken: Broken, name: str, right: Array, left: Array) -> list[Array]:
-    """Return what a layer computes before an activation that one side has in it and the other one after it; nothing
+def calls_before(broken: Broken, place: int, names: Mapping[str, str]) -> Iterator[tuple[str, str, RecordedCall]]:
+    """Yield the calls of the left (0) or the right side (1) before the one that is shown, the last one first: the
+    path of the layer, by the other side's name where `names` has one, the name of the output, and the call."""
+    side = broken.sides[place]
+    of_group = shown_call(broken, place, broken.groups[place]) if broken.groups else []
+    shown = {part for call in of_group for part in call.parts}
+    before = [*takewhile(lambda call: not shown & {*call.parts}, side.says.calls)]
+    for call in [call for call in reversed(before) if call.parts]:
+        alone = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
+        path, of_layer = names.get(call.layer, alone), side.called[call.layer]
+        yield path, f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path, call
+
+
+def add_arrays(
+    broken: Broken, place: int, name: str, call: RecordedCall, arrays: dict[str, Array], of_left: Mapping[str, Array]
+) -> None:
+    """Add what a call gave and what it was given, unless that is there or among the left side's."""
+    parts = {name: call.parts[0]} | {f"what {name}{IS_GIVEN}": part for part in islice(call.inputs.values(), 1)}
+    for words, part in parts.items():
+        array = broken.sides[place].arrays("layers").mapped(part)
+        if is_usable(array) and not alike(broken, array, [*arrays.values(), *of_left.values()]):
+            arrays[f"{OF_RIGHT}{words}" if place and words in of_left else words] = array
+
+
+def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) -> bool:
+    """Return True for an activation of what the left side computed."""
+    ways = (change(inner) for inner in of_left.values() for change in ACTIVATIONS.values())
+    return any(alike(broken, way, [output]) for way in ways)
+
+
+def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
+    """Return what a layer computes before an activation that one side has in it and the other one after it; None
     where that is not so."""
-    pair = next(pair for pair in broken.rungs.pairing.pairs if pair.left.layer.path == name)
-    of_left, of_right = activations(pair) or (np.asarray, np.asarray)
     for turned in (arranged(right) for arranged in ARRANGEMENTS.values()):
-        for inner, change, outer in ((left, of_left, turned), (turned, of_right, left)):
+        for inner, change, outer in ((left, ways[0], turned), (turned, ways[1], left)):
             if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
-                return [inner]
-    return []
+                return inner
+    return None
 
 
 def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:

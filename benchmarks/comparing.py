@@ -270,8 +270,8 @@ def _say_guesses(pairing: "Pairing", drafting: str) -> None:
     """Say what was guessed in pairing, as lines of a mapping file. `drafting` is the command that writes all."""
     from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
 
-    by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.found == "order" and pair.left.tensors]
-    by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.found == "shape"]
+    by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.how == "order" and pair.left.tensors]
+    by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.how == "shape"]
     for words, section, lines in (
         ("the order in which layers of one kind and shape ran", "layers", by_order),
         ("shapes and names", "weights", by_shape),

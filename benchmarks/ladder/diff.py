@@ -200,7 +200,7 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
             yield f"not compared, forward: {group.name}, of {group.side.name} alone"
     pairs = guessed(pairing)
     if pairs:
-        how = " or ".join(dict.fromkeys(pair.found for pair in pairs))
+        how = " or ".join(dict.fromkeys(pair.how for pair in pairs))
         line = line_of_pair(pairs[0])
         yield f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
 

@@ -45,7 +45,7 @@ LOSS, STEP = "the loss", "the optimizer's step"
 
 @dataclass(frozen=True)
 class Partners:
-    """Which left layer is given the same as a right one."""
+    """Finds the left call that is given the same as a right one."""
 
     rungs: Rungs
 
@@ -120,8 +120,8 @@ def holding(side: Side, paths: frozenset[str], paired: Mapping[str, Any]) -> Rec
 
 
 def fed_outputs(partners: Partners) -> dict[str, Array]:
-    """What the left layers gave, by the right side's names of arrays and in its layout: of those arrays that the left
-    side has whole."""
+    """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
+    whole array."""
     rungs, right = partners.rungs, partners.rungs.right
     values: dict[str, Array] = {}
     written: dict[str, Array] = {}  # which numbers of these are the left side's
@@ -250,7 +250,7 @@ class Wrong:
 
 @dataclass
 class Replay:
-    """What is known of each layer of the right side by itself."""
+    """Verdicts on each layer of the right side by itself."""
 
     partners: Partners
     rungs: Rungs  # of the left side and the replay
@@ -345,8 +345,8 @@ class Replay:
         self._judge_step()
 
     def _arrivals(self, call: RecordedCall) -> Iterator[tuple[Check, str]]:
-        """What came to a layer beside what came to the left one, where shapes fit: arguments of the same names, and
-        the first ones; each with the name of its array."""
+        """Compare the arguments of a call with those of the left call, where shapes fit: arguments of the same names,
+        and the first ones; each with the name of its array."""
         pair, left_call = self.partners.of_call[call.layer, call.number]
         sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
         arrays = [side.arrays("layers") for side in sides]
@@ -363,7 +363,7 @@ class Replay:
                     yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
 
     def _ways_of_input(self, pair: GroupPair) -> dict[str, Callable[[Array], Array]]:
-        """How an argument of the right layer may stand beside the left one's, by some words."""
+        """Ways in which an argument of the right layer may be turned to stand as the left one's."""
         if pair.left.kind in RECURRENT:
             return {"": partial(rows_first, time_is_turned(pair))}
         ways, entry = dict(self.rungs.turns.ways(pair.name, pair)), pair.entry
@@ -471,8 +471,8 @@ def with_last_axis(sizes: Sequence[int], order: Sequence[int], array: Array) -> 
 
 
 def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
-    """What is known of each layer of the right side by itself; None where no replay was recorded. `agrees` is whether
-    what the whole model gives does. `notes` say why a replay cannot be judged."""
+    """Judge each layer of the right side by itself; None where no replay was recorded. `agrees` is true if the whole
+    model's outputs agree. `notes` get the reason why a replay cannot be judged."""
     side = rungs.right.replay
     if side is None:
         return None

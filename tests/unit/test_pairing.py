@@ -106,7 +106,7 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
     } <= {(check.rung, check.tensor) for check in found.checks}
     assert any(note.startswith("paired by value: ") for note in found.notes)
     assert compare_records(*sides[::-1]).passed
-    assert {pair.found for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
+    assert {pair.how for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
 
 
 def test_a_refusal_names_what_resembles_something_and_proposes_no_bias_for_a_kernel(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
     for own, place in zip(of_left, wanted, strict=True):
         np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own][1]["weight"].T)
     guesses = {"some equal names": 1, "numbers that begin elsewhere": 2, "other names": 2}
-    assert [pair.found for pair in pairing.pairs].count("order") == guesses.get(name, 0)
+    assert [pair.how for pair in pairing.pairs].count("order") == guesses.get(name, 0)
 
 
 def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:

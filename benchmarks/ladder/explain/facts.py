@@ -174,7 +174,7 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     last, moved = -1, ""
     for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
         places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
-        if pair.found == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
+        if pair.how == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
             if places != sorted(places) or places[0] < last:
                 moved = moved or f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
             last = places[0]
@@ -191,7 +191,7 @@ def outputs_are_compared(pair: GroupPair) -> bool:
 def paired_by_order(broken: Broken) -> Iterator[Cause]:
     """Nothing but their order paired the layers, so the weights may be those of another layer."""
     pair = broken.item.pair
-    if pair and pair.found == "order":
+    if pair and pair.how == "order":
         words = (
             "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
         )

@@ -1,1 +1,1 @@
-"""Which weights and layers of two records belong together."""
+"""Pairs weights and layers of two records."""

@@ -1,4 +1,4 @@
-"""Which layers are several layers of the other side, told by their order and by widths that add up.
+"""Aligns layers with several layers of the other side, by their order and by widths that add up.
 
 Both sides are gone through in the order in which their layers ran. The alignment is a shortest path over the places
 in both, on which a layer without a counterpart costs most, and parts that seem not to belong together cost a little.
@@ -46,7 +46,7 @@ def aligned(lefts: Groups, rights: Groups) -> list[tuple[Groups, Groups]]:
 
 
 def _steps(lefts: Groups, rights: Groups, place: Place) -> Iterator[tuple[Place, Cost]]:
-    """How many layers of each side one may go on by, and what that costs."""
+    """Steps from a place: numbers of layers of each side, and their costs."""
     i, j = place
     if i < len(lefts):
         yield (1, 0), (1, 0)
@@ -63,7 +63,8 @@ def _steps(lefts: Groups, rights: Groups, place: Place) -> Iterator[tuple[Place,
 
 
 def _number_of_parts(one: WeightGroup, others: Iterator[WeightGroup]) -> int:
-    """How many of the next layers, two or more, have this one's outputs in parts; 0 where they do not add up."""
+    """Number of the next layers, two or more, that have this layer's outputs in parts; 0 where widths do not add
+    up."""
     *inputs, outputs = one.shapes["kernel"]
     total = 0
     for number, group in enumerate(others, 1):
@@ -75,7 +76,7 @@ def _number_of_parts(one: WeightGroup, others: Iterator[WeightGroup]) -> int:
 
 
 def _odd(parts: Groups) -> int:
-    """Whether these have not the same parent and the same numbers in their names, as parts of a layer have."""
+    """1 for layers with several parents or several numbers in their names, which parts of a layer have not."""
     paths = [group.layer.path for group in parts]
     families = {(re.sub(r"[^./]*$", "", path), *re.findall(r"\d+", path)) for path in paths}
     return int(len(families) > 1)

@@ -106,7 +106,7 @@ def _entries(
                 continue
             left, right = entry.left.of({name: array}.get), entry.right.of(others.get)
             if left is not None and right is not None and np.array_equal(left, right):
-                yield replace(entry, found="value")
+                yield replace(entry, how="value")
 
 
 def _along(array: Array, axis: int, marks: Digests, others: Arrays, table: Table) -> Iterator[Guess]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import line_of, pattern_of, quoted
-from benchmarks.ladder.pair.pairing import Pairing, described, in_precision, of_entry
+from benchmarks.ladder.pair.pairing import Pairing, described
+from benchmarks.ladder.pair.ways import in_precision, of_entry
 from benchmarks.ladder.read.groups import GroupPair
 from benchmarks.ladder.read.rules import ARRANGED
 from benchmarks.ladder.read.view import Axes
@@ -30,8 +31,8 @@ def line_of_pair(pair: GroupPair) -> str:
 
 
 def guessed(pairing: Pairing) -> list[GroupPair]:
-    """What was paired as an arrangement that nobody named, for a person to look at."""
-    return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.found != "mapping"]
+    """Pairs of an arrangement that no mapping names, for a person to look at."""
+    return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.how != "mapping"]
 
 
 def line_of_axes(name: str, left: Axes, right: Axes) -> str:
@@ -76,9 +77,9 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     layers, weights = [], []
     for pair in pairing.pairs:
         arranged = [pair] if pair.entry else list(rearranged(pair))
-        weights += [f"{line_of_pair(other)}  # by {other.found}" for other in arranged]
+        weights += [f"{line_of_pair(other)}  # by {other.how}" for other in arranged]
         if not pair.entry and len(pair.left.tensors) > len(arranged):
-            layers.append(f"{line_of_layers(pair)}  # by {pair.found}")
+            layers.append(f"{line_of_layers(pair)}  # by {pair.how}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"
         for side, groups in (("left", pairing.left), ("right", pairing.right))

@@ -70,7 +70,7 @@ class Arrangement:
     left: Tensor
     right: Tensor  # so many times the left one, plus some number
     order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
-    found: str = "mapping"  # how: by the mapping, by value or by shape
+    how: str = "mapping"  # by the mapping, by value or by shape
 
     @property
     def arrays(self) -> tuple[Names, Names]:
@@ -92,15 +92,15 @@ class Arrangement:
         return (*self.names, str((axes, sizes, places.get(PARTS))), self.order, self.right.times, self.right.add)
 
     def turned(self) -> "Arrangement":
-        """The same with left and right in each other's place."""
+        """The arrangement with left and right in each other's place."""
         order = tuple(self.order.index(place) for place in range(len(self.order)))
         times, add = self.right.times, self.right.add
         left, right = replace(self.right, times=1.0, add=0.0), replace(self.left, times=1 / times, add=-add / times)
         return replace(self, names=self.names[::-1], axes=self.axes[::-1], left=left, right=right, order=order)
 
     def of_outputs(self) -> tuple[Tensor, Tensor] | None:
-        """How the outputs of the layers whose kernels these are make one: the last axis of each output is arranged as
-        the kernels' axis of outputs. None where the kernels have no such axis."""
+        """The outputs of the layers whose kernels these are, as one: the last axis of each is arranged as the
+        kernels' axis of outputs. None where the kernels have no such axis."""
         several = PARTS in flat(self.axes[0])
         groups = [
             [group for group in axes if PARTS in group or (len(group) > 1 and not several)] for axes in self.axes
@@ -346,7 +346,7 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
 
 
 def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
-    """Whether the names that stand left in the file are the right side's; None where it does not say."""
+    """True if the names that stand left in the file are the right side's; None where the file does not say."""
     left, right = (file.left in (side.name, side.framework) for side in sides)
     return None if left == right else right
 

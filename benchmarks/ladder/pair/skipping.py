@@ -1,4 +1,4 @@
-"""What [skip] of a mapping file leaves out: weights, layers and what `rosetta diff` prints, by names or patterns."""
+"""Leaves out what [skip] of a mapping file names: weights, layers and what `rosetta diff` prints."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What is known of Flax NNX, and of optax's optimizers, which are chains of transformations."""
+"""Flax NNX, and optax's optimizers, which are chains of transformations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, final

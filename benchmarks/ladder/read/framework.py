@@ -74,11 +74,11 @@ class Framework(ABC):
         return {self.optimizers[name]: value for name, value in own.items() if name in self.optimizers}
 
     def place_of_epsilon(self, kind: str, own: Settings) -> str | None:
-        """Where an optimizer has epsilon; None where that is not known."""
+        """Place of an optimizer's epsilon; None where it is not known."""
         return self.epsilons.get(kind)
 
     def clipping(self, own: Settings) -> tuple[str, Any] | None:
-        """How an optimizer clips gradients itself, and to what; None where it does not."""
+        """Way and limit by which an optimizer itself clips gradients; None where it does not."""
         return next(((way, own[name]) for name, way in self.clips.items() if own.get(name)), None)
 
     def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:

@@ -93,17 +93,17 @@ class WeightGroup:
 
     @property
     def names(self) -> list[str]:
-        """Of the record's own arrays."""
+        """Names of the record's arrays."""
         return [name for tensor in self.tensors.values() for name in tensor.names]
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """Those of the canonical tensors."""
+        """Shapes of the canonical tensors."""
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @property
     def required(self) -> bool:
-        """Whether it must have a partner: it has weights that are trained."""
+        """True for a group that must have a partner: it has weights that are trained."""
         weights = [self.side.says.weights.get(name, RecordedWeight()) for name in self.names]
         return self.kind != "buffers" and any(weight.trainable and weight.tied_to is None for weight in weights)
 
@@ -128,7 +128,7 @@ class WeightGroup:
         return [Call(recorded, number) for number, recorded in enumerate(zip(*of_layers, strict=False))]
 
     def has(self, name: str, file: str) -> bool:
-        """Whether a file has any of what a tensor is made of."""
+        """True if a file has any of a tensor's arrays."""
         own = self.tensors[name].names if name in self.tensors else ()
         return any(self.side.key(file, one) is not None for one in own)
 
@@ -213,7 +213,7 @@ class GroupPair:
 
     left: WeightGroup
     right: WeightGroup
-    found: str  # how: by a mapping, by kind, by value or by shape
+    how: str  # by a mapping, by kind, by value or by shape
     entry: Arrangement | None = None  # where the arrays' numbers or a mapping say how they belong together
     numbers: tuple[tuple[int, int], ...] | None = None  # of the calls that belong together; None: all, in order
 

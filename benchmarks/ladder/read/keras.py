@@ -1,4 +1,4 @@
-"""What is known of Keras 3, whose layout is the canonical one; also of records that no framework made."""
+"""Keras 3, whose layout is the canonical one; and records that no framework made."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -138,7 +138,7 @@ OF_OPTIMIZERS = (
 
 @final
 class Arrays(Framework):
-    """What no framework computed, with canonical names for everything."""
+    """Records that no framework made, with canonical names for everything."""
 
     name = "arrays"
     layers = LAYERS

@@ -1,4 +1,4 @@
-"""What is known of PaddlePaddle."""
+"""PaddlePaddle."""
 
 import math
 from collections.abc import Container, Mapping
@@ -117,7 +117,7 @@ class Paddle(Framework):
         )
 
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
-        """Those of recurrent layers; Paddle warns of a file that lacks them."""
+        """Second names of recurrent layers; Paddle warns of a file that lacks them."""
         both = any(role.endswith("_reverse") for role in parameters)
         found = {}
         for role, name in parameters.items() if "RNNBase" in classes else ():

@@ -143,7 +143,7 @@ class RecordedControl(RecordedAgain, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What record.json says. Fields that are not listed here are not looked at."""
+    """Contents of record.json. Fields that are not listed here are not looked at."""
 
     format: Literal["rosetta-record"]
     version: Literal[1]
@@ -302,7 +302,8 @@ class Side:
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
-        """What a file holds of a weight: its values, its gradient or its values after a step; None for nothing."""
+        """Array of a weight in a file: its values, its gradient or its values after a step; None where there is
+        none."""
         found = self.key(file, name)
         return None if found is None else self.arrays(file)[found]
 
@@ -361,7 +362,7 @@ class Side:
 
     @property
     def precision(self) -> str:
-        """That of the weights; float32 where it is not one of those that bounds are known for."""
+        """Precision of the weights; float32 where no bounds are known for theirs."""
         return self.says.precision if self.says.precision in PRECISIONS else "float32"
 
     @property
@@ -408,7 +409,8 @@ class Side:
 
     @cached_property
     def replay(self) -> "Side | None":
-        """What each layer computed after layers whose outputs were another record's, where that was recorded."""
+        """The replay, in which each layer computed after layers whose outputs were another record's; None without
+        one."""
         return self._within("replay")
 
     def _within(self, name: str) -> "Side | None":
@@ -416,7 +418,7 @@ class Side:
 
     @property
     def optimizer(self) -> RecordedOptimizer:
-        """What is said of the optimizer; nothing if none was recorded."""
+        """The optimizer; an empty one if none was recorded."""
         return self.says.optimizer or RecordedOptimizer()
 
     @cached_property
@@ -447,7 +449,7 @@ class Side:
 
     @property
     def place_of_epsilon(self) -> str | None:
-        """Where the optimizer has epsilon, if that is known."""
+        """Place of the optimizer's epsilon; None where it is not known."""
         return self.known.place_of_epsilon(self.optimizer.kind, self.optimizer.settings)
 
     @property
@@ -464,7 +466,7 @@ class Side:
 
     @cached_property
     def rate_in_momentum(self) -> float:
-        """What this framework's momentum has in it as a factor, beside torch's."""
+        """Factor that this framework's momentum has in it, beside torch's."""
         sign, rate = self.known.rate_in_momentum.get(self.optimizer.kind), self.first_rate
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 
@@ -496,5 +498,5 @@ def is_within(path: str, holder: str) -> bool:
 
 
 def is_number(array: NDArray[Any]) -> bool:
-    """Whether the array holds floating-point numbers."""
+    """True if the array holds floating-point numbers."""
     return bool(np.issubdtype(array.dtype, np.floating))

@@ -1,6 +1,6 @@
-"""How a framework's layer keeps its arrays, as data: rules that lead to canonical tensors, whose layout is Keras's.
+"""Describes as data how layers of a framework keep their arrays: rules that lead to canonical tensors.
 
-The files that bear the frameworks' names have the rules; groups.py applies them to a record.
+The canonical layout is Keras's. The files that bear the frameworks' names have the rules; groups.py applies them.
 """
 
 import re

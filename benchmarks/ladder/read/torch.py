@@ -1,4 +1,4 @@
-"""What is known of PyTorch."""
+"""PyTorch."""
 
 from collections.abc import Mapping
 from dataclasses import replace

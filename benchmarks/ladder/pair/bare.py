@@ -1,0 +1,135 @@
+"""Pairs layers without weights, by their place among the pairs of weights, and layers that contain the same pairs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from benchmarks.ladder.pair.ways import Groups, Pairs, left_over, of_like_names, of_one_shape
+from benchmarks.ladder.read.groups import GroupPair, WeightGroup, above_of
+from benchmarks.ladder.read.record import RecordedLayer, Side
+from benchmarks.ladder.read.rules import PARENT, TAP
+from benchmarks.ladder.read.view import Shape
+
+
+def call_by_call(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
+    """Pairs of layers without weights of a kind, of which one side calls some again where the other side has layers
+    of their own: call by call, each after the same pairs."""
+    bare = [[group for group in of if not group.tensors and group.kind != TAP and group.calls] for of in alone]
+    for kind in dict.fromkeys(group.kind for group in bare[0]):
+        both = [[group for group in of if group.kind == kind] for of in bare]
+        counts = [[len(group.calls) for group in of] for of in both]
+        if counts[0] == counts[1] or not all(both):
+            continue
+        ran, before = zip(*(_as_they_ran(of, [p.both[n] for p in pairs]) for n, of in enumerate(both)), strict=True)
+        if before[0] == before[1] and _may_be_same(GroupPair(ran[0][0][0], ran[1][0][0], "order")):
+            numbers: dict[tuple[str, str], list[tuple[int, int]]] = {}
+            for (left, one), (right, other) in zip(*ran, strict=True):
+                numbers.setdefault((left.name, right.name), []).append((one, other))
+            named = [{group.name: group for group in of} for of in both]
+            for (left, right), of_pair in numbers.items():
+                yield GroupPair(named[0][left], named[1][right], "order", numbers=tuple(of_pair))
+
+
+def _as_they_ran(groups: Groups, paired: Groups) -> tuple[list[tuple[WeightGroup, int]], list[set[int]]]:
+    """The calls of groups in the order in which they ran, and before each the paired groups with weights, by their
+    numbers, that ran before it."""
+    order = {id(call): place for group in groups[:1] for place, call in enumerate(group.side.says.calls)}
+    first = {n: order[id(of.calls[0].recorded[0])] for n, of in enumerate(paired) if of.tensors and of.calls}
+    calls = [(order[id(call.recorded[0])], group, call.number) for group in groups for call in group.calls]
+    calls.sort(key=lambda call: call[0])
+    before = [{number for number, place in first.items() if place < here} for here, _, _ in calls]
+    return [(group, number) for _, group, number in calls], before
+
+
+def without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
+    """Pairs of layers without weights that stand at one place among the pairs, that are of one kind or whose names
+    end alike, and whose outputs may be the same."""
+    run = [
+        {name for group in groups if group.kind != "buffers" for name in group.names if name in group.side.owners}
+        for groups in whole
+    ]  # the weights of layers: a constant may stand anywhere
+    names = [tuple(own & {*group.names} for own, group in zip(run, pair.both, strict=True)) for pair in pairs]
+    by_place: dict[int, tuple[list[WeightGroup], list[WeightGroup]]] = {}
+    for number, groups in enumerate(alone):
+        places = _places([own[number] for own in names if all(own)], whole[number])
+        for group in groups:
+            if id(group) in places:
+                by_place.setdefault(places[id(group)], ([], []))[number].append(group)
+    for ones, others in by_place.values():
+        found: list[GroupPair] = []
+        for kind in dict.fromkeys(group.kind for group in ones):
+            of_kind = ([group for group in groups if group.kind == kind] for groups in (ones, others))
+            found += filter(_may_be_same, of_one_shape(*of_kind))
+        rest = [left_over(ones, [pair.left for pair in found]), left_over(others, [pair.right for pair in found])]
+        rest = [[group for group in groups if len(group.calls) == 1] for groups in rest]
+        named = of_like_names(*(dict(enumerate(groups)) for groups in rest))
+        yield from found
+        yield from filter(
+            _may_be_same, (GroupPair(rest[0][one], rest[1][other], "name") for one, other in named.items())
+        )
+
+
+def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
+    """Number of pairs that ran before each layer without weights, by its id: only where these are the first of all
+    pairs, and none of them has some of its weights after it. Pairs are told by the names of one side's weights."""
+    pair_of = {name: place for place, names in enumerate(pairs) for name in names}
+    left = Counter(pair_of.values())
+    found, begun, ended = {}, 0, 0
+    for group in groups:
+        for place in [pair_of.pop(name) for name in group.names if name in pair_of]:
+            left[place] -= 1
+            begun, ended = max(begun, place + 1), ended + (not left[place])
+        if not group.tensors and group.kind != TAP and begun == ended:
+            found[id(group)] = ended
+    return found
+
+
+def _may_be_same(pair: GroupPair) -> bool:
+    """True if the layers' first outputs, where both are recorded, have as many axes, and as many rows or equal
+    sizes."""
+    left, right = map(_shape_given, pair.both)
+    if left is None or right is None:
+        return True
+    return len(left) == len(right) and (left[:1] == right[:1] or sorted(left) == sorted(right))
+
+
+def _shape_given(group: WeightGroup) -> Shape | None:
+    """The shape of the layer's first recorded output."""
+    parts, arrays = (part for call in group.calls for part in call.parts), group.side.arrays("layers")
+    return next((arrays.shape(part) for part in parts if part in arrays), None)
+
+
+def with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
+    """The pairs, and after the last pair within them those of layers that contain the same pairs, whose outputs tell
+    whether what stands between the layers in them is the same. Such layers have no weights of their own, or some that
+    are those of several layers on the other side, as packed experts are."""
+    cut = [pair.entry is not None and len(pair.left.layers) != len(pair.right.layers) for pair in pairs]
+    parents: list[dict[frozenset[int], list[RecordedLayer]]] = []  # of each side, by the numbers of the pairs inside
+    for number, side in enumerate(sides):
+        paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
+        alone = {
+            path for pair, of_pair in zip(pairs, paths, strict=True) if not pair.left.tensors for path in of_pair
+        }
+        owners = {path for of_pair, is_cut in zip(paths, cut, strict=True) if is_cut for path in of_pair}
+        whole: dict[str, set[int]] = {}  # by a layer's path the pairs that are in it
+        parted: set[str] = set()  # the paths of layers that have some layers of a pair
+        for place, of_pair in enumerate(paths):
+            if pairs[place].numbers is not None:  # in any layer that calls them
+                continue
+            above = [{*above_of(path)} | ({path} & owners) for path in of_pair]
+            of_all = set.intersection(*above)
+            parted |= set.union(*above) - of_all
+            for path in of_all:
+                whole.setdefault(path, set()).add(place)
+        parents.append({})
+        for layer in side.says.layers:
+            is_parent = layer.path in side.called and (not layer.own or layer.path in owners)
+            is_parent = is_parent and layer.path not in alone
+            if is_parent and layer.path in whole and layer.path not in parted:
+                parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
+    after: dict[int, list[GroupPair]] = {}
+    for inside, ones in parents[0].items():
+        others = parents[1].get(inside, [])
+        for one, other in reversed([*zip(ones, others, strict=True)]) if len(ones) == len(others) else ():
+            made = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (one, other), strict=True)]
+            after.setdefault(max(inside), []).append(GroupPair(made[0], made[1], "order"))  # the inner one ends first
+    return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]

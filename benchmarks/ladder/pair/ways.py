@@ -1,0 +1,339 @@
+"""Ways in which weights of two records are paired: by a mapping, by kind, by their numbers, by shapes.
+
+Each way is given the groups that both sides have left, and pairs some of them. What comes of a mapping, of numbers or
+of shapes that add up is an arrangement; of layers whose kinds are known the rules of their frameworks say it.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product, takewhile
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.pair.alignment import aligned
+from benchmarks.ladder.pair.by_value import found_by_value
+from benchmarks.ladder.pair.mapping import Arrangement, MappingLine, arranged
+from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.read.record import RecordedLayer, Side, UnfitRecordsError
+from benchmarks.ladder.read.rules import ARRANGED, TAP
+from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
+
+TOLD_BY = 64  # numbers of an array that tell it from others of its shape
+OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
+SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
+
+Groups = Sequence[WeightGroup]
+Pairs = Iterable[GroupPair]
+Sides = tuple[Side, Side]
+Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
+
+
+def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
+    """The groups without those of these names, and without weights of these names."""
+    found = []
+    for group in groups:
+        if group.name in names or group.layer.path in names:
+            continue
+        kept = {name: one for name, one in group.tensors.items() if not any(own in names for own in one.names)}
+        if kept or not group.tensors:
+            found.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
+    return found
+
+
+def left_over(groups: Groups, taken: Groups) -> list[WeightGroup]:
+    """The groups of a side without those that are paired, or whose arrays are."""
+    whole = {id(group) for group in taken}
+    names = {name for group in taken if group.kind == ARRANGED for name in group.names}
+    return _without([group for group in groups if id(group) not in whole], names)
+
+
+def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
+    """The pair of an arrangement. Its tensor has the name that a layer has for the array that stands alone."""
+    single, names = (left, entry.arrays[0]) if len(entry.arrays[0]) == 1 else (right, entry.arrays[1])
+    owner = single.owners.get(names[0])
+    role = next((role for role, name in owner.own.items() if name == names[0]), "") if owner else ""
+    groups, outputs = [], entry.of_outputs() or (None, None)
+    for side, names, tensor, of_outputs in zip(
+        (left, right), entry.arrays, (entry.left, entry.right), outputs, strict=True
+    ):
+        layers = tuple(side.owners[name] for name in names if name in side.owners)
+        known = layers if len(layers) == len(names) else ()
+        layer = known[0] if known else RecordedLayer(" + ".join(names), [])
+        groups.append(
+            WeightGroup(
+                side,
+                ARRANGED,
+                layer,
+                tensors={role or "weight": tensor},
+                side_by_side=known,
+                of_outputs=of_outputs,
+                alone=entry.alone,
+            )
+        )
+    return GroupPair(groups[0], groups[1], entry.how, entry)
+
+
+def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs of the groups of two layers that a mapping names, or of two groups."""
+    found = []
+    for name, side, groups in zip(names, sides, (lefts, rights), strict=True):
+        found.append([group for group in groups if name in (group.name, group.layer.path)])
+        if not found[-1]:
+            raise UnfitRecordsError(
+                f"the mapping names {name}, which {side.name} does not have, or only once; it has "
+                f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
+            )
+    ones, others = found
+    if len(ones) != len(others):
+        raise UnfitRecordsError(
+            f"the mapping has {names[0]} for {names[1]}, which are {len(ones)} and {len(others)} groups of "
+            f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
+        )
+    return [GroupPair(one, other, "mapping") for one, other in zip(ones, others, strict=True)]
+
+
+def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
+    """Pairs of groups of one kind, if their shapes agree throughout; otherwise of those of each shape. Tied weights
+    without a partner are left out first. Of several of one shape those belong together that hold the same numbers, if
+    there are such, then those of the same names, and then, where both sides have as many, those that ran at the same
+    place. Weights of layers that no framework knows must have the same names. Only what is `sure` if that is asked
+    for: kinds whose shapes agree throughout, and weights of the same numbers."""
+    lefts, rights = ([group for group in groups if group.signature] for groups in (lefts, rights))
+    for kind in dict.fromkeys(group.kind for group in lefts):
+        ones, others = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
+        in_order = [
+            both
+            for both in product(*((of, [group for group in of if group.required]) for of in (ones, others)))
+            if [group.signature for group in both[0]] == [group.signature for group in both[1]]
+            and (both[0] or kind != TAP)
+        ]
+        by_shape: dict[tuple[Any, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
+        for number, groups in enumerate(in_order[0] if in_order else (ones, others)):
+            for group in groups:
+                by_shape.setdefault(group.signature, ([], []))[number].append(group)
+        for ones, others in by_shape.values():
+            for pair in of_one_shape(ones, others):
+                one, other = pair.both
+                alike = (kind not in OWN and in_order) or not sure or _numbers(one) == _numbers(other)
+                if alike and (kind not in OWN or _parts(one)[-1] == _parts(other)[-1]):
+                    yield pair
+
+
+def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs of groups of one shape: of those whose names end alike. Where they are as many on both sides, those that
+    hold the same numbers come first, unless several of one side do, and the others are paired in order."""
+    of_left, of_right = ([_numbers(group) for group in groups] for groups in (lefts, rights))
+    moved: dict[int, int] = {}
+    if len({*of_left}) == len({*of_right}) == len(lefts):
+        places = {numbers: place for place, numbers in enumerate(of_right)}
+        moved = {place: places[numbers] for place, numbers in enumerate(of_left) if numbers in places}
+    rest = [place for place in range(len(lefts)) if place not in moved]
+    others = [place for place in range(len(rights)) if place not in moved.values()]
+    named = of_like_names({place: lefts[place] for place in rest}, {place: rights[place] for place in others})
+    in_order = iter([place for place in others if place not in named.values()] * (len(lefts) == len(rights)))
+    for place, one in enumerate(lefts):
+        other = moved[place] if place in moved else named[place] if place in named else next(in_order, None)
+        if other is None:
+            continue
+        by_numbers = "kind" if other == place else "value"
+        by_order = "kind" if len(lefts) == 1 else "order"
+        found = by_numbers if place in moved else "name" if place in named else by_order
+        yield GroupPair(one, rights[other], found)
+
+
+def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
+    """The right place of each left one whose name ends in the same parts: first of whole names, in the end of their
+    last parts. What several end in is in order. A number in a name says which of several it is, and the other side
+    may count from elsewhere, so names with numbers count where both sides have all of them."""
+    found: dict[int, int] = {}
+    parts = [{place: _parts(group) for place, group in of.items()} for of in (lefts, rights)]
+    longest = max((len(of_one) for of in parts for of_one in of.values()), default=0)
+    for length in range(longest, 0, -1):
+        ends: list[dict[str, list[int]]] = [{}, {}]
+        for of_side, of_places, taken in zip(ends, parts, ({*found}, {*found.values()}), strict=True):
+            for place, of_one in of_places.items():
+                if place not in taken:
+                    of_side.setdefault(".".join(of_one[-length:]), []).append(place)
+        counts = [{end: len(places) for end, places in of_side.items()} for of_side in ends]
+        for end, places in ends[0].items():
+            plain = not re.search(r"\d", end) and counts[0][end] == counts[1].get(end)
+            if plain or counts[0] == counts[1]:
+                found.update(zip(places, ends[1][end], strict=True))
+    return found
+
+
+def _parts(group: WeightGroup) -> list[str]:
+    """The parts of its name."""
+    return re.split("[./:]", group.name)
+
+
+@np.errstate(all="ignore")  # numbers beyond float32 are infinite
+def _numbers(group: WeightGroup) -> bytes:
+    """Some numbers of the group's first tensor, by which it is told from others of its shape; the same of all
+    groups without tensors."""
+    if not group.tensors:
+        return b""
+    array = next(iter(group.tensors.values())).of(group.side.arrays("weights").mapped)
+    assert array is not None
+    array = np.atleast_1d(array)
+    places = np.linspace(0, array.size - 1, min(array.size, TOLD_BY)).astype(np.int64)
+    return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
+
+
+def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
+    as biases of zeros."""
+    if not lefts or not rights:
+        return
+    left, right = (
+        {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
+        for side, groups in zip(sides, (lefts, rights), strict=True)
+    )
+    pairs = [of_entry(entry, *sides) for entry in found_by_value(left, right) if not _cut_short(entry, sides)]
+    yield from pairs
+    taken = [{name for pair in pairs for name in pair.both[number].names} for number in range(2)]
+    rest = left.keys() - taken[0], right.keys() - taken[1]
+    for pair in pairs:
+        for companion in _companions(pair, sides, rest):
+            yield companion
+            for of_side, group in zip(rest, companion.both, strict=True):
+                of_side.difference_update(group.names)
+
+
+def _cut_short(entry: Arrangement, sides: Sides) -> bool:
+    """True if a weight of no layer, which is known by its name, has rows under this name on one side alone."""
+    named = ({*names} - side.owners.keys() for names, side in zip(entry.arrays, sides, strict=True))
+    return LACKING in entry.names[0] + entry.names[1] and bool(set.intersection(*named))
+
+
+def in_precision(array: Array, sides: Sides) -> Array:
+    """The array in the precision that both sides have."""
+    precise = all(side.precision == "float64" for side in sides)
+    return array if precise or array.dtype != np.float64 else array.astype(np.float32)
+
+
+def _companions(pair: GroupPair, sides: Sides, rest: Sequence[set[str]]) -> Pairs:
+    """Pairs of what stands beside the arrays of an arrangement in their layers, one array a layer, such as their
+    biases: their one axis is arranged as the kernels' axis of outputs."""
+    assert pair.entry
+    axes = [[group for group in axes if PARTS in group][:1] for axes in pair.entry.axes]
+    names = [
+        [name for layer in group.side_by_side for name in layer.own.values() if name in of]
+        for group, of in zip(pair.both, rest, strict=True)
+    ]
+    left, right = (
+        tuple(name for name in of if len(side.shape(name)) == 1) for of, side in zip(names, sides, strict=True)
+    )
+    counts = [len(group.side_by_side) for group in pair.both]
+    if all(axes) and all(counts) and [len(left), len(right)] == counts:
+        both = tuple(axes[0]), tuple(axes[1])
+        yield from _fitting(sides, (left, right), both, pair.how, pair.entry.sizes)
+
+
+def _fitting(
+    sides: Sides,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    axes: tuple[Axes, Axes],
+    how: str = "shape",
+    sizes: Mapping[str, int] | None = None,
+) -> Pairs:
+    """The pair of these arrays, if their shapes fit the axes."""
+    left, right = (
+        {name: side.shape(name) for name in own if name != LACKING} for side, own in zip(sides, names, strict=True)
+    )
+    known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
+    try:
+        entry = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
+    except UnfitRecordsError:
+        return []
+    return [of_entry(replace(entry, how=how), *sides)]
+
+
+def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
+    query, key and value."""
+    for kind in SUMMED:
+        ones, others = (
+            [group for group in groups if group.kind == kind and "kernel" in group.tensors]
+            for groups in (lefts, rights)
+        )
+        for left, right in aligned(ones, others):
+            left, right = _as_named(right[0], left), _as_named(left[0], right)
+            axes = [_own_axes(group) for group in (*left, *right)]
+            if not all(axes) or any(group.tensors.keys() != left[0].tensors.keys() for group in (*left, *right)):
+                continue
+            for name in left[0].tensors:
+                of_left, of_right = (
+                    tuple(own for group in groups for own in group.tensors[name].names) for groups in (left, right)
+                )
+                yield from _fitting(sides, (of_left, of_right), (axes[0][name], axes[-1][name]))
+
+
+def _as_named(one: WeightGroup, run: Groups) -> Groups:
+    """The layers in the order in which the name of the one that holds them all has theirs, as `gate_up` has gate and
+    up; as they ran where it does not tell."""
+    paths = [group.layer.path for group in run]
+    start, end = (
+        len([*takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))])
+        for names in (paths, [path[::-1] for path in paths])
+    )
+    own = [path[start : len(path) - end] for path in paths]
+    places = [re.split(r"[./]", one.layer.path)[-1].find(name) for name in own]
+    if not all(own) or len({*places} - {-1}) < len(run):
+        return run
+    return [group for _, group in sorted(zip(places, run, strict=True), key=lambda both: both[0])]
+
+
+def _own_axes(group: WeightGroup) -> dict[str, Axes]:
+    """Names for the axes of a layer's own arrays, the outputs being the parts; none where the tables do more to them
+    than to transpose them."""
+    found: dict[str, Axes] = {}
+    for name, tensor in group.tensors.items():
+        (view, *more), whole = tensor.views, tensor.axes
+        if more or tensor.added or view.picked or any(len(group) != 1 for group in whole):
+            return {}
+        number = len(whole)
+        letters = [*(f"k{place}" for place in range(number - 2)), "m", PARTS][-number:]
+        of_axes = dict(zip(whole, letters, strict=False))
+        found[name] = tuple((of_axes[axis],) for axis in view.axes)
+    return found
+
+
+def _by_more_rows(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs in order of embeddings of which one has more rows, such as padding at its end."""
+    for one, other in zip(*([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False):
+        left, right = (group.tensors["embeddings"] for group in (one, other))
+        if left.shape[1:] == right.shape[1:]:
+            more = left.shape > right.shape
+            names = (left.names, (*right.names, LACKING)) if more else ((*left.names, LACKING), right.names)
+            axes = (PARTS,), ("m",)
+            yield from _fitting(sides, names, (axes, axes))
+
+
+def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+    """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
+    as many. A square matrix may be either, so it has no partner here unless no framework knows either layer."""
+    by_shape: dict[Shape, tuple[list[tuple[WeightGroup, str]], list[tuple[WeightGroup, str]]]] = {}
+    for number, groups in enumerate((lefts, rights)):
+        for group in groups:
+            for name in group.names if group.required else ():
+                shape = group.side.shape(name)
+                key = tuple(sorted(shape)) if len(shape) == 2 else shape
+                by_shape.setdefault(key, ([], []))[number].append((group, name))
+    for key, (ones, others) in by_shape.items():
+        axes = tuple((f"a{number}",) for number in range(len(key)))
+        for (one, name), (other, other_name) in zip(ones, others, strict=True) if len(ones) == len(others) else ():
+            may_be_turned = len(key) > 1 and key == key[::-1]
+            if not may_be_turned or one.kind == other.kind == "parameters":
+                same = one.side.shape(name) == other.side.shape(other_name)
+                both = axes, axes if same else axes[::-1]
+                yield from _fitting(sides, ((name,), (other_name,)), both)
+
+
+WAYS: tuple[Way, ...] = (
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape
+)  # fmt: skip

@@ -405,4 +405,4 @@ def test_that_both_sides_take_a_part_of_the_layer_itself_is_no_cause(left: str, 
     shown = [SimpleNamespace(layer=SimpleNamespace(path=path)) for path in ("blocks.1", "net")]
     layers = [SimpleNamespace(path=path) for path in ("blocks.0", "blocks.1", "blocks.1.inner", "blocks.1.norm")]
     broken: Any = SimpleNamespace(groups=shown, sides=[SimpleNamespace(says=SimpleNamespace(layers=layers))])
-    assert [*taken_on_both(broken, {"takes": left}, {"takes": right})] == [left] * same
+    assert taken_on_both(broken, {"takes": left}, {"takes": right}) == left * same

@@ -67,12 +67,13 @@ def computed_anew(broken: Broken, search: Search) -> list[Cause]:
         found = search.parting(lefts, rights, most)
         if not found:
             continue
-        names = [name for right in found.rights for name in taken_on_both(broken, found.left, right)]
+        taken = [taken_on_both(broken, found.left, right) for right in found.rights]
+        names = [name for name in taken if name]
         if names and not facts:
             words = f"{broken.name} takes {names[0]} on both sides, which differs already"
             facts.append(Cause(words, standing=SEEN))
-        other = [right for right in found.rights if not [*taken_on_both(broken, found.left, right)]]
-        several = [causes for right in other if (causes := [*causes_between(broken, found, right)])]
+        others = [right for right, name in zip(found.rights, taken, strict=True) if not name]
+        several = [causes for right in others if (causes := [*causes_between(broken, found, right)])]
         if len(several) > 1:
             sentences = [" and ".join(cause.sentence for cause in causes) for causes in several]
             return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
@@ -81,17 +82,19 @@ def computed_anew(broken: Broken, search: Search) -> list[Cause]:
     return facts
 
 
-def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> Iterator[str]:
-    """Yield what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
-    right. A part that the left side has, too, but by another name, is another part."""
+def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> str:
+    """Return what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
+    right; "" where there is none. A part that the left side has, too, but by another name, is another part."""
     shown = [group.layer.path for group in broken.groups]
     of_left = {layer.path for layer in broken.sides[0].says.layers}
-    one, other = (str(chosen.get("takes", "")) for chosen in (left, right))
-    own = other.removeprefix(OF_RIGHT)
-    parts = all(shown) and own not in of_left and all(map(is_within, (one, own), shown))
-    names = [re.split("[./]", name) for name in (one, own)]
-    if own != other and (names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0] or parts):
-        yield one
+    of_right = str(right.get("takes", ""))
+    both = str(left.get("takes", "")), of_right.removeprefix(OF_RIGHT)
+    if both[1] == of_right:
+        return ""
+    parts = all(shown) and both[1] not in of_left and all(map(is_within, both, shown))
+    names = [re.split("[./]", name) for name in both]
+    same = names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0]
+    return both[0] if same or parts else ""
 
 
 def causes_between(broken: Broken, found: Parting, right: Chosen) -> Iterator[Cause]:
@@ -103,8 +106,8 @@ def causes_between(broken: Broken, found: Parting, right: Chosen) -> Iterator[Ca
     for parameter, choice in found.choices.items():
         both = left[parameter], right[parameter]
         if both[0] != both[1] and choice.words and not (of_nothing and parameter == "decay"):
-            one, other = (f"{value:g}" if isinstance(value, float) else value for value in both)
-            values = "" if choice.is_sentence else f" {one} on the left and {other} on the right"
+            of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
+            values = "" if choice.is_sentence else f" {of_left} on the left and {of_right} on the right"
             yield Cause(choice.words.format(name) + values, entry_of(choice, *both))
 
 
@@ -237,11 +240,11 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
 def dropped(broken: Broken) -> Iterator[Test]:
     """Numbers of one side are zero by chance, and the others larger."""
     for place, words in enumerate(("left", "right")):
-        side, own, other = broken.sides[place], broken.arrays[place], broken.arrays[1 - place]
-        for path, rate in drops(side):
-            if own.shape == other.shape and (own == 0).any() and not broken.kind.startswith(RECURRENT):
+        zeroed, whole = broken.arrays[place], broken.arrays[1 - place]
+        for path, rate in drops(broken.sides[place]):
+            if zeroed.shape == whole.shape and (zeroed == 0).any() and not broken.kind.startswith(RECURRENT):
                 cause = Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
-                yield other * (own != 0) / (1 - rate), own, cause
+                yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:

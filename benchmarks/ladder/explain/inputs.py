@@ -123,13 +123,14 @@ def contexts(broken: Broken) -> list[Context]:
 def known(group: WeightGroup) -> WeightGroup:
     """Return the group of the layer itself where its weights were paired by their numbers. A layer of one's own with
     a gain, or with a gain and a shift, may be a norm."""
-    own = groups_of(group.side) if group.kind in (ARRANGED, "parameters") and len(group.layers) == 1 else []
-    own = [one for one in own if one.layer is group.layer]
-    vectors = [one.tensors[one.part] for one in own if one.kind == "parameters"]
-    if len(vectors) == len(own) in (1, 2) and len({one.shape for one in vectors}) == len(vectors[0].shape) == 1:
-        kind = "rmsnorm" if len(own) == 1 else "layernorm"
-        return replace(own[0], kind=kind, part="", tensors=dict(zip(("gamma", "beta"), vectors, strict=False)))
-    return next(iter(own), group)
+    groups = groups_of(group.side) if group.kind in (ARRANGED, "parameters") and len(group.layers) == 1 else []
+    of_layer = [candidate for candidate in groups if candidate.layer is group.layer]
+    vectors = [candidate.tensors[candidate.part] for candidate in of_layer if candidate.kind == "parameters"]
+    shapes = {vector.shape for vector in vectors}
+    if len(vectors) == len(of_layer) in (1, 2) and len(shapes) == len(vectors[0].shape) == 1:
+        kind = "rmsnorm" if len(vectors) == 1 else "layernorm"
+        return replace(of_layer[0], kind=kind, part="", tensors=dict(zip(("gamma", "beta"), vectors, strict=False)))
+    return next(iter(of_layer), group)
 
 
 def given_to(broken: Broken, place: int) -> list[Array]:

@@ -104,7 +104,7 @@ class Computation:
     def others(self, start: Chosen, number: int) -> Iterator[Chosen]:
         """Yield what is chosen where so many parameters have other values than in `start`."""
         for names in combinations(self.choices, number):
-            values = ([one for one in self.choices[name].values if one != start[name]] for name in names)
+            values = ([value for value in self.choices[name].values if value != start[name]] for name in names)
             for several in product(*values):
                 yield {**start, **dict(zip(names, several, strict=True))}
 
@@ -191,13 +191,14 @@ class Search:
 
     def _error(self, computation: Computation, chosen: Chosen) -> float:
         """Return what a choice leaves of the error; infinity where it does not explain the output."""
-        for one in filter(None, (computation.sample, computation)):
-            made = one.made(chosen)
-            if made is None:
-                return inf
-            self.tried += one is (computation.sample or computation)
-            self.work += one.work
-            error = self.rule.left_over(made, one.output, computation.scale)
-            if error == inf:
-                return inf
-        return error
+        first = computation.sample or computation
+        made = first.made(chosen)
+        if made is None:
+            return inf
+        self.tried += 1
+        self.work += first.work
+        error = self.rule.left_over(made, first.output, computation.scale)
+        if first is computation or error == inf:
+            return error
+        self.work += computation.work
+        return self.rule.left_over(computation.made(chosen), computation.output)

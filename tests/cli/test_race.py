@@ -268,18 +268,24 @@ def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: No
 def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
     tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        """What the command prints, in this process, which has short races."""
-        return subprocess.CompletedProcess(command, *rosetta(*command[3:]))
+    def printed(status: int, out: str, error: str) -> None:
+        """Have the command print this."""
+        done = subprocess.CompletedProcess([], status, out, error)
+        monkeypatch.setattr("rosetta_pytest.subprocess.run", lambda command, **options: done)
 
-    monkeypatch.setattr("rosetta_pytest.subprocess.run", here)
     old, new = side(tmp_path / "old.py", 0.01), side(tmp_path / "new.py", 0.03, factor=1.5)
+    options = "--fail-slower", "5%", "--within", "50%", "--out", tmp_path / "r.jsonl"
+    printed(*rosetta("race", f"new={new}", f"old={old}", *options))
     with pytest.raises(pytest.fail.Exception) as failed:
-        assert_not_slower(new, old, tmp_path, by="5%", within="50%")
+        assert_not_slower(new, old, tmp_path)
     shown = " ".join(str(failed.value).split())
     assert "not the same model: parts at forward" in shown
     assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", shown)
-    assert "new is" in assert_not_slower(old, new, tmp_path, by="5%", within="50%")
+    printed(0, "new is faster", "")
+    assert assert_not_slower(new, old, tmp_path) == "new is faster"
+    printed(0, "", "warning: whether it is slower by more than 5% is not told apart")
+    with pytest.warns(UserWarning, match="not told apart"):
+        assert_not_slower(new, old, tmp_path)
 
 
 def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, short: None) -> None:
@@ -303,17 +309,6 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
     assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
 
 
-def test_names_tell_the_lane_where_scripts_run_in_two(tmp_path: Path) -> None:
-    one = side(tmp_path / "one.py", 0.0)
-    in_one = Typed([str(one)], control=True).runners()
-    in_two = Typed([str(one)], lanes="matched,installed").runners()
-    assert [runner.label for runner in in_one] == ["one", "one, control"]
-    assert [(runner.label, runner.lane) for runner in in_two] == [
-        ("one, matched", "matched"),
-        ("one, installed", "default"),
-    ]
-
-
 def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(tmp_path: Path, monkeypatch) -> None:
     """Of OMP_NUM_THREADS all numbers of threads follow; the installed lane sets nothing."""
     one = str(side(tmp_path / "one.py", 0.0))
@@ -323,6 +318,10 @@ def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(t
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
     typed = Typed([one], variables=["one:GOMP_SPINCOUNT=7"], lanes="matched,installed")
     matched, installed = typed.runners()
+    assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
+        ("one, matched", "matched"),
+        ("one, installed", "default"),
+    ]
     assert matched.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
     assert installed.variables == {"GOMP_SPINCOUNT": "7"}
     of_matched, of_installed = environment_of(matched), environment_of(installed)

@@ -22,22 +22,18 @@ TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budg
 def test_each_combination_of_sizes_is_a_row_whose_rounds_take_turns(tmp_path: Path) -> None:
     """On NumPy's backend, from the command line to JSON and the page."""
     out = tmp_path / "a.jsonl"
-    axes = ["--vary", "latent-dim=8,16", "--vary", "length=4,9"]
+    axes = ["--vary", "latent-dim=8,16", "--vary", "length=4"]
     found = short(2, *TINY, *axes, "--out", out)
     made = Recording.read(out)
-    combinations = [(units, length) for units in (8, 16) for length in (4, 9)]
-    assert [tuple(row["row"]["sizes"].values()) for row in found["rows"]] == combinations
+    assert [tuple(row["row"]["sizes"].values()) for row in found["rows"]] == [(8, 4), (16, 4)]
     assert all(len(line.starts) == 1 for line in made.rounds()), "a round starts the rows of one combination"
     order = [line.starts[0].row for line in made.rounds()]
-    assert sorted(order[:4]) == sorted(order[4:8]) == [0, 1, 2, 3]
+    assert sorted(order[:2]) == sorted(order[2:4]) == [0, 1]
     assert len(made.of_kind(RowProfile)) == 1
     assert all(row["certificate"]["passed"] and row["peak_share"] > 0 for row in found["rows"])
     assert "--vary latent-dim=8,16" in found["command"]
     page = report_of(made)
-    assert [*page.charts] == [
-        "A step by units of each LSTM, 4 characters in each sentence",
-        "A step by units of each LSTM, 9 characters in each sentence",
-    ]
+    assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
     assert "`rosetta bench --backends numpy" in page.page
     assert "only benches of one size are compared" in refusal(1, "compare", out, out)
 

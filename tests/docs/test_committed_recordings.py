@@ -59,4 +59,4 @@ def test_the_readme_shows_the_recordings() -> None:
     for row in rows_of_answer(demo):
         (cells,) = re.findall(rf"^\| {row.title} (\|.*\| to \S+ \|)$", answer, re.MULTILINE)
         assert f"{cells} `{demo.plan.command_of(row.row)}` |" in text
-    assert "](docs/benchmark/demo.svg)" in text
+    assert 'src="docs/benchmark/demo.svg"' in text

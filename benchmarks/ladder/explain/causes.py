@@ -248,7 +248,7 @@ def dropped(broken: Broken) -> Iterator[Test]:
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:
-    """What a dense layer or a convolution takes is a multiple; or what any layer gives, where float32 explains it."""
+    """The input of a dense layer or a convolution is a multiple; or any output, where float32 explains it."""
     left, right = (array.astype(np.float64) for array in broken.arrays)
     if right.shape != left.shape or not broken.item.is_output:
         return
@@ -285,7 +285,7 @@ def squared_slices(broken: Broken) -> Iterator[Test]:
 
 
 def counters(broken: Broken) -> Iterator[Test]:
-    """How many steps the optimizers took, by which Adam corrects the bias of its means."""
+    """The optimizers counted other steps, by which Adam corrects the bias of its means."""
     left, right = (side.counters for side in broken.sides)
     if left and right and left != right:
         one, other = (" and ".join(map(str, counts)) for counts in (left, right))

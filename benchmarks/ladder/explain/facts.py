@@ -1,4 +1,4 @@
-"""What differs where a rung breaks, told as a fact, and what to record next."""
+"""Facts about a rung that breaks, and what to record next."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -256,7 +256,7 @@ def few_rows(broken: Broken) -> Iterator[Cause]:
 
 
 def where_in_it(broken: Broken) -> Iterator[Cause]:
-    """When in time a recurrent layer begins to differ, and whether only rows with padding do."""
+    """The time step at which a recurrent layer begins to differ, and whether only rows with padding do."""
     left, right = broken.arrays
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return

@@ -1,4 +1,4 @@
-"""What both sides may compute of the layer that is shown: operators with the recorded arrays, and with the recorded
+"""Computations that may have made the output that is shown: operators with the recorded arrays, and with the recorded
 settings before the usual ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +128,7 @@ def taken(
     gated: str = choice("the activation of what a gate multiplies before {} is", ("linear", "tanh", "sigmoid")),
     **choices: Any,
 ) -> Array | None:
-    """What an operator makes of one of these inputs."""
+    """Return the output of an operator that takes one of these inputs."""
     taken = inputs[takes]
     if taken.gate is None and gated != "linear":
         return None
@@ -169,7 +169,7 @@ def of_given(context: Context) -> Iterator[Computation]:
 
 
 def of_input(context: Context) -> Iterator[Computation]:
-    """What a known layer takes, where that is recorded."""
+    """The input of a known layer, where it is recorded, made of what was computed before."""
     if len(context.given) == 1 and context.group.kind in OPERATORS:
         before = replace(context, output=context.given[0])
         yield from layer_of(before, lambda x: x, {}, inputs_of(before, before.output.shape[-1]))
@@ -230,7 +230,7 @@ def attention_of(
 
 
 def through(layer: Operator, attended: Operator, **choices: Any) -> Array | None:
-    """What a layer makes of what an attention gives."""
+    """Return the output of a layer that takes an attention."""
     made = attended(**choices)
     return None if made is None else layer(made)
 

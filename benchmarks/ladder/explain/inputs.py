@@ -1,5 +1,5 @@
-"""What surrounds the layer that is shown, in NumPy and by names that a cause has for it: what it gave and was given,
-what was computed before it, and what it may have taken of that."""
+"""The surroundings of the layer that is shown, by names for causes: its output, its input where that is recorded, the
+outputs before it, and what it may have taken of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ AS_THEY_ARE: tuple[Way, Way] = np.asarray, np.asarray
 
 @dataclass(frozen=True)
 class Context:
-    """What one side has around the layer that is shown. Arrays are in float64, of the first rows alone, and have
+    """The surroundings of the layer that is shown, on one side. Arrays are in float64, of the first rows alone, and have
     their axes as the left side has them."""
 
     broken: Broken
@@ -253,7 +253,7 @@ def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:
 
 @dataclass(frozen=True)
 class Input:
-    """What a layer may take: a sum of arrays, an activation of which may be multiplied by a gate."""
+    """A possible input: a sum of arrays, an activation of which may be multiplied by a gate."""
 
     terms: Sequence[Array]
     gate: Array | None = None

@@ -503,7 +503,7 @@ def stepped(
     biases: int = choice(TWO_BIASES, (1, 2), entry="second-bias", is_sentence=True),
     **settings: Any,
 ) -> Array | None:
-    """What the first step makes of a weight, or of what the optimizer keeps of it."""
+    """Return how far the first step moves a weight, or the slot that the optimizer keeps of it."""
     gradient = clipped[clip]
     if moved == LEFT_ALONE:
         return np.zeros_like(weight) if not slot and gradient.any() else None
@@ -520,5 +520,5 @@ def running_statistics(
     kept: float = choice("momentum, as the share of the old statistics that is kept, is", entry="batchnorm-momentum"),
     variance: float = choice(ANOTHER_DIVISOR, (1.0,), entry="batchnorm-variance", is_sentence=True),
 ) -> Array:
-    """How far a batch moves them."""
+    """Return how far a batch moves them."""
     return np.asarray((1 - kept) * (variance * batch - start))

@@ -1,4 +1,4 @@
-"""What both sides may compute of a loss, of gradients and of a step: operators with the recorded arrays, and with the
+"""Computations that may have made a loss, gradients and a step: operators with the recorded arrays, and with the
 recorded settings in place of the usual ones."""
 
 from collections.abc import Callable, Iterator, Sequence
@@ -111,7 +111,7 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
 
 
 def steps(broken: Broken) -> Iterator[Both]:
-    """What the first step makes of a weight, or of what the optimizer keeps of it; and of running statistics."""
+    """Yield first steps of a weight or of a slot, and of running statistics."""
     kinds = [side.optimizer.family for side in broken.sides]
     if broken.groups and broken.item.name.startswith("moving_"):
         yield from of_statistics(broken)
@@ -138,7 +138,7 @@ def of_statistics(broken: Broken) -> Iterator[Both]:
 
 
 def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
-    """What the left (0) or the right side (1) makes of a weight with its gradient; None where they do not fit."""
+    """Return the left (0) or the right side's (1) step of a weight by its gradient; None where they do not fit."""
     group, side, item = broken.groups[place], broken.sides[place], broken.item
     arrays = group.tensor(item.name, "gradients"), group.tensor(item.name), broken.moved[place]
     if any(array is None or not array.size or array.shape != group.shapes[item.name] for array in arrays[:2]):

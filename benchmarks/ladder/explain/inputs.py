@@ -33,7 +33,7 @@ AS_THEY_ARE: tuple[Way, Way] = np.asarray, np.asarray
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of the layer that is shown, on one side. Arrays are in float64, of the first rows alone, and have
+    """The surroundings of the layer that is shown, on one side. Arrays are in float64, of the first rows alone, with
     their axes as the left side has them."""
 
     broken: Broken

@@ -120,7 +120,7 @@ Both = tuple[list[Computation], list[Computation], tuple[int, int]]  # of both s
 
 @dataclass(frozen=True)
 class Parting:
-    """The point at which both sides part: a choice that explains the left side, and those that explain the right one."""
+    """A choice that explains the left side, and those that explain the right one."""
 
     choices: Mapping[str, Choice]
     left: Chosen

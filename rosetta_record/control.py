@@ -95,14 +95,14 @@ class Again(ABC):
 class Distances(Again):
     """Measures how far each array of a control is from the record's own.
 
-    `found` has for each file, by the arrays' names, the largest absolute difference; None where that is not finite.
+    `numbers` has for each file, by the arrays' names, the largest absolute difference; None where that is not finite.
     Weights after a step count by how far they moved from `starts`: the name, the record's weight and the control's.
     After the first step what the gradients' difference explains does not count.
     """
 
     def __init__(self, folder: Folder, starts: Callable[[], Pairs]) -> None:
         super().__init__(folder)
-        self.found: dict[str, dict[str, float | None]] = {}
+        self.numbers: dict[str, dict[str, float | None]] = {}
         self._starts = starts
         self._gradients: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
@@ -117,7 +117,7 @@ class Distances(Again):
         for name, left, right in pairs:
             if left.dtype.kind == right.dtype.kind == "f":
                 explained = explained_by(*gradients[name], left, right) if name in gradients else 0.0
-                self.found.setdefault(file, {})[name] = distance(left, right, explained)
+                self.numbers.setdefault(file, {})[name] = distance(left, right, explained)
 
     def _updates(self, pairs: Pairs) -> Pairs:
         """Yield how far the weights moved."""

@@ -456,7 +456,7 @@ class Record:
             moved.model(self._model)
             framework.backward(self._model, loss_of, batches[0])
             moved._end_of_pass()
-            of_layers = distances.found.get("layers", {})
+            of_layers = distances.numbers.get("layers", {})
             for call in self._calls.ended:
                 if "outside" in call:
                     call["outside"] = [part for part in call["outside"] if not of_layers.get(call["parts"][part])]
@@ -465,7 +465,7 @@ class Record:
         moved, distances = self._moved(unit)
         moved.training(self._model, batches, loss_of, optimizer(framework.trained(self._model)), steps)
         again = {name: moved._content[name] for name in ("loss", "steps")}
-        self._content["control"] = dict(again, unit=unit, distances=distances.found)
+        self._content["control"] = dict(again, unit=unit, distances=distances.numbers)
 
     def _round_epsilons(self, batches: list[Any], loss_of: Loss, optimizer: Callable[[Any], Any], steps: int) -> None:
         """Train in float64 with the epsilons of norms rounded to float32, where that makes them other numbers, and

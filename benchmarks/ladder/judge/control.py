@@ -119,15 +119,25 @@ def control_of_former(side: Side) -> RecordedControl | None:
         return None
     distances: dict[File, dict[str, float | None]] = {}
     for file in get_args(File)[2:]:
-        arrays, moved_arrays = side.arrays(file), moved.arrays(file)
-        for name in arrays:
-            if name not in moved_arrays or not is_number(arrays[name]):
+        arrays = side.arrays(file)
+        for name in arrays.keys() & moved.arrays(file).keys():
+            left, right, explained = arrays[name], moved.arrays(file)[name], np.zeros(())
+            if not is_number(left) or not is_number(right):
                 continue
-            left, right, explained = arrays[name], moved_arrays[name], np.zeros(())
             if file.startswith("step-"):
-                left, right = left - side.arrays("weights")[name], right - moved.arrays("weights")[name]
-                gradients = [each.arrays("gradients") for each in (side, moved)]
-                if file == "step-1" and all(name in each for each in gradients):
-                    explained = explained_by(gradients[0][name], gradients[1][name], left, right)
+                starts, gradients = (same_shape(side, moved, each, name, left) for each in ("weights", "gradients"))
+                if starts is None or left.shape != right.shape:
+                    continue
+                left, right = left - starts[0], right - starts[1]
+                if file == "step-1" and gradients is not None:
+                    explained = explained_by(*gradients, left, right)
             distances.setdefault(file, {})[name] = distance(left, right, explained)
     return RecordedControl(loss=moved.says.loss, steps=moved.says.steps, distances=distances)
+
+
+def same_shape(side: Side, moved: Side, file: str, name: str, like: Array) -> tuple[Array, Array] | None:
+    """Return an array of both sides; None where they lack it, or have it in another shape."""
+    both = [each.arrays(file) for each in (side, moved)]
+    if all(name in arrays and arrays.shape(name) == like.shape for arrays in both):
+        return both[0][name], both[1][name]
+    return None

@@ -7,7 +7,7 @@ person may give other records of it, which it is compared with: of a repeated ru
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,8 @@ def _largest(errors: Sequence[Error], left: Side) -> dict[str, float]:
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
     unit = UNIT[left.precision]
-    return {name: max(least.get(name, unit), error) for name, error in most.items() if isfinite(error)}
+    names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
+    return {name: max(least.get(name, unit), most[name]) for name in names}
 
 
 def nothing() -> None:

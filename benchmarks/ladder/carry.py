@@ -13,7 +13,7 @@ from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.read.record import RecordedWeight, Side, UnfitRecordsError, is_number
 from benchmarks.ladder.read.view import Read, move
 from common.errors import CannotBeginError, RosettaError

@@ -10,8 +10,9 @@ import pytest
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import compare_records
+from benchmarks.ladder.pair.arrangement import Arrangement, line_of
 from benchmarks.ladder.pair.by_value import found_by_value
-from benchmarks.ladder.pair.mapping import Arrangement, expanded_all, line_of, read_mapping
+from benchmarks.ladder.pair.mapping import expanded_all, read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side, UnfitRecordsError
 from benchmarks.ladder.read.view import LACKING, Shape

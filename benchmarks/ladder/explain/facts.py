@@ -16,7 +16,7 @@ from benchmarks.ladder.explain.search import choices_of
 from benchmarks.ladder.explain.training import clipping, decays_of
 from benchmarks.ladder.judge.check import judge
 from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import RECURRENT
 

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, Load
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.pair.pairs import GroupPair
 from common.errors import CannotBeginError
 
 

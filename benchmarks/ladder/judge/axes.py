@@ -7,8 +7,10 @@ from typing import Any
 
 from benchmarks.ladder.arrays import ARRANGEMENTS, CHANNELS_FIRST, CHANNELS_LAST, TIME_TURNED, Array, Ways
 from benchmarks.ladder.judge.check import GATES
-from benchmarks.ladder.pair.mapping import Turn, pattern_of
-from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.pair.mapping import Turn
+from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.groups import WeightGroup
+from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.rules import RECURRENT, TAP
 from benchmarks.ladder.read.view import Shape
 

@@ -21,7 +21,7 @@ from benchmarks.ladder.arrays import (
     nearest_arrangement,
     pieces,
 )
-from benchmarks.ladder.read.groups import CallPair, GroupPair
+from benchmarks.ladder.pair.pairs import CallPair, GroupPair
 
 RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 # What the first failed rung says about the cause, given that all rungs below it passed.

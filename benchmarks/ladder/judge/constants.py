@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.read.paddle import FLOAT32_EPSILON
 from benchmarks.ladder.read.record import Side
 from common.text import some_of

@@ -22,7 +22,8 @@ from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.read.groups import FURTHER, CallPair, GroupPair, WeightGroup
+from benchmarks.ladder.pair.pairs import CallPair, GroupPair
+from benchmarks.ladder.read.groups import FURTHER, WeightGroup
 from benchmarks.ladder.read.record import Side, coarsest
 from benchmarks.ladder.read.rules import ACTIVATED, ARRANGED, PARENT
 from common.text import count, some_of

@@ -16,7 +16,7 @@ from benchmarks.ladder.judge.bounds import (
     WIDENED,
 )
 from benchmarks.ladder.judge.constants import coarse_layers, epsilons_remark, rounded_layers
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.read.record import Side, coarsest
 from common.text import some_of
 

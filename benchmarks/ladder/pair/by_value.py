@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ladder.arrays import Array, pieces
-from benchmarks.ladder.pair.mapping import Arrangement, MappingLine, arranged
+from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
 from benchmarks.ladder.read.record import UnfitRecordsError
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes
 

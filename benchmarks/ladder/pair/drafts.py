@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.ladder.pair.arrangement import line_of, quoted
 from benchmarks.ladder.pair.by_value import found_by_value
-from benchmarks.ladder.pair.mapping import line_of, pattern_of, quoted
 from benchmarks.ladder.pair.pairing import Pairing, described
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.pair.ways import in_precision, of_entry
-from benchmarks.ladder.read.groups import GroupPair
+from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.rules import ARRANGED
 from benchmarks.ladder.read.view import Axes
 from common.errors import CannotBeginError

@@ -9,45 +9,25 @@ docs/porting.md has the grammar with examples. Names are expanded against those 
 from the arrays' shapes.
 """
 
-import json
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
 
+from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, Names, Shapes, arranged, line_of, quoted
+from benchmarks.ladder.read.patterns import axes_of
 from benchmarks.ladder.read.record import Name, Side, UnfitRecordsError
-from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Tensor, equal_spans, flat, side_by_side
+from benchmarks.ladder.read.view import LACKING, Axes
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
 DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to what follows
-GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
-AXIS = re.compile(r"[A-Za-z]\w*")
 LISTED = 8  # names that an error lists
 
-Names = tuple[str, ...]
-Shapes = Mapping[str, Shape]  # by the names of arrays
 Key = tuple[tuple[str, int], ...]  # values of indices
-Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
-
-
-class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The right side of a line of [weights]. Right weights are `times` the left ones, plus `add`."""
-
-    to: Name | list[Name]
-    axes: Name = ""
-    sizes: dict[str, int] = {}
-    order: list[int] = []  # of the left array's equal parts, in the right array
-    times: float = 1.0
-    add: float = 0.0
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,65 +36,6 @@ class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
     skip: dict[Name, Name] = {}  # what is not compared, by a name or a pattern, and the reason
-
-
-@dataclass(frozen=True)
-class Arrangement:
-    """A line of a mapping for arrays that both records have: the left side's and the right side's hold the same
-    numbers in another arrangement. Both sides are compared in the arrangement of that one which has one array
-    alone."""
-
-    names: tuple[Names, Names]  # of the left and of the right arrays; LACKING for a part that this side lacks
-    axes: tuple[Axes, Axes]  # of each of the left arrays, and of the right ones
-    sizes: Mapping[str, int]  # of all axes; of the parts, how many both sides have
-    left: Tensor
-    right: Tensor  # so many times the left one, plus some number
-    order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
-    how: str = "mapping"  # by the mapping, by value or by shape
-
-    @property
-    def arrays(self) -> tuple[Names, Names]:
-        """Names of the arrays that are there, left and right."""
-        left, right = (tuple(name for name in names if name != LACKING) for names in self.names)
-        return left, right
-
-    @property
-    def alone(self) -> bool:
-        """True for one array on each side."""
-        return [len(names) for names in self.arrays] == [1, 1]
-
-    @property
-    def meaning(self) -> tuple[Any, ...]:
-        """Equal for two arrangements that do the same, whatever their axes are called."""
-        places = {axis: place for place, axis in enumerate(dict.fromkeys(flat(self.axes[0] + self.axes[1])))}
-        axes = [[[places[axis] for axis in group] for group in axes] for axes in self.axes]
-        sizes = [self.sizes[axis] for axis in places]
-        return (*self.names, str((axes, sizes, places.get(PARTS))), self.order, self.right.times, self.right.add)
-
-    def turned(self) -> "Arrangement":
-        """The arrangement with left and right in each other's place."""
-        order = tuple(self.order.index(place) for place in range(len(self.order)))
-        times, add = self.right.times, self.right.add
-        left, right = replace(self.right, times=1.0, add=0.0), replace(self.left, times=1 / times, add=-add / times)
-        return replace(self, names=self.names[::-1], axes=self.axes[::-1], left=left, right=right, order=order)
-
-    def of_outputs(self) -> tuple[Tensor, Tensor] | None:
-        """The outputs of the layers whose kernels these are, as one: the last axis of each is arranged as the
-        kernels' axis of outputs. None where the kernels have no such axis."""
-        several = PARTS in flat(self.axes[0])
-        groups = [
-            [group for group in axes if PARTS in group or (len(group) > 1 and not several)] for axes in self.axes
-        ]
-        if [len(of_side) for of_side in groups] != [1, 1] or {*groups[0][0]} != {*groups[1][0]}:
-            return None
-        (left,), (right,) = groups
-        whole = left if left in self.left.axes else right
-        return _along(self.left, left, whole), _along(self.right, right, whole)
-
-
-def _along(tensor: Tensor, axis: tuple[str, ...], whole: tuple[str, ...]) -> Tensor:
-    """The tensor of arrays that have one axis alone of a tensor's arrays."""
-    return Tensor(tuple(replace(view, axes=(axis,)) for view in tensor.views), (whole,))
 
 
 def read_mapping(path: Path) -> MappingFile:
@@ -126,62 +47,6 @@ def read_mapping(path: Path) -> MappingFile:
         raise CannotBeginError(f"{path} cannot be read: {why(error)}") from error
     except (RosettaError, ValueError, RecursionError, msgspec.ValidationError) as error:
         raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
-
-
-def axes_of(pattern: str, where: str) -> Axes:
-    """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
-    found: list[tuple[str, ...]] = []
-    for inside, alone in GROUP.findall(pattern):
-        group = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
-        wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
-        if wrong:
-            raise UnfitRecordsError(
-                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
-            )
-        found.append(group)
-    count = Counter(name for group in found for name in group)
-    twice = next((name for name, number in count.items() if number > 1), None)
-    if twice:
-        raise UnfitRecordsError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
-    return tuple(found)
-
-
-def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
-    """The equations of one array, whose number of parts has a name of its own."""
-    if 0 in shape:
-        raise UnfitRecordsError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
-    if len(axes) != len(shape):
-        raise UnfitRecordsError(
-            f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
-            f"{len(axes)}: {pattern_of(axes)!r}"
-        )
-    return [
-        (name, tuple(parts if axis == PARTS else axis for axis in group), size)
-        for group, size in zip(axes, shape, strict=True)
-    ]
-
-
-def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
-    """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
-    sizes, rest = dict(given), list(equations)
-    while rest:
-        equation = name, group, size = min(rest, key=lambda one: sum(axis not in sizes for axis in one[1]))
-        unknown = [axis for axis in group if axis not in sizes]
-        known = prod(sizes[axis] for axis in group if axis in sizes)
-        plain = [axis.partition(":")[0] for axis in group]
-        words = " × ".join(str(sizes.get(*both)) for both in zip(group, plain, strict=True)) or "1"
-        if len(unknown) > 1:
-            missing = unknown[0].partition(":")[0]
-            raise UnfitRecordsError(
-                f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; add: sizes = "
-                f"{{{missing} = …}}"
-            )
-        if size % known or (not unknown and known != size):
-            raise UnfitRecordsError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
-        if unknown:
-            sizes[unknown[0]] = size // known
-        rest.remove(equation)
-    return sizes
 
 
 def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[Arrangement]:
@@ -258,93 +123,6 @@ def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]
             yield name, dict(found)
 
 
-def arranged(
-    line: str,
-    names: tuple[Names, Names],
-    axes: tuple[Axes, Axes] | None,
-    shapes: tuple[Shapes, Shapes],
-    more: MappingLine,
-) -> Arrangement:
-    """The arrangement of these names, left and right; the sizes of its axes are solved from the arrays' shapes.
-
-    Raises UnfitRecordsError for axes that do not fit.
-    """
-    described = [
-        " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
-        for own, of in zip(names, shapes, strict=True)
-    ]
-    where = f"the mapping's line {line}, {' = '.join(described)}"
-    if axes is None:
-        if max(map(len, names)) > 1:
-            raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
-        plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
-        axes = plain, plain
-    _check(where, more, names, axes)
-    equations = [
-        equation
-        for side, (own, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
-        for place, name in enumerate(own)
-        if name != LACKING
-        for equation in _equations(where, name, own_axes, own_shapes[name], f"{PARTS}:{side}:{place}")
-    ]
-    sizes = _solved(where, equations, more.sizes)
-    widths = [
-        [0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
-        for side, own in enumerate(names)
-    ]
-    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
-    kept = [(0, max(map(sum, widths)))]  # the parts that both sides have
-    for own, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
-        if LACKING in own:
-            place = own.index(LACKING)
-            of_side[place] = max(0, sum(of_other) - sum(of_side))
-            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
-    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
-        raise UnfitRecordsError(
-            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
-            f'or "{LACKING}" for those that the other side lacks'
-        )
-    if more.order and sum(widths[0]) % len(more.order):
-        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sums[0]} {PARTS}")
-    sizes = {axis: size for axis, size in sizes.items() if ":" not in axis}
-    sizes[PARTS] = sum(end - first for first, end in kept)
-    spans = equal_spans(sizes[PARTS], len(more.order)) if more.order else []
-    in_order = [spans[more.order.index(part)] for part in range(len(spans))]
-    whole = axes[0] if len(names[0]) == 1 else axes[1]
-    if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
-        whole = (PARTS,), *whole
-    left, right = (
-        Tensor((*side_by_side(own, own_axes, sizes, own_widths, own_kept),), whole)
-        for own, own_axes, own_widths, own_kept in zip(names, axes, widths, (kept, in_order or kept), strict=True)
-    )
-    right = replace(right, times=more.times, add=more.add)
-    return Arrangement(names, axes, sizes, left, right, tuple(more.order))
-
-
-def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
-    """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
-    one, other = (set(flat(of_side)) for of_side in axes)
-    several, pattern = max(map(len, names)) > 1, " -> ".join(map(pattern_of, axes))
-    wrong = ""
-    if min(map(len, names)) > 1:
-        wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
-    elif several and PARTS not in one | other:
-        wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
-    elif any(own.count(LACKING) > 1 or set(own) == {LACKING} for own in names):
-        wrong = f"expected one {LACKING} beside arrays that are there"
-    elif one ^ other and not (several and one ^ other == {PARTS}):
-        alone = ", ".join(sorted(one ^ other))
-        wrong = f"{alone} of {pattern!r} stands on one side; expected the same axes on both"
-    elif line.sizes.keys() - one - other or min(line.sizes.values(), default=1) < 1:
-        wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
-    elif line.order and (several or PARTS not in one or sorted(line.order) != list(range(len(line.order)))):
-        wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
-    elif not line.times or not np.isfinite([line.times, line.add]).all():
-        wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
-    if wrong:
-        raise UnfitRecordsError(f"{where}: {wrong}")
-
-
 def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
     """True if the names that stand left in the file are the right side's; None where the file does not say."""
     left, right = (file.left in (side.name, side.framework) for side in sides)
@@ -416,36 +194,3 @@ def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrange
                         )
                     lines[side, name] = text
     return found
-
-
-def line_of(entry: Arrangement) -> str:
-    """One line of [weights]."""
-    left, right = entry.names
-    settings = {
-        "to": quoted(right[0] if len(right) == 1 else list(right)),
-        "axes": quoted(" -> ".join(map(pattern_of, entry.axes))),
-    }
-    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
-    sizes = {
-        axis: entry.sizes[axis]
-        for axes in entry.axes
-        for group in axes
-        for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
-    }
-    if sizes:
-        settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
-    if entry.order:
-        settings["order"] = str(list(entry.order))
-    if entry.right.scaled:
-        settings |= {"times": str(entry.right.times), "add": str(entry.right.add)}
-    made = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return f"{quoted(', '.join(left))} = {{{made}}}"
-
-
-def pattern_of(axes: Axes) -> str:
-    return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)
-
-
-def quoted(value: Any) -> str:
-    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import permutations, product
 
+from benchmarks.ladder.pair.arrangement import quoted
 from benchmarks.ladder.pair.bare import call_by_call, with_parents, without_weights
-from benchmarks.ladder.pair.mapping import MappingFile, Turn, quoted, read_either_way, read_turns
+from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_either_way, read_turns
+from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.pair.skipping import Skips
 from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_entry
-from benchmarks.ladder.read.groups import GroupPair, WeightGroup, groups_of
+from benchmarks.ladder.read.groups import WeightGroup, groups_of
 from benchmarks.ladder.read.record import Side, UnfitRecordsError
 from benchmarks.ladder.read.view import Shape
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
 
-from benchmarks.ladder.pair.mapping import quoted
-from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.pair.arrangement import quoted
+from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import Side, UnfitRecordsError
 
 OUTPUTS = ("output", "sequence", "last", "cell")  # of a layer, as they are printed behind its name

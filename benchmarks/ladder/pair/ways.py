@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.alignment import aligned
+from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
 from benchmarks.ladder.pair.by_value import found_by_value
-from benchmarks.ladder.pair.mapping import Arrangement, MappingLine, arranged
-from benchmarks.ladder.read.groups import GroupPair, WeightGroup
+from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import RecordedLayer, Side, UnfitRecordsError
 from benchmarks.ladder.read.rules import ARRANGED, TAP
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
-from benchmarks.ladder.pair.mapping import Arrangement, axes_of
 from benchmarks.ladder.read.framework import Recurrent
+from benchmarks.ladder.read.patterns import axes_of
 from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, RecordedWeight, Side, UnfitRecordsError
 from benchmarks.ladder.read.rules import COUNTERS, RECURRENT, TAP, Own
 from benchmarks.ladder.read.view import PARTS, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
@@ -58,13 +58,6 @@ class Call:
         if len(self.recorded) == 1:
             return self.recorded[0].parts
         return [call.parts[0] for call in self.recorded if call.parts]
-
-
-class CallPair(NamedTuple):
-    """Calls that belong together."""
-
-    left: Call
-    right: Call
 
 
 @dataclass(frozen=True)
@@ -205,33 +198,6 @@ class WeightGroup:
             if views[-1].shape != shape:
                 return None
         return Tensor((*views,), (*rows, *kernels.axes))
-
-
-@dataclass(frozen=True)
-class GroupPair:
-    """Two groups that are to be the same."""
-
-    left: WeightGroup
-    right: WeightGroup
-    how: str  # by a mapping, by kind, by value or by shape
-    entry: Arrangement | None = None  # where the arrays' numbers or a mapping say how they belong together
-    numbers: tuple[tuple[int, int], ...] | None = None  # of the calls that belong together; None: all, in order
-
-    @property
-    def name(self) -> str:
-        return self.left.name
-
-    @property
-    def both(self) -> tuple[WeightGroup, WeightGroup]:
-        return self.left, self.right
-
-    @property
-    def calls(self) -> list[CallPair]:
-        """Calls that belong together; none where the sides have other numbers of them."""
-        left, right = self.left.calls, self.right.calls
-        if self.numbers is None:
-            return [CallPair(*both) for both in zip(left, right, strict=True)] if len(left) == len(right) else []
-        return [CallPair(left[one], right[other]) for one, other in self.numbers]
 
 
 def merged(output: Tensor, width: int | None) -> Tensor:

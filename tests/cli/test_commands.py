@@ -18,7 +18,7 @@ from common.settings import as_float32
 from tests.support.program import answer, refusal, rosetta
 
 NUMPY = ["--backend", "numpy"]
-TRAIN = ["train", *NUMPY, "--num-samples", "1000", "--latent-dim", "16", "--epochs", "1"]
+TRAIN = ["train", *NUMPY, "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
 
 
 def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:
@@ -69,7 +69,7 @@ def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the
 
 def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
     run = tmp_path / "run"
-    assert rosetta(*TRAIN, "--out", run)[0] == 0
+    assert rosetta(*TRAIN, "--num-samples", 1000, "--out", run)[0] == 0
     scores = answer("evaluate", run, "--limit", 40, "--weights", "best")
     names = "backend loss accuracy accuracy_real accuracy_always_space chrf exact_match character_error_rate"
     assert scores.keys() >= set(names.split())

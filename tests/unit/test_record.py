@@ -590,9 +590,11 @@ def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "side"
     for path in (folder, folder / "control"):  # which a record of version 0.1.0 has
         Record(path).inputs(x=np.ones(2))
-    Record(folder).weights(w=np.ones(2))  # which is to be written later
+    former = Record(folder)
+    former.weights(w=np.ones(2))  # which is to be written later
     (folder / "notes.txt").write_text("mine")
     Record(folder).inputs(y=np.ones(2))
+    del former
     names = {"record.json", "notes.txt", "inputs.safetensors"}
     assert {path.name for path in folder.rglob("*") if path.is_file()} == names
     assert arrays(folder, "inputs").keys() == {"y"}

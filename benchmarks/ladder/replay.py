@@ -188,9 +188,12 @@ def write_feed(folder: Path, rungs: Rungs) -> int:
     if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
     arrays = {f"gradients|{name}": array for name, array in gradients_of(rungs).items()}
-    outputs, calls = fed_outputs(Partners(rungs)), 0
+    partners = Partners(rungs)
+    outputs, calls = fed_outputs(partners), 0
     for layer, of_layer in rungs.right.called.items():
         for number, call in enumerate(of_layer):
+            if (layer, number) not in partners.of_call:
+                continue  # within a layer that is judged: fed, it would hide that layer's mistake
             given = {part: outputs[name] for part, name in enumerate(call.parts) if name in outputs}
             arrays |= {f"outputs {number} {layer}|{part}": array for part, array in given.items()}
             calls += bool(given)

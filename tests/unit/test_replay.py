@@ -20,7 +20,7 @@ from tests.support.porting_replays import missed, others, places, port, replayed
 from tests.support.porting_side import FRAMEWORKS, Side, run_program
 from tests.support.records import DATA, RATE, arrays, changed, edited, put, resaved, write
 
-PORTS = ("decoder", "tagger from keras", "decoder to keras")
+PORTS = ("decoder", "tagger from keras", "decoder to keras", "translator")
 CORRECT = 3  # random pairs
 # A model whose parts are called one by one, by names and with tuples, and which is recorded call by call.
 BY_HAND = """

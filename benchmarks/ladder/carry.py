@@ -14,7 +14,8 @@ from backends.process.parent import PROJECT
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.pair.pairs import GroupPair
-from benchmarks.ladder.read.record import RecordedWeight, Side, UnfitRecordsError, is_number
+from benchmarks.ladder.read.description import RecordedWeight, UnfitRecordsError
+from benchmarks.ladder.read.record import Side, is_number
 from benchmarks.ladder.read.view import Read, move
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically

@@ -28,8 +28,9 @@ from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest
 from benchmarks.ladder.judge.items import Rungs, activations
 from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
-from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, Side, UnfitRecordsError, is_within
+from benchmarks.ladder.read.record import Side, is_within
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 from benchmarks.ladder.read.view import PARTS
 from common.errors import CannotBeginError

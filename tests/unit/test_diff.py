@@ -86,7 +86,7 @@ def test_sides_that_agree_pass_every_rung_and_one_sides_weights_become_the_other
 
 
 def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.ladder.read.record.LARGEST_READ", 0)
+    monkeypatch.setattr("benchmarks.ladder.read.files.LARGEST_READ", 0)
     left, right = map(Side, sides(tmp_path, put("step-1 fc kernel", moved_further)))
     assert isinstance(left.arrays("weights")["fc.weight"].base, np.memmap)
     found = compare_records(left, right)

@@ -14,7 +14,8 @@ from benchmarks.ladder.pair.arrangement import Arrangement, line_of
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import expanded_all, read_mapping
 from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.record import Side, UnfitRecordsError
+from benchmarks.ladder.read.description import UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.view import LACKING, Shape
 from common.errors import CannotBeginError
 from tests.support.records import of_layers

@@ -27,7 +27,8 @@ ORDERS = {
     "benchmarks": "racing commands comparing report measure ladder in_child",
     "benchmarks/ladder": "report diff replay carry parity explain judge pair read activations arrays",
     "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping pairs arrangement",
-    "benchmarks/ladder/read": "groups patterns record frameworks flax keras paddle torch framework rules view",
+    "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras paddle torch "
+    "framework rules view",
     "backends": "commands serve native groups variants lesson_backend lessons process interface profiling",
 }
 

@@ -23,7 +23,8 @@ from benchmarks.ladder.explain.training import gradients, losses, steps
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
-from benchmarks.ladder.read.record import RecordedWeight, is_number, is_within
+from benchmarks.ladder.read.description import RecordedWeight
+from benchmarks.ladder.read.record import is_number, is_within
 from benchmarks.ladder.read.rules import RECURRENT
 
 # Entries where both sides have such an activation.

@@ -15,8 +15,8 @@ from benchmarks.ladder.explain.broken import Broken
 from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
+from benchmarks.ladder.read.description import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
-from benchmarks.ladder.read.record import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.rules import ARRANGED, PARENT, RECURRENT
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows

@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.ladder.arrays import UNIT, Array, largest, largest_difference
 from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
-from benchmarks.ladder.read.record import File, RecordedControl, Side, is_number
+from benchmarks.ladder.read.description import File, RecordedControl
+from benchmarks.ladder.read.record import Side, is_number
 from rosetta_record.control import distance, explained_by
 
 

@@ -18,7 +18,8 @@ from benchmarks.ladder.judge.check import Check, Item, judge
 from benchmarks.ladder.judge.control import moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.record import Side, UnfitRecordsError, is_number
+from benchmarks.ladder.read.description import UnfitRecordsError
+from benchmarks.ladder.read.record import Side, is_number
 
 PLANTED = 100  # bounds by which a number is moved
 

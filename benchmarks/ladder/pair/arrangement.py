@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
-from benchmarks.ladder.read.record import Name, UnfitRecordsError
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Tensor, equal_spans, flat, side_by_side
 
 Names = tuple[str, ...]

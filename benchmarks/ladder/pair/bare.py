@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.pair.ways import Groups, Pairs, left_over, of_like_names, of_one_shape
+from benchmarks.ladder.read.description import RecordedLayer
 from benchmarks.ladder.read.groups import WeightGroup, above_of
-from benchmarks.ladder.read.record import RecordedLayer, Side
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import PARENT, TAP
 from benchmarks.ladder.read.view import Shape
 

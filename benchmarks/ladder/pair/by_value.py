@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ladder.arrays import Array, pieces
 from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
-from benchmarks.ladder.read.record import UnfitRecordsError
+from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c

@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, Names, Shapes, arranged, line_of, quoted
+from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import axes_of
-from benchmarks.ladder.read.record import Name, Side, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.view import LACKING, Axes
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most

@@ -17,8 +17,9 @@ from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_either_way, r
 from benchmarks.ladder.pair.pairs import GroupPair
 from benchmarks.ladder.pair.skipping import Skips
 from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_entry
+from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
-from benchmarks.ladder.read.record import Side, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.view import Shape
 
 LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is proposed; no array has more

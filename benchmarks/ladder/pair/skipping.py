@@ -8,8 +8,9 @@ from functools import cached_property
 
 from benchmarks.ladder.pair.arrangement import quoted
 from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
-from benchmarks.ladder.read.record import Side, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 
 OUTPUTS = ("output", "sequence", "last", "cell")  # of a layer, as they are printed behind its name
 CALL = re.compile(r", call \d+$")

@@ -18,8 +18,9 @@ from benchmarks.ladder.pair.alignment import aligned
 from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.read.description import RecordedLayer, UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
-from benchmarks.ladder.read.record import RecordedLayer, Side, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import ARRANGED, TAP
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, RecordedWeight, UnfitRecordsError
 from benchmarks.ladder.read.framework import Recurrent
 from benchmarks.ladder.read.patterns import axes_of
-from benchmarks.ladder.read.record import RecordedCall, RecordedLayer, RecordedWeight, Side, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import COUNTERS, RECURRENT, TAP, Own
 from benchmarks.ladder.read.view import PARTS, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
 

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from benchmarks.ladder.read.record import UnfitRecordsError
+from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.view import PARTS, Axes
 
 GROUP = re.compile(r"\(([^()]*)\)|(\S+)")

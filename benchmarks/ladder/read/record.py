@@ -1,256 +1,38 @@
-"""Reads a record, which anybody may have written: its names, sizes and kinds are checked before they are used."""
+"""Reads one side of a comparison: a record, or a part of it."""
 
-import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import copy
 from difflib import get_close_matches
 from functools import cached_property
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from benchmarks.ladder.arrays import PRECISIONS, largest
-from benchmarks.ladder.read.flax import kind_of_chain
+from benchmarks.ladder.read.description import (
+    Description,
+    File,
+    RecordedAgain,
+    RecordedCall,
+    RecordedLayer,
+    RecordedOptimizer,
+    RecordedWeight,
+    UnfitRecordsError,
+)
+from benchmarks.ladder.read.files import Arrays
 from benchmarks.ladder.read.framework import Framework
 from benchmarks.ladder.read.frameworks import FRAMEWORKS
-from benchmarks.ladder.read.rules import SAME_SLOTS
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
-from common.text import count, printable
+from common.text import count
 
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
 OPERATOR = "operator "  # begins the layer of a call that records of version 0.1.0 have of torch beside layers
-MOST_LAYERS = 100_000
-LONGEST_NAME = 1000  # characters
-LARGEST_READ = 1 << 20  # bytes of an array that is read whole; a larger one is mapped
-MOST_AXES = 32  # of an array
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
-MOST_NUMBERS = 1 << 48  # of an array
-DTYPES = {  # of safetensors, whose numbers begin with the least byte
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
-    "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
-}  # fmt: skip
-
-Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
-Settings = dict[Name, Any]
-Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
-File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last"]
-
-
-class UnfitRecordsError(CannotBeginError):
-    """Records that cannot be read, paired or carried: what was found, what was expected, what to try; in one line,
-    whatever names out of files are in it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
-
-
-class RecordedFramework(msgspec.Struct, frozen=True):
-    name: Literal["torch", "paddle", "keras", "flax", "arrays"]
-    version: Name = ""
-    backend: Name | None = None  # of Keras
-
-
-class RecordedLayer(msgspec.Struct, frozen=True):
-    """A layer with its own weights; those of layers inside it belong to these."""
-
-    path: Name
-    classes: list[Name]  # its class and the framework's classes that this comes from, nearest first
-    settings: Settings = {}
-    training: bool | None = None
-    parameters: dict[Name, Name] = {}  # the layer's name for a weight -> its name in weights.safetensors
-    buffers: dict[Name, Name] = {}
-
-    @property
-    def own(self) -> dict[str, str]:
-        """The layer's names for all its arrays, and the record's."""
-        return {**self.parameters, **self.buffers}
-
-
-class RecordedCall(msgspec.Struct, frozen=True):
-    layer: Name
-    parts: list[Name] = []  # of its output: names in layers.safetensors
-    dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
-    outside: list[Counter] = []  # parts of a coarser type than the weights', of which no weight or gradient is known
-    inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors
-    line: Name = ""  # of the program that called it, FILE:NUMBER, and what it says
-    code: Name = ""
-    number: Counter = 0  # in a replay: which of its layer's calls it is, from 0
-    fed_outputs: list[Name] = []  # which arrays of its output became the feed's
-
-
-class RecordedWeight(msgspec.Struct, frozen=True):
-    trainable: bool = True
-    saved: bool = True  # whether the framework saves and loads it, as it does not a constant that it makes anew
-    tied_to: Name | None = None  # the name under which the same tensor stands first
-
-
-class RecordedTypes(msgspec.Struct, frozen=True):
-    """Types in which a framework had what the model gave."""
-
-    loss: Name | None = None
-
-
-class RecordedOptimizer(msgspec.Struct, frozen=True):
-    class_name: Name = msgspec.field(name="class", default="")
-    classes: list[Name] = []  # it and those that it comes from, nearest first; a framework's own without a module
-    settings: Settings = {}
-    groups: list[Settings] = []  # of weights with settings of their own
-    outside: Counter = 0  # tensors that it trains and that are no weights of the model
-    counters: list[Counter] = []  # of steps, and keys of the optimizer's state, as records of version 0.1.0 have them
-    keys: dict[Name, Name | None] = {}
-
-    @property
-    def kind(self) -> str:
-        """The framework's class that it is or comes from; what a chain of optax's transformations amounts to."""
-        named = next((name for name in self.classes if "." not in name), self.class_name)
-        return kind_of_chain(self.classes) or named
-
-    @property
-    def family(self) -> str:
-        """The kind, or the one that keeps the same of a weight: SGD, Adam or RMSprop."""
-        return SAME_SLOTS.get(self.kind, self.kind)
-
-
-Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
-Distance = Annotated[float, msgspec.Meta(ge=0)] | None  # None where it is not finite
-
-
-class RecordedStep(msgspec.Struct, frozen=True):
-    step: int
-    loss: Loss = None
-    rate: float | None = None  # the learning rate of this step
-
-
-class RecordedAgain(msgspec.Struct, frozen=True):
-    """Another training of the same model."""
-
-    loss: Loss = None
-    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
-
-
-class RecordedControl(RecordedAgain, frozen=True):
-    """A training from weights that were moved by one unit in the last place: the largest distance of each array from
-    the record's own, where weights after a step count by how far they moved."""
-
-    distances: dict[File, dict[Name, Distance]] = {}
-
-
-class Description(msgspec.Struct, frozen=True):
-    """Contents of record.json. Fields that are not listed here are not looked at."""
-
-    format: Literal["rosetta-record"]
-    version: Literal[1]
-    framework: RecordedFramework
-    python: Name | None = None  # its version, as that of NumPy
-    numpy: Name | None = None
-    precision: Name | None = None
-    autocast: Name | None = None  # the type in which automatic mixed precision had layers compute
-    dtypes: RecordedTypes = RecordedTypes()
-    layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    weights: dict[Name, RecordedWeight] = {}
-    optimizer: RecordedOptimizer | None = None
-    loss: Loss = None
-    files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written
-    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
-    fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
-    finished: bool = True  # whether Record.training came to its end, where it was called
-    control: RecordedControl | None = None
-    rounded: RecordedAgain | None = None  # with epsilons of norms as Paddle rounds them; its arrays are in a folder
-
-
-Place = tuple[np.dtype[Any], tuple[int, ...], int, Path]  # type and shape of an array, and where in which file it is
-
-
-def map_array(place: Place) -> NDArray[Any]:
-    dtype, shape, start, path = place
-    return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
-
-
-class Arrays(Mapping[str, NDArray[Any]]):
-    """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
-
-    The file `changes` has arrays that stand for those of the same names. One of float32 for one of float64 is the
-    difference from it.
-
-    The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Large arrays
-    are mapped: the system reads what is looked at, and takes the memory back when it needs room.
-    """
-
-    def __init__(self, path: Path, changes: Path | None = None) -> None:
-        self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
-        self._places = self._opened(path)
-        self._differences: dict[str, Place] = {}
-        for name, place in self._opened(changes).items() if changes else ():
-            types = self._places[name][0].name, place[0].name
-            (self._differences if types == ("float64", "float32") else self._places)[name] = place
-
-    def _opened(self, path: Path) -> dict[str, Place]:
-        if not path.exists():
-            return {}
-        try:
-            found = os.stat(path)
-            if not stat.S_ISREG(found.st_mode):
-                raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
-            with safe_open(path, framework="numpy") as file:
-                names = list(file.keys())
-            with open(path, "rb") as raw:
-                size = int.from_bytes(raw.read(8), "little")
-                header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
-        except OSError as error:
-            raise UnfitRecordsError(f"{path} cannot be read: {why(error)}") from error
-        except (SafetensorError, msgspec.DecodeError) as error:
-            raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
-        return {name: self._place(name, header[name], 8 + size, path) for name in names}
-
-    def _place(self, name: str, entry: Any, start: int, path: Path) -> Place:
-        """The type and shape of an array, and where in its file it begins."""
-        if entry["dtype"] not in DTYPES:
-            raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
-        if len(entry["shape"]) > MOST_AXES:
-            raise UnfitRecordsError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
-        if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
-            raise UnfitRecordsError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
-        return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0], path
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._places[name][1]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: shape for name, (_, shape, _, _) in self._places.items()}
-
-    def dtype(self, name: str) -> np.dtype[Any]:
-        return self._places[name][0]
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._last:
-            dtype, shape, start, path = self._places[name]
-            if prod(shape) * dtype.itemsize > LARGEST_READ or name in self._differences:
-                return self.mapped(name)
-            self._last = {name: np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)}
-        return self._last[name]
-
-    def mapped(self, name: str) -> NDArray[Any]:
-        """The array in its file, which cannot be written to; or the sum of an array and its difference."""
-        array = map_array(self._places[name])
-        return array + map_array(self._differences[name]) if name in self._differences else array
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places  # a mapping's own would read the array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 def resembling(path: Path) -> str:

@@ -182,12 +182,18 @@ def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
 
 
 def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[Check]) -> None:
-    """Say where a rung breaks, and why."""
-    broken = nearest(failed)
+    """Say where a rung breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
+    broken = nearest([check for check in failed if not is_of_rounding(rungs, check)] or failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
     if broken.rung == "weights" and 2 * len(failed) > len(checks) > 1:
         diff.explanation[0] += "; did the right side load the file that `rosetta carry` wrote?"
     diff.causes = causes_of(rungs, broken, failed)
+
+
+def is_of_rounding(rungs: Rungs, check: Check) -> bool:
+    """Return True for a step of a weight whose gradient is rounding alone."""
+    pair = check.item.pair
+    return check.rung == "step" and pair is not None and rungs.rounding_alone(pair, check.item.name)
 
 
 def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:

@@ -258,6 +258,15 @@ def test_the_norm_of_all_gradients_has_a_tied_weight_once(tmp_path: Path) -> Non
     assert words in likely(found), found.causes
 
 
+def test_a_step_by_a_gradient_of_rounding_alone_is_shown_last(tmp_path: Path) -> None:
+    gradients = {"fc.kernel": OF_KERNEL, "fc.bias": OF_BIAS * 1e-20}
+    left = Facts(gradients=gradients, updates={name: -0.01 * g for name, g in gradients.items()})
+    right = left._replace(updates={"fc.kernel": -0.01 * OF_KERNEL - 1e-4, "fc.bias": OF_BIAS * 0 - 0.1})
+    found = compare_records(recorded(tmp_path / "left", left), recorded(tmp_path / "right", right))
+    assert found.broken == "step"
+    assert found.explanation[1].startswith("fc kernel")
+
+
 def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
     """In a block that runs twice, where its last layer is the one that is wrong."""
 

@@ -239,23 +239,22 @@ class Recording:
         return recording
 
     def _check_rows(self) -> None:
-        """Raise ValueError where lines contradict the plan."""
-        plan, rows = self.plan, self.plan.rows
-        if len({row.label for row in rows}) < len(rows) or not plan.question:
-            raise ValueError("its plan has two rows of one name, or no row to compare")
+        """Raise ValueError if the rows or the lines contradict the plan."""
+        plan, rows, rounds = self.plan, self.plan.rows, self.of_kind(Round)
         axes = plan.training.axes if plan.training else {}
-        if any(row.sizes.keys() != axes.keys() for row in rows):
-            raise ValueError("its rows have other sizes than its plan varies")
-        if (plan.training is None) != (self.head.text is None):
-            raise ValueError("its plan is not that of its text")
-        for line in self.lines:
-            named = [line.row] if not isinstance(line, Round) else []
-            if isinstance(line, Round):
-                named = [start.row for start in line.starts] + [v.row for cycle in line.cycles for v in cycle]
-                if any((start.facts if plan.training else start.ready) is None for start in line.starts):
-                    raise ValueError("a start does not say what was started")
-            if max(named, default=0) >= len(rows):
-                raise ValueError(f"it has lines of other rows than its {len(rows)}")
+        starts = [start for line in rounds for start in line.starts]
+        visits = [visit for line in rounds for cycle in line.cycles for visit in cycle]
+        of_rows = [*starts, *visits, *(line for line in self.lines if not isinstance(line, Round))]
+        consistent = (
+            len({row.label for row in rows}) == len(rows)
+            and plan.question
+            and all(row.sizes.keys() == axes.keys() for row in rows)
+            and (plan.training is None) == (self.head.text is None)
+            and all(start.facts if plan.training else start.ready for start in starts)
+            and all(line.row < len(rows) for line in of_rows)
+        )
+        if not consistent:
+            raise ValueError("its lines contradict its plan")
 
     @property
     def plan(self) -> Plan:

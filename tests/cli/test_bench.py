@@ -13,7 +13,7 @@ TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --withi
 ROUNDS = 2  # of the benchmark that is looked at, before one with the row as installed
 
 
-def test_a_benchmark_that_ctrl_c_ended_goes_on_with_all_that_it_had_and_answers_in_json(tmp_path: Path) -> None:
+def test_an_interrupted_benchmark_resumes_and_answers_in_json(tmp_path: Path) -> None:
     """Where it was ended in its second round, and a kill tore its last line."""
     out = tmp_path / "measured.jsonl"
     program = start_short(1000, "bench", *TINY, "--out", out)

@@ -116,7 +116,7 @@ def test_a_script_that_misbehaves_is_ended_and_one_sentence_says_how(how: str, s
     assert str(caught.value).startswith("side ")
 
 
-def test_what_a_script_prints_reads_and_starts_is_its_own_and_all_of_it_is_ended(start: Any) -> None:
+def test_a_script_keeps_its_streams_and_its_children_are_ended(start: Any) -> None:
     """A process that it forked computes on, has left its group and holds its socket; another has no environment."""
     script = start(
         STEPS
@@ -192,7 +192,7 @@ def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, m
         take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
 
 
-def test_what_is_no_function_is_refused_as_a_step_and_what_is_no_whole_number_as_a_batch() -> None:
+def test_take_turns_refuses_a_wrong_step_or_batch() -> None:
     with pytest.raises(RecordError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
         take_turns(None)  # type: ignore[arg-type]
     with pytest.raises(RecordError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
@@ -234,7 +234,7 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert rosetta("compare", out, out)[0] == 1, "it is no benchmark"
 
 
-def test_a_race_is_gone_on_with_by_the_same_command_and_starts_no_other_script(
+def test_the_same_command_resumes_a_race_of_the_same_scripts(
     tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = side(tmp_path / "one.py", 0.01), side(tmp_path / "two.py", 0.01)
@@ -265,7 +265,7 @@ def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: No
     assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
 
 
-def test_pytest_fails_for_a_surely_slower_script_and_another_model_is_told(
+def test_pytest_fails_for_a_surely_slower_script(
     tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def printed(status: int, out: str, error: str) -> None:
@@ -309,7 +309,7 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
     assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
 
 
-def test_what_the_shell_or_env_sets_wins_over_the_matched_lane_and_is_recorded(tmp_path: Path, monkeypatch) -> None:
+def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, monkeypatch) -> None:
     """Of OMP_NUM_THREADS all numbers of threads follow; the installed lane sets nothing."""
     one = str(side(tmp_path / "one.py", 0.0))
     threads = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
@@ -354,7 +354,7 @@ def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch,
         assert (status, message in errors) == (2, True), errors
 
 
-def test_where_steps_differ_much_the_same_steps_are_compared_unless_most_rounds_lack_them() -> None:
+def test_uneven_steps_are_compared_step_by_step() -> None:
     made = Recording.read(RACING / "threads.jsonl")
 
     def compared(apart: int, steps: list[float]) -> bool:
@@ -383,7 +383,7 @@ def test_turns_differ_by_the_same_steps_where_these_are_compared() -> None:
     assert (found.turns, found.processes) == (pytest.approx(0.0), pytest.approx(0.0))
 
 
-def test_of_the_folder_that_a_script_calls_its_record_only_a_record_is_copied() -> None:
+def test_only_a_record_is_copied_from_a_scripts_folder() -> None:
     assert not_of_a_record("", ["record.json", "home", "rounded", "control"]) == ["home"]
 
 

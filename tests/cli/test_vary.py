@@ -75,7 +75,7 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     assert "At 64 units of each LSTM" in page.page, "where a step reaches less than half of the best share"
 
 
-def test_intervals_across_rounds_hold_the_truth_though_the_machine_drifts_from_round_to_round() -> None:
+def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:
     """And those of rows that took turns do not have to, since what the machine does to both cancels there."""
     covered = []
     for seed in range(200):
@@ -93,7 +93,7 @@ def test_intervals_across_rounds_hold_the_truth_though_the_machine_drifts_from_r
     assert math.isclose(made.across_rounds(0).value, made.seconds(0).value)
 
 
-def test_the_operations_of_a_step_are_counted_as_by_hand_and_as_by_torch(backend_of) -> None:
+def test_the_operations_of_a_step_are_those_torch_counts(backend_of) -> None:
     """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
     assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
     example = Sizes(8000, 16, 59, 71, 92)

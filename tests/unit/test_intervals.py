@@ -89,7 +89,7 @@ def test_ratios_are_of_geometric_means_and_their_intervals_students() -> None:
     assert (math.log(alone.low), math.log(alone.high)) == pytest.approx(ends)
 
 
-def test_a_row_of_fewer_rounds_counts_as_if_it_had_been_in_all_and_too_few_give_no_interval() -> None:
+def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:
     """The machine was twice as slow in the two later rounds, in which one row was not measured."""
     rows = {0: 0.0, 1: 0.1, 2: 0.3}
     slow = {row: value + math.log(2) for row, value in rows.items() if row != 1}
@@ -114,7 +114,7 @@ def test_a_trimmed_mean_has_the_error_of_winsorized_values() -> None:
     assert trimmed_mean(OFF[:4]) == (pytest.approx(0.035), pytest.approx(0.01 * math.sqrt(5 / 3 / 4)), 3), "Student's"
 
 
-def test_a_race_of_enough_rounds_has_robust_estimates_and_a_benchmark_never() -> None:
+def test_only_races_of_enough_rounds_have_robust_estimates() -> None:
     """Whose seconds have the same ratio, whatever the machine did in a round."""
     rounds = {number: {0: 0.1 * number, 1: 0.1 * number + value} for number, value in enumerate(OFF)}
     race, benchmark = (Observations(rounds, robust=robust) for robust in (True, False))
@@ -131,7 +131,7 @@ def test_a_race_of_enough_rounds_has_robust_estimates_and_a_benchmark_never() ->
     assert before.seconds(1) == same.seconds(1)
 
 
-def test_robust_intervals_hold_the_truth_where_processes_have_two_modes_and_races_end_when_they_are_narrow() -> None:
+def test_robust_intervals_hold_the_truth_of_two_modes() -> None:
     """And are narrower than Student's; `python -m tests.support.simulated_races` tells more, of other processes
     too."""
     rng, world = np.random.default_rng(0), simulated_races.WORLDS[3]
@@ -150,7 +150,7 @@ def test_robust_intervals_hold_the_truth_where_processes_have_two_modes_and_race
 
 
 @pytest.mark.parametrize(("process", "turn"), [(0.15, 0.06), (0.0, 0.06), (0.06, 0.06)])
-def test_how_far_processes_and_turns_differ_is_found_whatever_the_machine_does(process: float, turn: float) -> None:
+def test_the_spread_of_processes_and_turns_is_found(process: float, turn: float) -> None:
     noise = Noise(process=process, visit=turn, step=0.0, drift=0.2)
     found = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
     assert found.turns == pytest.approx(turn, rel=0.1)
@@ -158,7 +158,7 @@ def test_how_far_processes_and_turns_differ_is_found_whatever_the_machine_does(p
     assert found.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
 
 
-def test_too_few_rounds_do_not_tell_how_far_processes_and_turns_differ() -> None:
+def test_too_few_rounds_have_no_spread() -> None:
     assert spread(recording(rounds=2, extra=0)) is None
     assert spread(recording(rounds=3, extra=0)) is not None
 

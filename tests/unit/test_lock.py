@@ -57,7 +57,7 @@ def no_wait(message: str) -> None:
     raise CannotBeginError(message)
 
 
-def test_a_second_benchmark_waits_until_the_first_ends_or_is_killed_and_says_who_that_is(start: Start) -> None:
+def test_a_second_benchmark_waits_for_the_end_of_the_first(start: Start) -> None:
     first = start()
     assert line(first) == "holds"
     second, other = start(), start()

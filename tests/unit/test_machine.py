@@ -58,7 +58,7 @@ def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: p
     assert (watch.others() > 1.0, watch.stolen() > 0.1) == (True, True)
 
 
-def test_the_work_of_a_child_is_our_own_while_it_runs_and_after_it_has_ended() -> None:
+def test_the_work_of_a_child_is_never_that_of_others() -> None:
     """It may end while it is watched, or just before; its parent, which is watched too, has its seconds then."""
     spin = "import time\nend = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -143,7 +143,7 @@ MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
         *((V1, MANY, {"box/job": odd}, inf, 4) for odd in ("", "0\n", "1e5\n", "١٠٠٠٠٠\n")),
     ],
 )
-def test_the_quota_of_the_control_group_bounds_the_cores_and_so_the_threads_of_a_backend(
+def test_the_quota_of_the_control_group_bounds_threads(
     tmp_path: Path, monkeypatch, mounts: str, own: str, quotas: dict[str, str], allowed: float, usable: int
 ) -> None:
     use(monkeypatch, 0, 1, 2, 3)

@@ -99,7 +99,7 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_going_on_starts_the_interpreters_that_are_named_again_and_no_others(tmp_path: Path) -> None:
+def test_resuming_starts_only_interpreters_that_are_named(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     program.chmod(0o755)

@@ -66,7 +66,7 @@ def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch
     assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
 
 
-def test_messages_break_between_words_at_a_terminal_alone_and_commands_stay_whole() -> None:
+def test_messages_break_between_words_and_commands_stay_whole() -> None:
     message = "  the bound is here; go on with: rosetta train --out runs/one --resume; or `a b c d e f`"
     screens = [io.StringIO(), io.StringIO()]
     for screen in screens:

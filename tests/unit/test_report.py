@@ -70,9 +70,7 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_nothing_is_wider_than_the_page_and_charts_stand_side_by_side_where_they_fit(
-    opened: Open, html: str, tmp_path: Path, width: int
-) -> None:
+def test_nothing_is_wider_than_the_page(opened: Open, html: str, tmp_path: Path, width: int) -> None:
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     shown = opened(tmp_path / "page.html", width=width)
     assert not shown.locator("details table").first.is_visible()
@@ -85,7 +83,7 @@ def test_nothing_is_wider_than_the_page_and_charts_stand_side_by_side_where_they
     assert shown.evaluate(CUT) == []
 
 
-def test_the_page_runs_nothing_and_loads_nothing_and_what_a_stranger_wrote_means_nothing(tmp_path: Path) -> None:
+def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
     found = page.report_of(hostile(tmp_path / "hostile.jsonl"))
     parsed = [*tokens(render.markdown(found.page))]
     for token in parsed:
@@ -119,7 +117,7 @@ def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
     assert "| paddle | 6.35 s, 1.25× (1.22 to 1.27) | 6.35 s, 1.25×" in text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_each_framework_has_a_colour_of_its_own_which_its_variants_and_the_tutorial_have_too() -> None:
+def test_each_framework_has_one_colour_everywhere() -> None:
     colours = [TABLE[name].colour for name in ("numpy", *FRAMEWORKS)]
     assert len({*colours, colour_of("a stranger's"), ""}) == len(colours) + 2
     tutorial = (PROJECT / "docs" / "tutorial" / "index.html").read_text("utf-8")
@@ -146,7 +144,7 @@ def test_charts_draw_what_is_wild_or_missing() -> None:
     assert drawn.count("<rect") == 1
 
 
-def test_times_that_are_far_apart_have_a_logarithmic_scale_which_says_so() -> None:
+def test_times_far_apart_have_a_logarithmic_scale() -> None:
     """120 µs can be seen beside 57 ms, and an axis names the powers of ten."""
     drawn = bars(
         [Bar("a", "torch", Estimate(120e-6, 110e-6, 130e-6)), Bar("b", "keras", Estimate(57e-3, 57e-3, 57e-3))]

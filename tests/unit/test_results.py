@@ -64,7 +64,7 @@ def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], n
     assert BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=3)).headline == expected
 
 
-def test_ratios_compare_with_the_baseline_that_was_asked_for_or_the_slowest_row() -> None:
+def test_ratios_compare_with_the_baseline_or_the_slowest_row() -> None:
     for asked, expected in (("", "keras"), ("paddle", "paddle")):
         assert BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline=asked))).baseline == expected
 
@@ -91,7 +91,7 @@ def test_no_speed_without_equality() -> None:
     assert BenchResults(diverged).by_label["torch"].why_not == "the loss is not finite"
 
 
-def test_special_rows_are_held_against_their_own_plain_row_and_stay_out_of_the_headline() -> None:
+def test_special_rows_are_compared_with_their_plain_row() -> None:
     """A row that is measured twice is told apart from itself only where it is biased, which widens all intervals."""
     plan = plan_of([*SECONDS, "torch:bfloat16"], within=0.04)
     plan = msgspec.structs.replace(plan, rows=(*plan.rows, Row("torch", python="/p", name="torch 9")))
@@ -173,7 +173,7 @@ def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples
     assert all((sentence.source in sources) != sentence.held_out for sentence in shown)
 
 
-def test_of_two_recordings_a_planted_change_is_found_and_what_else_differs() -> None:
+def test_a_planted_change_between_recordings_is_found() -> None:
     before = committed("intel")
     found = compare(before, slowed(before, 1.2, "paddle"))
     slower = [change for change in found.changes if change.word == "slower"]

@@ -255,9 +255,7 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
     [(slowness, start, BUDGET) for slowness in (1.0, 8.0) for start in (1.0, 20.0)]
     + [(1.0, 1.0, 6.0), (1.0, 20.0, 60.0), (4.0, 1.0, 60.0), (8.0, 20.0, 60.0), (8.0, 5.0, 120.0)],
 )
-def test_at_any_speed_there_is_an_answer_or_soon_a_budget_that_will_do(
-    world, measure, slowness, start, budget
-) -> None:
+def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slowness, start, budget) -> None:
     """Steps are slower, and so is parity; starting a process takes a second to twenty."""
     world.slowness, world.start_seconds = slowness, start / slowness
     began = world.now
@@ -293,7 +291,7 @@ def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measu
     assert max(after - before for before, after in pairwise(world.statuses)) < 30
 
 
-def test_decoding_is_timed_before_rounds_that_only_narrow_wide_intervals_take_the_time(world, measure) -> None:
+def test_decoding_comes_before_rounds_that_narrow_intervals(world, measure) -> None:
     """The fourth and later rounds would leave a few seconds, which do not suffice for the official example."""
     world.spread = 0.08
     world.slowness, world.start_seconds = 1.5, 8.0
@@ -305,7 +303,7 @@ def test_decoding_is_timed_before_rounds_that_only_narrow_wide_intervals_take_th
     assert profiles in ([], ["why one is slower"], ["a profile of paddle and torch"])
 
 
-def test_each_cycle_visits_every_row_once_in_another_order_with_the_same_batches(world, measure) -> None:
+def test_a_cycle_visits_every_row_in_a_new_order(world, measure) -> None:
     """Half a second that does not count, and two fifths that do."""
     world.seconds_of = lambda process: 0.02 if process.row.backend == "torch" else 0.1
     cycles = measure(THREE).rounds[0].cycles
@@ -320,7 +318,7 @@ def test_each_cycle_visits_every_row_once_in_another_order_with_the_same_batches
     assert len({*map(tuple, orders)}) > 1
 
 
-def test_a_neighbour_that_works_two_seconds_in_six_leaves_an_unbiased_answer(world, measure) -> None:
+def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
     """Whatever it disturbs is taken again, be the row slow or quick: ratios are those of an idle machine."""
     world.spread = 0.005
     world.neighbour = lambda now: 1.0 if now % 6 < 2 else 0.0
@@ -335,7 +333,7 @@ def test_a_neighbour_that_works_two_seconds_in_six_leaves_an_unbiased_answer(wor
         assert ratio == pytest.approx(SECONDS[other] / SECONDS["torch"], rel=0.01)
 
 
-def test_a_turn_is_taken_again_for_the_work_of_others_and_never_for_its_own_times(world, measure) -> None:
+def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
     """Time that other virtual machines took has it taken again too, and counts at last, since it may never end."""
     world.seconds_of = lambda process: 0.5 if len(world.visits) % 7 == 0 else 0.06  # some visits are slow
     assert measure(THREE).tries == {1}
@@ -347,7 +345,7 @@ def test_a_turn_is_taken_again_for_the_work_of_others_and_never_for_its_own_time
     assert any("other virtual machines took 0.30 cores" in note for note in found.results.notes)
 
 
-def test_beside_a_program_that_never_rests_turns_are_taken_all_the_same_with_a_doubt(world, measure) -> None:
+def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
     """No turn is taken again in vain, all cycles count, and the answer is right where the work slows all alike."""
     world.neighbour, world.disturbs = lambda now: 1.9, 2.0
     found = measure(THREE)
@@ -385,9 +383,7 @@ def test_cycles_beside_a_program_that_works_for_a_while_are_left_out(world, meas
 @pytest.mark.parametrize(
     ("names", "within", "rounds"), [(NAMES, 0.07, 5), (NAMES, 0.02, 8), (["keras:example"], 0.07, 5)]
 )
-def test_it_ends_when_intervals_are_narrow_after_so_many_rounds_and_has_no_more_to_do_when_it_goes_on(
-    tmp_path, world, measure, names, within, rounds
-) -> None:
+def test_it_ends_with_narrow_intervals_after_enough_rounds(tmp_path, world, measure, names, within, rounds) -> None:
     """The example alone has no row as installed, and does not decode in turns."""
     world.spread = 0.001
     plan = plan_of(names, within, budget=3000.0)
@@ -398,7 +394,7 @@ def test_it_ends_when_intervals_are_narrow_after_so_many_rounds_and_has_no_more_
     assert (tmp_path / "a.jsonl").read_bytes() == whole
 
 
-def test_what_there_was_no_time_for_is_named_and_measured_by_going_on(measure) -> None:
+def test_parts_without_time_are_named_and_measured_later(measure) -> None:
     cut_short = measure(plan_of(budget=75.0))
     assert cut_short.answers == 6
     assert cut_short.results.missing[-2:] == ["rows as installed", "why one is slower"]
@@ -411,7 +407,7 @@ def test_rows_that_do_not_fit_into_memory_are_refused_with_what_to_do(world, mea
         measure(plan_of())
 
 
-def test_sizes_that_vary_take_turns_over_rounds_and_are_planned_by_operations(world, measure) -> None:
+def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
     """Where three rounds of each size do not fit, it is said after the first start, be it of the smallest size."""
     axes = {"latent-dim": (64, 256, 1024)}
     world.seconds_of = lambda process: (process.row.sizes["latent-dim"] / 256) ** 1.5 * SECONDS[process.row.backend]
@@ -450,7 +446,7 @@ def raced(tmp_path: Path, world: World) -> Callable[..., Recording]:
     ("processes", "turns", "start", "budget", "cycles"),
     [(0.15, 0.06, 3.0, 200.0, 1), (0.0, 0.2, 30.0, 800.0, CYCLES), (0.15, 0.06, 0.1, 60.0, 1)],
 )
-def test_once_processes_are_seen_to_differ_more_than_turns_a_round_of_a_race_has_one_cycle(
+def test_rounds_have_one_cycle_once_processes_differ_more(
     world, raced, processes, turns, start, budget, cycles
 ) -> None:
     """Before that, two at least. What starts soon has one cycle in any case."""

@@ -68,20 +68,20 @@ def largest_difference(
     # Two near numbers of one type have a difference that is exact in it.
     dtype = right.dtype if right.dtype == left.dtype and right.dtype.kind == "f" else np.dtype(np.float64)
     for rows in pieces(right.shape):
-        one, other = right[rows], left[rows]
+        got, expected = right[rows], left[rows]
         # Those that are not equal mostly are not from the first row on, which is quick to see.
-        if not one.size or (np.array_equal(one[:1], other[:1]) and np.array_equal(one, other)):
+        if not got.size or (np.array_equal(got[:1], expected[:1]) and np.array_equal(got, expected)):
             continue
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            difference = np.abs(one.astype(dtype, copy=False) - other.astype(dtype, copy=False))
-            if one.dtype.kind in "iu" and other.dtype.kind in "iu":  # of which float64 does not have all
-                difference = np.maximum(difference, one != other)
+            difference = np.abs(got.astype(dtype, copy=False) - expected.astype(dtype, copy=False))
+            if got.dtype.kind in "iu" and expected.dtype.kind in "iu":  # of which float64 does not have all
+                difference = np.maximum(difference, got != expected)
             if not np.isfinite(difference.max()):
-                difference[one == other] = 0.0  # of infinities
+                difference[got == expected] = 0.0  # of infinities
             if allowed:
                 difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
             if relative:
-                np.divide(difference, np.abs(other), out=difference, where=difference != 0)
+                np.divide(difference, np.abs(expected), out=difference, where=difference != 0)
         index = int(difference.argmax())  # of the first that is no number, if there is one
         largest_here = float(difference.flat[index])
         if not largest_here <= worst:

@@ -49,7 +49,7 @@ class Diff:
     @property
     def wrong_alone(self) -> list[str]:
         """The places that are wrong in the replay, where no rung of the whole model breaks."""
-        return [one.place for one in self.replay.wrong] if self.replay and not self.broken else []
+        return [place.place for place in self.replay.wrong] if self.replay and not self.broken else []
 
     @property
     def unfinished(self) -> str:
@@ -161,8 +161,8 @@ def compare_records(
             explain(diff, rungs, checks, failed)
             break
     told = " ".join(cause.sentence for cause in diff.causes)
-    others = [one for one in other_optimizers(left, right) if one.sentence.partition(" is ")[0] not in told]
-    diff.notes[:0] = [one.line for one in others]
+    differ = [cause for cause in other_optimizers(left, right) if cause.sentence.partition(" is ")[0] not in told]
+    diff.notes[:0] = [cause.line for cause in differ]
     diff.accepted = sorted(rungs.accepted)
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     diff.replay = replay_of(rungs, agrees, diff.notes)

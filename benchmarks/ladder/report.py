@@ -134,11 +134,11 @@ def report(diff: Diff, command: str) -> str:
     shown = table("", ["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True))
     outputs = table("", ["output", "error", "bound", "tokens on the left", "on the right"], output_rows(diff))
     losses = table("", ["step", "loss on the left", "on the right"], loss_rows(diff))
-    tables = [shown, diff_table(diff), *(one for one in (outputs, losses) if one.row_count)]
+    tables = [shown, diff_table(diff), *(filled for filled in (outputs, losses) if filled.row_count)]
     console = Console(file=StringIO(), width=COLUMNS, color_system=None)
-    for one in tables:
-        one.title = None
-        console.print(one, "")
+    for each in tables:
+        each.title = None
+        console.print(each, "")
     printed = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
     text = "\n".join([*map(short, lines(diff)), "", printed.rstrip(), "", f"$ {short(command)}"])
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
@@ -156,15 +156,15 @@ def facts(side: Side) -> list[str]:
     known = side.arrays("weights")
     number = sum(prod(known.shape(name)) for name in trained if name in known)
     precision = side.precision + (f", computed in {side.computed}" if side.computed != side.precision else "")
-    own = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
-    return [*map(short, own)]
+    told = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
+    return [*map(short, told)]
 
 
 def output_rows(diff: Diff) -> Iterator[list[str]]:
     """The model's own outputs, with the first numbers of those that are whole, such as greedily decoded tokens."""
     arrays = [side.arrays("outputs") for side in diff.pairing.sides]
-    own = [check for check in diff.checks if check.rung == "forward" and check.tensor in arrays[0]]
-    for check in own[:MOST_OUTPUTS]:
+    outputs = [check for check in diff.checks if check.rung == "forward" and check.tensor in arrays[0]]
+    for check in outputs[:MOST_OUTPUTS]:
         row = [short(check.tensor), cell([check], False) + ("" if check.passed else ", breaks"), bound_of(check)]
         for of_side in arrays:
             name = check.tensor if check.tensor in of_side else next(iter(of_side))

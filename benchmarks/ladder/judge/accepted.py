@@ -46,9 +46,9 @@ ACCEPTABLE: dict[str, Callable[[GroupPair, str, int, Load], Load | None]] = {"ba
 
 def acceptable(names: Iterable[str]) -> tuple[str, ...]:
     """The names. Raises CannotBeginError for one that cannot be accepted."""
-    found = tuple(name.strip() for name in names)
-    unknown = [name for name in found if name not in ACCEPTABLE]
+    deviations = tuple(name.strip() for name in names)
+    unknown = [name for name in deviations if name not in ACCEPTABLE]
     if unknown:
         known = ", ".join(ACCEPTABLE)
         raise CannotBeginError(f"--accept names {', '.join(unknown)}; what docs/deviations.md has for it is {known}")
-    return found
+    return deviations

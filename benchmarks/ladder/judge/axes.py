@@ -55,22 +55,22 @@ class Turns:
         the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
         input; what a person named is as it is."""
         names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
-        turn = next((self.named[one] for one in names if one in self.named), None)
+        turn = next((self.named[key] for key in names if key in self.named), None)
         if turn:
             return {f"the axes are {' -> '.join(map(pattern_of, turn))}": partial(turned, turn)}
         known = known_turn(pair) if pair else None if is_input else ""
         if known is not None:
             return {known: ARRANGEMENTS[known]}
         last = pair is not None and pair.left.kind in FEATURES_LAST
-        found = [words for words in ARRANGEMENTS if words in self._known and (words == TIME_TURNED or not last)]
-        return {words: ARRANGEMENTS[words] for words in ("", *found)}
+        turns = [words for words in ARRANGEMENTS if words in self._known and (words == TIME_TURNED or not last)]
+        return {words: ARRANGEMENTS[words] for words in ("", *turns)}
 
     @cached_property
     def _known(self) -> set[str]:
         """Turns of layers whose axes are known, in the words of ARRANGEMENTS; other layers may be turned alike."""
-        found = {TIME_TURNED for pair in self.pairs if time_is_turned(pair)}
+        of_time = {TIME_TURNED for pair in self.pairs if time_is_turned(pair)}
         wide = [pair for pair in self.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
-        return found | {known_turn(pair) or "" for pair in wide} - {""}
+        return of_time | {known_turn(pair) or "" for pair in wide} - {""}
 
 
 def channels_stand_first(group: WeightGroup) -> bool:

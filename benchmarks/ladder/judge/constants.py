@@ -14,11 +14,11 @@ MOST_NORMS = 3  # norms with a rounded epsilon that are named
 
 def as_in_paddle(left: Side, right: Side) -> tuple[Side, Side]:
     """Return both sides; against Paddle's norms the other one as it computes with their epsilons, if recorded."""
-    own = [any(FLOAT32_EPSILON & {*layer.classes} for layer in side.says.layers) for side in (left, right)]
+    rounds = [any(FLOAT32_EPSILON & {*layer.classes} for layer in side.says.layers) for side in (left, right)]
     paddle = [side.framework == "paddle" for side in (left, right)]
     return (
-        left.rounded or left if paddle[1] and own[1] and not paddle[0] else left,
-        right.rounded or right if paddle[0] and own[0] and not paddle[1] else right,
+        left.rounded or left if paddle[1] and rounds[1] and not paddle[0] else left,
+        right.rounded or right if paddle[0] and rounds[0] and not paddle[1] else right,
     )
 
 
@@ -31,21 +31,21 @@ def epsilons_remark(left: Side, right: Side, pairs: Iterable[GroupPair]) -> tupl
         return "", False
     known = f", and {other.name} is compared as it computes with these" if other.as_in_paddle else ""
     words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}{known}"
-    own = f"layer.{other.known.epsilon}"
-    remedy = f"for equal ones set `{own} = float(np.float32({own}))` in {other.name}"
+    setting = f"layer.{other.known.epsilon}"
+    remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {other.name}"
     return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
 
 
 def rounds_epsilon(pair: GroupPair) -> bool:
     """True if Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
-    own, others = (
+    of_paddle, others = (
         [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
     )
-    if not others or not own or not FLOAT32_EPSILON & {*own[0].layer.classes}:
+    if not others or not of_paddle or not FLOAT32_EPSILON & {*of_paddle[0].layer.classes}:
         return False
-    one, other = (group.settings.get("epsilon") for group in (own[0], others[0]))
-    floats = isinstance(one, float) and isinstance(other, float)
-    return floats and np.float32(one) == np.float32(other) and other != float(np.float32(other))
+    rounded, exact = (group.settings.get("epsilon") for group in (of_paddle[0], others[0]))
+    floats = isinstance(rounded, float) and isinstance(exact, float)
+    return floats and np.float32(rounded) == np.float32(exact) and exact != float(np.float32(exact))
 
 
 def rounding_of_momentum(pair: GroupPair) -> float:

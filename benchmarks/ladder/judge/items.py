@@ -222,15 +222,15 @@ class Rungs:
         if alone:
             self._skipped(rung, f"{some_of(alone)}, recorded on one side only")
         by_value: dict[str, list[str]] = {}  # by both types
-        for one, other in names:
-            arrays = partial(left.__getitem__, one), partial(right.__getitem__, other)
-            of_left, of_right = left.dtype(one), right.dtype(other)
+        for name, right_name in names:
+            arrays = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
+            of_left, of_right = left.dtype(name), right.dtype(right_name)
             held = "" if {of_left.kind, of_right.kind} <= {*"iu"} else quantity
             exact = not held and not self._of_other_width(of_left, of_right)
             if not held and not exact:
-                by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(one)
+                by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(name)
             how: dict[str, Any] = {"scale": None if held else 1.0, "exact": exact, "is_output": True, "axes": OUTPUT}
-            yield self._held(rung, one, held, *arrays, ways=self.turns.ways(one, is_input=file == "inputs"), **how)
+            yield self._held(rung, name, held, *arrays, ways=self.turns.ways(name, is_input=file == "inputs"), **how)
         for types, of in by_value.items():
             self.notes.append(f"only values are compared of {some_of(of)}: {types}")
 
@@ -378,16 +378,16 @@ def allowed_of(pair: GroupPair, name: str, floor: float, decay: float) -> Callab
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
     decay, as a share of a weight, may have taken something.
     """
-    others = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
-    arrays = [np.atleast_1d(array) for array in (*others, pair.left.tensor(name)) if array is not None]
+    both = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
+    arrays = [np.atleast_1d(array) for array in (*both, pair.left.tensor(name)) if array is not None]
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
         return lambda rows: np.array(floor)
 
     def allowed(rows: slice) -> Array:
-        one, other, left, right, start = (array[rows] for array in arrays)
+        left_gradient, right_gradient, left, right, start = (array[rows] for array in arrays)
         update = np.maximum(np.abs(left - start), np.abs(right - start)) + decay * np.abs(start)
-        size = np.maximum(np.abs(one), np.abs(other))
-        share = np.abs(one - other) / np.maximum(size, np.finfo(size.dtype).tiny)
+        size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
+        share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
         return np.asarray(floor + 2 * update * share)
 
     return allowed

@@ -50,9 +50,9 @@ class Control:
             return
         rows = head(left)
         allowed = item.allowed() if item.allowed else None
-        own: dict[str, Any] = {"ways": AS_IT_IS, "scale": item.scale_of(rows)}
-        own |= {"allowed": lambda: allowed} if allowed else {}
-        first = replace(item, left=lambda: rows, **own)
+        how: dict[str, Any] = {"ways": AS_IT_IS, "scale": item.scale_of(rows)}
+        how |= {"allowed": lambda: allowed} if allowed else {}
+        first = replace(item, left=lambda: rows, **how)
         is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
         if item.tolerance and is_fine and not self.recorded and np.isfinite(rows).any():
             self.rounding.append(judge(replace(first, right=lambda: nudged(rows))))

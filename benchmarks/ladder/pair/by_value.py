@@ -40,15 +40,15 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
     marks = [{name: digests(array) for name, array in side.items()} for side in sides]
     tables = [rows_of(of_side) for of_side in marks]
     for lacking in (False, True):  # what is part of an array is looked for among what is left
-        for one in (0, 1):  # one array of the left side and one or several of the right, and the reverse
-            ones, others = sides[one], sides[1 - one]
-            for name, array in list(ones.items()):
-                entry = next(_entries(name, array, marks[one][name], others, tables[1 - one], lacking), None)
+        for place in (0, 1):  # one array of the left side and one or several of the right, and the reverse
+            arrays, others = sides[place], sides[1 - place]
+            for name, array in list(arrays.items()):
+                entry = next(_entries(name, array, marks[place][name], others, tables[1 - place], lacking), None)
                 if entry:
-                    entries.append(entry.turned() if one else entry)
-                    del ones[name]
-                    for other in entry.arrays[1]:
-                        del others[other]
+                    entries.append(entry.turned() if place else entry)
+                    del arrays[name]
+                    for part in entry.arrays[1]:
+                        del others[part]
     return entries
 
 
@@ -61,13 +61,13 @@ def telling(array: Array) -> bool:
 def digests(array: Array) -> list[Digests]:
     """For each axis the digests of the rows along it. A digest tells which numbers a row has and not where they
     stand; that of several rows is the sum of theirs."""
-    found = [np.zeros(size, np.uint64) for size in array.shape]
+    sums = [np.zeros(size, np.uint64) for size in array.shape]
     for rows in pieces(array.shape):
         marks = scrambled(array[rows])
-        for axis, of_axis in enumerate(found):
-            others = tuple(other for other in range(array.ndim) if other != axis)
-            of_axis[rows if axis == 0 else slice(None)] += marks.sum(others, dtype=np.uint64)
-    return found
+        for axis, of_axis in enumerate(sums):
+            rest = tuple(number for number in range(array.ndim) if number != axis)
+            of_axis[rows if axis == 0 else slice(None)] += marks.sum(rest, dtype=np.uint64)
+    return sums
 
 
 def scrambled(array: Array) -> Digests:
@@ -116,23 +116,23 @@ def _along(array: Array, axis: int, marks: Digests, others: Arrays, table: Table
     for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
         known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
-        found = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
-        if count == length or all(found):
-            for to, (one, other), sizes, order in _arranged(split, axis, others, _assigned(found, others)):
-                yield to, ((*one[:axis], one[axis] + one[axis + 1], *one[axis + 2 :]), other), sizes, order
+        rows = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
+        if count == length or all(rows):
+            for to, (left, right), sizes, order in _arranged(split, axis, others, _assigned(rows)):
+                yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes, order
 
 
-def _assigned(found: Sequence[Sequence[Row]], others: Arrays) -> list[Row | None]:
+def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
     """For each row one of the places where it stands: those of as few arrays as there can be, each place once."""
-    count = Counter((name, axis) for rows in found for name, axis in {row[:2] for row in rows})
+    count = Counter((name, axis) for rows in candidates for name, axis in {row[:2] for row in rows})
     chosen: dict[str, int] = {}  # the axis of each array
-    for rows in found:
+    for rows in candidates:
         if rows and not any(chosen.get(name) == axis for name, axis, _ in rows):
             name, axis, _ = max(rows, key=lambda row: count[row[:2]])
             chosen.setdefault(name, axis)
     used: set[Row] = set()
     assigned: list[Row | None] = []
-    for rows in found:
+    for rows in candidates:
         row = next((row for row in rows if chosen.get(row[0]) == row[1] and row not in used), None)
         assigned.append(row)
         used |= {row} if row else set()
@@ -158,12 +158,13 @@ def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None
             return
         to = (*names, LACKING) if rows[0] else (LACKING, *names)
     row = array.take(rows.index(there[0]), axis)
-    other = others[names[0]]
-    other_row = other if other_axis == WHOLE else other.take(there[0][2], other_axis)
-    for (one, two), inner_sizes in _inner(row, other_row):
+    first = others[names[0]]
+    other_row = first if other_axis == WHOLE else first.take(there[0][2], other_axis)
+    for (axes, other_axes), inner_sizes in _inner(row, other_row):
         for outer, outer_sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
-            left = (*one[:axis], outer[0], *one[axis:])
-            right = two if other_axis == WHOLE else (*two[:other_axis], outer[1], *two[other_axis:])
+            left, right = (*axes[:axis], outer[0], *axes[axis:]), other_axes
+            if other_axis != WHOLE:
+                right = (*other_axes[:other_axis], outer[1], *other_axes[other_axis:])
             yield to, (left, right), {**inner_sizes, **outer_sizes}, order
 
 

@@ -22,13 +22,14 @@ class Block(nn.Layer):
         self.norm1, self.norm2 = nn.LayerNorm(UNITS, EPSILON), nn.LayerNorm(UNITS, EPSILON)
         self.q, self.k, self.v, self.out = (nn.Linear(UNITS, UNITS, bias_attr=False) for _ in range(4))
         self.up, self.down = nn.Linear(UNITS, 2 * UNITS), nn.Linear(2 * UNITS, UNITS)
+        self.gelu = nn.GELU(approximate=True)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:  # (batch, time, units)
         normed = self.norm1(x)
         q, k, v = (layer(normed).reshape([0, 0, HEADS, -1]) for layer in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(q, k, v)
         x = x + self.out(attended.flatten(2))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate=True))
+        return x + self.down(self.gelu(self.up(self.norm2(x))))
 
 
 class Model(nn.Layer):

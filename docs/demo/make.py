@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RECORDS = ROOT / "benchmarks" / "demo"
-FIXES = {"(q, k, v)\n": "(q, k, v, is_causal=True)\n", ", approximate=True": ""}
+FIXES = {"(q, k, v)\n": "(q, k, v, is_causal=True)\n", "approximate=True": ""}
 
 
 def make(folder: Path) -> None:

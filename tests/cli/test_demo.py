@@ -18,14 +18,14 @@ def shown() -> str:
 
 
 def test_the_demo_names_both_mistakes(shown: str) -> None:
-    assert "likely: the attention's mask is causal on the left and none on the right" in shown
-    assert "judged 2 are wrong" in shown
-    for line in (
-        "called by block_paddle.py:30: x = x + self.out(",
-        "F.gelu(self.up(self.norm2(x)), approximate=True)",
+    for words in (
+        "judged 2 are wrong",
+        "likely: the attention's mask is causal on the left and none on the right",
+        "called by block_paddle.py:31: x = x + self.out(",
+        "block.gelu is gelu on the left and gelu by tanh on the right",
+        "`rosetta diff --demo fixed`",
     ):
-        assert line in shown
-    assert "`rosetta diff --demo fixed`" in shown
+        assert words in shown
 
 
 def test_the_mended_port_passes() -> None:

@@ -1,7 +1,7 @@
 """Computations that may have made a loss, gradients and a step: operators with the recorded arrays, and with the
 recorded settings in place of the usual ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from math import prod
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.arrays import Array, head, largest
+from benchmarks.ladder.arrays import Array, head, largest, pieces
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.operators import NOWHERE, READINGS, UPDATES
@@ -55,10 +55,12 @@ def gradients(broken: Broken) -> Iterator[Both]:
     both = [[head(pair[place]).astype(np.float64) for pair in pairs] for place in (0, 1)]  # type: ignore[arg-type]
     factors = factors_of(broken, *map(norm, both))
     wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
-    for base, other, side, other_side in zip(both, both[::-1], broken.sides, broken.sides[::-1], strict=True):
-        norms = [norm(other), norm_of_all(other_side), max(map(largest, other))]
+    of_all = [norm_of_all(side) for side in broken.sides]
+    for place in range(2):  # the other side's are clipped
+        other = both[1 - place]
+        norms = [norm(other), of_all[1 - place], max(map(largest, other))]
         limits = [*(float(f"{limit:.3g}") for limit in norms), *USUAL_LIMITS]
-        clips = [clippings(array, norm_of_all(side), other_side, limits) for array in base]
+        clips = [clippings(array, of_all[place], broken.sides[1 - place], limits) for array in both[place]]
         clipped = {name: [of[name] for of in clips] for name in clips[0]}
         operator = partial(operators.given_gradients, clipped, factors)
         choices = choices_of(operator, clip=[*clipped], times=[*factors])
@@ -82,13 +84,16 @@ def factors_of(broken: Broken, left: float, right: float) -> dict[str, float]:
     return found
 
 
-def norm(arrays: Sequence[Array]) -> float:
-    return float(np.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in arrays)))
+def norm(arrays: Iterable[Array]) -> float:
+    squares = 0.0
+    for array in map(np.atleast_1d, arrays):
+        squares += sum(float((array[rows].astype(np.float64) ** 2).sum()) for rows in pieces(array.shape))
+    return float(squares**0.5)
 
 
 def norm_of_all(side: Side) -> float:
     arrays = side.arrays("gradients")
-    return norm([arrays[name] for name in side.once("gradients")])
+    return norm(arrays.mapped(name) for name in side.once("gradients"))
 
 
 def clipping(side: Side) -> tuple[str, float] | None:

@@ -1,7 +1,5 @@
 """Downloads from a site made up for these tests: once, into the cache, under our own user agent."""
 
-from collections.abc import Iterator
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -119,14 +117,6 @@ def test_a_sites_fault_is_named_with_what_to_do_by_hand_and_nothing_is_kept(
     by_hand = f"to fetch it by hand, open {URL} in a browser, save the file, and give its path: --data fra-eng.zip"
     assert refused() == f"{URL} cannot be downloaded: {fault}; {by_hand}"
     assert kept(cache) == []
-
-
-def test_an_archive_that_comes_in_small_pieces_is_read_whole(site: Site, cache: Path, monkeypatch) -> None:
-    def small_pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
-        return iter(partial(answer.raw.read, min(size, 16)), b"")
-
-    monkeypatch.setattr("requests.Response.iter_content", small_pieces)
-    assert pairs() == PAIRS
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(site: Site, cache: Path) -> None:

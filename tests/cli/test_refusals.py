@@ -20,6 +20,7 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, f"{TRAIN} --data bad.txt", ["line 2: 1 column"]),
     (2, f"{TRAIN} --backend mxnet", ["'mxnet'", "choose one of numpy, keras"]),
     (2, f"{TRAIN} --batches bucketed", ["--padding mask"]),
+    *((2, f"{TRAIN} --learning-rate {rate}", ["learning_rate is inf, expected 0 to"]) for rate in ("inf", "1e39")),
     (2, f"{TRAIN} --validation-split 1", ["1000 pairs", "--validation-split 1.0", "at least one of each"]),
     (2, "train --out . --backend numpy", [". exists already", "--resume"]),
     (2, "train --out . --resume --epochs 2", [". is not a run", "config.json"]),

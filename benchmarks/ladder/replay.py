@@ -271,8 +271,8 @@ class Replay:
             | {"causes": [cause.sentence for cause in place.causes], "inside": place in self.inside}
             for place in (*self.wrong, *self.inside)
         ]
-        found = {"judged": sorted(self.judged), "wrong": wrong, "not_judged": self.not_judged}
-        return found | {"settings": self.settings}
+        report = {"judged": sorted(self.judged), "wrong": wrong, "not_judged": self.not_judged}
+        return report | {"settings": self.settings}
 
     def lines(self) -> Iterator[str]:
         """The result in words."""
@@ -309,7 +309,9 @@ class Replay:
                 outputs.setdefault(place, []).append(item)
         calls = [call for call in self.rungs.right.says.calls if self.partners.left_call(call)]
         arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in calls}
-        arrived = {key: [one for one in of if not one[0].passed] for key, of in arrivals.items()}  # otherwise
+        arrived = {
+            key: [arrival for arrival in of if not arrival[0].passed] for key, of in arrivals.items()
+        }  # otherwise
         unfed = ""  # a wrong layer whose output did not become the left one's
         seen, settings = set[int](), dict[str, list[str]]()
         for call in self.rungs.right.says.calls:
@@ -319,7 +321,7 @@ class Replay:
                 continue
             for check, array in arrived.get(key, ()):
                 above = (place for place in arrived if is_within(call.layer, place[0]) and place[0] != call.layer)
-                if not any(array == other for place in above for _, other in arrived[place]):
+                if not any(array == outer for place in above for _, outer in arrived[place]):
                     self._add(check, call, TAKES)
             for item in outputs.get(key, ()):
                 of_item = places(item)

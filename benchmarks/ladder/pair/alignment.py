@@ -35,14 +35,14 @@ def aligned(lefts: Groups, rights: Groups) -> list[tuple[Groups, Groups]]:
             if there not in best or more < best[there]:
                 best[there], came_from[there] = more, place
                 heappush(reached, (more, there))
-    found, place = [], end
+    runs, place = [], end
     while place in came_from:
         before = came_from[place]
         left, right = lefts[before[0] : place[0]], rights[before[1] : place[1]]
         if left and right and len(left) != len(right):
-            found.append((left, right))
+            runs.append((left, right))
         place = before
-    return found[::-1]
+    return runs[::-1]
 
 
 def _steps(lefts: Groups, rights: Groups, place: Place) -> Iterator[tuple[Place, Cost]]:
@@ -62,12 +62,12 @@ def _steps(lefts: Groups, rights: Groups, place: Place) -> Iterator[tuple[Place,
         yield (number, 1), (0, _odd(lefts[i : i + number]))
 
 
-def _number_of_parts(one: WeightGroup, others: Iterator[WeightGroup]) -> int:
+def _number_of_parts(whole: WeightGroup, next_groups: Iterator[WeightGroup]) -> int:
     """Number of the next layers, two or more, that have this layer's outputs in parts; 0 where widths do not add
     up."""
-    *inputs, outputs = one.shapes["kernel"]
+    *inputs, outputs = whole.shapes["kernel"]
     total = 0
-    for number, group in enumerate(others, 1):
+    for number, group in enumerate(next_groups, 1):
         *other_inputs, width = group.shapes["kernel"]
         total += width
         if other_inputs != inputs or total >= outputs:

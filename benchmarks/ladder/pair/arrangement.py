@@ -104,8 +104,10 @@ def arranged(
     Raises UnfitRecordsError for axes that do not fit.
     """
     described = [
-        " + ".join(name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in own)
-        for own, of in zip(names, shapes, strict=True)
+        " + ".join(
+            name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in names_of_side
+        )
+        for names_of_side, of in zip(names, shapes, strict=True)
     ]
     where = f"the mapping's line {line}, {' = '.join(described)}"
     if axes is None:
@@ -116,21 +118,24 @@ def arranged(
     _check(where, more, names, axes)
     equations = [
         equation
-        for side, (own, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
-        for place, name in enumerate(own)
+        for side, (names_of_side, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
+        for place, name in enumerate(names_of_side)
         if name != LACKING
         for equation in _equations(where, name, own_axes, own_shapes[name], f"{PARTS}:{side}:{place}")
     ]
     sizes = _solved(where, equations, more.sizes)
     widths = [
-        [0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1) for place, name in enumerate(own)]
-        for side, own in enumerate(names)
+        [
+            0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1)
+            for place, name in enumerate(names_of_side)
+        ]
+        for side, names_of_side in enumerate(names)
     ]
     sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
     kept = [(0, max(map(sum, widths)))]  # the parts that both sides have
-    for own, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
-        if LACKING in own:
-            place = own.index(LACKING)
+    for names_of_side, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
+        if LACKING in names_of_side:
+            place = names_of_side.index(LACKING)
             of_side[place] = max(0, sum(of_other) - sum(of_side))
             kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
     if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
@@ -148,8 +153,10 @@ def arranged(
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Tensor((*side_by_side(own, own_axes, sizes, own_widths, own_kept),), whole)
-        for own, own_axes, own_widths, own_kept in zip(names, axes, widths, (kept, in_order or kept), strict=True)
+        Tensor((*side_by_side(names_of_side, own_axes, sizes, own_widths, own_kept),), whole)
+        for names_of_side, own_axes, own_widths, own_kept in zip(
+            names, axes, widths, (kept, in_order or kept), strict=True
+        )
     )
     right = replace(right, times=more.times, add=more.add)
     return Arrangement(names, axes, sizes, left, right, tuple(more.order))
@@ -174,7 +181,9 @@ def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int])
     """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
     sizes, rest = dict(given), list(equations)
     while rest:
-        equation = name, group, size = min(rest, key=lambda one: sum(axis not in sizes for axis in one[1]))
+        equation = name, group, size = min(
+            rest, key=lambda candidate: sum(axis not in sizes for axis in candidate[1])
+        )
         unknown = [axis for axis in group if axis not in sizes]
         known = prod(sizes[axis] for axis in group if axis in sizes)
         plain = [axis.partition(":")[0] for axis in group]
@@ -195,21 +204,21 @@ def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int])
 
 def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
     """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
-    one, other = (set(flat(of_side)) for of_side in axes)
+    left_names, right_names = (set(flat(of_side)) for of_side in axes)
     several, pattern = max(map(len, names)) > 1, " -> ".join(map(pattern_of, axes))
     wrong = ""
     if min(map(len, names)) > 1:
         wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
-    elif several and PARTS not in one | other:
+    elif several and PARTS not in left_names | right_names:
         wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
-    elif any(own.count(LACKING) > 1 or set(own) == {LACKING} for own in names):
+    elif any(of_side.count(LACKING) > 1 or set(of_side) == {LACKING} for of_side in names):
         wrong = f"expected one {LACKING} beside arrays that are there"
-    elif one ^ other and not (several and one ^ other == {PARTS}):
-        alone = ", ".join(sorted(one ^ other))
+    elif left_names ^ right_names and not (several and left_names ^ right_names == {PARTS}):
+        alone = ", ".join(sorted(left_names ^ right_names))
         wrong = f"{alone} of {pattern!r} stands on one side; expected the same axes on both"
-    elif line.sizes.keys() - one - other or min(line.sizes.values(), default=1) < 1:
+    elif line.sizes.keys() - left_names - right_names or min(line.sizes.values(), default=1) < 1:
         wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
-    elif line.order and (several or PARTS not in one or sorted(line.order) != list(range(len(line.order)))):
+    elif line.order and (several or PARTS not in left_names or sorted(line.order) != list(range(len(line.order)))):
         wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
     elif not line.times or not np.isfinite([line.times, line.add]).all():
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
@@ -237,8 +246,8 @@ def line_of(entry: Arrangement) -> str:
         settings["order"] = str(list(entry.order))
     if entry.right.scaled:
         settings |= {"times": str(entry.right.times), "add": str(entry.right.add)}
-    made = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return f"{quoted(', '.join(left))} = {{{made}}}"
+    words = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"{quoted(', '.join(left))} = {{{words}}}"
 
 
 def quoted(value: Any) -> str:

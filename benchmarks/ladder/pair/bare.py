@@ -24,8 +24,8 @@ def call_by_call(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
         ran, before = zip(*(_as_they_ran(of, [p.both[n] for p in pairs]) for n, of in enumerate(both)), strict=True)
         if before[0] == before[1] and _may_be_same(GroupPair(ran[0][0][0], ran[1][0][0], "order")):
             numbers: dict[tuple[str, str], list[tuple[int, int]]] = {}
-            for (left, one), (right, other) in zip(*ran, strict=True):
-                numbers.setdefault((left.name, right.name), []).append((one, other))
+            for (left, left_number), (right, right_number) in zip(*ran, strict=True):
+                numbers.setdefault((left.name, right.name), []).append((left_number, right_number))
             named = [{group.name: group for group in of} for of in both]
             for (left, right), of_pair in numbers.items():
                 yield GroupPair(named[0][left], named[1][right], "order", numbers=tuple(of_pair))
@@ -49,24 +49,30 @@ def without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: 
         {name for group in groups if group.kind != "buffers" for name in group.names if name in group.side.owners}
         for groups in whole
     ]  # the weights of layers: a constant may stand anywhere
-    names = [tuple(own & {*group.names} for own, group in zip(run, pair.both, strict=True)) for pair in pairs]
+    names = [
+        tuple(names_of_side & {*group.names} for names_of_side, group in zip(run, pair.both, strict=True))
+        for pair in pairs
+    ]
     by_place: dict[int, tuple[list[WeightGroup], list[WeightGroup]]] = {}
     for number, groups in enumerate(alone):
-        places = _places([own[number] for own in names if all(own)], whole[number])
+        places = _places([names_of_side[number] for names_of_side in names if all(names_of_side)], whole[number])
         for group in groups:
             if id(group) in places:
                 by_place.setdefault(places[id(group)], ([], []))[number].append(group)
-    for ones, others in by_place.values():
-        found: list[GroupPair] = []
-        for kind in dict.fromkeys(group.kind for group in ones):
-            of_kind = ([group for group in groups if group.kind == kind] for groups in (ones, others))
-            found += filter(_may_be_same, of_one_shape(*of_kind))
-        rest = [left_over(ones, [pair.left for pair in found]), left_over(others, [pair.right for pair in found])]
+    for lefts, rights in by_place.values():
+        of_place: list[GroupPair] = []
+        for kind in dict.fromkeys(group.kind for group in lefts):
+            of_kind = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
+            of_place += filter(_may_be_same, of_one_shape(*of_kind))
+        rest = [
+            left_over(lefts, [pair.left for pair in of_place]),
+            left_over(rights, [pair.right for pair in of_place]),
+        ]
         rest = [[group for group in groups if len(group.calls) == 1] for groups in rest]
         named = of_like_names(*(dict(enumerate(groups)) for groups in rest))
-        yield from found
+        yield from of_place
         yield from filter(
-            _may_be_same, (GroupPair(rest[0][one], rest[1][other], "name") for one, other in named.items())
+            _may_be_same, (GroupPair(rest[0][left], rest[1][right], "name") for left, right in named.items())
         )
 
 
@@ -75,14 +81,14 @@ def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
     pairs, and none of them has some of its weights after it. Pairs are told by the names of one side's weights."""
     pair_of = {name: place for place, names in enumerate(pairs) for name in names}
     left = Counter(pair_of.values())
-    found, begun, ended = {}, 0, 0
+    places, begun, ended = {}, 0, 0
     for group in groups:
         for place in [pair_of.pop(name) for name in group.names if name in pair_of]:
             left[place] -= 1
             begun, ended = max(begun, place + 1), ended + (not left[place])
         if not group.tensors and group.kind != TAP and begun == ended:
-            found[id(group)] = ended
-    return found
+            places[id(group)] = ended
+    return places
 
 
 def _may_be_same(pair: GroupPair) -> bool:
@@ -129,9 +135,11 @@ def with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
             if is_parent and layer.path in whole and layer.path not in parted:
                 parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
     after: dict[int, list[GroupPair]] = {}
-    for inside, ones in parents[0].items():
-        others = parents[1].get(inside, [])
-        for one, other in reversed([*zip(ones, others, strict=True)]) if len(ones) == len(others) else ():
-            made = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (one, other), strict=True)]
-            after.setdefault(max(inside), []).append(GroupPair(made[0], made[1], "order"))  # the inner one ends first
-    return [found for place, pair in enumerate(pairs) for found in (pair, *after.get(place, []))]
+    for inside, lefts in parents[0].items():
+        rights = parents[1].get(inside, [])
+        for left, right in reversed([*zip(lefts, rights, strict=True)]) if len(lefts) == len(rights) else ():
+            groups = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (left, right), strict=True)]
+            after.setdefault(max(inside), []).append(
+                GroupPair(groups[0], groups[1], "order")
+            )  # the inner one ends first
+    return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]

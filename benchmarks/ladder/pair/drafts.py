@@ -60,11 +60,14 @@ def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
             {tensor.names[0]: in_precision(side.arrays("weights")[tensor.names[0]], sides)}
             for side, tensor in zip(sides, tensors, strict=True)
         )
-        one, other = tensors[0].of(left.get), tensors[1].of(right.get)
-        assert one is not None
-        assert other is not None
-        alike = one.size == other.size > 0 and (one.min(), one.max()) == (other.min(), other.max())
-        if alike and not np.array_equal(one, other):
+        left_array, right_array = tensors[0].of(left.get), tensors[1].of(right.get)
+        assert left_array is not None
+        assert right_array is not None
+        alike = left_array.size == right_array.size > 0 and (left_array.min(), left_array.max()) == (
+            right_array.min(),
+            right_array.max(),
+        )
+        if alike and not np.array_equal(left_array, right_array):
             for entry in found_by_value(left, right):
                 within = any(len(group) > 1 for axes in entry.axes for group in axes)
                 if within or entry.order:  # a transposed kernel is a mistake where both frameworks know the layer
@@ -78,7 +81,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     layers, weights = [], []
     for pair in pairing.pairs:
         arranged = [pair] if pair.entry else list(rearranged(pair))
-        weights += [f"{line_of_pair(other)}  # by {other.how}" for other in arranged]
+        weights += [f"{line_of_pair(entry_pair)}  # by {entry_pair.how}" for entry_pair in arranged]
         if not pair.entry and len(pair.left.tensors) > len(arranged):
             layers.append(f"{line_of_layers(pair)}  # by {pair.how}")
     alone = [
@@ -91,6 +94,6 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     left, right = pairing.sides
     first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
     axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
-    made = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
-    made += ["", "[skip]", *skip, ""]
-    write_atomically(path, "\n".join(made).encode())
+    lines = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
+    lines += ["", "[skip]", *skip, ""]
+    write_atomically(path, "\n".join(lines).encode())

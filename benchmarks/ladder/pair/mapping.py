@@ -59,17 +59,22 @@ def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -
     to = line.to if isinstance(line.to, list) else [line.to]
     templates, names = ([name.strip() for name in text.split(",")], to), (left, right)
     where = f"the mapping's line {text}"
-    one, arrow, other = line.axes.partition("->")
-    axes = (axes_of(one, where), axes_of(other if arrow else one, where)) if line.axes else None
-    indices = [{found[1] or "*" for own in of for found in INDEX.finditer(own)} for of in templates]
+    left_axes, arrow, right_axes = line.axes.partition("->")
+    axes = (axes_of(left_axes, where), axes_of(right_axes if arrow else left_axes, where)) if line.axes else None
+    indices = [
+        {matches[1] or "*" for templates_of_side in of for matches in INDEX.finditer(templates_of_side)}
+        for of in templates
+    ]
     common = indices[0] & indices[1]
-    found = [_matched(where, own, of, common) for own, of in zip(templates, names, strict=True)]
-    for key in dict.fromkeys((*found[0], *found[1])):
+    matches = [
+        _matched(where, templates_of_side, of, common) for templates_of_side, of in zip(templates, names, strict=True)
+    ]
+    for key in dict.fromkeys((*matches[0], *matches[1])):
         for side, word in enumerate(("left", "right")):
-            if key not in found[side]:
+            if key not in matches[side]:
                 missing = ", ".join(filled(template, key) for template in templates[side])
                 raise UnfitRecordsError(f"{where}: the {word} side has no {missing}; it has {listed(names[side])}")
-        yield arranged(text, (found[0][key], found[1][key]), axes, names, line)
+        yield arranged(text, (matches[0][key], matches[1][key]), axes, names, line)
 
 
 def listed(names: Shapes) -> str:
@@ -80,9 +85,9 @@ def filled(template: str, key: Key) -> str:
     """The template with those of its indices filled in that the key has."""
     values = dict(key)
 
-    def number(found: re.Match[str]) -> str:
-        name = found[1] or "*"
-        return str(values[name] + int(found[2] or 0)) if name in values else found[0]
+    def number(match: re.Match[str]) -> str:
+        name = match[1] or "*"
+        return str(values[name] + int(match[2] or 0)) if name in values else match[0]
 
     return INDEX.sub(number, template)
 
@@ -90,7 +95,7 @@ def filled(template: str, key: Key) -> str:
 def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
     """By the values of the indices that both sides have, the names of this side; those of an index of this side alone
     in the order of its numbers."""
-    found: dict[Key, list[list[tuple[Key, str]]]] = {}
+    places_of: dict[Key, list[list[tuple[Key, str]]]] = {}
     for place, template in enumerate(templates):
         matches = list(_matches(template, names)) if template != LACKING else []
         if not matches and template != LACKING:
@@ -98,16 +103,16 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
         for name, values in matches:
             key = tuple(sorted(item for item in values.items() if item[0] in common))
             rest = tuple(item for item in values.items() if item[0] not in common)
-            found.setdefault(key, [[] for _ in templates])[place].append((rest, name))
-    made = {}
-    for key, of_places in found.items():
-        own: list[str] = []
+            places_of.setdefault(key, [[] for _ in templates])[place].append((rest, name))
+    matched_names = {}
+    for key, of_places in places_of.items():
+        names_in_order: list[str] = []
         for template, matched in zip(templates, of_places, strict=True):
             if not matched and template != LACKING:
                 raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
-            own += [name for _, name in sorted(matched)] or [LACKING]
-        made[key] = tuple(own)
-    return made
+            names_in_order += [name for _, name in sorted(matched)] or [LACKING]
+        matched_names[key] = tuple(names_in_order)
+    return matched_names
 
 
 def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]]]:
@@ -119,9 +124,9 @@ def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]
     for name in names if indices else [template] if template in names else []:
         match = pattern.fullmatch(name)
         read = zip(indices, shifts, match.groups(), strict=True) if match else ()
-        found = {(index or "*", int(digits) - int(shift or 0)) for index, shift, digits in read}
-        if match and len(dict(found)) == len(found):  # an index that stands twice is one number
-            yield name, dict(found)
+        values = {(index or "*", int(digits) - int(shift or 0)) for index, shift, digits in read}
+        if match and len(dict(values)) == len(values):  # an index that stands twice is one number
+            yield name, dict(values)
 
 
 def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
@@ -135,17 +140,17 @@ Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
 
 def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
     """The turned axes by the names of arrays and layers. Raises UnfitRecordsError for a line that turns no axes."""
-    found: dict[str, Turn] = {}
+    turns: dict[str, Turn] = {}
     for name, line in file.axes.items():
         where = f"the mapping's line {name} of [axes]"
-        one, arrow, other = line.partition("->")
-        left, right = axes_of(one, where), axes_of(other, where)
+        left_axes, arrow, right_axes = line.partition("->")
+        left, right = axes_of(left_axes, where), axes_of(right_axes, where)
         if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
             raise UnfitRecordsError(
                 f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'
             )
-        found[name] = (right, left) if is_turned(file, sides) else (left, right)
-    return found
+        turns[name] = (right, left) if is_turned(file, sides) else (left, right)
+    return turns
 
 
 def read_either_way(
@@ -159,21 +164,24 @@ def read_either_way(
     errors = []
     for turned in (False, True) if told is None else [told]:
         try:
-            found = expanded_all(file, *((right, left) if turned else (left, right)))
-            ways[turned] = [entry.turned() for entry in found] if turned else found
+            entries = expanded_all(file, *((right, left) if turned else (left, right)))
+            ways[turned] = [entry.turned() for entry in entries] if turned else entries
         except UnfitRecordsError as error:
             errors.append(error)
     if not ways:
         raise errors[0]
-    meanings = [{entry.meaning for entry in found} for found in ways.values()]
+    meanings = [{entry.meaning for entry in entries} for entries in ways.values()]
     odd = [entry for entry in next(iter(ways.values())) if entry.meaning not in meanings[-1]]
     if odd:
-        one, other = (side.framework if sides[0].framework != sides[1].framework else side.name for side in sides)
+        left_name, right_name = (
+            side.framework if sides[0].framework != sides[1].framework else side.name for side in sides
+        )
         raise UnfitRecordsError(
             f"the mapping's line {line_of(odd[0])} has names of both sides and means another thing in each "
-            f"direction; say whose names stand left, above all sections: left = {quoted(one)} or {quoted(other)}"
+            f"direction; say whose names stand left, above all sections: left = {quoted(left_name)} or "
+            f"{quoted(right_name)}"
         )
-    layers_turned = {other: name for name, other in file.layers.items()}
+    layers_turned = {right_name: name for name, right_name in file.layers.items()}
     backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
     turned = (backwards or False not in ways) if told is None else told
     return next(iter(ways.values())), layers_turned if turned else file.layers
@@ -181,11 +189,11 @@ def read_either_way(
 
 def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:
     """The arrangements of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
-    found: list[Arrangement] = []
+    entries: list[Arrangement] = []
     lines: dict[tuple[str, str], str] = {}
     for text, line in file.weights.items():
         for entry in expanded(text, line, left, right):
-            found.append(entry)
+            entries.append(entry)
             for side, names in zip(("left", "right"), entry.arrays, strict=True):
                 for name in names:
                     if (side, name) in lines:
@@ -194,4 +202,4 @@ def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrange
                             f"{name} of the {side} side stands in the lines {both}; expected once"
                         )
                     lines[side, name] = text
-    return found
+    return entries

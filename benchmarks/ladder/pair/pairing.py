@@ -64,7 +64,9 @@ def described(group: WeightGroup) -> str:
 def proposed(missing: WeightGroup, others: Groups, is_left: bool) -> str:
     """A line for a mapping file that is obeyed: it pairs the layer's first weight with another layer's of the same
     sizes, or leaves the layer out where there is none."""
-    theirs = [(own, group.side.shape(own)) for group in others for own in group.names[:1]]
+    theirs = [
+        (name_of_other, group.side.shape(name_of_other)) for group in others for name_of_other in group.names[:1]
+    ]
     for name, their in product(missing.names[:1], theirs):
         both = (name, missing.side.shape(name)), their
         (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
@@ -79,12 +81,12 @@ def axes_between(left: Shape, right: Shape) -> str | None:
     if sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1) or 0 in left:
         return None
     letters = {place: LETTERS[place] for place, size in enumerate(left) if size != 1}
-    one = [letters.get(place, "1") for place in range(len(left))]
-    other = []
+    left_axes = [letters.get(place, "1") for place in range(len(left))]
+    right_axes = []
     for size in right:
         place = next((place for place in letters if left[place] == size), None)
-        other.append("1" if place is None else letters.pop(place))
-    return f"{' '.join(one)} -> {' '.join(other)}"
+        right_axes.append("1" if place is None else letters.pop(place))
+    return f"{' '.join(left_axes)} -> {' '.join(right_axes)}"
 
 
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
@@ -114,7 +116,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         more, *alone = _paired((left, right), skips.without(alone[0]), skips.without(alone[1]), again)
         pairs, names = skips.without_pairs([*pairs, *more])
         tries.append((sum(group.required for of in alone for group in of), pairs, alone, names))
-    _, pairs, alone, names = min(tries, key=lambda one: one[0])
+    _, pairs, alone, names = min(tries, key=lambda attempt: attempt[0])
 
     def place(pair: GroupPair) -> int:
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))

@@ -35,37 +35,37 @@ class Skips:
 
     def has_layer(self, group: WeightGroup) -> bool:
         """True where a group is left out, or all its weights are."""
-        own = group.names
-        return self.has(group.name, group.layer.path) or (bool(own) and all(self.has(name) for name in own))
+        names = group.names
+        return self.has(group.name, group.layer.path) or (bool(names) and all(self.has(name) for name in names))
 
     def names_in(self, group: WeightGroup) -> set[str]:
         """The group's tensors that are left out."""
-        own = group.tensors.items()
-        return {name for name, tensor in own if self.has(f"{group.name} {name}", *tensor.names)}
+        tensors = group.tensors.items()
+        return {name for name, tensor in tensors if self.has(f"{group.name} {name}", *tensor.names)}
 
     def without(self, groups: Iterable[WeightGroup]) -> list[WeightGroup]:
         """The groups without those that are left out, and without tensors that are."""
-        found = []
+        kept = []
         for group in groups:
             rest = without_tensors(group, self.names_in(group))
             if not self.has_layer(group) and (rest.tensors or not group.tensors):
-                found.append(rest)
-        return found
+                kept.append(rest)
+        return kept
 
     def without_pairs(self, pairs: Iterable[GroupPair]) -> tuple[list[GroupPair], list[str]]:
         """The pairs without what is left out on either side, and the names of what is left out with it."""
-        found, names = [], []
+        kept, names = [], []
         for pair in pairs:
             whole = any(map(self.has_layer, pair.both))
             gone = {*pair.left.tensors, *pair.right.tensors} if whole else set[str]()
             gone |= self.names_in(pair.left) | self.names_in(pair.right)
             left, right = (without_tensors(group, gone) for group in pair.both)
             if left.tensors or right.tensors or not (whole or gone):
-                found.append(replace(pair, left=left, right=right))
+                kept.append(replace(pair, left=left, right=right))
             for group in pair.both if whole or gone else ():
-                others = gone & {*group.tensors} - self.names_in(group) if not self.has_layer(group) else ()
-                names += [own for name in group.tensors if name in others for own in group.tensors[name].names]
-        return found, names
+                left_out = gone & {*group.tensors} - self.names_in(group) if not self.has_layer(group) else ()
+                names += [array for name in group.tensors if name in left_out for array in group.tensors[name].names]
+        return kept, names
 
     def check(self, groups: Iterable[WeightGroup], sides: Iterable[Side]) -> None:
         """Raises UnfitRecordsError for a line that fits nothing of either side, or gives no reason."""

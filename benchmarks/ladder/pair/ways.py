@@ -36,14 +36,16 @@ Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that 
 
 def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
     """The groups without those of these names, and without weights of these names."""
-    found = []
+    rest = []
     for group in groups:
         if group.name in names or group.layer.path in names:
             continue
-        kept = {name: one for name, one in group.tensors.items() if not any(own in names for own in one.names)}
+        kept = {
+            name: tensor for name, tensor in group.tensors.items() if not any(name in names for name in tensor.names)
+        }
         if kept or not group.tensors:
-            found.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
-    return found
+            rest.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
+    return rest
 
 
 def left_over(groups: Groups, taken: Groups) -> list[WeightGroup]:
@@ -81,21 +83,21 @@ def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
 
 def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of the groups of two layers that a mapping names, or of two groups."""
-    found = []
+    named = []
     for name, side, groups in zip(names, sides, (lefts, rights), strict=True):
-        found.append([group for group in groups if name in (group.name, group.layer.path)])
-        if not found[-1]:
+        named.append([group for group in groups if name in (group.name, group.layer.path)])
+        if not named[-1]:
             raise UnfitRecordsError(
                 f"the mapping names {name}, which {side.name} does not have, or only once; it has "
                 f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
             )
-    ones, others = found
-    if len(ones) != len(others):
+    lefts, rights = named
+    if len(lefts) != len(rights):
         raise UnfitRecordsError(
-            f"the mapping has {names[0]} for {names[1]}, which are {len(ones)} and {len(others)} groups of "
-            f"weights; name them one by one: {', '.join(g.name for g in (*ones, *others))}"
+            f"the mapping has {names[0]} for {names[1]}, which are {len(lefts)} and {len(rights)} groups of "
+            f"weights; name them one by one: {', '.join(g.name for g in (*lefts, *rights))}"
         )
-    return [GroupPair(one, other, "mapping") for one, other in zip(ones, others, strict=True)]
+    return [GroupPair(left, right, "mapping") for left, right in zip(lefts, rights, strict=True)]
 
 
 def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
@@ -106,22 +108,22 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
     for: kinds whose shapes agree throughout, and weights of the same numbers."""
     lefts, rights = ([group for group in groups if group.signature] for groups in (lefts, rights))
     for kind in dict.fromkeys(group.kind for group in lefts):
-        ones, others = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
+        of_left, of_right = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
         in_order = [
             both
-            for both in product(*((of, [group for group in of if group.required]) for of in (ones, others)))
+            for both in product(*((of, [group for group in of if group.required]) for of in (of_left, of_right)))
             if [group.signature for group in both[0]] == [group.signature for group in both[1]]
             and (both[0] or kind != TAP)
         ]
         by_shape: dict[tuple[Any, ...], tuple[list[WeightGroup], list[WeightGroup]]] = {}
-        for number, groups in enumerate(in_order[0] if in_order else (ones, others)):
+        for number, groups in enumerate(in_order[0] if in_order else (of_left, of_right)):
             for group in groups:
                 by_shape.setdefault(group.signature, ([], []))[number].append(group)
-        for ones, others in by_shape.values():
-            for pair in of_one_shape(ones, others):
-                one, other = pair.both
-                alike = (kind not in OWN and in_order) or not sure or _numbers(one) == _numbers(other)
-                if alike and (kind not in OWN or _parts(one)[-1] == _parts(other)[-1]):
+        for of_left, of_right in by_shape.values():
+            for pair in of_one_shape(of_left, of_right):
+                left, right = pair.both
+                alike = (kind not in OWN and in_order) or not sure or _numbers(left) == _numbers(right)
+                if alike and (kind not in OWN or _parts(left)[-1] == _parts(right)[-1]):
                     yield pair
 
 
@@ -133,39 +135,41 @@ def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
     if len({*of_left}) == len({*of_right}) == len(lefts):
         places = {numbers: place for place, numbers in enumerate(of_right)}
         moved = {place: places[numbers] for place, numbers in enumerate(of_left) if numbers in places}
-    rest = [place for place in range(len(lefts)) if place not in moved]
-    others = [place for place in range(len(rights)) if place not in moved.values()]
-    named = of_like_names({place: lefts[place] for place in rest}, {place: rights[place] for place in others})
-    in_order = iter([place for place in others if place not in named.values()] * (len(lefts) == len(rights)))
-    for place, one in enumerate(lefts):
-        other = moved[place] if place in moved else named[place] if place in named else next(in_order, None)
-        if other is None:
+    left_places = [place for place in range(len(lefts)) if place not in moved]
+    right_places = [place for place in range(len(rights)) if place not in moved.values()]
+    named = of_like_names(
+        {place: lefts[place] for place in left_places}, {place: rights[place] for place in right_places}
+    )
+    in_order = iter([place for place in right_places if place not in named.values()] * (len(lefts) == len(rights)))
+    for place, left in enumerate(lefts):
+        right = moved[place] if place in moved else named[place] if place in named else next(in_order, None)
+        if right is None:
             continue
-        by_numbers = "kind" if other == place else "value"
+        by_numbers = "kind" if right == place else "value"
         by_order = "kind" if len(lefts) == 1 else "order"
-        found = by_numbers if place in moved else "name" if place in named else by_order
-        yield GroupPair(one, rights[other], found)
+        how = by_numbers if place in moved else "name" if place in named else by_order
+        yield GroupPair(left, rights[right], how)
 
 
 def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
     """The right place of each left one whose name ends in the same parts: first of whole names, in the end of their
     last parts. What several end in is in order. A number in a name says which of several it is, and the other side
     may count from elsewhere, so names with numbers count where both sides have all of them."""
-    found: dict[int, int] = {}
+    partners: dict[int, int] = {}
     parts = [{place: _parts(group) for place, group in of.items()} for of in (lefts, rights)]
-    longest = max((len(of_one) for of in parts for of_one in of.values()), default=0)
+    longest = max((len(words) for of in parts for words in of.values()), default=0)
     for length in range(longest, 0, -1):
         ends: list[dict[str, list[int]]] = [{}, {}]
-        for of_side, of_places, taken in zip(ends, parts, ({*found}, {*found.values()}), strict=True):
-            for place, of_one in of_places.items():
+        for of_side, of_places, taken in zip(ends, parts, ({*partners}, {*partners.values()}), strict=True):
+            for place, words in of_places.items():
                 if place not in taken:
-                    of_side.setdefault(".".join(of_one[-length:]), []).append(place)
+                    of_side.setdefault(".".join(words[-length:]), []).append(place)
         counts = [{end: len(places) for end, places in of_side.items()} for of_side in ends]
         for end, places in ends[0].items():
             plain = not re.search(r"\d", end) and counts[0][end] == counts[1].get(end)
             if plain or counts[0] == counts[1]:
-                found.update(zip(places, ends[1][end], strict=True))
-    return found
+                partners.update(zip(places, ends[1][end], strict=True))
+    return partners
 
 
 def _parts(group: WeightGroup) -> list[str]:
@@ -245,7 +249,8 @@ def _fitting(
 ) -> Pairs:
     """The pair of these arrays, if their shapes fit the axes."""
     left, right = (
-        {name: side.shape(name) for name in own if name != LACKING} for side, own in zip(sides, names, strict=True)
+        {name: side.shape(name) for name in of_side if name != LACKING}
+        for side, of_side in zip(sides, names, strict=True)
     )
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
@@ -259,23 +264,24 @@ def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs
     """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
     query, key and value."""
     for kind in SUMMED:
-        ones, others = (
+        of_left_kind, of_right_kind = (
             [group for group in groups if group.kind == kind and "kernel" in group.tensors]
             for groups in (lefts, rights)
         )
-        for left, right in aligned(ones, others):
+        for left, right in aligned(of_left_kind, of_right_kind):
             left, right = _as_named(right[0], left), _as_named(left[0], right)
             axes = [_own_axes(group) for group in (*left, *right)]
             if not all(axes) or any(group.tensors.keys() != left[0].tensors.keys() for group in (*left, *right)):
                 continue
             for name in left[0].tensors:
                 of_left, of_right = (
-                    tuple(own for group in groups for own in group.tensors[name].names) for groups in (left, right)
+                    tuple(array for group in groups for array in group.tensors[name].names)
+                    for groups in (left, right)
                 )
                 yield from _fitting(sides, (of_left, of_right), (axes[0][name], axes[-1][name]))
 
 
-def _as_named(one: WeightGroup, run: Groups) -> Groups:
+def _as_named(holder: WeightGroup, run: Groups) -> Groups:
     """The layers in the order in which the name of the one that holds them all has theirs, as `gate_up` has gate and
     up; as they ran where it does not tell."""
     paths = [group.layer.path for group in run]
@@ -283,9 +289,9 @@ def _as_named(one: WeightGroup, run: Groups) -> Groups:
         len([*takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))])
         for names in (paths, [path[::-1] for path in paths])
     )
-    own = [path[start : len(path) - end] for path in paths]
-    places = [re.split(r"[./]", one.layer.path)[-1].find(name) for name in own]
-    if not all(own) or len({*places} - {-1}) < len(run):
+    middles = [path[start : len(path) - end] for path in paths]
+    places = [re.split(r"[./]", holder.layer.path)[-1].find(name) for name in middles]
+    if not all(middles) or len({*places} - {-1}) < len(run):
         return run
     return [group for _, group in sorted(zip(places, run, strict=True), key=lambda both: both[0])]
 
@@ -293,7 +299,7 @@ def _as_named(one: WeightGroup, run: Groups) -> Groups:
 def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     """Names for the axes of a layer's own arrays, the outputs being the parts; none where the tables do more to them
     than to transpose them."""
-    found: dict[str, Axes] = {}
+    named: dict[str, Axes] = {}
     for name, tensor in group.tensors.items():
         (view, *more), whole = tensor.views, tensor.axes
         if more or tensor.added or view.picked or any(len(group) != 1 for group in whole):
@@ -301,14 +307,16 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
         number = len(whole)
         letters = [*(f"k{place}" for place in range(number - 2)), "m", PARTS][-number:]
         of_axes = dict(zip(whole, letters, strict=False))
-        found[name] = tuple((of_axes[axis],) for axis in view.axes)
-    return found
+        named[name] = tuple((of_axes[axis],) for axis in view.axes)
+    return named
 
 
 def _by_more_rows(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs in order of embeddings of which one has more rows, such as padding at its end."""
-    for one, other in zip(*([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False):
-        left, right = (group.tensors["embeddings"] for group in (one, other))
+    for left_group, right_group in zip(
+        *([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False
+    ):
+        left, right = (group.tensors["embeddings"] for group in (left_group, right_group))
         if left.shape[1:] == right.shape[1:]:
             more = left.shape > right.shape
             names = (left.names, (*right.names, LACKING)) if more else ((*left.names, LACKING), right.names)
@@ -326,14 +334,16 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
                 shape = group.side.shape(name)
                 key = tuple(sorted(shape)) if len(shape) == 2 else shape
                 by_shape.setdefault(key, ([], []))[number].append((group, name))
-    for key, (ones, others) in by_shape.items():
+    for key, (of_left, of_right) in by_shape.items():
         axes = tuple((f"a{number}",) for number in range(len(key)))
-        for (one, name), (other, other_name) in zip(ones, others, strict=True) if len(ones) == len(others) else ():
+        for (left, name), (right, right_name) in (
+            zip(of_left, of_right, strict=True) if len(of_left) == len(of_right) else ()
+        ):
             may_be_turned = len(key) > 1 and key == key[::-1]
-            if not may_be_turned or one.kind == other.kind == "parameters":
-                same = one.side.shape(name) == other.side.shape(other_name)
+            if not may_be_turned or left.kind == right.kind == "parameters":
+                same = left.side.shape(name) == right.side.shape(right_name)
                 both = axes, axes if same else axes[::-1]
-                yield from _fitting(sides, ((name,), (other_name,)), both)
+                yield from _fitting(sides, ((name,), (right_name,)), both)
 
 
 WAYS: tuple[Way, ...] = (

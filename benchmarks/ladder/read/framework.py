@@ -58,16 +58,18 @@ class Framework(ABC):
             return known(settings)
         return (known,) if isinstance(known, Rule) else known
 
-    def settings_of(self, own: Settings, kind: str = "") -> dict[str, Any]:
+    def settings_of(self, settings: Settings, kind: str = "") -> dict[str, Any]:
         """A layer's settings in canonical terms, with those that all layers of its kind have."""
-        found = dict(self.always.get(kind, {}))
+        canonical_settings = dict(self.always.get(kind, {}))
         for name, canonical in self.settings.items():
-            if name in own:
+            if name in settings:
                 try:
-                    found[canonical] = self.meanings[name](own[name]) if name in self.meanings else own[name]
+                    canonical_settings[canonical] = (
+                        self.meanings[name](settings[name]) if name in self.meanings else settings[name]
+                    )
                 except (TypeError, AttributeError):  # somebody's own meaning of the name
                     continue
-        return found
+        return canonical_settings
 
     def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
         """An optimizer's settings in canonical terms."""

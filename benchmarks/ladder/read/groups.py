@@ -24,25 +24,25 @@ from benchmarks.ladder.read.view import PARTS, Shape, Tensor, View, equal_spans,
 FURTHER = "output "  # what the names of a layer's outputs after the first begin with
 
 
-def tensor_of(own: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
+def tensor_of(rule: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
     """Return the tensor of arrays of a shape, mostly of one. Raises UnfitRecordsError where the shape does not fit
     the rule."""
     name = names[0]
-    pattern, _, whole = own.axes.partition(" -> ")
+    pattern, _, whole = rule.axes.partition(" -> ")
     rest = len(shape) - len(pattern.replace("...", "").split())
-    place = pattern.split().index(PARTS) if own.parts > 1 else 0
-    no_parts = own.parts > 1 and (rest < 0 or not shape[place] or shape[place] % own.parts)
+    place = pattern.split().index(PARTS) if rule.parts > 1 else 0
+    no_parts = rule.parts > 1 and (rest < 0 or not shape[place] or shape[place] % rule.parts)
     if rest < 0 or (rest and "..." not in pattern) or no_parts:
         raise UnfitRecordsError(
-            f"{name} has the shape {shape}, which is not that of a layer's {own.role}; a "
+            f"{name} has the shape {shape}, which is not that of a layer's {rule.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
     spread = " ".join(f"k{number}" for number in range(rest))
     axes, canonical = (axes_of(side.replace("...", spread), name) for side in (pattern, whole or pattern))
     sizes, width, kept = dict(zip(flat(axes), shape, strict=True)), 1, [(0, len(names))]
-    if own.parts > 1:
-        width, spans = shape[place], equal_spans(shape[place], own.parts)
-        kept = [spans[part] for part in own.kept]
+    if rule.parts > 1:
+        width, spans = shape[place], equal_spans(shape[place], rule.parts)
+        kept = [spans[part] for part in rule.kept]
     return Tensor((*side_by_side(names, axes, sizes, [width] * len(names), kept),), canonical)
 
 
@@ -123,8 +123,8 @@ class WeightGroup:
 
     def has(self, name: str, file: str) -> bool:
         """True if a file has any of a tensor's arrays."""
-        own = self.tensors[name].names if name in self.tensors else ()
-        return any(self.side.key(file, one) is not None for one in own)
+        names = self.tensors[name].names if name in self.tensors else ()
+        return any(self.side.key(file, weight) is not None for weight in names)
 
     def tensor(self, name: str, file: str = "weights") -> Array | None:
         """A tensor out of one of the record's files, in the other side's scale; None where the file lacks it. All
@@ -133,7 +133,7 @@ class WeightGroup:
             return None
         tensor, read = self.tensors[name], partial(self.side.weight, file)
         if file == "gradients":
-            array = next((found for term in tensor.terms if (found := term.of(read)) is not None), None)
+            array = next((gradient for term in tensor.terms if (gradient := term.of(read)) is not None), None)
             if array is None or array.shape != tensor.shape or tensor.times == 1:
                 return array
             return array * tensor.times
@@ -171,9 +171,9 @@ class WeightGroup:
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         if self.side_by_side:
             number = len(self.side_by_side)
-            made = self._arranged_output([*shapes][:number], [*shapes.values()][:number])
-            found = {"output": made} if made else {"output": parts[0]} if self.alone else {}
-            return found | further if found and number == 1 else found
+            arranged = self._arranged_output([*shapes][:number], [*shapes.values()][:number])
+            outputs = {"output": arranged} if arranged else {"output": parts[0]} if self.alone else {}
+            return outputs | further if outputs and number == 1 else outputs
         if self.kind in RECURRENT and self.tensors:
             time_first = bool(self.settings.get("time_first"))
             layer = Recurrent(self.kind, self.part, [*self.layer.parameters], self.layer.settings, time_first)
@@ -214,11 +214,11 @@ def groups_of(side: Side) -> list[WeightGroup]:
     Weights of no layer come last."""
     first = {path: place for place, path in enumerate(side.called)}
     parents = {above for layer in side.says.layers if layer.own for above in above_of(layer.path)}
-    found, place = [], -1
+    placed, place = [], -1
     for layer in side.says.layers:
         place = first.get(layer.path, place)
-        found += [(place, group) for group in _groups(side, layer, layer.path in parents)]
-    return [group for _, group in sorted(found, key=lambda item: item[0])] + [
+        placed += [(place, group) for group in _groups(side, layer, layer.path in parents)]
+    return [group for _, group in sorted(placed, key=lambda item: item[0])] + [
         replace(group, part="")
         for name in side.arrays("weights")
         if name not in side.owners and side.says.weights.get(name, RecordedWeight()).tied_to is None
@@ -235,16 +235,16 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
     """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
     rules = side.known.rules(layer.classes, layer.settings)
     roles, claimed = layer.own, set(COUNTERS)
-    found: list[WeightGroup] = []
+    groups: list[WeightGroup] = []
 
     def tensor(owns: Sequence[Own], suffix: str) -> Tensor | None:
         """The tensor of those arrays that the layer has; None where it has none."""
         terms = []
-        for own in owns:
-            names = own.role.replace("*", suffix).split()
+        for array in owns:
+            names = array.role.replace("*", suffix).split()
             if {*names} <= {*roles}:
                 claimed.update(names)
-                terms.append(tensor_of(own, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
+                terms.append(tensor_of(array, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
         added = tuple(view for term in terms[1:] for view in term.views)
         return replace(terms[0], added=added) if terms else None
 
@@ -252,17 +252,17 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
         first = next(iter(rule.tensors.values()))
         start, star, _ = first[0].role.partition("*")
         for suffix in [role.removeprefix(start) for role in roles if role.startswith(start)] if star else [""]:
-            if any({*own.role.replace("*", suffix).split()} <= {*roles} for own in first):
-                made = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
-                tensors = {name: one for name, one in made.items() if one is not None}
-                found.append(WeightGroup(side, rule.kind, layer, rule.part or suffix.lstrip("_"), tensors))
+            if any({*array.role.replace("*", suffix).split()} <= {*roles} for array in first):
+                of_rule = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
+                tensors = {name: made_tensor for name, made_tensor in of_rule.items() if made_tensor is not None}
+                groups.append(WeightGroup(side, rule.kind, layer, rule.part or suffix.lstrip("_"), tensors))
     for role, name in roles.items():
         if role not in claimed:
             kind = "parameters" if role in layer.parameters else "buffers"
             as_it_is = plain(name, side.shape(name))
             if side.shape(name) == (1,):  # one number, as () is
                 as_it_is = Tensor((View(name, ((),), {}),), ())
-            found.append(WeightGroup(side, kind, layer, role, {role: as_it_is}))
-    if not found and not contains_weights and layer.classes:
-        found.append(WeightGroup(side, layer.classes[0].lower(), layer))
-    return found
+            groups.append(WeightGroup(side, kind, layer, role, {role: as_it_is}))
+    if not groups and not contains_weights and layer.classes:
+        groups.append(WeightGroup(side, layer.classes[0].lower(), layer))
+    return groups

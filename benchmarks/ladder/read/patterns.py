@@ -12,7 +12,7 @@ AXIS = re.compile(r"[A-Za-z]\w*")
 
 def axes_of(pattern: str, where: str) -> Axes:
     """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
-    found: list[tuple[str, ...]] = []
+    axes: list[tuple[str, ...]] = []
     for inside, alone in GROUP.findall(pattern):
         group = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
         wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
@@ -20,12 +20,12 @@ def axes_of(pattern: str, where: str) -> Axes:
             raise UnfitRecordsError(
                 f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
             )
-        found.append(group)
-    count = Counter(name for group in found for name in group)
+        axes.append(group)
+    count = Counter(name for group in axes for name in group)
     twice = next((name for name, number in count.items() if number > 1), None)
     if twice:
         raise UnfitRecordsError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
-    return tuple(found)
+    return tuple(axes)
 
 
 def pattern_of(axes: Axes) -> str:

@@ -35,6 +35,7 @@ def blank() -> dict[str, Any]:
         "numpy": np.__version__,
         "precision": None,
         "autocast": None,  # the type in which automatic mixed precision had layers compute
+        "casts": {},  # the coarser types to which lines of the model round, by FILE:NUMBER
         "dtypes": {"loss": None, "outputs": {}},  # each call has those of its output
         "layers": [],
         "calls": [],

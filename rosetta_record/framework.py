@@ -6,6 +6,7 @@ import functools
 import operator
 import re
 import sys
+from contextlib import nullcontext
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
 
 import numpy as np
@@ -237,6 +238,11 @@ class Framework(Protocol):
                 if self.api.is_autocast_enabled(device):
                     return name_of(self.api.get_autocast_dtype(device))
         return None
+
+    def casts(self, seen: Callable[[str], Any]) -> Any:
+        """Return a context in which `seen` is called with each coarser type to which a program rounds what is
+        computed of weights. It is empty where the framework does not tell of its operators."""
+        return nullcontext()
 
     # Gradients and optimizers
 

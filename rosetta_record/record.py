@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
 
@@ -34,7 +35,7 @@ from .values import (
     replaced,
     writable,
 )
-from .watching import Calls, names_of
+from .watching import Calls, calling_line, names_of
 
 Loss = Callable[[Any, Any], Any]  # takes a model and a batch; returns the loss, or the loss and a dict of outputs
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -362,7 +363,8 @@ class Record:
         used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
         framework.refuse_strange(used)
         for number in range(1, steps + 1):
-            computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
+            with framework.casts(self._cast) if number == 1 else nullcontext():
+                computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
             if number == 1:
                 self.loss(loss_in(computed))
                 if isinstance(computed, tuple):
@@ -434,6 +436,11 @@ class Record:
         parameters = (of["parameters"] for of in self._content["layers"] if of["path"] == path)
         return not (has_weights or any(parameters) or (framework and framework.flows(array)))
 
+    def _cast(self, dtype: str) -> None:
+        """Note the line of the program that rounds to a coarser type."""
+        line = calling_line().get("line", "")
+        self._content["casts"][line] = coarsest(dtype, self._content["casts"].get(line))
+
     # The control
 
     def _coarsest(self, outside: bool = False) -> str:
@@ -444,6 +451,7 @@ class Record:
             for part, dtype in enumerate(call["dtypes"])
             if outside or part not in call.get("outside", ())
         ]
+        types += self._content["casts"].values()
         return coarsest("float64", self._content["precision"], self._content["autocast"], *types)
 
     def _control(self, batches: list[Any], loss_of: Loss, optimizer: Callable[[Any], Any], steps: int) -> None:

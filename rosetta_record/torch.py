@@ -7,7 +7,9 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .control import DIGITS
 from .framework import Computed, Described, Framework, States
+from .values import arrays_in, precision_of
 
 
 class Torch(Framework):
@@ -49,6 +51,23 @@ class Torch(Framework):
         if type(like) is tuple:
             return tuple(self.packed(layer, *both) for both in zip(value, like))
         return value
+
+    def casts(self, seen: Callable[[str], Any]) -> Any:
+        torch = self.api
+        is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", bool)  # not before torch 2.1
+
+        class Watching(torch.overrides.TorchFunctionMode):  # type: ignore[misc, name-defined]
+            def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+                output = function(*arguments, **(options or {}))
+                # A program that is being compiled has no frames. Without gradients nothing is known of weights.
+                if not is_compiling() and torch.is_tensor(output) and output.requires_grad:
+                    given = [array for array in arrays_in([arguments, options]).values() if torch.is_tensor(array)]
+                    digits = [DIGITS.get(precision_of(array), 0) for array in given if array.requires_grad]
+                    if DIGITS.get(precision_of(output), 52) < max(digits, default=0):
+                        seen(precision_of(output))
+                return output
+
+        return Watching()
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)

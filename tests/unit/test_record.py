@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,8 @@ class Model({base}):
         y = y + {cast}(tap("positions", {cast}({arange}(3), "float32")), "float64")
         if sys.argv[2] == "tap scores":
             y = {cast}(tap("scores", {cast}(y, "float32")), "float64")
+        if sys.argv[2] == "within":
+            y = {cast}({cast}(y, "float32"), "float64")
         return {cast}(self.cast(y), "float64") if sys.argv[2] == "cast" else y
 
 def loss_of(model, x):
@@ -362,8 +365,11 @@ WORDS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("coarse", ["", "tap scores", "cast"])
-@pytest.mark.parametrize("framework", WORDS)
+# Torch alone tells what rounds within a layer.
+@pytest.mark.parametrize(
+    ("framework", "coarse"),
+    [*product(WORDS, ["", "tap scores", "cast"]), ("torch", "within")],
+)
 def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
     framework: str, coarse: str, side_of: Callable[[str], Side], tmp_path: Path
 ) -> None:
@@ -372,8 +378,10 @@ def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
     read = Recorded(tmp_path / "side")
     assert unit_of(tmp_path / "side") == ("float32" if coarse else "float64")
     assert read.computed == ("float32" if coarse else "float64")
+    line = next(number for number, line in enumerate(text.splitlines(), 2) if '"within"' in line)
+    rounds = f"<string>:{line}"
     named = [name.rpartition("/")[2] for name in read.computed_by]
-    assert named == ([coarse] if coarse else [])
+    assert named == ([] if not coarse else [rounds if coarse == "within" else coarse])
 
 
 EPSILONS = """

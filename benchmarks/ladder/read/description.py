@@ -127,6 +127,7 @@ class Description(msgspec.Struct, frozen=True):
     numpy: Name | None = None
     precision: Name | None = None
     autocast: Name | None = None  # the type in which automatic mixed precision had layers compute
+    casts: dict[Name, Name] = {}  # the coarser types to which lines of the model round, by FILE:NUMBER
     dtypes: RecordedTypes = RecordedTypes()
     layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
     calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []

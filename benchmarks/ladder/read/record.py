@@ -154,14 +154,17 @@ class Side:
 
     @cached_property
     def computed(self) -> str:
-        """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it."""
-        return coarsest(self.mixed, *(dtype for _, dtype in self._types))
+        """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it, and
+        in torch what rounds within a layer."""
+        return coarsest(self.mixed, *(dtype for _, dtype in self._types), *self.says.casts.values())
 
     @property
     def computed_by(self) -> list[str]:
-        """The layers and taps that computed in this precision, if the weights are of a finer one."""
+        """The layers and taps that computed in this precision, else the lines that round to it, if the weights are of
+        a finer one."""
         coarse = [call.layer or "the model" for call, dtype in self._types if dtype == self.computed != self.mixed]
-        return list(dict.fromkeys(coarse))
+        lines = [line for line, dtype in self.says.casts.items() if dtype == self.computed != self.mixed]
+        return list(dict.fromkeys(coarse or lines))
 
     @property
     def _types(self) -> Iterator[tuple[RecordedCall, str]]:

@@ -84,7 +84,7 @@ def attention(allowed: Array, within: bool = False, layer: str = "") -> Facts:
     before: list[Layer] = [(n, "Dense", {"kernel": np.eye(8) + i}, {}, QKV[i]) for i, n in enumerate("qkv")]
     before += [("drop", "Dropout", {}, {}, weights.reshape(-1, T, T))] if within else []
     before += [("attention", layer, {}, {}, out)] if layer else []
-    return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2}, out @ OUT)._replace(before=before)
+    return of_layer("o", "Dense", {"kernel": OUT}, {"num_heads": 2.0}, out @ OUT)._replace(before=before)
 
 
 def gated(of_left: bool, gate: Callable[[Array], Array]) -> Facts:

@@ -249,14 +249,14 @@ def choices_of_attention(
     settings = [layer.settings for side in context.broken.sides for layer in side.says.layers]
     bases = [base for of in settings for name in BASES_OF_ROPE if (base := number(of.get(name))) > 1]
     sizes = [size for size in range(1, width + 1) if width % size == 0]
-    heads = [one for of in settings for name in HEADS if (one := of.get(name)) in sizes]
-    of_framework: dict[str, Sequence[Any]] = {}
+    heads = [int(value) for of in settings for name in HEADS if (value := of.get(name)) in sizes]
+    packed = ["one after the other", *([BY_GROUPS] if is_packed else [])]
+    known: dict[str, Sequence[Any]] = {"heads": [*heads, *sizes], "mask": [*masks], "packed": packed}
+    known["base"] = [*bases, *BASES]
     if context.group.part == "output":  # a framework's own layer has these as usual
         usual = choices_of(operators.attention)
-        of_framework = {name: usual[name].values[:1] for name in ("order", "shared", "rope", "base")}
-    packed = ["one after the other", *([BY_GROUPS] if is_packed else [])]
-    known = {"heads": [*heads, *sizes], "mask": [*masks], "base": [*bases, *BASES], "packed": packed}
-    return choices_of(operators.attention, **(known | of_framework))
+        known |= {name: usual[name].values[:1] for name in ("order", "shared", "rope", "base")}
+    return choices_of(operators.attention, **known)
 
 
 def projections(context: Context, width: int) -> Iterator[tuple[list[Array], bool]]:

@@ -30,6 +30,7 @@ Sizes = tuple[int, ...]
 Steps = int | Sizes  # of all axes, or of each
 Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
 LARGEST_STEP = 1000  # of a convolution
+LARGEST_CONVOLVED = 1 << 20  # numbers of a padded input, unless the input itself has a fourth of them
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
 
 
@@ -185,7 +186,11 @@ def pads_of(padding: Steps | str, sizes: Sizes, kernel: Sizes, strides: Sizes, d
 
 
 def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
-    """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small for it."""
+    """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small or,
+    padded, too large for it."""
+    around = prod(size + sum(pad) for size, pad in zip(x.shape[1:], pads, strict=False))
+    if around * len(x) * x.shape[-1] > max(LARGEST_CONVOLVED, 4 * x.size):
+        return None
     x = np.pad(x, [(0, 0), *pads, (0, 0)])
     groups = x.shape[-1] // kernel.shape[-2]
     axes = list(zip(x.shape[1:], kernel.shape[:-2], stride, dilation, strict=False))
@@ -208,6 +213,8 @@ def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> 
         return None
     spans = [(size - 1) * step + 1 for size, step in zip(x.shape[1:-1], stride, strict=True)]
     sizes = [max(span + kernel.shape[axis], first + shape[1 + axis]) for axis, span in enumerate(spans)]
+    if len(x) * prod(sizes) * kernel.shape[-2] > max(LARGEST_CONVOLVED, 4 * prod(shape)):
+        return None
     full = np.zeros((len(x), *sizes, kernel.shape[-2]))
     for place in np.ndindex(kernel.shape[:-2]):
         window = [slice(at, at + span, step) for at, span, step in zip(place, spans, stride, strict=True)]

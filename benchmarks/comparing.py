@@ -215,10 +215,10 @@ def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None"
 
 def _fed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
     """Write a feed for the right side; what it has, in a sentence."""
+    from benchmarks.ladder.feed import write_feed
     from benchmarks.ladder.judge.constants import as_in_paddle
     from benchmarks.ladder.judge.items import Rungs
     from benchmarks.ladder.pair.pairing import paired
-    from benchmarks.ladder.replay import write_feed
 
     left, right = as_in_paddle(*sides)
     calls = write_feed(path, Rungs(left, right, paired(left, right, known).require()))

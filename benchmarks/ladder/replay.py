@@ -5,231 +5,36 @@ that is wrong shows by what it gives, and what stands between layers by what com
 default: what could not be judged is listed.
 """
 
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from math import prod
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from benchmarks.ladder.arrays import PRECISE, Array, largest_difference, nearest_arrangement
-from benchmarks.ladder.carry import laid_out
+from benchmarks.ladder.arrays import PRECISE, Array
 from benchmarks.ladder.explain.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import settings_differ
+from benchmarks.ladder.feed import Partners, checksum
 from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest
-from benchmarks.ladder.judge.items import Rungs, activations
+from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.pairs import GroupPair
-from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, UnfitRecordsError
-from benchmarks.ladder.read.groups import WeightGroup
+from benchmarks.ladder.read.description import RecordedCall
 from benchmarks.ladder.read.record import Side, is_within
-from benchmarks.ladder.read.rules import PARENT, RECURRENT
+from benchmarks.ladder.read.rules import RECURRENT
 from benchmarks.ladder.read.view import PARTS
-from common.errors import CannotBeginError
-from common.files import write_atomically
 from common.text import some_of
 
-FORMAT = "rosetta-feed"
-FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what the layer is given
-READ_AT_ONCE = 1 << 22  # bytes of a file
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
 LOSS, STEP = "the loss", "the optimizer's step"
 
-
-@dataclass(frozen=True)
-class Partners:
-    """Finds the left call that is given the same as a right one."""
-
-    rungs: Rungs
-
-    @cached_property
-    def pairs(self) -> list[GroupPair]:
-        """The pairs, and those of a layer and of the one that holds all layers in which the other side has its
-        parts."""
-        sides, pairs = self.rungs.pairing.sides, list(self.rungs.pairing.pairs)
-        known = {(pair.left.layer.path, pair.right.layer.path) for pair in pairs if pair.left.kind == PARENT}
-        for place, sets in enumerate(self._sets):
-            layers = {layer.path: layer for layer in sides[place].says.layers}
-            for path, of_pairs in sets.items():
-                paths = frozenset(part for of_pair in of_pairs for part in of_pair)
-                holder = holding(sides[1 - place], paths, self._sets[1 - place]) if len(of_pairs) > 1 else None
-                if holder:
-                    left, right = (layers[path], holder) if place == 0 else (holder, layers[path])
-                    if (left.path, right.path) not in known:
-                        known.add((left.path, right.path))
-                        groups = WeightGroup(sides[0], PARENT, left), WeightGroup(sides[1], PARENT, right)
-                        pairs.append(GroupPair(*groups, "order"))
-        return pairs
-
-    @cached_property
-    def _sets(self) -> tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]]:
-        """For each layer of either side the layers of the other one in each of its pairs."""
-        sets: tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]] = {}, {}
-        for pair in self.rungs.pairing.pairs:
-            for place, group in enumerate(pair.both if pair.left.kind != PARENT and pair.numbers is None else ()):
-                partners = frozenset(layer.path for layer in pair.both[1 - place].layers)
-                for layer in group.layers:
-                    sets[place].setdefault(layer.path, set()).add(partners)
-        return sets
-
-    @cached_property
-    def of_call(self) -> dict[tuple[str, int], tuple[GroupPair, RecordedCall]]:
-        """For each call of a right layer, by the layer's path and its number, its pair and the left call that is
-        given the same."""
-        partners: dict[tuple[str, int], tuple[GroupPair, RecordedCall]] = {}
-        lefts, rights = self._sets
-        for pair in self.pairs:
-            paths = [layer.path for layer in pair.left.layers]
-            alone = all(len(lefts.get(path, ())) == 1 for path in paths)
-            alone = alone and len({self._first_input(path) for path in paths}) == 1
-            of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
-            whole = pair.left.kind == PARENT or pair.numbers is not None
-            for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
-                if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
-                    partners.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
-        return partners
-
-    def _first_input(self, left: str) -> str:
-        """Name of the array that a left layer is given first."""
-        call = next(iter(self.rungs.left.called.get(left, [])), None)
-        return next(iter(call.inputs.values()), "") if call else ""
-
-    def left_call(self, call: RecordedCall) -> RecordedCall | None:
-        """The left side's call of this one of a replay, if there is one."""
-        return self.of_call.get((call.layer, call.number), (None, None))[1]
-
-
-def holding(side: Side, paths: frozenset[str], paired: Mapping[str, Any]) -> RecordedLayer | None:
-    """The smallest layer that was called and in which these layers are, and no other one that is paired."""
-    holders = []
-    for layer in side.says.layers:
-        within = {path for path in paired if is_within(path, layer.path) or path == layer.path}
-        if within - {layer.path} == paths - {layer.path} and layer.path in side.called:
-            holders.append(layer)
-    return max(holders, key=lambda layer: len(layer.path), default=None)
-
-
-# The feed
-
-
-def fed_outputs(partners: Partners) -> dict[str, Array]:
-    """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
-    whole array."""
-    rungs, right = partners.rungs, partners.rungs.right
-    values: dict[str, Array] = {}
-    written: dict[str, Array] = {}  # which numbers of these are the left side's
-    for pair in partners.pairs:
-        changes = activations(pair)
-        if changes is None or changes[1] is not np.asarray:
-            continue  # an activation of the left layer alone is of what the right one gives
-        for call in pair.calls:
-            for name in rungs.compared_outputs(pair, call)[0]:
-                left, right_array = pair.left.output(call.left, name, changes[0]), pair.right.output(call.right, name)
-                array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
-                if array is None:
-                    continue
-                tensor = pair.right.outputs(call.right)[name]
-                for part in tensor.names:
-                    values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
-                    written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
-                tensor.write(array, values)
-                tensor.write(np.broadcast_to(True, array.shape), written)
-    return {name: array for name, array in values.items() if written[name].all()}
-
-
-def turned_back(array: Array, right: Array, ways: Iterable[Callable[[Array], Array]]) -> Array | None:
-    """A left array with its axes as the right one has them; None where nothing tells how. Of several ways that fit
-    the nearest to the right array's numbers is chosen."""
-    made = []
-    for way in ways:
-        order = way(
-            np.broadcast_to(0, range(1, array.ndim + 1))
-        ).shape  # an axis of one number, one of two, and so on
-        made.append(array.transpose(np.argsort(order)))
-    fitting = [candidate for candidate in made if candidate.shape == right.shape]
-    if len(fitting) < 2:
-        return fitting[0] if fitting else None
-    return fitting[nearest_arrangement([largest_difference(right, candidate)[0] for candidate in fitting])]
-
-
-def gradients_of(rungs: Rungs) -> dict[str, Array]:
-    """The left side's gradients by the right side's weights; none where one has no place there. Raises
-    UnfitRecordsError for one of another shape than its weight's, which no framework writes."""
-    pairs, left = rungs.pairing.pairs, rungs.left
-    gradients = left.arrays("gradients")
-    for name in gradients:
-        if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
-            raise UnfitRecordsError(
-                f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
-                f"{left.shape(name)}; record it again"
-            )
-    if any(tensor.times != 1 for pair in pairs for tensor in pair.right.tensors.values()):
-        return {}
-    try:
-        return laid_out(pairs, gradients.get, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)
-    except UnfitRecordsError:
-        return {}
-
-
-def write_feed(folder: Path, rungs: Rungs) -> int:
-    """Write a feed into a folder; return the number of calls whose output it has. Raises CannotBeginError for a
-    folder that holds anything else, and where the left side has no outputs of layers."""
-    left, path = rungs.left, folder / "feed.safetensors"
-    if not any(call.inputs for call in left.says.calls):
-        raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
-    if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
-        raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
-    arrays = {f"gradients|{name}": array for name, array in gradients_of(rungs).items()}
-    partners = Partners(rungs)
-    outputs, calls = fed_outputs(partners), 0
-    for layer, of_layer in rungs.right.called.items():
-        for number, call in enumerate(of_layer):
-            if (layer, number) not in partners.of_call:
-                continue  # within a layer that is judged: fed, it would hide that layer's mistake
-            given = {part: outputs[name] for part, name in enumerate(call.parts) if name in outputs}
-            arrays |= {f"outputs {number} {layer}|{part}": array for part, array in given.items()}
-            calls += bool(given)
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(path, save(arrays, {"format": FORMAT, "of": checksum(left), "for": model_of(rungs.right)}))
-    return calls
-
-
-def is_feed(path: Path) -> bool:
-    """Return whether `write_feed` wrote this file."""
-    try:
-        with safe_open(path, "np") as file:
-            return bool((file.metadata() or {}).get("format") == FORMAT)
-    except (OSError, SafetensorError):
-        return False
-
-
-def checksum(side: Side) -> str:
-    """Tell the numbers of a record's layers from those of another one."""
-    path, digest = side.path / "layers.safetensors", hashlib.blake2b()
-    if path.exists():
-        with path.open("rb") as file:
-            while block := file.read(READ_AT_ONCE):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def model_of(side: Side) -> str:
-    """Tell a model from another one, by the names and shapes of its weights; as rosetta_record does."""
-    shapes = {name: [*shape] for name, shape in sorted(side.arrays("weights").shapes.items())}
-    return hashlib.blake2b(msgspec.json.encode(shapes)).hexdigest()
-
-
-# The replay
+Place = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
+Arrivals = Mapping[Place, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
 
 
 @dataclass(frozen=True)
@@ -303,53 +108,62 @@ class Replay:
 
     def judge(self) -> None:
         """Judge each call of the replay as it ran: what came to a layer, then what the layer gave."""
-        outputs: dict[tuple[str, int], list[Item]] = {}
+        outputs: dict[Place, list[Item]] = {}
         for item in self.rungs.items("forward"):
             for place in places(item):
                 outputs.setdefault(place, []).append(item)
-        calls = [call for call in self.rungs.right.says.calls if self.partners.left_call(call)]
-        arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in calls}
-        arrived = {
-            key: [arrival for arrival in of if not arrival[0].passed] for key, of in arrivals.items()
-        }  # otherwise
-        unfed = ""  # a wrong layer whose output did not become the left one's
-        seen, settings = set[int](), dict[str, list[str]]()
-        for call in self.rungs.right.says.calls:
-            key = call.layer, call.number
-            if arrived.get(key) and unfed:
-                self.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
+        calls = self.rungs.right.says.calls
+        known = [call for call in calls if self.partners.left_call(call)]
+        arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
+        unfed, seen = "", set[int]()  # a wrong layer whose output did not become the left one's; items
+        for call in calls:
+            place = call.layer, call.number
+            after = f"since it comes after {unfed}, which is wrong" if unfed else ""
+            if after and not all(check.passed for check, _ in arrivals.get(place, ())):
+                self.not_judged.setdefault(call.layer, after)
                 continue
-            for check, array in arrived.get(key, ()):
-                above = (place for place in arrived if is_within(call.layer, place[0]) and place[0] != call.layer)
-                if not any(array == outer for place in above for _, outer in arrived[place]):
-                    self._add(check, call, TAKES)
-            for item in outputs.get(key, ()):
-                of_item = places(item)
-                if id(item) in seen or not {*of_item} <= arrived.keys():
-                    continue
-                seen.add(id(item))
-                if any(arrived[place] for place in of_item):
-                    self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
-                    continue
-                check = judge(item)
-                if not (check.passed or arrivals[key]) and unfed:
-                    self.not_judged.setdefault(call.layer, f"since it comes after {unfed}, which is wrong")
-                    continue
-                self.judged.update(path for path, _ in of_item)
-                if check.passed:
-                    for cause in settings_differ(Broken(self.rungs, check, [check])):
-                        settings.setdefault(cause.line, []).append(call.layer)
-                else:
-                    self._add(check, call, GIVES)
-                    unfed = unfed if len(call.fed_outputs) == len(call.parts) else call.layer
+            self._tell_arrivals(call, arrivals)
+            for item in outputs.get(place, ()):
+                if id(item) not in seen and {*places(item)} <= arrivals.keys():
+                    seen.add(id(item))
+                    failed = self._judge_output(item, call, arrivals, after)
+                    unfed = call.layer if failed and len(call.fed_outputs) != len(call.parts) else unfed
         wrong = {place.layer for place in self.wrong}
-        same = {line: [path for path in dict.fromkeys(of) if path not in wrong] for line, of in settings.items()}
+        same = {line: [path for path in of if path not in wrong] for line, of in self.settings.items()}
         self.settings = {line: layers for line, layers in same.items() if layers}
         told = self.judged | wrong  # of another call
         self.not_judged = {path: why for path, why in self.not_judged.items() if path not in told}
         self._list_not_judged(told)
         self._judge_loss()
         self._judge_step()
+
+    def _tell_arrivals(self, call: RecordedCall, arrivals: Arrivals) -> None:
+        """Tell what comes to a layer otherwise, but for an array that comes to a layer around it."""
+        around = [place for place in arrivals if is_within(call.layer, place[0]) and place[0] != call.layer]
+        told = {array for place in around for check, array in arrivals[place] if not check.passed}
+        for check, array in arrivals.get((call.layer, call.number), ()):
+            if not check.passed and array not in told:
+                self._add(check, call, TAKES)
+
+    def _judge_output(self, item: Item, call: RecordedCall, arrivals: Arrivals, after: str) -> bool:
+        """Judge what a layer gives where it is given the same; return True if that is wrong. `after` is why nothing
+        is known of what was given, unless it was compared."""
+        compared = arrivals[call.layer, call.number]
+        if not all(check.passed for place in places(item) for check, _ in arrivals[place]):
+            self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
+            return False
+        check = judge(item)
+        if after and not (check.passed or compared):
+            self.not_judged.setdefault(call.layer, after)
+            return False
+        self.judged.update(path for path, _ in places(item))
+        if check.passed:
+            for cause in settings_differ(Broken(self.rungs, check, [check])):
+                layers = self.settings.setdefault(cause.line, [])
+                layers += [call.layer] if call.layer not in layers else []
+            return False
+        self._add(check, call, GIVES)
+        return True
 
     def _arrivals(self, call: RecordedCall) -> Iterator[tuple[Check, str]]:
         """Compare the arguments of a call with those of the left call, where shapes fit: arguments of the same names,

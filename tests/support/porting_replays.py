@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.feed import write_feed
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.drafts import write_mapping
 from benchmarks.ladder.pair.mapping import MappingFile, read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side as Recorded
-from benchmarks.ladder.replay import LOSS, STEP, write_feed
+from benchmarks.ladder.replay import LOSS, STEP
 from common.errors import RosettaError
 from tests.support.porting_mistakes import MISTAKES, block_of
 from tests.support.porting_pairs import Pair, pair_of, recorded, told

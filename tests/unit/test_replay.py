@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.feed import checksum
 from benchmarks.ladder.read.record import Side as Recorded
-from benchmarks.ladder.replay import STEP, checksum
+from benchmarks.ladder.replay import STEP
 from rosetta_record import RecordError
 from rosetta_record.folder import Feed
 from tests.support.porting_guide import rosetta

@@ -1,4 +1,5 @@
-# `make demo` compares the backends; `make test` runs the tests. Both first set up .venv with all three frameworks.
+# `make demo` compares the backends; `make test` runs the tests; `make wild` compares models of other projects. All first
+# set up .venv with all three frameworks.
 # After a change of the dependencies in pyproject.toml: `make lock`, and `make lock UPGRADE=--upgrade` for newer versions.
 
 PYTHON ?= python3
@@ -14,13 +15,21 @@ INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test needs check format site lint pretrained lock set-up clean
+.PHONY: demo test wild needs check format site lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
 
 test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+wild: set-up .wild/.installed # other projects' models, compared; writes docs/in_the_wild.md
+	$(BIN)/python -m tests.wild
+
+.wild/.installed: tests/wild/requirements.txt
+	rm -rf .wild
+	$(INSTALL) --no-deps --target .wild --requirement $<
+	@touch $@
 
 needs: set-up # a browser and a C++ compiler for the tests
 	@$(BIN)/python -m tests.support.needs
@@ -73,4 +82,4 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .wild site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

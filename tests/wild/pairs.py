@@ -1,0 +1,239 @@
+"""The table of pairs: what is compared, and the differences that a comparison is expected to show.
+
+A difference is a pattern of the place and one of the cause that `rosetta diff` prints, with the change that mends it.
+A pair is expected to be equal after its differences are mended. Imports no framework.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tests.wild.job import EVAL, TRAINING
+
+LEFT, RIGHT, ACCEPT = "left", "right", "accept"  # where a mend is made; ACCEPT is an option of `rosetta diff`
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A way in which a model of one project computes otherwise than its counterpart."""
+
+    place: str  # pattern of a rung's or a layer's line
+    cause: str  # pattern of a cause
+    told: str  # what differs, in Markdown
+    mended: str  # what mends it, in Markdown
+    side: str = RIGHT  # whose MENDS have a change of this difference's name; or ACCEPT
+    accept: str = ""  # name of the deviation that `--accept` takes
+    fault: str = ""  # project to tell of it; "" where it is nobody's fault
+    source: str = ""  # FILE::TEXT of the line that differs, within the installed packages; or words
+    script: str = ""  # program in finds/ that shows it alone
+
+    def fits(self, line: str) -> bool:
+        return bool(re.search(self.place, line))
+
+    def is_named_by(self, cause: str) -> bool:
+        return bool(re.search(self.cause, cause))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models that are meant to be the same. The left one is what is expected."""
+
+    model: str
+    left: str  # module of this folder that records the left side
+    right: str
+    file: str  # that `rosetta carry` writes; "" where the right project's own converter loads the weights
+    modes: tuple[str, ...]
+    differences: tuple[str, ...]  # names in DIFFERENCES
+    mapping: str = ""  # mapping file of this folder
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}: {PROJECTS[self.left]} and {PROJECTS[self.right]}"
+
+
+PROJECTS = {
+    "torchvision_side": "torchvision",
+    "paddle_side": "paddle.vision",
+    "transformers_side": "transformers",
+    "keras_hub_side": "keras-hub",
+}
+
+DIFFERENCES = {
+    "hardsigmoid's slope": Difference(
+        "scale_activation",
+        "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 in float32",
+        "Paddle's `hardsigmoid` has a slope of 0.1666667, kept in float32, where torch divides by 6. In "
+        "float64 outputs of the gates of MobileNetV3 differ by 2e-8 to 8e-8.",
+        "`relu6(x + 3) / 6` in place of `nn.Hardsigmoid`",
+        fault="Paddle",
+        source="paddle/nn/functional/activation.py::slope: float = 0.1666667",
+        script="paddle_hardsigmoid.py",
+    ),
+    "hardsigmoid's gradient": Difference(
+        "gradients",
+        "multiplies the gradients of Hardsigmoid",
+        "torch's kernel on the CPU multiplies gradients of `hardsigmoid` by 1/6 in float32, also in float64. "
+        "Its outputs are right.",
+        "`relu6(x + 3) / 6` in place of `nn.Hardsigmoid`",
+        side=LEFT,
+        fault="PyTorch",
+        source="`one_sixth(1.0f / 6.0f)` in `hardsigmoid_backward_kernel` of "
+        "`aten/src/ATen/native/cpu/Activation.cpp`, which is compiled into the wheel",
+        script="torch_hardsigmoid_gradient.py",
+    ),
+    "SqueezeNet's padding": Difference(
+        "_conv |features.0 ",
+        "the padding of features.0 is",
+        "The first convolution of SqueezeNet 1.1 pads by 1 in Paddle and not at all in torchvision.",
+        "`nn.Conv2D(3, 64, 3, stride=2)`",
+        fault="Paddle",
+        source="paddle/vision/models/squeezenet.py::stride=2,\n                padding=1,",
+        script="paddle_squeezenet.py",
+    ),
+    "SqueezeNet's pools": Difference(
+        "_pool |features.2 ",
+        "ceil_mode is True on the left and False on the right",
+        "The pools of SqueezeNet round the size of their output down in Paddle and up in torchvision. With "
+        "images of 224 by 224 all windows fit and nothing differs; these images are 66 by 66.",
+        "`nn.MaxPool2D(3, 2, ceil_mode=True)`",
+        fault="Paddle",
+        source="paddle/vision/models/squeezenet.py::MaxPool2D(kernel_size=3, stride=2, padding=0)",
+        script="paddle_squeezenet.py",
+    ),
+    "dropout's mode": Difference(
+        r"_?drop|classifier.0 |\bfc (output|is given)",
+        "mode is upscale_in_train on the left and downscale_in_infer on the right|takes is 0.8 times as large",
+        "Dropout of several models of `paddle.vision` is in the mode `downscale_in_infer`. In evaluation it "
+        "gives 1 - p of what torchvision's gives: half of it, in Inception v3 0.8.",
+        '`nn.Dropout(p)`, whose mode is `"upscale_in_train"`',
+        fault="Paddle",
+        source='paddle/vision/models/squeezenet.py::Dropout(p=0.5, mode="downscale_in_infer")',
+        script="paddle_squeezenet.py",
+    ),
+    "average pools' gradient": Difference(
+        "gradients classifier",
+        "average",
+        "Paddle's average pools on the CPU keep the share of a window that each position gets, such as 1/9, "
+        "in float32, also in float64. Only gradients are wrong, and only where the share is no power of two: "
+        "in SqueezeNet 1.0 the last map is 3 by 3 with these images, and 13 by 13 with images of 224 by 224.",
+        "`x.mean([2, 3], keepdim=True)` in place of `nn.AdaptiveAvgPool2D(1)`",
+        fault="Paddle",
+        source="`float scale = 1.0f / static_cast<float>(pool_size)` in `Pool2dGradFunctor` of "
+        "`paddle/phi/kernels/funcs/pooling.cc`, which is compiled into the wheel",
+        script="paddle_average_gradient.py",
+    ),
+    "Llama 3's epsilon": Difference(
+        "norm",
+        "epsilon is 1e-05 on the left and 1e-06 on the right",
+        "keras-hub's converter of Llama 3 does not read `rms_norm_eps`. Checkpoints have 1e-5, the backbone's"
+        " default is 1e-6. [Issue 1993](https://github.com/keras-team/keras-hub/issues/1993) of keras-hub "
+        "reports that outputs of a Llama differ from transformers'; that this is its cause is our reading.",
+        '`"layer_norm_epsilon": transformers_config["rms_norm_eps"]`, as the converter of Mistral has it',
+        fault="keras-hub",
+        source="keras_hub/src/utils/transformers/convert_llama3.py::backbone_config = {",
+        script="keras_hub_llama3_epsilon.py",
+    ),
+    "Llama 3.1's rotations": Difference(
+        "self_attn.o_proj |attention_output ",
+        "rotation|rope",
+        "keras-hub's converter looks for `rope_scaling`, which transformers 5 saves as `rope_parameters`. A "
+        "checkpoint of Llama 3.1 that transformers 5 saved is loaded without the scaling of its rotary "
+        "embedding, and nothing is said.",
+        "reading the scaling from `rope_parameters` where that is given, as the converter does for `rope_theta`",
+        fault="keras-hub",
+        source='keras_hub/src/utils/transformers/convert_llama3.py::if transformers_config.get("rope_scaling", None)',
+        script="keras_hub_llama31_rotations.py",
+    ),
+    "Qwen3's epsilon": Difference(
+        "norm",
+        "epsilon is 1e-06 on the left and 1e-05 on the right",
+        "`layer_norm_epsilon` of keras-hub's Qwen3 does not reach the norms of queries and keys, which keep "
+        "their default of 1e-5. Checkpoints have 1e-6.",
+        "`layer_norm_epsilon=self.layer_norm_epsilon` for `Qwen3Attention`",
+        fault="keras-hub",
+        source="keras_hub/src/models/qwen3/qwen3_decoder.py::self._self_attention_layer = Qwen3Attention(",
+        script="keras_hub_qwen3_epsilon.py",
+    ),
+    "Mistral's float16": Difference(
+        ".",
+        "the numbers of the left one rounded to float16",
+        "keras-hub's converter of Mistral rounds every weight to float16, also into a model of float32. Small"
+        " weights become 0 and large ones infinite.",
+        "`hf_tensor` in place of `hf_tensor.astype(np.float16)`: `assign` casts to the variable's type",
+        fault="keras-hub",
+        source="keras_hub/src/utils/transformers/convert_mistral.py::hf_tensor.astype(np.float16)",
+        script="keras_hub_mistral_float16.py",
+    ),
+    "BERT's GELU": Difference(
+        "output.dense |feedforward_output_dense ",
+        "gelu on the left and gelu by tanh on the right",
+        'keras-hub\'s BERT approximates GELU by tanh. Checkpoints of transformers say `"hidden_act": "gelu"`, '
+        "the exact one; the converter does not read it.",
+        "an activation that the converter gives to the backbone",
+        fault="keras-hub",
+        source="keras_hub/src/models/bert/bert_backbone.py::activation=gelu_approximate",
+        script="keras_hub_bert_gelu.py",
+    ),
+    "ViT's epsilon": Difference(
+        "norm|ln",
+        "epsilon is 1e-12 on the left and 1e-06 on the right",
+        "keras-hub's converter of ViT does not read `layer_norm_eps`, which is 1e-12 in transformers' "
+        "configuration. The backbone's default is 1e-6.",
+        '`"layer_norm_epsilon": transformers_config["layer_norm_eps"]`',
+        fault="keras-hub",
+        source="keras_hub/src/utils/transformers/convert_vit.py::return {",
+        script="keras_hub_vit_epsilon.py",
+    ),
+    "running variance": Difference(
+        "variance",
+        "one side's variance is divided by n, the other's by n - 1",
+        "torch's batch normalization keeps variances that are divided by n - 1, Paddle's those that are "
+        "divided by n. No layer can be told otherwise "
+        "([batchnorm-variance](deviations.md#batchnorm-variance)).",
+        "`rosetta diff --accept batchnorm-variance`",
+        side=ACCEPT,
+        accept="batchnorm-variance",
+    ),
+    "Inception's epsilon": Difference(
+        r"\.bn |\.1 ",
+        "epsilon is",
+        "The norms of Inception v3 have an epsilon of 1e-3 in torchvision and Paddle's default of 1e-5 in "
+        "`paddle.vision`. Each project's published weights were trained with its own.",
+        "`epsilon=1e-3` in each `BatchNorm2D`",
+    ),
+}
+# Sentences that a run prints and should not, by part of them, and why they are known.
+MISSES: dict[str, str] = {}
+
+SLOPE = ("hardsigmoid's slope", "hardsigmoid's gradient", "running variance")
+
+
+def to_paddle(model: str, *differences: str, modes: tuple[str, ...] = (EVAL, TRAINING)) -> Pair:
+    return Pair(model, "torchvision_side", "paddle_side", "model.pdparams", modes, differences)
+
+
+def to_keras_hub(model: str, *differences: str) -> Pair:
+    return Pair(model, "transformers_side", "keras_hub_side", "", (TRAINING,), differences)
+
+
+PAIRS = (
+    to_keras_hub("llama", "Llama 3's epsilon"),
+    to_keras_hub("llama_scaled", "Llama 3.1's rotations"),
+    to_keras_hub("mistral", "Mistral's float16"),
+    to_keras_hub("qwen2"),
+    to_keras_hub("qwen3", "Qwen3's epsilon"),
+    to_keras_hub("gpt2"),
+    to_keras_hub("bert", "BERT's GELU"),
+    to_keras_hub("vit", "ViT's epsilon"),
+    to_paddle("squeezenet1_0", "SqueezeNet's pools", "dropout's mode", "average pools' gradient"),
+    to_paddle("squeezenet1_1", "SqueezeNet's padding", "SqueezeNet's pools", "dropout's mode"),
+    to_paddle("alexnet", "dropout's mode"),
+    to_paddle("mobilenet_v3_small", *SLOPE),
+    to_paddle("shufflenet_v2_x0_5", "running variance"),
+    to_paddle("inception_v3", "Inception's epsilon", "dropout's mode", modes=(EVAL,)),
+    to_paddle("mobilenet_v2", "running variance"),
+    to_paddle("resnext50", "running variance"),
+    to_paddle("resnet50", "running variance"),
+    to_paddle("densenet121", "running variance"),
+    to_paddle("vgg11_bn", "running variance"),
+    to_paddle("resnet18", "running variance"),
+)

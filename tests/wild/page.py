@@ -197,6 +197,7 @@ def page(saved: Saved) -> str:
             "`carry` paired by the order in which they ran. *Time* is that of a core, in all processes.",
             "",
             table(header, (row for pair in PAIRS if saved.of(pair) for row in rounds(saved, pair))),
+            *[f"No results are saved of {pair.name}.\n" for pair in PAIRS if not saved.of(pair)],
             WRITTEN,
             "## What is not as it should be",
             "",

@@ -59,11 +59,6 @@ class SavedAs:
     width, words, longest = 32, 50, 12
 
 
-def precision(model: str) -> str:
-    """Return the type of a language model: float32 where norms compute in it whatever the type of the model is."""
-    return "float64" if model in ("gpt2", "bert", "vit") else "float32"
-
-
 def texts(model: str) -> list[dict[str, NDArray[Any]]]:
     """Batches of token ids (N, T) without padding, or of images (N, 3, H, W), and factors of the hidden states."""
     rng = np.random.default_rng(SEED)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from keras_hub.src.utils.transformers import convert_llama3, convert_mistral
 
-from tests.wild.job import MOMENTUM, RATE, STEPS, job, precision, texts
+from tests.wild.job import MOMENTUM, RATE, STEPS, job, texts
 
 MODELS = {  # causal language models; the others are backbones
     "llama": "Llama3",
@@ -34,8 +34,8 @@ def exact_gelu(model) -> None:
 
 
 def full_precision(_) -> None:
-    """Have the converter's `astype(np.float16)` keep float32."""
-    convert_mistral.np = SimpleNamespace(**{**vars(np), "float16": np.float32})
+    """Have the converter's `astype(np.float16)` keep float64."""
+    convert_mistral.np = SimpleNamespace(**{**vars(np), "float16": np.float64})
 
 
 def rotations_scaled(_) -> None:
@@ -72,7 +72,7 @@ def loss_of(model, batch):
 
 def main() -> None:
     task = job()
-    keras.config.set_floatx(precision(task.model))
+    keras.config.set_floatx("float64")
     for mend in task.mends:
         CONVERTERS.get(mend, str)(mend)
     model = keras_hub.models.Backbone.from_preset(f"./{task.weights}")

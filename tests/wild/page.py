@@ -19,7 +19,7 @@ ABOUT = """\
 
 Models that other projects ship under one name in two frameworks, compared as [the guide](porting.md) says: recorded,
 carried, replayed, and mended difference by difference until both compute the same. Weights are random, from fixed
-seeds; sizes are small. All is on the CPU in float64, or in float32 where norms compute in it in any case.
+seeds; sizes are small. All is on the CPU and in float64.
 [`tests/wild/`](../tests/wild) has the programs. Its table [`pairs.py`](../tests/wild/pairs.py) says what is expected.
 `make wild` runs all of it and writes this page from [`in_the_wild.jsonl`](in_the_wild.jsonl).
 """

@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from tests.wild.job import MOMENTUM, RATE, SEED, STEPS, SavedAs, job, precision, texts
+from tests.wild.job import MOMENTUM, RATE, SEED, STEPS, SavedAs, job, texts
 
 WIDTH, WORDS, LONGEST = SavedAs.width, SavedAs.words, SavedAs.longest
 DECODER = {
@@ -85,7 +85,7 @@ def main() -> None:
     task = job()
     name, settings = MODELS[task.model]
     torch.manual_seed(SEED)
-    torch.set_default_dtype(getattr(torch, precision(task.model)))
+    torch.set_default_dtype(torch.float64)
     kind = getattr(transformers, name)
     config = kind.config_class(**settings)
     config.dtype = torch.get_default_dtype()

@@ -99,7 +99,7 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
 
 
 def _hash(english: str) -> bytes:
-    """What chooses among the fillings; a hash, unlike a random generator, never changes its mind."""
+    """Number that chooses among the fillings; a hash, unlike a random generator, never changes its mind."""
     return sha256(f"rosetta {english}".encode()).digest()
 
 

@@ -36,7 +36,7 @@ ETRE = ("suis", "es", "est", "sommes", "êtes", "sont")
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a verb or an adjective agrees with."""
+    """Features that a verb or an adjective agrees with."""
 
     person: int = 3  # 1 to 6: I, you, he, we, you, they
     feminine: bool = False
@@ -65,7 +65,7 @@ class Word:
     more: tuple[str, ...] = ()  # the columns after these two
 
     def agreement(self, many: bool) -> Agreement:
-        """What agrees with this word, or with several."""
+        """Return the features that other words take from this word, or from several."""
         own = Agreement.of(self._marks)
         return Agreement(6, own.feminine) if many else own
 

@@ -95,7 +95,7 @@ def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dic
 
 
 def blocks(sources: list[str]) -> list[dict[str, Any]]:
-    """What blocks.toml says of each block, and the lines of the block's code in each script."""
+    """Return the words of blocks.toml on each block, and the lines of the block's code in each script."""
     described = tomllib.loads((HERE / "blocks.toml").read_text(encoding="utf-8"))["block"]
     parts = zip(*(re.split(r"^# \d\. .*\n", code, flags=re.MULTILINE) for code in sources), strict=True)
     for number, (block, codes) in enumerate(zip(described, parts, strict=True)):

@@ -106,9 +106,10 @@ def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
     course = course_of(latent_dim=16, size=LONG, settings=replace(COURSE_SETTINGS, batch_size=8))
     for name in ("torch", planted("torch:SecondBiasTrained"), planted("torch:EpsilonOutsideTheRoot")):
         with course.start(name, "float32") as process:
-            _, mean_loss = Climber(course, Answers(process, "float32", course.questions)).rung("trajectory")
+            losses, mean_loss = Climber(course, Answers(process, "float32", course.questions)).rung("trajectory")
         assert mean_loss.tensor == "mean loss"
         assert mean_loss.passed == (name == "torch"), mean_loss
+        assert losses.passed == (name == "torch"), losses
 
 
 def test_the_bound_of_float32_losses_follows_what_rounding_does_to_numpy(course_of: CourseOf) -> None:

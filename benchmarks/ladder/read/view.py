@@ -176,6 +176,6 @@ def side_by_side(
 
 
 def equal_spans(length: int, number: int) -> list[Span]:
-    """So many equal parts of an axis."""
+    """Cut an axis into so many equal parts."""
     size = length // number
     return [(start, start + size) for start in range(0, size * number, size)]

@@ -1,13 +1,14 @@
-"""The control: the same training from weights that are moved by one unit in the last place.
+"""Another training of a recorded model: how far its arrays are from the record's, or how they differ.
 
-Of its arrays only a number each is kept, which shows how much of a difference is rounding.
+The control trains from weights that are moved by one unit in the last place. Of each of its arrays one number is
+kept, which shows how much of a difference is rounding.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,10 @@ from safetensors.numpy import save_file
 from .folder import ROUNDED, Folder, blank
 from .values import writable
 
-SEED = 0  # of the choice which weights move up and which down
 DIGITS = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}  # binary ones behind a number's first
 NEAR = 2.0**-28  # of the largest number of float64: differences that float32 has with more digits than are needed
-Pairs = Iterator[Tuple[str, NDArray[Any], NDArray[Any]]]  # the name, the array of the record, and another one
+AT_ONCE = 1 << 17  # numbers of an array that are computed with at once, which takes little memory
+Start = Tuple[str, NDArray[Any], NDArray[Any]]  # a weight's name, and its arrays before both trainings
 
 
 def coarsest(*precisions: str | None) -> str:
@@ -43,27 +44,53 @@ def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator
     return moved.view(array.dtype)
 
 
-def distance(left: NDArray[Any], right: NDArray[Any], explained: Any = 0.0) -> float | None:
-    """Return the largest absolute difference of two arrays of one shape beyond what is explained; None where that is
-    not finite, or where the shapes differ."""
+def pieces(*arrays: NDArray[Any]) -> Iterator[list[NDArray[Any]]]:
+    """Yield the numbers of arrays of one shape in float64, so many at once."""
+    flat = [array.reshape(-1) for array in arrays]
+    for first in range(0, flat[0].size, AT_ONCE):
+        yield [np.asarray(array[first : first + AT_ONCE], np.float64) for array in flat]
+
+
+def distance(
+    left: NDArray[Any],
+    right: NDArray[Any],
+    starts: Sequence[NDArray[Any]] = (),
+    share: NDArray[Any] | None = None,
+) -> float | None:
+    """Return the largest absolute difference of two arrays; None where it is not finite, or where shapes differ.
+
+    Of weights, whose arrays before the step are `starts`, it is the difference of how far they moved. What differs
+    since the gradients do, by `share`, does not count: twice the update times the share. No optimizer makes more of
+    it, but for momentum and clipping.
+    """
+    arrays = [left, right, *starts, *([] if share is None else [share])]
+    if any(array.shape != left.shape for array in arrays):
+        return None
+    most = 0.0
+    for numbers in pieces(*arrays):
+        with np.errstate(invalid="ignore", over="ignore"):
+            one, other = (numbers[0] - numbers[2], numbers[1] - numbers[3]) if starts else numbers[:2]
+            apart = np.abs(one - other)
+            if share is not None:
+                apart -= 2 * numbers[-1] * np.maximum(np.abs(one), np.abs(other))
+        largest = float(np.where(one == other, 0.0, apart).max())  # infinities may be equal, too
+        if not math.isfinite(largest):
+            return None
+        most = max(most, largest)
+    return most
+
+
+def share_of(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the difference of each number as a share of the larger one, in float32; None where shapes differ."""
     if left.shape != right.shape:
         return None
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(np.subtract(left, right, dtype=np.float64)) - explained
-        apart = np.where(left == right, 0.0, apart)  # infinities, too
-    most = float(apart.max(initial=0.0))
-    return most if math.isfinite(most) else None
-
-
-def explained_by(
-    gradient: NDArray[Any], moved_gradient: NDArray[Any], update: NDArray[Any], moved_update: NDArray[Any]
-) -> NDArray[Any]:
-    """Return how far two updates may differ since the two gradients do: twice the update, times the share by which
-    the gradient differs. No optimizer makes more of it, but for momentum and clipping."""
-    left, right = (np.asarray(each, np.float64) for each in (gradient, moved_gradient))
-    size = np.maximum(np.abs(left), np.abs(right))
-    share = np.abs(left - right) / np.maximum(size, np.finfo(np.float64).tiny)
-    return np.asarray(2 * share * np.maximum(np.abs(update), np.abs(moved_update)))
+    share, first = np.empty(left.size, np.float32), 0
+    for one, other in pieces(left, right):
+        with np.errstate(invalid="ignore", over="ignore"):
+            size = np.maximum(np.maximum(np.abs(one), np.abs(other)), np.finfo(np.float64).tiny)
+            share[first : first + one.size] = np.abs(one - other) / size
+        first += one.size
+    return share.reshape(left.shape)
 
 
 class Again(ABC):
@@ -80,51 +107,41 @@ class Again(ABC):
         if file not in ("inputs", "weights"):
             arrays = {name: writable(value, name) for name, value in values.items()}
             with self._folder.open(file) as recorded:
-                names = set(recorded.keys())
-                pairs = ((name, recorded.get_tensor(name), arrays[name]) for name in arrays if name in names)
-                self._take(file, pairs, arrays)
+                self._take(file, recorded, arrays)
 
-    def write(self, file: str, values: Mapping[str, Any]) -> None:
-        self.add(file, values)
+    write = add
 
     @abstractmethod
-    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take the arrays of a file. `pairs` yields the name, the record's array and this one, where both are."""
+    def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take the arrays of a file, of which `recorded` has the record's own."""
 
 
 class Distances(Again):
     """Measures how far each array of a control is from the record's own.
 
     `numbers` has for each file, by the arrays' names, the largest absolute difference; None where that is not finite.
-    Weights after a step count by how far they moved from `starts`: the name, the record's weight and the control's.
-    After the first step what the gradients' difference explains does not count.
+    Weights after a step count by how far they moved from `starts`. After the first step what the gradients'
+    difference explains does not count.
     """
 
-    def __init__(self, folder: Folder, starts: Callable[[], Pairs]) -> None:
+    def __init__(self, folder: Folder, starts: Callable[[], Iterator[Start]]) -> None:
         super().__init__(folder)
         self.numbers: dict[str, dict[str, float | None]] = {}
         self._starts = starts
-        self._gradients: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._shares: dict[str, NDArray[Any] | None] = {}  # by which gradients differ, until the first step
 
-    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
-        if file == "gradients":  # copies, since Paddle's are empty after the step
-            self._gradients = {name: (left, np.array(right)) for name, left, right in pairs}
-            pairs = ((name, *both) for name, both in self._gradients.items())
-        gradients = {}
-        if file.startswith("step"):
-            gradients, self._gradients = self._gradients, {}
-            pairs = self._updates(pairs)
-        for name, left, right in pairs:
-            if left.dtype.kind == right.dtype.kind == "f":
-                explained = explained_by(*gradients[name], left, right) if name in gradients else 0.0
-                self.numbers.setdefault(file, {})[name] = distance(left, right, explained)
-
-    def _updates(self, pairs: Pairs) -> Pairs:
-        """Yield how far the weights moved."""
-        for name, start, moved_start in self._starts():
-            if start.dtype.kind == "f":
-                _, after, moved_after = next(pair for pair in pairs if pair[0] == name)
-                yield name, after - start, moved_after - moved_start
+    def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+        numbers, names = self.numbers.setdefault(file, {}), set(recorded.keys())
+        of_step = file.startswith("step")
+        for name, *starts in self._starts() if of_step else ((name,) for name in arrays):
+            if name in names & arrays.keys():
+                left, right = recorded.get_tensor(name), arrays[name]
+                if left.dtype.kind == right.dtype.kind == "f":
+                    numbers[name] = distance(left, right, starts, self._shares.get(name))
+                    if file == "gradients":
+                        self._shares[name] = share_of(left, right)
+        if of_step:
+            self._shares = {}
 
 
 class Differences(Again):
@@ -134,13 +151,14 @@ class Differences(Again):
     the last place of the array's largest number. Other arrays are written whole.
     """
 
-    def _take(self, file: str, pairs: Pairs, arrays: Mapping[str, NDArray[Any]]) -> None:
-        changed = dict(arrays)
-        for name, left, right in pairs:
-            if np.array_equal(left, right, equal_nan=True):
+    def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+        changed, names = dict(arrays), set(recorded.keys())
+        for name, array in arrays.items():
+            own = recorded.get_tensor(name) if name in names else None
+            if own is not None and np.array_equal(own, array, equal_nan=True):
                 del changed[name]
-            else:
-                changed[name] = near(left, right)
+            elif own is not None and own.dtype == array.dtype == np.float64 and own.shape == array.shape:
+                changed[name] = near(own, array)
         folder = self.path / ROUNDED
         folder.mkdir(exist_ok=True)
         save_file(changed, folder / f"{file}.safetensors")
@@ -148,9 +166,10 @@ class Differences(Again):
 
 def near(array: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
     """Return the difference of another array in float32, or the other array itself where that would lose digits."""
-    apart = distance(array, other) if array.dtype == other.dtype == np.float64 else None
-    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
-    if apart is None or apart > NEAR * largest:
-        return other
-    with np.errstate(invalid="ignore"):
-        return np.where(array == other, 0.0, other - array).astype(np.float32)
+    difference, finite = np.empty(array.shape, np.float32), np.isfinite(array)
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.subtract(other, array, out=difference, casting="same_kind")
+    difference[array == other] = 0.0  # infinities, too
+    largest = max(array.max(where=finite, initial=0.0), -array.min(where=finite, initial=0.0))
+    apart = max(difference.max(initial=0.0), -difference.min(initial=0.0))
+    return difference if apart <= NEAR * largest else other  # the other one where `apart` is NaN

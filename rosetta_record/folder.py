@@ -1,8 +1,7 @@
-"""The files of a record, and of a feed."""
+"""The files of a record."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -11,7 +10,7 @@ from typing import Any, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from . import RecordError
@@ -22,7 +21,6 @@ FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1
 ROUNDED = "rounded"  # the folder of differences, within a record, which epsilons of norms as Paddle has them make
 REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
 FORMER = "control"  # the folder of the control of version 0.1.0
-FEED = "rosetta-feed"  # the format of a feed
 
 
 def blank() -> dict[str, Any]:
@@ -36,7 +34,7 @@ def blank() -> dict[str, Any]:
         "precision": None,
         "autocast": None,  # the type in which automatic mixed precision had layers compute
         "casts": {},  # the coarser types to which lines of the model round, by FILE:NUMBER
-        "dtypes": {"loss": None, "outputs": {}},  # each call has those of its output
+        "dtypes": {"loss": None},  # each call has those of its output
         "layers": [],
         "calls": [],
         "weights": {},
@@ -123,38 +121,3 @@ class Folder:
         save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
         os.replace(beside, self._path_of(file))
         self.content["files"][file] = len(values)
-
-
-class Feed:
-    """Outputs of another record's layers in the layouts of this model, as `rosetta diff` wrote them into a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            self._file: Any = safe_open(folder / "feed.safetensors", "np")
-            facts = self._file.metadata() or {}  # type: ignore[no-untyped-call]
-            if facts.get("format") != FEED:
-                raise ValueError(f"its format is {facts.get('format')!r}")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise RecordError(
-                f"{folder} holds no feed: {error!r}; rosetta diff LEFT RIGHT --feed writes one"
-            ) from error
-        self.of = facts.get("of")  # tells the record whose numbers these are
-        self._model = facts.get("for")  # tells the model that is fed
-        self._folder = folder
-        self._names: dict[str, list[str]] = {}  # of the arrays of a call
-        for name in [*self._file.keys()]:  # type: ignore[no-untyped-call]
-            self._names.setdefault(name.rpartition("|")[0], []).append(name)
-
-    def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise RecordError where the feed was written for another model than that with these weights."""
-        shapes = {name: list(weight.shape) for name, weight in sorted(weights.items())}
-        model = hashlib.blake2b(json.dumps(shapes, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
-        if model != self._model:
-            raise RecordError(
-                f"the feed in {self._folder} is of another model: the names or shapes of its weights are others; "
-                "write it anew with rosetta diff LEFT RIGHT --feed"
-            )
-
-    def arrays(self, of: str) -> dict[str, NDArray[Any]]:
-        """Return the outputs of "outputs NUMBER LAYER" by their numbers, or "gradients" by their weights."""
-        return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])}

@@ -7,37 +7,32 @@ import gc
 import itertools
 import os
 import weakref
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Mapping, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import RecordError
-from .control import DIGITS, SEED, Differences, Distances, coarsest, one_unit_moved
-from .folder import REPLAY, Feed, Folder
-from .framework import Described, Framework, Layer, States, put_back
+from .control import DIGITS, coarsest
+from .folder import REPLAY, Folder
+from .framework import Described, Framework, Layer
+from .replay import Feed, fed, replayed
+from .training import Loss, Training
 from .values import (
-    array_of,
     arrays_in,
     first_names,
     framework_of,
     is_symbolic,
     joined,
-    loss_in,
     named_arrays,
     number_in,
     plain,
-    plain_value,
     precision_of,
     qualified,
-    replaced,
     writable,
 )
 from .watching import Calls, calling_line, names_of
 
-Loss = Callable[[Any, Any], Any]  # takes a model and a batch; returns the loss, or the loss and a dict of outputs
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -119,7 +114,6 @@ class Record:
             self._content["weights"][name] = {
                 "trainable": framework.trainable(weight),
                 "saved": name not in transient,
-                "dtype": precision_of(weight),
                 "tied_to": None if first[id(weight)] == name else first[id(weight)],
             }
         for layer in framework.layers(model):
@@ -153,7 +147,7 @@ class Record:
                 record._describe(Layer(path, None, {}, {}), ["tap"], {})
             call = record._end(record._calls.begin(path, ()), tensor)
             if record._source:
-                return record._fed(record._source, call, tensor)
+                return fed(record, call, tensor)
         return tensor
 
     def operators(self) -> Any:
@@ -163,9 +157,7 @@ class Record:
     def forward(self, **outputs: Any) -> None:
         """Record what the model computed, by names that both sides use."""
         self._end_of_pass()
-        arrays = named_arrays(outputs)
-        self._content["dtypes"]["outputs"].update({name: precision_of(array) for name, array in arrays.items()})
-        self._store.add("outputs", arrays)
+        self._store.add("outputs", named_arrays(outputs))
 
     def loss(self, loss: Any) -> None:
         """Record the loss of the forward pass: one number."""
@@ -251,26 +243,7 @@ class Record:
         batches = list(itertools.islice(batches, max(steps, 0)))
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
-        self._content["finished"] = False
-        for number, batch in enumerate(batches):  # names of the first one's arrays are those of record.inputs
-            self._store.add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
-        self.model(model)
-        framework = self._recorded(model)
-        states = framework.states(model)
-        if self._replay:
-            step = functools.partial(self._replay._fed_step, optimizer)
-            self._replayed(self._replay, lambda: loss_of(model, batches[0]), step)
-            self._replay = None
-        self._train(batches, loss_of, optimizer, steps)
-        if callable(optimizer):
-            for again in (self._control, self._round_epsilons):
-                put_back(states)
-                self._put_back()
-                again(batches, loss_of, optimizer, steps)
-            put_back(states)
-            self._put_back()
-        self._content["finished"] = True
-        self._store.save()
+        Training(self, model, batches, loss_of, optimizer, steps).run()
 
     def layer(self, path: str, kind: str, parameters: Any = None, settings: Any = None, output: Any = None) -> None:
         """Record a layer of no framework: its parameters by the names that they have in it, its settings, and its
@@ -358,26 +331,6 @@ class Record:
         else:
             self._store.write("step-1" if number == 1 else "step-last", weights)
 
-    def _train(self, batches: list[Any], loss_of: Loss, optimizer: Any, steps: int) -> None:
-        model, framework = self._model, self._recorded(self._model)
-        used = framework.begun(model, optimizer(framework.trained(model)) if callable(optimizer) else optimizer)
-        framework.refuse_strange(used)
-        for number in range(1, steps + 1):
-            with framework.casts(self._cast) if number == 1 else nullcontext():
-                computed, gradients = framework.backward(model, loss_of, batches[(number - 1) % len(batches)])
-            if number == 1:
-                self.loss(loss_in(computed))
-                if isinstance(computed, tuple):
-                    self.forward(**computed[1])
-                self.gradients(model, gradients)
-            rate = plain_value(framework.rate(used))
-            rate = {"rate": rate} if isinstance(rate, (int, float)) else {}
-            framework.update(model, used, gradients)
-            if number == 1:
-                self.optimizer(used)
-            self._step(number, loss_in(computed), self._weights() if number in (1, steps) else None, **rate)
-            del computed, gradients  # which are as large as the model, before the next ones are computed
-
     # Calls of layers
 
     @property
@@ -393,7 +346,7 @@ class Record:
         if not record._watched or is_symbolic([inputs, options]):
             return call(*inputs, **options)
         if self._replay and record is self and not self._calls.depth:
-            self._replayed(self._replay, lambda: layer(*inputs, **options))
+            replayed(self, lambda: layer(*inputs, **options))
             if facts is self._content["layers"][0]:  # then no other part of the model is replayed
                 self._replay._end_of_pass()
                 self._replay = None
@@ -411,7 +364,7 @@ class Record:
         tensors = framework.padded(layer, output)
         ended = record._end(begun, tensors)
         if record._source:
-            return framework.packed(layer, record._fed(record._source, ended, tensors), output)
+            return framework.packed(layer, fed(record, ended, tensors), output)
         if layer is record._model:
             record._write_layers()
         return output
@@ -441,8 +394,6 @@ class Record:
         line = calling_line().get("line", "")
         self._content["casts"][line] = coarsest(dtype, self._content["casts"].get(line))
 
-    # The control
-
     def _coarsest(self, outside: bool = False) -> str:
         """Return the coarsest type in which anything was computed of weights; or with what is outside."""
         types = [
@@ -453,123 +404,6 @@ class Record:
         ]
         types += self._content["casts"].values()
         return coarsest("float64", self._content["precision"], self._content["autocast"], *types)
-
-    def _control(self, batches: list[Any], loss_of: Loss, optimizer: Callable[[Any], Any], steps: int) -> None:
-        """Train from weights that are moved by one unit, and keep how far each array is from the record's own."""
-        framework, states = self._recorded(self._model), self._recorded(self._model).states(self._model)
-        if self._coarsest() != self._coarsest(outside=True):
-            # Where an array changes with the weights, it is not outside. All frameworks show this; only torch and
-            # Paddle tell of a tensor whether gradients flow through it.
-            moved, distances = self._moved(self._coarsest(outside=True))
-            moved.model(self._model)
-            framework.backward(self._model, loss_of, batches[0])
-            moved._end_of_pass()
-            of_layers = distances.numbers.get("layers", {})
-            for call in self._calls.ended:
-                if "outside" in call:
-                    call["outside"] = [part for part in call["outside"] if not of_layers.get(call["parts"][part])]
-            put_back(states)
-        unit = self._coarsest()
-        moved, distances = self._moved(unit)
-        moved.training(self._model, batches, loss_of, optimizer(framework.trained(self._model)), steps)
-        again = {name: moved._content[name] for name in ("loss", "steps")}
-        self._content["control"] = dict(again, unit=unit, distances=distances.numbers)
-
-    def _round_epsilons(self, batches: list[Any], loss_of: Loss, optimizer: Callable[[Any], Any], steps: int) -> None:
-        """Train in float64 with the epsilons of norms rounded to float32, where that makes them other numbers, and
-        keep the differences."""
-        framework = self._recorded(self._model)
-        epsilons = framework.epsilons(self._model) if self._content["precision"] == "float64" else []
-        if epsilons:
-            put_back([(put, float(np.float32(epsilon))) for put, epsilon in epsilons])
-            try:
-                rounded = self._within(Differences(self._store))
-                rounded.training(self._model, batches, loss_of, optimizer(framework.trained(self._model)), steps)
-                if rounded._calls.ended == self._calls.ended:  # and the model was called alike
-                    self._content["rounded"] = {name: rounded._content[name] for name in ("loss", "steps")}
-            finally:
-                put_back(epsilons)
-
-    def _moved(self, unit: str) -> tuple[Record, Distances]:
-        """Move the weights by one unit in the last place of a type, and return a record of which distances alone are
-        kept."""
-        self._put_back(unit)
-        distances = Distances(self._store, lambda: self._starts(unit))
-        return self._within(distances), distances
-
-    def _put_back(self, unit: str = "") -> None:
-        """Give the model the recorded weights; or each of them moved by one unit in the last place of a type."""
-        framework, weights = self._recorded(self._model), self._weights()
-        for name, _, start in self._starts(unit):
-            framework.put(weights[name], start)
-
-    def _starts(self, unit: str) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-        """Yield the name of each weight, its recorded array, and the array moved by one unit of a type, if one is
-        given, or of the weight's type if that is coarser: a smaller unit vanishes where weights are rounded."""
-        rng = np.random.default_rng(SEED)
-        with self._store.open("weights") as recorded:
-            for name, weight in self._weights().items():
-                if self._content["weights"][name]["tied_to"] is None:
-                    array = recorded.get_tensor(name)
-                    precision = coarsest(unit, precision_of(weight))
-                    yield name, array, one_unit_moved(array, precision, rng) if unit else array
-
-    # The replay
-
-    def _fed(self, feed: Feed, call: dict[str, Any], value: Any) -> Any:
-        """Return the output of a call with the feed's arrays in place of those of their shape. The call tells
-        which."""
-        framework = self._recorded(self._model)
-        tensors = {str(number): tensor for number, tensor in enumerate(arrays_in(value).values())}
-        arrays = feed.arrays(f"outputs {call['number']} {call['layer']}")
-        fits = [name for name in tensors if name in arrays and arrays[name].shape == tuple(tensors[name].shape)]
-        call["fed_outputs"] = fits
-        tensors.update({name: framework.tensor(arrays[name], tensors[name]) for name in fits})
-        return replaced(value, iter(tensors.values()))
-
-    def _replayed(
-        self, replay: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
-    ) -> None:
-        """Compute with outputs that are fed, into the replay alone, and do what comes after it. In the end the model
-        is as it was before."""
-        framework, weights = self._recorded(self._model), self._weights()
-        statistics = [name for name, weight in weights.items() if not framework.trainable(weight)]
-        states = [*framework.states(self._model), *self._states(statistics)]
-        self._watched, replay._watched = False, True
-        computed = compute()
-        replay._watched = False
-        then(computed)
-        put_back(states)
-        self._watched = True
-
-    def _states(self, names: Iterable[str]) -> States:
-        """Return the values of weights."""
-        framework, weights = self._recorded(self._model), self._weights()
-
-        def put(weight: Any, array: NDArray[Any]) -> None:
-            if not np.array_equal(array, array_of(weight)):  # a backward pass refuses what was put in its place
-                framework.put(weight, array)
-
-        chosen = [weights[name] for name in names]
-        return [(functools.partial(put, weight), np.array(array_of(weight))) for weight in chosen]
-
-    def _fed_step(self, optimizer: Any, computed: Any) -> None:
-        """Record, in a training's replay, the loss, and one step of a new optimizer with the feed's gradients."""
-        framework, feed = self._recorded(self._model), self._source
-        self.loss(loss_in(computed))
-        gradients = feed.arrays("gradients") if feed else {}
-        if gradients and callable(optimizer):
-            weights = self._weights()
-            arrays = {name: array for name, array in gradients.items() if name in weights}
-            given = framework.given(self._model, arrays)
-            if given is not None:
-                framework.forget(self._model)
-                self._store.add("gradients", arrays)
-                used = framework.begun(self._model, optimizer(framework.trained(self._model)))
-                framework.update(self._model, used, given)
-                self.optimizer(used)
-                self._step(1, loss_in(computed), weights)
-                self._put_back()
 
 
 LAST: weakref.WeakValueDictionary[Path, Record] = weakref.WeakValueDictionary()  # the last record in each folder

@@ -14,7 +14,7 @@ from benchmarks.ladder.feed import checksum
 from benchmarks.ladder.read.record import Side as Recorded
 from benchmarks.ladder.replay import STEP
 from rosetta_record import RecordError
-from rosetta_record.folder import Feed
+from rosetta_record.replay import Feed
 from tests.support.porting_guide import rosetta
 from tests.support.porting_pairs import random_pair, told
 from tests.support.porting_replays import missed, others, places, port, replayed

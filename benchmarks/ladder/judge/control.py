@@ -11,7 +11,7 @@ from benchmarks.ladder.arrays import UNIT, Array, largest, largest_difference
 from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
 from benchmarks.ladder.read.description import File, RecordedControl
 from benchmarks.ladder.read.record import Side, is_number
-from rosetta_record.control import distance, explained_by
+from rosetta_record.control import distance, share_of
 
 
 @dataclass(frozen=True)
@@ -122,17 +122,16 @@ def control_of_former(side: Side) -> RecordedControl | None:
     for file in get_args(File)[2:]:
         arrays = side.arrays(file)
         for name in arrays.keys() & moved.arrays(file).keys():
-            left, right, explained = arrays[name], moved.arrays(file)[name], np.zeros(())
+            left, right = arrays[name], moved.arrays(file)[name]
             if not is_number(left) or not is_number(right):
                 continue
-            if file.startswith("step-"):
-                starts, gradients = (same_shape(side, moved, each, name, left) for each in ("weights", "gradients"))
-                if starts is None or left.shape != right.shape:
-                    continue
-                left, right = left - starts[0], right - starts[1]
-                if file == "step-1" and gradients is not None:
-                    explained = explained_by(*gradients, left, right)
-            distances.setdefault(file, {})[name] = distance(left, right, explained)
+            starts, gradients = (same_shape(side, moved, each, name, left) for each in ("weights", "gradients"))
+            of_step = file.startswith("step-")
+            if of_step and (starts is None or left.shape != right.shape):
+                continue
+            share = share_of(*gradients) if file == "step-1" and gradients else None
+            of_file = distances.setdefault(file, {})
+            of_file[name] = distance(left, right, starts if of_step and starts else (), share)
     return RecordedControl(loss=moved.says.loss, steps=moved.says.steps, distances=distances)
 
 

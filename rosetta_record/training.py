@@ -1,0 +1,167 @@
+"""A short training of a model, which is recorded: the replay of its first step, the training itself, the control, and
+the training with the epsilons of norms that Paddle has."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+
+import numpy as np
+
+from .control import Differences, Distances, Start, coarsest, one_unit_moved
+from .framework import put_back
+from .replay import replayed
+from .values import arrays_in, loss_in, plain_value, precision_of
+
+if TYPE_CHECKING:
+    from .record import Record
+
+Loss = Callable[[Any, Any], Any]  # takes a model and a batch; returns the loss, or the loss and a dict of outputs
+SEED = 0  # of the choice which weights move up and which down
+
+
+class Training:
+    """A training of a record's model, from the weights that the model has."""
+
+    def __init__(
+        self, record: Record, model: Any, batches: list[Any], loss_of: Loss, optimizer: Any, steps: int
+    ) -> None:
+        self.record, self.model, self.batches = record, model, batches
+        self.loss_of, self.optimizer, self.steps = loss_of, optimizer, steps
+
+    def run(self) -> None:
+        """Record the training; in the end the model is as it was, if the optimizer is a function that makes one."""
+        record, content = self.record, self.record._content
+        content["finished"] = False
+        for number, batch in enumerate(self.batches):  # names of the first one's arrays are those of record.inputs
+            record._store.add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
+        record.model(self.model)
+        self.framework = record._recorded(self.model)
+        states = self.framework.states(self.model)
+        if record._replay:
+            replayed(record, lambda: self.loss_of(self.model, self.batches[0]), self._step_of_feed)
+            record._replay = None
+        self._train()
+        if callable(self.optimizer):
+            for again in (self._control, self._with_rounded_epsilons):
+                put_back(states)
+                self._put_weights()
+                again()
+            put_back(states)
+            self._put_weights()
+        content["finished"] = True
+        record._store.save()
+
+    def _train(self) -> None:
+        record, framework, model = self.record, self.framework, self.model
+        optimizer = self._begun()
+        framework.refuse_strange(optimizer)
+        for number in range(1, self.steps + 1):
+            with framework.casts(record._cast) if number == 1 else nullcontext():
+                batch = self.batches[(number - 1) % len(self.batches)]
+                computed, gradients = framework.backward(model, self.loss_of, batch)
+            if number == 1:
+                record.loss(loss_in(computed))
+                if isinstance(computed, tuple):
+                    record.forward(**computed[1])
+                record.gradients(model, gradients)
+            rate = plain_value(framework.rate(optimizer))
+            rate = {"rate": rate} if isinstance(rate, (int, float)) else {}
+            framework.update(model, optimizer, gradients)
+            if number == 1:
+                record.optimizer(optimizer)
+            weights = record._weights() if number in (1, self.steps) else None
+            record._step(number, loss_in(computed), weights, **rate)
+            del computed, gradients  # which are as large as the model, before the next ones are computed
+
+    def _begun(self) -> Any:
+        """Return the optimizer, which a function of the model's trainable weights may make."""
+        make = self.optimizer
+        made = make(self.framework.trained(self.model)) if callable(make) else make
+        return self.framework.begun(self.model, made)
+
+    def _step_of_feed(self, computed: Any) -> None:
+        """Record, in the replay, the loss, and one step of a new optimizer with the feed's gradients."""
+        framework, replay = self.framework, self.record._replay
+        if not replay or not replay._source:
+            return
+        replay.loss(loss_in(computed))
+        weights = replay._weights()
+        gradients = replay._source.arrays("gradients")
+        gradients = {name: array for name, array in gradients.items() if name in weights}
+        given = framework.given(self.model, gradients) if gradients and callable(self.optimizer) else None
+        if given is not None:
+            framework.forget(self.model)
+            replay._store.add("gradients", gradients)
+            optimizer = self._begun()
+            framework.update(self.model, optimizer, given)
+            replay.optimizer(optimizer)
+            replay._step(1, loss_in(computed), weights)
+            self._put_weights()
+
+    # The same again
+
+    def _control(self) -> None:
+        """Train from weights that are moved by one unit, and keep how far each array is from the record's own."""
+        record, framework, states = self.record, self.framework, self.framework.states(self.model)
+        if record._coarsest() != record._coarsest(outside=True):
+            # Where an array changes with the weights, it is not outside. All frameworks show this; only torch and
+            # Paddle tell of a tensor whether gradients flow through it.
+            distances = self._moved(record._coarsest(outside=True))
+            moved = record._within(distances)
+            moved.model(self.model)
+            framework.backward(self.model, self.loss_of, self.batches[0])
+            moved._end_of_pass()
+            of_layers = distances.numbers.get("layers", {})
+            for call in record._calls.ended:
+                if "outside" in call:
+                    call["outside"] = [part for part in call["outside"] if not of_layers.get(call["parts"][part])]
+            put_back(states)
+        unit = record._coarsest()
+        distances = self._moved(unit)
+        moved = self._again(distances)
+        again = {name: moved._content[name] for name in ("loss", "steps")}
+        record._content["control"] = dict(again, unit=unit, distances=distances.numbers)
+
+    def _with_rounded_epsilons(self) -> None:
+        """Train in float64 with the epsilons of norms rounded to float32, where that makes them other numbers, and
+        keep the differences."""
+        record, framework = self.record, self.framework
+        epsilons = framework.epsilons(self.model) if record._content["precision"] == "float64" else []
+        if epsilons:
+            put_back([(put, float(np.float32(epsilon))) for put, epsilon in epsilons])
+            try:
+                rounded = self._again(Differences(record._store))
+                if rounded._calls.ended == record._calls.ended:  # and the model was called alike
+                    record._content["rounded"] = {name: rounded._content[name] for name in ("loss", "steps")}
+            finally:
+                put_back(epsilons)
+
+    def _again(self, store: Any) -> Record:
+        """Train from the weights that the model has now, and return what was recorded into a store."""
+        record: Record = self.record._within(store)
+        optimizer = self.optimizer(self.framework.trained(self.model))
+        record.training(self.model, self.batches, self.loss_of, optimizer, self.steps)
+        return record
+
+    def _moved(self, unit: str) -> Distances:
+        """Move the weights by one unit in the last place of a type, and return what measures how far arrays get."""
+        self._put_weights(unit)
+        return Distances(self.record._store, lambda: self._starts(unit))
+
+    def _put_weights(self, unit: str = "") -> None:
+        """Give the model the recorded weights; or each of them moved by one unit in the last place of a type."""
+        weights = self.record._weights()
+        for name, _, start in self._starts(unit):
+            self.framework.put(weights[name], start)
+
+    def _starts(self, unit: str) -> Iterator[Start]:
+        """Yield the name of each weight, its recorded array, and the array moved by one unit of a type, if one is
+        given, or of the weight's type if that is coarser: a smaller unit vanishes where weights are rounded."""
+        record, rng = self.record, np.random.default_rng(SEED)
+        with record._store.open("weights") as recorded:
+            for name, weight in record._weights().items():
+                if record._content["weights"][name]["tied_to"] is None:
+                    array = recorded.get_tensor(name)
+                    precision = coarsest(unit, precision_of(weight))
+                    yield name, array, one_unit_moved(array, precision, rng) if unit else array

@@ -19,14 +19,13 @@ state in best.safetensors. It is read as it is, and `RunDirectory.begin` convert
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 from safetensors import SafetensorError
@@ -44,27 +43,16 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
-from common.settings import LARGEST_INTEGER, LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig, require
+from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
-from common.weights import (
-    SLOT_PREFIX,
-    Arrays,
-    ModelState,
-    check_arrays,
-    check_state,
-    from_bytes,
-    in_dtype,
-    largest_block,
-    prefixed,
-    to_pieces,
-    without_prefix,
-    zeros_like,
-)
+
+if TYPE_CHECKING:  # methods that need these import them, since the program does without while a backend translates
+    from common.checkpoint import Checkpoint, Epoch, Progress
+    from common.weights import ModelState
 
 VERSION: Literal[3] = 3
 STATE = "state.safetensors"
-BEST_PREFIX = "best/"  # of the best epoch's weights in STATE
 BEST_OF_VERSION_2 = "best.safetensors"
 REWRITTEN = ("config.json", STATE)  # the files that training writes again
 # Bytes of a file of text that are read. Unicode's normal form may take three times the bytes of a corpus.
@@ -76,69 +64,6 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=LONGEST_SENTENCE + len(START + STO
 Character = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
 # The SHA-256 of each file that never changes.
 Digests = TypedDict("Digests", {"vocabulary.json": str, "pairs.tsv": str})
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one epoch."""
-
-    epoch: int  # counted from 1
-    loss: float
-    val_loss: float
-    accuracy: float
-    val_accuracy: float
-    val_accuracy_real: float
-    seconds: float  # duration of the training steps, without validation
-    backend: str  # that trained it
-
-    def __post_init__(self) -> None:
-        finite = (-sys.float_info.max, sys.float_info.max)
-        require(self, epoch=(1, LARGEST_INTEGER), loss=finite, val_loss=finite)
-
-
-class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The progress of training when a state was written; the metadata of the state's file."""
-
-    step: int  # optimizer steps taken
-    history: tuple[Epoch, ...]  # all epochs, in order
-
-    def __post_init__(self) -> None:
-        require(self, step=(0, LARGEST_INTEGER))
-        if [epoch.epoch for epoch in self.history] != list(range(1, self.epoch + 1)):
-            raise ValueError(f"expected one entry of the history for each of the epochs 1 to {self.epoch}")
-
-    @property
-    def epoch(self) -> int:
-        """The number of the last epoch; 0 before the first one."""
-        return len(self.history)
-
-    @property
-    def best(self) -> int:
-        """The number of the epoch with the lowest validation loss; 0 before the first one."""
-        return min(self.history, key=lambda epoch: epoch.val_loss).epoch if self.history else 0
-
-    def at_best(self) -> "Progress":
-        """The progress at the end of the best epoch. All epochs of a run have the same number of steps."""
-        return Progress(self.step * self.best // (self.epoch or 1), self.history[: self.best])
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """The content of state.safetensors."""
-
-    state: ModelState  # after the last epoch
-    best: Arrays  # weights after the best epoch; empty where a run was made of the weights of a later one alone
-    progress: Progress
-
-    def after(self, state: ModelState, steps: int, epoch: Epoch) -> "Checkpoint":
-        """The checkpoint after one more epoch, of so many optimizer steps."""
-        progress = Progress(self.progress.step + steps, (*self.progress.history, epoch))
-        return Checkpoint(state, state.weights if progress.best == progress.epoch else self.best, progress)
-
-    def to_pieces(self) -> list[bytes | memoryview]:
-        """The bytes of the file, in pieces."""
-        best = {} if self.progress.best == self.progress.epoch else self.best
-        return to_pieces(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
 
 
 class _Characters(msgspec.Struct, frozen=True):
@@ -175,9 +100,11 @@ class RunDirectory:
         sha256: str,
         pairs: Sequence[Pair],
         vocabularies: tuple[CharVocabulary, CharVocabulary],
-        state: ModelState,
+        state: "ModelState",
     ) -> "RunDirectory":
         """Write a new run, which is at `path` whole or not at all. Raises CannotBeginError where `path` exists."""
+        from common.checkpoint import Checkpoint, Progress
+
         refuse_existing(path)
         with new_folder(path) as beside:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
@@ -259,52 +186,37 @@ class RunDirectory:
                 raise ValueError("its characters are not those of the model in config.json")
         return encoder, decoder
 
-    def read(self) -> Checkpoint:
+    def read(self) -> "Checkpoint":
         """The last checkpoint, in the run's precision."""
-        arrays, progress = self._arrays(STATE)
-        with _reading(self.path / STATE):
-            best, slots = without_prefix(BEST_PREFIX, arrays), without_prefix(SLOT_PREFIX, arrays)
-            weights = {
-                name: array for name, array in arrays.items() if not name.startswith((BEST_PREFIX, SLOT_PREFIX))
-            }
-            state = ModelState(weights, slots or zeros_like(weights))  # a run of weights alone has no slots
-            check_state(state, self.model_config)
-            if progress.best == progress.epoch:
-                best = weights
-            elif not best:
-                best = self._best_of_version_2(progress.best)
-            if best:
-                check_arrays("best weight", best, self.model_config)
-        return Checkpoint(state, best, progress)
+        checkpoint = self._checkpoint(STATE)
+        if checkpoint.best or not (self.path / BEST_OF_VERSION_2).exists():
+            return checkpoint
+        best = self._checkpoint(BEST_OF_VERSION_2)
+        if best.progress.epoch != checkpoint.progress.best:
+            return checkpoint
+        return replace(checkpoint, best=best.state.weights)
 
-    def _best_of_version_2(self, epoch: int) -> Arrays:
-        """The weights of this epoch in the file that the best one had; none where it is of another epoch."""
-        if not (self.path / BEST_OF_VERSION_2).exists():
-            return {}
-        arrays, progress = self._arrays(BEST_OF_VERSION_2)
-        best = {name: array for name, array in arrays.items() if not name.startswith(SLOT_PREFIX)}
-        return best if progress.epoch == epoch else {}
-
-    def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Progress]:
+    def read_state(self, which: str, dtype: str | None = None) -> "tuple[ModelState, Progress]":
         """The `last` or `best` state, in the run's precision or in `dtype`, and how far training had come.
 
         The slots of the best state are zeros, unless it is the last one. Raises RosettaError where the run was made
         of the weights of a later epoch alone.
         """
+        from common.weights import in_dtype
+
         checkpoint = self.read()
-        state, progress = checkpoint.state, checkpoint.progress
-        if which == "best" and progress.best != progress.epoch:
+        if which == "best":
             if not checkpoint.best:
                 raise RosettaError(
-                    f"{self.path} has no weights of its best epoch, {progress.best}: it was made of those of a later "
-                    "one alone; its last weights can be used"
+                    f"{self.path} has no weights of its best epoch, {checkpoint.progress.best}: it was made of those "
+                    "of a later one alone; its last weights can be used"
                 )
-            state, progress = ModelState(checkpoint.best, zeros_like(checkpoint.best)), progress.at_best()
-        return in_dtype(state, dtype or self.model_config.dtype), progress
+            checkpoint = checkpoint.at_best()
+        return in_dtype(checkpoint.state, dtype or self.model_config.dtype), checkpoint.progress
 
-    def history(self) -> tuple[Epoch, ...]:
+    def history(self) -> "tuple[Epoch, ...]":
         """The epochs of the run."""
-        return self._arrays(STATE)[1].history
+        return self._checkpoint(STATE).progress.history
 
     def trained_in(self) -> str:
         """The backends with the epochs that each trained, such as "keras: 1 to 40, torch: 41 to 55"."""
@@ -324,7 +236,7 @@ class RunDirectory:
         command += f" --workers {workers}" if workers > 1 else ""
         return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
 
-    def begin(self) -> Checkpoint:
+    def begin(self) -> "Checkpoint":
         """Make the run ready to be trained on, and return its last checkpoint. The lock of the run must be held.
 
         Temporary files that killed processes left are removed. A run of version 2 is converted in three steps, and
@@ -340,15 +252,11 @@ class RunDirectory:
             write_json(self.path / "config.json", replace(self, version=VERSION)._settings())
         return checkpoint
 
-    def write(self, checkpoint: Checkpoint) -> None:
+    def write(self, checkpoint: "Checkpoint") -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
-        check_state(checkpoint.state, self.model_config)
-        pieces = checkpoint.to_pieces()
-        if sum(memoryview(piece).nbytes for piece in pieces) > largest_block(self.model_config):
-            raise RosettaError(
-                f"{self.path} cannot keep epoch {checkpoint.progress.epoch}: its history is too long to be read"
-            )
-        write_atomically(self.path / STATE, pieces)
+        from common.checkpoint import write_checkpoint
+
+        write_checkpoint(self.path / STATE, checkpoint, self.model_config)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
         """The same run with another learning rate, a float32, which is written into its config.json.
@@ -365,6 +273,9 @@ class RunDirectory:
 
         The history of the new run ends with the epoch of these weights. Raises CannotBeginError where `out` exists.
         """
+        from common.checkpoint import Checkpoint
+        from common.weights import ModelState
+
         refuse_existing(out, "choose another --out")
         state, progress = self.read_state(which)
         with new_folder(out) as beside:
@@ -380,12 +291,13 @@ class RunDirectory:
         del settings["path"]
         return settings
 
-    def _arrays(self, name: str) -> tuple[Arrays, Progress]:
-        """The arrays of a file by their names, and how far training had come."""
+    def _checkpoint(self, name: str) -> "Checkpoint":
+        """The checkpoint in this file."""
+        from common.checkpoint import read_checkpoint
+
         path = self.path / name
         with _reading(path):
-            arrays, metadata = from_bytes(read_at_most(largest_block(self.model_config), path))
-            return arrays, msgspec.convert(metadata, Progress)
+            return read_checkpoint(path, self.model_config)
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""

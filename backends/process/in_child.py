@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from common.checkpoint import Epoch
 from common.errors import RosettaError, refusing, why
 from common.files import sync
-from common.run import Epoch, RunDirectory
+from common.run import RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
 from common.text import printable
 from common.weights import ModelState

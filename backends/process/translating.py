@@ -22,7 +22,6 @@ from common.run import RunDirectory
 from common.settings import Precision
 from common.tensors import STOP, Array, Batch, CharVocabulary, Ids, max_decoded_length
 from common.text import quoted
-from common.weights import in_dtype, initial_state
 
 if TYPE_CHECKING:
     from backends.interface import Backend, Emit
@@ -163,6 +162,8 @@ class Translator:
 
 def load_run(backend: "Backend", emit: "Emit", *, run: Path, weights: str) -> None:
     """Load the `last` or `best` weights of a run. Raises CannotBeginError for those that training begins with."""
+    from common.weights import in_dtype, initial_state  # here, since the program imports this module, too
+
     directory = RunDirectory.open(run)
     state, progress = directory.read_state(weights, backend.config.dtype)
     if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained

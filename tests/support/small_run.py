@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from common.checkpoint import BEST_PREFIX, Checkpoint, Epoch
 from common.files import UNFINISHED, write_atomically, write_json
-from common.run import BEST_OF_VERSION_2, BEST_PREFIX, STATE, Checkpoint, Epoch, RunDirectory
+from common.run import BEST_OF_VERSION_2, STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
 from common.weights import Arrays, ModelState, initial_state, prefixed, to_pieces

@@ -158,6 +158,16 @@ def arrays(path: Path, file: str) -> dict[str, Array]:
     return load_file(path / f"{file}.safetensors")
 
 
+def controlled(path: Path, control: Path) -> Path:
+    """Give a record a control, whose arrays are those of another record of the same names."""
+    distances: dict[str, dict[str, float]] = {}
+    for file in ("layers", "outputs", "gradients", "slots", "step-1", "step-last"):
+        moved = arrays(control, file)
+        distances[file] = {name: float(np.abs(a - moved[name]).max()) for name, a in arrays(path, file).items()}
+    again = {name: described(control)[name] for name in ("loss", "steps")}
+    return edited(path, lambda said: said.update(control={**again, "distances": distances}))
+
+
 def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
     """Change the arrays of one of a record's files."""
     save_file(change(arrays(path, file)), path / f"{file}.safetensors")

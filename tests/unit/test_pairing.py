@@ -22,7 +22,7 @@ from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import PARENT
 from common.errors import CannotBeginError
 from tests.support.program import rosetta
-from tests.support.records import Layer, Layers, edited, of_layers, resaved
+from tests.support.records import Layer, Layers, edited, of_layers, resaved, tagger, write
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
@@ -167,6 +167,14 @@ def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
         assert compare_records(left, right).passed == (number == 0.5)
         assert carried(paired(left, right))["l/w"].shape == ()
         assert carried(paired(right, left))["l.w"].tolist() == [number]
+
+
+def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> None:
+    biases = "lstm.bias_ih_l0", "lstm.bias_hh_l0"
+    record = write(tmp_path / "record", "torch", tagger())
+    resaved(record, "weights", lambda weights: weights | {biases[1]: weights[biases[0]].reshape(-1, 3)})
+    with pytest.raises(CannotBeginError, match=rf"{biases[0]} has the shape \(24,\) and {biases[1]} \(8, 3\)"):
+        compare_records(Side(record), Side(record))
 
 
 def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:

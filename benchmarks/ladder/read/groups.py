@@ -245,6 +245,11 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
             if {*names} <= {*roles}:
                 claimed.update(names)
                 terms.append(tensor_of(array, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
+        if odd := next((term for term in terms[1:] if term.shape != terms[0].shape), None):
+            raise UnfitRecordsError(
+                f"{terms[0].names[0]} has the shape {terms[0].shape} and {odd.names[0]} {odd.shape}, expected one "
+                "shape, since their sum is compared"
+            )
         added = tuple(view for term in terms[1:] for view in term.views)
         return replace(terms[0], added=added) if terms else None
 

@@ -33,7 +33,7 @@ def like_numpys(name: str) -> str:
 
 
 def steps() -> dict[str, str]:
-    """The files that the page's four steps write, by name. The extra's package needs no installation, since
+    """The files that the page's steps write, by name. The extra's package needs no installation, since
     PYTHONPATH leads to it."""
     files = {f"backends/{name.replace('numpy', NAME)}": like_numpys(f"backends/{name}") for name in NEW}
     for name, before, line in (
@@ -72,7 +72,7 @@ def test_the_steps_of_the_page_add_a_backend(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{framework}"}
 
     def python(*arguments: str) -> str:
-        """What Python prints in the copy."""
+        """Run Python in the copy, and return what it prints."""
         command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

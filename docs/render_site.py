@@ -52,7 +52,7 @@ def page(source: str) -> tuple[str, list[str]]:
     elif path.suffix == ".md":
         text = guide(path.read_text("utf-8"))
     else:
-        names = sorted(one.name for one in path.iterdir() if one.name != "__pycache__") if path.is_dir() else []
+        names = sorted(entry.name for entry in path.iterdir() if entry.name != "__pycache__") if path.is_dir() else []
         shown = "\n".join(names) if names else path.read_text("utf-8")
         text = document("guide", source, f"<h1>{escape(source)}</h1>\n<pre><code>{escape(shown)}</code></pre>")
     links = " · ".join(f'<a href="{relpath(goal, Path(source).parent)}">{name}</a>' for name, goal in GOALS.items())

@@ -72,9 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]
             for names in ({"processes"}, {"side_of", "rendered"})
         )
-        others = [item for item in items if item not in {*first, *second}]
-        long = [item for item in others if item.path.name in LONG]
-        quick = [item for item in others if item.path.name not in LONG]
+        remaining = [item for item in items if item not in {*first, *second}]
+        long = [item for item in remaining if item.path.name in LONG]
+        quick = [item for item in remaining if item.path.name not in LONG]
         first, second = first + long[::2], second + long[1::2]
         rest = max(0, len(items) // 2 - len(first))
         items[:] = [*first, *quick[:rest], *second, *quick[rest:]]
@@ -129,8 +129,8 @@ def material(dtype: str) -> Material:
 
 def model(dtype: str) -> ModelConfig:
     """The model that fits `material`."""
-    made = material(dtype)
-    return model_config(made.batch, made.decoder_vocabulary, LATENT_DIM, dtype)
+    data = material(dtype)
+    return model_config(data.batch, data.decoder_vocabulary, LATENT_DIM, dtype)
 
 
 def batch_of(num_rows: int, dtype: str) -> Batch:
@@ -169,7 +169,7 @@ def course_of(processes: Processes) -> Iterator[CourseOf]:
     with ExitStack() as stack:
 
         @cache
-        def made(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCourse:
+        def course(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCourse:
             arguments = DataConfig(), settings, latent_dim, size, Runtime(threads=1), padding
             return stack.enter_context(SharingCourse(*arguments, processes=processes))
 
@@ -179,7 +179,7 @@ def course_of(processes: Processes) -> Iterator[CourseOf]:
             size: Size = QUICK,
             settings: TrainConfig = COURSE_SETTINGS,
         ) -> SharingCourse:
-            return made(latent_dim, padding, size, settings)
+            return course(latent_dim, padding, size, settings)
 
         yield with_defaults
 
@@ -202,12 +202,12 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
     with ExitStack() as stack:
 
         @cache
-        def made(name: str, dtype: str) -> Any:
+        def backend(name: str, dtype: str) -> Any:
             if name == "numpy":
                 return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
             return Sharing(name, model(dtype), SETTINGS, processes)
 
-        yield made
+        yield backend
 
 
 @pytest.fixture(scope="session")
@@ -227,11 +227,11 @@ def side_of() -> Iterator[Callable[[str], Side]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser that is missing is an error: pages would go untested."""
-    found = needs.browser()
-    assert found, "pages are tested in a browser, and there is none that starts; try: make needs"
+    path = needs.browser()
+    assert path, "pages are tested in a browser, and there is none that starts; try: make needs"
     with sync_playwright() as playwright:
         # Without a sandbox since tests run as root in a container; the page is our own.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield launched
         launched.close()
 

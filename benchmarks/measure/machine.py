@@ -141,7 +141,7 @@ def check(root: Path = Path("/")) -> list[Finding]:
             f"close programs until {LEAST_MEMORY >> 30} GiB are available",
         ),
     ]
-    return [Finding(name, bool(ok), found, "" if ok else advice) for name, ok, found, advice in checks]
+    return [Finding(name, bool(ok), result, "" if ok else advice) for name, ok, result, advice in checks]
 
 
 def _processes() -> dict[int, tuple[str, float]]:

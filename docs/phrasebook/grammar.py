@@ -24,9 +24,9 @@ CONTRACTIONS = (
 WORD = r"\b"  # where a word begins
 # Each of them as a pattern, and what may stand in its place.
 WAYS = [
-    (re.compile(rf"{'^' if apart[0].isupper() else WORD}{one}(?= {but})"), other)
+    (re.compile(rf"{'^' if apart[0].isupper() else WORD}{said}(?= {unless})"), instead)
     for apart, together in CONTRACTIONS
-    for one, other, but in ((apart, together, r"(?!it\b)"), (together, apart, ""))
+    for said, instead, unless in ((apart, together, r"(?!it\b)"), (together, apart, ""))
 ]
 LIAISONS = {"beau": "bel", "nouveau": "nouvel", "vieux": "vieil"}
 VOWEL = "(?!oui)[aeiouhàâéèêîôûœAEIOUHÉÈÊÎŒ]"
@@ -87,10 +87,10 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
     """The text with the words of a language in its places, by the names of their groups."""
 
     def form(place: re.Match[str]) -> str:
-        form, group, many, other = place.groups()
+        form, group, many, giver = place.groups()
         agreement = THE_MAN
-        if other:
-            agreement = words[other].agreement(bool(many)) if other in words else Agreement.of(other)
+        if giver:
+            agreement = words[giver].agreement(bool(many)) if giver in words else Agreement.of(giver)
             form = form or "present" * hasattr(words[group], "base")
         word = words[group]
         return (word.in_english if language == "english" else word.in_french)(form or "", agreement)
@@ -105,9 +105,9 @@ def _hash(english: str) -> bytes:
 
 def _said(english: str) -> list[str]:
     """A sentence as it is written, and with one contraction more or less where it has one."""
-    for one, other in WAYS:
-        if one.search(english):
-            return [english, one.sub(other, english, count=1)]
+    for pattern, instead in WAYS:
+        if pattern.search(english):
+            return [english, pattern.sub(instead, english, count=1)]
     return [english]
 
 
@@ -129,5 +129,5 @@ def _french(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _liaison(found: re.Match[str]) -> str:
-    return f"{found[1]} {LIAISONS[found[2]]} "
+def _liaison(adjective: re.Match[str]) -> str:
+    return f"{adjective[1]} {LIAISONS[adjective[2]]} "

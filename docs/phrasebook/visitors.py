@@ -63,19 +63,19 @@ def main() -> None:
     from backends.process.translating import Opener
 
     run = RunDirectory.open(sys.argv[1] if len(sys.argv) > 1 else BUNDLED_RUN)
-    sources, typed, others = Sources.of_run(run), visitors(), held_out(run)
+    sources, typed, unseen = Sources.of_run(run), visitors(), held_out(run)
     with Opener(run, "last", None, Runtime()).open(None) as translate:
         for title, sentences, known in (
             ("as they are typed", list(typed), typed),
             ("in small letters, without marks", carelessly(typed), typed),
-            ("held out", list(others), others),
+            ("held out", list(unseen), unseen),
         ):
-            found = list(judged(translate, sources, sentences, known))
-            for one in found:
-                if not one.right and known is typed:
-                    print(f"{one.text:28} {one.translation}  ({one.doubt})")
+            judgements = list(judged(translate, sources, sentences, known))
+            for judgement in judgements:
+                if not judgement.right and known is typed:
+                    print(f"{judgement.text:28} {judgement.translation}  ({judgement.doubt})")
             for right in (True, False):
-                doubts = [bool(one.doubt) for one in found if one.right == right]
+                doubts = [bool(judgement.doubt) for judgement in judgements if judgement.right == right]
                 print(f"{title}: {len(doubts)} {'right' if right else 'wrong'}, {sum(doubts)} of them called guesses")
 
 

@@ -66,13 +66,13 @@ class Word:
 
     def agreement(self, many: bool) -> Agreement:
         """Return the features that other words take from this word, or from several."""
-        own = Agreement.of(self._marks)
-        return Agreement(6, own.feminine) if many else own
+        agreement = Agreement.of(self._marks)
+        return Agreement(6, agreement.feminine) if many else agreement
 
     @property
     def _marks(self) -> str:
-        found = re.search("( [1-6])?( [mf])?$", self.french)
-        return found[0] if found else ""
+        marks = re.search("( [1-6])?( [mf])?$", self.french)
+        return marks[0] if marks else ""
 
     def in_english(self, form: str, agreement: Agreement) -> str:
         """The English form. `form` is "a", "many", "past", "ing", "present" or ""."""
@@ -179,7 +179,7 @@ def read_words(path: Path) -> dict[str, list[Word]]:
             name, kind = line.strip("[]").split(": ")
             words = groups[name] = []
         elif line.startswith("= all "):
-            words += [word for other in line.removeprefix("= all ").split(", ") for word in groups[other]]
+            words += [word for name in line.removeprefix("= all ").split(", ") for word in groups[name]]
         elif line.startswith("= "):
             words += [known[kind, english] for english in line.removeprefix("= ").split(", ")]
         else:

@@ -1,4 +1,4 @@
-"""What both sides of the ports share: the numbers of their optimizers, and a few made-up sentences."""
+"""Shared by both sides of the ports: the numbers of their optimizers, and a few made-up sentences."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -23,17 +23,17 @@ def step_of_torch() -> Callable[[], list]:
     import torch
     from torch.nn import functional as F
 
-    tensors = [torch.tensor(one, requires_grad=True) for one in inputs]
+    tensors = [torch.tensor(array, requires_grad=True) for array in inputs]
     mask = torch.from_numpy(MASK)
 
-    def own(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def handwritten(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         scores = query @ key.transpose(2, 3) / WIDTH**0.5 + mask
         return scores.softmax(-1) @ value
 
     def framework(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
-    attention = {"own": own, "framework": framework, "compiled": torch.compile(own)}[which]
+    attention = {"own": handwritten, "framework": framework, "compiled": torch.compile(handwritten)}[which]
 
     def step() -> list:
         for tensor in tensors:

@@ -34,7 +34,9 @@ elif framework == "paddle":
     if carried.exists():
         model.set_state_dict(paddle.load(str(carried)))
     # Where the other side is Keras, an LSTM has one bias.
-    trained = [one for key, one in model.named_parameters() if architecture != "tagger" or "bias_hh" not in key]
+    trained = [
+        parameter for key, parameter in model.named_parameters() if architecture != "tagger" or "bias_hh" not in key
+    ]
 else:
     import keras
     import tensorflow as tf

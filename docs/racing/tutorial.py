@@ -24,7 +24,7 @@ else:
 
 
 def step(number: int) -> None:
-    """What the script does with a batch."""
+    """Train on batch `number`, as the script does."""
     encoder_inputs, decoder_inputs, decoder_targets = batches[number % len(batches)]
     if framework == "keras":
         model.train_on_batch([encoder_inputs, decoder_inputs], decoder_targets)

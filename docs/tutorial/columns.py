@@ -38,12 +38,12 @@ def _beside(rows: list[Row], lines: list[str]) -> list[Row]:
 def _matches(rows: list[Row], lines: list[str]) -> list[tuple[int, int]]:
     """The pairs of a row and a line, both ascending, that are most alike in sum."""
     best = [[0.0] * (len(lines) + 1) for _ in range(len(rows) + 1)]  # of the rows and lines before each place
-    pairs = [[max(likeness(one, line) for one in row if one is not None) for line in lines] for row in rows]
+    pairs = [[max(likeness(cell, line) for cell in row if cell is not None) for line in lines] for row in rows]
     for row in range(len(rows)):
         for line in range(len(lines)):
             together = best[row][line] + pairs[row][line]
             best[row + 1][line + 1] = max(together, best[row][line + 1], best[row + 1][line])
-    found, row, line = list[tuple[int, int]](), len(rows), len(lines)
+    matches, row, line = list[tuple[int, int]](), len(rows), len(lines)
     while row and line:
         if best[row][line] == best[row - 1][line]:
             row -= 1
@@ -51,13 +51,13 @@ def _matches(rows: list[Row], lines: list[str]) -> list[tuple[int, int]]:
             line -= 1
         else:
             row, line = row - 1, line - 1
-            found.append((row, line))
-    return found[::-1]
+            matches.append((row, line))
+    return matches[::-1]
 
 
 @cache
-def likeness(one: str, other: str) -> float:
+def likeness(left: str, right: str) -> float:
     """The share of words that are the same, if it is LEAST or more; and 1 for the same beginning, such as `x =`."""
-    words, others = (re.findall(r"\w+|\S", OWN.sub("", text)) for text in (one, other))
-    ratio = SequenceMatcher(None, words, others, autojunk=False).ratio()
-    return (ratio if ratio >= LEAST else 0) + (words[:2] == others[:2])
+    left_words, right_words = (re.findall(r"\w+|\S", OWN.sub("", text)) for text in (left, right))
+    ratio = SequenceMatcher(None, left_words, right_words, autojunk=False).ratio()
+    return (ratio if ratio >= LEAST else 0) + (left_words[:2] == right_words[:2])

@@ -71,7 +71,7 @@ def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dic
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {one.__name__: one for one in (markdown, visible, percent, signed, drawing)}
+    environment.filters |= {function.__name__: function for function in (markdown, visible, percent, signed, drawing)}
     environment.globals["colours"] = {name: colour_of(name) for name in SCRIPTS}
     index = environment.get_template("index.html").render(
         blocks=blocks([OPTIONS.sub("", code) for code in sources]),

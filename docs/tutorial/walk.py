@@ -64,12 +64,12 @@ class Referee:
         ids, lengths = self._encode(sentence)
         decoded_ids = self._decode(ids, lengths)  # (1, L)
         states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
-        (found,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
+        (chances,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
         decoded, characters = decoder_vocabulary.decode(decoded_ids[0]), decoder_vocabulary.characters
-        likeliest = np.argsort(-found, kind="stable")[:, :BEST]
+        likeliest = np.argsort(-chances, kind="stable")[:, :BEST]
         steps = [
             Step(fed, [(characters[n], float(of_each[n])) for n in best])
-            for fed, best, of_each in zip(START + decoded, likeliest, found, strict=False)
+            for fed, best, of_each in zip(START + decoded, likeliest, chances, strict=False)
         ]
         vocabularies = encoder_vocabulary.characters, decoder_vocabulary.characters
         return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, states.state_h[0], states.state_c[0], steps)

@@ -25,14 +25,14 @@ def wrong(tmp_path: Path) -> Diff:
     )
 
 
-def fenced(made: str) -> list[str]:
+def fenced(comment: str) -> list[str]:
     """The lines of a report, which is one fence and nothing else."""
-    (token,) = MarkdownIt("commonmark").parse(made)
+    (token,) = MarkdownIt("commonmark").parse(comment)
     assert (token.type, token.info) == ("fence", "text")
     return token.content.splitlines()
 
 
-def test_a_reviewer_sees_verdict_errors_versions_losses_and_the_command(wrong: Diff) -> None:
+def test_the_report_has_verdict_errors_versions_and_losses(wrong: Diff) -> None:
     lines = fenced(report(wrong, "rosetta diff torch keras"))
     assert lines[0].startswith("keras breaks at weights")
     assert lines[-1] == "$ rosetta diff torch keras"
@@ -51,9 +51,9 @@ def test_a_reviewer_sees_tokens(tmp_path: Path) -> None:
     assert "tokens 1e+00, breaks equal 3 1 4 1 5 9 3 1 4 1 5 8".split() in rows
 
 
-def test_whatever_a_record_holds_a_report_is_one_fence_and_its_size_is_bounded(wrong: Diff) -> None:
+def test_a_report_is_one_fence_of_bounded_size(wrong: Diff) -> None:
     item = replace(wrong.checks[0].item, tensor=HOSTILE + "x" * 10_000)
     hostile = replace(wrong, checks=[Check(item, 0.0)] * 5_000, notes=[HOSTILE * 1000] * 5_000, right=HOSTILE)
-    made = report(hostile, "rosetta diff " + "x" * 100_000)
-    assert fenced(made)
-    assert len(made.encode()) < MOST_BYTES
+    comment = report(hostile, "rosetta diff " + "x" * 100_000)
+    assert fenced(comment)
+    assert len(comment.encode()) < MOST_BYTES

@@ -33,12 +33,12 @@ def test_an_interrupted_benchmark_resumes_and_answers_in_json(tmp_path: Path) ->
     recording = Recording.read(out)
     assert [line.number for line in recording.rounds()] == [*range(1, answered["rounds"] + 1)], "none lost or twice"
     assert (answered["results"], answered["missing"], answered["dropped"]) == (str(out), [], 0)
-    (own, installed) = sorted(answered["rows"], key=lambda row: row["row"]["lane"], reverse=True)
-    assert (own["label"], installed["label"]) == ("numpy", "numpy, as installed")
-    for row in (own, installed):
+    (matched, installed) = sorted(answered["rows"], key=lambda row: row["row"]["lane"], reverse=True)
+    assert (matched["label"], installed["label"]) == ("numpy", "numpy, as installed")
+    for row in (matched, installed):
         assert (row["why_not"], row["certificate"]["version"]) == ("", row["facts"]["version"])
         assert row["peak_memory"] > 20_000_000
-    assert (own["facts"]["threads"], own["sentences"] > 1, bool(own["step_parts"])) == (1, True, True)
+    assert (matched["facts"]["threads"], matched["sentences"] > 1, bool(matched["step_parts"])) == (1, True, True)
     assert answered["sentences"][0]["translations"].keys() == {"numpy"}
     assert "--threads 1" in answered["command"]
     starts = [start for line in recording.rounds() for start in line.starts]

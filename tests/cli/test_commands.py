@@ -38,7 +38,7 @@ def hinted(said: str) -> list[str]:
     return shlex.split(command[1])
 
 
-def test_train_prints_twenty_pairs_the_json_it_promises_and_hints_quoted_for_the_shell(tmp_path, monkeypatch) -> None:
+def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) -> None:
     out = tmp_path / "my friend's run"
     status, printed, said = rosetta(*TRAIN, "--out", out)
     assert status == 0
@@ -85,7 +85,7 @@ def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
 QUICK = ["--quick", "--dtype", "float64", "--latent-dim", 4, "--backends"]
 
 
-def test_broken_parity_ends_with_status_1_an_error_with_what_others_reached_and_ctrl_c_with_130(monkeypatch) -> None:
+def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.support.planted_numpy:OtherEpsilon", "numpy", ""))
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
     assert rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the referee")
@@ -96,12 +96,12 @@ def test_broken_parity_ends_with_status_1_an_error_with_what_others_reached_and_
     status, out, err = rosetta("parity", *QUICK, "numpy, numpy:Broken", "--json")
     assert status == 1
     assert "No module named" in err
-    found = json.loads(out.splitlines()[-1])
-    assert {check["backend"] for check in found["checks"]} == {"numpy"}
-    assert found["passed"] is False, "not all have climbed"
+    parity = json.loads(out.splitlines()[-1])
+    assert {check["backend"] for check in parity["checks"]} == {"numpy"}
+    assert parity["passed"] is False, "not all have climbed"
 
-    def interrupted(course, names, dtypes, found, shown, at_once) -> None:
-        found.climbs["numpy float64"] = [Check(Item("tensors", "", no_array, no_array, 0.0), 0.0)]
+    def interrupted(course, names, dtypes, outcome, shown, at_once) -> None:
+        outcome.climbs["numpy float64"] = [Check(Item("tensors", "", no_array, no_array, 0.0), 0.0)]
         raise KeyboardInterrupt
 
     monkeypatch.setattr("benchmarks.ladder.parity.climb.climb", interrupted)
@@ -113,15 +113,15 @@ def test_broken_parity_ends_with_status_1_an_error_with_what_others_reached_and_
 def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "torch", TABLE["numpy"])  # whose process starts sooner
     monkeypatch.setitem(TABLE, "numpy:broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    found = answer("backends", "torch", "numpy", "torch", "--threads", 1)["backends"]
-    assert list(found) == ["torch", "numpy"]
-    assert all(facts["threads"] == 1 for facts in found.values())
+    backends = answer("backends", "torch", "numpy", "torch", "--threads", 1)["backends"]
+    assert list(backends) == ["torch", "numpy"]
+    assert all(facts["threads"] == 1 for facts in backends.values())
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
-    words = "numpy", found["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
+    words = "numpy", backends["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
     assert all(word in printed for word in words)
 
 
-def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tmp_path, monkeypatch) -> None:
+def test_bfloat16_needs_float32_weights_and_a_processor_for_it(tmp_path, monkeypatch) -> None:
     cpuinfo, backend = tmp_path / "cpuinfo", ["--backend", "torch:bfloat16"]
     train = [*TRAIN, *backend, "--dtype", "float64", "--out", tmp_path / "run"]
     monkeypatch.setattr("common.machine.CPUINFO", cpuinfo)
@@ -141,7 +141,7 @@ def test_bfloat16_has_float32_weights_alone_and_wants_a_processor_that_has_it(tm
     assert [path.name for path in tmp_path.iterdir()] == ["cpuinfo"]
 
 
-def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(tmp_path, monkeypatch) -> None:
+def test_torch_compile_needs_a_compiler_and_a_folder(tmp_path, monkeypatch) -> None:
     translate = ["translate", "Go.", "--backend", "torch:compile"]
     (tmp_path / "file").touch()
     for variable, value, said in (
@@ -156,18 +156,18 @@ def test_without_a_compiler_or_a_place_for_it_a_compiled_loop_is_refused(tmp_pat
             assert ("torch:compile" in installed()) == (variable != "CXX"), "parity takes what is installed"
 
 
-def test_versions_are_those_of_each_extras_packages_and_of_our_own_code(tmp_path, monkeypatch) -> None:
-    found = machine.versions()
+def test_versions_are_of_the_extras_packages_and_of_our_code(tmp_path, monkeypatch) -> None:
+    versions = machine.versions()
     always = ["rosetta-s2s", "numpy", "safetensors", "sacrebleu"]
-    assert list(found) == [*always, "tensorflow", "keras", "torch", "paddlepaddle", "jax", "flax", "optax"]
-    assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", found["rosetta-s2s"])
+    assert list(versions) == [*always, "tensorflow", "keras", "torch", "paddlepaddle", "jax", "flax", "optax"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", versions["rosetta-s2s"])
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "machine.py").write_text("another")
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "common" / "machine.py"))
-    assert machine.versions()["rosetta-s2s"] != found["rosetta-s2s"]
+    assert machine.versions()["rosetta-s2s"] != versions["rosetta-s2s"]
 
 
-def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequence(tmp_path: Path) -> None:
+def test_odd_file_names_work_and_no_escape_sequence_is_printed(tmp_path: Path) -> None:
     corpus, out = tmp_path / "caf\udce9\x1b[2J.txt", tmp_path / "caf\udce9\x1b[2J"
     pairs = [f"a{i}\x1b[2J\x9b2J\t\u202eb{i}\x07\n" for i in range(20)]
     corpus.write_text("".join(pairs), encoding="utf-8")
@@ -193,7 +193,7 @@ def test_names_that_are_not_utf8_work_and_no_text_of_others_is_an_escape_sequenc
 
 
 @pytest.mark.parametrize("at_a_terminal", [True, False])
-def test_a_translation_is_printed_as_it_is_but_for_people_at_a_terminal(monkeypatch, capsys, at_a_terminal) -> None:
+def test_only_a_terminal_gets_escaped_translations(monkeypatch, capsys, at_a_terminal) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: at_a_terminal)
     ended = "(nothing: the model ended the sentence at once)"
     for source, translation, n_best, at_terminal, elsewhere in (

@@ -41,12 +41,12 @@ def on_the_disk(folder: Path) -> Iterator[None]:
     synced: dict[int, tuple[int, int]] = {}  # by the inode, the size and time of change at the last sync
     named: list[Path] = []  # the folder that got a name
 
-    def note(found: os.stat_result) -> None:
-        synced[found.st_ino] = found.st_size, found.st_mtime_ns
+    def note(status: os.stat_result) -> None:
+        synced[status.st_ino] = status.st_size, status.st_mtime_ns
 
     def lost(path: Path) -> list[Path]:
-        found = {each: each.stat() for each in (path, *path.rglob("*"))}
-        return [each for each, at in found.items() if synced.get(at.st_ino) != (at.st_size, at.st_mtime_ns)]
+        statuses = {each: each.stat() for each in (path, *path.rglob("*"))}
+        return [each for each, at in statuses.items() if synced.get(at.st_ino) != (at.st_size, at.st_mtime_ns)]
 
     def sync(descriptor: int) -> None:
         real_sync(descriptor)

@@ -45,9 +45,9 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    made = Site()
-    monkeypatch.setattr("requests.get", lambda *arguments, **options: made.get(*arguments, **options))
-    return made
+    site = Site()
+    monkeypatch.setattr("requests.get", lambda *arguments, **options: site.get(*arguments, **options))
+    return site
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def refused() -> str:
     return str(caught.value)
 
 
-def test_a_pair_is_downloaded_once_and_again_only_where_the_cache_has_changed(site: Site, cache: Path) -> None:
+def test_a_corpus_is_downloaded_again_only_if_the_cache_changed(site: Site, cache: Path) -> None:
     assert [pairs() for _ in range(3)] == [PAIRS] * 3
     assert site.asked == [URL]
     assert kept(cache) == ["fra-eng.zip", "fra-eng.zip.sha256"]
@@ -108,7 +108,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_sites_fault_is_named_with_what_to_do_by_hand_and_nothing_is_kept(
+def test_a_failed_download_says_what_to_do_and_keeps_nothing(
     fault: str, site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "LARGEST_ARCHIVE", 1 << 20)

@@ -1,4 +1,4 @@
-"""How the program ends when something ends it, and that it begins where the system gives it little."""
+"""Ends by signals and closed streams, and starts where the system gives little."""
 
 import signal
 import subprocess
@@ -62,7 +62,7 @@ SIGNALS: dict[str, tuple[int, int, str, str]] = {  # a signal, the status, and a
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_ends_the_program_as_ctrl_c_does_without_a_word_and_nothing_is_left(name: str, tmp_path) -> None:
+def test_a_signal_ends_the_program_silently_and_leaves_nothing(name: str, tmp_path) -> None:
     number, status, module, source = SIGNALS[name]
     if module:
         (tmp_path / f"{module}.py").write_text(source)
@@ -102,7 +102,7 @@ def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
         ("ulimit -n 8; {}", 2, "", "rosetta: the numpy backend's process cannot be started: Too many open files\n"),
     ],
 )
-def test_closed_streams_lead_to_nowhere_and_too_few_open_files_are_one_line(command, status, printed, said) -> None:
+def test_closed_streams_are_accepted_and_few_open_files_refused(command, status, printed, said) -> None:
     command = command.format(f"{sys.executable} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'")
     done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (status, printed, said)

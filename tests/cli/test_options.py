@@ -15,7 +15,7 @@ from tests.support.program import rosetta
 
 @pytest.fixture
 def completed(monkeypatch: pytest.MonkeyPatch):
-    """What bash offers at the end of a command."""
+    """Completions that bash offers at the end of a command."""
 
     def offered(command: str) -> list[str]:
         monkeypatch.setenv("_ROSETTA_COMPLETE", "complete_bash")
@@ -39,10 +39,10 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> No
         assert completed(f"rosetta {options} pad") == ["paddle", "paddle:cell"]
     for command in LISTS:
         last = completed(f"rosetta {command} --backends torch,numpy,t")
-        assert last == [f"torch,numpy,torch:{one}" for one in ("compile", "bfloat16", "masked")]
+        assert last == [f"torch,numpy,torch:{variant}" for variant in ("compile", "bfloat16", "masked")]
 
 
-def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp_path: Path, monkeypatch) -> None:
+def test_tab_completes_runs_and_corpora_and_the_shell_files(completed, tmp_path: Path, monkeypatch) -> None:
     for run in ("trained", "runs/first", "runs/second", "runs/no-run", "elsewhere/third"):
         (tmp_path / run).mkdir(parents=True)
         if run != "runs/no-run":
@@ -55,7 +55,7 @@ def test_tab_completes_runs_corpora_and_leaves_files_to_the_shell(completed, tmp
     assert completed("rosetta train --data corpus.t") == []
 
 
-def test_help_names_every_command_and_every_backend_and_there_is_a_version() -> None:
+def test_help_names_every_command_and_backend() -> None:
     listed = rosetta("--help")[1]
     for command in COMMANDS:
         assert f" {command} " in listed

@@ -38,7 +38,7 @@ def test_not_accepted(assert_same):
 """
 
 
-def test_a_test_passes_where_two_scripts_compute_the_same_and_else_shows_the_table(tmp_path: Path) -> None:
+def test_a_test_fails_with_the_table_where_scripts_differ(tmp_path: Path) -> None:
     for package in ("common", "backends"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("MINE = True\n")

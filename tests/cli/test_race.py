@@ -100,7 +100,7 @@ MISBEHAVING = {
 
 
 @pytest.mark.parametrize("how", MISBEHAVING)
-def test_a_script_that_misbehaves_is_ended_and_one_sentence_says_how(how: str, start: Any) -> None:
+def test_a_script_that_misbehaves_is_ended_with_one_sentence(how: str, start: Any) -> None:
     text, message = MISBEHAVING[how]
     script = start(text, 1.0 if "hangs" in how else 20.0)
 
@@ -143,7 +143,9 @@ take_turns(step, batch=5)
     assert len(family) == 3
     script.end()
     # A process that was killed may still be seen for a moment.
-    wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in family))
+    wait_until(
+        lambda: all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in family)
+    )
 
 
 def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
@@ -221,13 +223,13 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
-    found = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
-    assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", found["headline"])
-    assert 4 < found["rows"][1]["ratio"]["value"] < 64
-    assert [row["items"] for row in found["rows"]] == [16, 1]
-    assert found["rows"][0]["start"] > found["rows"][0]["first_step"] > 0.02
-    assert 0.2 < found["control"]["value"] < 5
-    assert found["rounds"] == 3
+    race = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
+    assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", race["headline"])
+    assert 4 < race["rows"][1]["ratio"]["value"] < 64
+    assert [row["items"] for row in race["rows"]] == [16, 1]
+    assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
+    assert 0.2 < race["control"]["value"] < 5
+    assert race["rounds"] == 3
     assert Recording.read(out).head.plan.rows[1].variables["MINE"] == "1"
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "computes the same (forward)" in page.read_text()
@@ -237,18 +239,18 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
 def test_the_same_command_resumes_a_race_of_the_same_scripts(
     tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = side(tmp_path / "one.py", 0.01), side(tmp_path / "two.py", 0.01)
-    asked = "race", one, two, "--within", "0%", "--out", tmp_path / "r.jsonl"
+    first, second = side(tmp_path / "one.py", 0.01), side(tmp_path / "two.py", 0.01)
+    asked = "race", first, second, "--within", "0%", "--out", tmp_path / "r.jsonl"
     monkeypatch.setattr(Race, "_goes_on", lambda race: len(race.recording.rounds()) < rounds.ENOUGH_ROUNDS)
     assert answer(*asked)["rounds"] == 3
     assert "leave out --within" in refusal(2, *asked, "--resume")
     assert "starts no script that is not named" in refusal(2, "race", "--resume", *asked[-2:])
     asked = *asked[:3], *asked[5:], "--resume"
-    assert "races other scripts than those that were named" in refusal(2, "race", one, f"b={two}", *asked[3:])
+    assert "races other scripts than those that were named" in refusal(2, "race", first, f"b={second}", *asked[3:])
     monkeypatch.setattr(rounds, "ENOUGH_ROUNDS", 4)
     found = answer(*asked)
     assert (found["rounds"], len(found["proofs"])) == (4, 1)
-    two.write_text(two.read_text() + "\n")
+    second.write_text(second.read_text() + "\n")
     assert "or they were changed" in refusal(2, *asked)
 
 
@@ -260,8 +262,8 @@ def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: No
         scripts.append(tmp_path / f"{name}.py")
         scripts[-1].write_text(STEPS.format(project=str(PROJECT)) + turns)
     asked = "race", *scripts, "--within", "50%", "--accept"
-    found = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
-    assert "; computes the same but for batchnorm-variance to " in found["headline"]
+    race = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
+    assert "; computes the same but for batchnorm-variance to " in race["headline"]
     assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
 
 
@@ -303,20 +305,20 @@ def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, 
     for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
         subprocess.run([*git, *words], check=True)
     mine.write_text("SECONDS = 0.01")
-    found = answer("race", script, "--against", "HEAD", "--within", "50%", "--out", tmp_path / "r.jsonl")
-    assert "train-at-HEAD" in found["headline"]
-    assert 1.5 < found["rows"][1]["ratio"]["value"] < 6
+    race = answer("race", script, "--against", "HEAD", "--within", "50%", "--out", tmp_path / "r.jsonl")
+    assert "train-at-HEAD" in race["headline"]
+    assert 1.5 < race["rows"][1]["ratio"]["value"] < 6
     assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
 
 
 def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, monkeypatch) -> None:
-    """Of OMP_NUM_THREADS all numbers of threads follow; the installed lane sets nothing."""
-    one = str(side(tmp_path / "one.py", 0.0))
+    """OMP_NUM_THREADS sets all numbers of threads; the installed lane sets nothing."""
+    script = str(side(tmp_path / "one.py", 0.0))
     threads = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    typed = Typed([one], variables=["one:GOMP_SPINCOUNT=7"], lanes="matched,installed")
+    typed = Typed([script], variables=["one:GOMP_SPINCOUNT=7"], lanes="matched,installed")
     matched, installed = typed.runners()
     assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
         ("one, matched", "matched"),
@@ -339,34 +341,39 @@ def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, mo
 
 def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:
     monkeypatch.chdir(tmp_path)
-    one = side(tmp_path / "one.py", 0.01)
+    script = side(tmp_path / "one.py", 0.01)
     for arguments, message in {
-        ("nowhere.py", one): "nowhere.py is not a file",
-        (one, one): f"two scripts have one name; name them: A={one} B={one}",
-        (one,): "a race needs two scripts",
-        (one, f"b={one}", "--env", "c:A=1"): "--env NAME:VARIABLE=VALUE, where NAME is one of one, b; found c:A=1",
-        (one, f"b={one}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
-        (one, f"b={one}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
-        (one, f"b={one}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
-        (one, f"b={one}", "--against", "HEAD"): "--against takes one script, and 2 were given",
+        ("nowhere.py", script): "nowhere.py is not a file",
+        (script, script): f"two scripts have one name; name them: A={script} B={script}",
+        (script,): "a race needs two scripts",
+        (
+            script,
+            f"b={script}",
+            "--env",
+            "c:A=1",
+        ): "--env NAME:VARIABLE=VALUE, where NAME is one of one, b; found c:A=1",
+        (script, f"b={script}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
+        (script, f"b={script}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
+        (script, f"b={script}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
+        (script, f"b={script}", "--against", "HEAD"): "--against takes one script, and 2 were given",
     }.items():
         status, _, errors = rosetta("race", *arguments)
         assert (status, message in errors) == (2, True), errors
 
 
 def test_uneven_steps_are_compared_step_by_step() -> None:
-    made = Recording.read(RACING / "threads.jsonl")
+    recording = Recording.read(RACING / "threads.jsonl")
 
     def compared(apart: int, steps: list[float]) -> bool:
-        """Whether they are, where the second script did other steps in so many rounds."""
+        """True if steps are compared one by one although the second script did other steps in `apart` rounds."""
 
         def planted(line: Round, visit: Visit) -> Visit:
             first = 10**6 if visit.row and line.number <= apart else 3
             return msgspec.structs.replace(visit, first=first, each=1, steps=steps)
 
-        return observations(each_visit(made, planted)).same_steps
+        return observations(each_visit(recording, planted)).same_steps
 
-    few = (len(made.rounds()) - 1) // 2
+    few = (len(recording.rounds()) - 1) // 2
     assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]
     assert not compared(0, [0.1, 0.11])
 
@@ -379,8 +386,8 @@ def test_turns_differ_by_the_same_steps_where_these_are_compared() -> None:
         steps[0] *= 10 if visit.row == line.number % 2 else 1
         return msgspec.structs.replace(visit, first=3, each=1, steps=steps)
 
-    found = spread(each_visit(Recording.read(RACING / "threads.jsonl"), planted))
-    assert (found.turns, found.processes) == (pytest.approx(0.0), pytest.approx(0.0))
+    deviations = spread(each_visit(Recording.read(RACING / "threads.jsonl"), planted))
+    assert (deviations.turns, deviations.processes) == (pytest.approx(0.0), pytest.approx(0.0))
 
 
 def test_only_a_record_is_copied_from_a_scripts_folder() -> None:

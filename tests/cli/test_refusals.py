@@ -1,4 +1,4 @@
-"""What cannot begin is one line on standard error, with what must be named in it, and leaves nothing behind."""
+"""A command that cannot begin prints one line on standard error, which names the fault, and leaves nothing behind."""
 
 import shutil
 from pathlib import Path

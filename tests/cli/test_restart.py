@@ -14,7 +14,7 @@ TRAIN = ["train", "--backend", "numpy", "--num-samples", 100, "--latent-dim", 8,
 TRAIN += ["--resume-or-begin"]
 
 
-def test_the_same_command_begins_a_run_and_goes_on_with_it_until_it_is_whole(tmp_path: Path) -> None:
+def test_resume_or_begin_begins_and_resumes_until_the_end(tmp_path: Path) -> None:
     command = [*TRAIN, "--out", tmp_path / "run", "--epochs"]
     assert answer(*command, 1)["epochs"] == 1
     assert answer(*command, 2)["epochs"] == 2
@@ -39,7 +39,7 @@ def test_a_run_whose_first_epoch_failed_does_not_translate(tmp_path: Path) -> No
     assert refusal(2, "evaluate", out, "--dtype", "float64").startswith(f"rosetta: {out} has 0 epochs")
 
 
-def test_a_run_that_cannot_be_written_is_refused_before_an_epoch_is_computed(tmp_path: Path, monkeypatch) -> None:
+def test_an_unwritable_run_is_refused_before_the_first_epoch(tmp_path: Path, monkeypatch) -> None:
     command = [*TRAIN, "--out", tmp_path / "run", "--epochs"]
     assert rosetta(*command, 1)[0] == 0
 

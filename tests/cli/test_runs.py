@@ -69,7 +69,7 @@ def referees() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_run_says_the_same_in_each_backend_in_a_batch_and_alone(
+def test_a_run_translates_alike_in_all_backends_batched_or_not(
     referees: dict[str, str], name: str, shared: None
 ) -> None:
     sources = list(referees)
@@ -108,7 +108,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
     assert [epoch.backend for epoch in whole.history()] == [name] * 2
 
 
-def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -> None:
+def test_a_new_learning_rate_becomes_the_runs_own(tmp_path) -> None:
     run = trained_run("numpy", tmp_path / "run", 1)
     begun, weights = (run.path / "config.json").read_bytes(), run.read_state("last")[0].weights
     for backend, total, why in (("numpy", 1, "has 1 epoch already"), ("mxnet", 2, "no backend 'mxnet'")):
@@ -125,7 +125,7 @@ def test_another_learning_rate_is_used_and_the_runs_own_from_then_on(tmp_path) -
 
 
 @pytest.mark.parametrize(("dtype", "rate", "loss"), [("float64", 1e3, r"\d.*"), ("float32", 1e38, "nan")])
-def test_a_training_that_diverges_names_its_step_and_keeps_the_epoch_before(tmp_path, dtype, rate, loss) -> None:
+def test_a_diverging_training_names_its_step_and_keeps_epochs(tmp_path, dtype, rate, loss) -> None:
     run = trained_run("numpy", tmp_path / "run", 1, dtype)
     kept = (run.path / "state.safetensors").read_bytes()
     said = rf"the loss was {loss} in training step [1-9]\d? of epoch 2\. The run keeps epoch 1: go on from there with"
@@ -149,9 +149,9 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
 def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
-    first, *others = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
+    first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
     run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
-    for total, backend in enumerate(others, 2):
+    for total, backend in enumerate(later, 2):
         resume(run, backend, total, RUNTIME, unheard)
     assert [epoch.backend for epoch in run.history()] == order
     referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
@@ -163,7 +163,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
         assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
 
 
-def test_a_run_that_ctrl_c_ended_goes_on_to_the_bits_of_one_that_nothing_ended(tmp_path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path) -> None:
     """Its batches are bucketed."""
     run, bucketed = tmp_path / "run", TrainConfig(batches="bucketed")
     sizes = "--backend numpy --num-samples 300 --latent-dim 16 --split grouped --batches bucketed --padding mask"

@@ -43,7 +43,7 @@ def numpy() -> Iterator[ServedBackend]:
     backend.close()
 
 
-def test_an_answer_has_the_translation_its_time_and_every_characters_probability(numpy: ServedBackend) -> None:
+def test_an_answer_has_translation_time_and_probabilities(numpy: ServedBackend) -> None:
     answer = numpy.answer(SENTENCE)
     assert answer.translation == TRANSLATION
     assert "".join(at.character for at in answer.characters) == TRANSLATION + "\n"
@@ -58,7 +58,7 @@ def test_an_answer_has_the_translation_its_time_and_every_characters_probability
     assert long.ended == (long.characters[-1].character == "\n")
 
 
-def test_a_queue_is_bounded_and_a_backend_that_died_is_opened_again(numpy: ServedBackend) -> None:
+def test_the_queue_is_bounded_and_a_dead_backend_is_reopened(numpy: ServedBackend) -> None:
     process, many = psutil.Process(numpy._translator.process.pid), 4 + 1 + WAITING
     with ThreadPoolExecutor(many) as pool:
         process.suspend()
@@ -129,8 +129,8 @@ REFUSALS: dict[int, list[bytes | dict[str, Any]]] = {  # each with bodies, and w
 @pytest.mark.parametrize("status", REFUSALS)
 def test_what_the_page_would_not_send_is_refused_in_plain_words(port: int, status: int) -> None:
     for wrong in REFUSALS[status]:
-        found, content = translated(port, wrong)
-        assert (found, content["unknown"]) == (status, status == 422), wrong
+        answered, content = translated(port, wrong)
+        assert (answered, content["unknown"]) == (status, status == 422), wrong
         assert content["error"].isprintable()
     if status == 422:
         named = translated(port, {"text": HOSTILE})[1]["error"]
@@ -138,7 +138,7 @@ def test_what_the_page_would_not_send_is_refused_in_plain_words(port: int, statu
         assert "and 4 more" in named
 
 
-def test_what_is_asked_rightly_is_answered_and_other_methods_types_and_files_are_refused(port: int) -> None:
+def test_only_known_methods_types_and_files_are_answered(port: int) -> None:
     status, answered = translated(port, {"text": "go off€", "drop_unknown": True}, f"{JSON}; charset=utf-8")
     assert (status, answered["translation"]) == (200, "go off")
     assert answered["doubt"] == "training had no 'off'; the translation is a guess"
@@ -159,7 +159,7 @@ def test_what_is_asked_rightly_is_answered_and_other_methods_types_and_files_are
         assert (status, b"page.js" in content) == (expected, expected == 200), host
 
 
-def test_bad_and_slow_requests_get_one_answer_at_most_and_are_not_reported(
+def test_bad_and_slow_requests_get_at_most_one_answer(
     port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for sent, statuses in visitors.RAW.items():
@@ -186,7 +186,7 @@ def test_a_request_that_cannot_be_begun_is_one_line(tmp_path) -> None:
         assert f"port {port}" in refusal(2, "serve", "--port", port)
 
 
-def test_the_servers_process_has_no_framework_and_ends_with_a_backend_that_is_being_opened() -> None:
+def test_the_server_has_no_framework_and_ends_while_one_opens() -> None:
     with started("serve", "--port", "0", "--backends", "torch") as program:
         port = re.search(r"http://127\.0\.0\.1:(\d+)/", program.stdout.readline())[1]
         assert visitors.visited(visitors.WHOLE + b"\r\n", int(port)) == "200"
@@ -194,7 +194,9 @@ def test_the_servers_process_has_no_framework_and_ends_with_a_backend_that_is_be
         assert {at.laddr for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {
             ("127.0.0.1", int(port))
         }
-        assert not re.search("/site-packages/(torch|paddle)/", " ".join(one.path for one in server.memory_maps()))
+        assert not re.search(
+            "/site-packages/(torch|paddle)/", " ".join(mapped.path for mapped in server.memory_maps())
+        )
         wait_until(server.children)
         opening = server.children()
         program.send_signal(signal.SIGINT)
@@ -251,12 +253,12 @@ def type_in(page: Page, text: str, status: str) -> None:
 
 
 def assert_clean(page: Page) -> None:
-    """That nothing hostile became an element, and that the page is no wider than its window."""
+    """Assert that nothing hostile became an element, and that the page is no wider than its window."""
     assert page.evaluate("document.querySelectorAll('img, script:not([src])').length") == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_answers_are_shown_and_the_unsure_characters_tell_what_else_was_likely(page: Page) -> None:
+def test_unsure_characters_show_what_else_was_likely(page: Page) -> None:
     choices = [{"character": c, "probability": p} for c, p in {"ù": 0.4, "u": 0.3, "û": 0.1}.items()]
     unsure = {"character": "ù", "probability": 0.4, "choices": choices}
     characters = [unsure if at["character"] == "ù" else at for at in ANSWER["characters"]]

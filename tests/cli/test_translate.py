@@ -37,7 +37,7 @@ def without_no_break(text: str) -> str:
 FAULTY = "I love you!\n\u4e2d and \u72ac\n\nI'm tired.\n".encode() + b"\xc3\xa9a\xe9 \xff\nI'm tired."
 
 
-def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here, tmp_path) -> None:
+def test_a_bad_line_gives_an_empty_line_in_its_place(here, tmp_path) -> None:
     status, out, err = rosetta(*NUMPY, stdin=FAULTY)
     first, *between, fourth, fifth, sixth, end = without_no_break(out).split("\n")
     assert (status, first, between, fifth, end) == (1, LOVE, ["", ""], "", "")
@@ -59,7 +59,7 @@ def test_a_line_at_fault_leaves_an_empty_one_and_the_others_are_translated(here,
     assert lines[1]["error"] in unknown
 
 
-def test_of_arguments_the_others_are_translated_too_and_unknown_characters_are_dropped_where_that_is_asked(
+def test_a_bad_argument_leaves_the_others_translated(
     here,
 ) -> None:
     status, out, err = rosetta(*NUMPY, "\u4e2d", "I love you!")
@@ -91,7 +91,7 @@ class Terminal:
         os.close(end)
 
     def answer(self, typed: str = "") -> str:
-        """What appears once this is typed, up to the next prompt."""
+        """Type a text, and return what appears up to the next prompt."""
         os.write(self.descriptor, typed.encode())
         shown = b""
         while not shown.endswith(PROMPT.encode()):
@@ -100,7 +100,7 @@ class Terminal:
         return without_no_break(shown.decode()).replace("\r", "")
 
 
-def test_at_a_terminal_it_prompts_answers_and_goes_on_after_a_fault() -> None:
+def test_at_a_terminal_a_fault_does_not_end_the_prompt() -> None:
     terminal = Terminal(*NUMPY)
     begun = terminal.answer()
     assert "starting numpy" in begun
@@ -139,9 +139,9 @@ def test_ctrl_c_keeps_what_was_translated_as_json() -> None:
         assert select([process.stderr], [], [], 60)[0], "lines are answered while the pipe stays open"
         assert process.stderr.readline().startswith(b"line 2"), "both are answered"
         process.send_signal(signal.SIGINT)
-        found = json.loads(process.stdout.read())
+        answered = json.loads(process.stdout.read())
         assert (process.wait(60), process.stderr.read()) == (130, b"")
-    assert without_no_break(found["translations"][0]["translation"]) == LOVE
+    assert without_no_break(answered["translations"][0]["translation"]) == LOVE
 
 
 # Beams
@@ -152,12 +152,12 @@ def test_a_beam_gives_its_best_sentences_with_their_scores(here) -> None:
     lines = [line.split("\t") for line in rosetta(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)[1].splitlines()]
     assert [line[0] for line in lines] == ["1", "1", "1", "2", "3", "3", "3"]
     assert without_no_break(lines[0][2]) == LOVE
-    found = answer(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)["translations"]
-    for line, one in zip((lines[:3], lines[3:4], lines[4:]), found, strict=True):
-        assert one["translation"] == line[0][2] == one["n_best"][0]["translation"]
-        assert [best["translation"] for best in one["n_best"]] == [fields[2] for fields in line]
-        assert [f"{best['score']:.4f}" for best in one["n_best"]] == [fields[1] for fields in line]
-        scores = [best["score"] for best in one["n_best"]]
+    translated = answer(*NUMPY, "--beam", 4, "--n-best", 3, *sentences)["translations"]
+    for line, sentence in zip((lines[:3], lines[3:4], lines[4:]), translated, strict=True):
+        assert sentence["translation"] == line[0][2] == sentence["n_best"][0]["translation"]
+        assert [best["translation"] for best in sentence["n_best"]] == [fields[2] for fields in line]
+        assert [f"{best['score']:.4f}" for best in sentence["n_best"]] == [fields[1] for fields in line]
+        scores = [best["score"] for best in sentence["n_best"]]
         assert scores == sorted(scores, reverse=True)
     greedy = rosetta(*NUMPY, "Goodbye.")[1]
     assert rosetta(*NUMPY, "--beam", 1, "Goodbye.")[1] == greedy
@@ -185,13 +185,13 @@ def answered_by_all(*arguments: object, expected: int = 0) -> tuple[dict[str, An
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes a table of these backends, as if no others were installed; all are NumPy, which starts soonest."""
 
-    def make(*names: str, **others: Entry) -> None:
-        monkeypatch.setattr(backends, "TABLE", dict.fromkeys(names, TABLE["numpy"]) | others)
+    def make(*names: str, **extra: Entry) -> None:
+        monkeypatch.setattr(backends, "TABLE", dict.fromkeys(names, TABLE["numpy"]) | extra)
 
     return make
 
 
-def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty_one(only) -> None:
+def test_all_backends_are_shown_side_by_side_despite_a_bad_line(only) -> None:
     only("numpy", "torch", "numpy:twin")  # a variant, which nobody asked for
     out, err = shown_by_all("\u4e2d", "I love you!", "I'm tired.", expected=1)
     assert out.startswith("\n")
@@ -205,13 +205,13 @@ def test_all_backends_are_shown_side_by_side_and_a_line_at_fault_leaves_an_empty
     assert "--backend all" in refusal(2, *NUMPY, "--variants", "I love you!")
 
 
-def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(only) -> None:
+def test_side_by_side_json_has_variants_but_no_failed_backend(only) -> None:
     only("numpy", "numpy:twin", broken=Entry("tests.no_such_module:Backend", "numpy", ""))
     beam = ["--beam", "3", "--n-best", "2"]
-    found, err = answered_by_all("--variants", *beam, "I love you!", "\u4e2d", "", expected=1)
-    assert "No module named" in found["left_out"]["broken"]
+    table, err = answered_by_all("--variants", *beam, "I love you!", "\u4e2d", "", expected=1)
+    assert "No module named" in table["left_out"]["broken"]
     assert "broken is left out" in err
-    first, bad, blank = found["translations"]
+    first, bad, blank = table["translations"]
     assert [row["backend"] for row in first["backends"]] == ["numpy", "numpy:twin"]
     for row in first["backends"]:
         assert (row["translation"], row["same"], len(row["n_best"])) == (LOVE, True, 2)
@@ -221,7 +221,7 @@ def test_side_by_side_as_json_with_variants_and_without_a_backend_that_fails(onl
     assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 2
 
 
-def test_each_backend_is_timed_alone_and_a_sentence_that_is_not_that_of_most_is_marked() -> None:
+def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
     asked, shown = [], list[tuple[list[str], list[str]]]()
 
     def translator(name: str, translation: str) -> Any:
@@ -249,12 +249,12 @@ def test_without_memory_for_more_a_backend_is_left_out(only, monkeypatch) -> Non
     only("numpy", "torch")
     free = iter([1 << 30, 4 << 30, 1 << 20])  # by the first of which one is started at a time
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=next(free)))
-    found, err = answered_by_all("I love you!")
-    assert [row["backend"] for row in found["translations"][0]["backends"]] == ["numpy"]
+    table, err = answered_by_all("I love you!")
+    assert [row["backend"] for row in table["translations"][0]["backends"]] == ["numpy"]
     assert "torch is left out: too little memory is free for one more backend" in " ".join(err.split())
 
 
-def test_where_every_backend_fails_the_first_ones_error_is_the_programs(tmp_path, only) -> None:
+def test_where_all_backends_fail_the_first_error_is_told(tmp_path, only) -> None:
     only("numpy", "torch")
     damaged = shutil.copytree(BUNDLED_RUN, tmp_path / "run")
     (damaged / "state.safetensors").write_bytes(b"")

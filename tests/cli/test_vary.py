@@ -1,4 +1,4 @@
-"""How cost grows with sizes: what is measured of sizes that vary, and what follows from known times."""
+"""Growth of cost with sizes: measured for sizes that vary, and computed from known times."""
 
 import math
 from pathlib import Path
@@ -19,20 +19,20 @@ from tests.support.recordings import plan_of, recording, slowed
 TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
 
 
-def test_each_combination_of_sizes_is_a_row_whose_rounds_take_turns(tmp_path: Path) -> None:
+def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) -> None:
     """On NumPy's backend, from the command line to JSON and the page."""
     out = tmp_path / "a.jsonl"
     axes = ["--vary", "latent-dim=8,16", "--vary", "length=4"]
-    found = short(2, *TINY, *axes, "--out", out)
-    made = Recording.read(out)
-    assert [tuple(row["row"]["sizes"].values()) for row in found["rows"]] == [(8, 4), (16, 4)]
-    assert all(len(line.starts) == 1 for line in made.rounds()), "a round starts the rows of one combination"
-    order = [line.starts[0].row for line in made.rounds()]
+    bench = short(2, *TINY, *axes, "--out", out)
+    recorded = Recording.read(out)
+    assert [tuple(row["row"]["sizes"].values()) for row in bench["rows"]] == [(8, 4), (16, 4)]
+    assert all(len(line.starts) == 1 for line in recorded.rounds()), "a round starts the rows of one combination"
+    order = [line.starts[0].row for line in recorded.rounds()]
     assert sorted(order[:2]) == sorted(order[2:4]) == [0, 1]
-    assert len(made.of_kind(RowProfile)) == 1
-    assert all(row["certificate"]["passed"] and row["peak_share"] > 0 for row in found["rows"])
-    assert "--vary latent-dim=8,16" in found["command"]
-    page = report_of(made)
+    assert len(recorded.of_kind(RowProfile)) == 1
+    assert all(row["certificate"]["passed"] and row["peak_share"] > 0 for row in bench["rows"])
+    assert "--vary latent-dim=8,16" in bench["command"]
+    page = report_of(recorded)
     assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
     assert "`rosetta bench --backends numpy" in page.page
     assert "only benches of one size are compared" in refusal(1, "compare", out, out)
@@ -41,19 +41,19 @@ def test_each_combination_of_sizes_is_a_row_whose_rounds_take_turns(tmp_path: Pa
 def grown() -> Recording:
     """A recording of two backends at three sizes, of which each takes twice as long as the one before."""
     plan = plan_of(["torch", "keras"], axes={"latent-dim": (64, 128, 256)})
-    made = recording(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
+    bench = recording(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
     lines = []
-    for line in made.lines:
+    for line in bench.lines:
         if hasattr(line, "cycles"):  # each round is of one size
             rows = plan.groups[line.number % 3]
             cycles = [[visit for visit in cycle if visit.row in rows] for cycle in line.cycles]
             starts = [start for start in line.starts if start.row in rows]
             line = msgspec.structs.replace(line, cycles=cycles, starts=starts)
         lines.append(line)
-    made.lines = lines
+    bench.lines = lines
     for row in plan.rows:
-        made = slowed(made, row.sizes["latent-dim"] / 64, row.label)
-    return made
+        bench = slowed(bench, row.sizes["latent-dim"] / 64, row.label)
+    return bench
 
 
 def test_the_curve_of_known_times_is_told_and_drawn() -> None:
@@ -84,17 +84,17 @@ def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:
         for number in range(9):
             level, rows = rng.normal(0, 0.05), (2 * (number % 3), 2 * (number % 3) + 1)
             logarithms[number] = {row: level + rng.normal(0, 0.01) for row in rows}
-        found = Observations(logarithms)
-        intervals = [found.across_rounds(row) for row in range(6)]
-        covered += [one.low <= 1 <= one.high for one in intervals]
+        observed = Observations(logarithms)
+        intervals = [observed.across_rounds(row) for row in range(6)]
+        covered += [interval.low <= 1 <= interval.high for interval in intervals]
     assert 0.93 < np.mean(covered) < 0.975
     assert Observations({1: {0: 0.0}}).across_rounds(0) is None
-    made = observations(grown())
-    assert math.isclose(made.across_rounds(0).value, made.seconds(0).value)
+    observed = observations(grown())
+    assert math.isclose(observed.across_rounds(0).value, observed.seconds(0).value)
 
 
 def test_the_operations_of_a_step_are_those_torch_counts(backend_of) -> None:
-    """Of the smallest model: four gates of an input and a state each, in encoder and decoder, and one logit."""
+    """The smallest model has four gates of an input and a state each, in encoder and decoder, and one logit."""
     assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
     example = Sizes(8000, 16, 59, 71, 92)
     assert example.step_flop(64, 256, one_hot=False) == pytest.approx(8.1e9, rel=0.01)

@@ -1,4 +1,4 @@
-"""What real runs recorded: the committed pages are what is said of them today."""
+"""The committed pages are what the committed recordings give today."""
 
 import dataclasses
 import re
@@ -23,10 +23,10 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
-def test_the_committed_page_is_what_the_recording_says_in_any_shell(page: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_committed_page_is_what_the_recording_gives(page: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    rosetta("report", page.with_suffix(".jsonl"), "-o", made := tmp_path / page.name)
-    assert made.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    rosetta("report", page.with_suffix(".jsonl"), "-o", rendered := tmp_path / page.name)
+    assert rendered.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
 
 
 def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
@@ -36,8 +36,8 @@ def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
         return replace(line, starts=starts)
 
     advised, otherwise = (
-        " ".join(advice(BenchResults(made)))
-        for made in (committed("amd"), changed(committed("amd"), Round, without_onednn))
+        " ".join(advice(BenchResults(bench)))
+        for bench in (committed("amd"), changed(committed("amd"), Round, without_onednn))
     )
     assert otherwise == advised.replace("TF_ENABLE_ONEDNN_OPTS=1", "TF_ENABLE_ONEDNN_OPTS=0") != advised
 

@@ -18,7 +18,7 @@ ASKED = [Requirement(line) for line in chain(ABOUT["dependencies"], *ABOUT["opti
 
 
 @pytest.mark.parametrize("torch", [TORCH_CPU, TORCH_CUDA], ids=lambda lock: lock.stem)
-def test_what_pyproject_asks_for_is_locked_with_hashes_at_one_version_that_it_allows(torch: Path) -> None:
+def test_dependencies_are_locked_with_hashes_at_allowed_versions(torch: Path) -> None:
     hashed = re.compile(r"[a-z0-9.-]+==\S+( +--hash=sha256:[0-9a-f]{64})+")
     for lock in (DEV, torch):
         without_comments = re.sub(r"^ *#.*\n", "", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -20,7 +20,7 @@ ENTRIES = {
 }
 
 
-def test_the_table_names_every_entry_with_its_frameworks_and_rung() -> None:
+def test_the_table_has_every_entry_with_frameworks_and_rung() -> None:
     rows = re.findall(r"^\| \[(.+)\]\(#(.+)\) \| (.+) \| (.+) \|$", TABLE, re.MULTILINE)
     of_versions = [re.findall(r"(\w+) [^,]+", fields["Versions"]) for fields in ENTRIES.values()]
     expected = [(n, n, ", ".join(of), ENTRIES[n]["Rung"]) for n, of in zip(ENTRIES, of_versions, strict=True)]

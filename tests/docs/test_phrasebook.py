@@ -19,7 +19,7 @@ def test_the_committed_file_is_what_the_phrases_make() -> None:
     assert PHRASEBOOK.read_text(encoding="utf-8") == text()
 
 
-def test_it_is_large_short_and_varied_in_the_format_of_manythings() -> None:
+def test_it_is_large_and_varied_in_the_format_of_manythings() -> None:
     assert LINES[-1] == ""
     assert all(line.split("\t")[2:] == [ATTRIBUTION] for line in LINES[:-1])
     assert all(unicodedata.is_normalized("NFC", line) for line in LINES)

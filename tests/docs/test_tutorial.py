@@ -61,30 +61,32 @@ def source(name: str) -> str:
 
 def usual(code: str) -> list[str]:
     """The script once for each line that it says one would usually write, with this line in its place."""
-    found = []
+    scripts = []
     for comment, line in re.findall(r"^(# Usually: (.*)\n)", code, re.MULTILINE):
         before, _, after = code.partition(comment)
-        own = re.escape(line.partition(" = ")[0]) + " = .*\n"
-        after, count = re.subn(own, lambda _, line=line: f"{line}\n", after, count=1)
-        found.append(before + ("" if count else f"{line}\n") + after)
-    return found
+        assignment = re.escape(line.partition(" = ")[0]) + " = .*\n"
+        after, count = re.subn(assignment, lambda _, line=line: f"{line}\n", after, count=1)
+        scripts.append(before + ("" if count else f"{line}\n") + after)
+    return scripts
 
 
 def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
-    """What scripts of one framework print, in float64 on one thread."""
+    """Losses and translations that scripts of one framework print, in float64 on one thread."""
     environment = child_environment("matched", 1, "cpu") | {"PYTHONUTF8": "1"}
     command = [sys.executable, "-c", RUN_EACH, BUNDLED_RUN, out, *scripts]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = []
+    printed_by_script = []
     for printed in done.stdout.split("next script\n")[1:]:
         losses = re.findall(r"^step \d+: loss (\S+)$", printed, re.MULTILINE)
-        found.append((list(map(float, losses)), dict(re.findall("^(.*) -> (.*)$", printed, re.MULTILINE))))
-    return found
+        printed_by_script.append(
+            (list(map(float, losses)), dict(re.findall("^(.*) -> (.*)$", printed, re.MULTILINE)))
+        )
+    return printed_by_script
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_script_gives_the_referees_results_and_what_one_would_usually_write_runs_and_does_not(
+def test_only_a_script_as_written_gives_the_referees_results(
     name: str, tmp_path: Path, rendered: tuple[dict[str, str], Outcome]
 ) -> None:
     """It stands alone and has the blocks, too."""
@@ -122,9 +124,7 @@ def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], O
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_columns_stand_side_by_side_or_one_alone_and_lines_that_are_alike_stand_level(
-    opened: Open, width: int
-) -> None:
+def test_columns_stand_side_by_side_with_similar_lines_level(opened: Open, width: int) -> None:
     page = opened(TUTORIAL / "index.html", width=width)
     content, window = page.evaluate(OVERFLOW)
     assert content <= window
@@ -135,9 +135,9 @@ def test_columns_stand_side_by_side_or_one_alone_and_lines_that_are_alike_stand_
         for _, lines in block:
             assert all(size >= 13 and wider <= 0 for *_, size, wider in lines), "code is small or cut off"
         places = [{text.strip(): top for text, top, *_ in lines if text} for _, lines in block]
-        for one, other in combinations(places, 2):
-            both = one.keys() & other.keys()
-            assert [one[text] for text in both] == [other[text] for text in both]
+        for left, right in combinations(places, 2):
+            both = left.keys() & right.keys()
+            assert [left[text] for text in both] == [right[text] for text in both]
             alike += len(both)
     assert alike > 100
     if width == 390:  # a tab shows another column
@@ -146,7 +146,7 @@ def test_columns_stand_side_by_side_or_one_alone_and_lines_that_are_alike_stand_
         assert seen == [[False, False, False, True]] * len(blocks)
 
 
-def test_columns_that_are_not_chosen_leave_their_room_to_the_others(opened: Open) -> None:
+def test_hidden_columns_leave_their_room_to_the_others(opened: Open) -> None:
     page = opened(TUTORIAL / "index.html", width=1400)
     for name in ("PyTorch", "Paddle"):
         page.get_by_role("checkbox", name=name).uncheck()

@@ -1,4 +1,4 @@
-"""What is in the wheel: all of the product, nothing else."""
+"""The wheel holds all of the product and nothing else."""
 
 import subprocess
 import sys

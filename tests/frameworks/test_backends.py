@@ -32,7 +32,7 @@ TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e
 
 
 def ways() -> Iterator[tuple[str, str, str]]:
-    """How each backend of the table is compared: the precision of its weights, and whether padding counts."""
+    """Each backend of the table with the precision of its weights and the mode of padding."""
     for name, entry in TABLE.items():
         exact = "float32" if entry.float32_only else "float64"
         if ":" not in name:
@@ -102,7 +102,7 @@ class TestStep:
         held(backend, "trajectory")
 
     def test_steps_are_reported_and_a_report_ends_them(self, backend: Climber) -> None:
-        """What torch and Paddle have as a second bias stays zero meanwhile."""
+        """The second bias of torch and Paddle stays zero meanwhile."""
         asked, size = backend.right.questions["trajectory"], backend.course.settings.batch_size
         batch = replace(asked.corpus.take(asked.rows[: 4 * size]), dtype=backend.dtype)
         state = in_dtype(asked.state, backend.dtype)

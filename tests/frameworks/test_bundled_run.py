@@ -27,32 +27,35 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     assert (run.sha256, run.pairs()) == (corpus.sha256, corpus.pairs), "run `make pretrained`"
     assert run.data_config == DataConfig(split="grouped")
     assert (run.model_config.latent_dim, run.model_config.padding) == (256, "space")
-    made = Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
+    data = Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
     read = Material.of_run(run)
     for side in ("encoder_vocabulary", "decoder_vocabulary"):
-        assert getattr(made, side).characters == getattr(read, side).characters
+        assert getattr(data, side).characters == getattr(read, side).characters
     assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6
 
 
-def test_it_translates_what_visitors_type_and_calls_most_of_what_is_wrong_a_guess(run, here) -> None:
-    sources, known, others = Sources.of_run(run), visitors(), held_out(run)
+def test_it_translates_visitors_sentences_and_flags_most_errors(run, here) -> None:
+    sources, known, unseen = Sources.of_run(run), visitors(), held_out(run)
     assert len(known) == 150
-    sample = {text: others[text] for text in list(others)[::4]}
+    sample = {text: unseen[text] for text in list(unseen)[::4]}
     with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
         for least, texts, right in (
             (115, list(known), known),
             (115, carelessly(known), known),
             (0.08 * len(sample), list(sample), sample),
         ):
-            found = list(judged(translate, sources, texts, right))
-            good, bad = ([bool(one.doubt) for one in found if one.right == whether] for whether in (True, False))
-            assert len(good) >= least, [one for one in found if not one.right]
+            judgements = list(judged(translate, sources, texts, right))
+            good, bad = (
+                [bool(judgement.doubt) for judgement in judgements if judgement.right == whether]
+                for whether in (True, False)
+            )
+            assert len(good) >= least, [judgement for judgement in judgements if not judgement.right]
             assert sum(good) <= 0.1 * len(good)
             assert sum(bad) >= 0.8 * len(bad)
 
 
 def test_a_sentence_without_a_run_is_translated_by_it(here) -> None:
-    """What is no path is a sentence too, and what looks like a path is none."""
+    """A text that is no path is a sentence too, and what looks like a path is none."""
     expected = {"backend": "numpy", "translations": [{"source": SENTENCE, "translation": TRANSLATION}]}
     assert answer("translate", SENTENCE, "--backend", "numpy") == expected
     for arguments in (["translate", "--backend", "numpy"], ["translate", BUNDLED_RUN, "--backend", "numpy"]):
@@ -63,7 +66,7 @@ def test_a_sentence_without_a_run_is_translated_by_it(here) -> None:
     assert "runs/none is not a run" in refusal(2, "translate", "runs/none", SENTENCE)
 
 
-def test_a_backend_that_is_missing_is_replaced_by_one_that_is_not(run, here, monkeypatch) -> None:
+def test_a_missing_backend_is_replaced_by_an_installed_one(run, here, monkeypatch) -> None:
     assert run.backend in TABLE
     there = ["numpy", "paddle"]
     monkeypatch.setattr("backends.installed", lambda: there)

@@ -58,14 +58,14 @@ def catch_planted_mistakes(name: str) -> None:
 
         assert broken("") == []
         for mistake in planted_in_groups.MISTAKES:
-            found = broken(mistake)
-            assert any("losses" in tensor for tensor in found), mistake
-            parted = any("states" in tensor for tensor in found)  # the workers end in different states
+            tensors = broken(mistake)
+            assert any("losses" in tensor for tensor in tensors), mistake
+            parted = any("states" in tensor for tensor in tensors)  # the workers end in different states
             assert parted == (mistake == "slots_of_its_own"), mistake
         assert broken("") == []
 
 
-def test_planted_mistakes_of_groups_are_caught_and_nothing_else_is() -> None:
+def test_only_planted_mistakes_of_groups_are_caught() -> None:
     catch_planted_mistakes("torch")
 
 
@@ -99,7 +99,7 @@ LAUNCHED = {  # a backend with the variables of a launcher, and the workers on t
 
 
 @pytest.mark.parametrize("launcher", LAUNCHED)
-def test_a_worker_finds_its_place_in_the_variables_of_its_launcher(launcher: str) -> None:
+def test_a_worker_finds_its_rank_in_the_launchers_variables(launcher: str) -> None:
     name, variables, here = LAUNCHED[launcher]
     worker = place_in_group(name, variables | {"HOME": "/root"})
     assert (worker.rank, worker.size, worker.on_this_machine) == (1, 3, here)
@@ -123,7 +123,7 @@ def test_the_first_worker_under_slurm_is_on_its_first_node(nodes: str, first: st
     assert place_in_group("torch", SLURM | {"SLURM_STEP_NODELIST": nodes}).meets_at == f"{first}:15004"
 
 
-def test_what_launchers_have_set_for_others_does_not_reach_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     launched = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR RANK LOCAL_RANK ROLE_NAME SLURM_NTASKS".split()
     for name in [*launched, "GLOO_SOCKET_IFNAME"]:
         monkeypatch.setenv(name, "2")
@@ -200,7 +200,7 @@ LOST, FULL = RosettaError("RuntimeError: Connection closed by peer"), RosettaErr
     ],
     ids=["its own comes later", "cannot begin", "hangs", "nobody's own"],
 )
-def test_the_worker_that_failed_by_itself_is_named_and_all_are_ended(
+def test_the_worker_that_failed_first_is_named_and_all_end(
     monkeypatch: pytest.MonkeyPatch, errors: list[tuple[float, RosettaError | None]], blamed: RosettaError
 ) -> None:
     monkeypatch.setattr(group, "GRACE", 0.5)
@@ -255,7 +255,7 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 
 
 def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
-    """What NumPy alone makes of the same training."""
+    """The state after the same training by NumPy alone."""
     material, backend = Material.of_run(run), NumpyBackend(run.model_config, run.train_config)
     state = initial_state(run.model_config, run.train_config.seed)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
@@ -272,7 +272,7 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
 
 # torch's workers die below, on two hosts and under its launcher.
 @pytest.mark.parametrize("name", [name for name in GROUP_BACKENDS if name != "torch"])
-def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name: str, tmp_path: Path) -> None:
+def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: Path) -> None:
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")
     epochs = len(run.history())
@@ -281,7 +281,7 @@ def test_a_group_trains_as_one_worker_does_and_a_worker_that_dies_is_named(name:
     assert_trained_as_alone(run, epochs)
 
 
-def test_a_launcher_that_restarts_the_same_command_ends_with_what_one_worker_alone_makes(tmp_path: Path) -> None:
+def test_a_restarted_launcher_ends_with_one_workers_result(tmp_path: Path) -> None:
     run, epochs = tmp_path / "run", 16
     launcher = "--standalone --nproc-per-node 2 --max-restarts 2 -m rosetta".split()
     arguments = [*launcher, *train_arguments("torch", run), "--resume-or-begin", "--epochs", epochs, "--threads", 1]
@@ -315,7 +315,7 @@ def test_ctrl_c_ends_a_group_and_says_how_it_goes_on(tmp_path: Path, monkeypatch
     assert threads == ["3", "3"], "each worker uses its share of the cores"
 
 
-def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_path: Path) -> None:
+def test_workers_on_two_hosts_train_one_run_and_tell_of_a_loss(tmp_path: Path) -> None:
     """Each is started by hand, as a cluster's scheduler does, with the variables of torchrun."""
     run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
     with two_hosts() as hosts:
@@ -331,11 +331,11 @@ def test_workers_on_two_hosts_train_one_run_and_say_that_they_lost_another(tmp_p
             programs.append(host.start(*command, "--threads", 1, "--epochs", 9999, cwd=PROJECT, **variables))
         wait_until(lambda: epochs_of(run) >= 2 or any(program.poll() is not None for program in programs), 300)
         psutil.Process(programs[0].pid).children()[0].kill()
-        (_, first), (printed, other) = (program.communicate(timeout=100) for program in programs)
-    assert [program.returncode for program in programs] == [1, 1], first + other
+        (_, first), (printed, second) = (program.communicate(timeout=100) for program in programs)
+    assert [program.returncode for program in programs] == [1, 1], first + second
     assert re.search(r"the torch backend's process was ended by signal 9.*keeps epoch .*--resume", first)
     assert printed == ""
     # On a busy machine a worker has said before whom it waited for.
     assert re.fullmatch(
-        r"(warning: .*\n)?rosetta: another worker has ended or is out of reach: [^\n]*\n", other, re.DOTALL
+        r"(warning: .*\n)?rosetta: another worker has ended or is out of reach: [^\n]*\n", second, re.DOTALL
     )

@@ -58,7 +58,7 @@ def public_names(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_lessons_have_the_same_names_in_the_same_order_and_import_nothing_of_ours(name: str) -> None:
+def test_lessons_have_the_same_names_and_import_nothing_of_ours(name: str) -> None:
     assert [public for public in public_names(LESSONS[name]) if public not in OWN.get(name, ())] == NAMES
     source = LESSONS[name].read_text("utf-8")
     modules = {
@@ -69,7 +69,7 @@ def test_lessons_have_the_same_names_in_the_same_order_and_import_nothing_of_our
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_copied_alone_into_an_empty_folder_trains_to_the_referees_losses(name: str, tmp_path: Path) -> None:
+def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path: Path) -> None:
     config = model("float64")
     state, batches = (
         initial_state(config, 3),

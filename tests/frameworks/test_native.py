@@ -63,7 +63,7 @@ def to_read(folder: Path, name: str) -> list[Path]:
 
 @pytest.fixture
 def read(backend_of: StartBackend) -> ReadFiles:
-    """What files hold. Only those of torch need their framework."""
+    """Reader of a framework's files. Only torch's files need their framework."""
 
     def read_files(*paths: Path, dtype: str = "float32") -> ModelState:
         if paths[0].suffix != ".pt":
@@ -88,7 +88,7 @@ def refused(read: ReadFiles, *paths: Path) -> str:
 
 
 def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
-    """What a function of tests.foreign_FRAMEWORK gives, in the framework's process."""
+    """Call a function of tests.support.foreign_FRAMEWORK in the framework's process."""
     return process.call(
         child.elsewhere, named=f"tests.support.foreign_{process.name}:{function}", arguments=arguments
     )
@@ -98,7 +98,7 @@ def foreign(process: BackendProcess, function: str, **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize(("name", "dtype"), [*dict.fromkeys(FORMATS, "float32").items(), ("keras", "float64")])
-def test_what_is_written_is_read_to_the_bit_and_a_framework_itself_opens_it(
+def test_written_files_are_read_to_the_bit_also_by_the_framework(
     backend_of: StartBackend, read: ReadFiles, tmp_path: Path, name: str, dtype: str
 ) -> None:
     process, expected = backend_of(name, dtype), state_of(dtype)
@@ -124,7 +124,7 @@ def test_the_official_examples_own_model_is_read(backend_of: StartBackend, read:
 
 
 def assert_same_function(state: ModelState, saved: Mapping[str, Any], softmax: bool) -> None:
-    """That the weights mean what they meant in their own framework."""
+    """Assert that the weights mean what they meant in their own framework."""
     numpy = NumpyBackend(MODEL, TrainConfig())
     numpy.load(state)
     outputs, _, _ = numpy.model(saved["x"], saved["y"])
@@ -172,13 +172,13 @@ TORCH_REFUSALS = {  # of files that tests.support.foreign_torch writes
 }
 
 
-def test_other_models_of_torch_are_one_clear_line_each_and_nothing_in_them_is_run(
+def test_torch_files_of_other_models_are_refused_in_one_line(
     backend_of: StartBackend, read: ReadFiles, tmp_path: Path
 ) -> None:
     process = backend_of("torch", "float32")
     assert foreign(process, "save_other", folder=str(tmp_path)) == list(TORCH_REFUSALS)
-    for other, expected in TORCH_REFUSALS.items():
-        assert expected in refused(read, tmp_path / f"{other}.pt")
+    for name, expected in TORCH_REFUSALS.items():
+        assert expected in refused(read, tmp_path / f"{name}.pt")
     assert b"touch " in (tmp_path / "malicious.pt").read_bytes()
     assert not (tmp_path / "executed").exists()
 
@@ -221,9 +221,7 @@ OF_PADDLE: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_another_or_a_hostile_file_of_paddle_is_one_clear_line_and_runs_nothing(
-    read: ReadFiles, tmp_path: Path
-) -> None:
+def test_paddle_files_of_others_are_refused_in_one_line(read: ReadFiles, tmp_path: Path) -> None:
     path = tmp_path / "model.pdparams"
     for name, (content, expected) in OF_PADDLE.items():
         path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, 4))
@@ -236,7 +234,7 @@ def test_another_or_a_hostile_file_of_paddle_is_one_clear_line_and_runs_nothing(
     assert (tmp_path / "executed").exists()
 
 
-def test_arrays_of_keras_that_lie_elsewhere_or_claim_much_are_not_fetched(tmp_path: Path) -> None:
+def test_external_or_huge_arrays_of_keras_are_not_read(tmp_path: Path) -> None:
     damaged_files.keras_file(tmp_path / "folder")
     good, place = tmp_path / "folder" / "model.weights.h5", "layers/lstm/cell/vars/0"
     state = read_keras([good], damaged_files.MODEL)
@@ -288,10 +286,10 @@ def program(*arguments: object) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """A run of `material` with slots that are not zero."""
-    made, weights = material("float32"), initial_state(MODEL, 3).weights
+    data, weights = material("float32"), initial_state(MODEL, 3).weights
     state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
-    configs, vocabularies = (MODEL, SETTINGS, DataConfig()), (made.encoder_vocabulary, made.decoder_vocabulary)
-    return RunDirectory.create(tmp_path / "run", "numpy", configs, "ab" * 32, made.pairs, vocabularies, state)
+    configs, vocabularies = (MODEL, SETTINGS, DataConfig()), (data.encoder_vocabulary, data.decoder_vocabulary)
+    return RunDirectory.create(tmp_path / "run", "numpy", configs, "ab" * 32, data.pairs, vocabularies, state)
 
 
 def test_a_run_is_converted_to_each_format_and_made_again(
@@ -328,21 +326,21 @@ def test_a_run_is_converted_to_each_format_and_made_again(
 
 
 def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
-    made = ["convert", tmp_path / "x", "--from", tmp_path / "model.pt", "--backend", "torch"]
+    typed = ["convert", tmp_path / "x", "--from", tmp_path / "model.pt", "--backend", "torch"]
     for expected, arguments in {
         "needs --to NAME, or --from FILE": ["convert", run.path],
-        "and --backend NAME": made[:-2],
-        "no vocabulary: give --data": made,
+        "and --backend NAME": typed[:-2],
+        "no vocabulary: give --data": typed,
         "leave out --dtype": ["convert", run.path, "--to", "torch", "--dtype", "float32"],
         "leave out optimizer.pt": ["convert", run.path, "optimizer.pt", "--to", "torch"],
-        "leave out --from": [*made, "--to", "torch"],
-        "leave out --out": [*made, "--out", tmp_path / "y"],
-        "leave out --data": [*made, "--vocabulary", run.path, "--data", "phrasebook"],
+        "leave out --from": [*typed, "--to", "torch"],
+        "leave out --out": [*typed, "--out", tmp_path / "y"],
+        "leave out --data": [*typed, "--vocabulary", run.path, "--data", "phrasebook"],
         "choose one of": ["convert", run.path, "--to", "mxnet"],
         "is not a run": ["convert", tmp_path / "nothing", "--to", "torch"],
-        "is not a run (": [*made, "--vocabulary", tmp_path / "none"],
+        "is not a run (": [*typed, "--vocabulary", tmp_path / "none"],
         "numpy has no format of its own": ["convert", run.path, "--to", "numpy", "--out", tmp_path / "x"],
-        "numpy has no format of its own; ": [*made[:-1], "numpy", "--vocabulary", run.path],
+        "numpy has no format of its own; ": [*typed[:-1], "numpy", "--vocabulary", run.path],
     }.items():
         assert expected in refusal(2, *arguments)
     for read, paths, expected in (

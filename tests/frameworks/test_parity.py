@@ -1,4 +1,4 @@
-"""How padding counts in the loss, which the ladder does not ask of a backend, since all are fed the same weights."""
+"""The weight of padding in the loss. The ladder does not ask it of a backend, since all are fed the same weights."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_a_batch_without_its_last_padding_changes_the_loss() -> None:
     assert abs(referee().gradients(cut)[0] - referee().gradients(batch)[0]) > 1e-6
 
 
-def test_a_character_weighs_the_same_in_a_batch_of_short_sentences_as_in_one_of_long_ones() -> None:
+def test_a_character_weighs_the_same_in_batches_of_any_length() -> None:
     """Padding masked, batches teach together what all of their rows do, however the rows are put together."""
     corpus = replace(batch_of(60, "float64"), padding="mask")
     by_length = np.argsort(corpus.decoder_lengths, kind="stable")

@@ -93,7 +93,7 @@ def test_a_failure_in_the_child_is_one_line(name: str, tmp_path, monkeypatch) ->
     [(child.send, None, False), (child.echo, np.zeros(1 << 20), True), (child.hold, None, False)],
     ids=["half a message", "reads nothing", "holds the interpreter"],
 )
-def test_the_watchdog_ends_a_silent_child_and_the_parent_blocks_meanwhile(function, content, stopped) -> None:
+def test_the_watchdog_ends_a_silent_child_without_spinning(function, content, stopped) -> None:
     arguments = {child.send: {"raw": pickle.dumps(("result", bytes(999)))[:500]}, child.echo: {"content": content}}
     with start() as process:
         before = time.process_time()
@@ -108,9 +108,7 @@ def test_the_watchdog_ends_a_silent_child_and_the_parent_blocks_meanwhile(functi
 # The parent's end
 
 
-def test_a_child_ends_when_its_parent_is_killed_whatever_it_does_and_the_next_start_removes_its_folder(
-    tmp_path, monkeypatch
-) -> None:
+def test_a_child_ends_with_its_parent_and_its_folder_is_removed(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # where the answer is kept
     program = (
@@ -153,19 +151,19 @@ def test_other_packages_of_our_names_are_not_taken_for_ours(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
-def test_threads_are_as_asked_and_each_framework_is_alone_in_its_process(backend_of: StartBackend, name: str) -> None:
+def test_threads_are_as_asked_and_no_two_frameworks_meet(backend_of: StartBackend, name: str) -> None:
     process = backend_of(name, "float32")
     assert process.facts.threads == 1
     assert process.facts.device.lower().startswith("cpu")
     assert process.facts.import_seconds >= 0
     names = ["OMP_NUM_THREADS", "FLAGS_paddle_num_threads", "TF_NUM_INTRAOP_THREADS"]
     assert [process.call(child.variable, name=name) for name in names] == ["1"] * 3
-    frameworks = {TABLE[other].package for other in FRAMEWORKS}
+    frameworks = {TABLE[name].package for name in FRAMEWORKS}
     assert set(process.call(child.imported)) & frameworks == ({TABLE[name].package} if name in FRAMEWORKS else set())
     assert re.search(r"no GPU.*; use --device cpu", process.call(child.refusal_of_gpu))
 
 
-def test_an_engine_of_keras_that_is_missing_is_named_with_its_extras(monkeypatch) -> None:
+def test_a_missing_engine_of_keras_is_named_with_its_extras(monkeypatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda package: package != "jax")
     with pytest.raises(CannotBeginError, match=r"keras:on-jax needs jax, .*\[keras,jax\]"):
         backends.find("keras:on-jax")
@@ -204,9 +202,9 @@ def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: ra
 # Processes that are started side by side
 
 
-def test_backends_that_cannot_start_or_open_are_told_beside_the_others(monkeypatch) -> None:
+def test_backends_that_cannot_start_are_told_beside_the_others(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    found = dict(describe_backends(["unknown", "broken", "numpy"], Runtime(threads=1)))
-    assert "there is no backend 'unknown'" in found["unknown"]["missing"]
-    assert "No module named" in found["broken"]["missing"]
-    assert found["numpy"]["version"] == np.__version__
+    facts = dict(describe_backends(["unknown", "broken", "numpy"], Runtime(threads=1)))
+    assert "there is no backend 'unknown'" in facts["unknown"]["missing"]
+    assert "No module named" in facts["broken"]["missing"]
+    assert facts["numpy"]["version"] == np.__version__

@@ -1,4 +1,4 @@
-"""What backends tell beside their results: times of steps, kernels, speed of a product, settings, interpreter."""
+"""Facts that backends tell beside results: times of steps, kernels, speed of a product, settings, interpreter."""
 
 import os
 import platform
@@ -57,7 +57,7 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
         for metrics in both:
             assert len(metrics.step_seconds) == STEPS
             assert min(metrics.step_seconds) > 0
-        return all(sum(one.step_seconds) == pytest.approx(one.seconds, rel=0.01) for one in both)
+        return all(sum(metrics.step_seconds) == pytest.approx(metrics.seconds, rel=0.01) for metrics in both)
 
     # While counts are read back, another program may have the core once.
     assert any(steps_take_all_of_the_time() for _ in range(3))
@@ -94,13 +94,13 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
 def test_events_become_kernels_and_times_are_counted_once() -> None:
     parts: dict[Part, str] = {"products": r"mm$", "gates": r"^aten::"}
     events = [("aten::tanh", 1, 2.0), ("aten::mm", 2, 1.5), ("new_mm_kernel", 1, 0.5), ("aten::mm", 1, 1.5)]
-    found = Profiled.of(events, parts, 7.0)
-    assert [(kernel.name, kernel.calls, kernel.seconds, kernel.part) for kernel in found.kernels] == [
+    profiled = Profiled.of(events, parts, 7.0)
+    assert [(kernel.name, kernel.calls, kernel.seconds, kernel.part) for kernel in profiled.kernels] == [
         ("aten::mm", 3, 3.0, "products"),
         ("aten::tanh", 1, 2.0, "gates"),
         ("new_mm_kernel", 1, 0.5, "other"),
     ]
-    assert (found.seconds, found.busy_seconds) == (7.0, 5.5)
+    assert (profiled.seconds, profiled.busy_seconds) == (7.0, 5.5)
     assert Profiled.of(events, parts, 7.0, 4.0).busy_seconds == 4.0
     assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
     assert covered([]) == 0
@@ -111,7 +111,7 @@ def test_events_become_kernels_and_times_are_counted_once() -> None:
     assert metrics.seconds == 3.5
 
 
-def test_keras_trains_where_tensorflow_keeps_the_format_of_its_profiles_elsewhere(backend_of: StartBackend) -> None:
+def test_keras_trains_without_tensorflows_format_of_profiles(backend_of: StartBackend) -> None:
     missing = "tensorflow.tsl.profiler.protobuf.xplane_pb2"
     backend_of("keras", "float32").call(child.import_without, module="backends.profiling.keras", missing=missing)
 
@@ -135,7 +135,7 @@ READ_BACK = {
 
 
 @pytest.mark.parametrize("name", READ_BACK)
-def test_the_matrix_library_and_what_becomes_of_denormals_are_told(backend_of: StartBackend, name: str) -> None:
+def test_the_matrix_library_and_denormals_are_told(backend_of: StartBackend, name: str) -> None:
     library, denormals = READ_BACK[name]
     settings = backend_of(name, "float32").facts.settings
     assert settings["denormals"] == denormals
@@ -188,7 +188,7 @@ def torch_on_two_threads() -> Iterator[BackendProcess]:
         yield process
 
 
-def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_told(
+def test_torch_runs_two_threads_and_tells_of_a_late_switch(
     torch_on_two_threads: BackendProcess, backend_of: StartBackend
 ) -> None:
     facts = torch_on_two_threads.facts
@@ -197,7 +197,7 @@ def test_a_second_thread_of_torch_runs_and_a_switch_thrown_too_late_for_it_is_to
     assert torch_on_two_threads.call(child.denormals_without_the_switch) == "some flushed"
 
 
-def test_neither_translating_nor_training_in_torch_imports_its_compiler(torch_on_two_threads: BackendProcess) -> None:
+def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: BackendProcess) -> None:
     batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
     process.call(child.load, state=state)
     process.call(greedy, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
@@ -243,7 +243,7 @@ def test_what_is_no_interpreter_is_one_clear_line(tmp_path: Path) -> None:
         assert expected in refusal(path)
 
 
-def test_an_interpreter_without_packages_is_told_how_to_install_them(tmp_path, monkeypatch) -> None:
+def test_an_interpreter_without_packages_gets_the_pip_command(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     bare = os.fspath(tmp_path / "bare" / "bin" / "python")

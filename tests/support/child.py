@@ -1,4 +1,4 @@
-"""What tests ask of a backend; called in its process, `process.call(child.steps, ...)`."""
+"""Functions that tests call in a backend's process: `process.call(child.steps, ...)`."""
 
 import ctypes
 import importlib
@@ -98,7 +98,7 @@ def imported(backend: Backend, emit: Emit) -> list[str]:
 
 
 def refusal_of_gpu(backend: Backend, emit: Emit) -> str:
-    """How the same model is refused where it is built once more, on a GPU."""
+    """The refusal of building the same model once more, on a GPU."""
     try:
         type(backend)(backend.config, backend.train_config, "gpu")
     except CannotBeginError as error:
@@ -111,7 +111,7 @@ def variable(backend: Backend, emit: Emit, *, name: str) -> str | None:
 
 
 def page_faults(backend: Backend, emit: Emit, *, megabytes: int) -> int:
-    """Of writing so much memory, when as much was just given back."""
+    """Count the page faults of writing so much memory, when as much was just given back."""
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         b"x" * (megabytes << 20)  # NumPy asks for huge pages by itself
@@ -182,7 +182,7 @@ def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
 
 @dataclass(frozen=True)
 class Traced:
-    """What a backend tells while it is profiled."""
+    """Results of profiling a backend."""
 
     profiled: Profiled
     files: list[str]  # that profiling left where it was run
@@ -207,7 +207,7 @@ def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int])
 
 
 def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:
-    """What becomes of denormals when torch's switch is thrown after its other threads, if any, have started."""
+    """The fate of denormals when torch's switch is thrown after its other threads, if any, have started."""
     import torch
 
     torch.set_flush_denormal(False)
@@ -238,7 +238,7 @@ def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> li
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What reading files came to: a state, or else the refusal of them, which as an error would end the process."""
+    """The state that files hold, or the refusal of them. As an error the refusal would end the process."""
 
     state: ModelState | None = None
     refusal: str = ""
@@ -266,7 +266,7 @@ def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) ->
 
 
 def inheritable(backend: Backend, emit: Emit) -> list[str]:
-    """What the descriptors lead to that a program started here would have, besides its standard streams."""
+    """The targets of descriptors that a program started here would inherit, besides its standard streams."""
     descriptors = [int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")]
     return [
         os.readlink(f"/proc/self/fd/{number}") for number in descriptors if number > 2 and os.get_inheritable(number)

@@ -1,4 +1,4 @@
-"""What users of JAX do with files of weights."""
+"""Files of weights as users of JAX read them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,5 +25,5 @@ def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any
             weights[name].set_value(jnp.asarray(array))
         kernel = weights["encoder.cell.dense_i.kernel"].get_value()
         if target is fresh:
-            found = {"encoder/kernel": kernel}
-    return {name: np.array(array) for name, array in {**found, "slot encoder/kernel": kernel}.items()}
+            weights_of_kernel = {"encoder/kernel": kernel}
+    return {name: np.array(array) for name, array in {**weights_of_kernel, "slot encoder/kernel": kernel}.items()}

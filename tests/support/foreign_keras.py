@@ -38,9 +38,9 @@ def save(backend: Backend, emit: Emit, *, folder: str) -> Mapping[str, Any]:
     layers = {"encoder": encoder.cell, "decoder": decoder_lstm.cell, "dense": decoder_dense}
     variables = {f"{role}/{v.name}": v for role, layer in layers.items() for v in layer.trainable_variables}
     slots = dict(zip([v.path for v in model.trainable_variables], model.optimizer.variables[2:], strict=True))
-    found = {f"slot {name}": np.array(slots[v.path]) for name, v in variables.items()}
+    arrays = {f"slot {name}": np.array(slots[v.path]) for name, v in variables.items()}
     outputs = model.predict([encoder_input_data, decoder_input_data], verbose=0)
-    return found | {"x": encoder_input_data, "y": decoder_input_data, "outputs": outputs}
+    return arrays | {"x": encoder_input_data, "y": decoder_input_data, "outputs": outputs}
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:

@@ -48,9 +48,9 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
     paddle.save(rmsprop.state_dict(), f"{folder}/model.pdopt", protocol=protocol)
     state = rmsprop.state_dict()
     slots = [(name, state.get(f"{p.name}_mean_square_0")) for name, p in model.named_parameters()]
-    found = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
-    found |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy()}
-    return found | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    arrays = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
+    arrays |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy()}
+    return arrays | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:

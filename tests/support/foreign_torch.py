@@ -48,9 +48,9 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mappin
     torch.save(model.state_dict(), Path(folder) / "model.pt")
     torch.save(rmsprop.state_dict(), Path(folder) / "optimizer.pt")
     slots = [(name, rmsprop.state[p].get("square_avg")) for name, p in model.named_parameters()]
-    found = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
-    found |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy(force=True)}
-    return found | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    arrays = {f"slot {name}": slot.numpy() for name, slot in slots if slot is not None}
+    arrays |= {"x": x.numpy(), "y": y.numpy(), "outputs": model(x, y).numpy(force=True)}
+    return arrays | {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
     sizes = source, target, hidden = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
     good = Translator(*sizes).state_dict()
     huge = torch.zeros(1).expand(1 << 20, 1 << 20)  # four bytes on disk
-    others: dict[str, Any] = {
+    contents: dict[str, Any] = {
         "float16": Translator(*sizes).half().state_dict(),
         "bfloat16": Translator(*sizes).bfloat16().state_dict(),
         "layers": nn.ModuleList([nn.LSTM(source, hidden, 2), nn.LSTM(target, hidden)]).state_dict(),
@@ -83,6 +83,6 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
         "malicious": Malicious(folder),
         "model": Translator(*sizes),
     }
-    for name, content in others.items():
+    for name, content in contents.items():
         torch.save(content, Path(folder) / f"{name}.pt")
-    return [*others]
+    return [*contents]

@@ -1,4 +1,4 @@
-"""What tests/frameworks/test_group.py tries for a moment, at length: `python -m tests.support.group_at_length
+"""The tests of tests/frameworks/test_group.py at length: `python -m tests.support.group_at_length
 [CORPUS]`.
 
 For each framework the mistakes that groups invite are planted, and the ladder catches each; two hosts train by the
@@ -30,8 +30,8 @@ def elastic(folder: Path) -> None:
     for epoch, (name, workers) in enumerate(steps, 1):
         settings = ["--resume"] if epoch > 1 else SMALL
         answer("train", "--backend", name, "--workers", workers, "--epochs", epoch, "--out", run, *settings)
-    made = RunDirectory.open(run)
-    state, alone = made.read_state("last")[0], trained_alone(made, len(steps))
+    directory = RunDirectory.open(run)
+    state, alone = directory.read_state("last")[0], trained_alone(directory, len(steps))
     largest = max(float(np.abs(state.weights[name] - weight).max()) for name, weight in alone.weights.items())
     assert largest < 1e-11
     print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
@@ -74,9 +74,9 @@ def parity(name: str, corpus: str) -> None:
     for workers in (2, 4):
         for padding in ("space", "mask"):
             options = ["--quick", "--padding", padding, "--data", corpus, "--threads", 1, "--latent-dim", 64]
-            found = answer("parity", "--backends", name, "--workers", workers, *options)
-            checks = [check for check in found["checks"] if "workers" in check["tensor"]]
-            assert found["passed"]
+            parity = answer("parity", "--backends", name, "--workers", workers, *options)
+            checks = [check for check in parity["checks"] if "workers" in check["tensor"]]
+            assert parity["passed"]
             assert checks
             print(f"{name}: {workers} workers, padding {padding}: {len(checks)} checks passed")
 

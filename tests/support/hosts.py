@@ -29,10 +29,10 @@ def _ip(arguments: str) -> bool:
 @contextmanager
 def two_hosts() -> Iterator[list[Host]]:
     """Hosts that reach each other and nothing else. Where the system allows none, both are this one's loopback."""
-    one, other = (f"rosetta-{os.getpid()}-{number}" for number in (1, 2))
-    steps = [f"netns add {one}", f"netns add {other}", f"-n {one} link add eth0 type veth peer eth0 netns {other}"]
+    left, right = (f"rosetta-{os.getpid()}-{number}" for number in (1, 2))
+    steps = [f"netns add {left}", f"netns add {right}", f"-n {left} link add eth0 type veth peer eth0 netns {right}"]
     hosts = []
-    for name, address in ((one, "10.0.0.1"), (other, "10.0.0.2")):
+    for name, address in ((left, "10.0.0.1"), (right, "10.0.0.2")):
         steps += [f"-n {name} address add {address}/24 dev eth0"]
         steps += [f"-n {name} link set {interface} up" for interface in ("lo", "eth0")]
         hosts.append(Host(address, "eth0", ("ip", "netns", "exec", name)))
@@ -41,5 +41,5 @@ def two_hosts() -> Iterator[list[Host]]:
         yield hosts if allowed else [Host("127.0.0.1", "lo")] * 2
     finally:
         if shutil.which("ip"):
-            _ip(f"netns delete {one}")
-            _ip(f"netns delete {other}")
+            _ip(f"netns delete {left}")
+            _ip(f"netns delete {right}")

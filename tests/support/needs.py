@@ -27,8 +27,8 @@ def playwright_folder() -> Path:
 def browser() -> str | None:
     """The path of a browser that starts: of one on the PATH, or else of one that playwright has downloaded."""
     downloaded = sorted(map(str, playwright_folder().glob("chromium-*/chrome-linux*/chrome")), reverse=True)
-    found = [*filter(None, map(shutil.which, BROWSERS)), *downloaded]
-    return next((path for path in found if not failure(path, "--version")), None)
+    paths = [*filter(None, map(shutil.which, BROWSERS)), *downloaded]
+    return next((path for path in paths if not failure(path, "--version")), None)
 
 
 def missing() -> list[str]:

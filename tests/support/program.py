@@ -80,12 +80,12 @@ def is_backend(process: psutil.Process) -> bool:
 
 def workers(program: "subprocess.Popen[Any]") -> list[psutil.Process]:
     """The backends' processes that live now; children of another kind come and go."""
-    found = []
+    backends = []
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(program.pid).children():
             with suppress(psutil.NoSuchProcess):
-                found += [child] if is_backend(child) else []
-    return found
+                backends += [child] if is_backend(child) else []
+    return backends
 
 
 class Started(subprocess.Popen[Any]):
@@ -111,7 +111,7 @@ def start_short(rounds: int, *arguments: object) -> Started:
 
 
 def short(rounds: int, *arguments: object) -> dict[str, Any]:
-    """What such a benchmark answers."""
+    """Run `start_short`'s benchmark, and return what --json prints."""
     program = start_short(rounds, "bench", *arguments, "--json")
     printed, said = program.communicate(timeout=LONGEST)
     assert program.returncode == 0, said

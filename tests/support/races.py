@@ -1,4 +1,4 @@
-"""How often a race is right: `python -m tests.support.races --races 20 --budget 5m --within 3%`.
+"""Count how often a race is right: `python -m tests.support.races --races 20 --budget 5m --within 3%`.
 
 A script is raced against itself, whose interval has to contain 1 about 19 times in 20, and against one that does 5 %
 more work in each step, which has to be found slower. The script multiplies matrices in NumPy; with --network gru or
@@ -39,14 +39,14 @@ while True:
 
 
 def race(options: list[str], out: Path, **scripts: str) -> dict:
-    """What --json prints of a race."""
+    """Run a race of `scripts`, by name, and return what --json prints."""
     named = [f"{name}={script}" for name, script in scripts.items()]
     command = [sys.executable, "-P", "rosetta.py", "race", *named, *options, "--json", "--out", str(out)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found: dict = json.loads(done.stdout)
-    return found
+    printed: dict = json.loads(done.stdout)
+    return printed
 
 
 def main() -> None:
@@ -71,18 +71,20 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             script.write_text(SCRIPT.format(project=str(PROJECT)))
             program, work = (f"{RECURRENT} {given.network}", LENGTH) if given.network else (str(script), PRODUCTS)
-            one, more = f"{program} {work}", f"{program} {round(work * (1 + given.more / 100))}"
+            base, more = f"{program} {work}", f"{program} {round(work * (1 + given.more / 100))}"
             for number in range(1, given.races + 1):
-                found = race(options, folder / f"{number}.jsonl", one=one, same=one, more=more)
+                raced = race(options, folder / f"{number}.jsonl", one=base, same=base, more=more)
                 unknown = {"low": 0.0, "value": math.nan, "high": math.inf}
-                same, slow = (row["ratio"] or unknown for row in found["rows"][1:])
+                same, slow = (row["ratio"] or unknown for row in raced["rows"][1:])
                 equal += same["low"] <= 1 <= same["high"]
                 narrow += (same["high"] - same["low"]) / 2 <= share(given.within)
                 slower += slow["low"] > 1
-                intervals = [f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in (same, slow)]
+                intervals = [
+                    f"{ratio['value']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in (same, slow)
+                ]
                 print(
                     f"race {number}: the same script {intervals[0]}, with {given.more:g} % more work {intervals[1]}; "
-                    f"{found['rounds']} rounds, {found['dropped']} cycles left out, {found['seconds']:.0f} s",
+                    f"{raced['rounds']} rounds, {raced['dropped']} cycles left out, {raced['seconds']:.0f} s",
                     flush=True,
                 )
         print(

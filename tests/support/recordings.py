@@ -71,7 +71,7 @@ Kind = TypeVar("Kind", bound=Line)
 
 @dataclass(frozen=True)
 class Noise:
-    """How times stray from what is planted: standard deviations of their logarithms, and shares."""
+    """Noise of planted times: standard deviations of their logarithms, and shares."""
 
     process: float = 0.004  # of one process from others of its program
     visit: float = 0.002
@@ -119,13 +119,13 @@ def recording(
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
     head = Head(FORMAT, VERSION, MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
-    made = Recording(Path("made.jsonl"), head)
+    bench = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
     for n in plain:
         flops = None if plan.rows[n].reduced or plan.rows[n].backend == BASELINE else FLOPS
         profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
-        made.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
+        bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
     for number in range(1, rounds + 1):
         last = number > rounds - extra
@@ -137,23 +137,25 @@ def recording(
             level += rng.normal(0, noise.drift)
             visits = []
             for n in map(int, rng.permutation(numbers)):
-                own = level + off[n] + rng.normal(0, noise.visit)
-                own += np.log(1.3) * (rng.random() < noise.slow_visits)
-                times = seconds[plan.rows[n].backend] * np.exp(own + rng.normal(0, noise.step, LEAD + STEPS))
+                level_of_visit = level + off[n] + rng.normal(0, noise.visit)
+                level_of_visit += np.log(1.3) * (rng.random() < noise.slow_visits)
+                times = seconds[plan.rows[n].backend] * np.exp(
+                    level_of_visit + rng.normal(0, noise.step, LEAD + STEPS)
+                )
                 visits.append(visit(n, times.tolist()))
             if (number, place) in busy:
-                visits = [msgspec.structs.replace(one, others=0.5, tries=4) for one in visits]
+                visits = [msgspec.structs.replace(taken, others=0.5, tries=4) for taken in visits]
             cycles.append(visits)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
-        made.lines.append(Round(number, "training", starts, cycles, 60.0))
+        bench.lines.append(Round(number, "training", starts, cycles, 60.0))
         decoders = [n for n in plain if plan.rows[n].backend != BASELINE]
         if last and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
             for work, characters in CHARACTERS.items():
                 timed = zip(decoders, calls, strict=True)
                 turns = [visit(n, [float(call)] * 3, 0, characters) for n, call in timed]
-                made.lines.append(Round(number, work, [], [turns], 5.0))
-    return made
+                bench.lines.append(Round(number, work, [], [turns], 5.0))
+    return bench
 
 
 def visit(number: int, times: list[float], lead: int = LEAD, items: int = 64) -> Visit:
@@ -182,7 +184,7 @@ def certificate(passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate
 
 
 def decoded(number: int, row: Row) -> Decoded:
-    """Of two shown sentences."""
+    """The decoding of two shown sentences."""
     sentences = ["C'est rouge.", "Est-ce rouge ?"]
     if row.backend == BASELINE:
         return Decoded(number, sentences, 0.15, 0, None)
@@ -190,45 +192,45 @@ def decoded(number: int, row: Row) -> Decoded:
     return Decoded(number, sentences, 0.001, 100, scores)
 
 
-def written(made: Recording, path: Path) -> Recording:
+def written(bench: Recording, path: Path) -> Recording:
     """The recording in a file, read from there."""
-    Recording.create(path, made.head)
-    for line in made.lines:
+    Recording.create(path, bench.head)
+    for line in bench.lines:
         append_line(path, line)
     return Recording.read(path)
 
 
-def changed(made: Recording, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Recording:
+def changed(bench: Recording, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Recording:
     """The recording with each line of a kind as `change` makes it; without it where that is None."""
-    lines = [change(line) if isinstance(line, kind) else line for line in made.lines]
-    return replace(made, lines=[line for line in lines if line is not None])
+    lines = [change(line) if isinstance(line, kind) else line for line in bench.lines]
+    return replace(bench, lines=[line for line in lines if line is not None])
 
 
-def each_visit(made: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
+def each_visit(bench: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
     """The recording with each visit as `change` makes it of its round and itself."""
 
     def altered(line: Round) -> Round:
         cycles = [[change(line, visit) for visit in cycle] for cycle in line.cycles]
         return msgspec.structs.replace(line, cycles=cycles)
 
-    return changed(made, Round, altered)
+    return changed(bench, Round, altered)
 
 
-def slowed(made: Recording, factor: float, label: str = "") -> Recording:
+def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
     """The recording with every step and call of a row, or of all rows, taking `factor` times as long."""
 
     def change(_: Round, old: Visit) -> Visit:
-        if label and made.plan.rows[old.row].label != label:
+        if label and bench.plan.rows[old.row].label != label:
             return old
         lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
         return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
-    return each_visit(made, change)
+    return each_visit(bench, change)
 
 
-def on_machine(made: Recording, **facts: Any) -> Recording:
+def on_machine(bench: Recording, **facts: Any) -> Recording:
     """The recording as one of a machine of which these facts are told."""
-    return replace(made, head=msgspec.structs.replace(made.head, machine=made.head.machine | facts))
+    return replace(bench, head=msgspec.structs.replace(bench.head, machine=bench.head.machine | facts))
 
 
 def committed(name: str) -> Recording:

@@ -48,7 +48,7 @@ def saved_epoch(epoch: int) -> Save:
 
 
 def run_is_whole(folder: Path, epoch: int) -> bool:
-    """Whether the run has this epoch; it is then trained on to the end."""
+    """Train the run to its end. True if it had this epoch before."""
     run = RunDirectory.open(folder / "run")
     there = len(run.history())
     assert epoch - 1 <= there <= len(VAL_LOSSES)
@@ -114,14 +114,14 @@ def last_line(folder: Path) -> None:
 
 def line_is_whole(folder: Path) -> bool:
     path = folder / "a.jsonl"
-    found = Recording.read(path).lines
-    assert found in (SMALL.lines[:-1], SMALL.lines)
+    lines = Recording.read(path).lines
+    assert lines in (SMALL.lines[:-1], SMALL.lines)
     cut_torn_line(path)
-    if found != SMALL.lines:
+    if lines != SMALL.lines:
         last_line(folder)
     assert path.read_bytes().count(b"\n") == 1 + len(SMALL.lines)
     assert Recording.read(path).lines == SMALL.lines
-    return found == SMALL.lines
+    return lines == SMALL.lines
 
 
 OLD_PAGE = f"{MARK_OF_MARKDOWN}\n\nold"
@@ -138,12 +138,12 @@ def write_page(folder: Path) -> None:
 
 
 def page_is_whole(folder: Path) -> bool:
-    found = (folder / "page.md").read_text()
+    content = (folder / "page.md").read_text()
     write_page(folder)
-    assert found in (OLD_PAGE, (folder / "page.md").read_text())
+    assert content in (OLD_PAGE, (folder / "page.md").read_text())
     # What was being written beside its place stays there, hidden.
     assert {path.name for path in folder.iterdir() if path.suffix != UNFINISHED} == {"a.jsonl", "page.md"}
-    return found != OLD_PAGE
+    return content != OLD_PAGE
 
 
 def temporary_files(folder: Path) -> None:

@@ -64,7 +64,7 @@ def shared_processes() -> Iterator[Processes]:
 
 
 def framework_of(entry: Entry) -> tuple[str, str]:
-    """What backends of one process have in common: Keras's engine, or else the framework's package."""
+    """The key that backends of one process have in common: Keras's engine, or else the framework's package."""
     return ("keras", entry.engine) if entry.engine else ("", entry.package)
 
 

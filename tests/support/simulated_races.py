@@ -1,4 +1,4 @@
-"""How often the intervals of a race are right, simulated: `python -m tests.support.simulated_races --races 4000`.
+"""Simulate how often the intervals of a race are right: `python -m tests.support.simulated_races --races 4000`.
 
 A race is a series of rounds of two scripts, whose processes and turns stray from what is planted. Coverage is that of
 races with a given number of rounds, and that of races that end as soon as their interval is as narrow as asked, after
@@ -26,7 +26,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 @dataclass(frozen=True)
 class World:
-    """How two scripts stray: logarithms by which processes of each are off, and the standard deviation of a turn."""
+    """Noise of two scripts: logarithms by which processes of each are off, and the standard deviation of a turn."""
 
     name: str
     left: Draw
@@ -81,12 +81,16 @@ def least_rounds(within: float) -> int:
 
 def stopped(series: Sequence[Estimate], within: float) -> int:
     """The place of the estimate with which a race ends."""
-    narrow = (n for n, one in enumerate(series) if n + ROUNDS[0] >= least_rounds(within) and one.half_width <= within)
+    narrow = (
+        n
+        for n, estimate in enumerate(series)
+        if n + ROUNDS[0] >= least_rounds(within) and estimate.half_width <= within
+    )
     return next(narrow, len(series) - 1)
 
 
-def holds(one: Estimate) -> bool:
-    return one.low <= 1 <= one.high
+def holds(estimate: Estimate) -> bool:
+    return estimate.low <= 1 <= estimate.high
 
 
 def both(old: str, new: str) -> str:
@@ -110,16 +114,16 @@ def simulated(world: World, races: int, seed: int) -> tuple[list[list[Estimate]]
 
 def of_rounds(series: Sequence[Sequence[Estimate]], count: int) -> str:
     """Coverage after so many rounds, and the middle half-width."""
-    ends = [one[count - ROUNDS[0]] for one in series]
-    return f"{100 * fmean(map(holds, ends)):.1f} (± {100 * median(one.half_width for one in ends):.1f})"
+    ends = [grown[count - ROUNDS[0]] for grown in series]
+    return f"{100 * fmean(map(holds, ends)):.1f} (± {100 * median(end.half_width for end in ends):.1f})"
 
 
 def of_ended(series: Sequence[Sequence[Estimate]], within: float) -> Iterator[str]:
     """Coverage of races that end, how often more work is found, and the mean of rounds."""
-    places = [stopped(one, within) for one in series]
-    ends = [one[place] for one, place in zip(series, places, strict=True)]
+    places = [stopped(grown, within) for grown in series]
+    ends = [grown[place] for grown, place in zip(series, places, strict=True)]
     yield f"{100 * fmean(map(holds, ends)):.1f}"
-    yield from (f"{100 * fmean(one.low * more > 1 for one in ends):.0f}" for more in MORE_WORK)
+    yield from (f"{100 * fmean(grown.low * more > 1 for grown in ends):.0f}" for more in MORE_WORK)
     yield f"{fmean(places) + ROUNDS[0]:.0f}"
 
 

@@ -56,7 +56,7 @@ def as_version_2(path: Path) -> None:
 
 
 def assert_state(run: RunDirectory, which: str, epoch: int) -> None:
-    """That `which` is the state written after `epoch`, to the bit."""
+    """Assert that `which` is the state written after `epoch`, to the bit."""
     state, progress = run.read_state(which)
     expected = state_of(epoch)
     assert (progress.epoch, progress.step) == (epoch, 10 * epoch)
@@ -79,7 +79,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def same_training(run: RunDirectory) -> tuple[object, ...]:
-    """What must be the same in two runs of the same training: all but how long an epoch took, to the bit."""
+    """All that two runs of the same training must share to the bit: everything but the time of an epoch."""
     checkpoint = run.read()
     arrays = to_bytes(checkpoint.state.arrays() | prefixed(BEST_PREFIX, checkpoint.best), {})
     timeless = [repr(replace(epoch, seconds=0)) for epoch in checkpoint.progress.history]  # in which NaN is like NaN

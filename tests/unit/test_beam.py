@@ -31,7 +31,7 @@ def of_vocabularies(encoder: CharVocabulary, decoder: CharVocabulary) -> dict[st
     return {"encoder_characters": "".join(encoder.characters), "decoder_characters": "".join(decoder.characters)}
 
 
-def found(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | None]]]:
+def columns(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | None]]]:
     """The translations of each answer, and their scores."""
     both = (
         [[getattr(c, name) for c in answer.candidates] for answer in answers] for name in ("translation", "score")
@@ -40,7 +40,7 @@ def found(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | Non
     return translations, scores
 
 
-def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() -> None:
+def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     """The search is one for all backends; this is the referee's, which needs no process."""
     backend, stop = NumpyBackend(TINY, TrainConfig()), TINY.stop_token
     backend.load(sharpened(initial_state(TINY, seed=5)))
@@ -52,7 +52,7 @@ def test_a_beam_that_holds_everything_finds_what_an_exhaustive_search_finds() ->
     asked = {"texts": sources, "width": 6, "max_length": MAX_LENGTH} | of_vocabularies(ENCODER, DECODER)
     answers = translating.translate(backend, ignored, **asked, beam=len(every))
     ids, lengths = ENCODER.encode(sources, 6)
-    for row, (translations, given) in enumerate(zip(*found(answers), strict=True)):
+    for row, (translations, given) in enumerate(zip(*columns(answers), strict=True)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))
         probabilities = translating.probabilities(backend, *repeated, texts)
         chosen = np.take_along_axis(probabilities, texts[..., None], axis=2)[..., 0]  # (T, L)

@@ -146,7 +146,7 @@ DAMAGED = {  # what a file holds, and what must be named
 }
 
 
-def test_what_is_damaged_is_one_line_with_the_files_name_and_nothing_is_written(tmp_path: Path, monkeypatch) -> None:
+def test_a_damaged_corpus_is_refused_in_one_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(common.corpus, "LARGEST_TEXT", 70_000)
     monkeypatch.setattr(common.corpus, "LARGEST_ARCHIVE", 100_000)
     monkeypatch.setattr(common.files, "MOST_MEMBERS", 20)
@@ -167,7 +167,7 @@ def test_what_is_damaged_is_one_line_with_the_files_name_and_nothing_is_written(
         read(Path("/dev/zero"))
 
 
-def test_a_bad_line_is_named_by_its_number_or_skipped_and_counted(tmp_path: Path) -> None:
+def test_a_bad_line_is_named_by_number_or_skipped(tmp_path: Path) -> None:
     for line, complaint in BAD_LINES.items():
         path = write(tmp_path, LINES + line + b"\n" + LINES)
         with pytest.raises(CannotBeginError, match=f"line 3: .*{complaint}"):
@@ -179,7 +179,7 @@ def test_a_bad_line_is_named_by_its_number_or_skipped_and_counted(tmp_path: Path
 # On disk
 
 
-def test_pairs_on_disk_are_those_that_were_given_and_are_sorted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_on_disk_are_those_given_and_sorted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * common.corpus.ITEMS_AT_ONCE + 5)]
     before = list(Path(tempfile.gettempdir()).iterdir())
     pairs = Pairs(many)
@@ -239,22 +239,22 @@ def test_tail_holds_out_the_rows_that_keras_does() -> None:
         assert len(training) == (99 if share == 0.9 else int(num_rows * (1 - share)))
 
 
-def test_grouped_holds_out_whole_sources_as_the_seed_says_and_no_side_is_empty() -> None:
+def test_grouped_holds_out_whole_sources_by_the_seed() -> None:
     pairs = [(f"source {i * i % 50}", f"target {i}") for i in range(300)]
-    (training, validation), again, other = (split(pairs, DataConfig(split="grouped"), seed) for seed in (3, 3, 4))
+    (training, validation), again, reseeded = (split(pairs, DataConfig(split="grouped"), seed) for seed in (3, 3, 4))
     sides = [{pairs[row][0] for row in rows} for rows in (training, validation)]
     assert sides[0].isdisjoint(sides[1])
     assert sorted([*training, *validation]) == list(range(len(pairs)))
     assert np.all(np.diff(training) > 0)
     assert np.all(np.diff(validation) > 0)
     assert len(sides[1]) == int(0.2 * len({source for source, _ in pairs}))
-    assert validation.tolist() == again[1].tolist() != other[1].tolist()
+    assert validation.tolist() == again[1].tolist() != reseeded[1].tolist()
     for how, share, num_sources in (("tail", 0.0, 50), ("grouped", 0.0, 50), ("grouped", 1.0, 50), ("tail", 0.5, 1)):
         with pytest.raises(CannotBeginError, match="at least one of each"):
             split(pairs[:num_sources], DataConfig(split=how, validation_split=share), seed=0)
 
 
-def test_figures_are_those_of_the_tensors_and_the_pairs_shown_are_spread_over_the_corpus() -> None:
+def test_figures_are_of_the_tensors_and_samples_are_spread() -> None:
     pairs = [("Go.", "Va !"), ("Go.", "Bouge !"), ("Run!", "Cours !"), ("Go.", "Va !"), ("犬", "x")]
     batch = Batch.of_pairs(pairs, *vocabularies(pairs))
     tensors = batch.encoder_input_data, batch.decoder_input_data, batch.decoder_target_data

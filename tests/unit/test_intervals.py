@@ -1,4 +1,4 @@
-"""How often intervals are right, on simulated benchmarks whose truth is known, and what they say of known data."""
+"""Coverage of intervals on simulated benchmarks whose truth is known, and their values on known data."""
 
 import math
 from collections.abc import Iterable
@@ -38,33 +38,33 @@ def same(rounds: int, noise: Noise, seed: int, rows: int = 4) -> Observations:
 
 def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
     """The share of these that hold the truth."""
-    return float(np.mean([one is not None and one.low <= truth <= one.high for one in estimates]))
+    return float(np.mean([estimate is not None and estimate.low <= truth <= estimate.high for estimate in estimates]))
 
 
 def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
-    """Those of five rounds, those that a benchmark stops with when they are narrow enough, those of rows that
+    """Intervals of five rounds, those that a benchmark stops with when they are narrow enough, those of rows that
     are in the last two rounds alone, and those of two recordings, which share no rounds."""
     noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_visits=0.1)
-    found: dict[str, list[Estimate | None]] = {}
+    intervals: dict[str, list[Estimate | None]] = {}
     plan, seconds = plan_of(["torch", "keras"]), dict.fromkeys(("torch", "keras"), 0.06)
     late = plan.rows.index(Row("torch", lane="default"))
     for seed in range(SIMULATIONS):
         installed = observations(recording(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
-        found.setdefault("installed", []).append(installed)
+        intervals.setdefault("installed", []).append(installed)
         before, after = same(4, Noise(0.02), 1000 + seed, 2).of_row(0), same(6, Noise(0.02), 2000 + seed, 2).of_row(0)
-        found.setdefault("apart", []).append(independent_ratio(after, before))
+        intervals.setdefault("apart", []).append(independent_ratio(after, before))
         rounds = [*same(CAREFUL_ROUNDS, noise, seed).logarithms.items()]
         grown = [Observations(dict(rounds[:most])) for most in range(ENOUGH_ROUNDS, CAREFUL_ROUNDS + 1)]
         pairs = [*combinations(range(4), 2)]
-        narrow = (one for one in grown if max(one.ratio(*pair).half_width for pair in pairs) <= WITHIN)
+        narrow = (observed for observed in grown if max(observed.ratio(*pair).half_width for pair in pairs) <= WITHIN)
         stopped = next(narrow, grown[-1])
         for pair in pairs:
-            found.setdefault("pooled", []).append(grown[0].ratio(*pair))
-            found.setdefault("pairwise", []).append(grown[0].pairwise(*pair))
-            found.setdefault("stopped", []).append(stopped.ratio(*pair))
-    assert {name: estimates for name, estimates in found.items() if covered(estimates) < LEAST_COVERAGE} == {}
+            intervals.setdefault("pooled", []).append(grown[0].ratio(*pair))
+            intervals.setdefault("pairwise", []).append(grown[0].pairwise(*pair))
+            intervals.setdefault("stopped", []).append(stopped.ratio(*pair))
+    assert {name: estimates for name, estimates in intervals.items() if covered(estimates) < LEAST_COVERAGE} == {}
     # What always holds the truth may be no more than wide: pooling four rows makes an interval narrower.
-    widths = [np.mean([math.log(e.high / e.low) for e in found[name] if e]) for name in ("pooled", "pairwise")]
+    widths = [np.mean([math.log(e.high / e.low) for e in intervals[name] if e]) for name in ("pooled", "pairwise")]
     assert widths[0] < 0.9 * widths[1]
 
 
@@ -72,15 +72,15 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
 KNOWN = Observations({1: {0: 0.0, 1: math.log(2)}, 2: {0: math.log(2), 1: math.log(4.4)}})
 
 
-def test_ratios_are_of_geometric_means_and_their_intervals_students() -> None:
+def test_ratios_are_of_geometric_means_with_students_intervals() -> None:
     """Whatever the machine did; by SciPy's own tests, of the ratio of two rows and of a row by itself."""
     from scipy.stats import t, ttest_rel
 
     known = KNOWN.ratio(0, 1)
     assert known.value == pytest.approx(math.sqrt(2 * 2.2))
-    found = same(7, RESTLESS, 5, rows=2)
-    expected = ttest_rel(found.of_row(1), found.of_row(0)).confidence_interval(0.95)
-    for ratio in (found.ratio(0, 1), found.pairwise(0, 1)):
+    observed = same(7, RESTLESS, 5, rows=2)
+    expected = ttest_rel(observed.of_row(1), observed.of_row(0)).confidence_interval(0.95)
+    for ratio in (observed.ratio(0, 1), observed.pairwise(0, 1)):
         assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
     values = [0.0, 0.1, 0.05]
     alone = Observations({number: {0: value} for number, value in enumerate(values)}).seconds(0)
@@ -93,9 +93,9 @@ def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:
     """The machine was twice as slow in the two later rounds, in which one row was not measured."""
     rows = {0: 0.0, 1: 0.1, 2: 0.3}
     slow = {row: value + math.log(2) for row, value in rows.items() if row != 1}
-    found = Observations({1: rows, 2: slow, 3: slow})
-    assert found.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
-    assert found.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
+    observed = Observations({1: rows, 2: slow, 3: slow})
+    assert observed.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
+    assert observed.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
     once = Observations({1: {0: 0.0, 1: 0.1}})
     assert once.ratio(0, 1) is once.pairwise(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
@@ -135,27 +135,27 @@ def test_robust_intervals_hold_the_truth_of_two_modes() -> None:
     """And are narrower than Student's; `python -m tests.support.simulated_races` tells more, of other processes
     too."""
     rng, world = np.random.default_rng(0), simulated_races.WORLDS[3]
-    found: dict[str, list[Estimate]] = {}
+    intervals: dict[str, list[Estimate]] = {}
     for _ in range(SIMULATIONS):
         differences = world.differences(rng, 20)
         pairs = [estimates(differences[:count]) for count in range(CAREFUL_ROUNDS, 21)]
         students, robust = pairs[-1]
-        ended = next((one for _, one in pairs if one.half_width <= 0.05), robust)
-        for name, one in {"students": students, "robust": robust, "ended": ended}.items():
-            found.setdefault(name, []).append(one)
-    assert covered(found["robust"]) >= LEAST_COVERAGE
-    assert covered(found["ended"]) >= LEAST_COVERAGE - 0.02
-    widths = {name: np.median([one.half_width for one in ends]) for name, ends in found.items()}
+        ended = next((estimate for _, estimate in pairs if estimate.half_width <= 0.05), robust)
+        for name, estimate in {"students": students, "robust": robust, "ended": ended}.items():
+            intervals.setdefault(name, []).append(estimate)
+    assert covered(intervals["robust"]) >= LEAST_COVERAGE
+    assert covered(intervals["ended"]) >= LEAST_COVERAGE - 0.02
+    widths = {name: np.median([estimate.half_width for estimate in ends]) for name, ends in intervals.items()}
     assert widths["robust"] < 0.8 * widths["students"]
 
 
 @pytest.mark.parametrize(("process", "turn"), [(0.15, 0.06), (0.0, 0.06), (0.06, 0.06)])
 def test_the_spread_of_processes_and_turns_is_found(process: float, turn: float) -> None:
     noise = Noise(process=process, visit=turn, step=0.0, drift=0.2)
-    found = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
-    assert found.turns == pytest.approx(turn, rel=0.1)
-    assert found.processes == pytest.approx(process, rel=0.15, abs=0.02)
-    assert found.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
+    deviations = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
+    assert deviations.turns == pytest.approx(turn, rel=0.1)
+    assert deviations.processes == pytest.approx(process, rel=0.15, abs=0.02)
+    assert deviations.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
 
 
 def test_too_few_rounds_have_no_spread() -> None:

@@ -60,15 +60,15 @@ def no_wait(message: str) -> None:
 def test_a_second_benchmark_waits_for_the_end_of_the_first(start: Start) -> None:
     first = start()
     assert line(first) == "holds"
-    second, other = start(), start()
+    second, third = start(), start()
     waits = f"another benchmark runs (process {first.pid}); waiting for its end"
-    for waiting in (second, other):
+    for waiting in (second, third):
         assert line(waiting) == f"waits: {waits}"
     with pytest.raises(CannotBeginError, match=re.escape(waits)), only_benchmark(no_wait):
         pass
-    other.send_signal(signal.SIGINT)  # Ctrl-C ends the wait and leaves the lock
-    assert other.wait(timeout=10) != 0
-    assert other.stderr.read().rstrip().endswith("KeyboardInterrupt")
+    third.send_signal(signal.SIGINT)  # Ctrl-C ends the wait and leaves the lock
+    assert third.wait(timeout=10) != 0
+    assert third.stderr.read().rstrip().endswith("KeyboardInterrupt")
     assert first.poll() is None
     first.send_signal(signal.SIGKILL)
     assert line(second) == "holds"
@@ -76,7 +76,7 @@ def test_a_second_benchmark_waits_for_the_end_of_the_first(start: Start) -> None
     assert line(second) == "released"
 
 
-def test_the_lock_is_in_a_place_that_only_the_administrator_changes(tmp_path: Path, monkeypatch) -> None:
+def test_the_lock_lies_where_only_root_can_move_it(tmp_path: Path, monkeypatch) -> None:
     places: list[Path] = []
     with monkeypatch.context() as context:
         context.delenv(PLACE)
@@ -121,7 +121,7 @@ def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, m
     assert "both are held" in refusal(2, "bench", "--resume", "--out", path)
 
 
-def test_a_new_recording_replaces_nothing_and_leaves_no_empty_file(tmp_path: Path) -> None:
+def test_a_new_recording_replaces_nothing_and_is_never_empty(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.jsonl"
     with only_writer(path, new=True):
         assert path.read_bytes() == b""

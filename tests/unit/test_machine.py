@@ -1,4 +1,4 @@
-"""What the machine does beside the measurement is seen, and a machine that is not fit is found out."""
+"""Load beside a measurement is seen, and a machine that is not fit is recognized."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
         monkeypatch.setattr(module, "allowed_cores", lambda: {*numbers})
 
 
-def test_the_work_of_others_on_allowed_cores_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_work_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the planted times of the cores stand still, others did nothing, whatever this process does."""
     second = os.sysconf("SC_CLK_TCK")
 
@@ -74,25 +74,25 @@ def test_the_work_of_a_child_is_never_that_of_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("existing", "others", "threads", "advised"),
+    ("existing", "used", "threads", "advised"),
     [
         *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 0.6, 2, 1)),
         *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
     ],
 )
 def test_fewer_threads_are_advised_where_they_would_share_a_core(
-    monkeypatch: pytest.MonkeyPatch, existing: int, others: float, threads: int, advised: int | None
+    monkeypatch: pytest.MonkeyPatch, existing: int, used: float, threads: int, advised: int | None
 ) -> None:
     use(monkeypatch, *range(existing))
     monkeypatch.setattr(common.machine, "cores", lambda: 2)
     monkeypatch.setattr(common.machine, "ADVICE_SECONDS", 0.0)
-    monkeypatch.setattr(Watch, "others", lambda self: others)
+    monkeypatch.setattr(Watch, "others", lambda self: used)
     advice = common.machine.fewer_threads(threads, os.getpid())
     assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
 
 
 @pytest.mark.parametrize("fit", [True, False])
-def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(tmp_path, monkeypatch, fit: bool) -> None:
+def test_the_command_tells_if_the_machine_is_fit_and_what_to_do(tmp_path, monkeypatch, fit: bool) -> None:
     """Cores that this process may not use do not count, and what is not known is no objection."""
     use(monkeypatch, 0, 1, 2)
     watch = SimpleNamespace(others=lambda: 0.0 if fit else 0.9, stolen=lambda: 0.0 if fit else 0.2)
@@ -107,8 +107,8 @@ def test_the_command_says_whether_the_machine_is_fit_and_what_to_do(tmp_path, mo
     assert NOT_KNOWN in [finding.found for finding in check(tmp_path) if finding.ok]
     for number, governor in enumerate(["performance", "performance", "performance" if fit else "powersave", "x"]):
         plant(tmp_path, {f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor": f"{governor}\n"})
-    found = {finding.name: (finding.ok, finding.found) for finding in check(tmp_path)}
-    assert found == {
+    checks = {finding.name: (finding.ok, finding.found) for finding in check(tmp_path)}
+    assert checks == {
         "other processes": (fit, f"{0.0 if fit else 0.9:.2f} cores in use, most by compi?ler (process 8)"),
         "steal time": (fit, "0.0 %" if fit else "6.7 %"),
         "frequency governor": (fit, "performance" if fit else "performance, powersave"),
@@ -130,7 +130,7 @@ MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
 
 
 @pytest.mark.parametrize(
-    ("mounts", "own", "quotas", "allowed", "usable"),  # quotas by the folder, in microseconds of each 100,000
+    ("mounts", "cgroup", "quotas", "allowed", "usable"),  # quotas by the folder, in microseconds of each 100,000
     [
         (V2, JOB, {"box/job": "50000"}, 0.5, 1),
         (V2, JOB, {"box/job": "900000"}, 9, 4),
@@ -144,10 +144,10 @@ MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
     ],
 )
 def test_the_quota_of_the_control_group_bounds_threads(
-    tmp_path: Path, monkeypatch, mounts: str, own: str, quotas: dict[str, str], allowed: float, usable: int
+    tmp_path: Path, monkeypatch, mounts: str, cgroup: str, quotas: dict[str, str], allowed: float, usable: int
 ) -> None:
     use(monkeypatch, 0, 1, 2, 3)
-    plant(tmp_path, {"proc/self/mounts": mounts, "proc/self/cgroup": own})
+    plant(tmp_path, {"proc/self/mounts": mounts, "proc/self/cgroup": cgroup})
     for folder, quota_of_it in quotas.items():
         place = f"sys/fs/cgroup/cpu,cpuacct/{folder}"
         files = {f"{place}/cpu.cfs_quota_us": quota_of_it, f"{place}/cpu.cfs_period_us": "100000\n"}

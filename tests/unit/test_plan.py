@@ -1,4 +1,4 @@
-"""What is measured: the rows that options ask for, and the command that asks for them again."""
+"""The plan of a benchmark: the rows that options ask for, and the command that asks for them again."""
 
 import os
 import shlex
@@ -23,8 +23,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     opened = Mock(side_effect=CannotBeginError("it is planned"))
     monkeypatch.setattr(bench, "opened_benchmark", opened)
     rosetta(*typed)
-    found: Plan = opened.call_args.args[1]
-    return found
+    plan: Plan = opened.call_args.args[1]
+    return plan
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
         assert row in alone.rows
 
 
-def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
+def test_each_framework_has_a_row_as_installed_too() -> None:
     """The question is of rows that do the same work, and the control is one of them."""
 
     def labels(*names: str, careful: bool = False) -> list[str]:
@@ -63,7 +63,7 @@ def test_each_backend_has_a_row_and_each_framework_one_as_installed() -> None:
     assert plan_of(["torch:bfloat16"]).question == [Row("torch:bfloat16")]
 
 
-def test_rows_of_other_interpreters_are_called_by_version_and_number() -> None:
+def test_rows_of_other_interpreters_have_version_and_number() -> None:
     """Each is also measured as installed."""
     folder, program = os.path.split(sys.executable)
     rows = rows_of(["numpy"], [f"numpy={sys.executable}", f"numpy={folder}/./{program}"])
@@ -104,15 +104,15 @@ def test_resuming_starts_only_interpreters_that_are_named(tmp_path: Path) -> Non
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     program.chmod(0o755)
     rows = Row("numpy"), Row("numpy", python=str(program), name="numpy 9")
-    made = msgspec.structs.replace(plan_of(["numpy"]), rows=rows)
-    path = written(recording(made, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
-    other = f"numpy={sys.executable}"
-    told = refusal(2, "bench", "--resume", "--out", path, "--python", other)
+    plan = msgspec.structs.replace(plan_of(["numpy"]), rows=rows)
+    path = written(recording(plan, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
+    interpreter = f"numpy={sys.executable}"
+    told = refusal(2, "bench", "--resume", "--out", path, "--python", interpreter)
     assert f"has other interpreters; if you trust these programs, add --python numpy={program}" in told
     with pytest.raises(CannotBeginError, match="leave out --python"):
-        require_named(plan_of(SECONDS), [other], path)
-    require_named(made, [f"numpy={program}"], path)
-    dying = SimpleNamespace(plan=made, run=Mock(side_effect=RosettaError("it died")))
+        require_named(plan_of(SECONDS), [interpreter], path)
+    require_named(plan, [f"numpy={program}"], path)
+    dying = SimpleNamespace(plan=plan, run=Mock(side_effect=RosettaError("it died")))
     with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
         measure(path, resume=True, json=False, opened=lambda: dying)
     assert not (tmp_path / "started").exists()

@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs."""
+"""The progress bar of a training."""
 
 import io
 import math
@@ -44,7 +44,7 @@ def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, sec
     assert metrics.step_seconds == pytest.approx([seconds] * 13)
 
 
-def test_the_bar_is_over_all_epochs_and_tells_the_time_left_for_them(monkeypatch) -> None:
+def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
     clock, screen = Clock(), io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock))
     with terminal.training_progress("keras:example", epochs=100) as on_event:

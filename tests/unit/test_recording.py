@@ -50,19 +50,19 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
         with pytest.raises(CannotBeginError, match=message):
             Recording.create(wrong, WHOLE.head)
     assert "cannot be read: File name too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
-    own, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
+    recording, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
     for out, message in (
-        (own, "own.md is itself a recording; give --out another name"),
+        (recording, "own.md is itself a recording; give --out another name"),
         (notes, "notes.md exists, and `rosetta report` did not make it"),
         (nowhere, "link.md exists, and `rosetta report` did not make it"),
         (folder / "own.pdf", ".html"),
         (folder / "none" / "report.md", "cannot be written"),
     ):
-        assert message in refusal(2, "report", own, "-o", out)
+        assert message in refusal(2, "report", recording, "-o", out)
     assert nowhere.is_symlink()
-    assert (own.read_bytes(), notes.read_text()) == (before, "my own")
+    assert (recording.read_bytes(), notes.read_text()) == (before, "my own")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
         Recording.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
 
 
-def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+def test_no_file_and_a_too_large_one_are_refused_unread(tmp_path: Path) -> None:
     sparse, pipe = tmp_path / "a.jsonl", tmp_path / "pipe"
     with sparse.open("wb") as file:
         file.truncate(1 << 40)
@@ -176,7 +176,7 @@ def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeyp
     """A processor whose name was not found is no other machine."""
     known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
     for was, now in ((known, unknown), (unknown, known)):
-        monkeypatch.setattr(recording_module, "describe_machine", lambda found=now: found.head.machine)
+        monkeypatch.setattr(recording_module, "describe_machine", lambda recording=now: recording.head.machine)
         was.resume(was.head.text)
     packages = {f"package {number}": "1.0" for number in range(30)}
     for facts, said in (
@@ -190,6 +190,6 @@ def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeyp
         assert str(caught.value).endswith(f"begun elsewhere: {said}; choose another --out")
     with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
         opened_benchmark(path, None)  # whose digest is of no corpus
-    other = msgspec.structs.replace(known.head.text, weights_sha256="2" * 64)
+    text = msgspec.structs.replace(known.head.text, weights_sha256="2" * 64)
     with pytest.raises(CannotBeginError, match="the bundled run after 30 epochs have changed since"):
-        known.resume(other)
+        known.resume(text)

@@ -32,13 +32,13 @@ CUT = """
 
 
 @pytest.fixture(scope="module")
-def found() -> Report:
+def report() -> Report:
     return page.report_of(committed("intel"))
 
 
 @pytest.fixture(scope="module")
-def html(found: Report) -> str:
-    return render.html(found.page, found.charts)
+def html(report: Report) -> str:
+    return render.html(report.page, report.charts)
 
 
 def printed(markdown: str) -> str:
@@ -64,8 +64,8 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     missing = "the ten sentences in every backend, decoding speed, rows as installed and why one is slower"
     assert f"There was no time for {missing}; go on with `--resume`." in empty
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", empty)
-    made = recording()
-    trained = page.report_of(replace(made, lines=[*made.of_kind(Certified), *made.rounds()])).summary
+    bench = recording()
+    trained = page.report_of(replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])).summary
     assert page.BATCHED not in trained, "no column is explained that is not there"
 
 
@@ -84,25 +84,25 @@ def test_nothing_is_wider_than_the_page(opened: Open, html: str, tmp_path: Path,
 
 
 def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
-    found = page.report_of(hostile(tmp_path / "hostile.jsonl"))
-    parsed = [*tokens(render.markdown(found.page))]
+    report = page.report_of(hostile(tmp_path / "hostile.jsonl"))
+    parsed = [*tokens(render.markdown(report.page))]
     for token in parsed:
         assert token.type not in ("html_block", "html_inline", "link_open", "image")
         if token.type == "text":
             assert not re.search(r"@|www|http|#\d|<", token.content), token.content
     assert sum(token.type == "hr" for token in parsed) == 1
-    html = render.html(found.page, found.charts)
+    html = render.html(report.page, report.charts)
     tags = re.findall(r"<(\w+)([^>]*)>", html.partition("</style>")[2])
     assert not {name for name, _ in tags} & {"script", "img", "link", "iframe", "a"}
-    assert not [one for _, one in tags if re.search(r"[\s\"'](on\w+|src|href|id)\s*=", one)]
+    assert not [attributes for _, attributes in tags if re.search(r"[\s\"'](on\w+|src|href|id)\s*=", attributes)]
     assert len(html.encode()) < 300_000
     assert "onerror=alert" in html
-    for shown in (html, printed(found.page), printed(found.summary)):
+    for shown in (html, printed(report.page), printed(report.summary)):
         assert not re.search("[\x1b\u202e\u2028]", shown)
 
 
-def test_a_terminal_of_80_columns_shows_the_answer_and_the_sentences(found: Report) -> None:
-    text = printed(found.summary)
+def test_80_columns_show_the_answer_and_the_sentences(report: Report) -> None:
+    text = printed(report.summary)
     assert text.startswith("PyTorch trains 1.4 times as fast as Paddle")
     assert re.search(r"Paddle +6\.35 s \(6\.25 to 6\.45\) +1\.25× \(1\.22 to 1\.27\) +to \de-\d\d", text)
     assert re.search(r"Paddle +8\.79\sµs ±\s2\.\d\s% +13,656 +90\.4\sµs ±\s4\s% +41", text), "with equal work"

@@ -1,4 +1,4 @@
-"""What follows from a recording: the headline, rows and pairs, warnings and advice, and what is not compared."""
+"""Results of a recording: the headline, rows and pairs, warnings and advice, and what is not compared."""
 
 from dataclasses import replace
 
@@ -70,14 +70,14 @@ def test_ratios_compare_with_the_baseline_or_the_slowest_row() -> None:
 
 
 def test_no_speed_without_equality() -> None:
-    made = recording()
-    found = {"paddle": certificate(), "torch": certificate(version="0.9"), "keras": certificate(passed=False)}
+    bench = recording()
+    certificates = {"paddle": certificate(), "torch": certificate(version="0.9"), "keras": certificate(passed=False)}
 
     def change(line: Certified) -> Certified | None:
-        kept = found.get(made.plan.rows[line.row].backend)
+        kept = certificates.get(bench.plan.rows[line.row].backend)
         return kept and Certified(line.row, kept)
 
-    results = BenchResults(changed(made, Certified, change))
+    results = BenchResults(changed(bench, Certified, change))
     assert {row.label: row.why_not for row in results.rows if not row.row.installed} == {
         "paddle": "",
         "torch": UNCERTIFIED,
@@ -87,7 +87,7 @@ def test_no_speed_without_equality() -> None:
     assert not any(pair.kind == "frameworks" for pair in results.pairs), "Paddle has nothing to be compared with"
     assert f"not compared: torch, as installed, torch, keras:example, because {UNCERTIFIED}" in results.doubts
     assert results.by_label["torch"].step, "its time is told all the same"
-    diverged = each_visit(made, lambda _, visit: msgspec.structs.replace(visit, finite=False))
+    diverged = each_visit(bench, lambda _, visit: msgspec.structs.replace(visit, finite=False))
     assert BenchResults(diverged).by_label["torch"].why_not == "the loss is not finite"
 
 
@@ -95,8 +95,8 @@ def test_special_rows_are_compared_with_their_plain_row() -> None:
     """A row that is measured twice is told apart from itself only where it is biased, which widens all intervals."""
     plan = plan_of([*SECONDS, "torch:bfloat16"], within=0.04)
     plan = msgspec.structs.replace(plan, rows=(*plan.rows, Row("torch", python="/p", name="torch 9")))
-    made = recording(plan, SECONDS | {"torch:bfloat16": 0.04})
-    results, biased = BenchResults(made), BenchResults(slowed(made, 1.05, "keras:example, control"))
+    bench = recording(plan, SECONDS | {"torch:bfloat16": 0.04})
+    results, biased = BenchResults(bench), BenchResults(slowed(bench, 1.05, "keras:example, control"))
     special = {(pair.left, pair.right): pair.ratio.value for pair in results.pairs if pair.kind != "frameworks"}
     assert special == {
         **{(f"{name}, as installed", name): pytest.approx(1.0, rel=0.02) for name in ("torch", "paddle", "keras")},
@@ -116,7 +116,7 @@ def test_special_rows_are_compared_with_their_plain_row() -> None:
 
 
 def on_one_thread(line: Round) -> Round:
-    starts = [msgspec.structs.replace(one, facts=replace(one.facts, threads=1)) for one in line.starts]
+    starts = [msgspec.structs.replace(start, facts=replace(start.facts, threads=1)) for start in line.starts]
     return msgspec.structs.replace(line, starts=starts)
 
 
@@ -127,7 +127,7 @@ LATE = each_visit(
 
 
 @pytest.mark.parametrize(
-    ("made", "headline", "doubts", "notes"),
+    ("bench", "headline", "doubts", "notes"),
     [
         (recording(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
         (recording(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
@@ -140,23 +140,25 @@ LATE = each_visit(
     ids="nothing one_round two_rounds half_busy busy threads late".split(),
 )
 def test_figures_that_are_not_to_be_relied_on_are_said(
-    made: Recording, headline: str, doubts: list[str], notes: list[str]
+    bench: Recording, headline: str, doubts: list[str], notes: list[str]
 ) -> None:
-    results = BenchResults(made)
+    results = BenchResults(bench)
     assert results.headline.startswith(headline)
     assert any(pair.kind == "frameworks" for pair in results.pairs) == ("PyTorch" in headline)
-    for found, beginnings in ((results.doubts, doubts), (results.notes, notes)):
-        assert len(found) == len(beginnings)
-        assert all(one.startswith(beginning) for one, beginning in zip(found, beginnings, strict=True)), found
+    for sentences, beginnings in ((results.doubts, doubts), (results.notes, notes)):
+        assert len(sentences) == len(beginnings)
+        assert all(
+            sentence.startswith(beginning) for sentence, beginning in zip(sentences, beginnings, strict=True)
+        ), sentences
 
 
-def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
+def test_each_sentence_has_the_translation_of_each_row() -> None:
     def change(line: Decoded) -> Decoded:
-        made = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
-        return msgspec.structs.replace(line, translations=made)
+        translations = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
+        return msgspec.structs.replace(line, translations=translations)
 
     results = BenchResults(changed(recording(plan_of(["torch", "keras"])), Decoded, change))
-    assert [one.distinct for one in results.sentences] == [
+    assert [sentence.distinct for sentence in results.sentences] == [
         {"C'est rouge.": ["torch", "keras"]},
         {"Est-ce rouge ?": ["torch"], "Est-ce que c'est rouge ?": ["keras"]},
     ]
@@ -164,7 +166,7 @@ def test_sentences_have_what_each_row_of_the_question_makes_of_them() -> None:
 
 
 @pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])
-def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples, units, trained) -> None:
+def test_only_sentences_the_weights_saw_are_called_trained_on(num_samples, units, trained) -> None:
     material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
     shown = Sentences(material, units, "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
@@ -175,14 +177,14 @@ def test_a_sentence_is_called_trained_on_only_where_the_weights_were(num_samples
 
 def test_a_planted_change_between_recordings_is_found() -> None:
     before = committed("intel")
-    found = compare(before, slowed(before, 1.2, "paddle"))
-    slower = [change for change in found.changes if change.word == "slower"]
+    comparison = compare(before, slowed(before, 1.2, "paddle"))
+    slower = [change for change in comparison.changes if change.word == "slower"]
     assert {change.label for change in slower} == {"paddle"}
     assert [change.figure for change in slower] == ["training step", "character in a batch", "character alone"]
     assert slower[0].slower_by == pytest.approx(0.2)
-    assert not [change for change in found.changes if change.word == "faster"]
-    assert not found.differences
-    assert "| paddle | training step | 54.3" in page(found)
+    assert not [change for change in comparison.changes if change.word == "faster"]
+    assert not comparison.differences
+    assert "| paddle | training step | 54.3" in page(comparison)
     busy = each_visit(before, lambda _, visit: msgspec.structs.replace(visit, others=0.5))
     assert compare(before, busy).changes == compare(busy, before).changes == []
     versions = before.head.machine["versions"] | {"torch": "99.0"}

@@ -1,4 +1,4 @@
-"""How a plan is carried out, on a machine with a clock of its own: who is visited when, for how long, when it ends.
+"""Rounds of a plan on a simulated machine with a clock of its own: the order of visits, their length, and the end.
 
 Backends' processes only say how long something would have taken, so a benchmark of minutes runs in no time, on
 machines that nobody has: slower ones, busier ones, and with any budget.
@@ -45,7 +45,7 @@ TICK = 0.05  # seconds in which the simulation goes on where somebody waits
 
 @dataclass
 class World:
-    """What the machine is like, and what was done on it."""
+    """The simulated machine: its settings, its clock, and what was done on it."""
 
     spread: float = 0.02  # standard deviation of processes and of steps, so that intervals have a width
     turns: float = 0.0  # the same of the turns of a script
@@ -63,7 +63,7 @@ class World:
     statuses: list[float] = field(default_factory=list)  # when something was said
 
     def seconds_of(self, process: "FakeProcess") -> float:
-        """How long its next step would take; tests plant others."""
+        """Seconds of the process's next step; tests replace this method."""
         return SECONDS[process.row.backend] * math.exp(process.off + self.rng.normal(0, self.spread))
 
     def work(self, seconds: float) -> float:
@@ -80,8 +80,8 @@ class World:
 
     def watch(self, children: Iterable[int]) -> SimpleNamespace:
         now, busy = self.now, self.busy
-        others = lambda: (self.busy - busy) / (self.now - now)  # noqa: E731
-        return SimpleNamespace(others=others, stolen=lambda: self.stolen(now))
+        cores = lambda: (self.busy - busy) / (self.now - now)  # noqa: E731
+        return SimpleNamespace(others=cores, stolen=lambda: self.stolen(now))
 
     def certify(self, benchmark: Benchmark) -> None:
         if not benchmark.recording.of_kind(Certified):
@@ -90,12 +90,12 @@ class World:
                 benchmark.recording.append(line)
 
     def started(self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int) -> nullcontext:
-        def one(index: int) -> tuple[int, SimpleNamespace]:
+        def start(index: int) -> tuple[int, SimpleNamespace]:
             self.work(self.start_seconds / at_once)
             process = launch(index)
             return index, SimpleNamespace(result=lambda: process)
 
-        return nullcontext(map(one, indices))
+        return nullcontext(map(start, indices))
 
 
 class FakeProcess:
@@ -115,8 +115,8 @@ class FakeProcess:
         return [self.world.work(self.world.seconds_of(self)) for _ in range(count)]
 
     def warm_up(self, batches: Batches) -> WarmUp:
-        first, *others = self._steps(1 + len(batches))
-        return WarmUp(first, others, 600_000_000)
+        first, *rest = self._steps(1 + len(batches))
+        return WarmUp(first, rest, 600_000_000)
 
     def steps(self, batches: Batches, lead: int) -> Visit:
         self.world.visits.append((self.row, int(batches.rows[0])))
@@ -156,10 +156,10 @@ class FakeScript(Contestant):
         return SimpleNamespace(record=None)
 
     def started(self, seconds: float) -> Start:
-        first, *others = self._steps(3)
-        self.step_seconds = fmean(others)
+        first, *rest = self._steps(3)
+        self.step_seconds = fmean(rest)
         ready = Ready("3", {}, 1, False, None)
-        return Start(self.row, seconds, WarmUp(first, others, 600_000_000), ready=ready, threads=1)
+        return Start(self.row, seconds, WarmUp(first, rest, 600_000_000), ready=ready, threads=1)
 
     def turn(self, work: str, first: int) -> Visit:
         lead, timed = self.counts(self.step_seconds)
@@ -173,7 +173,7 @@ class FakeScript(Contestant):
 
 
 class Run(NamedTuple):
-    """What a benchmark made."""
+    """The result of a simulated benchmark."""
 
     rounds: list[Round]  # of training
     results: BenchResults
@@ -181,17 +181,17 @@ class Run(NamedTuple):
 
     @property
     def tries(self) -> set[int]:
-        """How often turns were taken."""
+        """The numbers of tries that turns took."""
         return {visit.tries for line in self.rounds for cycle in line.cycles for visit in cycle}
 
     @property
     def answers(self) -> int:
-        """The number of pairs of its question that have an answer."""
+        """The number of pairs of frameworks that have an answer."""
         return len([pair for pair in self.results.pairs if pair.kind == "frameworks"])
 
-    def is_right(self, other: str, rel: float) -> bool:
-        """Whether the interval of torch's speed over another row's has the true ratio, or nearly."""
-        ratio, true = self.results.ratio("torch", other), SECONDS[other] / SECONDS["torch"]
+    def is_right(self, row: str, rel: float) -> bool:
+        """True if the interval of torch's speed over another row's, widened by `rel`, holds the true ratio."""
+        ratio, true = self.results.ratio("torch", row), SECONDS[row] / SECONDS["torch"]
         return ratio.low / (1 + rel) < true < ratio.high * (1 + rel)
 
 
@@ -200,7 +200,7 @@ Measure = Callable[..., Run]
 
 @pytest.fixture(scope="module")
 def sentences() -> Sentences:
-    """Those of a small corpus, to which no run fits."""
+    """Sentences of a small corpus, to which no run fits."""
     material, _ = prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")
     return Sentences(material, 256, "", 0)
 
@@ -244,8 +244,8 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
         Benchmark(recording, sentences.material, None if plan.training.axes else sentences, budget).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
         )
-        made = Recording.read(path)
-        return Run(made.rounds(), BenchResults(made), world.now - began)
+        recorded = Recording.read(path)
+        return Run(recorded.rounds(), BenchResults(recorded), world.now - began)
 
     return run
 
@@ -260,7 +260,7 @@ def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slo
     world.slowness, world.start_seconds = slowness, start / slowness
     began = world.now
     try:
-        found = measure(plan_of(budget=budget))
+        run = measure(plan_of(budget=budget))
     except RosettaError as error:
         assert budget < BUDGET, "the default time always gives an answer"
         advised = re.search(r"take about (1 minute|\d+ minutes) on this machine; give --budget (\d+)m$", str(error))
@@ -268,24 +268,24 @@ def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slo
         assert (advised[2] == "1") == (advised[1] == "1 minute")
         budget = 60.0 * int(advised[2])
         assert world.now - began < budget, "before anything is measured in vain"
-        found = measure(plan_of(budget=budget), "b.jsonl")
-    assert found.answers == 6
-    assert found.took <= 1.1 * (2 if world.notes else 1) * budget
+        run = measure(plan_of(budget=budget), "b.jsonl")
+    assert run.answers == 6
+    assert run.took <= 1.1 * (2 if world.notes else 1) * budget
     assert all("are too few for 3 rounds of new processes on this machine, so this takes" in n for n in world.notes)
-    assert found.results.rounds >= 3
-    assert found.is_right("paddle", 0.02)
+    assert run.results.rounds >= 3
+    assert run.is_right("paddle", 0.02)
 
 
-def test_on_a_quick_machine_everything_is_found_in_the_default_time(world, measure) -> None:
-    found = measure(plan_of())
-    assert len(found.rounds) >= ENOUGH_ROUNDS
-    assert found.results.reached < 0.07
-    assert found.results.missing == []
-    assert found.took < 285
+def test_a_quick_machine_measures_everything_in_the_default_time(world, measure) -> None:
+    run = measure(plan_of())
+    assert len(run.rounds) >= ENOUGH_ROUNDS
+    assert run.results.reached < 0.07
+    assert run.results.missing == []
+    assert run.took < 285
     assert not world.notes
     for kind in (Decoded, RowProfile):
-        assert {line.row for line in found.results.recording.of_kind(kind)} == {0, 1, 2, 3}
-    early = found.rounds[:ENOUGH_ROUNDS]
+        assert {line.row for line in run.results.recording.of_kind(kind)} == {0, 1, 2, 3}
+    early = run.rounds[:ENOUGH_ROUNDS]
     assert all(len(line.starts) == 4 for line in early), "rows as installed come after the answer"
     # Something was said at least every thirty seconds, after parity.
     assert max(after - before for before, after in pairwise(world.statuses)) < 30
@@ -295,10 +295,10 @@ def test_decoding_comes_before_rounds_that_narrow_intervals(world, measure) -> N
     """The fourth and later rounds would leave a few seconds, which do not suffice for the official example."""
     world.spread = 0.08
     world.slowness, world.start_seconds = 1.5, 8.0
-    found = measure(plan_of())
-    assert found.results.reached > 0.07
-    assert len(found.rounds) > 3
-    installed, *profiles = found.results.missing
+    run = measure(plan_of())
+    assert run.results.reached > 0.07
+    assert len(run.rounds) > 3
+    installed, *profiles = run.results.missing
     assert installed == "rows as installed"
     assert profiles in ([], ["why one is slower"], ["a profile of paddle and torch"])
 
@@ -323,14 +323,14 @@ def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
     world.spread = 0.005
     world.neighbour = lambda now: 1.0 if now % 6 < 2 else 0.0
     world.disturbs = 4.0
-    found = [measure(plan_of(NAMES, seed=n), f"{n}.jsonl") for n in range(4)]
-    for one in found:
-        assert one.took < 1.1 * THREE.budget
-        assert one.results.dropped <= 0.1 * one.results.cycles
-        assert one.results.again > 0
-    for other in ("paddle", "keras"):
-        ratio = fmean(one.results.ratio("torch", other).value for one in found)
-        assert ratio == pytest.approx(SECONDS[other] / SECONDS["torch"], rel=0.01)
+    runs = [measure(plan_of(NAMES, seed=n), f"{n}.jsonl") for n in range(4)]
+    for run in runs:
+        assert run.took < 1.1 * THREE.budget
+        assert run.results.dropped <= 0.1 * run.results.cycles
+        assert run.results.again > 0
+    for row in ("paddle", "keras"):
+        ratio = fmean(run.results.ratio("torch", row).value for run in runs)
+        assert ratio == pytest.approx(SECONDS[row] / SECONDS["torch"], rel=0.01)
 
 
 def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
@@ -338,46 +338,46 @@ def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
     world.seconds_of = lambda process: 0.5 if len(world.visits) % 7 == 0 else 0.06  # some visits are slow
     assert measure(THREE).tries == {1}
     world.stolen = lambda now: 0.3
-    found = measure(THREE, "b.jsonl")
-    assert found.tries == {MOST_TRIES}
-    assert (found.results.dropped, len(found.rounds) >= 3) == (0, True)
-    assert found.took < 1.1 * THREE.budget
-    assert any("other virtual machines took 0.30 cores" in note for note in found.results.notes)
+    run = measure(THREE, "b.jsonl")
+    assert run.tries == {MOST_TRIES}
+    assert (run.results.dropped, len(run.rounds) >= 3) == (0, True)
+    assert run.took < 1.1 * THREE.budget
+    assert any("other virtual machines took 0.30 cores" in note for note in run.results.notes)
 
 
 def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
     """No turn is taken again in vain, all cycles count, and the answer is right where the work slows all alike."""
     world.neighbour, world.disturbs = lambda now: 1.9, 2.0
-    found = measure(THREE)
-    assert found.took < 1.1 * THREE.budget
-    assert found.tries == {1}
-    assert (found.answers, found.results.dropped) == (3, 0)
-    assert found.is_right("paddle", 0.02)
+    run = measure(THREE)
+    assert run.took < 1.1 * THREE.budget
+    assert run.tries == {1}
+    assert (run.answers, run.results.dropped) == (3, 0)
+    assert run.is_right("paddle", 0.02)
     assert world.notes == [
         "other programs use the machine, now 1.9 cores, most by compi?ler (process 8); waiting up to 20 s for their "
         "end",
         "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; end them, "
         "or measure later",
     ]
-    assert "other programs used 1.90 cores meanwhile" in found.results.doubts[0]
+    assert "other programs used 1.90 cores meanwhile" in run.results.doubts[0]
 
 
 def test_programs_that_hardly_rest_are_waited_for_once(world, measure) -> None:
     """And not again after each short rest, which would take the budget."""
     world.neighbour = lambda now: 0.0 if now % 40 < 6 else 1.9
-    found = measure(THREE)
-    assert found.answers == 3
+    run = measure(THREE)
+    assert run.answers == 3
     assert len([note for note in world.notes if "waiting up to 20 s" in note]) == 1
 
 
-def test_cycles_beside_a_program_that_works_for_a_while_are_left_out(world, measure) -> None:
+def test_cycles_beside_a_passing_program_are_left_out(world, measure) -> None:
     """While they are fewer than the others; once it ends, turns are taken again."""
     began = world.now
     world.neighbour = lambda now: 1.9 if began + 150 < now < began + 220 else 0.0
-    found = measure(THREE)
-    assert (found.answers, found.results.doubts) == (3, [])
-    assert 0 < found.results.dropped < found.results.cycles / 2
-    assert max(found.tries) == MOST_TRIES
+    run = measure(THREE)
+    assert (run.answers, run.results.doubts) == (3, [])
+    assert 0 < run.results.dropped < run.results.cycles / 2
+    assert max(run.tries) == MOST_TRIES
 
 
 @pytest.mark.parametrize(
@@ -387,8 +387,8 @@ def test_it_ends_with_narrow_intervals_after_enough_rounds(tmp_path, world, meas
     """The example alone has no row as installed, and does not decode in turns."""
     world.spread = 0.001
     plan = plan_of(names, within, budget=3000.0)
-    found = measure(plan).rounds
-    assert len([line for line in found if len(line.starts) == len(found[0].starts)]) == rounds
+    training = measure(plan).rounds
+    assert len([line for line in training if len(line.starts) == len(training[0].starts)]) == rounds
     whole = (tmp_path / "a.jsonl").read_bytes()
     assert measure(plan).took < 30
     assert (tmp_path / "a.jsonl").read_bytes() == whole
@@ -401,7 +401,7 @@ def test_parts_without_time_are_named_and_measured_later(measure) -> None:
     assert measure(plan_of(), budget=285.0).results.missing == []
 
 
-def test_rows_that_do_not_fit_into_memory_are_refused_with_what_to_do(world, measure) -> None:
+def test_rows_beyond_memory_are_refused_with_what_to_do(world, measure) -> None:
     world.available = 2 * 10**9
     with pytest.raises(CannotBeginError, match=r"4 processes need about 4\.3 GB.*name fewer with --backends"):
         measure(plan_of())
@@ -411,15 +411,15 @@ def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
     """Where three rounds of each size do not fit, it is said after the first start, be it of the smallest size."""
     axes = {"latent-dim": (64, 256, 1024)}
     world.seconds_of = lambda process: (process.row.sizes["latent-dim"] / 256) ** 1.5 * SECONDS[process.row.backend]
-    found = measure(plan_of(["torch", "keras"], axes=axes, budget=600.0))
-    order = [line.starts[0].row // 2 for line in found.rounds]
-    assert [len(line.starts) for line in found.rounds] == [2] * len(order)
+    run = measure(plan_of(["torch", "keras"], axes=axes, budget=600.0))
+    order = [line.starts[0].row // 2 for line in run.rounds]
+    assert [len(line.starts) for line in run.rounds] == [2] * len(order)
     laps = [order[start : start + 3] for start in range(0, len(order) - len(order) % 3, 3)]
     assert len(laps) >= 3
     assert all(sorted(lap) == [0, 1, 2] for lap in laps)
     assert len({*map(tuple, laps)}) > 1
-    assert found.took < 600
-    assert found.answers == 3
+    assert run.took < 600
+    assert run.answers == 3
     began = world.now
     with pytest.raises(RosettaError, match=r"an answer needs 9 rounds of new processes, .*; give --budget \d+m"):
         measure(plan_of(["torch", "keras"], axes=axes, budget=30.0), "b.jsonl")
@@ -435,9 +435,9 @@ def raced(tmp_path: Path, world: World) -> Callable[..., Recording]:
 
     def run(within: float = 0.03, budget: float = 300.0) -> Recording:
         rows = (Row(name="one", command=("a",)), Row(name="two", command=("b",)))
-        made = Recording.begin(tmp_path / "race.jsonl", Plan(rows, within, budget))
-        Race(made).run(lambda doing: None, world.notes.append)
-        return Recording.read(made.path)
+        recording = Recording.begin(tmp_path / "race.jsonl", Plan(rows, within, budget))
+        Race(recording).run(lambda doing: None, world.notes.append)
+        return Recording.read(recording.path)
 
     return run
 
@@ -458,7 +458,7 @@ def test_rounds_have_one_cycle_once_processes_differ_more(
 
 def test_a_race_ends_when_its_interval_is_narrow(world, raced) -> None:
     world.spread = world.turns = 0.005
-    made = raced()
-    assert len(made.rounds()) == CAREFUL_ROUNDS
+    recording = raced()
+    assert len(recording.rounds()) == CAREFUL_ROUNDS
     assert world.now - 1000.0 < 150
-    assert spread(made).turns == pytest.approx(0.005, rel=0.8)
+    assert spread(recording).turns == pytest.approx(0.005, rel=0.8)

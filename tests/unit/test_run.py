@@ -100,7 +100,7 @@ def test_what_others_may_read_is_the_users_to_say(tmp_path: Path) -> None:
 # Epochs
 
 
-def test_the_best_weights_are_those_of_the_lowest_validation_loss(run: RunDirectory) -> None:
+def test_the_best_weights_have_the_lowest_validation_loss(run: RunDirectory) -> None:
     assert run.history() == tuple(epoch_of(*numbered) for numbered in enumerate(VAL_LOSSES, 1))
     assert_state(run, "last", 3)
     assert_state(run, "best", 2)
@@ -110,7 +110,7 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss(run: RunDirect
     assert sorted(os.listdir(run.path)) == FILES
 
 
-def test_a_state_that_diverged_or_could_not_be_read_again_is_not_written(
+def test_a_state_that_diverged_or_is_unreadable_is_not_written(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, checkpoint, state = contents(run.path), run.read(), state_of(4)
@@ -145,9 +145,7 @@ def test_weights_alone_are_a_run_whose_slots_are_zeros(
 
 
 @pytest.mark.parametrize("val_losses", [[], [3.0], VAL_LOSSES, [3.0, 2.0, 1.0]])
-def test_a_run_of_version_2_is_read_as_it_is_and_converted_when_it_goes_on(
-    tmp_path: Path, val_losses: list[float]
-) -> None:
+def test_a_run_of_version_2_is_read_and_converted_on_resuming(tmp_path: Path, val_losses: list[float]) -> None:
     write(new := create(tmp_path / "new"), val_losses)
     shutil.copytree(new.path, tmp_path / "old")
     as_version_2(tmp_path / "old")
@@ -162,7 +160,7 @@ def test_a_run_of_version_2_is_read_as_it_is_and_converted_when_it_goes_on(
     assert RunDirectory.open(old.path).begin().progress.best == best
 
 
-def test_the_best_epoch_of_version_2_is_found_where_a_crash_left_another(tmp_path: Path) -> None:
+def test_the_best_epoch_of_version_2_is_found_after_a_crash(tmp_path: Path) -> None:
     """A crash left the best epoch before the last one, or a conversion that had not ended."""
     write(create(tmp_path / "run"), VAL_LOSSES)
     as_version_2(tmp_path / "run")
@@ -179,7 +177,7 @@ def test_the_best_epoch_of_version_2_is_found_where_a_crash_left_another(tmp_pat
 # One writer
 
 
-def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(
+def test_a_second_writer_is_refused_and_remains_are_removed(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (STATE, "config.json"):
@@ -195,7 +193,7 @@ def test_a_second_writer_is_refused_and_what_a_killed_one_left_is_removed(
     assert sorted(os.listdir(run.path)) == FILES
 
 
-def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+def test_only_the_folder_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "[run]"
     (killed := tmp_path / f".[run].0123456789abcdef{UNFINISHED}").mkdir()
     (killed / "config.json").write_text("half")

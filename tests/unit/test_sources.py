@@ -1,4 +1,4 @@
-"""What a run's training tells of a sentence that is typed: how it would be written, and whether it is a guess."""
+"""A typed sentence beside a run's training pairs: its spelling there, and whether its translation is a guess."""
 
 import pytest
 
@@ -68,7 +68,5 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
         ("Go now.", "Zut.", "training had no translation with 'zut'"),
     ],
 )
-def test_a_translation_is_a_guess_unless_training_had_it_for_this_sentence_or_its_parts(
-    text: str, translation: str, doubt: str
-) -> None:
+def test_a_translation_is_a_guess_unless_training_had_it(text: str, translation: str, doubt: str) -> None:
     assert SOURCES.doubt(text, translation) == (doubt and f"{doubt}; the translation is a guess")

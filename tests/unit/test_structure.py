@@ -43,13 +43,13 @@ def sources() -> list[Path]:
 @cache
 def packages(path: Path, within: str = "") -> set[str]:
     """The top-level packages that a file imports, or the parts of a package, given with its dot, that it imports."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {module.removeprefix(within).partition(".")[0] for module in found if module.startswith(within)}
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module.removeprefix(within).partition(".")[0] for module in modules if module.startswith(within)}
 
 
 @pytest.mark.parametrize("folder", ORDERS)
@@ -64,7 +64,7 @@ def test_arrows_run_one_way(folder: str) -> None:
     assert len(met) >= 3, "arrows are read from the files"
 
 
-def test_a_framework_is_imported_only_in_the_file_that_bears_its_name() -> None:
+def test_a_framework_is_imported_only_in_files_of_its_name() -> None:
     for path in sources():
         package = path.relative_to(PROJECT).parts[0]
         expected = PACKAGES_OF.get(path.stem.partition("_")[0], set()) if package == "backends" else set()
@@ -96,8 +96,8 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     for package, expected in readers.items():
         importers = {str(path.relative_to(PROJECT)) for path in sources() if package in packages(path)}
         assert importers == expected
-    others = [path for path in sources() if str(path.relative_to(PROJECT)) not in OWN_PICKLES]
-    text = "".join(path.read_text(encoding="utf-8") for path in others)
+    readers_of_files = [path for path in sources() if str(path.relative_to(PROJECT)) not in OWN_PICKLES]
+    text = "".join(path.read_text(encoding="utf-8") for path in readers_of_files)
     assert not re.search(r"paddle\.load\(|pickle\.(loads?|Unpickler)\(|load_model\(|allow_pickle", text)
     loads = re.findall(r"torch\.load\(.*", text)
     assert loads
@@ -111,8 +111,8 @@ def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
     assert needed == {"numpy", "safetensors"}
     shutil.copytree(PROJECT / "rosetta_record", tmp_path / "vendored" / "recorder")
     for name, expected in (("Record, tap", needed), ("take_turns", set())):
-        found = imported_by(f"from vendored.recorder import {name}", tmp_path)
-        assert found & {*needed, *FRAMEWORKS, "rosetta_record"} == expected
+        imported = imported_by(f"from vendored.recorder import {name}", tmp_path)
+        assert imported & {*needed, *FRAMEWORKS, "rosetta_record"} == expected
 
 
 def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
@@ -143,7 +143,7 @@ OURS = ("rosetta", "backends", "benchmarks", "common")
 MOST_MODULES = 18  # of ours, packages counted, in the process that was started
 
 
-def test_a_sentence_by_numpy_needs_few_modules_of_ours_and_none_of_benchmarks() -> None:
+def test_a_translation_imports_few_modules_and_no_benchmarks() -> None:
     program = """
 import atexit, rosetta, sys
 atexit.register(lambda: print(*sys.modules, sep="|"))
@@ -156,7 +156,7 @@ rosetta.main()
     assert len(modules) <= MOST_MODULES, sorted(modules)
 
 
-def test_each_extra_of_the_table_installs_its_framework_and_so_does_all() -> None:
+def test_each_extra_and_all_install_the_frameworks() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {extra for entry in TABLE.values() if entry.extra for extra in entry.extra.split(",")}
     assert project["optional-dependencies"].keys() == extras | OTHER_EXTRAS

@@ -42,7 +42,7 @@ def batch_of(pairs: list[Pair], dtype: str = "float32", padding: str = "space") 
 # Characters
 
 
-def test_ids_are_the_ranks_of_the_sorted_characters_with_the_space_which_pads() -> None:
+def test_ids_are_ranks_of_sorted_characters_with_the_space() -> None:
     vocabulary = CharVocabulary(["\tba", "é😀a"])
     assert vocabulary.characters == ("\t", " ", "a", "b", "é", "😀")
     ids, lengths = vocabulary.encode(["ab", "", "😀"], width=3)
@@ -55,7 +55,7 @@ def test_ids_are_the_ranks_of_the_sorted_characters_with_the_space_which_pads() 
         assert CharVocabulary(characters).encode([characters[-1] + characters[0]])[0].tolist() == [[size - 1, 1]]
 
 
-def test_unknown_characters_of_the_first_text_that_has_any_are_named() -> None:
+def test_unknown_characters_of_the_first_such_text_are_named() -> None:
     vocabulary = CharVocabulary("abc\u00e8")
     for unknown in ("A", "é", "\U0001f600", "\0"):
         with pytest.raises(UnknownCharactersError) as caught:
@@ -71,7 +71,7 @@ def test_unknown_characters_of_the_first_text_that_has_any_are_named() -> None:
 MANY = ["".join(chr(0x4E00 + i + j) for j in range(900)) for i in range(0, 9000, 900)]
 
 
-def test_a_corpus_is_refused_before_its_tensors_fill_memory_or_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_beyond_memory_or_disk_is_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "MOST_IDS", 4_000_000)
     for pairs, expected in (
         ([("a", many) for many in MANY], "9,003 different characters"),
@@ -132,7 +132,7 @@ def test_figures_of_real_pairs_are_the_examples() -> None:
 # On disk
 
 
-def test_a_stored_array_is_read_alone_has_no_name_and_goes_with_its_last_user(
+def test_a_stored_array_has_no_name_and_goes_with_its_last_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -150,7 +150,7 @@ def test_a_stored_array_is_read_alone_has_no_name_and_goes_with_its_last_user(
     assert opened.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
 
 
-def test_a_corpus_crosses_to_another_process_as_paths_and_its_rows_as_arrays() -> None:
+def test_a_corpus_is_pickled_as_paths_and_its_rows_as_arrays() -> None:
     corpus = batch_of(PAIRS)
     block = pickle.dumps((corpus, corpus.take([2, 0])))
     program = "import pickle, sys; print(*(b.encoder_ids.tolist() for b in pickle.load(sys.stdin.buffer)), sep='|')"
@@ -160,7 +160,7 @@ def test_a_corpus_crosses_to_another_process_as_paths_and_its_rows_as_arrays() -
     assert len(pickle.dumps(batch_of(PAIRS * 1000))) < 2 * len(pickle.dumps(corpus))
 
 
-def test_a_corpus_that_cannot_be_encoded_or_kept_is_one_error_and_leaves_no_file_open(monkeypatch) -> None:
+def test_a_failing_corpus_is_one_error_and_leaves_no_file_open(monkeypatch) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(UnknownCharactersError):
         Batch.of_pairs([("Go.", "ß")], *vocabularies(PAIRS))
@@ -221,7 +221,7 @@ def test_an_epochs_order_is_a_function_of_seed_and_epoch_alone(batches: str) -> 
     assert sorted(first) == rows.tolist()
 
 
-def test_bucketed_batches_are_small_of_few_shapes_in_no_order_and_of_rows_that_seldom_meet_again() -> None:
+def test_bucketed_batches_are_shuffled_and_have_few_shapes() -> None:
     """Were rows sorted by their very lengths, nine of ten would meet again."""
     corpus, rows = long_and_short(2005), np.arange(2005)
     first, second = (epoch_batches(corpus, rows, BUCKETED, epoch) for epoch in (1, 2))

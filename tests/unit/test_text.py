@@ -38,7 +38,7 @@ LINES = {
 }
 
 
-def test_lines_come_without_their_ends_and_a_byte_order_mark_in_bounded_lists() -> None:
+def test_lines_lack_ends_and_byte_order_mark_in_bounded_lists() -> None:
     for size, (content, expected) in product([1, PIECE], LINES.items()):
         assert [line.decode() for line in lines_of(content.encode(), size)] == expected
     lines = [b"line %d" % i for i in range(3 * LINES_AT_ONCE + 1)]
@@ -47,15 +47,15 @@ def test_lines_come_without_their_ends_and_a_byte_order_mark_in_bounded_lists() 
     assert max(map(len, lists)) == LINES_AT_ONCE == 512
 
 
-def test_the_longest_line_stays_whole_and_of_a_longer_one_only_a_part() -> None:
+def test_a_line_beyond_the_longest_is_cut() -> None:
     longest, longer = "é".encode() * (LONGEST_LINE // 2), b"a" * 20 * LONGEST_LINE
     for size, end in product([1000, PIECE], [b"\n", b"\r\n", b""]):
-        found = lines_of(longest + b"\r\n" + longer + b"\nGo.\n" + longer + end, size)
-        assert found[::2] == [longest, b"Go."]
-        assert all(LONGEST_LINE < len(line) <= LONGEST_LINE + PIECE + 2 for line in found[1::2])
+        kept = lines_of(longest + b"\r\n" + longer + b"\nGo.\n" + longer + end, size)
+        assert kept[::2] == [longest, b"Go."]
+        assert all(LONGEST_LINE < len(line) <= LONGEST_LINE + PIECE + 2 for line in kept[1::2])
 
 
-def test_what_is_printed_is_one_line_and_no_escape_and_json_keeps_its_value() -> None:
+def test_printed_text_is_one_line_without_escapes() -> None:
     assert printable(HOSTILE) == "a?[2Jb?2Jc?d?e f"
     assert printable("Ça va\u202f!\t犬\n") == "Ça va ! 犬 "
     assert for_terminal(f"Ça va\u202f!{HOSTILE}") == f"Ça va\u202f!{printable(HOSTILE)}"

@@ -13,7 +13,7 @@ from tests.support.small_run import assert_same, to_bytes
 CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32)
 
 
-def test_fresh_weights_are_distributed_as_keras_draws_them_and_slots_begin_at_zero() -> None:
+def test_fresh_weights_are_drawn_as_in_keras() -> None:
     fresh = initial_state(CONFIG, seed=0)
     weights = in_dtype(fresh, "float64").weights
     for name in ("encoder/kernel", "decoder/kernel", "dense/kernel"):
@@ -33,15 +33,15 @@ def test_fresh_weights_are_distributed_as_keras_draws_them_and_slots_begin_at_ze
     assert not any(zero.any() for zero in (weights["dense/bias"], *fresh.mean_squares.values()))
 
 
-def test_a_seed_gives_the_same_weights_in_both_precisions_and_another_gives_others() -> None:
-    single, double, other = (
+def test_a_seed_gives_the_same_weights_in_both_precisions() -> None:
+    single, double, reseeded = (
         initial_state(replace(CONFIG, dtype=dtype), seed)
         for dtype, seed in [("float32", 4), ("float64", 4), ("float32", 5)]
     )
     assert_same(in_dtype(single, "float64").arrays(), double.arrays())
     assert_same(in_dtype(double, "float32").arrays(), single.arrays())
     drawn = [
-        state.weights[f"{side}/recurrent_kernel"] for state in (single, other) for side in ("encoder", "decoder")
+        state.weights[f"{side}/recurrent_kernel"] for state in (single, reseeded) for side in ("encoder", "decoder")
     ]
     assert len({kernel.tobytes() for kernel in drawn}) == len(drawn)
 

@@ -129,11 +129,11 @@ def odd_arrays(whole: bytes, rng: random.Random) -> bytes:
         ]
         if rng.randrange(10):
             arrays[name if rng.randrange(10) else rng.choice(KEYS)] = rng.choice(changed)
-    made = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
-    end = 8 + int.from_bytes(made[:8], "little")
+    content = save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()})
+    end = 8 + int.from_bytes(content[:8], "little")
     shape = [0, *rng.choices([1, 1 << 31, (1 << 63) - 1], k=rng.randint(0, 40))]  # of an array that has no numbers
-    header = re.sub(rb'"shape":\[0.*?\]', f'"shape":{shape}'.encode(), made[8:end])
-    return len(header).to_bytes(8, "little") + header + made[end:]
+    header = re.sub(rb'"shape":\[0.*?\]', f'"shape":{shape}'.encode(), content[8:end])
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def damaged_json(whole: bytes, rng: random.Random) -> bytes:
@@ -154,9 +154,9 @@ def damaged_json_lines(whole: bytes, rng: random.Random) -> bytes:
     """Damage a line of JSON lines as `damaged_json` does, or have it stand there again, or take it away."""
     lines = whole.splitlines()
     kinds = [line[:20] for line in lines]  # so that a line of a rare kind is damaged as often as a frequent one
-    place, other = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
+    place, target = kinds.index(rng.choice(sorted({*kinds}))), rng.randrange(len(lines))
     lines[place] = damaged_json(lines[place], rng)
-    lines[other : other + 1] = rng.choice([[], [lines[other], rng.choice(lines)], *6 * [[lines[other]]]])
+    lines[target : target + 1] = rng.choice([[], [lines[target], rng.choice(lines)], *6 * [[lines[target]]]])
     return b"".join(line + b"\n" for line in lines)
 
 

@@ -189,9 +189,9 @@ def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
 
 def of_record(path: Path) -> None:
     """Compare the record with itself as it was, on either side."""
-    found, whole = path.parent, path.parent.with_name("whole")
-    compared(found, whole)
-    compared(whole, found)
+    damaged, whole = path.parent, path.parent.with_name("whole")
+    compared(damaged, whole)
+    compared(whole, damaged)
 
 
 def cut_records(folder: Path) -> None:
@@ -224,8 +224,8 @@ def short_recordings(folder: Path) -> None:
 
 def reported(path: Path) -> str:
     """Make all that a report makes of a recording."""
-    found = commands.report_of([path])
-    return render.html(found.page, found.charts) + render.markdown(found.page) + found.summary
+    report = commands.report_of([path])
+    return render.html(report.page, report.charts) + render.markdown(report.page) + report.summary
 
 
 def of_recording(path: Path) -> None:
@@ -234,10 +234,10 @@ def of_recording(path: Path) -> None:
 
 def of_recording_and_another(path: Path) -> None:
     """Compare the recording with another one, on either side, and put both on one page."""
-    one, other = Recording.read(path), committed("intel")
-    for sides in ((one, other), (other, one)):
+    damaged, whole = Recording.read(path), committed("intel")
+    for sides in ((damaged, whole), (whole, damaged)):
         changes.page(changes.compare(*sides))
-    both = page.machines([("damaged", one), ("whole", other)]).page
+    both = page.machines([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 
 

@@ -143,26 +143,26 @@ def _catches(program: Program, number: int) -> bool:
 
 def met_a_full_disk(told: Told, rng: random.Random) -> str:
     """Put the output, or temporary files, on a disk of a few pages or files. This needs a namespace."""
-    with _disk(made := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
+    with _disk(folder := told.out.parent if rng.random() < 0.7 else told.temporary) as remount:
         told.set_out()
         if rng.random() < 0.4:  # a part of it is made before
             with told.start() as program:
                 _still_runs(program, told, rng)
             if told.look() == "all of it":
                 return "done before the disk was full"
-        disk = os.statvfs(made)
+        disk = os.statvfs(folder)
         if rng.random() < 0.2:
             remount(f"nr_inodes={disk.f_files - disk.f_ffree + rng.randint(1, MOST_FILES)}")
         else:
             pages = int(10 ** rng.uniform(0, 2)) * MOST_PAGES // 100
             remount(f"size={max(1, disk.f_blocks - disk.f_bfree + pages) * PAGE}")
-        before = {*made.rglob(f"*{UNFINISHED}")}
+        before = {*folder.rglob(f"*{UNFINISHED}")}
         with told.start() as program:
             status = program.ended()
             words = ("the disk is full", "No space left", "no room")
             assert not status or any(why in program.lines()[-1] for why in words), program.lines()
         outcome = told.look()
-        assert {*made.rglob(f"*{UNFINISHED}")} <= before, "something is left half done"
+        assert {*folder.rglob(f"*{UNFINISHED}")} <= before, "something is left half done"
         remount(f"size={ROOM * PAGE},nr_inodes=0")
         told.check_end(unfinished=bool(before))
     return f"status {status}, with {outcome}"

@@ -43,9 +43,9 @@ class Target(NamedTuple):
 def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random) -> Iterator[str]:
     """Yield the outcomes of hostile inputs, for the targets of these names, or for all, in turn."""
     for name in cycle(names or targets):
-        made = targets[name].make(rng)
+        target = targets[name].make(rng)
         try:
-            outcome = targets[name].read(made)
+            outcome = targets[name].read(target)
             yield f"{name}: {outcome if isinstance(outcome, str) else 'read'}"
         except RosettaError as error:
             one_line(error)

@@ -58,7 +58,7 @@ class Program:
             self.process.wait(seconds)
         return self.process.poll() is None
 
-    def ended(self, *others: int) -> int:
+    def ended(self, *allowed: int) -> int:
         """Wait for the end, and return the exit status: 0, 1, 2 or one of `others`.
 
         Raises AssertionError for any other status, for a program that hangs, for children that outlive it, for a
@@ -69,7 +69,7 @@ class Program:
         status, text = self.process.returncode, "\n".join(self.lines())
         assert not any(word in text for word in ("Traceback", "Exception ignored", "Error:")), text
         errors = sum(line.startswith("rosetta: ") for line in self.lines())
-        as_it_should = errors == 1 if status in (1, 2) else errors <= 1 and status in (0, *others)
+        as_it_should = errors == 1 if status in (1, 2) else errors <= 1 and status in (0, *allowed)
         assert as_it_should, f"status {status} of {self.words}: {text}"
         return status
 

@@ -104,8 +104,8 @@ def request(rng: random.Random) -> bytes:
     written = json.dumps(question, ensure_ascii=rng.random() < 0.5).encode()
     body = rng.choice([whole, damaged_json, damaged])(written, rng)
     head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    other = WHOLE.replace(b"/", rng.choice(PATHS.split()).encode(), 1) + b"\r\n"
-    sent = rng.choice([POST + head + body, POST + head + body, other, rng.choice([*RAW])])
+    elsewhere = WHOLE.replace(b"/", rng.choice(PATHS.split()).encode(), 1) + b"\r\n"
+    sent = rng.choice([POST + head + body, POST + head + body, elsewhere, rng.choice([*RAW])])
     return rng.choice([whole, whole, odd_text, damaged])(sent, rng)
 
 

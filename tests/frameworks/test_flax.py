@@ -22,7 +22,7 @@ def folder(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_a_record_has_the_weights_and_layers_under_their_names_in_flax(folder: Path) -> None:
+def test_a_record_has_weights_and_layers_under_flaxs_names(folder: Path) -> None:
     weights, flax = arrays(folder / "training", "weights"), arrays(folder, "before")
     assert weights.keys() == {*flax, *TIED.values()}
     for name, array in weights.items():
@@ -62,7 +62,7 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
         np.testing.assert_allclose(slot, 0.125 * gradients["again"] * min(1, 1e-3 / norm), rtol=1e-12)
 
 
-def test_a_loop_of_ones_own_with_a_state_of_optax_is_recorded_call_by_call(folder: Path) -> None:
+def test_a_hand_written_loop_with_optax_is_recorded_by_call(folder: Path) -> None:
     side, gradients, updated = Recorded(folder / "calls"), arrays(folder, "gradients"), arrays(folder, "updated")
     assert side.optimizer.kind == "SGD"
     assert (side.optimizer_settings["learning_rate"], side.optimizer_settings["momentum"]) == (0.5, 0.25)

@@ -98,9 +98,7 @@ def test_a_correct_backend_reaches_the_top(course_of: CourseOf) -> None:
     json.dumps(found.as_json(), allow_nan=False)
 
 
-def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
-    course_of: CourseOf, planted: Plant
-) -> None:
+def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(course_of: CourseOf, planted: Plant) -> None:
     """The bound that rounding sets is narrow enough to see them by the mean loss of 50 steps alone, and torch itself
     keeps within it."""
     course = course_of(latent_dim=16, size=LONG, settings=replace(COURSE_SETTINGS, batch_size=8))
@@ -112,7 +110,7 @@ def test_mistakes_of_the_optimizer_leave_the_bound_of_the_float32_trajectory(
         assert losses.passed == (name == "torch"), losses
 
 
-def test_the_bound_of_float32_losses_follows_what_rounding_does_to_numpy(course_of: CourseOf) -> None:
+def test_the_bound_of_float32_losses_follows_numpys_rounding(course_of: CourseOf) -> None:
     """A training at so high a rate makes much of rounding, and NumPy's own float32 is no mistake."""
     course = course_of(latent_dim=16, settings=replace(COURSE_SETTINGS, learning_rate=0.3))
     losses, *_ = Climber(course, course.float32).rung("trajectory")
@@ -120,7 +118,7 @@ def test_the_bound_of_float32_losses_follows_what_rounding_does_to_numpy(course_
     assert losses.error > 1e-6
 
 
-def test_what_computes_in_less_than_float32_does_not_climb_in_float64() -> None:
+def test_reduced_precision_does_not_climb_in_float64() -> None:
     both, reduced = ("torch", "float64"), ("torch:bfloat16", "float32")
     assert backends_and_dtypes(["torch", "torch:bfloat16"], PRECISIONS) == [both, ("torch", "float32"), reduced]
     with pytest.raises(CannotBeginError, match=r"torch:bfloat16 is compared in float32 only, since .* bfloat16"):
@@ -134,7 +132,7 @@ def test_keras_is_held_in_float64_on_tensorflow_alone() -> None:
         backends_and_dtypes(engines[1:], ["float64"])
 
 
-def test_what_backends_on_a_gpu_are_held_to_computes_on_none_whatever_share_is_held_out() -> None:
+def test_gpu_backends_are_held_to_results_of_the_cpu() -> None:
     data = DataConfig(split="grouped", validation_split=0.001)  # which leaves few pairs nothing
     with Course(data, COURSE_SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as course:
         assert len(course.questions["trajectory"].rows) == QUICK.steps * COURSE_SETTINGS.batch_size

@@ -1,4 +1,4 @@
-"""What tests/frameworks/test_ladder.py plants, at length: `python -m tests.support.ladder_at_length [WORDS]`.
+"""The mistakes of tests/frameworks/test_ladder.py at length: `python -m tests.support.ladder_at_length [WORDS]`.
 
 Every mistake in torch and JAX, or those whose names have the words, climbs the ladder in both precisions, and the
 rung and the error on which it falls are printed.

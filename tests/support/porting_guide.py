@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass
 class Session:
-    """What is typed is done in a folder with copies of the scripts."""
+    """Commands of the guide, run in a folder with copies of the scripts."""
 
     folder: Path
     sides: dict[str, Side]
@@ -57,7 +57,7 @@ class Session:
         path.write_text(script, "utf-8")
 
     def _run(self, command: str, shown: bool = True) -> list[str]:
-        """What a command prints; `shown` is whether the guide shows all of it."""
+        """The output of a command; `shown` is true if the guide shows all of it."""
         loop = re.fullmatch(r"for (\w+) in (.*?); do (.*); done", command)
         if loop:
             name, listed, body = loop.groups()
@@ -87,7 +87,7 @@ class Session:
 
 
 def rosetta(folder: Path, arguments: list[str]) -> list[str]:
-    """What `rosetta` prints in a folder, as a terminal shows it."""
+    """The output of `rosetta` in a folder, as a terminal shows it."""
     with chdir(folder):
         _, printed, errors = program.rosetta(*arguments)
     return [line.rstrip() for line in (printed + errors).splitlines()]

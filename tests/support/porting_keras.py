@@ -159,7 +159,7 @@ def attention(heads: int, w: dict[str, Array]) -> Any:
 
 
 def attend(layer: Any, x: Any, masked: Any) -> Any:
-    """Of what is true in `masked` (N, T), if that is given, nothing is seen."""
+    """Attention that sees nothing where `masked` (N, T) is true, if that is given."""
     return keep(layer(x, x, attention_mask=None if masked is None else ops.logical_not(masked)[:, None]))
 
 

@@ -98,7 +98,7 @@ class Mistake:
 
 
 def block_of(framework: str, blocks: Sequence[Config], place: int) -> str:
-    """What the framework calls a block."""
+    """The framework's name of a block."""
     if framework != "keras":
         return f"blocks.{place}"
     classes = [re.sub(r"(?<!^)(?=[A-Z])", "_", KINDS[one["kind"]].__name__).lower() for one in blocks[: place + 1]]
@@ -306,7 +306,7 @@ def planted() -> dict[str, tuple[Mistake, list[tuple[Pair, str]]]]:
 
 
 class Answer(NamedTuple):
-    """What `diff` says of a planted mistake."""
+    """The words of `diff` about a planted mistake."""
 
     place: bool  # whether it breaks where the mistake is
     cause: bool  # whether a likely cause is the mistake

@@ -1,5 +1,5 @@
-"""What torch and Paddle have alike, of whichever this process has imported: the layers of tests.support.porting_zoo,
-and a training by hand. porting_torch.py and porting_paddle.py have the rest.
+"""Modules of torch or Paddle, of whichever this process has imported: the layers of tests.support.porting_zoo, and
+a training by hand. porting_torch.py and porting_paddle.py have the rest.
 
 Where a model's configuration says so, layers are those of paddle.compat, which keep their weights as torch's.
 """
@@ -129,7 +129,7 @@ def dense(kernel: Array, bias: Array | None = None) -> Any:
 
 
 def activation(name: str, by_tanh: bool) -> Any:
-    """That of tanh computes in place."""
+    """An activation function; tanh computes in place."""
     if name == "gelu":
         return nn.GELU(by_tanh if IS_PADDLE else "tanh" if by_tanh else "none")
     return {"": lambda x: x, "relu": F.relu, "tanh": api.tanh_, "silu": silu}[name]
@@ -144,7 +144,7 @@ def norm(kind: str, w: dict[str, Array], epsilon: float) -> Any:
 
 
 def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
-    """Of (N, M, T); `momentum` is the old statistics' share."""
+    """Batch normalization of (N, M, T); `momentum` is the old statistics' share."""
     of = partial(nn.BatchNorm1D, momentum=momentum) if IS_PADDLE else partial(nn.BatchNorm1d, momentum=1 - momentum)
     return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
 
@@ -195,7 +195,7 @@ def attention(heads: int, w: dict[str, Array]) -> Any:
 
 
 def attend(layer: Any, x: Any, masked: Any) -> Any:
-    """Of what is true in `masked` (N, T), if that is given, nothing is seen."""
+    """Attention that sees nothing where `masked` (N, T) is true, if that is given."""
     if AS_TORCH["nn"] is not None:
         return keep(layer(x, x, x, key_padding_mask=masked, need_weights=False))[0]
     return keep(layer(x, x, x, None if masked is None else masked.astype(x.dtype)[:, None, None] * -1e30))

@@ -1,4 +1,4 @@
-"""What Paddle alone has of tests.support.porting_modules: its optimizers, and small models that are recorded too."""
+"""Modules that only Paddle has, beside porting_modules.py: its optimizers, and small models that are recorded too."""
 
 import sys
 from typing import Any

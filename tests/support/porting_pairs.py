@@ -120,7 +120,7 @@ CUTS = {
 
 
 def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -> Config:
-    """What both sides' blocks of a kind have in common."""
+    """The common part of both sides' blocks of a kind."""
     found: Config = {"kind": kind}
     if kind == "attention":
         groups, heads_each, size = int(rng.choice([1, 2, 3])), int(rng.choice([1, 2])), int(rng.choice([2, 4]))
@@ -141,8 +141,11 @@ def random_block(rng: np.random.Generator, kind: str, width: int, keras: bool) -
 
 
 def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
-    """How both sides have a block. No line of a mapping says how "q k+v" and groups belong together, since it has one
-    arrangement for all parts of an array, nor how one array with query and key in RoPE's other order does."""
+    """The cuts of a block on both sides.
+
+    No line of a mapping says how "q k+v" and groups belong together, since it has one arrangement for all parts of an
+    array, nor how one array with query and key in RoPE's other order does.
+    """
     cuts = [*CUTS[block["kind"]], *(["framework"] * 2 if block.get("own") else [])]
     if block["kind"] == "recurrent" and (block["lengths"] or not block["both"] or block["layers"] > 1):
         cuts = ["both"]
@@ -228,7 +231,7 @@ def of_other_numbers(side: Recorded, folder: Path) -> Recorded:
 
 
 def wrong_of(left: Recorded, right: Recorded) -> str:
-    """What is wrong with a correct pair: how it fails without a mapping, with the one that is written, or in being
+    """Failures of a correct pair: how it fails without a mapping, with the one that is written, or in being
     carried there and back; "" for nothing."""
     try:
         found = compare_records(left, right)

@@ -83,7 +83,7 @@ def others(found: list[str], patterns: list[str]) -> list[str]:
 
 
 def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False) -> list[Diff]:
-    """What comes of pairs whose right sides are recorded with a replay, perhaps with the mapping that is written."""
+    """Results of pairs whose right sides are recorded with a replay, perhaps with the mapping that is written."""
     both, mappings, answers = recorded(pairs, started, folder, 1), list[MappingFile | None](), []
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")

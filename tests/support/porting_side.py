@@ -49,7 +49,7 @@ class Side:
         return self._pool.submit(_answer, self._framework, function, arguments)
 
     def do(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """What a function of this module gives; what goes wrong in the process is a RuntimeError."""
+        """Call a function of this module in the process; an error there is a RuntimeError here."""
         return self.start(function, **arguments).result()
 
     def end(self) -> None:
@@ -153,7 +153,7 @@ def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, ste
 
 
 def run_program(program: Any, text: str, arguments: list[str]) -> None:
-    """What would otherwise be run in a process of its own: `python -c TEXT ARGUMENTS`."""
+    """Run a program as `python -c TEXT ARGUMENTS` would in a process of its own."""
     with patch.object(sys, "argv", ["-c", *arguments]):
         exec(text, {})
 

@@ -1,4 +1,4 @@
-"""What torch alone has of tests.support.porting_modules: its optimizers, and small models that are recorded too."""
+"""Modules that only torch has, beside porting_modules.py: its optimizers, and small models that are recorded too."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ class Block:
 
     @classmethod
     def shapes(cls, config: Config, width: int) -> Shapes:
-        """Those of the weights; the sizes are the configuration's, and the width of the model."""
+        """Shapes of the weights, by the configuration's sizes and the model's width."""
         sizes = {**config, "width": width}
 
         def shape(axes: str) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ class Block:
             setattr(self, "_".join(pack), self.api.dense(kernel, bias))
 
     def projected(self, x: Any, groups: int) -> dict[str, Any]:
-        """What the dense layers of the cut give, by its names."""
+        """The outputs of the cut's dense layers, by name."""
         number, packs = packs_of(self.computed["cut"], groups)
         found = {}
         for pack in packs:

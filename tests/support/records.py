@@ -21,7 +21,7 @@ RATE = 0.01
 
 
 def tagger(seed: int = 0) -> dict[str, Any]:
-    """What both sides compute, in the canonical layout: an embedding, an LSTM, a batch norm, and a dense layer that
+    """The results of both sides in the canonical layout: an embedding, an LSTM, a batch norm, and a dense layer that
     follows a GELU."""
     rng = np.random.default_rng(seed)
     weights = {
@@ -74,7 +74,7 @@ def tagger(seed: int = 0) -> dict[str, Any]:
 
 
 def adam(gradient: Array | None, array: Array) -> Array:
-    """How far the first step moves a weight, as a multiple of the learning rate; a running mean moves by itself."""
+    """The move of a weight in the first step, in learning rates; a running mean moves by itself."""
     return 0.1 * array if gradient is None else gradient / (np.abs(gradient) + 1e-8)
 
 
@@ -87,7 +87,7 @@ FRAMEWORKS = ["torch", "paddle", "keras", "flax"]
 
 
 def in_each(*words: str) -> dict[str, str]:
-    """How each of the frameworks calls a thing."""
+    """Names of a thing in each of the frameworks."""
     return dict(zip(FRAMEWORKS, words, strict=True))
 
 
@@ -141,7 +141,7 @@ def saved(path: Path, name: str, layers: list[dict[str, Any]], files: dict[str, 
 
 
 def described(path: Path) -> dict[str, Any]:
-    """What record.json says."""
+    """The content of record.json."""
     content: dict[str, Any] = json.loads((path / "record.json").read_text("utf-8"))
     return content
 

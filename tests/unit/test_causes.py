@@ -36,7 +36,7 @@ NORM = float(np.sqrt(sum((array**2).sum() for array in GRADIENTS.values())))
 
 
 class Facts(NamedTuple):
-    """What a side computes."""
+    """The computation of a side."""
 
     layer: Layer = ("fc", "Dense", {"kernel": KERNEL, "bias": BIAS}, {}, X @ KERNEL + BIAS)  # which takes X
     loss: float = 1.0
@@ -141,7 +141,7 @@ def clipped(**gradients: Array) -> Facts:
 
 
 def adam(step: int) -> Facts:
-    """How far Adam moves weights in a step that it counts as this one, with means of zero before it."""
+    """The move of weights by Adam in step number `step`, with means of zero before it."""
     corrected = 0.1 / (1 - 0.9**step), 0.001 / (1 - 0.999**step)
     moves = {name: corrected[0] * g / (np.sqrt(corrected[1] * g**2) + 1e-3) for name, g in GRADIENTS.items()}
     updates = {name: -0.01 * moved for name, moved in moves.items()}
@@ -149,7 +149,7 @@ def adam(step: int) -> Facts:
 
 
 def sgd(moves: bool) -> Facts:
-    """Of which the kernel is moved, or the bias alone."""
+    """A side whose kernel is moved, or whose bias alone."""
     return Facts(updates={name: -0.01 * g * (moves or g.ndim == 1) for name, g in GRADIENTS.items()})
 
 
@@ -301,7 +301,7 @@ def in_turns(path: Path, names: Sequence[str], order: Sequence[int], chained: bo
 
 
 @pytest.mark.parametrize("exchanged", [True, False])
-def test_layers_in_another_order_are_told_where_their_outputs_differ(exchanged: bool, tmp_path: Path) -> None:
+def test_layers_in_another_order_are_told_at_their_outputs(exchanged: bool, tmp_path: Path) -> None:
     left = in_turns(tmp_path / "left", ("one", "two"), (0, 1), exchanged, 0.0)
     right = in_turns(tmp_path / "right", ("first", "second"), (1, 0), exchanged, 0.1)
     found = compare_records(left, right)
@@ -410,7 +410,7 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
         ("blocks.0", "the right side's net/inner", False),
     ],
 )
-def test_that_both_sides_take_a_part_of_the_layer_itself_is_no_cause(left: str, right: str, same: bool) -> None:
+def test_a_part_that_both_sides_take_is_no_cause(left: str, right: str, same: bool) -> None:
     shown = [SimpleNamespace(layer=SimpleNamespace(path=path)) for path in ("blocks.1", "net")]
     layers = [SimpleNamespace(path=path) for path in ("blocks.0", "blocks.1", "blocks.1.inner", "blocks.1.norm")]
     broken: Any = SimpleNamespace(groups=shown, sides=[SimpleNamespace(says=SimpleNamespace(layers=layers))])

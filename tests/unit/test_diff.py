@@ -68,9 +68,7 @@ def compared(left: Path, right: Path) -> Diff:
 
 @pytest.mark.parametrize("right", FRAMEWORKS)
 @pytest.mark.parametrize("left", FRAMEWORKS)
-def test_sides_that_agree_pass_every_rung_and_one_sides_weights_become_the_others(
-    left: str, right: str, tmp_path: Path
-) -> None:
+def test_equal_sides_pass_every_rung_and_carry_their_weights(left: str, right: str, tmp_path: Path) -> None:
     found = compared(*sides(tmp_path, left=left, right=right))
     assert found.passed
     assert found.control.passed
@@ -242,7 +240,7 @@ def moved_further(kernel: Array) -> Array:
 
 
 def zero_gradients(size: float) -> Change:
-    """Those of fc's bias are of rounding alone, as of the bias of an attention's key, which no output depends on."""
+    """Gradients of fc's bias are rounding alone, as of the bias of an attention's key, on which no output depends."""
     return put("gradients fc bias", lambda bias: size * np.sign(bias))
 
 
@@ -270,7 +268,7 @@ def infinite(data: dict[str, Any]) -> None:
 
 
 class Case(NamedTuple):
-    """What the right side has otherwise, the rung that breaks, what is told, and entries of the register."""
+    """The right side's deviation, the rung that breaks, the words told, and entries of the register."""
 
     right: Change
     rung: str | None
@@ -462,7 +460,7 @@ def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path:
     assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
 
 
-def test_a_deviation_is_accepted_of_statistics_that_are_updated_alone(tmp_path: Path) -> None:
+def test_a_deviation_is_accepted_of_updated_statistics_alone(tmp_path: Path) -> None:
     left, right, change, *_ = next(case for case in ACCEPTING.values() if case[3] and not case[4])
     for training in (True, False):
         of = sides(tmp_path / str(training), change, left, right)
@@ -502,7 +500,7 @@ def test_settings_of_a_layer_without_weights_are_told(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("share", "broken"), [(9.5e-7, None), (4e-6, "step")])
-def test_a_momentum_that_paddle_rounds_moves_statistics_by_no_more(
+def test_paddles_rounded_momentum_moves_statistics_by_no_more(
     share: float, broken: str | None, tmp_path: Path
 ) -> None:
     """0.99 in float32 leaves 9.5e-7 less of each new batch."""
@@ -605,7 +603,7 @@ TURNED = {
 
 
 @pytest.mark.parametrize("name", TURNED)
-def test_an_output_that_a_person_named_is_turned_by_a_mapping_alone(name: str, tmp_path: Path) -> None:
+def test_a_named_output_is_transposed_by_a_mapping_alone(name: str, tmp_path: Path) -> None:
     """The line is told where it breaks, and that it was obeyed is told where it passes, in both directions."""
     shape, line = TURNED[name]
     output = np.random.default_rng(4).normal(size=shape)
@@ -623,7 +621,7 @@ def test_an_output_that_a_person_named_is_turned_by_a_mapping_alone(name: str, t
         assert any(note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes)
 
 
-def test_a_layer_of_which_nothing_is_known_is_turned_as_the_known_ones_are(tmp_path: Path) -> None:
+def test_an_unknown_layer_is_transposed_as_known_ones_are(tmp_path: Path) -> None:
     """An image of as many channels as rows and columns, before and after a convolution."""
     image = np.random.default_rng(4).normal(size=(2, 3, 3, 3))
     kernel = np.ones((3, 3, 1, 1))
@@ -665,7 +663,7 @@ def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precis
         assert compared(*of).causes[0].line == line
 
 
-def test_a_tensor_outside_the_model_that_an_optimizer_trains_is_told(tmp_path: Path) -> None:
+def test_a_trained_tensor_outside_the_model_is_told(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
     edited(left, lambda said: said["optimizer"].update(keys={"0": "fc.bias", "1": None}))
     told = "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
@@ -733,7 +731,7 @@ def test_the_control_fails_where_a_planted_mistake_is_not_seen(
     assert "NOT seen" in report.planted_line(found)
 
 
-def test_a_recurrent_layer_of_which_a_mapping_has_a_kernel_is_compared_too(tmp_path: Path) -> None:
+def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
     (tmp_path / "mapping.toml").write_text(f"[weights]\n{line}\n")
     both, mapping = sides(tmp_path, right="paddle"), read_mapping(tmp_path / "mapping.toml")
@@ -766,7 +764,7 @@ SKIPPED = {
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-def test_a_mapping_skips_by_either_sides_names_by_patterns_and_by_what_is_printed(name: str, tmp_path: Path) -> None:
+def test_a_mapping_skips_names_of_either_side_and_patterns(name: str, tmp_path: Path) -> None:
     left, right = map(Side, sides(tmp_path))
     (tmp_path / "mapping.toml").write_text(f'[skip]\n"{name}" = "it is meant so"\n')
     found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
@@ -870,7 +868,7 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     assert words in refusal(2, "diff", left, right)
 
 
-def test_a_mistyped_folder_and_weights_of_another_seed_get_a_hint(tmp_path: Path) -> None:
+def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
     mistyped = left.with_name(f"{left.name}x")
     assert f"did you mean {left}?" in refusal(2, "diff", mistyped, right)
@@ -895,7 +893,7 @@ def test_arrays_of_any_type_that_may_be_missing_are_compared(name: str, tmp_path
     assert compared(left, right).broken == rung
 
 
-def test_layers_that_differ_inside_a_model_whose_outputs_agree_are_a_remark_and_the_climb_goes_on(
+def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
     tmp_path: Path,
 ) -> None:
     left, right = sides(tmp_path, lambda data: data["outputs"]["lstm"].__setitem__((0, slice(3, None)), 0))

@@ -72,7 +72,7 @@ def test_a_tap_names_a_mistake_in_a_function(name: str, modules: Path, side_of: 
     assert f"at changed.py:{line_of(program, f'tap({chr(34)}{tap}')} on the right" in "\n".join(found.explanation)
 
 
-def test_a_tap_gives_its_tensor_back_and_is_recorded_until_the_forward_pass_is_over(tmp_path: Path) -> None:
+def test_a_tap_returns_its_tensor_and_records_one_forward_pass(tmp_path: Path) -> None:
     record = Record(tmp_path / "taps")
     scores = np.ones((2, 3))
     assert tap("scores", scores) is scores
@@ -108,7 +108,7 @@ else:
 
 
 @pytest.mark.parametrize("way", ["calls", "training"])
-def test_taps_of_records_that_are_made_at_once_are_each_models_own(
+def test_taps_of_records_made_at_once_are_kept_apart(
     way: str, side_of: Callable[[str], Side], tmp_path: Path
 ) -> None:
     side_of("torch").do(run_program, text=TWO, arguments=[str(tmp_path), way])

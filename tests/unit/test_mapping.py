@@ -111,7 +111,7 @@ def cases() -> dict[str, tuple[str, Arrays, Arrays]]:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_a_line_arranges_both_sides_alike_and_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> None:
+def test_a_line_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> None:
     line, left, right = cases()[name]
     found = entries(tmp_path, f"[weights]\n{line}\n", left, right)
     assert names(found) == [{*left}, {*right}]
@@ -140,7 +140,7 @@ def names(found: list[Arrangement]) -> list[set[str]]:
 
 
 @pytest.mark.parametrize("name", sorted(cases().keys() - {"a norm's one"}))  # whose numbers differ
-def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(name: str) -> None:
+def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
     noise = {f"noise{number}": numbers(4, 3) for number in range(3)}
     assert names(found_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
@@ -151,7 +151,7 @@ def test_arrays_in_every_arrangement_find_each_other_unless_a_number_differs(nam
 
 
 @pytest.mark.parametrize("scaled", ["add = -1", "times = 3", "times = 0.7, add = 0.3"])
-def test_scaled_weights_of_float32_are_equal_to_what_carry_writes(scaled: str, tmp_path: Path) -> None:
+def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: Path) -> None:
     """Carried to the right or to the left, and not where one is moved by its last digit."""
     gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
     for name, own in (("left", {"weight": gain}), ("like", {"scale": np.zeros_like(gain)})):
@@ -177,7 +177,7 @@ def test_scaled_weights_of_float32_are_equal_to_what_carry_writes(scaled: str, t
         ('axes = "(a b) m -> (b a) m", sizes = {a = 3, b = 2}', lambda array: array[[0, 2, 4, 1, 3, 5]]),
     ],
 )
-def test_a_line_that_reads_otherwise_in_each_direction_says_whose_names_stand_left(
+def test_an_ambiguous_line_says_whose_names_stand_left(
     line: str, change: Callable[[Array], Array], tmp_path: Path
 ) -> None:
     """Where both sides have its names."""
@@ -215,7 +215,7 @@ def test_parts_in_another_order_find_each_other(rows: str, words: str) -> None:
     assert words in line_of(entry)
 
 
-def test_parts_that_have_axes_of_heads_and_tables_with_rows_of_padding_find_each_other() -> None:
+def test_parts_with_heads_and_padded_tables_find_each_other() -> None:
     """As those of Keras's attention, (inputs, heads, size), beside one array of torch's for query, key and value; and
     where other arrays are as long as a row."""
     qkv, biases, table, gain = numbers(12, 5), numbers(12), numbers(7, 4), numbers(4)

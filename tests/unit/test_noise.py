@@ -84,7 +84,7 @@ def test_three_times_the_noise_passes_and_five_times_do_not(
 
 
 def test_a_loss_may_round_as_the_outputs_do_of_which_it_is_made(tmp_path: Path) -> None:
-    """What the control's ulp does to a loss may cancel out, as it does here."""
+    """The effect of the control's ulp on a loss may cancel out, as it does here."""
     noise, said = 1e-11, {"precision": "float64"}
     for times in (3, 5):
         found = compared(tmp_path, off("loss", times * noise), off("forward", noise), said, said)
@@ -112,7 +112,7 @@ def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_pat
     assert not any(check.item.measured for check in found.checks if check.rung == "forward")
 
 
-def test_another_run_of_the_left_side_shows_its_noise_and_must_be_of_the_same_weights_and_inputs(
+def test_another_left_run_shows_noise_of_the_same_weights(
     tmp_path: Path,
 ) -> None:
     left = written(tmp_path / "left", "torch", DATA, **AUTOCAST)
@@ -148,7 +148,7 @@ def test_what_is_computed_in_says_which_row_of_the_table_holds(tmp_path: Path) -
         assert f"bounds from table: those of {precision}" in report.bounds_line(found)
 
 
-def test_a_finer_left_sides_noise_says_nothing_of_a_coarser_right_side(tmp_path: Path) -> None:
+def test_a_finer_left_sides_noise_tells_no_coarser_right_side(tmp_path: Path) -> None:
     assert compared(tmp_path, off("forward", 0.01), off("forward", 1e-12), {}, AUTOCAST).passed
 
 
@@ -205,7 +205,7 @@ def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_
     assert (TOLD in told) == (name != "another epsilon" and not left), told
 
 
-def test_the_noise_of_a_loss_is_not_what_a_single_run_shows_by_chance(tmp_path: Path) -> None:
+def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None:
     """It is the root mean square over all ways in which each weight moves up or down by a unit."""
     rng = np.random.default_rng(0)
     weight, gradient = rng.normal(size=(2, 30, 4)).astype(np.float32)
@@ -227,14 +227,14 @@ MASK = np.where(np.eye(3), 0.0, -np.inf)
 @pytest.mark.parametrize(
     "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
 )
-def test_a_mistake_is_planted_and_seen_in_an_array_with_infinities(array: Array, bound: float) -> None:
+def test_a_planted_mistake_is_seen_beside_infinities(array: Array, bound: float) -> None:
     control = Control(precision="float64")
     control.add(Item("forward", "mask", lambda: array, lambda: array, bound))
     assert control.seen == {"forward": True}
     assert control.passed
 
 
-def test_positions_in_float32_are_no_rounding_of_a_model_in_float64() -> None:
+def test_float32_positions_are_no_rounding_of_a_float64_model() -> None:
     control, positions = Control(precision="float64"), np.arange(3, dtype=np.float32)
     control.add(Item("forward", "positions", lambda: positions, lambda: positions, 1e-9))
     assert control.passed
@@ -252,7 +252,7 @@ COARSE: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", COARSE)
-def test_bounds_are_those_of_the_coarsest_type_of_what_is_computed_of_weights(name: str, tmp_path: Path) -> None:
+def test_bounds_are_of_the_coarsest_type_computed_of_weights(name: str, tmp_path: Path) -> None:
     call, precision, coarse = COARSE[name]
     found = compared(tmp_path, DATA, {}, {"calls": [{"layer": "fc", "parts": ["3:fc:0"], **call}]}, {})
     assert f"bounds from table: those of {precision}" in report.bounds_line(found)
@@ -274,7 +274,7 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", OTHER_SETTINGS)
-def test_settings_of_optimizers_that_differ_are_a_remark_though_all_agrees(name: str, tmp_path: Path) -> None:
+def test_differing_optimizer_settings_are_a_remark(name: str, tmp_path: Path) -> None:
     left, right, words = OTHER_SETTINGS[name]
     of = [write(tmp_path / "left", "torch", changed(DATA, put("optimizer", lambda _: left)))]
     of.append(write(tmp_path / "right", "keras", changed(DATA, put("optimizer", lambda _: right))))

@@ -57,7 +57,7 @@ def blocks(array: Array) -> list[Array]:
 
 
 def grouped(array: Array) -> list[Array]:
-    """Of each group of heads two queries, a key and a value."""
+    """Each group of heads has two queries, a key and a value."""
     parts = array.reshape(*array.shape[:-1], G, 4, D)
     found = parts[..., :2, :], parts[..., 2, :], parts[..., 3, :]
     return [part.reshape(*array.shape[:-1], -1) for part in found]
@@ -109,7 +109,7 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
     assert {pair.how for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
 
 
-def test_a_refusal_names_what_resembles_something_and_proposes_no_bias_for_a_kernel(tmp_path: Path) -> None:
+def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> None:
     """A gain without a counterpart comes first, and another layer's gain has as many numbers as the bias."""
     rng = np.random.default_rng(0)
     left: Layers = {"norm": mine(INSIDE, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_paired_is_refused_with_a_line_that_is_obeyed(name: str, tmp_path: Path) -> None:
+def test_unpaired_weights_are_refused_with_a_line_that_works(name: str, tmp_path: Path) -> None:
     of_left, of_right, line = REFUSED[name]
     sides = both(tmp_path, {"l": mine(INSIDE, **of_left)}, {"l": mine(INSIDE, **of_right)})
     with pytest.raises(CannotBeginError) as error:
@@ -177,7 +177,7 @@ def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> N
         compare_records(Side(record), Side(record))
 
 
-def test_weights_of_own_layers_find_each_other_whatever_they_are_called(tmp_path: Path) -> None:
+def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:
     """The first of one side has the shape of the other's second, and a name of two words."""
     one, two, output = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 3)), RNG.normal(size=(N, M))
     left: Layers = {"moe": mine(output, **{"w 1": one, "w2": two})}
@@ -205,9 +205,7 @@ def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}", "model/dense_{count}"])
-def test_without_numbers_parts_are_those_of_their_own_block_in_the_order_of_the_wholes_name(
-    names: str, tmp_path: Path
-) -> None:
+def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_path: Path) -> None:
     """Or in which they ran, where names tell nothing. A layer has the shape of three others until these are one."""
     left, right = dense("torch", FUSED, names, 3), dense("keras", APART, names, 3)
     wanted = {}
@@ -222,7 +220,7 @@ def test_without_numbers_parts_are_those_of_their_own_block_in_the_order_of_the_
     assert partners(both(tmp_path, left, right)) == wanted
 
 
-def test_parts_are_of_one_parent_where_order_leaves_several_ways_and_are_not_told_where_too_much_is_alone(
+def test_ambiguous_parts_are_of_one_parent_or_not_told(
     tmp_path: Path,
 ) -> None:
     left, parts = dense("torch", {"qkv": 3 * M}), dense("keras", dict.fromkeys("qkv", M), "attention/{name}")
@@ -301,7 +299,7 @@ def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> 
     assert (pair.left.name, pair.right.name) == ("a", "b")
 
 
-def test_weights_of_no_layer_are_compared_by_their_names_and_need_a_partner(tmp_path: Path) -> None:
+def test_weights_outside_layers_are_paired_by_name(tmp_path: Path) -> None:
     """As Record.weights records them."""
 
     def recorded(name: str, framework: str, **arrays: Array) -> Side:
@@ -338,7 +336,7 @@ NAMES: dict[str, tuple[list[str], list[str], list[int]]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_path: Path) -> None:
-    """What nothing but the order tells is told as a guess."""
+    """A pair that only the order tells is told as a guess."""
     of_left, of_right, wanted = NAMES[name]
     left = {own: linear(RNG.normal(size=(M, M))) for own in of_left}
     sides = both(tmp_path, left, {own: dense_of(RNG.normal(size=(M, M))) for own in of_right})
@@ -362,7 +360,7 @@ def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["order", "shape"])
-def test_of_many_guesses_a_few_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
+def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
     number, kernel = 13, RNG.normal(size=(M, M))
     left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
     right: Layers = {f"dense_{place}": dense_of(kernel - place - 1) for place in range(number)}
@@ -410,7 +408,7 @@ BARE: dict[str, tuple[Layers, Layers, str]] = {
 
 
 @pytest.mark.parametrize("name", BARE)
-def test_layers_without_weights_of_one_name_and_place_are_compared(name: str, tmp_path: Path) -> None:
+def test_weightless_layers_of_one_name_and_place_are_compared(name: str, tmp_path: Path) -> None:
     """So that what is wrong in them is not told of the layer after them. Where what the model gives agrees, they are
     a remark."""
     of_left, of_right, place = BARE[name]
@@ -428,7 +426,7 @@ def test_layers_without_weights_of_one_name_and_place_are_compared(name: str, tm
         )
 
 
-def test_layers_of_one_name_that_stand_elsewhere_are_not_compared(tmp_path: Path) -> None:
+def test_layers_of_one_name_elsewhere_are_not_compared(tmp_path: Path) -> None:
     left: Layers = {"first": linear(KERNEL), "relu": bare("ReLU", INSIDE), "out": linear(KERNEL)}
     right: Layers = {"relu": bare("Activation", INSIDE + 1), "first": dense_of(KERNEL), "out": dense_of(KERNEL)}
     found = compare_records(*both(tmp_path, left, right))
@@ -478,7 +476,7 @@ PLACES: dict[str, tuple[Layers, Layers, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_layers_without_weights_are_paired_where_the_same_pairs_ran_before(name: str, tmp_path: Path) -> None:
+def test_weightless_layers_are_paired_after_the_same_pairs(name: str, tmp_path: Path) -> None:
     of_left, of_right, expected = PLACES[name]
     sides = both(tmp_path, of_left, of_right)
     for side in sides:
@@ -501,9 +499,7 @@ AGAIN = {
 
 
 @pytest.mark.parametrize("name", AGAIN)
-def test_a_layer_that_is_called_again_is_compared_with_layers_that_are_called_in_turn(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_repeated_layer_is_compared_with_layers_in_turn(name: str, tmp_path: Path) -> None:
     after, told = AGAIN[name]
     relu, other = bare("ReLU", INSIDE), np.asarray(RNG.normal(size=(M, M)))
     left: Layers = {"a": linear(KERNEL), "relu": relu, "b": linear(other), "second.relu": relu, "out": linear(KERNEL)}

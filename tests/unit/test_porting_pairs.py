@@ -46,9 +46,7 @@ def test_each_planted_mistake_is_named_at_its_rung_and_layer(started: dict[str, 
     assert not missed, "\n".join(missed)
 
 
-def test_no_correct_pair_is_taken_for_wrong_and_each_is_carried_there_and_back_to_the_byte(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_correct_pairs_pass_and_are_carried_there_and_back(started: dict[str, Side], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pairs = [random_pair(rng, number) for number in range(PAIRS)]
     for pair, sides in zip(pairs, recorded(pairs, started, tmp_path), strict=True):
@@ -56,9 +54,7 @@ def test_no_correct_pair_is_taken_for_wrong_and_each_is_carried_there_and_back_t
         assert not wrong, f"{pair}: {wrong}"
 
 
-def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_correct_pairs_pass_measured_bounds(started: dict[str, Side], tmp_path: Path) -> None:
     """`python -m tests.support.porting_pairs 50 SEED PRECISION` does so at length."""
     rng = np.random.default_rng(0)
     pairs = [random_pair(rng, number, precision) for number, precision in enumerate(PRECISIONS_OF_PAIRS, 7)]
@@ -68,9 +64,7 @@ def test_no_correct_pair_is_taken_for_wrong_by_bounds_that_are_measured(
         assert any(check.item.measured for check in compare_records(*sides).checks)
 
 
-def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Side], tmp_path: Path) -> None:
     both = {"kind": "feedforward", "units": 7, **normed(epsilon=1e-5)}
     pairs = [
         replace(pair_of(left, "paddle", both, wrong=[normed(epsilon=epsilon)]), name=f"{left} {epsilon}")
@@ -88,9 +82,7 @@ def test_an_epsilon_that_paddle_rounds_is_no_mistake_and_another_one_is(
             assert "Paddle rounds epsilon to float32 in " in told(found)
 
 
-def test_a_batch_normalization_is_trained_alike_but_for_its_variance(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_batch_normalization_trains_alike_but_for_its_variance(started: dict[str, Side], tmp_path: Path) -> None:
     block = {"kind": "batchnorm", "momentum": 0.75}
     frameworks = ("torch", "paddle"), ("keras", "torch")
     pairs = [replace(pair_of(*both, block), name=both[0]) for both in frameworks]
@@ -116,7 +108,7 @@ def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side
 
 
 def same(printed: str, shown: str) -> bool:
-    """Whether two texts are the same but for rounding and for spaces."""
+    """True if two texts are the same but for rounding and for spaces."""
     printed, shown = (WORST.sub(r"\1", text) for text in (printed, shown))
     if NUMBER.sub("", " ".join(printed.split())) != NUMBER.sub("", " ".join(shown.split())):
         return False

@@ -54,7 +54,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass
 class Left:
-    """What the program of a framework left in a folder: records, and what it has itself of the same training."""
+    """The folder that a framework's program left: records, and the program's own results of the same training."""
 
     name: str
     folder: Path
@@ -133,7 +133,7 @@ def test_each_rung_is_what_the_framework_had(left: Left, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["calls", "training"])
-def test_outputs_of_layers_are_those_of_the_first_pass_in_order_of_execution(left: Left, way: str) -> None:
+def test_outputs_of_layers_are_of_the_first_pass_in_its_order(left: Left, way: str) -> None:
     """Even where the next layer computes in place of them; with what the layers were given, and by which line."""
     got, expected = (arrays(left / name, "layers") for name in (way, "expected"))
     calls = described(left / way)["calls"]
@@ -163,7 +163,7 @@ FROZEN = {"keras": {"model/dense_5/dense_6/kernel", "model/dense_5/dense_6/bias"
 BACKENDS = {"keras": "tensorflow", "keras:torch": "torch"}
 
 
-def test_layers_and_weights_are_described_in_the_frameworks_own_words(left: Left) -> None:
+def test_layers_and_weights_have_the_frameworks_own_words(left: Left) -> None:
     """Classes and settings are what tests/support/porting_pairs.py pairs by, and names causes by."""
     read, backend = described(left / "calls"), BACKENDS.get(left.name)
     layers, weights = read["layers"], read["weights"]
@@ -247,7 +247,7 @@ def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: 
     assert not moved[weights == 0].any()
 
 
-def test_the_control_measures_each_array_and_everything_is_put_back(left: Left) -> None:
+def test_the_control_measures_each_array_and_puts_it_back(left: Left) -> None:
     folder, said = left / "training", described(left / "training")
     assert left.put_back
     assert said["finished"]
@@ -276,7 +276,7 @@ def test_bfloat16_is_written_as_float32(left: Left) -> None:
     assert unit_of(folder) == "bfloat16"
 
 
-def test_a_buffer_that_its_framework_does_not_save_is_not_carried(folders: dict[str, Left]) -> None:
+def test_a_buffer_the_framework_does_not_save_is_not_carried(folders: dict[str, Left]) -> None:
     """The framework's loader calls it unexpected."""
     for name in ("torch", "paddle"):
         side = Recorded(folders[name] / "constant")
@@ -284,7 +284,7 @@ def test_a_buffer_that_its_framework_does_not_save_is_not_carried(folders: dict[
         assert carried(paired(side, side)).keys() == {"weight", "bias"}
 
 
-def test_mixed_precision_is_recorded_and_the_control_is_one_unit_of_what_it_computes_in(left: Left) -> None:
+def test_the_control_of_mixed_precision_is_one_unit_of_it(left: Left) -> None:
     """A unit of float32 would vanish where weights are rounded to bfloat16. Paddle has none of it on the CPU."""
     assert described(left / "calls")["autocast"] is None
     assert described(left / "calls")["dtypes"] == {"loss": "float64"}
@@ -369,7 +369,7 @@ WORDS = {
     ("framework", "coarse"),
     [*product(WORDS, ["", "tap scores", "cast"]), ("torch", "within")],
 )
-def test_a_coarse_type_counts_only_where_weights_are_computed_in_it(
+def test_a_coarse_type_counts_only_if_weights_use_it(
     framework: str, coarse: str, side_of: Callable[[str], Side], tmp_path: Path
 ) -> None:
     text = IN_FLOAT32.format(**WORDS[framework])
@@ -398,9 +398,7 @@ for name in ("side", "by-hand"):
 """
 
 
-def test_a_training_with_epsilons_of_float32_is_kept_as_differences(
-    side_of: Callable[[str], Side], tmp_path: Path
-) -> None:
+def test_a_training_with_float32_epsilons_keeps_differences(side_of: Callable[[str], Side], tmp_path: Path) -> None:
     side_of("torch").do(run_program, text=EPSILONS, arguments=[str(tmp_path)])
     rounded, expected = Recorded(tmp_path / "side").rounded, Recorded(tmp_path / "by-hand")
     assert rounded
@@ -441,9 +439,7 @@ Record(sys.argv[1]).training(model, itertools.cycle([torch.ones(1, 2)]), loss_of
 """
 
 
-def test_as_many_batches_are_read_as_there_are_steps_and_gradients_are_dropped(
-    side_of: Callable[[str], Side], tmp_path: Path
-) -> None:
+def test_one_batch_a_step_is_read_and_gradients_are_dropped(side_of: Callable[[str], Side], tmp_path: Path) -> None:
     """A loader may take long, itertools.cycle never ends, and gradients are as large as the model."""
     side_of("torch").do(run_program, text=FRUGAL, arguments=[str(tmp_path / "side")])
     assert arrays(tmp_path / "side", "inputs").keys() == {"", "batch1"}
@@ -469,9 +465,7 @@ Record(sys.argv[1]).training(
 """
 
 
-def test_a_layer_whose_configuration_fails_is_recorded_without_settings(
-    side_of: Callable[[str], Side], tmp_path: Path
-) -> None:
+def test_a_layer_whose_configuration_fails_has_no_settings(side_of: Callable[[str], Side], tmp_path: Path) -> None:
     side_of("keras").do(run_program, text=CONFIGS, arguments=[str(tmp_path / "side")])
     read = described(tmp_path / "side")
     strange, dense = (layer for layer in read["layers"] if "dense" in layer["path"])
@@ -577,7 +571,7 @@ raise ZeroDivisionError
 """
 
 
-def test_layers_are_written_once_and_are_there_where_the_script_fails_later(tmp_path: Path) -> None:
+def test_layers_are_written_even_if_the_script_fails_later(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", MANY], cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
     )

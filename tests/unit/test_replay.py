@@ -146,9 +146,7 @@ def found(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("name", PORTS)
-def test_all_mistakes_of_a_port_are_named_in_one_run_and_nothing_else(
-    found: dict[str, tuple[Path, Diff]], name: str
-) -> None:
+def test_exactly_the_mistakes_of_a_port_are_named_in_one_run(found: dict[str, tuple[Path, Diff]], name: str) -> None:
     (_, diff), (_, patterns) = found[name], port(name)
     assert not missed(places(diff), patterns), told(diff)
     assert not others(places(diff), patterns), told(diff)
@@ -158,9 +156,7 @@ def test_all_mistakes_of_a_port_are_named_in_one_run_and_nothing_else(
         assert re.search(rf"^    {words} (tests/support/)?porting_\w+.py:\d+: .*\(", told(diff), re.MULTILINE)
 
 
-def test_a_correct_pair_has_no_wrong_layer_and_every_layer_is_judged(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_every_layer_of_a_correct_pair_is_judged_right(started: dict[str, Side], tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     pairs = [random_pair(rng, number) for number in range(CORRECT)]
     for pair, diff in zip(pairs, replayed(pairs, started, tmp_path, mapped=True), strict=True):
@@ -168,9 +164,7 @@ def test_a_correct_pair_has_no_wrong_layer_and_every_layer_is_judged(
         assert not places(diff), f"{pair}: {told(diff)}"
 
 
-def test_parts_that_are_called_one_by_one_are_replayed_and_the_model_is_put_back(
-    started: dict[str, Side], tmp_path: Path
-) -> None:
+def test_parts_called_one_by_one_are_replayed(started: dict[str, Side], tmp_path: Path) -> None:
     def run(name: str, feed: str, epsilon: str, turned: str) -> None:
         arguments = [str(tmp_path / name), feed, epsilon, turned]
         started["torch"].do(run_program, text=BY_HAND, arguments=arguments)
@@ -233,7 +227,7 @@ def test_a_replay_that_another_record_fed_is_not_judged(records: Path) -> None:
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
 
 
-def test_where_a_weight_of_a_replay_has_another_shape_the_others_are_judged(records: Path) -> None:
+def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> None:
     norm = next(name for name, array in arrays(records / "right" / "replay", "weights").items() if array.ndim == 1)
     resaved(records / "right" / "replay", "weights", lambda found: found | {norm: np.ones(1)})
     diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
@@ -242,9 +236,7 @@ def test_where_a_weight_of_a_replay_has_another_shape_the_others_are_judged(reco
 
 
 @pytest.mark.parametrize(("gradient", "passes"), [(1e-18, True), (1e-3, False)])
-def test_a_wrong_step_of_a_replay_is_no_pass_unless_its_gradient_is_rounding(
-    gradient: float, passes: bool, tmp_path: Path
-) -> None:
+def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, passes: bool, tmp_path: Path) -> None:
     """The whole model's step agrees, since both sides have the same weights after it."""
     data = changed(DATA, put("gradients fc bias", lambda bias: np.full_like(bias, gradient)))
     left, right = (write(tmp_path / name, name, data) for name in ("torch", "keras"))
@@ -259,7 +251,7 @@ def test_a_wrong_step_of_a_replay_is_no_pass_unless_its_gradient_is_rounding(
     assert ("the optimizer's step of fc bias, whose gradient is rounding alone" in told(diff)) == passes
 
 
-def test_what_cannot_be_fed_and_where_no_feed_can_be_written_is_refused(records: Path) -> None:
+def test_an_impossible_feed_is_refused(records: Path) -> None:
     assert rosetta(records, ["diff", "left", "right", "--feed", "left"]) == [
         "rosetta: left exists and is no feed; give --feed the name of a new folder"
     ]

@@ -90,7 +90,7 @@ def by_loops(pairs: list[Pair], dtype: str = "float32") -> dict[str, np.ndarray]
     input_tokens = sorted({c for text in inputs for c in text} | {" "})
     target_tokens = sorted({c for text in targets for c in text} | {" "})
     encoder_length, decoder_length = max(len(t) for t in inputs), max(len(t) for t in targets)
-    made = {
+    tensors = {
         "encoder_input_data": np.zeros((len(pairs), encoder_length, len(input_tokens)), dtype),
         "decoder_input_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), dtype),
         "decoder_target_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), dtype),
@@ -98,13 +98,13 @@ def by_loops(pairs: list[Pair], dtype: str = "float32") -> dict[str, np.ndarray]
     for i, (source, target) in enumerate(zip(inputs, targets, strict=True)):
         for t in range(encoder_length):
             character = source[t] if t < len(source) else " "
-            made["encoder_input_data"][i, t, input_tokens.index(character)] = 1.0
+            tensors["encoder_input_data"][i, t, input_tokens.index(character)] = 1.0
         for t in range(decoder_length):
             character = target[t] if t < len(target) else " "
-            made["decoder_input_data"][i, t, target_tokens.index(character)] = 1.0
+            tensors["decoder_input_data"][i, t, target_tokens.index(character)] = 1.0
             ahead = target[t + 1] if t + 1 < len(target) else " "
-            made["decoder_target_data"][i, t, target_tokens.index(ahead)] = 1.0
-    return made
+            tensors["decoder_target_data"][i, t, target_tokens.index(ahead)] = 1.0
+    return tensors
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -175,7 +175,7 @@ def test_a_failing_corpus_is_one_error_and_leaves_no_file_open(monkeypatch) -> N
 
 @pytest.mark.parametrize("padding", ["space", "mask"])
 def test_a_batchs_sums_are_those_of_its_arrays(padding) -> None:
-    """Of a part of a corpus, of one that is trimmed, and of the shards of a group, of which one has no row."""
+    """Batches: a part of a corpus, a trimmed one, and the shards of a group, one of them without a row."""
     corpus = batch_of(PAIRS, padding=padding)
     batches = [corpus, corpus.take([1, 4]), *(corpus.take([2, 3]).shard(rank, 3) for rank in range(3))]
     batches += [corpus.take([1, 4]).trimmed()] if padding == "mask" else []
@@ -187,12 +187,12 @@ def test_a_batchs_sums_are_those_of_its_arrays(padding) -> None:
 def test_an_epoch_gives_each_row_once_with_all_widths_kept() -> None:
     corpus, rows = batch_of(PAIRS), np.array([4, 0, 5, 2, 1])
     batches = Batches(corpus, rows, batch_size=2)
-    made = list(batches)
+    batches_of_epoch = list(batches)
     assert len(batches) == 3
     assert len(list(Batches(corpus, rows[:4], batch_size=2))) == 2, "no batch is empty"
-    assert [len(batch) for batch in made] == [2, 2, 1]
+    assert [len(batch) for batch in batches_of_epoch] == [2, 2, 1]
     for name in (*NAMES, "decoder_lengths", "encoder_lengths"):
-        joined = np.concatenate([getattr(batch, name) for batch in made])
+        joined = np.concatenate([getattr(batch, name) for batch in batches_of_epoch])
         assert joined.tobytes() == getattr(corpus, name)[rows].tobytes()
         assert joined.tobytes() == getattr(batches.whole(), name).tobytes()
 

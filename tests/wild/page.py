@@ -46,7 +46,7 @@ Record(folder).training(model, batches, loss_of, lambda weights: torch.optim.SGD
 
 @dataclass(frozen=True)
 class Saved:
-    """What a run of all pairs found."""
+    """The results of a run of all pairs, with versions."""
 
     versions: dict[str, str]
     results: list[Result]

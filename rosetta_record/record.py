@@ -37,7 +37,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def of_its_model(method: Method) -> Method:
-    """Have taps belong to a record while this method of it runs, in which its model computes."""
+    """Have taps belong to the record while this method runs, since the record's model computes in it."""
 
     @functools.wraps(method)
     def computing(record: Record, *arguments: Any, **options: Any) -> Any:
@@ -192,11 +192,11 @@ class Record:
         self._store.add("gradients", self._of_weights(gradients))
 
     def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
-        """Record an optimizer's settings and slots, which are what it keeps of each weight: after the
-        first step, or in mid-training right after `record.model`.
+        """Record an optimizer's settings and slots. A slot is an array that it keeps for a weight.
 
-        Of optax it is an nnx.Optimizer, or the pair of a transformation and its state; settings that it hides may be
-        given. An optimizer of no framework is given by its name, its settings, and {"WEIGHT|SLOT": array}.
+        Call it after the first step, or in mid-training right after `record.model`. Of optax give an nnx.Optimizer,
+        or the pair of a transformation and its state, with the settings that these hide. Give an optimizer of no
+        framework by its name, its settings, and {"WEIGHT|SLOT": array}.
         """
         self._end_of_pass()
         if self._content["optimizer"] is not None:
@@ -223,22 +223,21 @@ class Record:
         self._store.add("slots", self._of_weights(slots))
 
     def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:
-        """Record step `number` of the optimizer, the first being 1, after it: the loss from which it was computed,
-        and the model's weights as they are now, or those that are given by name."""
+        """Record step `number` of the optimizer, from 1, after the step: the loss from which it was computed, and the
+        model's weights as they are now, or the weights that are given by name."""
         self._step(number, loss, self._weights() if weights is None else self._of_weights(weights))
 
     @of_its_model
     def training(self, model: Any, batches: Iterable[Any], loss_of: Loss, optimizer: Any, steps: int = 10) -> None:
         """Record all of a short training; in the end the model is as it was before.
 
-        Of `batches` as many are read as there are steps, and used in turns. `loss_of(model, batch)` gives the loss,
-        or the loss and a dict of outputs. `optimizer` is one, or a function that makes one of the model's
-        trainable weights.
+        At most `steps` batches are read, and used in turns. `loss_of(model, batch)` gives the loss, or the loss and a
+        dict of outputs. `optimizer` is an optimizer, or a function that makes one from the model's trainable weights.
 
-        With such a function a control is recorded too, which shows how much of a difference is rounding: the same
+        With such a function a control is recorded too. It shows how much of a difference is rounding: the same
         training from weights that are moved by one unit in the last place, of the coarsest type in which anything was
-        computed of weights. In float64 a third training is recorded where float32 lacks the epsilon of a norm: with
-        that epsilon in float32, which is how Paddle computes it.
+        computed of weights. In float64 a third training is recorded if float32 does not hold the epsilon of a norm
+        exactly: with that epsilon rounded to float32, as Paddle computes it.
         """
         batches = list(itertools.islice(batches, max(steps, 0)))
         if not batches:

@@ -49,8 +49,10 @@ def main(descriptor: int) -> None:
 
 
 def _be_killed_with_parent() -> None:
-    """Have Linux kill this process when its parent ends, even while a framework lets no other thread run: Paddle and
-    TensorFlow do not for minutes where they wait for the other workers of a group."""
+    """Have Linux kill this process when its parent ends, even while a framework lets no other thread run.
+
+    Paddle and TensorFlow let none run for minutes, while they wait for the other workers of a group.
+    """
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)

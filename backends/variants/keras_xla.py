@@ -17,7 +17,7 @@ from backends.interface import HAND_WRITTEN
 from backends.lesson_backend import KerasBackend
 from common.tensors import Ids
 
-# What the graph that decodes takes: encoder_inputs, encoder_lengths and max_length, of batches of any size.
+# Encoder lengths (N,) of a batch of any size.
 LENGTHS = tf.TensorSpec((None,), "int64")
 
 
@@ -148,8 +148,8 @@ def run(
         gates = rows_of(rows, tf.transpose(inputs))  # (T, N, 4H)
     else:
         gates = tf.tensordot(tf.transpose(inputs, (1, 0, 2)), rows, 1)
-    # As many as the states, whose number a graph knows that was traced for one row and several widths: the loop wants
-    # all of them alike.
+    # Shaped as the states, not as the inputs: a graph that was traced for one row and several widths knows the number
+    # of the states' rows, and the loop needs that of all its variables.
     lengths = tf.fill(tf.shape(state_h)[:1], num_steps) if lengths is None else tf.cast(lengths, tf.int32)
     return recurrence(gates, recurrent_kernel, state_h, state_c, lengths)
 

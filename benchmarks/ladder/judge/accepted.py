@@ -1,6 +1,6 @@
-"""Deviations that no port can end, which a person may have a comparison accept by their names in docs/deviations.md.
+"""Deviations that no port can end. `--accept NAME` has a comparison accept one, by its name in docs/deviations.md.
 
-What deviates is not left out: the right side's numbers are turned into those of the left side's convention.
+What deviates is compared all the same: the right side's numbers are converted to the left side's convention.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,9 +14,12 @@ from common.errors import CannotBeginError
 
 
 def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Load | None:
-    """The right side's running variance after so many steps, of variances that are divided as on the left. n is the
-    number of rows and positions that the layer was given. None where both divide alike or n is not known."""
-    by_less = [not group.side.known.divides_by_n for group in pair.both]
+    """The right side's running variance after `steps` steps, converted from dividing by n to n - 1, or back.
+
+    n is the number of rows and positions that the layer was given. None where both sides divide alike, or where n is
+    not known.
+    """
+    by_less = [not group.side.known.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
     start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
     shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
     if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
@@ -28,19 +31,19 @@ def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Loa
     n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
     if n < 2:
         return None
-    of_start = kept ** (steps * len(shapes)) * start.astype(np.float64)
+    left_of_start = kept ** (steps * len(shapes)) * start.astype(np.float64)
 
     def divided() -> Array | None:
         array = right()
         if array is None or array.shape != start.shape or np.array_equal(array, start):  # it was not updated
             return array
-        moved: Array = (array - of_start) * (n / (n - 1) if by_less[0] else (n - 1) / n)
-        return of_start + moved
+        converted: Array = (array - left_of_start) * (n / (n - 1) if by_less[0] else (n - 1) / n)
+        return left_of_start + converted
 
     return divided
 
 
-# By name, what turns a tensor of the right side after so many steps into the left side's convention.
+# By name, the function that converts a tensor of the right side after a number of steps.
 ACCEPTABLE: dict[str, Callable[[GroupPair, str, int, Load], Load | None]] = {"batchnorm-variance": running_variance}
 
 

@@ -25,7 +25,7 @@ from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
-DIGITS = r"(\d{1,18}+)"  # all that stand there, of which none is given back to what follows
+DIGITS = r"(\d{1,18}+)"  # possessive, so that an index takes all digits at its place
 LISTED = 8  # names that an error lists
 
 Key = tuple[tuple[str, int], ...]  # values of indices
@@ -62,8 +62,8 @@ def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -
     left_axes, arrow, right_axes = line.axes.partition("->")
     axes = (axes_of(left_axes, where), axes_of(right_axes if arrow else left_axes, where)) if line.axes else None
     indices = [
-        {matches[1] or "*" for templates_of_side in of for matches in INDEX.finditer(templates_of_side)}
-        for of in templates
+        {index[1] or "*" for template in templates_of_side for index in INDEX.finditer(template)}
+        for templates_of_side in templates
     ]
     common = indices[0] & indices[1]
     matches = [
@@ -93,8 +93,10 @@ def filled(template: str, key: Key) -> str:
 
 
 def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
-    """By the values of the indices that both sides have, the names of this side; those of an index of this side alone
-    in the order of its numbers."""
+    """This side's names, by the values of the indices that both sides have.
+
+    Names that differ only in an index of this side are in the order of its numbers.
+    """
     places_of: dict[Key, list[list[tuple[Key, str]]]] = {}
     for place, template in enumerate(templates):
         matches = list(_matches(template, names)) if template != LACKING else []
@@ -116,8 +118,10 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
 
 
 def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]]]:
-    """The names of a template, each with the values of its indices. An index stands for all digits at its place, so
-    that there is one way at most in which a name can be meant."""
+    """The names that fit a template, each with the values of its indices.
+
+    An index stands for all digits at its place, so a name fits in one way at most.
+    """
     texts = INDEX.split(template)
     texts, indices, shifts = texts[::3], texts[1::3], texts[2::3]
     pattern = re.compile(DIGITS.join(map(re.escape, texts)))
@@ -156,8 +160,10 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
 def read_either_way(
     file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
 ) -> tuple[list[Arrangement], Mapping[str, Name]]:
-    """The arrangements and the pairs of layers of a file, be it written for these sides or for the same in each
-    other's place. Raises UnfitRecordsError for what fits neither way, or means another thing each way."""
+    """The arrangements and the pairs of layers of a file, written for these sides or for the same two exchanged.
+
+    Raises UnfitRecordsError for a file that fits neither way, or means another thing each way.
+    """
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     told = is_turned(file, sides)
     ways: dict[bool, list[Arrangement]] = {}  # by whether left and right change places

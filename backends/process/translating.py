@@ -36,7 +36,7 @@ class Candidate(msgspec.Struct, frozen=True):
     score: float | None = None  # natural logarithm of its probability; None after greedy decoding
 
 
-class Choice(msgspec.Struct, frozen=True):
+class PossibleCharacter(msgspec.Struct, frozen=True):
     """A character that was possible at some position."""
 
     character: str
@@ -48,7 +48,7 @@ class Position(msgspec.Struct, frozen=True):
 
     character: str
     probability: float  # given all characters before it
-    choices: tuple[Choice, ...]  # the most probable first
+    choices: tuple[PossibleCharacter, ...]  # the most probable first
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -255,7 +255,7 @@ def _positions(text: str, of_each: Array, vocabulary: CharVocabulary, choices: i
     positions = []
     for character, row in zip(text, of_each, strict=False):
         best = np.argsort(-row, kind="stable")[:choices]
-        most_probable = tuple(Choice(vocabulary.characters[n], float(row[n])) for n in best)
+        most_probable = tuple(PossibleCharacter(vocabulary.characters[n], float(row[n])) for n in best)
         positions.append(Position(character, float(row[vocabulary.id_of[character]]), most_probable))
     return tuple(positions)
 

@@ -1,5 +1,7 @@
 """The commands that compare numbers, which the command line finds here by their names: parity, diff and carry."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +16,8 @@ from common.text import count, printable, quoted
 if TYPE_CHECKING:
     from benchmarks.ladder.pair.mapping import MappingFile
     from benchmarks.ladder.pair.pairing import Pairing
+    from benchmarks.ladder.parity.climb import Parity
+    from benchmarks.ladder.parity.course import Course
     from benchmarks.ladder.read.record import Side
 
 Accept = Annotated[
@@ -57,56 +61,87 @@ def parity(
     and the exit status is 1. Backends that compute in less than float32, such as torch:bfloat16, are compared only
     if they are named, and with wider tolerances.
     """
-    from rich.console import Group
-    from rich.live import Live
-
-    from backends import TABLE, installed
     from backends.process.parent import Runtime
-    from benchmarks.ladder.parity.climb import Parity, backends_and_dtypes, climb, why_float32_only
-    from benchmarks.ladder.parity.course import QUICK, REFEREE, WHOLE, Course
-    from benchmarks.ladder.report import ladder_table
-    from common.machine import cores
+    from benchmarks.ladder.parity.climb import Parity, why_float32_only
+    from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
 
-    exact = [name for name in installed() if not TABLE[name].reduced]
-    by_default = [name for name in exact if device == "cpu" or name != REFEREE]
-    names = options.installed_backends(backends) if backends is not None else by_default
-    if not names:
-        raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
-    size = QUICK if quick else WHOLE
-    corpus, settings = DataConfig(data, skip_bad_lines=skip_bad_lines), TrainConfig(seed=seed)
-    runtime = Runtime(threads=threads, device=device)
-    result = Parity()
+    names = _compared_backends(backends, device)
     dtypes: list[Precision] = [dtype] if dtype else ["float64", "float32"]
-    climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
     for why in why_float32_only(names).values() if "float64" in dtypes else ():
         terminal.say(why)
-
-    def so_far() -> Group:
-        left = [climber for climber in climbers if climber not in result.certificates]
-        return Group(ladder_table(result.climbs), f"starting and comparing: {', '.join(left)}")
-
+    course = partial(
+        Course,
+        DataConfig(data, skip_bad_lines=skip_bad_lines),
+        TrainConfig(seed=seed),
+        latent_dim,
+        QUICK if quick else WHOLE,
+        Runtime(threads=threads, device=device),
+        padding,
+        workers,
+    )
+    result = Parity()
     try:
-        with (
-            Live(f"starting {REFEREE}, the referee", console=terminal.err, transient=True) as live,
-            Course(corpus, settings, latent_dim, size, runtime, padding, workers) as course,
-        ):
-            live.update(so_far())
-            climb(course, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
+        _climb_in_sight(course, names, dtypes, result)
     except CannotBeginError as error:
         raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
         raise CtrlCError("interrupted before every backend had been compared") from None
     finally:  # what was found is shown even where an error ended the comparison
-        if json and result.checks:
-            terminal.print_json(result.as_json())
-        elif result.checks:
-            terminal.out.print(ladder_table(result.climbs))
-            for line in "\n".join(result.explanations).splitlines():
-                terminal.say(line)
+        _print_climbs(result, json)
     if not result.passed:
         raise RosettaError("parity is broken")
     if not json:
         print("Every backend agrees with the referee, within the bounds of each rung")
+
+
+def _compared_backends(chosen: str | None, device: str) -> list[str]:
+    """The backends that are chosen, or all exact ones that run on the device. Raises CannotBeginError for none."""
+    from backends import TABLE, installed
+    from benchmarks.ladder.parity.course import REFEREE
+
+    exact = [name for name in installed() if not TABLE[name].reduced]
+    by_default = [name for name in exact if device == "cpu" or name != REFEREE]
+    names = options.installed_backends(chosen) if chosen is not None else by_default
+    if not names:
+        raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
+    return names
+
+
+def _climb_in_sight(
+    open_course: "Callable[[], Course]", names: list[str], dtypes: list[Precision], result: "Parity"
+) -> None:
+    """Compare all backends; a table on the terminal grows meanwhile."""
+    from rich.console import Group
+    from rich.live import Live
+
+    from benchmarks.ladder.parity.climb import backends_and_dtypes, climb
+    from benchmarks.ladder.parity.course import REFEREE
+    from benchmarks.ladder.report import ladder_table
+    from common.machine import cores
+
+    climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
+
+    def so_far() -> Group:
+        left = [climber for climber in climbers if climber not in result.certificates]
+        return Group(ladder_table(result.climbs), f"starting and comparing: {', '.join(left)}")
+
+    with (
+        Live(f"starting {REFEREE}, the referee", console=terminal.err, transient=True) as live,
+        open_course() as course,
+    ):
+        live.update(so_far())
+        climb(course, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
+
+
+def _print_climbs(result: "Parity", json: bool) -> None:
+    from benchmarks.ladder.report import ladder_table
+
+    if json and result.checks:
+        terminal.print_json(result.as_json())
+    elif result.checks:
+        terminal.out.print(ladder_table(result.climbs))
+        for line in "\n".join(result.explanations).splitlines():
+            terminal.say(line)
 
 
 def diff(
@@ -163,7 +198,7 @@ def diff(
         raise CannotBeginError("--json and --markdown were given; give one of them")
     accepting = acceptable(accept.split(",") if accept is not None else ())
     required = known_rungs(require.split(",") if require is not None else ())
-    bundled = left is None
+    hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
     left, right = _records(left, right, demo)
     known = read_mapping(mapping) if mapping else None
     sides = Side(left), Side(right)
@@ -177,19 +212,22 @@ def diff(
     if json:
         terminal.print_json(comparison.as_json())
     elif markdown:
-        options_given = f" --mapping {quoted(mapping)}" if mapping else ""
-        options_given += "".join(f" --again {quoted(record)}" for record in again or [])
-        options_given += f" --accept {accept}" if accept is not None else ""
-        print(report.report(comparison, f"rosetta diff {quoted(left)} {quoted(right)}{options_given} --markdown"))
+        print(report.report(comparison, _command(left, right, mapping, again or [], accept)))
     else:
         terminal.out.print(report.diff_table(comparison))
-        for line in report.lines(comparison):
+        for line in filter(None, (*report.lines(comparison), hint)):
             terminal.say(line)
-        if bundled:
-            terminal.say(DEMO_HINTS[demo or "mistakes"])
     why = comparison.why_failed(required)
     if why:
         raise RosettaError(why)
+
+
+def _command(left: Path, right: Path, mapping: Path | None, again: list[Path], accept: str | None) -> str:
+    """The command that prints a report of this comparison."""
+    given = [f"--mapping {quoted(mapping)}"] if mapping else []
+    given += [f"--again {quoted(record)}" for record in again]
+    given += [f"--accept {accept}"] if accept is not None else []
+    return " ".join(["rosetta diff", quoted(left), quoted(right), *given, "--markdown"])
 
 
 def _records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:
@@ -268,10 +306,11 @@ def carry(
 
 def _say_guesses(pairing: "Pairing", drafting: str) -> None:
     """Say what was guessed in pairing, as lines of a mapping file. `drafting` is the command that writes all."""
-    from benchmarks.ladder.pair.drafts import guessed, line_of_layers, line_of_pair
+    from benchmarks.ladder.pair.arrangement import line_of
+    from benchmarks.ladder.pair.drafts import guessed, line_of_layers
 
     by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.how == "order" and pair.left.tensors]
-    by_shape = [line_of_pair(pair) for pair in guessed(pairing) if pair.how == "shape"]
+    by_shape = [line_of(pair) for pair in guessed(pairing) if pair.how == "shape"]
     for words, section, lines in (
         ("the order in which layers of one kind and shape ran", "layers", by_order),
         ("shapes and names", "weights", by_shape),

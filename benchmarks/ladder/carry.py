@@ -13,10 +13,10 @@ from backends.native.paddle import state_dict_file
 from backends.process.parent import PROJECT
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import RecordedWeight, UnfitRecordsError
 from benchmarks.ladder.read.record import Side, is_number
-from benchmarks.ladder.read.view import Read, move
+from benchmarks.ladder.read.view import Read
 from common.errors import CannotBeginError, RosettaError
 from common.files import write_atomically
 
@@ -37,37 +37,35 @@ def carried(pairing: Pairing) -> dict[str, Array]:
     """
     left, like = pairing.sides
     there = like.arrays("weights")
-    found = laid_out(pairing.require().pairs, left.arrays("weights").get, there.get)
+    arrays = laid_out(pairing.require().pairs, left.arrays("weights").get, there.get)
     for name in there:
-        if name not in found:
+        if name not in arrays:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
-            found[name] = found[tied] if tied in found else there[name]
-    return {name: array for name, array in found.items() if like.says.weights.get(name, RecordedWeight()).saved}
+            arrays[name] = arrays[tied] if tied in arrays else there[name]
+    return {name: array for name, array in arrays.items() if like.says.weights.get(name, RecordedWeight()).saved}
 
 
-def laid_out(pairs: Sequence[GroupPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
+def laid_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
     """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, slots and
     gradients perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
     one side of a pair lacks a tensor, or has it in another shape."""
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for pair in pairs:
-        alone = pair.left.tensors.keys() ^ pair.right.tensors.keys()
-        if alone:
+        if pair.alone[0] or pair.alone[1]:
             raise UnfitRecordsError(
                 f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
-                f"both have {', '.join(sorted(alone))}; make the two layers alike"
+                f"both have {', '.join(sorted((*pair.alone[0], *pair.alone[1])))}; make the two layers alike"
             )
-        for name, right in pair.right.tensors.items():
-            left = pair.left.tensors[name]
+        for tensors in pair.tensors.values():
             try:
-                move(left, right, read, found, like, are_weights)
+                tensors.move(read, arrays, like, are_weights)
             except ValueError as error:
                 raise UnfitRecordsError(
-                    f"{', '.join(left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
-                    f"{', '.join(right.names)} of {pair.right.side.name} that of {right.shape}; make the two "
-                    "layers alike"
+                    f"{', '.join(tensors.left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
+                    f"{', '.join(tensors.right.names)} of {pair.right.side.name} that of {tensors.right.shape}; make "
+                    "the two layers alike"
                 ) from None
-    return found
+    return arrays
 
 
 def aliases(like: Side) -> dict[str, str]:

@@ -17,7 +17,8 @@ from benchmarks.ladder.judge.check import Check, Item, explained, judge, nearest
 from benchmarks.ladder.judge.constants import as_in_paddle
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.judge.noise import Control, noise_of
-from benchmarks.ladder.pair.drafts import guessed, line_of_pair
+from benchmarks.ladder.pair.arrangement import line_of
+from benchmarks.ladder.pair.drafts import guessed
 from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.pair.pairing import Pairing, paired
 from benchmarks.ladder.read.record import Side
@@ -165,7 +166,10 @@ def compare_records(
     diff.notes[:0] = [cause.line for cause in differ]
     diff.accepted = sorted(rungs.accepted)
     agrees = "forward" in diff.climbed and diff.broken != "forward"
-    diff.replay = replay_of(rungs, agrees, diff.notes)
+    if right.replay and most_weights_differ(diff):
+        diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")
+    else:
+        diff.replay = replay_of(rungs, agrees, diff.notes)
     return diff
 
 
@@ -185,9 +189,14 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     """Say where a rung breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
     broken = nearest([check for check in failed if not is_of_rounding(rungs, check)] or failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
-    if broken.rung == "weights" and 2 * len(failed) > len(checks) > 1:
+    if most_weights_differ(diff):
         diff.explanation[0] += "; did the right side load the file that `rosetta carry` wrote?"
     diff.causes = causes_of(rungs, broken, failed)
+
+
+def most_weights_differ(diff: Diff) -> bool:
+    checks = [check for check in diff.checks if check.rung == "weights"]
+    return 2 * sum(not check.passed for check in checks) > len(checks) > 1
 
 
 def is_of_rounding(rungs: Rungs, check: Check) -> bool:
@@ -207,7 +216,7 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
     pairs = guessed(pairing)
     if pairs:
         how = " or ".join(dict.fromkeys(pair.how for pair in pairs))
-        line = line_of_pair(pairs[0])
+        line = line_of(pairs[0])
         yield f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
 
 

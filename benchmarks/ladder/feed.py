@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from benchmarks.ladder.arrays import Array, largest_difference, nearest_arrangement
 from benchmarks.ladder.carry import laid_out
 from benchmarks.ladder.judge.items import Rungs, activations
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import Side, is_within
@@ -35,7 +35,7 @@ class Partners:
     rungs: Rungs
 
     @cached_property
-    def pairs(self) -> list[GroupPair]:
+    def pairs(self) -> list[LayerPair]:
         """The pairs, and those of a layer and of the one that holds all layers in which the other side has its
         parts."""
         sides, pairs = self.rungs.pairing.sides, list(self.rungs.pairing.pairs)
@@ -49,8 +49,8 @@ class Partners:
                     left, right = (layers[path], holder) if place == 0 else (holder, layers[path])
                     if (left.path, right.path) not in known:
                         known.add((left.path, right.path))
-                        groups = WeightGroup(sides[0], PARENT, left), WeightGroup(sides[1], PARENT, right)
-                        pairs.append(GroupPair(*groups, "order"))
+                        groups = WeightGroup(sides[0], PARENT, (left,)), WeightGroup(sides[1], PARENT, (right,))
+                        pairs.append(LayerPair.of_groups(*groups, "order"))
         return pairs
 
     @cached_property
@@ -65,10 +65,10 @@ class Partners:
         return sets
 
     @cached_property
-    def of_call(self) -> dict[tuple[str, int], tuple[GroupPair, RecordedCall]]:
+    def of_call(self) -> dict[tuple[str, int], tuple[LayerPair, RecordedCall]]:
         """For each call of a right layer, by the layer's path and its number, its pair and the left call that is
         given the same."""
-        partners: dict[tuple[str, int], tuple[GroupPair, RecordedCall]] = {}
+        partners: dict[tuple[str, int], tuple[LayerPair, RecordedCall]] = {}
         lefts, rights = self._sets
         for pair in self.pairs:
             paths = [layer.path for layer in pair.left.layers]
@@ -113,11 +113,11 @@ def fed_outputs(partners: Partners) -> dict[str, Array]:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
             for name in rungs.compared_outputs(pair, call)[0]:
-                left, right_array = pair.left.output(call.left, name, changes[0]), pair.right.output(call.right, name)
+                left, right_array = pair.left_output(call, name, changes[0]), pair.right_output(call, name)
                 array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
                 if array is None:
                     continue
-                tensor = pair.right.outputs(call.right)[name]
+                tensor = pair.outputs(call)[1][name]
                 for part in tensor.names:
                     values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
                     written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
@@ -152,7 +152,7 @@ def gradients_of(rungs: Rungs) -> dict[str, Array]:
                 f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
                 f"{left.shape(name)}; record it again"
             )
-    if any(tensor.times != 1 for pair in pairs for tensor in pair.right.tensors.values()):
+    if any(tensors.times != 1 for pair in pairs for tensors in pair.tensors.values()):
         return {}
     try:
         return laid_out(pairs, gradients.get, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)

@@ -22,7 +22,7 @@ from benchmarks.ladder.feed import Partners, checksum
 from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest
 from benchmarks.ladder.judge.items import Rungs
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import RecordedCall
 from benchmarks.ladder.read.record import Side, is_within
 from benchmarks.ladder.read.rules import RECURRENT
@@ -183,15 +183,16 @@ class Replay:
                     of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "ways": ways, "axes": OUTPUT}
                     yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
 
-    def _ways_of_input(self, pair: GroupPair) -> dict[str, Callable[[Array], Array]]:
+    def _ways_of_input(self, pair: LayerPair) -> dict[str, Callable[[Array], Array]]:
         """Ways in which an argument of the right layer may be turned to stand as the left one's."""
         if pair.left.kind in RECURRENT:
             return {"": partial(rows_first, time_is_turned(pair))}
-        ways, entry = dict(self.rungs.turns.ways(pair.name, pair)), pair.entry
-        for left, right in product(*entry.axes) if entry else ():
-            if entry and len(left) > 1 and {*left} == {*right} and PARTS not in left:  # the kernels' axis of inputs
-                sizes = [entry.sizes[name] for name in right]
-                ways[" ".join(right)] = partial(with_last_axis, sizes, [right.index(name) for name in left])
+        ways = dict(self.rungs.turns.ways(pair.name, pair))
+        for line in filter(None, (tensors.line for tensors in pair.lines)):
+            for left, right in product(*line.axes):
+                if len(left) > 1 and {*left} == {*right} and PARTS not in left:  # the kernels' axis of inputs
+                    sizes = [line.sizes[name] for name in right]
+                    ways[" ".join(right)] = partial(with_last_axis, sizes, [right.index(name) for name in left])
         return ways
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:

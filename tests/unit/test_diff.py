@@ -22,9 +22,9 @@ from benchmarks.ladder.judge.check import BREAKS
 from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.pair.pairs import TensorPair
 from benchmarks.ladder.read.groups import groups_of
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.read.view import move
 from common.errors import CannotBeginError
 from tests.support.program import answer, refusal, rosetta
 from tests.support.records import (
@@ -187,7 +187,8 @@ def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Pa
             found = groups[group].tensors[tensor]
             np.testing.assert_array_equal(groups[group].tensor(tensor), array)
             assert found.shape == groups[group].shapes[tensor] == array.shape
-            move(found, found, record.arrays("weights").get, made, lambda name: np.zeros(record.shape(name)))
+            both = TensorPair(found, found)
+            both.move(record.arrays("weights").get, made, lambda name: np.zeros(record.shape(name)))
     for weight, array in made.items():
         np.testing.assert_array_equal(array, record.arrays("weights")[weight])
 
@@ -362,10 +363,14 @@ CASES = {
         "optimizer-epsilon adam-epsilon weight-decay clipping",
     ),
     "order of batches": Case(
-        put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2", "shuffling"
+        both(put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), moved_bias), "trajectory", "step 2",
+        "shuffling",
+    ),
+    "a loss that is clipped": Case(
+        put("losses", lambda of: [of[0], of[1] / 2, *of[2:]]), "trajectory", "the loss alone is computed otherwise"
     ),
     "kept between steps": Case(
-        put("losses", lambda of: [*of[:4], *(loss * 1.01 for loss in of[4:])]), "trajectory",
+        both(put("losses", lambda of: [*of[:4], *(loss * 1.01 for loss in of[4:])]), moved_bias), "trajectory",
         "the losses part at step 5", "optimizer-slots",
     ),
     "a loss that is lost": Case(

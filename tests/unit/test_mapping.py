@@ -10,10 +10,11 @@ import pytest
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import compare_records
-from benchmarks.ladder.pair.arrangement import Arrangement, line_of
+from benchmarks.ladder.pair.arrangement import line_of
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.mapping import expanded_all, read_mapping
 from benchmarks.ladder.pair.pairing import paired
+from benchmarks.ladder.pair.pairs import TensorPair
 from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.view import LACKING, Shape
@@ -28,7 +29,7 @@ def shapes(arrays: Arrays) -> dict[str, Shape]:
     return {name: array.shape for name, array in arrays.items()}
 
 
-def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[Arrangement]:
+def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[TensorPair]:
     (folder / "mapping.toml").write_text(text, "utf-8")
     return expanded_all(read_mapping(folder / "mapping.toml"), shapes(left), shapes(right))
 
@@ -115,28 +116,29 @@ def test_a_line_reads_the_same_in_both_directions(name: str, tmp_path: Path) -> 
     line, left, right = cases()[name]
     found = entries(tmp_path, f"[weights]\n{line}\n", left, right)
     assert names(found) == [{*left}, {*right}]
-    for entry in found:
-        of_left, of_right = entry.left.of(left.get), entry.right.of(right.get)
+    for pair in found:
+        of_left, of_right = pair.left.of(left.get), pair.right.of(right.get)
         assert of_right is not None
-        np.testing.assert_array_equal(entry.right.to_other(of_right), of_left)
-        turned, times = entry.turned(), entry.right.times
-        assert (turned.right.times, turned.right.add) == (1 / times, -entry.right.add / times)
-        for tensor, whole, own in ((entry.right, of_right, right), (turned.right, of_left, left)):
+        assert pair.line
+        np.testing.assert_array_equal(pair.to_left(of_right), of_left)
+        back = pair.exchanged()
+        assert (back.times, back.add) == (1 / pair.times, -pair.add / pair.times)
+        for tensor, whole, own in ((pair.right, of_right, right), (back.right, of_left, left)):
             assert whole is not None
             made = {name: np.array(own[name], order="C") for name in tensor.names}
-            if LACKING not in entry.names[0] + entry.names[1]:
+            if LACKING not in pair.line.names[0] + pair.line.names[1]:
                 made = {name: np.full(array.shape, np.nan) for name, array in made.items()}
             tensor.write(whole, made)
             for each, array in made.items():
                 assert (array.shape, array.tobytes()) == (own[each].shape, own[each].tobytes())
-    written = "".join(f"{line_of(entry)}\n" for entry in found)
+    written = "".join(f"{line_of(pair)}\n" for pair in found)
     again = entries(tmp_path, f"[weights]\n{written}", left, right)
     assert again == found
 
 
-def names(found: list[Arrangement]) -> list[set[str]]:
-    """The names of both sides that stand in arrangements."""
-    return [{name for entry in found for name in entry.arrays[side]} for side in (0, 1)]
+def names(found: list[TensorPair]) -> list[set[str]]:
+    """The names of both sides that stand in pairs."""
+    return [{name for pair in found for name in pair.both[side].names} for side in (0, 1)]
 
 
 @pytest.mark.parametrize("name", sorted(cases().keys() - {"a norm's one"}))  # whose numbers differ
@@ -211,8 +213,8 @@ def test_an_ambiguous_line_says_whose_names_stand_left(
 def test_parts_in_another_order_find_each_other(rows: str, words: str) -> None:
     order = [int(row) for row in rows.split()]
     array = numbers(len(order), 1 if len(order) == 6 else 2, 3)
-    (entry,) = found_by_value({"w": array.reshape(-1, 3)}, {"k": array[order].reshape(-1, 3)})
-    assert words in line_of(entry)
+    (pair,) = found_by_value({"w": array.reshape(-1, 3)}, {"k": array[order].reshape(-1, 3)})
+    assert words in line_of(pair)
 
 
 def test_parts_with_heads_and_padded_tables_find_each_other() -> None:

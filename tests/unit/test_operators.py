@@ -10,7 +10,7 @@ import pytest
 from benchmarks.ladder.activations import softmax
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.operators import OPERATORS, UPDATES
-from benchmarks.ladder.explain.search import Choice, Computation, Operator, Parting, Rule, Search, choices_of
+from benchmarks.ladder.explain.search import Choice, Computation, Criterion, Operator, Parting, Search, choices_of
 from tests.support.records import Array
 
 RNG = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def planted(name: str) -> Iterator[tuple[str, Any, Operator, dict[str, Choice], 
 
 def parted(operator: Operator, choices: dict[str, Choice], left: Array, right: Array) -> Parting | None:
     sides = ([Computation(operator, choices, array)] for array in (left, right))
-    return Search(Rule(bound=1e-12, error=1.0)).parting(*sides, (0, 1))
+    return Search(Criterion(bound=1e-12, error=1.0)).parting(*sides, (0, 1))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -132,10 +132,9 @@ REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
     ),
     "an axis of one": (
         {"w": KERNEL[None]},
-        {"k": KERNEL + 1},
+        {"k": KERNEL + 1, "m": KERNEL + 2},
         '[weights] "l.w" = {to = "l/k", axes = "1 m k -> m k"}',
     ),
-    "one number": ({"w": np.ones(1)}, {"k": np.zeros(())}, '[weights] "l.w" = {to = "l/k", axes = "1 -> "}'),
     "the second of two": (
         {"w": KERNEL},
         {"a": INSIDE, "b": KERNEL + 1, "c": KERNEL + 2},
@@ -175,6 +174,19 @@ def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> N
     resaved(record, "weights", lambda weights: weights | {biases[1]: weights[biases[0]].reshape(-1, 3)})
     with pytest.raises(CannotBeginError, match=rf"{biases[0]} has the shape \(24,\) and {biases[1]} \(8, 3\)"):
         compare_records(Side(record), Side(record))
+
+
+@pytest.mark.parametrize("name", ["w", "k"])
+def test_axes_of_one_number_do_not_count(name: str, tmp_path: Path) -> None:
+    """As of a scale of channels, which may stand before the axes of an image."""
+    scale, inside = RNG.normal(size=M), {"l": mine(INSIDE, w=np.ones(2))}
+    left, right = both(
+        tmp_path,
+        inside | {"scale": mine(INSIDE, w=scale.reshape(M, 1, 1))},
+        inside | {"scale": mine(INSIDE, **{name: scale + 1})},
+    )
+    found = compare_records(left, right)
+    assert (found.broken, carried(found.pairing)[f"scale/{name}"].tolist()) == ("weights", scale.tolist())
 
 
 def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:

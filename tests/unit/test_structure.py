@@ -26,7 +26,7 @@ ORDERS = {
     ".": "tests rosetta benchmarks backends common rosetta_record",
     "benchmarks": "racing commands comparing report measure ladder in_child",
     "benchmarks/ladder": "report diff replay feed carry parity explain judge pair read activations arrays",
-    "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping pairs arrangement",
+    "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
     "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras paddle torch "
     "framework rules view",
     "backends": "commands serve native groups variants lesson_backend lessons process interface profiling",

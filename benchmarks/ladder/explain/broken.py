@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, head, largest_difference, nearest_arrangement
-from benchmarks.ladder.explain.search import Rule
+from benchmarks.ladder.explain.search import Criterion
 from benchmarks.ladder.judge.check import Check, Item
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.groups import WeightGroup
@@ -63,7 +63,7 @@ class Broken:
         """The arrays; of weights after a step by how much both sides moved them, in their first rows."""
         if not self.item.is_update:
             return self.arrays
-        starts = [group.tensor(self.item.name) for group in self.groups]
+        starts = self.item.pair.arrays(self.item.name) if self.item.pair else ()
         pairs = list(zip((self.item.left(), self.item.right()), starts, strict=True))
         if any(after is None or start is None or start.shape != after.shape for after, start in pairs):
             return np.zeros(0), np.zeros(0)
@@ -95,10 +95,10 @@ class Broken:
         return [group.settings.get(name) for group in self.groups]
 
     @cached_property
-    def rule(self) -> Rule:
+    def criterion(self) -> Criterion:
         tolerances = self.rungs.tolerances
         by_table = tolerances.table.get(self.item.quantity, 0.0)
-        return Rule(max(self.check.tolerance, by_table, 8 * tolerances.unit), self.check.error)
+        return Criterion(max(self.check.tolerance, by_table, 8 * tolerances.unit), self.check.error)
 
     def padded_inputs(self) -> Iterator[tuple[str, Array]]:
         """Yield the left side's inputs (N, T) of the first batch in which a 0 may be padding."""

@@ -35,7 +35,7 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     """Return the causes whose tests pass; where none does, facts and what to record next. Which line of a mapping
     would pair weights that hold the same numbers is always told."""
     broken, rung = Broken(rungs, check, failed), check.rung
-    search = Search(broken.rule)
+    search = Search(broken.criterion)
     found = undone(broken, search) or computed_anew(broken, search)
     if not any(cause.standing == LIKELY for cause in found):
         found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
@@ -164,10 +164,10 @@ def exchanged(broken: Broken) -> Iterator[Test]:
     """The right side's weight has the numbers of another weight of the left side."""
     right = broken.arrays[1]
     for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
-        if pair.left.shapes.get(name) == right.shape and (pair is not broken.item.pair or name != broken.item.name):
-            other = pair.left.tensor(name)
-            if other is not None:
-                yield right, other, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
+        tensor = pair.tensor(0, name)
+        left = pair.left_array(name) if tensor and tensor.shape == right.shape else None
+        if left is not None and (pair is not broken.item.pair or name != broken.item.name):
+            yield right, left, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
 
 
 def rounded(broken: Broken) -> Iterator[Test]:
@@ -216,9 +216,9 @@ def untied(broken: Broken) -> Iterator[Test]:
     left, right = (array.astype(np.float64) for array in broken.arrays)
     whole, part = (left, right) if words == "left" else (right, left)
     for pair in broken.rungs.pairing.pairs:
-        for name in pair.right.tensors:
-            other = pair.both[words == "left"].tensor(name, "gradients")
-            for turned in (other, other.T) if other is not None and other.ndim == 2 else ():
+        for name in pair.tensors:
+            gradient = (pair.right_array if words == "left" else pair.left_array)(name, "gradients")
+            for turned in (gradient, gradient.T) if gradient is not None and gradient.ndim == 2 else ():
                 if turned.shape == part.shape and pair is not broken.item.pair:
                     cause = Cause(f"the weight is tied to another layer's on the {words} only", "tied-weights")
                     yield part + turned, whole, cause
@@ -231,8 +231,9 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
         return
     has, lacks, place = ("left", "right", 1) if right is None else ("right", "left", 0)
     group, name = broken.groups[place], broken.item.name
-    names = group.tensors[name].names if name in group.tensors else ()
-    weights = [group.side.says.weights.get(own, RecordedWeight()) for own in names]
+    tensor = broken.item.pair.tensor(place, name)
+    arrays = tensor.names if tensor else ()
+    weights = [group.side.says.weights.get(array, RecordedWeight()) for array in arrays]
     why = "the loss does not depend on it" if any(weight.trainable for weight in weights) else "it is frozen"
     cause = Cause(f"{broken.item.tensor} is trained on the {has} only: on the {lacks} {why}")
     yield RECORDED, RECORDED, cause

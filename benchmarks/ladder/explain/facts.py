@@ -8,19 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.arrays import head, largest, pieces
+from benchmarks.ladder.arrays import head, largest, largest_difference, pieces
 from benchmarks.ladder.explain.broken import Broken, Cause, drops, number
 from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
 from benchmarks.ladder.explain.operators import CLIPPED, OPERATORS, UPDATES, stepped
 from benchmarks.ladder.explain.search import choices_of
 from benchmarks.ladder.explain.training import clipping, decays_of
 from benchmarks.ladder.judge.check import judge
-from benchmarks.ladder.pair.drafts import line_of_axes, line_of_pair, rearranged
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.judge.items import LAST
+from benchmarks.ladder.pair.arrangement import line_of
+from benchmarks.ladder.pair.drafts import line_of_axes, rearranged
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
+AGREES = 0.01  # share of how far weights were moved, by which they may differ at most after the last step
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
 # Entries of the register for settings of layers, by the kind of the layer, and of optimizers: those of operators, and
@@ -148,7 +151,7 @@ def arranged(broken: Broken) -> Iterator[Cause]:
     """The layer's weights have the same numbers in different places, for which the layer may be made."""
     for pair in rearranged(broken.item.pair) if broken.item.pair else ():
         words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
-        yield Cause(f"both sides hold the same numbers: {line_of_pair(pair)}; {words}")
+        yield Cause(f"both sides hold the same numbers: {line_of(pair)}; {words}")
 
 
 def with_turned_axes(broken: Broken) -> Iterator[Cause]:
@@ -183,9 +186,9 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{moved}, {words}")
 
 
-def outputs_are_compared(pair: GroupPair) -> bool:
+def outputs_are_compared(pair: LayerPair) -> bool:
     """Return True if the outputs of a pair are compared call by call."""
-    return any(pair.left.outputs(call.left).keys() & pair.right.outputs(call.right).keys() for call in pair.calls[:1])
+    return any(left.keys() & right.keys() for left, right in map(pair.outputs, pair.calls[:1]))
 
 
 def paired_by_order(broken: Broken) -> Iterator[Cause]:
@@ -229,7 +232,7 @@ def multiple(broken: Broken) -> Iterator[Cause]:
         return
     scaled = left / largest(left)  # so that no square is too large
     ratio = float((right * scaled).sum() / (left * scaled).sum())
-    if ratio and abs(ratio - 1) > 1e-6 and broken.rule.explains(ratio * left, right):
+    if ratio and abs(ratio - 1) > 1e-6 and broken.criterion.explains(ratio * left, right):
         every = "every update" if broken.item.is_update else "every number"
         what = "the loss" if broken.item.rung == "loss" else every
         yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
@@ -288,12 +291,28 @@ def when(broken: Broken) -> Iterator[Cause]:
         return
     part = ~(np.abs(right - left) <= broken.check.tolerance * largest(left)) & ~(np.isnan(right) & np.isnan(left))
     first = int(part.argmax()) + 1
-    if first == 2:
+    if first > 1 and weights_agree_all_along(broken):
+        paddle = any(side.framework == "paddle" for side in broken.sides)
+        words = "so batches and gradients are the same, and the loss alone is computed otherwise, such as clipped"
+        entry = "paddle-log-softmax-clip" if paddle else ""
+        yield Cause(f"the losses part at step {first} and the weights after the last step agree, {words}", entry)
+    elif first == 2:
         words = "it is of another batch, or of something kept between steps or random, such as a recurrent state"
         yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
     elif first > 2:
         words = f"the update of step {first - 1} or the batch of step {first} is another"
         yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
+
+
+def weights_agree_all_along(broken: Broken) -> bool:
+    """True if no weight after the last step differs by more than a hundredth of how far any was moved."""
+    far = apart = 0.0
+    for pair, name in broken.rungs.tensors_of_pairs(LAST):
+        start, (left, right) = pair.left_array(name), pair.arrays(name, LAST)
+        if start is None or left is None or right is None or not start.shape == left.shape == right.shape:
+            return False
+        far, apart = max(far, largest_difference(start, left)[0]), max(apart, largest_difference(left, right)[0])
+    return apart < AGREES * far
 
 
 def rates_differ(broken: Broken) -> Iterator[Cause]:

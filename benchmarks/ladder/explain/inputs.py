@@ -17,7 +17,7 @@ from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.items import activations
 from benchmarks.ladder.read.description import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
-from benchmarks.ladder.read.rules import ARRANGED, PARENT, RECURRENT
+from benchmarks.ladder.read.rules import PARENT, RECURRENT
 
 NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
@@ -87,7 +87,7 @@ def contexts(broken: Broken) -> list[Context]:
     if not broken.item.is_output or not all(array.ndim > 1 and array.size for array in (left, right)):
         return []
     groups = [known(group) for group in broken.groups]
-    groups = groups or [WeightGroup(broken.sides[0], PARENT, RecordedLayer("", []))]
+    groups = groups or [WeightGroup(broken.sides[0], PARENT, (RecordedLayer("", []),))]
     group = next((group for group in groups if group.kind in OPERATORS), groups[0])
     before, of_right = computed_before(broken)
     given = [given_to(broken, place) for place in range(len(broken.groups))]
@@ -121,9 +121,9 @@ def contexts(broken: Broken) -> list[Context]:
 
 
 def known(group: WeightGroup) -> WeightGroup:
-    """Return the group of the layer itself where its weights were paired by their numbers. A layer of one's own with
-    a gain, or with a gain and a shift, may be a norm."""
-    groups = groups_of(group.side) if group.kind in (ARRANGED, "parameters") and len(group.layers) == 1 else []
+    """Return the group of the layer itself where a line pairs its weights. A layer of one's own with a gain, or with
+    a gain and a shift, may be a norm."""
+    groups = groups_of(group.side) if group.kind == "parameters" and len(group.layers) == 1 else []
     of_layer = [candidate for candidate in groups if candidate.layer is group.layer]
     vectors = [candidate.tensors[candidate.part] for candidate in of_layer if candidate.kind == "parameters"]
     shapes = {vector.shape for vector in vectors}
@@ -248,7 +248,7 @@ def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
     turned = [arranged(array)[:rows] for arranged in ARRANGEMENTS.values()]
     pairs = ((way, other[:rows]) for other in others for way in turned)
-    return any(broken.rule.explains(way, other) for way, other in pairs if way.shape == other.shape)
+    return any(broken.criterion.explains(way, other) for way, other in pairs if way.shape == other.shape)
 
 
 @dataclass(frozen=True)
@@ -333,8 +333,8 @@ def sums(context: Context) -> Iterator[Terms]:
 def tokens(context: Context, width: int) -> Iterator[Terms]:
     """Yield tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
     weights of no known layer."""
-    groups = [pair.left for pair in context.broken.rungs.pairing.pairs if pair.left.kind == "parameters"]
-    owned = [group.tensor(name) for group in groups for name in group.tensors]
+    pairs = [pair for pair in context.broken.rungs.pairing.pairs if pair.left.kind == "parameters" and not pair.lines]
+    owned = [pair.left_array(name) for pair in pairs for name in pair.names]
     tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
     for name, array in context.before.items():
         image = channels_last(array) if channels_stand_first(context.group) and array.ndim > 3 else array

@@ -22,7 +22,7 @@ Operator = Callable[..., Array | None]  # returns None for values that do not fi
 
 
 @dataclass(frozen=True)
-class Rule:
+class Criterion:
     """The one rule by which a hypothesis is told as likely: what it leaves of the error is rounding."""
 
     bound: float  # the largest error that may be rounding
@@ -132,7 +132,7 @@ class Search:
     """Tries hypotheses about one check, and counts them all. A call of `parting` ends after CHOICES_TRIED or WORK, so
     it ends everywhere alike."""
 
-    rule: Rule
+    criterion: Criterion
     tried: int = 0
     ends: tuple[int, int] = (0, 0)  # numbers of trials and of multiplications
     work: int = 0
@@ -140,7 +140,7 @@ class Search:
     def passes(self, made: Array | None, seen: Array) -> bool:
         """Return True if `made` is what is seen, and not by chance."""
         self.tried += 1
-        return self.rule.explains(made, seen) and self.rule.tell(seen.size, self.tried)
+        return self.criterion.explains(made, seen) and self.criterion.tell(seen.size, self.tried)
 
     def parting(
         self, lefts: Sequence[Computation], rights: Sequence[Computation], most: tuple[int, int]
@@ -182,7 +182,7 @@ class Search:
         for chosen in computation.others(start, number):
             if self.tried >= self.ends[0] or self.work >= self.ends[1]:
                 break
-            if not self.rule.tell(computation.output.size, self.tried + 1):
+            if not self.criterion.tell(computation.output.size, self.tried + 1):
                 return []
             error = self._error(computation, chosen)
             found += [(error, chosen)] if error < inf else []
@@ -197,8 +197,8 @@ class Search:
             return inf
         self.tried += 1
         self.work += first.work
-        error = self.rule.left_over(made, first.output, computation.scale)
+        error = self.criterion.left_over(made, first.output, computation.scale)
         if first is computation or error == inf:
             return error
         self.work += computation.work
-        return self.rule.left_over(computation.made(chosen), computation.output)
+        return self.criterion.left_over(computation.made(chosen), computation.output)

@@ -128,7 +128,8 @@ def steps(broken: Broken) -> Iterator[Both]:
 
 def of_statistics(broken: Broken) -> Iterator[Both]:
     """Running means and variances, of which the left side's batch has those that its momentum leads to."""
-    (left, right), start = broken.moved, broken.groups[0].tensor(broken.item.name)
+    assert broken.item.pair
+    (left, right), start = broken.moved, broken.item.pair.left_array(broken.item.name)
     shares = [number(share) for share in broken.settings("momentum")]
     if not 0 < shares[0] < 1 or start is None or not left.shape == right.shape == head(start).shape:
         return
@@ -144,9 +145,11 @@ def of_statistics(broken: Broken) -> Iterator[Both]:
 
 def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
     """Return the left (0) or the right side's (1) step of a weight by its gradient; None where they do not fit."""
-    group, side, item = broken.groups[place], broken.sides[place], broken.item
-    arrays = group.tensor(item.name, "gradients"), group.tensor(item.name), broken.moved[place]
-    if any(array is None or not array.size or array.shape != group.shapes[item.name] for array in arrays[:2]):
+    pair, side, item = broken.item.pair, broken.sides[place], broken.item
+    assert pair
+    read, tensor = (pair.left_array, pair.right_array)[place], pair.tensor(place, item.name)
+    arrays = read(item.name, "gradients"), read(item.name), broken.moved[place]
+    if any(array is None or not array.size or tensor is None or array.shape != tensor.shape for array in arrays[:2]):
         return None
     gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
     own, left = [found for found in map(clipping, broken.sides) if found], broken.sides[0]
@@ -156,7 +159,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
     known: dict[str, Sequence[Any]] = {
         "clip": [*of_left, *clipped],
         "decay": [*sorted(decays_of(side), key=lambda way: way != decays_of(left)[0]), NOWHERE],
-        "biases": [1, 2] if group.kind in RECURRENT and item.name == "bias" else [1],
+        "biases": [1, 2] if broken.kind in RECURRENT and item.name == "bias" else [1],
     }
     update = UPDATES[kind]
     usual = choices_of(operators.stepped) | choices_of(update)

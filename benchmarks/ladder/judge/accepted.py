@@ -9,18 +9,18 @@ from math import prod
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, Load
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from common.errors import CannotBeginError
 
 
-def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Load | None:
+def running_variance(pair: LayerPair, name: str, steps: int, right: Load) -> Load | None:
     """The right side's running variance after `steps` steps, converted from dividing by n to n - 1, or back.
 
     n is the number of rows and positions that the layer was given. None where both sides divide alike, or where n is
     not known.
     """
     by_less = [not group.side.known.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
-    start, kept = pair.right.tensor(name), pair.right.settings.get("momentum")
+    start, kept = pair.right_array(name), pair.right.settings.get("momentum")
     shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
     if name != "moving_variance" or by_less[0] == by_less[1] or start is None:
         return None
@@ -44,7 +44,7 @@ def running_variance(pair: GroupPair, name: str, steps: int, right: Load) -> Loa
 
 
 # By name, the function that converts a tensor of the right side after a number of steps.
-ACCEPTABLE: dict[str, Callable[[GroupPair, str, int, Load], Load | None]] = {"batchnorm-variance": running_variance}
+ACCEPTABLE: dict[str, Callable[[LayerPair, str, int, Load], Load | None]] = {"batchnorm-variance": running_variance}
 
 
 def acceptable(names: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.ladder.arrays import ARRANGEMENTS, CHANNELS_FIRST, CHANNELS_LAST, TIME_TURNED, Array, Ways
 from benchmarks.ladder.judge.check import GATES
 from benchmarks.ladder.pair.mapping import Turn
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.rules import RECURRENT, TAP
@@ -22,10 +22,8 @@ MOST_POSITIONS = 4  # axes of an image, or of a volume over time
 OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
 
 
-def axes_of_output(pair: GroupPair, name: str) -> dict[str, Any]:
+def axes_of_output(pair: LayerPair) -> dict[str, Any]:
     """Words for the axes of an output of a layer."""
-    if pair.left.kind in GATES and pair.left.shapes.get(name):
-        return axes_of_weight(pair, name)
     if pair.left.kind not in CHANNELLED:
         return {"axes": OUTPUT}
     first = channels_stand_first(pair.left)
@@ -34,8 +32,10 @@ def axes_of_output(pair: GroupPair, name: str) -> dict[str, Any]:
     return {"axes": [OUTPUT[0], *channels]}
 
 
-def axes_of_weight(pair: GroupPair, name: str) -> dict[str, Any]:
-    """Words for the axes of a weight, and the units of each gate."""
+def axes_of_weight(pair: LayerPair, name: str) -> dict[str, Any]:
+    """Words for the axes of a weight, and the units of each gate; none where a line arranges it."""
+    if name in pair.tensors and pair.tensors[name].line:
+        return {}
     kind, shape = pair.left.kind, pair.left.shapes.get(name)
     if shape and kind in GATES:
         axes = [*("row" for _ in shape[1:]), f"{kind} gate"]
@@ -47,10 +47,10 @@ def axes_of_weight(pair: GroupPair, name: str) -> dict[str, Any]:
 class Turns:
     """Turns of the axes of right arrays: of pairs of layers, and of what a mapping names."""
 
-    pairs: Sequence[GroupPair]
+    pairs: Sequence[LayerPair]
     named: Mapping[str, Turn]  # by the name of an array or a layer
 
-    def ways(self, name: str, pair: GroupPair | None = None, is_input: bool = False) -> Ways:
+    def ways(self, name: str, pair: LayerPair | None = None, is_input: bool = False) -> Ways:
         """Ways in which the axes of a right array may differ from the left one's: the mapping's, or what is known of
         the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
         input; what a person named is as it is."""
@@ -81,7 +81,7 @@ def channels_stand_first(group: WeightGroup) -> bool:
     return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
 
 
-def known_turn(pair: GroupPair) -> str | None:
+def known_turn(pair: LayerPair) -> str | None:
     """The turn of the right layer's output, as settings or frameworks have it, in the words of
     ARRANGEMENTS; None where nothing tells."""
     if pair.left.kind in CHANNELLED:
@@ -90,13 +90,13 @@ def known_turn(pair: GroupPair) -> str | None:
     return "" if pair.left.kind in (*RECURRENT, TAP) else None
 
 
-def time_is_turned(pair: GroupPair) -> bool:
+def time_is_turned(pair: LayerPair) -> bool:
     """True if time stands first in a recurrent layer of one side, whose output is told with the rows first."""
     time_first = [bool(group.settings.get("time_first")) for group in pair.both]
     return pair.left.kind in RECURRENT and time_first[0] != time_first[1]
 
 
-def output_shapes(pair: GroupPair) -> list[Shape]:
+def output_shapes(pair: LayerPair) -> list[Shape]:
     """The shapes of the first outputs of two layers."""
     return [
         group.side.shape(call.parts[0], "layers") for group in pair.both for call in group.calls[:1] if call.parts

@@ -21,7 +21,7 @@ from benchmarks.ladder.arrays import (
     nearest_arrangement,
     pieces,
 )
-from benchmarks.ladder.pair.pairs import CallPair, GroupPair
+from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 
 RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 # What the first failed rung says about the cause, given that all rungs below it passed.
@@ -67,7 +67,7 @@ class Item:
     measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
     is_output: bool = False
     is_update: bool = False  # True for weights after a step
-    pair: GroupPair | None = None  # None: of no layer
+    pair: LayerPair | None = None  # None: of no layer
     name: str = ""  # of the tensor within the pair
     call: CallPair | None = None  # of an output: the calls that gave it
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.paddle import FLOAT32_EPSILON
 from benchmarks.ladder.read.record import Side
 from common.text import some_of
@@ -22,7 +22,7 @@ def as_in_paddle(left: Side, right: Side) -> tuple[Side, Side]:
     )
 
 
-def epsilons_remark(left: Side, right: Side, pairs: Iterable[GroupPair]) -> tuple[str, bool]:
+def epsilons_remark(left: Side, right: Side, pairs: Iterable[LayerPair]) -> tuple[str, bool]:
     """The remark on norms whose epsilon Paddle rounds, "" where there are none; True if the other side is compared as
     it computes with such epsilons."""
     norms = [pair.name for pair in pairs if rounds_epsilon(pair)]
@@ -36,7 +36,7 @@ def epsilons_remark(left: Side, right: Side, pairs: Iterable[GroupPair]) -> tupl
     return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
 
 
-def rounds_epsilon(pair: GroupPair) -> bool:
+def rounds_epsilon(pair: LayerPair) -> bool:
     """True if Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
     of_paddle, others = (
         [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
@@ -48,7 +48,7 @@ def rounds_epsilon(pair: GroupPair) -> bool:
     return floats and np.float32(rounded) == np.float32(exact) and exact != float(np.float32(exact))
 
 
-def rounding_of_momentum(pair: GroupPair) -> float:
+def rounding_of_momentum(pair: LayerPair) -> float:
     """The share by which running statistics move otherwise, since Paddle rounds their momentum to float32."""
     kept = [group.settings.get("momentum") for group in pair.both if group.side.framework == "paddle"]
     if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:

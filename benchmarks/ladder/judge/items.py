@@ -16,16 +16,16 @@ from benchmarks.ladder.arrays import (
     largest_difference,
 )
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
-from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight, output_shapes
+from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
 from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
-from benchmarks.ladder.pair.pairs import CallPair, GroupPair
-from benchmarks.ladder.read.groups import FURTHER, WeightGroup
+from benchmarks.ladder.pair.pairs import CallPair, LayerPair
+from benchmarks.ladder.read.groups import FURTHER, WeightGroup, values
 from benchmarks.ladder.read.record import Side, coarsest
-from benchmarks.ladder.read.rules import ACTIVATED, ARRANGED, PARENT
+from benchmarks.ladder.read.rules import ACTIVATED, PARENT
 from common.text import count, some_of
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
@@ -108,17 +108,16 @@ class Rungs:
             yield from self._updates()
 
     def _slots(self) -> Iterator[Item]:
-        both = [
-            (slot, pair, name, partial(pair.left.slot, name, slot), partial(pair.right.slot, name, slot))
+        slots = [
+            (slot, pair, name, partial(pair.left_slot, name, slot), partial(pair.right_slot, name, slot))
             for pair, name in self.tensors_of_pairs()
-            for slot in pair.left.slots(name)
-            if slot in pair.right.slots(name)
+            for slot in pair.slots(name)
         ]
         most: dict[str, float] = {}
-        for slot, _, _, left, _ in both:
+        for slot, _, _, left, _ in slots:
             most[slot] = max(most.get(slot, 0.0), largest(left()))
         share = self.tolerances.smallest_scale()
-        for slot, pair, name, left, right in both:
+        for slot, pair, name, left, right in slots:
             # A mean of squares is as small as the square of what it is of.
             smallest = most[slot] * (share**2 if "square" in slot else share)
             tensor = f"{slot} of {pair.name} {name}"
@@ -178,7 +177,7 @@ class Rungs:
         if further:
             self._skipped("forward", f"further outputs of {some_of(further)}, whose numbers or shapes differ")
 
-    def _outputs_of_call(self, pair: GroupPair, call: CallPair, further: list[str]) -> Iterator[Item]:
+    def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
         names, others = self.compared_outputs(pair, call)
@@ -188,27 +187,29 @@ class Rungs:
             if changes is None:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                 continue
-            left = partial(pair.left.output, call.left, name, changes[0])
-            right = partial(pair.right.output, call.right, name, changes[1])
-            of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair, name)}
+            left = partial(pair.left_output, call, name, changes[0])
+            right = partial(pair.right_output, call, name, changes[1])
+            of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair)}
             ways = self.turns.ways(pair.name, pair)
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
 
-    def compared_outputs(self, pair: GroupPair, call: CallPair) -> tuple[list[str], list[str]]:
+    def compared_outputs(self, pair: LayerPair, call: CallPair) -> tuple[list[str], list[str]]:
         """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
         numbers or shapes may mean other things, such as the attention weights of each head and their mean."""
-        names, others = pair.left.outputs(call.left), pair.right.outputs(call.right)
-        one, other = (
+        of_left, of_right = pair.outputs(call)
+        shapes, right_shapes = (
             [group.side.shape(part, "layers") for part in of_side.parts[1:]]
             for group, of_side in zip(pair.both, call, strict=True)
         )
         ways = self.turns.ways(pair.name, pair).values()
-        fit = len(one) == len(other) and all(
-            any(way(np.broadcast_to(0, theirs)).shape == own for way in ways)
-            for own, theirs in zip(one, other, strict=True)
+        fit = len(shapes) == len(right_shapes) and all(
+            any(way(np.broadcast_to(0, right_shape)).shape == shape for way in ways)
+            for shape, right_shape in zip(shapes, right_shapes, strict=True)
         )
-        found = [name for name in names if name in others and (fit or not name.startswith(FURTHER))]
-        return found, [name for name in {**names, **others} if name.startswith(FURTHER) and name not in found]
+        compared = [name for name in of_left if name in of_right and (fit or not name.startswith(FURTHER))]
+        return compared, [
+            name for name in {**of_left, **of_right} if name.startswith(FURTHER) and name not in compared
+        ]
 
     def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -241,11 +242,11 @@ class Rungs:
         floats = kinds == {"f"} and self.left.precision != self.right.precision
         return left != right and (kinds <= {*"iu"} or floats)
 
-    def _item(self, rung: str, pair: GroupPair, name: str, file: str, quantity: str, **how: Any) -> Item:
+    def _item(self, rung: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
         """A tensor of a pair out of a file, the right side's turned into the left's convention where a person accepts
         a deviation."""
-        left: Load = partial(pair.left.tensor, name, file)
-        right: Load = partial(pair.right.tensor, name, file)
+        left: Load = partial(pair.left_array, name, file)
+        right: Load = partial(pair.right_array, name, file)
         steps = {"step-1": 1, LAST: max((step.step for step in self.left.says.steps), default=1)}.get(file, 0)
         for deviation in self.accept if steps else ():
             turned = ACCEPTABLE[deviation](pair, name, steps, right)
@@ -274,25 +275,23 @@ class Rungs:
             self._skipped(rung, f"{' and '.join(sides)} recorded no {words}")
         return not sides
 
-    def rounding_alone(self, pair: GroupPair, name: str) -> bool:
+    def rounding_alone(self, pair: LayerPair, name: str) -> bool:
         """True if the left gradient of a weight is rounding alone. Adam makes a whole step of it."""
-        gradient, most = pair.left.tensor(name, "gradients"), self.left.largest("gradients")
+        gradient, most = pair.left_array(name, "gradients"), self.left.largest("gradients")
         return gradient is not None and 0 < largest(gradient) < 100 * self.tolerances.unit * most
 
-    def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[GroupPair, str]]:
+    def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[LayerPair, str]]:
         """Each tensor of which either side's file has anything."""
         for pair in self.pairing.pairs:
-            for name in dict.fromkeys((*pair.left.tensors, *pair.right.tensors)):
-                if any(group.has(name, file) for group in pair.both):
-                    yield pair, name
+            yield from ((pair, name) for name in pair.names if pair.has(name, file))
 
-    def _scales(self, file: str, smallest: float) -> list[tuple[GroupPair, str, float]]:
+    def _scales(self, file: str, smallest: float) -> list[tuple[LayerPair, str, float]]:
         """For each tensor how far it moved at most, and at least this share of the farthest that a weight did; on the
         right side, where nothing moved on the left."""
-        far = [(pair, name, moved(pair.left, name, file)) for pair, name in self.tensors_of_pairs()]
+        far = [(pair, name, moved(pair.left_array, name, file)) for pair, name in self.tensors_of_pairs()]
         most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
         return [
-            (pair, name, max(distance, smallest * most) or moved(pair.right, name, file) or 1.0)
+            (pair, name, max(distance, smallest * most) or moved(pair.right_array, name, file) or 1.0)
             for pair, name, distance in far
         ]
 
@@ -301,24 +300,24 @@ def _as_carried(item: Item) -> Item:
     """The item of a weight that a mapping scales, compared as the right side keeps it where that is equal: `carry`
     rounds on the way there, or on the way back."""
     assert item.pair
-    tensor, left = item.pair.right.tensors.get(item.name), item.pair.left.tensor(item.name)
-    if tensor is None or not tensor.scaled or left is None:
+    tensors, left = item.pair.tensors.get(item.name), item.pair.left_array(item.name)
+    if tensors is None or not tensors.is_scaled or left is None:
         return item
-    own = partial(tensor.sum, partial(item.pair.right.side.weight, "weights"))
-    right = own()
-    if right is None or not np.array_equal(tensor.from_other(left), right):
+    stored = partial(values, item.pair.right.side, tensors.right)
+    right = stored()
+    if right is None or not np.array_equal(tensors.from_left(left), right):
         return item
-    return replace(item, left=partial(tensor.from_other, left), right=own)
+    return replace(item, left=partial(tensors.from_left, left), right=stored)
 
 
-def _why_no_outputs(pair: GroupPair) -> str:
+def _why_no_outputs(pair: LayerPair) -> str:
     """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
     name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
     empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
     if empty:
         return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
     own = "." in pair.left.kind  # of a class of a person's own, which may give anything
-    any_shape = own or pair.left.kind in (PARENT, ARRANGED, "parameters")
+    any_shape = own or pair.left.kind in (PARENT, "parameters") or pair.lines
     single = any_shape and pair.numbers is None and all(len(group.layers) == 1 for group in pair.both)
     if single and all(calls) and not alike_in_shape(pair):
         return f"outputs of {name}, which are of other shapes"
@@ -327,7 +326,7 @@ def _why_no_outputs(pair: GroupPair) -> str:
     return ""
 
 
-def activations(pair: GroupPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
+def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
     """Functions that make the outputs of a pair the same, the left one's first; None for an unknown activation.
 
     One side's layer may have an activation in it that follows the layer on the other side, whose output is then
@@ -351,10 +350,11 @@ def named_activation(group: WeightGroup) -> str:
     return str(group.settings.get("activation", "function" if unnamed else "linear") or "linear")
 
 
-def alike_in_shape(pair: GroupPair) -> bool:
+def alike_in_shape(pair: LayerPair) -> bool:
     """True if the first outputs of two layers are of one shape, but for the order of axes."""
-    shapes = [sorted(shape) for shape in output_shapes(pair)]
-    return len(shapes) == 2 and shapes[0] == shapes[1]
+    left, right = pair.outputs(CallPair(pair.left.calls[0], pair.right.calls[0]))
+    names = [name for name in left if name in right]
+    return all(sorted(left[name].shape) == sorted(right[name].shape) for name in names[:1])
 
 
 def batches_alike(side: Side) -> bool:
@@ -364,22 +364,22 @@ def batches_alike(side: Side) -> bool:
     return all(shapes.get(name.partition(".")[2], shape) == shape for name, shape in later.items())
 
 
-def moved(group: WeightGroup, name: str, file: str) -> float:
+def moved(read: Callable[[str, str], Array | None], name: str, file: str) -> float:
     """The largest distance of a tensor from its start."""
-    before, after = (group.tensor(name, which) for which in ("weights", file))
+    before, after = read(name, "weights"), read(name, file)
     if before is None or after is None or before.shape != after.shape:
         return 0.0
     return largest_difference(before, after)[0]
 
 
-def allowed_of(pair: GroupPair, name: str, floor: float, decay: float) -> Callable[[slice], Array]:
+def allowed_of(pair: LayerPair, name: str, floor: float, decay: float) -> Callable[[slice], Array]:
     """The accepted difference of weights after a step: what the accepted gradient difference explains, plus some ulp.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
     decay, as a share of a weight, may have taken something.
     """
-    both = [group.tensor(name, file) for file in ("gradients", "step-1") for group in pair.both]
-    arrays = [np.atleast_1d(array) for array in (*both, pair.left.tensor(name)) if array is not None]
+    both = [array for file in ("gradients", "step-1") for array in pair.arrays(name, file)]
+    arrays = [np.atleast_1d(array) for array in (*both, pair.left_array(name)) if array is not None]
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
         return lambda rows: np.array(floor)
 

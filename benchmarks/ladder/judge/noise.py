@@ -145,7 +145,7 @@ def moved_back(item: Item) -> Item:
     """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
     if item.pair is None or item.quantity not in ("updates", "moving", "last_weights"):
         return item
-    left_start, right_start = (group.tensor(item.name) for group in item.pair.both)
+    left_start, right_start = item.pair.arrays(item.name)
 
     def right() -> Array | None:
         array = item.right()

@@ -16,7 +16,7 @@ from benchmarks.ladder.judge.bounds import (
     WIDENED,
 )
 from benchmarks.ladder.judge.constants import coarse_layers, epsilons_remark, rounded_layers
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.record import Side, coarsest
 from common.text import some_of
 
@@ -43,7 +43,7 @@ class Tolerances:
         return SMALLEST_SCALE["float32" if quantity in self.measured else self.precision]
 
 
-def tolerances_of(left: Side, right: Side, pairs: Iterable[GroupPair], noise: Mapping[str, float]) -> Tolerances:
+def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Mapping[str, float]) -> Tolerances:
     """The tolerances for two sides, of which the left one has this noise, by quantity; {} where it is not known."""
     # A layer of the right side that computes in a coarser precision than what surrounds it may be a mistake.
     precision = coarsest(left.computed, right.mixed)

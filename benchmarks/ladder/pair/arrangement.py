@@ -1,23 +1,21 @@
-"""Arrangements: arrays of both sides that hold the same numbers, by names, axes and sizes.
+"""Lines of a mapping: arrays of both sides that hold the same numbers, by names, axes and sizes.
 
-Sizes of axes are solved from the arrays' shapes. An arrangement is a line of a mapping, and reads the same in both
-directions.
+Sizes of axes are solved from the arrays' shapes. A line reads the same in both directions.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from benchmarks.ladder.pair.pairs import Line, Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Tensor, equal_spans, flat, side_by_side
 
-Names = tuple[str, ...]
 Shapes = Mapping[str, Shape]  # by the names of arrays
 Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
 
@@ -33,73 +31,14 @@ class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add: float = 0.0
 
 
-@dataclass(frozen=True)
-class Arrangement:
-    """A line of a mapping for arrays that both records have: the left side's and the right side's hold the same
-    numbers in another arrangement. Both sides are compared in the arrangement of that one which has one array
-    alone."""
-
-    names: tuple[Names, Names]  # of the left and of the right arrays; LACKING for a part that this side lacks
-    axes: tuple[Axes, Axes]  # of each of the left arrays, and of the right ones
-    sizes: Mapping[str, int]  # of all axes; of the parts, how many both sides have
-    left: Tensor
-    right: Tensor  # so many times the left one, plus some number
-    order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
-    how: str = "mapping"  # by the mapping, by value or by shape
-
-    @property
-    def arrays(self) -> tuple[Names, Names]:
-        """Names of the arrays that are there, left and right."""
-        left, right = (tuple(name for name in names if name != LACKING) for names in self.names)
-        return left, right
-
-    @property
-    def alone(self) -> bool:
-        """True for one array on each side."""
-        return [len(names) for names in self.arrays] == [1, 1]
-
-    @property
-    def meaning(self) -> tuple[Any, ...]:
-        """Equal for two arrangements that do the same, whatever their axes are called."""
-        places = {axis: place for place, axis in enumerate(dict.fromkeys(flat(self.axes[0] + self.axes[1])))}
-        axes = [[[places[axis] for axis in group] for group in axes] for axes in self.axes]
-        sizes = [self.sizes[axis] for axis in places]
-        return (*self.names, str((axes, sizes, places.get(PARTS))), self.order, self.right.times, self.right.add)
-
-    def turned(self) -> "Arrangement":
-        """The arrangement with left and right in each other's place."""
-        order = tuple(self.order.index(place) for place in range(len(self.order)))
-        times, add = self.right.times, self.right.add
-        left, right = replace(self.right, times=1.0, add=0.0), replace(self.left, times=1 / times, add=-add / times)
-        return replace(self, names=self.names[::-1], axes=self.axes[::-1], left=left, right=right, order=order)
-
-    def of_outputs(self) -> tuple[Tensor, Tensor] | None:
-        """The outputs of the layers whose kernels these are, as one: the last axis of each is arranged as the
-        kernels' axis of outputs. None where the kernels have no such axis."""
-        several = PARTS in flat(self.axes[0])
-        groups = [
-            [group for group in axes if PARTS in group or (len(group) > 1 and not several)] for axes in self.axes
-        ]
-        if [len(of_side) for of_side in groups] != [1, 1] or {*groups[0][0]} != {*groups[1][0]}:
-            return None
-        (left,), (right,) = groups
-        whole = left if left in self.left.axes else right
-        return _along(self.left, left, whole), _along(self.right, right, whole)
-
-
-def _along(tensor: Tensor, axis: tuple[str, ...], whole: tuple[str, ...]) -> Tensor:
-    """The tensor of arrays that have one axis alone of a tensor's arrays."""
-    return Tensor(tuple(replace(view, axes=(axis,)) for view in tensor.views), (whole,))
-
-
 def arranged(
     line: str,
     names: tuple[Names, Names],
     axes: tuple[Axes, Axes] | None,
     shapes: tuple[Shapes, Shapes],
     more: MappingLine,
-) -> Arrangement:
-    """The arrangement of these names, left and right; the sizes of its axes are solved from the arrays' shapes.
+) -> TensorPair:
+    """The pair of the arrays of these names; the sizes of its axes are solved from the arrays' shapes.
 
     Raises UnfitRecordsError for axes that do not fit.
     """
@@ -158,8 +97,8 @@ def arranged(
             names, axes, widths, (kept, in_order or kept), strict=True
         )
     )
-    right = replace(right, times=more.times, add=more.add)
-    return Arrangement(names, axes, sizes, left, right, tuple(more.order))
+    arrangement = Line(names, axes, sizes, tuple(more.order))
+    return TensorPair(left, right, more.times, more.add, "mapping", arrangement)
 
 
 def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
@@ -226,26 +165,28 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
         raise UnfitRecordsError(f"{where}: {wrong}")
 
 
-def line_of(entry: Arrangement) -> str:
-    """One line of [weights]."""
-    left, right = entry.names
+def line_of(pair: TensorPair) -> str:
+    """One line of [weights], by which these weights are paired."""
+    line = pair.line
+    assert line
+    left, right = line.names
     settings = {
         "to": quoted(right[0] if len(right) == 1 else list(right)),
-        "axes": quoted(" -> ".join(map(pattern_of, entry.axes))),
+        "axes": quoted(" -> ".join(map(pattern_of, line.axes))),
     }
     # An axis of an array that is a product of several leaves the size of one open, and of the parts.
     sizes = {
-        axis: entry.sizes[axis]
-        for axes in entry.axes
+        axis: line.sizes[axis]
+        for axes in line.axes
         for group in axes
         for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
     }
     if sizes:
         settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
-    if entry.order:
-        settings["order"] = str(list(entry.order))
-    if entry.right.scaled:
-        settings |= {"times": str(entry.right.times), "add": str(entry.right.add)}
+    if line.order:
+        settings["order"] = str(list(line.order))
+    if pair.is_scaled:
+        settings |= {"times": str(pair.times), "add": str(pair.add)}
     words = ", ".join(f"{name} = {value}" for name, value in settings.items())
     return f"{quoted(', '.join(left))} = {{{words}}}"
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.pair.ways import Groups, Pairs, left_over, of_like_names, of_one_shape
 from benchmarks.ladder.read.description import RecordedLayer
 from benchmarks.ladder.read.groups import WeightGroup, above_of
@@ -12,7 +12,7 @@ from benchmarks.ladder.read.rules import PARENT, TAP
 from benchmarks.ladder.read.view import Shape
 
 
-def call_by_call(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
+def call_by_call(pairs: Sequence[LayerPair], alone: Sequence[Groups]) -> Pairs:
     """Pairs of layers without weights of a kind, of which one side calls some again where the other side has layers
     of their own: call by call, each after the same pairs."""
     bare = [[group for group in of if not group.tensors and group.kind != TAP and group.calls] for of in alone]
@@ -22,13 +22,13 @@ def call_by_call(pairs: Sequence[GroupPair], alone: Sequence[Groups]) -> Pairs:
         if counts[0] == counts[1] or not all(both):
             continue
         ran, before = zip(*(_as_they_ran(of, [p.both[n] for p in pairs]) for n, of in enumerate(both)), strict=True)
-        if before[0] == before[1] and _may_be_same(GroupPair(ran[0][0][0], ran[1][0][0], "order")):
+        if before[0] == before[1] and _may_be_same(LayerPair.of_groups(ran[0][0][0], ran[1][0][0], "order")):
             numbers: dict[tuple[str, str], list[tuple[int, int]]] = {}
             for (left, left_number), (right, right_number) in zip(*ran, strict=True):
                 numbers.setdefault((left.name, right.name), []).append((left_number, right_number))
             named = [{group.name: group for group in of} for of in both]
             for (left, right), of_pair in numbers.items():
-                yield GroupPair(named[0][left], named[1][right], "order", numbers=tuple(of_pair))
+                yield LayerPair.of_groups(named[0][left], named[1][right], "order", tuple(of_pair))
 
 
 def _as_they_ran(groups: Groups, paired: Groups) -> tuple[list[tuple[WeightGroup, int]], list[set[int]]]:
@@ -42,7 +42,7 @@ def _as_they_ran(groups: Groups, paired: Groups) -> tuple[list[tuple[WeightGroup
     return [(group, number) for _, group, number in calls], before
 
 
-def without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
+def without_weights(pairs: Sequence[LayerPair], whole: Sequence[Groups], alone: Sequence[Groups]) -> Pairs:
     """Pairs of layers without weights that stand at one place among the pairs, that are of one kind or whose names
     end alike, and whose outputs may be the same."""
     run = [
@@ -60,20 +60,17 @@ def without_weights(pairs: Sequence[GroupPair], whole: Sequence[Groups], alone: 
             if id(group) in places:
                 by_place.setdefault(places[id(group)], ([], []))[number].append(group)
     for lefts, rights in by_place.values():
-        of_place: list[GroupPair] = []
+        of_place: list[LayerPair] = []
         for kind in dict.fromkeys(group.kind for group in lefts):
             of_kind = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
             of_place += filter(_may_be_same, of_one_shape(*of_kind))
-        rest = [
-            left_over(lefts, [pair.left for pair in of_place]),
-            left_over(rights, [pair.right for pair in of_place]),
-        ]
-        rest = [[group for group in groups if len(group.calls) == 1] for groups in rest]
-        named = of_like_names(*(dict(enumerate(groups)) for groups in rest))
+        lefts = [left for left in left_over(lefts, [pair.left for pair in of_place]) if len(left.calls) == 1]
+        rights = [right for right in left_over(rights, [pair.right for pair in of_place]) if len(right.calls) == 1]
         yield from of_place
-        yield from filter(
-            _may_be_same, (GroupPair(rest[0][left], rest[1][right], "name") for left, right in named.items())
-        )
+        for left, right in of_like_names(dict(enumerate(lefts)), dict(enumerate(rights))).items():
+            pair = LayerPair.of_groups(lefts[left], rights[right], "name")
+            if _may_be_same(pair):
+                yield pair
 
 
 def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
@@ -91,7 +88,7 @@ def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
     return places
 
 
-def _may_be_same(pair: GroupPair) -> bool:
+def _may_be_same(pair: LayerPair) -> bool:
     """True if the layers' first outputs, where both are recorded, have as many axes, and as many rows or equal
     sizes."""
     left, right = map(_shape_given, pair.both)
@@ -106,11 +103,11 @@ def _shape_given(group: WeightGroup) -> Shape | None:
     return next((arrays.shape(part) for part in parts if part in arrays), None)
 
 
-def with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
+def with_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
     """The pairs, and after the last pair within them those of layers that contain the same pairs, whose outputs tell
     whether what stands between the layers in them is the same. Such layers have no weights of their own, or some that
     are those of several layers on the other side, as packed experts are."""
-    cut = [pair.entry is not None and len(pair.left.layers) != len(pair.right.layers) for pair in pairs]
+    cut = [bool(pair.lines) and len(pair.left.layers) != len(pair.right.layers) for pair in pairs]
     parents: list[dict[frozenset[int], list[RecordedLayer]]] = []  # of each side, by the numbers of the pairs inside
     for number, side in enumerate(sides):
         paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
@@ -134,12 +131,12 @@ def with_parents(pairs: list[GroupPair], *sides: Side) -> list[GroupPair]:
             is_parent = is_parent and layer.path not in alone
             if is_parent and layer.path in whole and layer.path not in parted:
                 parents[-1].setdefault(frozenset(whole[layer.path]), []).append(layer)
-    after: dict[int, list[GroupPair]] = {}
+    after: dict[int, list[LayerPair]] = {}
     for inside, lefts in parents[0].items():
         rights = parents[1].get(inside, [])
         for left, right in reversed([*zip(lefts, rights, strict=True)]) if len(lefts) == len(rights) else ():
-            groups = [WeightGroup(side, PARENT, layer) for side, layer in zip(sides, (left, right), strict=True)]
+            groups = [WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, (left, right), strict=True)]
             after.setdefault(max(inside), []).append(
-                GroupPair(groups[0], groups[1], "order")
+                LayerPair.of_groups(groups[0], groups[1], "order")
             )  # the inner one ends first
     return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]

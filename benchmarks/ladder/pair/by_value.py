@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ladder.arrays import Array, pieces
-from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
+from benchmarks.ladder.pair.arrangement import MappingLine, arranged
+from benchmarks.ladder.pair.pairs import TensorPair
 from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes
 
@@ -24,7 +25,7 @@ INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows we
 MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
 MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
 
-Arrays = Mapping[str, Array]
+ByName = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
 WHOLE = -1  # the axis of a row that is a whole array
 Digests = NDArray[np.uint64]
@@ -33,9 +34,9 @@ GOLDEN, STEPS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB13
 Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
 
 
-def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
-    """Entries of arrays that hold the same numbers; each array stands in one entry at most."""
-    entries: list[Arrangement] = []
+def found_by_value(left: ByName, right: ByName) -> list[TensorPair]:
+    """Pairs of arrays that hold the same numbers; each array stands in one pair at most."""
+    pairs: list[TensorPair] = []
     sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
     marks = [{name: digests(array) for name, array in side.items()} for side in sides]
     tables = [rows_of(of_side) for of_side in marks]
@@ -43,13 +44,13 @@ def found_by_value(left: Arrays, right: Arrays) -> list[Arrangement]:
         for place in (0, 1):  # one array of the left side and one or several of the right, and the reverse
             arrays, others = sides[place], sides[1 - place]
             for name, array in list(arrays.items()):
-                entry = next(_entries(name, array, marks[place][name], others, tables[1 - place], lacking), None)
-                if entry:
-                    entries.append(entry.turned() if place else entry)
+                pair = next(_pairs(name, array, marks[place][name], others, tables[1 - place], lacking), None)
+                if pair:
+                    pairs.append(pair.exchanged() if place else pair)
                     del arrays[name]
-                    for part in entry.arrays[1]:
+                    for part in pair.right.names:
                         del others[part]
-    return entries
+    return pairs
 
 
 def telling(array: Array) -> bool:
@@ -91,25 +92,25 @@ def rows_of(arrays: Mapping[str, list[Digests]]) -> dict[int, list[Row]]:
     return table
 
 
-def _entries(
-    name: str, array: Array, marks: Sequence[Digests], others: Arrays, table: Table, lacking: bool
-) -> Iterator[Arrangement]:
-    """The entries of one array, each of which is seen to hold; of those that lack a part, or of all others."""
+def _pairs(
+    name: str, array: Array, marks: Sequence[Digests], others: ByName, table: Table, lacking: bool
+) -> Iterator[TensorPair]:
+    """The pairs of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
         for to, axes, sizes, order in _along(array, axis, marks[axis], others, table):
             if (LACKING in to) != lacking:
                 continue
             shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
             try:
-                entry = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
+                pair = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
-            left, right = entry.left.of({name: array}.get), entry.right.of(others.get)
+            left, right = pair.left.of({name: array}.get), pair.right.of(others.get)
             if left is not None and right is not None and np.array_equal(left, right):
-                yield replace(entry, how="value")
+                yield replace(pair, how="value")
 
 
-def _along(array: Array, axis: int, marks: Digests, others: Arrays, table: Table) -> Iterator[Guess]:
+def _along(array: Array, axis: int, marks: Digests, others: ByName, table: Table) -> Iterator[Guess]:
     """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
     such as those that have an axis of heads."""
     length = array.shape[axis]
@@ -139,7 +140,7 @@ def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
     return assigned
 
 
-def _arranged(array: Array, axis: int, others: Arrays, rows: Sequence[Row | None]) -> Iterator[Guess]:
+def _arranged(array: Array, axis: int, others: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
     """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
     there = [row for row in rows if row]
     names = tuple(dict.fromkeys(name for name, _, _ in there))

@@ -8,10 +8,9 @@ import numpy as np
 from benchmarks.ladder.pair.arrangement import line_of, quoted
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.pairing import Pairing, described
-from benchmarks.ladder.pair.pairs import GroupPair
-from benchmarks.ladder.pair.ways import in_precision, of_entry
+from benchmarks.ladder.pair.pairs import LayerPair, TensorPair
+from benchmarks.ladder.pair.ways import in_precision
 from benchmarks.ladder.read.patterns import pattern_of
-from benchmarks.ladder.read.rules import ARRANGED
 from benchmarks.ladder.read.view import Axes
 from common.errors import CannotBeginError
 from common.files import write_atomically
@@ -25,15 +24,9 @@ LEGEND = (
 )
 
 
-def line_of_pair(pair: GroupPair) -> str:
-    """The line of a mapping file that pairs these weights."""
-    assert pair.entry
-    return line_of(pair.entry)
-
-
-def guessed(pairing: Pairing) -> list[GroupPair]:
-    """Pairs of an arrangement that no mapping names, for a person to look at."""
-    return [pair for pair in pairing.pairs if pair.left.kind == ARRANGED and pair.how != "mapping"]
+def guessed(pairing: Pairing) -> list[TensorPair]:
+    """Weights that a line pairs which no mapping has, for a person to look at."""
+    return [pair for layers in pairing.pairs for pair in layers.lines if pair.how != "mapping"]
 
 
 def line_of_axes(name: str, left: Axes, right: Axes) -> str:
@@ -41,26 +34,26 @@ def line_of_axes(name: str, left: Axes, right: Axes) -> str:
     return f"{quoted(name)} = {quoted(f'{pattern_of(left)} -> {pattern_of(right)}')}"
 
 
-def line_of_layers(pair: GroupPair) -> str:
+def line_of_layers(pair: LayerPair) -> str:
     """The line of a mapping file that pairs two layers."""
     return f"{quoted(pair.left.name)} = {quoted(pair.right.name)}"
 
 
-def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
-    """Pairs of those weights of two layers of one kind that hold the same numbers in different places, by value. Such
-    weights belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
-    if pair.entry:
-        return
+def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
+    """Those weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
+    belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
     sides = pair.left.side, pair.right.side
-    for name in [name for name in pair.left.tensors if name in pair.right.tensors]:
-        tensors = [group.tensors[name] for group in pair.both]
-        if any(len(tensor.views) > 1 or tensor.views[0].picked or tensor.added for tensor in tensors):
+    for tensors in pair.tensors.values():
+        plain = all(
+            len(tensor.views) == 1 and not tensor.views[0].picked and not tensor.added for tensor in tensors.both
+        )
+        if tensors.line or not plain:
             continue
         left, right = (
             {tensor.names[0]: in_precision(side.arrays("weights")[tensor.names[0]], sides)}
-            for side, tensor in zip(sides, tensors, strict=True)
+            for side, tensor in zip(sides, tensors.both, strict=True)
         )
-        left_array, right_array = tensors[0].of(left.get), tensors[1].of(right.get)
+        left_array, right_array = tensors.left.of(left.get), tensors.right.of(right.get)
         assert left_array is not None
         assert right_array is not None
         alike = left_array.size == right_array.size > 0 and (left_array.min(), left_array.max()) == (
@@ -68,10 +61,11 @@ def rearranged(pair: GroupPair) -> Iterator[GroupPair]:
             right_array.max(),
         )
         if alike and not np.array_equal(left_array, right_array):
-            for entry in found_by_value(left, right):
-                within = any(len(group) > 1 for axes in entry.axes for group in axes)
-                if within or entry.order:  # a transposed kernel is a mistake where both frameworks know the layer
-                    yield of_entry(entry, *sides)
+            for candidate in found_by_value(left, right):
+                assert candidate.line
+                within = any(len(group) > 1 for axes in candidate.line.axes for group in axes)
+                if within or candidate.line.order:  # a transposed kernel is a mistake where both frameworks know it
+                    yield candidate
 
 
 def write_mapping(path: Path, pairing: Pairing) -> None:
@@ -80,9 +74,9 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
     layers, weights = [], []
     for pair in pairing.pairs:
-        arranged = [pair] if pair.entry else list(rearranged(pair))
-        weights += [f"{line_of_pair(entry_pair)}  # by {entry_pair.how}" for entry_pair in arranged]
-        if not pair.entry and len(pair.left.tensors) > len(arranged):
+        lines = [*pair.lines, *rearranged(pair)]
+        weights += [f"{line_of(tensors)}  # by {tensors.how}" for tensors in lines]
+        if len(pair.names) > len(lines):
             layers.append(f"{line_of_layers(pair)}  # by {pair.how}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"
@@ -94,6 +88,6 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     left, right = pairing.sides
     first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
     axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
-    lines = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
-    lines += ["", "[skip]", *skip, ""]
-    write_atomically(path, "\n".join(lines).encode())
+    text = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
+    text += ["", "[skip]", *skip, ""]
+    write_atomically(path, "\n".join(text).encode())

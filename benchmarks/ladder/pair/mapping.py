@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, Names, Shapes, arranged, line_of, quoted
+from benchmarks.ladder.pair.arrangement import MappingLine, Shapes, arranged, line_of, quoted
+from benchmarks.ladder.pair.pairs import Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import axes_of
 from benchmarks.ladder.read.record import Side
@@ -50,8 +51,8 @@ def read_mapping(path: Path) -> MappingFile:
         raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
 
 
-def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[Arrangement]:
-    """The arrangements of one line: its names expanded against those of both records, its axes solved from shapes.
+def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[TensorPair]:
+    """The pairs of one line: its names expanded against those of both records, its axes solved from shapes.
 
     Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
     """
@@ -159,25 +160,25 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
 
 def read_either_way(
     file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
-) -> tuple[list[Arrangement], Mapping[str, Name]]:
-    """The arrangements and the pairs of layers of a file, written for these sides or for the same two exchanged.
+) -> tuple[list[TensorPair], Mapping[str, Name]]:
+    """The pairs of weights and of layers of a file, written for these sides or for the same two exchanged.
 
     Raises UnfitRecordsError for a file that fits neither way, or means another thing each way.
     """
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     told = is_turned(file, sides)
-    ways: dict[bool, list[Arrangement]] = {}  # by whether left and right change places
+    ways: dict[bool, list[TensorPair]] = {}  # by whether left and right change places
     errors = []
     for turned in (False, True) if told is None else [told]:
         try:
-            entries = expanded_all(file, *((right, left) if turned else (left, right)))
-            ways[turned] = [entry.turned() for entry in entries] if turned else entries
+            pairs = expanded_all(file, *((right, left) if turned else (left, right)))
+            ways[turned] = [pair.exchanged() for pair in pairs] if turned else pairs
         except UnfitRecordsError as error:
             errors.append(error)
     if not ways:
         raise errors[0]
-    meanings = [{entry.meaning for entry in entries} for entries in ways.values()]
-    odd = [entry for entry in next(iter(ways.values())) if entry.meaning not in meanings[-1]]
+    meanings = [{pair.meaning for pair in pairs} for pairs in ways.values()]
+    odd = [pair for pair in next(iter(ways.values())) if pair.meaning not in meanings[-1]]
     if odd:
         left_name, right_name = (
             side.framework if sides[0].framework != sides[1].framework else side.name for side in sides
@@ -193,14 +194,14 @@ def read_either_way(
     return next(iter(ways.values())), layers_turned if turned else file.layers
 
 
-def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrangement]:
-    """The arrangements of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
-    entries: list[Arrangement] = []
+def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPair]:
+    """The pairs of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
+    pairs: list[TensorPair] = []
     lines: dict[tuple[str, str], str] = {}
     for text, line in file.weights.items():
-        for entry in expanded(text, line, left, right):
-            entries.append(entry)
-            for side, names in zip(("left", "right"), entry.arrays, strict=True):
+        for pair in expanded(text, line, left, right):
+            pairs.append(pair)
+            for side, names in zip(("left", "right"), (pair.left.names, pair.right.names), strict=True):
                 for name in names:
                     if (side, name) in lines:
                         both = f"{lines[side, name]} and {text}"
@@ -208,4 +209,4 @@ def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[Arrange
                             f"{name} of the {side} side stands in the lines {both}; expected once"
                         )
                     lines[side, name] = text
-    return entries
+    return pairs

@@ -3,20 +3,20 @@
 A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
 the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
 their place among the pairs, call by call where one side calls one again. What comes of a mapping, of numbers or of
-shapes that add up is an arrangement; of layers whose kinds are known the rules of their frameworks say it.
+shapes that add up is paired by a line of a mapping; layers whose kinds are known by the rules of their frameworks.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations, product
 
 from benchmarks.ladder.pair.arrangement import quoted
 from benchmarks.ladder.pair.bare import call_by_call, with_parents, without_weights
 from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_either_way, read_turns
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.pair.skipping import Skips
-from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_entry
+from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
 from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
 from benchmarks.ladder.read.record import Side
@@ -28,7 +28,7 @@ LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is 
 @dataclass(frozen=True)
 class Pairing:
     sides: Sides
-    pairs: list[GroupPair]  # in the left side's order of execution
+    pairs: list[LayerPair]  # in the left side's order of execution
     left: list[WeightGroup]  # those without a partner
     right: list[WeightGroup]
     skips: Skips = field(default_factory=Skips)
@@ -92,54 +92,85 @@ def axes_between(left: Shape, right: Shape) -> str | None:
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
     """Pair the groups of two records. Raises UnfitRecordsError for a mapping that names what is not there."""
     mapping = mapping or MappingFile()
-    lefts, rights = groups_of(left), groups_of(right)
-    whole = lefts, rights
-    order = {name: place for place, group in enumerate(lefts) for name in (group.layer.path, *group.names)}
+    sides, whole = (left, right), (groups_of(left), groups_of(right))
+    order = {name: place for place, group in enumerate(whole[0]) for name in (group.layer.path, *group.names)}
     skips = Skips(mapping.skip)
-    skips.check((*lefts, *rights), (left, right))
-    turns = read_turns(mapping, (left, right))
-    there = {name for side in (left, right) for file in ("inputs", "outputs") for name in side.arrays(file)}
-    there |= {layer.path for side in (left, right) for layer in side.says.layers} | {*order}
+    skips.check((*whole[0], *whole[1]), sides)
+    turns = read_turns(mapping, sides)
+    check_turns(turns, sides, order.keys())
+    lines, layers = read_either_way(mapping, sides, order.keys() | {group.name for group in whole[0]})
+    by_mapping: list[Way] = [lambda *_: [of_line(line, left, right) for line in lines]]
+    by_mapping += [partial(by_names, names) for names in layers.items()]
+    tries = []
+    for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
+        kept = [[group for group in groups if not (first and skips.has_layer(group))] for groups in whole]
+        pairs, lefts, rights = _paired(sides, kept[0], kept[1], (*by_mapping, *WAYS))
+        again = WAYS if mapping.skip else ()
+        more, lefts, rights = _paired(sides, skips.without(lefts), skips.without(rights), again)
+        pairs, names = skips.without_pairs([*pairs, *more])
+        tries.append((sum(group.required for group in (*lefts, *rights)), pairs, (lefts, rights), names))
+    _, pairs, (lefts, rights), names = min(tries, key=lambda attempt: attempt[0])
+
+    def place(pair: LayerPair) -> int:
+        return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
+
+    pairs = sorted(as_layers(pairs, whole), key=place)
+    bare = [*call_by_call(pairs, (lefts, rights))]
+    lefts, rights = left_over(lefts, [pair.left for pair in bare]), left_over(rights, [pair.right for pair in bare])
+    bare += without_weights(pairs, whole, (lefts, rights))
+    lefts, rights = left_over(lefts, [pair.left for pair in bare]), left_over(rights, [pair.right for pair in bare])
+    pairs = with_parents(sorted([*pairs, *bare], key=place), left, right)
+    return Pairing(sides, pairs, [*lefts], [*rights], skips, names, turns)
+
+
+def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[str]) -> None:
+    """Raises UnfitRecordsError for turned axes of what neither side has."""
+    there = {name for side in sides for file in ("inputs", "outputs") for name in side.arrays(file)}
+    there |= {layer.path for side in sides for layer in side.says.layers} | {*left_names}
     odd = next((name for name in turns if name not in there), None)
     if odd is not None:
         raise UnfitRecordsError(
             f"the mapping turns axes of {odd}, which neither side has; [axes] names inputs, outputs, taps and layers"
         )
-    entries, layers = read_either_way(mapping, (left, right), order.keys() | {group.name for group in lefts})
-    by_mapping: list[Way] = [lambda *_: [of_entry(entry, left, right) for entry in entries]]
-    by_mapping += [partial(by_names, names) for names in layers.items()]
-    tries = []
-    for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
-        both = [[group for group in of if not (first and skips.has_layer(group))] for of in (lefts, rights)]
-        pairs, *alone = _paired((left, right), both[0], both[1], (*by_mapping, *WAYS))
-        again = WAYS if mapping.skip else ()
-        more, *alone = _paired((left, right), skips.without(alone[0]), skips.without(alone[1]), again)
-        pairs, names = skips.without_pairs([*pairs, *more])
-        tries.append((sum(group.required for of in alone for group in of), pairs, alone, names))
-    _, pairs, alone, names = min(tries, key=lambda attempt: attempt[0])
 
-    def place(pair: GroupPair) -> int:
-        return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
-    pairs.sort(key=place)
-    bare = [*call_by_call(pairs, alone)]
-    alone = [left_over(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone)]
-    bare += without_weights(pairs, whole, alone)
-    lefts, rights = (left_over(groups, [pair.both[number] for pair in bare]) for number, groups in enumerate(alone))
-    pairs = with_parents(sorted([*pairs, *bare], key=place), left, right)
-    return Pairing((left, right), pairs, lefts, rights, skips, names, turns)
+def as_layers(pairs: Iterable[LayerPair], whole: tuple[Groups, Groups]) -> list[LayerPair]:
+    """The pairs in which weights that lines pair stand with the rest of their layers, where both layers are of one
+    kind that their frameworks know."""
+    claims: list[dict[str, list[WeightGroup]]] = [{}, {}]  # by the names of arrays
+    for of_side, groups in zip(claims, whole, strict=True):
+        for group in groups:
+            for name in group.names:
+                of_side.setdefault(name, []).append(group)
+    by_name: dict[tuple[str, str], LayerPair] = {}
+    for pair in pairs:
+        layers = in_layers(pair, claims) if pair.lines else pair
+        known = by_name.setdefault((layers.left.name, layers.right.name), layers)
+        if known is not layers:
+            by_name[known.left.name, known.right.name] = known.joined(layers)
+    return [*by_name.values()]
+
+
+def in_layers(pair: LayerPair, claims: Sequence[Mapping[str, Sequence[WeightGroup]]]) -> LayerPair:
+    """A pair of a line with the groups to which its weights belong, where these are of one kind; else as it is."""
+    owners = []
+    for group, of_side in zip(pair.both, claims, strict=True):
+        groups = {id(owner): owner for name in group.names for owner in of_side.get(name, ())}
+        owners.append([*groups.values()])
+    kinds = [[owner.kind for owner in groups] for groups in owners]
+    if kinds[0] != kinds[1] or len(kinds[0]) != 1 or kinds[0][0] in OWN:
+        return pair
+    return replace(pair, left=owners[0][0], right=owners[1][0])
 
 
 def _paired(
     sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]
-) -> tuple[list[GroupPair], Groups, Groups]:
+) -> tuple[list[LayerPair], Groups, Groups]:
     """The pairs of some groups, and the groups of each side that are left."""
-    pairs: list[GroupPair] = []
+    pairs: list[LayerPair] = []
     for way in ways:
-        found = list(way(sides, lefts, rights))
-        lefts, rights = (
-            left_over(lefts, [pair.left for pair in found]),
-            left_over(rights, [pair.right for pair in found]),
-        )
-        pairs += found
+        of_way = list(way(sides, lefts, rights))
+        lefts = left_over(lefts, [pair.left for pair in of_way])
+        rights = left_over(rights, [pair.right for pair in of_way])
+        pairs += of_way
     return pairs, lefts, rights

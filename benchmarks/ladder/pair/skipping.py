@@ -7,7 +7,7 @@ from fnmatch import translate
 from functools import cached_property
 
 from benchmarks.ladder.pair.arrangement import quoted
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import Side
@@ -52,20 +52,20 @@ class Skips:
                 kept.append(rest)
         return kept
 
-    def without_pairs(self, pairs: Iterable[GroupPair]) -> tuple[list[GroupPair], list[str]]:
+    def without_pairs(self, pairs: Iterable[LayerPair]) -> tuple[list[LayerPair], list[str]]:
         """The pairs without what is left out on either side, and the names of what is left out with it."""
-        kept, names = [], []
+        kept, left_out = [], []
         for pair in pairs:
-            whole = any(map(self.has_layer, pair.both))
-            gone = {*pair.left.tensors, *pair.right.tensors} if whole else set[str]()
-            gone |= self.names_in(pair.left) | self.names_in(pair.right)
-            left, right = (without_tensors(group, gone) for group in pair.both)
-            if left.tensors or right.tensors or not (whole or gone):
-                kept.append(replace(pair, left=left, right=right))
-            for group in pair.both if whole or gone else ():
-                left_out = gone & {*group.tensors} - self.names_in(group) if not self.has_layer(group) else ()
-                names += [array for name in group.tensors if name in left_out for array in group.tensors[name].names]
-        return kept, names
+            whole = [self.has_layer(group) for group in pair.both]
+            named = [self.names_in(group) for group in pair.both]
+            gone = {*pair.names} if any(whole) else named[0] | named[1]
+            rest = pair.without(gone)
+            if rest.names or not (any(whole) or gone):
+                kept.append(rest)
+            for group, is_whole, own in zip(pair.both, whole, named, strict=True):
+                names = [] if is_whole else [name for name in group.tensors if name in gone - own]
+                left_out += [array for name in names for array in group.tensors[name].names]
+        return kept, left_out
 
     def check(self, groups: Iterable[WeightGroup], sides: Iterable[Side]) -> None:
         """Raises UnfitRecordsError for a line that fits nothing of either side, or gives no reason."""

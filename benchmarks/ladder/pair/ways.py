@@ -15,13 +15,13 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.alignment import aligned
-from benchmarks.ladder.pair.arrangement import Arrangement, MappingLine, arranged
+from benchmarks.ladder.pair.arrangement import MappingLine, arranged
 from benchmarks.ladder.pair.by_value import found_by_value
-from benchmarks.ladder.pair.pairs import GroupPair
+from benchmarks.ladder.pair.pairs import LayerPair, TensorPair
 from benchmarks.ladder.read.description import RecordedLayer, UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.read.rules import ARRANGED, TAP
+from benchmarks.ladder.read.rules import TAP
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
@@ -29,7 +29,7 @@ OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows w
 SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others side by side
 
 Groups = Sequence[WeightGroup]
-Pairs = Iterable[GroupPair]
+Pairs = Iterable[LayerPair]
 Sides = tuple[Side, Side]
 Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
 
@@ -49,36 +49,26 @@ def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
 
 
 def left_over(groups: Groups, taken: Groups) -> list[WeightGroup]:
-    """The groups of a side without those that are paired, or whose arrays are."""
+    """The groups of a side without those that are paired, or whose arrays a line pairs."""
+    places = {id(group) for group in groups}
     whole = {id(group) for group in taken}
-    names = {name for group in taken if group.kind == ARRANGED for name in group.names}
+    names = {name for group in taken if id(group) not in places for name in group.names}
     return _without([group for group in groups if id(group) not in whole], names)
 
 
-def of_entry(entry: Arrangement, left: Side, right: Side) -> GroupPair:
-    """The pair of an arrangement. Its tensor has the name that a layer has for the array that stands alone."""
-    single, names = (left, entry.arrays[0]) if len(entry.arrays[0]) == 1 else (right, entry.arrays[1])
+def of_line(pair: TensorPair, left: Side, right: Side) -> LayerPair:
+    """The layers whose weights a line pairs. The weight has the name that a layer has for the array that stands alone
+    on its side."""
+    single, names = (left, pair.left.names) if len(pair.left.names) == 1 else (right, pair.right.names)
     owner = single.owners.get(names[0])
     role = next((role for role, name in owner.own.items() if name == names[0]), "") if owner else ""
-    groups, outputs = [], entry.of_outputs() or (None, None)
-    for side, names, tensor, of_outputs in zip(
-        (left, right), entry.arrays, (entry.left, entry.right), outputs, strict=True
-    ):
-        layers = tuple(side.owners[name] for name in names if name in side.owners)
-        known = layers if len(layers) == len(names) else ()
-        layer = known[0] if known else RecordedLayer(" + ".join(names), [])
-        groups.append(
-            WeightGroup(
-                side,
-                ARRANGED,
-                layer,
-                tensors={role or "weight": tensor},
-                side_by_side=known,
-                of_outputs=of_outputs,
-                alone=entry.alone,
-            )
-        )
-    return GroupPair(groups[0], groups[1], entry.how, entry)
+    role = role or "weight"
+    groups = []
+    for side, tensor in zip((left, right), pair.both, strict=True):
+        layers = [side.owners.get(name) or RecordedLayer(name, []) for name in tensor.names]
+        by_path = {layer.path: layer for layer in layers}
+        groups.append(WeightGroup(side, "parameters", (*by_path.values(),), tensors={role: tensor}))
+    return LayerPair(groups[0], groups[1], pair.how, {role: pair})
 
 
 def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
@@ -97,7 +87,7 @@ def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups
             f"the mapping has {names[0]} for {names[1]}, which are {len(lefts)} and {len(rights)} groups of "
             f"weights; name them one by one: {', '.join(g.name for g in (*lefts, *rights))}"
         )
-    return [GroupPair(left, right, "mapping") for left, right in zip(lefts, rights, strict=True)]
+    return [LayerPair.of_groups(left, right, "mapping") for left, right in zip(lefts, rights, strict=True)]
 
 
 def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
@@ -148,7 +138,7 @@ def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
         by_numbers = "kind" if right == place else "value"
         by_order = "kind" if len(lefts) == 1 else "order"
         how = by_numbers if place in moved else "name" if place in named else by_order
-        yield GroupPair(left, rights[right], how)
+        yield LayerPair.of_groups(left, rights[right], how)
 
 
 def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
@@ -199,21 +189,24 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
         {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
-    pairs = [of_entry(entry, *sides) for entry in found_by_value(left, right) if not _cut_short(entry, sides)]
-    yield from pairs
-    taken = [{name for pair in pairs for name in pair.both[number].names} for number in range(2)]
-    rest = left.keys() - taken[0], right.keys() - taken[1]
+    pairs = [pair for pair in found_by_value(left, right) if not _cut_short(pair, sides)]
+    yield from (of_line(pair, *sides) for pair in pairs)
+    rest = {*left}, {*right}
+    for pair in pairs:
+        rest[0].difference_update(pair.left.names)
+        rest[1].difference_update(pair.right.names)
     for pair in pairs:
         for companion in _companions(pair, sides, rest):
             yield companion
-            for of_side, group in zip(rest, companion.both, strict=True):
-                of_side.difference_update(group.names)
+            rest[0].difference_update(companion.left.names)
+            rest[1].difference_update(companion.right.names)
 
 
-def _cut_short(entry: Arrangement, sides: Sides) -> bool:
+def _cut_short(pair: TensorPair, sides: Sides) -> bool:
     """True if a weight of no layer, which is known by its name, has rows under this name on one side alone."""
-    named = ({*names} - side.owners.keys() for names, side in zip(entry.arrays, sides, strict=True))
-    return LACKING in entry.names[0] + entry.names[1] and bool(set.intersection(*named))
+    assert pair.line
+    named = ({*tensor.names} - side.owners.keys() for tensor, side in zip(pair.both, sides, strict=True))
+    return LACKING in pair.line.names[0] + pair.line.names[1] and bool(set.intersection(*named))
 
 
 def in_precision(array: Array, sides: Sides) -> Array:
@@ -222,22 +215,21 @@ def in_precision(array: Array, sides: Sides) -> Array:
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
 
-def _companions(pair: GroupPair, sides: Sides, rest: Sequence[set[str]]) -> Pairs:
-    """Pairs of what stands beside the arrays of an arrangement in their layers, one array a layer, such as their
-    biases: their one axis is arranged as the kernels' axis of outputs."""
-    assert pair.entry
-    axes = [[group for group in axes if PARTS in group][:1] for axes in pair.entry.axes]
-    names = [
-        [name for layer in group.side_by_side for name in layer.own.values() if name in of]
-        for group, of in zip(pair.both, rest, strict=True)
-    ]
-    left, right = (
-        tuple(name for name in of if len(side.shape(name)) == 1) for of, side in zip(names, sides, strict=True)
-    )
-    counts = [len(group.side_by_side) for group in pair.both]
-    if all(axes) and all(counts) and [len(left), len(right)] == counts:
-        both = tuple(axes[0]), tuple(axes[1])
-        yield from _fitting(sides, (left, right), both, pair.how, pair.entry.sizes)
+def _companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Pairs:
+    """Pairs of what stands beside the arrays of a line in their layers, one array a layer, such as their biases:
+    their one axis is arranged as the kernels' axis of outputs."""
+    assert pair.line
+    axes = [[group for group in of_side if PARTS in group][:1] for of_side in pair.line.axes]
+    vectors: list[tuple[str, ...]] = []
+    for group, names in zip(of_line(pair, *sides).both, rest, strict=True):
+        owned = [name for layer in group.layers for name in layer.own.values() if name in names]
+        vectors.append(tuple(name for name in owned if len(group.side.shape(name)) == 1))
+        if len(vectors[-1]) != len(group.layers):
+            return
+    if all(axes):
+        yield from _fitting(
+            sides, (vectors[0], vectors[1]), (tuple(axes[0]), tuple(axes[1])), pair.how, pair.line.sizes
+        )
 
 
 def _fitting(
@@ -254,10 +246,10 @@ def _fitting(
     )
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
-        entry = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
+        pair = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
     except UnfitRecordsError:
         return []
-    return [of_entry(replace(entry, how=how), *sides)]
+    return [of_line(replace(pair, how=how), *sides)]
 
 
 def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
@@ -326,24 +318,39 @@ def _by_more_rows(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
 
 def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
-    as many. A square matrix may be either, so it has no partner here unless no framework knows either layer."""
+    as many; axes of one number do not count. A square matrix may be either, so it has no partner here unless no
+    framework knows either layer."""
     by_shape: dict[Shape, tuple[list[tuple[WeightGroup, str]], list[tuple[WeightGroup, str]]]] = {}
     for number, groups in enumerate((lefts, rights)):
         for group in groups:
             for name in group.names if group.required else ():
-                shape = group.side.shape(name)
-                key = tuple(sorted(shape)) if len(shape) == 2 else shape
+                sizes = _sizes(group, name)
+                key = tuple(sorted(sizes)) if len(sizes) == 2 else sizes
                 by_shape.setdefault(key, ([], []))[number].append((group, name))
     for key, (of_left, of_right) in by_shape.items():
-        axes = tuple((f"a{number}",) for number in range(len(key)))
+        letters = [f"a{number}" for number in range(len(key))]
         for (left, name), (right, right_name) in (
             zip(of_left, of_right, strict=True) if len(of_left) == len(of_right) else ()
         ):
             may_be_turned = len(key) > 1 and key == key[::-1]
             if not may_be_turned or left.kind == right.kind == "parameters":
-                same = left.side.shape(name) == right.side.shape(right_name)
-                both = axes, axes if same else axes[::-1]
-                yield from _fitting(sides, ((name,), (right_name,)), both)
+                same = _sizes(left, name) == _sizes(right, right_name)
+                axes = (
+                    _named(left.side.shape(name), letters),
+                    _named(right.side.shape(right_name), letters if same else letters[::-1]),
+                )
+                yield from _fitting(sides, ((name,), (right_name,)), axes)
+
+
+def _sizes(group: WeightGroup, name: str) -> Shape:
+    """The shape of a weight without its axes of one number."""
+    return tuple(size for size in group.side.shape(name) if size != 1)
+
+
+def _named(shape: Shape, names: Sequence[str]) -> Axes:
+    """Axes of these names, but for those of one number."""
+    left = iter(names)
+    return tuple(() if size == 1 else (next(left),) for size in shape)
 
 
 WAYS: tuple[Way, ...] = (

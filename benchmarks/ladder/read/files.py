@@ -32,7 +32,7 @@ def map_array(place: Place) -> NDArray[Any]:
     return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
 
 
-class Arrays(Mapping[str, NDArray[Any]]):
+class ArrayFile(Mapping[str, NDArray[Any]]):
     """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
 
     The file `changes` has arrays that stand for those of the same names. One of float32 for one of float64 is the

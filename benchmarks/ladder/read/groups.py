@@ -5,13 +5,11 @@ a recurrent kernel and a bias.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
 from typing import Any
-
-import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, RecordedWeight, UnfitRecordsError
@@ -19,7 +17,17 @@ from benchmarks.ladder.read.framework import Recurrent
 from benchmarks.ladder.read.patterns import axes_of
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import COUNTERS, RECURRENT, TAP, Own
-from benchmarks.ladder.read.view import PARTS, Shape, Tensor, View, equal_spans, flat, plain, side_by_side
+from benchmarks.ladder.read.view import (
+    PARTS,
+    Shape,
+    Tensor,
+    View,
+    equal_spans,
+    flat,
+    plain,
+    side_by_side,
+    without_ones,
+)
 
 FURTHER = "output "  # what the names of a layer's outputs after the first begin with
 
@@ -63,27 +71,25 @@ class Call:
 
 @dataclass(frozen=True)
 class WeightGroup:
-    """Canonical tensors that belong together: those of a layer, or of one layer and direction of a stacked one."""
+    """Canonical tensors that belong together: those of a layer, or of one layer and direction of a stacked one; or
+    several layers side by side, which together are one layer of the other side."""
 
     side: Side
     kind: str
-    layer: RecordedLayer
+    layers: tuple[RecordedLayer, ...]
     part: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    side_by_side: tuple[RecordedLayer, ...] = ()  # the layers whose outputs are arranged, the first included
-    of_outputs: Tensor | None = None  # how their outputs make one: the axis of outputs of their kernels
-    alone: bool = False  # whether one layer's output is that of one on the other side, even if nothing arranges it
+
+    @property
+    def layer(self) -> RecordedLayer:
+        """The only layer, or the first one."""
+        return self.layers[0]
 
     @property
     def name(self) -> str:
-        if self.side_by_side:
-            paths = [layer.path for layer in self.side_by_side]
-            return " + ".join(paths if len(paths) < 5 else [*paths[:2], "…", paths[-1]])
-        return f"{self.layer.path}:{self.part}" if self.part else self.layer.path
-
-    @property
-    def layers(self) -> tuple[RecordedLayer, ...]:
-        return self.side_by_side or (self.layer,)
+        paths = [layer.path for layer in self.layers]
+        name = " + ".join(paths if len(paths) < 5 else [*paths[:2], "…", paths[-1]])
+        return f"{name}:{self.part}" if self.part else name
 
     @property
     def names(self) -> list[str]:
@@ -121,59 +127,18 @@ class WeightGroup:
         of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
         return [Call(recorded, number) for number, recorded in enumerate(zip(*of_layers, strict=False))]
 
-    def has(self, name: str, file: str) -> bool:
-        """True if a file has any of a tensor's arrays."""
-        names = self.tensors[name].names if name in self.tensors else ()
-        return any(self.side.key(file, weight) is not None for weight in names)
-
-    def tensor(self, name: str, file: str = "weights") -> Array | None:
-        """A tensor out of one of the record's files, in the other side's scale; None where the file lacks it. All
-        terms of a sum have the same gradient, so one of them stands for them."""
-        if name not in self.tensors:
-            return None
-        tensor, read = self.tensors[name], partial(self.side.weight, file)
-        if file == "gradients":
-            array = next((gradient for term in tensor.terms if (gradient := term.of(read)) is not None), None)
-            if array is None or array.shape != tensor.shape or tensor.times == 1:
-                return array
-            return array * tensor.times
-        array = tensor.sum(read)
-        return array if array is None or array.shape != tensor.shape else tensor.to_other(array)
-
-    def slots(self, name: str) -> list[str]:
-        """Canonical names of a tensor's slots."""
-        first = self.tensors[name].terms[0].names if name in self.tensors else ()
-        kept = [self.side.slots.get(weight, {}) for weight in first]
-        return [slot for slot in (kept[0] if kept else ()) if all(slot in of for of in kept)]
-
-    def slot(self, name: str, slot: str) -> Array:
-        """A slot of a tensor, in the other side's scale. All terms of a sum have the same slots."""
-        tensor = self.tensors[name]
-        array = tensor.of(lambda weight: self.side.slot(self.side.slots[weight][slot]))
-        assert array is not None
-        scales = array.shape == tensor.shape and tensor.times != 1
-        return array * tensor.times ** (2 if "square" in slot else 1) if scales else array
-
-    def output(self, call: Call, name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
-        """One of the layer's outputs of a call, changed, such as activated."""
-        array = self.outputs(call)[name].of(self.side.arrays("layers").get)
-        assert array is not None
-        return change(array)
+    def tensor(self, name: str) -> Array | None:
+        """The numbers of a tensor; None where the layer has no such tensor."""
+        return values(self.side, self.tensors[name]) if name in self.tensors else None
 
     def outputs(self, call: Call) -> dict[str, Tensor]:
         """The layer's outputs of one call by canonical name: of a recurrent layer `sequence`, `last` and `cell`; of
-        others `output`, and `output 2` and so on where they give several arrays."""
+        others `output`, and `output 2` and so on where they give several arrays; none of several layers."""
         arrays = self.side.arrays("layers")
         shapes = {part: arrays.shape(part) for part in call.parts if part in arrays}
         parts = [plain(name, shape) for name, shape in shapes.items()]
-        if not parts:
+        if not parts or len(self.layers) > 1:
             return {}
-        further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
-        if self.side_by_side:
-            number = len(self.side_by_side)
-            arranged = self._arranged_output([*shapes][:number], [*shapes.values()][:number])
-            outputs = {"output": arranged} if arranged else {"output": parts[0]} if self.alone else {}
-            return outputs | further if outputs and number == 1 else outputs
         if self.kind in RECURRENT and self.tensors:
             time_first = bool(self.settings.get("time_first"))
             layer = Recurrent(self.kind, self.part, [*self.layer.parameters], self.layer.settings, time_first)
@@ -182,23 +147,49 @@ class WeightGroup:
         if self.part and self.part != "output" and not first_of_own:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
+        further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         return {"output": merged(parts[0], width)} | further
 
-    def _arranged_output(self, names: Sequence[str], shapes: Sequence[Shape]) -> Tensor | None:
-        """The outputs of several layers, arranged as their kernels are; None where they are of other sizes."""
-        kernels, lead = self.of_outputs, shapes[0][:-1]
-        if kernels is None or len(names) != len(self.side_by_side):
+    def arranged_output(self, call: Call, kernels: Tensor) -> Tensor | None:
+        """The outputs of the layers as one, arranged as their kernels' axis of outputs is; None where they are of
+        other sizes."""
+        arrays = self.side.arrays("layers")
+        names = [part for part in call.parts if part in arrays][: len(self.layers)]
+        if not names or not len(names) == len(kernels.names) == len(self.layers):
             return None
-        given = dict(zip(kernels.names, zip(names, shapes, strict=True), strict=True))
+        lead = arrays.shape(names[0])[:-1]
+        given = dict(zip(kernels.names, names, strict=True))
         rows = tuple((f"row{place}",) for place in range(len(lead)))
         sizes = dict(zip(flat(rows), lead, strict=True))
         views = []
         for view in kernels.views:
-            name, shape = given[view.array]
+            name = given[view.array]
             views.append(View(name, (*rows, *view.axes), {**view.sizes, **sizes}, view.picked))
-            if views[-1].shape != shape:
+            if views[-1].shape != arrays.shape(name):
                 return None
         return Tensor((*views,), (*rows, *kernels.axes))
+
+
+def values(side: Side, tensor: Tensor, file: str = "weights") -> Array | None:
+    """A tensor out of one of the record's files; None where the file lacks it. All terms of a sum have the same
+    gradient, so one of them stands for them."""
+    read = partial(side.weight, file)
+    if file == "gradients":
+        return next((gradient for term in tensor.terms if (gradient := term.of(read)) is not None), None)
+    return tensor.sum(read)
+
+
+def slots(side: Side, tensor: Tensor) -> list[str]:
+    """Canonical names of a tensor's slots. All terms of a sum have the same ones."""
+    kept = [side.slots.get(weight, {}) for weight in tensor.terms[0].names]
+    return [slot for slot in kept[0] if all(slot in of for of in kept)]
+
+
+def slot_values(side: Side, tensor: Tensor, slot: str) -> Array:
+    """A slot of a tensor."""
+    array = tensor.of(lambda weight: side.slot(side.slots[weight][slot]))
+    assert array is not None
+    return array
 
 
 def merged(output: Tensor, width: int | None) -> Tensor:
@@ -260,14 +251,11 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
             if any({*array.role.replace("*", suffix).split()} <= {*roles} for array in first):
                 of_rule = {name: tensor(owns, suffix) for name, owns in rule.tensors.items()}
                 tensors = {name: made_tensor for name, made_tensor in of_rule.items() if made_tensor is not None}
-                groups.append(WeightGroup(side, rule.kind, layer, rule.part or suffix.lstrip("_"), tensors))
+                groups.append(WeightGroup(side, rule.kind, (layer,), rule.part or suffix.lstrip("_"), tensors))
     for role, name in roles.items():
         if role not in claimed:
             kind = "parameters" if role in layer.parameters else "buffers"
-            as_it_is = plain(name, side.shape(name))
-            if side.shape(name) == (1,):  # one number, as () is
-                as_it_is = Tensor((View(name, ((),), {}),), ())
-            groups.append(WeightGroup(side, kind, layer, role, {role: as_it_is}))
+            groups.append(WeightGroup(side, kind, (layer,), role, {role: without_ones(name, side.shape(name))}))
     if not groups and not contains_weights and layer.classes:
-        groups.append(WeightGroup(side, layer.classes[0].lower(), layer))
+        groups.append(WeightGroup(side, layer.classes[0].lower(), (layer,)))
     return groups

@@ -137,7 +137,7 @@ OF_OPTIMIZERS = (
 
 
 @final
-class Arrays(Framework):
+class NoFramework(Framework):
     """Records that no framework made, with canonical names for everything."""
 
     name = "arrays"

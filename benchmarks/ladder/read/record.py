@@ -23,7 +23,7 @@ from benchmarks.ladder.read.description import (
     RecordedWeight,
     UnfitRecordsError,
 )
-from benchmarks.ladder.read.files import Arrays
+from benchmarks.ladder.read.files import ArrayFile
 from benchmarks.ladder.read.framework import Framework
 from benchmarks.ladder.read.frameworks import FRAMEWORKS
 from common.errors import RosettaError, why
@@ -60,7 +60,7 @@ class Side:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         calls = [call for call in self.says.calls if not call.layer.startswith(OPERATOR)]
         self.says = msgspec.structs.replace(self.says, calls=calls)
-        self._files: dict[str, Arrays] = {}
+        self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
         for file, named in (("weights", self.owners.keys() | self.says.weights.keys()), ("layers", parts)):
@@ -76,11 +76,11 @@ class Side:
                     f"says {number}; record this side again"
                 )
 
-    def arrays(self, file: str) -> Arrays:
+    def arrays(self, file: str) -> ArrayFile:
         """The arrays of a file, none where the record has no such file."""
         if file not in self._files:
             name = f"{file}.safetensors"
-            self._files[file] = Arrays(self.path / name, self.path / ROUNDED / name if self.as_in_paddle else None)
+            self._files[file] = ArrayFile(self.path / name, self.path / ROUNDED / name if self.as_in_paddle else None)
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
@@ -184,7 +184,7 @@ class Side:
         again, former = self.says.rounded, self._within(ROUNDED)
         if again is None and former is not None and former.says.calls == self.says.calls:
             again = RecordedAgain(former.says.loss, former.says.steps)
-        changed = {file: Arrays(self.path / ROUNDED / f"{file}.safetensors").shapes for file in get_args(File)}
+        changed = {file: ArrayFile(self.path / ROUNDED / f"{file}.safetensors").shapes for file in get_args(File)}
         if again is None or any(changed[file].items() - self.arrays(file).shapes.items() for file in changed):
             return None
         side = copy(self)

@@ -21,7 +21,6 @@ UPSCALED = {"mode": "upscale_in_train"}  # Paddle's word for a dropout that pass
 RECURRENT = ("rnn", "lstm", "gru")
 # Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
 ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
-ARRANGED = "arranged"  # a group whose tensor a mapping's entry arranges
 TAP = "tap"  # what a program recorded between layers, by a name
 PARENT = "parent"  # a layer without weights of its own that contains others
 

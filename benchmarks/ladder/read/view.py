@@ -4,8 +4,8 @@ A weight, a slot, a gradient, an output and a feed are tensors: views of a recor
 canonical order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -60,8 +60,6 @@ class Tensor:
     views: tuple[View, ...]
     axes: Axes  # of the tensor
     added: tuple[View, ...] = ()  # what is added up with it, such as a second bias
-    times: float = 1.0  # the tensor is so many times that of the other side, and
-    add: float = 0.0  # this more
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,46 +106,6 @@ class Tensor:
             view.of(arrays[view.array], order)[...] = part
             start = end
 
-    @property
-    def scaled(self) -> bool:
-        return (self.times, self.add) != (1.0, 0.0)
-
-    def from_other(self, array: Array) -> Array:
-        """Numbers of the other side in this side's scale, rounded as `carry` writes them."""
-        return array * array.dtype.type(self.times) + array.dtype.type(self.add) if self.scaled else array
-
-    def to_other(self, array: Array) -> Array:
-        """Numbers of this side in the other side's scale."""
-        return replace(self, times=1 / self.times, add=-self.add / self.times).from_other(array)
-
-
-def move(
-    left: Tensor,
-    right: Tensor,
-    source: Read,
-    target: MutableMapping[str, Array],
-    like: Read,
-    are_weights: bool = True,
-) -> None:
-    """Write the left tensor into the right one's arrays in `target`, where an array begins as `like` has it. Of
-    weights the first term is the sum where the sides have other numbers of terms, and the rest are zeros; slots and
-    gradients are the same for all terms. Nothing is written where the source lacks the arrays. Raises ValueError with
-    the left shape where it is not the right one's."""
-    arrays = [array for term in left.terms if (array := term.of(source)) is not None]
-    if not are_weights:
-        arrays = arrays[:1] * len(right.terms)
-    elif arrays and len(arrays) != len(right.terms):
-        total = np.asarray(sum(arrays[1:], arrays[0]))
-        arrays = [total, *(np.zeros_like(total) for _ in right.added)]
-    for term, array in zip(right.terms, arrays, strict=False):
-        if array.shape != term.shape:
-            raise ValueError(array.shape)
-        numbers = right.from_other(array) if are_weights else array
-        for name in term.names:
-            if name not in target:
-                target[name] = np.array(like(name), numbers.dtype, order="C")
-        term.write(numbers, target)
-
 
 def flat(axes: Axes) -> list[str]:
     """The names of all axes in order."""
@@ -158,6 +116,13 @@ def plain(name: str, shape: Shape) -> Tensor:
     """An array as it is."""
     axes = tuple((f"a{place}",) for place in range(len(shape)))
     return Tensor((View(name, axes, dict(zip(flat(axes), shape, strict=True))),), axes)
+
+
+def without_ones(name: str, shape: Shape) -> Tensor:
+    """An array as it is but for axes of one number, which say nothing."""
+    axes = tuple(() if size == 1 else (f"a{place}",) for place, size in enumerate(shape))
+    sizes = {axis[0]: size for axis, size in zip(axes, shape, strict=True) if axis}
+    return Tensor((View(name, axes, sizes),), tuple(axis for axis in axes if axis))
 
 
 def side_by_side(

@@ -588,11 +588,10 @@ def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
 
 
 def test_a_step_counter_that_is_off_by_one_is_named(tmp_path: Path) -> None:
-    def counted(path: Path, counter: int) -> Side:
-        return Side(edited(path, lambda said: said["optimizer"].update(counters=[counter])))
-
     left, right = sides(tmp_path, put("step-1 fc kernel", lambda kernel: kernel + 0.01))
-    found = compare_records(counted(left, 5), counted(right, 6))
+    resaved(left, "slots", lambda slots: slots | {"fc.weight|step": np.array(5.0)})
+    edited(right, lambda said: said["optimizer"]["settings"].update(iterations=6))
+    found = compare_records(Side(left), Side(right))
     assert found.broken == "step"
     assert "likely: the step counter is 5 on the left and 6 on the right" in "\n".join(report.lines(found))
 
@@ -670,7 +669,7 @@ def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precis
 
 def test_a_trained_tensor_outside_the_model_is_told(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
-    edited(left, lambda said: said["optimizer"].update(keys={"0": "fc.bias", "1": None}))
+    edited(left, lambda said: said["optimizer"].update(outside=1))
     told = "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
     assert told in compared(left, right).notes
 
@@ -861,6 +860,12 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a kernel of too few axes": (first_layer(classes=["Linear"], parameters={"weight": "fc.bias"}), ""),
     "a layer of the wrong shape": (first_layer(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"}), ""),
+    "a control of version 0.1.0": (
+        lambda record: shutil.copytree(record, record / "control"), "was recorded by an older rosetta_record"
+    ),
+    "operators of version 0.1.0": (
+        saying(put("calls", lambda calls: [*calls, {"layer": "operator add"}])), "by an older rosetta_record"
+    ),
     "layers without a partner": (lambda record: without(record, "fc.weight", "fc.bias"), ""),
 }  # fmt: skip
 

@@ -49,32 +49,23 @@ def compared(
     control: dict[str, Any],
     said: dict[str, Any],
     said_right: dict[str, Any],
-    former: bool = False,
 ) -> Diff:
-    """The data of a right side against DATA, of which the control has other data; and what both records say. A
-    former record has its control in a folder."""
+    """The data of a right side against DATA, of which the control has other data; and what both records say."""
     left = written(folder / "left", "torch", DATA, **said)
     if control:
-        again = written(left / "control" if former else folder / "control", "torch", control, **said)
-        left = left if former else controlled(left, again)
+        left = controlled(left, written(folder / "control", "torch", control, **said))
     return compare_records(Side(left), Side(written(folder / "right", "keras", right, **said_right)))
 
 
 @pytest.mark.parametrize("rung", QUANTITIES)
 @pytest.mark.parametrize(
-    ("noise", "said", "former"),
-    [
-        (1e-11, {"precision": "float64"}, False),
-        (1e-11, {"precision": "float64"}, True),
-        (0.04, AUTOCAST, False),
-        (0.04, {"precision": "bfloat16"}, False),
-    ],
+    ("noise", "said"), [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})]
 )
 def test_three_times_the_noise_passes_and_five_times_do_not(
-    rung: str, noise: float, said: dict[str, Any], former: bool, tmp_path: Path
+    rung: str, noise: float, said: dict[str, Any], tmp_path: Path
 ) -> None:
     for times in (3, 5):
-        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said, former)
+        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said)
         assert found.broken == (None if times == 3 else rung), found.explanation
         worst = next(check for rung_, _, check, _ in report.worst_of_rungs(found) if rung_ == rung)
         assert worst.item.measured

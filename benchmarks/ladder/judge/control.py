@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import get_args
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from benchmarks.ladder.arrays import UNIT, Array, largest, largest_difference
 from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
 from benchmarks.ladder.read.description import File, RecordedControl
 from benchmarks.ladder.read.record import Side, is_number
-from rosetta_record.control import distance, share_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Moved:
 def moved_by_control(side: Side) -> Iterator[Moved]:
     """Yield what the control of a side shows, on the same scales on which two sides are compared; nothing where the
     side has no control."""
-    control = side.says.control or control_of_former(side)
+    control = side.says.control
     if control is not None:
         yield from moved_outputs(side, control)
         yield from moved_losses(side, control)
@@ -111,33 +109,3 @@ def measured(side: Side, control: RecordedControl, file: File) -> Iterator[tuple
     """Yield the arrays of a file that the control measured, with their distances."""
     numbers, arrays = control.distances.get(file, {}), side.arrays(file)
     yield from ((name, numbers[name], arrays[name]) for name in arrays if name in numbers and is_number(arrays[name]))
-
-
-def control_of_former(side: Side) -> RecordedControl | None:
-    """Measure the control of a record of version 0.1.0, which has its arrays in a folder."""
-    moved = side.former_control
-    if moved is None:
-        return None
-    distances: dict[File, dict[str, float | None]] = {}
-    for file in get_args(File)[2:]:
-        arrays = side.arrays(file)
-        for name in arrays.keys() & moved.arrays(file).keys():
-            left, right = arrays[name], moved.arrays(file)[name]
-            if not is_number(left) or not is_number(right):
-                continue
-            starts, gradients = (same_shape(side, moved, each, name, left) for each in ("weights", "gradients"))
-            of_step = file.startswith("step-")
-            if of_step and (starts is None or left.shape != right.shape):
-                continue
-            share = share_of(*gradients) if file == "step-1" and gradients else None
-            of_file = distances.setdefault(file, {})
-            of_file[name] = distance(left, right, starts if of_step and starts else (), share)
-    return RecordedControl(loss=moved.says.loss, steps=moved.says.steps, distances=distances)
-
-
-def same_shape(side: Side, moved: Side, file: str, name: str, like: Array) -> tuple[Array, Array] | None:
-    """Return an array of both sides; None where they lack it, or have it in another shape."""
-    both = [each.arrays(file) for each in (side, moved)]
-    if all(name in arrays and arrays.shape(name) == like.shape for arrays in both):
-        return both[0][name], both[1][name]
-    return None

@@ -98,7 +98,7 @@ class Rungs:
             both = (partial(np.array, counters, np.float64) for counters in (left, right))
             yield self._held("step", "step counter", "", *both, scale=1.0)
         for side in (self.left, self.right):
-            outside = side.outside
+            outside = side.optimizer.outside
             if outside:
                 what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
                 self._skipped("step", f"{outside} {what} of the model, which {side.name}'s optimizer trains")

@@ -78,8 +78,6 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
     outside: Counter = 0  # tensors that it trains and that are no weights of the model
-    counters: list[Counter] = []  # of steps, and keys of the optimizer's state, as records of version 0.1.0 have them
-    keys: dict[Name, Name | None] = {}
 
     @property
     def kind(self) -> str:

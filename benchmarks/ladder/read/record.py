@@ -16,7 +16,6 @@ from benchmarks.ladder.arrays import PRECISIONS, largest
 from benchmarks.ladder.read.description import (
     Description,
     File,
-    RecordedAgain,
     RecordedCall,
     RecordedLayer,
     RecordedOptimizer,
@@ -31,7 +30,8 @@ from common.files import LARGEST_JSON, read_at_most
 from common.text import count
 
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
-OPERATOR = "operator "  # begins the layer of a call that records of version 0.1.0 have of torch beside layers
+FORMER = ("control", ROUNDED)  # folders in which version 0.1.0 has records
+OPERATOR = "operator "  # begins the layer of a call that version 0.1.0 recorded of torch beside layers
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 
 
@@ -58,8 +58,9 @@ class Side:
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
-        calls = [call for call in self.says.calls if not call.layer.startswith(OPERATOR)]
-        self.says = msgspec.structs.replace(self.says, calls=calls)
+        within = any((path / folder / "record.json").exists() for folder in FORMER)
+        if within or any(call.layer.startswith(OPERATOR) for call in self.says.calls):
+            raise UnfitRecordsError(f"{path} was recorded by an older rosetta_record; record it again with today's")
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
@@ -173,17 +174,10 @@ class Side:
             yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
 
     @cached_property
-    def former_control(self) -> "Side | None":
-        """The control as records of version 0.1.0 have it, in a folder."""
-        return self._within("control")
-
-    @cached_property
     def rounded(self) -> "Side | None":
         """This side as it trains with the epsilons of norms rounded to float32, as Paddle has them, where that was
-        recorded. Records of version 0.1.0 have it as a record within them."""
-        again, former = self.says.rounded, self._within(ROUNDED)
-        if again is None and former is not None and former.says.calls == self.says.calls:
-            again = RecordedAgain(former.says.loss, former.says.steps)
+        recorded."""
+        again = self.says.rounded
         changed = {file: ArrayFile(self.path / ROUNDED / f"{file}.safetensors").shapes for file in get_args(File)}
         if again is None or any(changed[file].items() - self.arrays(file).shapes.items() for file in changed):
             return None
@@ -196,10 +190,8 @@ class Side:
     def replay(self) -> "Side | None":
         """The replay, in which each layer computed after layers whose outputs were another record's; None without
         one."""
-        return self._within("replay")
-
-    def _within(self, name: str) -> "Side | None":
-        return Side(self.path / name) if (self.path / name / "record.json").exists() else None
+        folder = self.path / "replay"
+        return Side(folder) if (folder / "record.json").exists() else None
 
     @property
     def optimizer(self) -> RecordedOptimizer:
@@ -225,12 +217,7 @@ class Side:
     def counters(self) -> list[int]:
         """Steps that the optimizer counts: none where it does not count, several where it counts those of each
         weight."""
-        return self.optimizer.counters or sorted(self.known.counters(self.optimizer.settings, self.arrays("slots")))
-
-    @property
-    def outside(self) -> int:
-        """Tensors that the optimizer trains and that are no weights of the model."""
-        return self.optimizer.outside or sum(key is None for key in self.optimizer.keys.values())
+        return sorted(self.known.counters(self.optimizer.settings, self.arrays("slots")))
 
     @property
     def place_of_epsilon(self) -> str | None:

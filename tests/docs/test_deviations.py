@@ -93,6 +93,13 @@ except ValueError as error:
     assert "(float64) does not match the type of data (float32)" in str(error)
 else:
     raise AssertionError("it takes float64")
+nn = paddle.nn
+for pool, share in (nn.AdaptiveAvgPool2D(1), 1 / 9), (nn.AvgPool2D(3), 1 / 9), (nn.AvgPool2D(2), 1 / 4):
+    given = paddle.ones([1, 1, 3, 3])
+    given.stop_gradient = False
+    pooled = pool(given)
+    pooled.sum().backward()
+    assert pooled.item() == 1.0 and given.grad.numpy()[0, 0, 0, 0] == float(np.float32(share))
 drop = paddle.vision.models.squeezenet1_1()._drop
 drop.eval()
 assert (drop(tensor).numpy() == rows / 2).all()

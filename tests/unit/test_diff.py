@@ -556,17 +556,24 @@ def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
     assert found.causes[0].entry == "paddle-hardsigmoid"
 
 
-def test_gradients_behind_a_hard_sigmoid_of_torch_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("framework", "kind", "entry"),
+    [
+        ("torch", "Hardsigmoid", "torch-hardsigmoid-gradient"),
+        ("paddle", "AdaptiveAvgPool2D", "paddle-average-gradient"),
+    ],
+)
+def test_gradients_with_constants_of_float32_are_named(tmp_path: Path, framework: str, kind: str, entry: str) -> None:
     kernel, output = np.random.default_rng(3).random((4, 4)), np.random.default_rng(4).random((2, 4))
-    for number, framework in enumerate(("torch", "keras")):
-        name, classes = ("fc.weight", "Linear") if framework == "torch" else ("fc/kernel", "Dense")
-        own = {name[3:]: kernel if number else kernel.T}
-        layers: Layers = {"fc": ([classes], own, output), "gate": (["Hardsigmoid"], {}, output)}
-        gradient = np.asarray(own[name[3:]] * (1 + 3e-8 * number))
-        of_layers(tmp_path / framework, framework, layers, {name: gradient})
-    found = compared(tmp_path / "torch", tmp_path / "keras")
+    for number, side in enumerate((framework, "keras")):
+        name, classes = ("fc/kernel", "Dense") if side == "keras" else ("fc.weight", "Linear")
+        weights = {name[3:]: kernel.T if side == "torch" else kernel}
+        layers: Layers = {"fc": ([classes], weights, output), "gate": ([kind], {}, output)}
+        gradient = np.asarray(weights[name[3:]] * (1 + 3e-8 * number))
+        of_layers(tmp_path / side, side, layers, {name: gradient})
+    found = compared(tmp_path / framework, tmp_path / "keras")
     assert found.broken == "gradients"
-    assert "torch-hardsigmoid-gradient" in {cause.entry for cause in found.causes}
+    assert entry in {cause.entry for cause in found.causes}
 
 
 def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:

@@ -323,13 +323,22 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the learning rate of step {step} is {words}")
 
 
-def of_hard_sigmoids(broken: Broken) -> Iterator[Cause]:
-    """Layers of torch whose gradients have a constant of float32."""
+# Framework, class of layers whose gradients are multiplied by a constant of float32, the constant, and entry.
+ROUNDED_GRADIENTS = (
+    ("torch", "Hardsigmoid", "1/6", "torch-hardsigmoid-gradient"),
+    ("paddle", "AdaptiveAvgPool2D", "a position's share of the average", "paddle-average-gradient"),
+    ("paddle", "AvgPool2D", "a position's share of the average", "paddle-average-gradient"),
+)
+
+
+def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
+    """Layers whose gradients have a constant of float32."""
     for side in broken.sides if broken.check.error < 4 * ONE_IN_FLOAT32 else ():
-        paths = [layer.path for layer in side.says.layers if "Hardsigmoid" in layer.classes]
-        if side.framework == "torch" and paths:
-            words = f"torch multiplies the gradients of Hardsigmoid, such as {paths[-1]}, by 1/6 in float32"
-            yield Cause(words, "torch-hardsigmoid-gradient")
+        for framework, kind, factor, entry in ROUNDED_GRADIENTS:
+            paths = [layer.path for layer in side.says.layers if kind in layer.classes]
+            if side.framework == framework and paths:
+                words = f"{framework} multiplies the gradients of {kind}, such as {paths[-1]}, by {factor} in float32"
+                yield Cause(words, entry)
 
 
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
@@ -337,7 +346,7 @@ FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
     "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
-    "gradients": (few_rows, multiple, settings_differ, of_training, of_hard_sigmoids),
+    "gradients": (few_rows, multiple, settings_differ, of_training, of_rounded_gradients),
     "step": (multiple, settings_differ, optimizers_differ),
     "trajectory": (rates_differ, when, optimizers_differ, of_training),
 }

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,17 @@ class Rungs:
             yield from self._slots()
         if self._both("step", "step-1", "weights after a step"):
             yield from self._updates()
+        if self._why_no_steps:
+            self._skipped("step", f"squares of gradients and weights after it, {self._why_no_steps}")
+
+    @cached_property
+    def _why_no_steps(self) -> str:
+        """The reason why steps are rounding alone; "" where they are more."""
+        sides = [side.name for side in (self.left, self.right) if side.squares_vanish]
+        names = " and ".join(sides)
+        return (
+            f"since squares of small gradients are zero in float16 in {names}, so steps are rounding" if sides else ""
+        )
 
     def _slots(self) -> Iterator[Item]:
         slots = [
@@ -118,6 +129,8 @@ class Rungs:
             most[slot] = max(most.get(slot, 0.0), largest(left()))
         share = self.tolerances.smallest_scale()
         for slot, pair, name, left, right in slots:
+            if "square" in slot and self._why_no_steps:
+                continue
             # A mean of squares is as small as the square of what it is of.
             smallest = most[slot] * (share**2 if "square" in slot else share)
             tensor = f"{slot} of {pair.name} {name}"
@@ -130,9 +143,14 @@ class Rungs:
         for pair, name, scale in self._scales("step-1", self.tolerances.smallest_scale()):
             allowed = partial(allowed_of, pair, name, floor, decay)
             quantity = "moving" if name.startswith("moving_") else "updates"
+            if quantity == "updates" and self._why_no_steps:
+                continue
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
     def _trajectory(self) -> Iterator[Item]:
+        if self._why_no_steps:
+            self._skipped("trajectory", f"losses and last weights, {self._why_no_steps}")
+            return
         left, right = (
             {step.step: step.loss for step in side.says.steps if step.loss is not None}
             for side in (self.left, self.right)

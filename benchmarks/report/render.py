@@ -4,6 +4,7 @@ A recording may come from a stranger, and so may every name in it. A word that a
 mention or an address goes into a code span, which all renderers show as it is.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -122,7 +123,7 @@ def is_page(path: Path) -> bool:
 
 def is_recording(path: Path) -> bool:
     """True for a file that begins as a recording of this version or an earlier one."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long, which writing refuses
         return False
     with path.open("rb") as file:
         return re.match(rb'\{"kind":"\w+","format":"rosetta-', file.read(100)) is not None

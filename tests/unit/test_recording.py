@@ -54,6 +54,7 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
     for out, message in (
+        (folder / f"{'n' * 300}.md", "cannot be written: the name is too long"),
         (recording, "own.md is itself a recording; give --out another name"),
         (notes, "notes.md exists, and `rosetta report` did not make it"),
         (nowhere, "link.md exists, and `rosetta report` did not make it"),

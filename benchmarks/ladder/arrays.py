@@ -86,8 +86,8 @@ def largest_difference(
         largest_here = float(difference.flat[index])
         if not largest_here <= worst:
             worst = largest_here
-            first, *others = (int(i) for i in np.unravel_index(index, difference.shape))
-            where = (rows.start + first, *others) if where else ()
+            first, *rest = (int(i) for i in np.unravel_index(index, difference.shape))
+            where = (rows.start + first, *rest) if where else ()
             if not isfinite(worst):
                 break
     return worst, where

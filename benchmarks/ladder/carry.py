@@ -124,11 +124,11 @@ def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
 def _write_with_torch(path: Path, arrays: dict[str, Array]) -> None:
     """Write the file with torch, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
+        source, target = Path(folder) / "arrays.safetensors", Path(folder) / "made.pt"
         source.write_bytes(save(arrays))
-        command = [sys.executable, "-c", TORCH, str(source), str(made)]
+        command = [sys.executable, "-c", TORCH, str(source), str(target)]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise RosettaError(f"torch did not write {path}: {last}; .safetensors needs no torch")
-        write_atomically(path, made.read_bytes())
+        write_atomically(path, target.read_bytes())

@@ -129,13 +129,13 @@ def fed_outputs(partners: Partners) -> dict[str, Array]:
 def turned_back(array: Array, right: Array, ways: Iterable[Callable[[Array], Array]]) -> Array | None:
     """A left array with its axes as the right one has them; None where nothing tells how. Of several ways that fit
     the nearest to the right array's numbers is chosen."""
-    made = []
+    turned = []
     for way in ways:
         order = way(
             np.broadcast_to(0, range(1, array.ndim + 1))
         ).shape  # an axis of one number, one of two, and so on
-        made.append(array.transpose(np.argsort(order)))
-    fitting = [candidate for candidate in made if candidate.shape == right.shape]
+        turned.append(array.transpose(np.argsort(order)))
+    fitting = [candidate for candidate in turned if candidate.shape == right.shape]
     if len(fitting) < 2:
         return fitting[0] if fitting else None
     return fitting[nearest_arrangement([largest_difference(right, candidate)[0] for candidate in fitting])]

@@ -173,10 +173,10 @@ class Replay:
         arrays = [side.arrays("layers") for side in sides]
         left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
         ways = self._ways_of_input(pair)
-        others = [name for name in left if name not in right]
+        unnamed = [name for name in left if name not in right]
         for place, (name, right_name) in enumerate(right.items()):
-            left_names = [left[name]] if name in left else [left[other] for other in others[: 0 if place else 1]]
-            for left_name in left_names:
+            candidates = [name] if name in left else unnamed[: 0 if place else 1]
+            for left_name in map(left.__getitem__, candidates):
                 shape, wanted = sides[1].shape(right_name, "layers"), sides[0].shape(left_name, "layers")
                 if any(way(np.broadcast_to(0, shape)).shape == wanted for way in ways.values()):
                     loads = partial(arrays[0].__getitem__, left_name), partial(arrays[1].__getitem__, right_name)
@@ -211,9 +211,9 @@ class Replay:
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
         """Causes whose test passed, else settings that differ; what else is told needs the whole model."""
-        found = [cause for cause in causes_of(self.rungs, check, failed) if cause.standing == LIKELY]
-        differ = settings_differ(Broken(self.rungs, check, failed)) if check.item.is_output and not found else ()
-        return [*found, *(replace(cause, standing=SEEN) for cause in differ)]
+        causes = [cause for cause in causes_of(self.rungs, check, failed) if cause.standing == LIKELY]
+        differ = settings_differ(Broken(self.rungs, check, failed)) if check.item.is_output and not causes else ()
+        return [*causes, *(replace(cause, standing=SEEN) for cause in differ)]
 
     def _judge_loss(self) -> None:
         """Judge the loss of the left side's outputs, where the model's own became these."""

@@ -30,12 +30,12 @@ def ladder_table(climbs: Mapping[str, Sequence[Check]]) -> Table:
     """One row for each side and precision, one column for each rung, with its worst error; red where it failed. It
     fits into a terminal of 80 columns."""
     heads = [SHORT.get(rung, rung) for rung in RUNGS]
-    made = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
+    shown = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
     for climber, checks in climbs.items():
         # The name is narrow, to leave room for the rungs.
         name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
-        made.add_row(name, *(cell([check for check in checks if check.rung == rung]) for rung in RUNGS))
-    return made
+        shown.add_row(name, *(cell([check for check in checks if check.rung == rung]) for rung in RUNGS))
+    return shown
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:
@@ -59,10 +59,10 @@ def diff_table(diff: Diff) -> Table:
     """One row for each rung: its worst error, and what rounding does there."""
     heads = ["checks", "error", "bound", "from", "one ulp"]
     numeric = [head for head in heads if head != "from"]
-    made = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
+    shown = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
     for rung, checks, worst, ulp in worst_of_rungs(diff):
-        made.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), origin_of(worst), ulp)
-    return made
+        shown.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), origin_of(worst), ulp)
+    return shown
 
 
 def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
@@ -101,9 +101,9 @@ def planted_line(diff: Diff) -> str:
 def lines(diff: Diff) -> Iterator[str]:
     """The sentences below the table."""
     if diff.explanation:
-        first, *others = diff.explanation
+        first, *rest = diff.explanation
         yield first
-        yield from (f"  {line}" for line in others)
+        yield from (f"  {line}" for line in rest)
         for cause in diff.causes:
             yield f"  {cause.standing}: {cause.line}"
     elif not diff.checks:

@@ -36,18 +36,18 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     would pair weights that hold the same numbers is always told."""
     broken, rung = Broken(rungs, check, failed), check.rung
     search = Search(broken.criterion)
-    found = undone(broken, search) or computed_anew(broken, search)
-    if not any(cause.standing == LIKELY for cause in found):
-        found += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+    causes = undone(broken, search) or computed_anew(broken, search)
+    if not any(cause.standing == LIKELY for cause in causes):
+        causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
-        found += [Cause(more, standing=MORE)] if more else []
-    for name in dict.fromkeys(cause.entry for cause in found if cause.entry in ACCEPTABLE):
-        found.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
+        causes += [Cause(more, standing=MORE)] if more else []
+    for name in dict.fromkeys(cause.entry for cause in causes if cause.entry in ACCEPTABLE):
+        causes.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
     if rung == "weights":
-        found += [replace(cause, standing=SEEN) for cause in arranged(broken)]
+        causes += [replace(cause, standing=SEEN) for cause in arranged(broken)]
     if check.item.is_output:
-        found += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
-    return list(dict.fromkeys(found))
+        causes += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
+    return list(dict.fromkeys(causes))
 
 
 def undone(broken: Broken, search: Search) -> list[Cause]:
@@ -55,7 +55,7 @@ def undone(broken: Broken, search: Search) -> list[Cause]:
     if np.array_equal(*broken.arrays):  # the sides differ in type, or in signs of zeros
         return []
     tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
-    return next(([cause] for made, seen, cause in tests if search.passes(made, seen)), [])
+    return next(([cause] for computed, seen, cause in tests if search.passes(computed, seen)), [])
 
 
 def computed_anew(broken: Broken, search: Search) -> list[Cause]:
@@ -65,16 +65,16 @@ def computed_anew(broken: Broken, search: Search) -> list[Cause]:
     facts = list[Cause]()
     compute = COMPUTATIONS.get(broken.item.rung)
     for lefts, rights, most in compute(broken) if compute else ():
-        found = search.parting(lefts, rights, most)
-        if not found:
+        parting = search.parting(lefts, rights, most)
+        if not parting:
             continue
-        taken = [taken_on_both(broken, found.left, right) for right in found.rights]
+        taken = [taken_on_both(broken, parting.left, right) for right in parting.rights]
         names = [name for name in taken if name]
         if names and not facts:
             words = f"{broken.name} takes {names[0]} on both sides, which differs already"
             facts.append(Cause(words, standing=SEEN))
-        others = [right for right, name in zip(found.rights, taken, strict=True) if not name]
-        several = [causes for right in others if (causes := [*causes_between(broken, found, right)])]
+        candidates = [right for right, name in zip(parting.rights, taken, strict=True) if not name]
+        several = [causes for right in candidates if (causes := [*causes_between(broken, parting, right)])]
         if len(several) > 1:
             sentences = [" and ".join(cause.sentence for cause in causes) for causes in several]
             return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
@@ -98,13 +98,13 @@ def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> str:
     return both[0] if same or parts else ""
 
 
-def causes_between(broken: Broken, found: Parting, right: Chosen) -> Iterator[Cause]:
+def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
     """Yield a cause for each choice in which both sides differ."""
-    name, left = broken.name, found.left
+    name, left = broken.name, parting.left
     if broken.item.rung == "step" and broken.item.pair:
         name = f"{broken.item.pair.name} {broken.item.name}"
     of_nothing = not (left.get("weight_decay", 1) and right.get("weight_decay", 1))  # which goes nowhere
-    for parameter, choice in found.choices.items():
+    for parameter, choice in parting.choices.items():
         both = left[parameter], right[parameter]
         if both[0] != both[1] and choice.words and not (of_nothing and parameter == "decay"):
             of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
@@ -175,10 +175,10 @@ def rounded(broken: Broken) -> Iterator[Test]:
     left, right = broken.arrays
     if right.dtype != left.dtype:
         return
-    for words, other, made, seen in (("right", "left", left, right), ("left", "right", right, left)):
-        for dtype, change in COARSER_TYPES.items() if is_number(made) else ():
-            cause = Cause(f"the {words} side has the numbers of the {other} one rounded to {dtype}", "array-dtype")
-            yield change(made).astype(np.float64), seen, cause
+    for words, source, finer, seen in (("right", "left", left, right), ("left", "right", right, left)):
+        for dtype, change in COARSER_TYPES.items() if is_number(finer) else ():
+            cause = Cause(f"the {words} side has the numbers of the {source} one rounded to {dtype}", "array-dtype")
+            yield change(finer).astype(np.float64), seen, cause
 
 
 def bfloat16(array: Array) -> Array:
@@ -290,8 +290,8 @@ def counters(broken: Broken) -> Iterator[Test]:
     """The optimizers counted other steps, by which Adam corrects the bias of its means."""
     left, right = (side.counters for side in broken.sides)
     if left and right and left != right:
-        one, other = (" and ".join(map(str, counts)) for counts in (left, right))
-        words = f"the step counter is {one} on the left and {other} on the right"
+        left_words, right_words = (" and ".join(map(str, counts)) for counts in (left, right))
+        words = f"the step counter is {left_words} on the left and {right_words} on the right"
         yield RECORDED, RECORDED, Cause(words, "optimizer-slots")
 
 

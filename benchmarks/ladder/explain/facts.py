@@ -95,23 +95,26 @@ def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
 
 def settings_of_optimizers(left: Side, right: Side) -> dict[str, Cause]:
     """Return the optimizers' settings that are not the same, by name. A side without decay may lack its setting."""
-    sides, found = (left, right), dict[str, Cause]()
+    sides, causes = (left, right), dict[str, Cause]()
     if not all(side.says.optimizer for side in sides):
-        return found
+        return causes
     settings = [{**side.optimizer_settings, "weight_decay": decay_of(side)} for side in sides]
     for name in [name for name in settings[0] if name in settings[1]]:
-        one, other = (of[name] for of in settings)
-        if (one or 0) != (other or 0):
-            single = isinstance(one, float) and isinstance(other, float) and np.float32(one) == np.float32(other)
-            entry = "constants-precision" if single else ENTRIES_OF_OPTIMIZERS.get(name, "")
-            found[name] = Cause(f"the optimizer's {name} is {one} on the left and {other} on the right", entry)
-    return found
+        left_value, right_value = (of[name] for of in settings)
+        if (left_value or 0) != (right_value or 0):
+            floats = isinstance(left_value, float) and isinstance(right_value, float)
+            equal = floats and np.float32(left_value) == np.float32(right_value)
+            entry = "constants-precision" if equal else ENTRIES_OF_OPTIMIZERS.get(name, "")
+            causes[name] = Cause(
+                f"the optimizer's {name} is {left_value} on the left and {right_value} on the right", entry
+            )
+    return causes
 
 
 def clippings_differ(left: Side, right: Side) -> Iterator[Cause]:
     if clipping(left) != clipping(right):
-        one, other = map(clipping_in_words, (left, right))
-        yield Cause(f"{CLIPPED.words} {one} on the left and {other} on the right", "clipping")
+        left_words, right_words = map(clipping_in_words, (left, right))
+        yield Cause(f"{CLIPPED.words} {left_words} on the left and {right_words} on the right", "clipping")
 
 
 def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
@@ -130,16 +133,16 @@ def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
 def decay_of(side: Side) -> Any:
     """Return the optimizer's weight decay; in words where groups of weights have several."""
     of_all = side.optimizer_settings.get("weight_decay")
-    found = sorted({number(group.get("weight_decay", of_all)) for group in side.optimizer.groups})
-    if len(found) > 1:
-        return f"{' and '.join(map(str, found))} in groups of weights"
-    return found[0] if found else of_all
+    decays = sorted({number(group.get("weight_decay", of_all)) for group in side.optimizer.groups})
+    if len(decays) > 1:
+        return f"{' and '.join(map(str, decays))} in groups of weights"
+    return decays[0] if decays else of_all
 
 
 def clipping_in_words(side: Side) -> str:
-    found = clipping(side)
-    if found:
-        return f"{found[0]} of {found[1]}"
+    clip = clipping(side)
+    if clip:
+        return f"{clip[0]} of {clip[1]}"
     never = f", where {side.framework} never does it and a record does not show it," if not side.known.clips else ""
     return f"not by the optimizer{never}"
 

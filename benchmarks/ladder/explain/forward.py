@@ -55,7 +55,8 @@ def operator_of(context: Context) -> tuple[Operator, int] | None:
     parameters = signature(OPERATORS[kind]).parameters
     of_side: dict[str, Any] = {**weights, "output": context.output, "ids": context.ids}
     bound = {name: of_side[name] for name in parameters if name in of_side}
-    if any(name not in bound and one.default is Parameter.empty for name, one in [*parameters.items()][1:]):
+    needed = [name for name, parameter in parameters.items() if parameter.default is Parameter.empty]
+    if not {*needed[1:]} <= bound.keys():  # the first is what the layer takes
         return None
     return partial(OPERATORS[kind], **bound), width_of(context)
 
@@ -75,8 +76,8 @@ def width_of(context: Context) -> int:
 
 def recorded(broken: Broken, choice: Choice) -> list[Any]:
     """Return a setting of the layer on the left and on the right, where it is a value that an operator may have."""
-    found = [tuple(value) if isinstance(value, list) else value for value in broken.settings(choice.setting)]
-    return [value for value in found if value in choice.values or is_number_of(value)]
+    values = [tuple(value) if isinstance(value, list) else value for value in broken.settings(choice.setting)]
+    return [value for value in values if value in choice.values or is_number_of(value)]
 
 
 def is_number_of(value: Any) -> bool:
@@ -95,7 +96,8 @@ def choices_with_settings(context: Context, operator: Operator) -> dict[str, Cho
     elif kind == "groupnorm":
         settings = [group.layer.settings for group in context.broken.groups]
         numbers = [of.get(name) for of in settings for name in NUMBERS_OF_GROUPS]
-        first["groups"] = [one for one in (*numbers, 1, width_of(context)) if isinstance(one, int) and one > 0]
+        numbers += [1, width_of(context)]
+        first["groups"] = [groups for groups in numbers if isinstance(groups, int) and groups > 0]
     elif kind in RECURRENT:
         padded = [name for name, ids in context.ids.items() if ids.ndim == 2 and (ids == 0).any()]
         repeated = [f"{name}{REPEATED}" for name in padded if context.output.ndim == 3]
@@ -231,8 +233,8 @@ def attention_of(
 
 def through(layer: Operator, attended: Operator, **choices: Any) -> Array | None:
     """Return the output of a layer that takes an attention."""
-    made = attended(**choices)
-    return None if made is None else layer(made)
+    output = attended(**choices)
+    return None if output is None else layer(output)
 
 
 def row_that_differs(context: Context, rows: int) -> int:
@@ -265,13 +267,13 @@ def projections(context: Context, width: int) -> Iterator[tuple[list[Array], boo
     layer = context.group.layer
     groups = {pair.left.part: pair.left for pair in context.broken.rungs.pairing.pairs if pair.left.layer is layer}
     if context.group.part == "output" and {*PROJECTIONS} <= groups.keys():
-        found = []
+        parts = []
         for x, group in zip(context.given, map(groups.__getitem__, PROJECTIONS), strict=False):
             kernel, bias = group.tensor("kernel"), group.tensor("bias")
             if kernel is not None and x.ndim == 3 and x.shape[-1] == len(kernel):
-                found.append(x @ kernel + (0 if bias is None else bias))
-        if len(found) == len(PROJECTIONS):
-            yield found, False
+                parts.append(x @ kernel + (0 if bias is None else bias))
+        if len(parts) == len(PROJECTIONS):
+            yield parts, False
         return
     outputs = [array for name, array in context.before.items() if not name.endswith(IS_GIVEN)]
     wide = [a.reshape(*a.shape[:2], -1) for a in outputs if a.ndim in (3, 4)]  # heads may have an axis of their own

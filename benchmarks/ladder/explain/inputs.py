@@ -45,8 +45,8 @@ class Context:
 
     @cached_property
     def weights(self) -> dict[str, Array]:
-        found = {name: self.group.tensor(name) for name in self.group.tensors}
-        return {name: array.astype(np.float64) for name, array in found.items() if array is not None}
+        arrays = {name: self.group.tensor(name) for name in self.group.tensors}
+        return {name: array.astype(np.float64) for name, array in arrays.items() if array is not None}
 
     @property
     def is_bare(self) -> bool:
@@ -115,8 +115,8 @@ def contexts(broken: Broken) -> list[Context]:
     of_both = of_left | of_right
     had = of_both if group.kind in RECURRENT else of_left  # a stacked layer's sequence may be on the right
     return [
-        Context(broken, group, rows(output), [*map(rows, own)], outputs, of_model)
-        for output, own, outputs in zip((left, right), given, (had, of_both), strict=True)
+        Context(broken, group, rows(output), [*map(rows, taken)], outputs, of_model)
+        for output, taken, outputs in zip((left, right), given, (had, of_both), strict=True)
     ]
 
 
@@ -136,7 +136,7 @@ def known(group: WeightGroup) -> WeightGroup:
 def given_to(broken: Broken, place: int) -> list[Array]:
     """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
     framework's attention three arrays, of which its query, key and value are computed."""
-    shown, side, found = broken.groups[place], broken.sides[place], list[Array]()
+    shown, side, arrays = broken.groups[place], broken.sides[place], list[Array]()
     groups = [shown]
     if broken.groups[0].part == "output":
         pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
@@ -146,8 +146,8 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     for group in groups:
         inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
         names = [inputs[group.part]] if group.part in inputs else inputs.values()
-        found += [array for array in map(side.arrays("layers").mapped, names) if is_usable(array)][:1]
-    return found if len(found) == len(groups) else []
+        arrays += [array for array in map(side.arrays("layers").mapped, names) if is_usable(array)][:1]
+    return arrays if len(arrays) == len(groups) else []
 
 
 def shown_call(broken: Broken, place: int, group: WeightGroup) -> list[Call]:
@@ -243,12 +243,12 @@ def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right:
     return None
 
 
-def alike(broken: Broken, array: Array, others: Sequence[Array]) -> bool:
+def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
     """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
     turned = [arranged(array)[:rows] for arranged in ARRANGEMENTS.values()]
-    pairs = ((way, other[:rows]) for other in others for way in turned)
-    return any(broken.criterion.explains(way, other) for way, other in pairs if way.shape == other.shape)
+    pairs = ((way, candidate[:rows]) for candidate in candidates for way in turned)
+    return any(broken.criterion.explains(way, candidate) for way, candidate in pairs if way.shape == candidate.shape)
 
 
 @dataclass(frozen=True)
@@ -265,13 +265,13 @@ class Input:
 
 def inputs_of(context: Context, width: int) -> dict[str, Input]:
     """Return what a layer of this width may take, in the rows that are tried, by what a cause calls it."""
-    found = dict[str, Input]()
+    inputs = dict[str, Input]()
 
     def add(name: str, *terms: Array, gate: Array | None = None) -> None:
         rows = [context.picked(term) for term in (*terms, *([] if gate is None else [gate]))]
         if terms[0].shape[-1] == width and not any(row is None for row in rows):
             arrays = [row for row in rows if row is not None]
-            found.setdefault(name, Input(arrays) if gate is None else Input(arrays[:-1], arrays[-1]))
+            inputs.setdefault(name, Input(arrays) if gate is None else Input(arrays[:-1], arrays[-1]))
 
     outputs, summed = context.before, [*sums(context)]
     for name, array in outputs.items():
@@ -289,14 +289,14 @@ def inputs_of(context: Context, width: int) -> dict[str, Input]:
                     add(f"the {token} token of {name}", *(term[:, place] for term in terms))
                 add(f"the mean token of {name}", *(term.mean(1) for term in terms))
     backwards = {f"{name} backwards in time": array[:, ::-1] for name, array in outputs.items() if array.ndim == 3}
-    for (name, array), (also, other) in permutations({**outputs, **backwards}.items(), 2):
-        if array.shape[:-1] == other.shape[:-1] and array.shape[-1] + other.shape[-1] == width:
-            add(f"{name} and then {also}", np.concatenate([array, other], -1))
-        if name in outputs and also in outputs and array.shape == other.shape:
-            add(f"{also} with {name} as its gate", array, gate=other)
+    for (name, array), (also, second) in permutations({**outputs, **backwards}.items(), 2):
+        if array.shape[:-1] == second.shape[:-1] and array.shape[-1] + second.shape[-1] == width:
+            add(f"{name} and then {also}", np.concatenate([array, second], -1))
+        if name in outputs and also in outputs and array.shape == second.shape:
+            add(f"{also} with {name} as its gate", array, gate=second)
     for name, terms in (*((name, [array]) for name, array in backwards.items()), *summed, *tokens(context, width)):
         add(name, *terms)
-    return found
+    return inputs
 
 
 def ways(context: Context, array: Array, width: int) -> Iterator[tuple[str, Array]]:

@@ -139,8 +139,8 @@ def conv(
         x = np.concatenate([x[..., group::number] for group in range(number)], -1)
     strides, dilations = each_axis(stride, axes), each_axis(dilation, axes)
     pads = pads_of(padding, x.shape[1:-1], kernel.shape, strides, dilations)
-    made = convolved(x, turned_round(kernel, used), strides, dilations, pads)
-    return None if made is None else ACTIVATIONS[activation](made + bias)
+    output = convolved(x, turned_round(kernel, used), strides, dilations, pads)
+    return None if output is None else ACTIVATIONS[activation](output + bias)
 
 
 def conv_transpose(
@@ -156,16 +156,16 @@ def conv_transpose(
 ) -> Array | None:
     if x.ndim != kernel.ndim or crop >= max(kernel.shape[:-2]):
         return None
-    made = spread(x, turned_round(kernel, used), each_axis(stride, kernel.ndim - 2), crop, output.shape)
-    return None if made is None else ACTIVATIONS[activation](made + bias)
+    result = spread(x, turned_round(kernel, used), each_axis(stride, kernel.ndim - 2), crop, output.shape)
+    return None if result is None else ACTIVATIONS[activation](result + bias)
 
 
 def each_axis(steps: Steps, axes: int) -> Sizes:
     """Return a step for each axis. Raises ValueError where there are others or one is too large."""
-    found = steps if isinstance(steps, tuple) else (int(steps),) * axes
-    if len(found) != axes or not all(0 <= step < LARGEST_STEP for step in found):
+    sizes = steps if isinstance(steps, tuple) else (int(steps),) * axes
+    if len(sizes) != axes or not all(0 <= step < LARGEST_STEP for step in sizes):
         raise ValueError(f"{steps} for {axes} axes")
-    return found
+    return sizes
 
 
 def turned_round(kernel: Array, used: str) -> Array:
@@ -177,12 +177,12 @@ def pads_of(padding: Steps | str, sizes: Sizes, kernel: Sizes, strides: Sizes, d
     where the odd zero stands after."""
     if not isinstance(padding, str):
         return [(pad, pad) for pad in each_axis(padding, len(sizes))]
-    found = []
+    pads = []
     for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=False):
         span = (width - 1) * dilation
         whole = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
-        found.append((whole // 2, whole - whole // 2) if padding == "same" else (span, 0))
-    return found
+        pads.append((whole // 2, whole - whole // 2) if padding == "same" else (span, 0))
+    return pads
 
 
 def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
@@ -197,13 +197,13 @@ def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pad
     spans = [size - (width - 1) * step for size, width, _, step in axes]  # positions at which the kernel may begin
     if min(spans) < 1:
         return None
-    made: Any = 0.0
+    total: Any = 0.0
     for place in np.ndindex(kernel.shape[:-2]):
         starts = [at * axis[3] for at, axis in zip(place, axes, strict=True)]
         window = x[:, *(slice(at, at + span, axis[2]) for at, span, axis in zip(starts, spans, axes, strict=True))]
         of_groups = zip(np.split(window, groups, -1), np.split(kernel[place], groups, -1), strict=True)
-        made = made + np.concatenate([part @ weights for part, weights in of_groups], -1)
-    return np.asarray(made)
+        total = total + np.concatenate([part @ weights for part, weights in of_groups], -1)
+    return np.asarray(total)
 
 
 def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> Array | None:
@@ -253,13 +253,13 @@ def recurrent(
     x = x.swapaxes(0, 1) if time == "the first" else x
     inputs = (x[:, ::-1] if begins == LAST_STEP else x) @ kernel + bias  # (N, T, gates * H)
     units = len(recurrent_kernel)
-    h, c, made = np.zeros((len(x), units)), np.zeros((len(x), units)), list[Array]()
+    h, c, states = np.zeros((len(x), units)), np.zeros((len(x), units)), list[Array]()
     if start == "another":  # then each later step follows from the output that the side has of the first
         if kind == "lstm" or output.ndim != 3 or begins == LAST_STEP:
             return None
         h = output[:, 0]
-        made.append(h)
-    for step in range(len(made), inputs.shape[1]):
+        states.append(h)
+    for step in range(len(states), inputs.shape[1]):
         of_input, of_state = inputs[:, step], h @ recurrent_kernel + recurrent_bias
         if kind == "rnn":
             h = squash(of_input + of_state)
@@ -271,19 +271,19 @@ def recurrent(
             z, r = np.split(gate((of_input + of_state)[:, : 2 * units]), 2, -1)
             reset = r * of_state[:, 2 * units :] if reset_after else (r * h) @ recurrent_kernel[:, 2 * units :]
             h = z * h + (1 - z) * squash(of_input[:, 2 * units :] + reset)
-        made.append(h)
-    found = np.stack(made, 1)
-    found = found[:, ::-1] if begins == LAST_STEP else found
-    found = found.swapaxes(0, 1) if time == "the first" else found
-    if found.shape[:2] != output.shape[:2] and output.ndim == 3:  # the record's axes are in one order
-        found = found.swapaxes(0, 1)
+        states.append(h)
+    sequence = np.stack(states, 1)
+    sequence = sequence[:, ::-1] if begins == LAST_STEP else sequence
+    sequence = sequence.swapaxes(0, 1) if time == "the first" else sequence
+    if sequence.shape[:2] != output.shape[:2] and output.ndim == 3:  # the record's axes are in one order
+        sequence = sequence.swapaxes(0, 1)
     if lengths == "none":
-        return found if output.ndim == 3 else found[:, -1]
+        return sequence if output.ndim == 3 else sequence[:, -1]
     real = ids[lengths.removesuffix(REPEATED)] != 0
-    last: Array = found[np.arange(len(found)), real.sum(1) - 1]
+    last: Array = sequence[np.arange(len(sequence)), real.sum(1) - 1]
     if output.ndim == 2:
         return last
-    return np.where(real[..., None], found, last[:, None] if lengths.endswith(REPEATED) else 0.0)
+    return np.where(real[..., None], sequence, last[:, None] if lengths.endswith(REPEATED) else 0.0)
 
 
 # Embeddings and attention
@@ -356,8 +356,8 @@ def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bo
     scores = q @ k.swapaxes(-1, -2) * scale + mask
     nothing = np.isneginf(scores).all(-1, keepdims=True)
     weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
-    made = (weights @ v).swapaxes(1, 2)
-    return np.asarray(made.reshape(*made.shape[:2], -1))
+    output = (weights @ v).swapaxes(1, 2)
+    return np.asarray(output.reshape(*output.shape[:2], -1))
 
 
 def rotated(x: Array, order: str, base: float) -> Array:
@@ -365,8 +365,8 @@ def rotated(x: Array, order: str, base: float) -> Array:
     half = x.shape[-1] // 2
     angles = np.arange(x.shape[1])[:, None] / base ** (np.arange(half) / half)
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
-    one, two = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
-    turned = one * cos - two * sin, two * cos + one * sin
+    first, second = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    turned = first * cos - second * sin, second * cos + first * sin
     return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
 
 
@@ -417,13 +417,13 @@ def cross_entropy(
     ),
     smoothing: float = choice("labels are smoothed by", SMOOTHINGS, entry="label-smoothing"),
 ) -> Array | None:
-    found, real = log_probabilities[reads], counted[counts]
+    logs, real = log_probabilities[reads], counted[counts]
     if shift:
         early, late = slice(0, -1), slice(1, None)
         of_output, of_label = (early, late) if shift > 0 else (late, early)
-        found, labels, real = found[:, of_output], labels[:, of_label], real[:, of_label]
-    right = np.take_along_axis(found, np.clip(labels, 0, found.shape[-1] - 1)[..., None], -1)[..., 0]
-    each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * found.mean(-1)
+        logs, labels, real = logs[:, of_output], labels[:, of_label], real[:, of_label]
+    right = np.take_along_axis(logs, np.clip(labels, 0, logs.shape[-1] - 1)[..., None], -1)[..., 0]
+    each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * logs.mean(-1)
     each, rows = np.where(real, each, 0.0), len(each)
     if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)):
         return None
@@ -475,9 +475,9 @@ def adam(
     counter: int = choice("Adam counts the first step as", (1, 2), entry="optimizer-slots"),
 ) -> Update:
     m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
-    one, two = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
-    divisor = (np.sqrt(v) + epsilon) / two**0.5 if root == BEFORE_CORRECTION else rooted(v / two, epsilon, root)
-    return {"momentum": m, "mean_square": v}, m / one / divisor
+    first, second = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
+    divisor = (np.sqrt(v) + epsilon) / second**0.5 if root == BEFORE_CORRECTION else rooted(v / second, epsilon, root)
+    return {"momentum": m, "mean_square": v}, m / first / divisor
 
 
 def rmsprop(

@@ -34,20 +34,20 @@ class Criterion:
         within = min(self.bound, self.error / SMALLER)
         return max(within, min(NEAR_THE_BOUND * self.bound, self.error / MUCH_SMALLER))
 
-    def left_over(self, made: Array | None, seen: Array, scale: float | None = None) -> float:
+    def left_over(self, computed: Array | None, seen: Array, scale: float | None = None) -> float:
         """Return what is left of the error, as a share of `scale`, where `made` explains `seen`; else infinity.
         `scale` is the largest number that is seen where it is not given."""
-        if made is None or made.shape != seen.shape or not made.size:
+        if computed is None or computed.shape != seen.shape or not computed.size:
             return inf
-        difference = largest_difference(made, seen)[0]
+        difference = largest_difference(computed, seen)[0]
         if seen.dtype.kind != "f":  # whole numbers are explained by equal ones alone
             return inf if difference else 0.0
         error = difference / (scale or largest(seen) or 1.0)
         return error if error <= self.limit else inf
 
-    def explains(self, made: Array | None, seen: Array) -> bool:
+    def explains(self, computed: Array | None, seen: Array) -> bool:
         """Return True if `made`, which a hypothesis makes, is what is seen."""
-        return self.left_over(made, seen) < inf
+        return self.left_over(computed, seen) < inf
 
     def tell(self, numbers: int, tried: int) -> bool:
         """Return True if so many numbers would hardly agree by chance with one of so many hypotheses. In float16 a
@@ -75,7 +75,7 @@ def choice(
 
 def choices_of(operator: Callable[..., Any], **known: Sequence[Any]) -> dict[str, Choice]:
     """Return the choices in an operator's signature. `known` has the values of some parameters in place of theirs."""
-    defaults = {name: one.default for name, one in inspect.signature(operator).parameters.items()}
+    defaults = {name: parameter.default for name, parameter in inspect.signature(operator).parameters.items()}
     return {
         name: replace(default, values=tuple(dict.fromkeys(known.get(name, default.values))))
         for name, default in defaults.items()
@@ -137,10 +137,10 @@ class Search:
     ends: tuple[int, int] = (0, 0)  # numbers of trials and of multiplications
     work: int = 0
 
-    def passes(self, made: Array | None, seen: Array) -> bool:
+    def passes(self, computed: Array | None, seen: Array) -> bool:
         """Return True if `made` is what is seen, and not by chance."""
         self.tried += 1
-        return self.criterion.explains(made, seen) and self.criterion.tell(seen.size, self.tried)
+        return self.criterion.explains(computed, seen) and self.criterion.tell(seen.size, self.tried)
 
     def parting(
         self, lefts: Sequence[Computation], rights: Sequence[Computation], most: tuple[int, int]
@@ -150,54 +150,54 @@ class Search:
         parameters may be unusual on the left, and how many may be otherwise on the right. The least unusual choices
         of all computations come first; where several parameters are otherwise, less usual choices may leave fewer."""
         self.ends = self.tried + CHOICES_TRIED, self.work + WORK
-        waiting, found, fewest = [*lefts], None, most[1] + 1
+        waiting, parting, fewest = [*lefts], None, most[1] + 1
         for number in range(most[0] + 1):
             for left in [*waiting]:
-                several, before = self._fitting(left, left.usual(), number)[:LEFT_CHOICES], found
+                several, before = self._fitting(left, left.usual(), number)[:LEFT_CHOICES], parting
                 for right in rights if several else ():
                     nearer = self._nearest(several, right, fewest - 1)
                     if nearer:
-                        found = nearer
+                        parting = nearer
                         fewest = sum(nearer.left[name] != nearer.rights[0][name] for name in nearer.left)
                     if fewest == 1:
-                        return found
-                if several and found is before:
+                        return parting
+                if several and parting is before:
                     waiting.remove(left)
-        return found
+        return parting
 
     def _nearest(self, lefts: Sequence[Chosen], right: Computation, most: int) -> Parting | None:
         """Return one of the left side's choices, and those of the right side that differ from it in the fewest
         parameters, and in at most so many; None where there are none, or one choice explains both sides."""
         for number in range(most + 1):
             for left in lefts:
-                others = self._fitting(right, left, number)
-                if others:
-                    return Parting(right.choices, left, others) if number else None
+                rights = self._fitting(right, left, number)
+                if rights:
+                    return Parting(right.choices, left, rights) if number else None
         return None
 
     def _fitting(self, computation: Computation, start: Chosen, number: int) -> list[Chosen]:
         """Return the choices that explain an output best, of those with so many parameters not as in `start`; none
         where the numbers are too few to tell so many apart."""
-        found = []
+        fitting = []
         for chosen in computation.others(start, number):
             if self.tried >= self.ends[0] or self.work >= self.ends[1]:
                 break
             if not self.criterion.tell(computation.output.size, self.tried + 1):
                 return []
             error = self._error(computation, chosen)
-            found += [(error, chosen)] if error < inf else []
-        best = min((error for error, _ in found), default=inf)
-        return [chosen for error, chosen in found if error <= max(SMALLER * best, ROUNDING)]
+            fitting += [(error, chosen)] if error < inf else []
+        best = min((error for error, _ in fitting), default=inf)
+        return [chosen for error, chosen in fitting if error <= max(SMALLER * best, ROUNDING)]
 
     def _error(self, computation: Computation, chosen: Chosen) -> float:
         """Return what a choice leaves of the error; infinity where it does not explain the output."""
         first = computation.sample or computation
-        made = first.made(chosen)
-        if made is None:
+        computed = first.made(chosen)
+        if computed is None:
             return inf
         self.tried += 1
         self.work += first.work
-        error = self.criterion.left_over(made, first.output, computation.scale)
+        error = self.criterion.left_over(computed, first.output, computation.scale)
         if first is computation or error == inf:
             return error
         self.work += computation.work

@@ -57,8 +57,8 @@ def gradients(broken: Broken) -> Iterator[Both]:
     wanted = [np.concatenate([array.ravel() for array in of]) for of in both]
     of_all = [norm_of_all(side) for side in broken.sides]
     for place in range(2):  # the other side's are clipped
-        other = both[1 - place]
-        norms = [norm(other), of_all[1 - place], max(map(largest, other))]
+        source = both[1 - place]
+        norms = [norm(source), of_all[1 - place], max(map(largest, source))]
         limits = [*(float(f"{limit:.3g}") for limit in norms), *USUAL_LIMITS]
         clips = [clippings(array, of_all[place], broken.sides[1 - place], limits) for array in both[place]]
         clipped = {name: [of[name] for of in clips] for name in clips[0]}
@@ -72,16 +72,16 @@ def factors_of(broken: Broken, left: float, right: float) -> dict[str, float]:
     """Return by what gradients of these norms may be multiplied."""
     shapes = [array.shape for array in broken.rungs.left.arrays("inputs").values()]
     counts = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes} - {0, 1}
-    found = {"as they are": 1.0}
+    factors = {"as they are": 1.0}
     for count in sorted(counts):
         words = f"(as between the mean over {count} rows or positions and their sum)"
-        found |= {f"{count} times as large {words}": count, f"{count} times smaller {words}": 1 / count}
+        factors |= {f"{count} times as large {words}": count, f"{count} times smaller {words}": 1 / count}
     for large, small in ((left, right), (right, left)):
         ratio = large / (small or 1.0)
         if 1.5 < ratio < MOST_ADDED_UP and round(ratio) not in counts:
             words = f"(as where those of {round(ratio)} passes are added up)"
-            found[f"{round(ratio)} times as large {words}"] = round(ratio)
-    return found
+            factors[f"{round(ratio)} times as large {words}"] = round(ratio)
+    return factors
 
 
 def norm(arrays: Iterable[Array]) -> float:
@@ -98,21 +98,21 @@ def norm_of_all(side: Side) -> float:
 
 def clipping(side: Side) -> tuple[str, float] | None:
     """Return how the optimizer itself clips gradients, and to what; None where it does not."""
-    found = side.known.clipping(side.optimizer.settings)
-    return (found[0], number(found[1])) if found else None
+    clip = side.known.clipping(side.optimizer.settings)
+    return (clip[0], number(clip[1])) if clip else None
 
 
 def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float]) -> dict[str, Array]:
     """Return a gradient, clipped as a side does it, by how it is clipped. `of_all` is the norm of all gradients."""
-    found, added = {NOWHERE: gradient}, side.known.added_to_norm
+    clipped, added = {NOWHERE: gradient}, side.known.added_to_norm
     for limit in dict.fromkeys(limit for limit in limits if limit > 0):
         for how, size in ((NORM_OF_ALL, of_all), (NORM_OF_EACH, norm([gradient]))):
-            found[f"{how} of {limit}"] = gradient * min(1.0, limit / (size or 1.0))
+            clipped[f"{how} of {limit}"] = gradient * min(1.0, limit / (size or 1.0))
             if added:
                 words = f"{how}, to which {added} is added, of {limit}"
-                found[words] = gradient * min(1.0, limit / (size + added))
-        found[f"{VALUES} of {limit}"] = np.clip(gradient, -limit, limit)
-    return found
+                clipped[words] = gradient * min(1.0, limit / (size + added))
+        clipped[f"{VALUES} of {limit}"] = np.clip(gradient, -limit, limit)
+    return clipped
 
 
 def steps(broken: Broken) -> Iterator[Both]:
@@ -138,7 +138,7 @@ def of_statistics(broken: Broken) -> Iterator[Both]:
     counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
     ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
     operator = partial(operators.running_statistics, left / (1 - shares[0]) + old, old)
-    kept = [one for share in shares for one in (share, round(1 - share, 12))]
+    kept = [candidate for share in shares for candidate in (share, round(1 - share, 12))]
     choices = choices_of(operator, kept=kept, variance=[1.0, *ratios])
     yield [Computation(operator, choices, left)], [Computation(operator, choices, right)], (0, 2)
 
@@ -152,10 +152,10 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
     if any(array is None or not array.size or tensor is None or array.shape != tensor.shape for array in arrays[:2]):
         return None
     gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
-    own, left = [found for found in map(clipping, broken.sides) if found], broken.sides[0]
-    limits = [limit for _, limit in own] + [*USUAL_LIMITS]
+    clips, left = [clip for clip in map(clipping, broken.sides) if clip], broken.sides[0]
+    limits = [limit for _, limit in clips] + [*USUAL_LIMITS]
     clipped = clippings(gradient, norm_of_all(side), side, limits)
-    of_left = [f"{words} of {limit}" for words, limit in own[:1] if clipping(left)]
+    of_left = [f"{words} of {limit}" for words, limit in clips[:1] if clipping(left)]
     known: dict[str, Sequence[Any]] = {
         "clip": [*of_left, *clipped],
         "decay": [*sorted(decays_of(side), key=lambda way: way != decays_of(left)[0]), NOWHERE],
@@ -165,7 +165,7 @@ def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
     usual = choices_of(operators.stepped) | choices_of(update)
     for name, choice in usual.items():
         if choice.setting:
-            of_sides = [settings_of_step(one).get(choice.setting) for one in broken.sides]
+            of_sides = [settings_of_step(each_side).get(choice.setting) for each_side in broken.sides]
             known[name] = [choice.values[0] if value is None else number(value) for value in of_sides]
         elif name == "root":
             known[name] = sorted(choice.values, key=lambda root: root != left.place_of_epsilon)

@@ -203,8 +203,8 @@ def _unlike(left: Array, right: Array) -> str:
     for rows in pieces(left.shape) if left.dtype.kind == "f" else ():
         zeros = (left[rows] == 0) & (right[rows] == 0) & (np.signbit(left[rows]) != np.signbit(right[rows]))
         if zeros.any():
-            first, *others = np.argwhere(zeros)[0].tolist()
-            where = (rows.start + first, *others)
+            first, *rest = np.argwhere(zeros)[0].tolist()
+            where = (rows.start + first, *rest)
             return f"got {right[where]!s}, expected {left[where]!s} at {[*where]}"
     return ""
 

@@ -26,24 +26,24 @@ def epsilons_remark(left: Side, right: Side, pairs: Iterable[LayerPair]) -> tupl
     """The remark on norms whose epsilon Paddle rounds, "" where there are none; True if the other side is compared as
     it computes with such epsilons."""
     norms = [pair.name for pair in pairs if rounds_epsilon(pair)]
-    other = right if left.framework == "paddle" else left
+    exact = right if left.framework == "paddle" else left
     if not norms:
         return "", False
-    known = f", and {other.name} is compared as it computes with these" if other.as_in_paddle else ""
+    known = f", and {exact.name} is compared as it computes with these" if exact.as_in_paddle else ""
     words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}{known}"
-    setting = f"layer.{other.known.epsilon}"
-    remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {other.name}"
-    return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", other.as_in_paddle
+    setting = f"layer.{exact.known.epsilon}"
+    remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
+    return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", exact.as_in_paddle
 
 
 def rounds_epsilon(pair: LayerPair) -> bool:
     """True if Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
-    of_paddle, others = (
+    of_paddle, of_other = (
         [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
     )
-    if not others or not of_paddle or not FLOAT32_EPSILON & {*of_paddle[0].layer.classes}:
+    if not of_other or not of_paddle or not FLOAT32_EPSILON & {*of_paddle[0].layer.classes}:
         return False
-    rounded, exact = (group.settings.get("epsilon") for group in (of_paddle[0], others[0]))
+    rounded, exact = (group.settings.get("epsilon") for group in (of_paddle[0], of_other[0]))
     floats = isinstance(rounded, float) and isinstance(exact, float)
     return floats and np.float32(rounded) == np.float32(exact) and exact != float(np.float32(exact))
 

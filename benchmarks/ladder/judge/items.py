@@ -198,8 +198,8 @@ class Rungs:
     def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
-        names, others = self.compared_outputs(pair, call)
-        further += [pair.name or "the model"] if others else []
+        names, uncompared = self.compared_outputs(pair, call)
+        further += [pair.name or "the model"] if uncompared else []
         for name in names:
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
             if changes is None:
@@ -334,8 +334,8 @@ def _why_no_outputs(pair: LayerPair) -> str:
     empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
     if empty:
         return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
-    own = "." in pair.left.kind  # of a class of a person's own, which may give anything
-    any_shape = own or pair.left.kind in (PARENT, "parameters") or pair.lines
+    is_custom = "." in pair.left.kind  # of a class of a person's own, which may give anything
+    any_shape = is_custom or pair.left.kind in (PARENT, "parameters") or pair.lines
     single = any_shape and pair.numbers is None and all(len(group.layers) == 1 for group in pair.both)
     if single and all(calls) and not alike_in_shape(pair):
         return f"outputs of {name}, which are of other shapes"

@@ -42,14 +42,14 @@ def found_by_value(left: ByName, right: ByName) -> list[TensorPair]:
     tables = [rows_of(of_side) for of_side in marks]
     for lacking in (False, True):  # what is part of an array is looked for among what is left
         for place in (0, 1):  # one array of the left side and one or several of the right, and the reverse
-            arrays, others = sides[place], sides[1 - place]
+            arrays, candidates = sides[place], sides[1 - place]
             for name, array in list(arrays.items()):
-                pair = next(_pairs(name, array, marks[place][name], others, tables[1 - place], lacking), None)
+                pair = next(_pairs(name, array, marks[place][name], candidates, tables[1 - place], lacking), None)
                 if pair:
                     pairs.append(pair.exchanged() if place else pair)
                     del arrays[name]
                     for part in pair.right.names:
-                        del others[part]
+                        del candidates[part]
     return pairs
 
 
@@ -93,33 +93,34 @@ def rows_of(arrays: Mapping[str, list[Digests]]) -> dict[int, list[Row]]:
 
 
 def _pairs(
-    name: str, array: Array, marks: Sequence[Digests], others: ByName, table: Table, lacking: bool
+    name: str, array: Array, marks: Sequence[Digests], candidates: ByName, table: Table, lacking: bool
 ) -> Iterator[TensorPair]:
     """The pairs of one array, each of which is seen to hold; of those that lack a part, or of all others."""
     for axis in range(array.ndim):
-        for to, axes, sizes, order in _along(array, axis, marks[axis], others, table):
+        for to, axes, sizes, order in _along(array, axis, marks[axis], candidates, table):
             if (LACKING in to) != lacking:
                 continue
-            shapes = {name: array.shape}, {other: others[other].shape for other in to if other != LACKING}
+            there = {part: candidates[part].shape for part in to if part != LACKING}
+            shapes = {name: array.shape}, there
             try:
                 pair = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
-            left, right = pair.left.of({name: array}.get), pair.right.of(others.get)
+            left, right = pair.left.of({name: array}.get), pair.right.of(candidates.get)
             if left is not None and right is not None and np.array_equal(left, right):
                 yield replace(pair, how="value")
 
 
-def _along(array: Array, axis: int, marks: Digests, others: ByName, table: Table) -> Iterator[Guess]:
+def _along(array: Array, axis: int, marks: Digests, candidates: ByName, table: Table) -> Iterator[Guess]:
     """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
     such as those that have an axis of heads."""
     length = array.shape[axis]
     for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
         known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
-        rows = [[row for row in of if row[0] in others and (count == length or row[1] == WHOLE)] for of in known]
+        rows = [[row for row in of if row[0] in candidates and (count == length or row[1] == WHOLE)] for of in known]
         if count == length or all(rows):
-            for to, (left, right), sizes, order in _arranged(split, axis, others, _assigned(rows)):
+            for to, (left, right), sizes, order in _arranged(split, axis, candidates, _assigned(rows)):
                 yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes, order
 
 
@@ -140,12 +141,12 @@ def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
     return assigned
 
 
-def _arranged(array: Array, axis: int, others: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
+def _arranged(array: Array, axis: int, candidates: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
     """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
     there = [row for row in rows if row]
     names = tuple(dict.fromkeys(name for name, _, _ in there))
     their_axes = {other_axis for _, other_axis, _ in there}
-    lengths = [1 if WHOLE in their_axes else others[name].shape[a] for name in names for a in their_axes]
+    lengths = [1 if WHOLE in their_axes else candidates[name].shape[a] for name in names for a in their_axes]
     if len(their_axes) != 1 or len(there) != sum(lengths):
         return
     (other_axis,) = their_axes
@@ -153,13 +154,13 @@ def _arranged(array: Array, axis: int, others: ByName, rows: Sequence[Row | None
     lacking = len(rows) - len(there)
     if lacking:  # rows that stand nowhere, which must be the last or the first ones
         row_size = array.size // len(rows)
-        sizes = [other.size for name, other in others.items() if name not in names]
+        sizes = [candidate.size for name, candidate in candidates.items() if name not in names]
         may_be_there = any(size <= lacking * row_size and size % row_size == 0 for size in sizes)
         if may_be_there or not (all(rows[:-lacking]) or all(rows[lacking:])):
             return
         to = (*names, LACKING) if rows[0] else (LACKING, *names)
     row = array.take(rows.index(there[0]), axis)
-    first = others[names[0]]
+    first = candidates[names[0]]
     other_row = first if other_axis == WHOLE else first.take(there[0][2], other_axis)
     for (axes, other_axes), inner_sizes in _inner(row, other_row):
         for outer, outer_sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
@@ -169,10 +170,10 @@ def _arranged(array: Array, axis: int, others: ByName, rows: Sequence[Row | None
             yield to, (left, right), {**inner_sizes, **outer_sizes}, order
 
 
-def _inner(row: Array, other: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
+def _inner(row: Array, candidate: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
     """The axes of two rows of which one is the other with its axes in another order, or some of them as one. Axes of
     one number are there or not."""
-    finer, coarser = (row, other) if row.squeeze().ndim >= other.squeeze().ndim else (other, row)
+    finer, coarser = (row, candidate) if row.squeeze().ndim >= candidate.squeeze().ndim else (candidate, row)
     squeezed, letters = finer.squeeze(), iter(INNER)
     if squeezed.ndim > len(INNER):
         return

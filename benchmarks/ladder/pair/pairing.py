@@ -38,17 +38,17 @@ class Pairing:
     def require(self) -> "Pairing":
         """Return this pairing. Raises UnfitRecordsError where a group that is trained has no partner."""
         alone = [[group for group in groups if group.required] for groups in (self.left, self.right)]
-        for place, other in permutations(range(2)):
+        for place, opposite in permutations(range(2)):
             if alone[place]:
-                others = alone[other]
-                kinds = {group.kind for group in others} - {*OWN}  # what resembles nothing says less
+                unpaired = alone[opposite]
+                kinds = {group.kind for group in unpaired} - {*OWN}  # what resembles nothing says less
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
-                alike = [group for group in others if group.kind == missing.kind] or others
+                alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
                 raise UnfitRecordsError(
-                    f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[other].name} has "
-                    f"left {candidates}; say in a file for --mapping which belong together (rosetta diff "
-                    f"--write-mapping drafts it), such as {proposed(missing, others, place == 0)}"
+                    f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
+                    f"has left {candidates}; say in a file for --mapping which belong together (rosetta diff "
+                    f"--write-mapping drafts it), such as {proposed(missing, unpaired, place == 0)}"
                 )
         return self
 
@@ -61,11 +61,11 @@ def described(group: WeightGroup) -> str:
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
 
 
-def proposed(missing: WeightGroup, others: Groups, is_left: bool) -> str:
+def proposed(missing: WeightGroup, unpaired: Groups, is_left: bool) -> str:
     """A line for a mapping file that is obeyed: it pairs the layer's first weight with another layer's of the same
     sizes, or leaves the layer out where there is none."""
     theirs = [
-        (name_of_other, group.side.shape(name_of_other)) for group in others for name_of_other in group.names[:1]
+        (name_of_other, group.side.shape(name_of_other)) for group in unpaired for name_of_other in group.names[:1]
     ]
     for name, their in product(missing.names[:1], theirs):
         both = (name, missing.side.shape(name)), their

@@ -62,8 +62,8 @@ class Skips:
             rest = pair.without(gone)
             if rest.names or not (any(whole) or gone):
                 kept.append(rest)
-            for group, is_whole, own in zip(pair.both, whole, named, strict=True):
-                names = [] if is_whole else [name for name in group.tensors if name in gone - own]
+            for group, is_whole, chosen in zip(pair.both, whole, named, strict=True):
+                names = [] if is_whole else [name for name in group.tensors if name in gone - chosen]
                 left_out += [array for name in names for array in group.tensors[name].names]
         return kept, left_out
 

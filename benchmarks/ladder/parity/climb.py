@@ -164,8 +164,8 @@ class Climber:
         for name in expected if self.precision == "float64" else ():
             both, bound = (expected[name], all_steps[0][name]), self.tolerances["slots"]
             yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
-        first, *others = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
-        states = np.tile(first, (len(others), 1)), np.array(others)
+        first, *rest = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
+        states = np.tile(first, (len(rest), 1)), np.array(rest)
         yield self.compared("trajectory", f"states of {of_workers}", *states, 0.0)
 
     def _counts(self) -> Iterator[Check]:
@@ -186,8 +186,9 @@ class Climber:
         if self.process.name == BASELINE:
             question = replace(question, rows=question.rows[: course.size.sentences_of_example])
         translations = self.right.ask(question)["ids"], self.left["strings"]["ids"]
-        different = [one for one in zip(question.rows, *translations, strict=False) if not np.array_equal(*one[1:])]
-        wrong = [one for one in different if course.margin(*one) > NEAR_TIE[self.precision]]
+        answers = zip(question.rows, *translations, strict=False)
+        different = [answer for answer in answers if not np.array_equal(*answer[1:])]
+        wrong = [answer for answer in different if course.margin(*answer) > NEAR_TIE[self.precision]]
         error, number = len(different) / len(question.rows), len(question.rows)
         distinct = len(np.unique(translations[1], axis=0))
         note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
@@ -318,7 +319,7 @@ def rungs_of(checks: Sequence[Check]) -> dict[str, Rung]:
     """The results of the rungs that these checks are of."""
     rungs = {}
     for rung in dict.fromkeys(check.rung for check in checks):
-        own = [check for check in checks if check.rung == rung]
-        worst = max(own, key=lambda check: check.used)
-        rungs[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in own))
+        of_rung = [check for check in checks if check.rung == rung]
+        worst = max(of_rung, key=lambda check: check.used)
+        rungs[rung] = Rung(worst.finite_error, worst.tolerance, all(check.passed for check in of_rung))
     return rungs

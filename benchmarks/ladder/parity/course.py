@@ -182,11 +182,11 @@ class Course:
         """The record of NumPy in float32, whose error is the one that is normal."""
         return Answers(self._start_numpy("float32"), "float32", self.questions)
 
-    def margin(self, row: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    def margin(self, row: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> float:
         """The margin of the best character over the second best where two translations (L,) of a row's source first
         differ, by the referee with the fresh weights."""
-        step, start = int((one != other).argmax()), self.model.start_token
-        decoder_ids = np.array([[start, *one[:step], start]])  # the last one, a target, is not looked at
+        step, start = int((left != right).argmax()), self.model.start_token
+        decoder_ids = np.array([[start, *left[:step], start]])  # the last one, a target, is not looked at
         lengths = np.array([decoder_ids.shape[1]], np.int32)
         source = replace(self.material.batch.take([row]), decoder_ids=decoder_ids, decoder_lengths=lengths)
         question = Question("forward", self.fresh, source, np.arange(1), 1)

@@ -54,8 +54,8 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         if not path.exists():
             return {}
         try:
-            found = os.stat(path)
-            if not stat.S_ISREG(found.st_mode):
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
                 raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
             with safe_open(path, framework="numpy") as file:
                 names = list(file.keys())

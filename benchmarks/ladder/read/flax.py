@@ -125,18 +125,18 @@ class Flax(Framework):
     clips = {"clip_by_global_norm.max_norm": NORM_OF_ALL, "clip.max_delta": VALUES}
     files = (".safetensors",)
 
-    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
-        return {value for name, value in own.items() if name.endswith(".count") and isinstance(value, int)}
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+        return {value for name, value in settings.items() if name.endswith(".count") and isinstance(value, int)}
 
-    def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
-        step = own.get("scale.step_size")  # updates are added
-        return super().settings_of_optimizer(own) | ({"learning_rate": -step} if isinstance(step, float) else {})
+    def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
+        step = settings.get("scale.step_size")  # updates are added
+        return super().settings_of_optimizer(settings) | ({"learning_rate": -step} if isinstance(step, float) else {})
 
-    def place_of_epsilon(self, kind: str, own: Settings) -> str | None:
-        return self.epsilons.get(kind) if own.get("scale_by_rms.eps_in_sqrt", True) else OUTSIDE
+    def place_of_epsilon(self, kind: str, settings: Settings) -> str | None:
+        return self.epsilons.get(kind) if settings.get("scale_by_rms.eps_in_sqrt", True) else OUTSIDE
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         """The states come first, a cell's before its output."""
-        kept = bool(layer.own.get("reverse") and layer.own.get("keep_order"))
-        backwards = bool(layer.own.get("reverse", kept)) != kept
+        kept = bool(layer.settings.get("reverse") and layer.settings.get("keep_order"))
+        backwards = bool(layer.settings.get("reverse", kept)) != kept
         return sequence_and_states(layer, parts[::-1], backwards, kept)

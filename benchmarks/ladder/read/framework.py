@@ -21,7 +21,7 @@ class Recurrent:
     kind: str
     part: str
     roles: Sequence[str]  # the layer's names of its weights
-    own: Settings  # the layer's settings as the framework has them
+    settings: Settings  # the layer's settings as the framework has them
     time_first: bool
 
 
@@ -71,25 +71,25 @@ class Framework(ABC):
                     continue
         return canonical_settings
 
-    def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
+    def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         """An optimizer's settings in canonical terms."""
-        return {self.optimizers[name]: value for name, value in own.items() if name in self.optimizers}
+        return {self.optimizers[name]: value for name, value in settings.items() if name in self.optimizers}
 
-    def place_of_epsilon(self, kind: str, own: Settings) -> str | None:
+    def place_of_epsilon(self, kind: str, settings: Settings) -> str | None:
         """Place of an optimizer's epsilon; None where it is not known."""
         return self.epsilons.get(kind)
 
-    def clipping(self, own: Settings) -> tuple[str, Any] | None:
+    def clipping(self, settings: Settings) -> tuple[str, Any] | None:
         """Way and limit by which an optimizer itself clips gradients; None where it does not."""
-        return next(((way, own[name]) for name, way in self.clips.items() if own.get(name)), None)
+        return next(((way, settings[name]) for name, way in self.clips.items() if settings.get(name)), None)
 
-    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
         """Steps that an optimizer counts, in its settings or in its slots, which are there as WEIGHT|SLOT."""
         return set()
 
-    def slot(self, own: str) -> str | None:
+    def slot(self, name: str) -> str | None:
         """The canonical name of a slot; None for what has none."""
-        return self.slots.get(own)
+        return self.slots.get(name)
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
         """Classes of layers, and activations within layers, with constants of float32 even in float64."""
@@ -109,7 +109,7 @@ class Framework(ABC):
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         """Outputs of a recurrent layer that are of a part of it: `sequence` (N, T, H), `last` and `cell` (N, H)."""
-        return sequence_and_states(layer, parts, bool(layer.own.get("go_backwards")), order_is_kept=False)
+        return sequence_and_states(layer, parts, bool(layer.settings.get("go_backwards")), order_is_kept=False)
 
 
 def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
@@ -121,33 +121,33 @@ def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
     names = [role for role in layer.roles if role.startswith("weight_ih_l")]
     number = names.index(f"weight_ih_{layer.part}")
     directions = 1 + any(name.endswith("_reverse") for name in names)
-    found = {}
+    outputs = {}
     name, shape = parts[0]
     if number >= len(names) - directions and len(shape) == 3 and shape[-1] % directions == 0:
         axes = TIME_FIRST if layer.time_first else TIME_FIRST[::-1]
         sizes = dict(zip(flat(axes), shape, strict=False))
         sizes |= {"direction": directions, "unit": shape[-1] // directions}
         view = View(name, (*axes, ("direction", "unit")), sizes, {"direction": number % directions})
-        found["sequence"] = Tensor((view,), SEQUENCE)
+        outputs["sequence"] = Tensor((view,), SEQUENCE)
     for state, (name, shape) in zip(states, parts[1:], strict=False):
-        found[state] = plain(name, shape)
+        outputs[state] = plain(name, shape)
         if len(shape) == 3 and number < shape[0]:
             sizes = dict(zip(("stacked", "row", "unit"), shape, strict=True))
             view = View(name, (("stacked",), *STATE), sizes, {"stacked": number})
-            found[state] = Tensor((view,), STATE)
-    return found
+            outputs[state] = Tensor((view,), STATE)
+    return outputs
 
 
 def sequence_and_states(layer: Recurrent, parts: Parts, backwards: bool, order_is_kept: bool) -> dict[str, Tensor]:
     """Outputs in Keras and Flax: the sequence (N, T, H) or the last output, and the last states where they were asked
     for. A layer that goes backwards gives its sequence in the order in which it went, unless it keeps the order."""
     (name, shape), *states = parts
-    found = {"last": plain(name, shape)}
+    outputs = {"last": plain(name, shape)}
     if len(shape) == 3:
         axes = (*(TIME_FIRST if layer.time_first else TIME_FIRST[::-1]), ("unit",))
         view = View(name, axes, dict(zip(flat(axes), shape, strict=True)))
         turned = replace(view, picked={"time": slice(None, None, -1)}) if backwards else view
-        found = {"sequence": Tensor((turned,), SEQUENCE), "last": Tensor((view,), SEQUENCE)}
+        outputs = {"sequence": Tensor((turned,), SEQUENCE), "last": Tensor((view,), SEQUENCE)}
         if view.sizes["time"]:
-            found["last"] = Tensor((replace(view, picked={"time": 0 if order_is_kept else -1}),), STATE)
-    return found | dict(zip(("last", "cell"), (plain(*state) for state in states), strict=False))
+            outputs["last"] = Tensor((replace(view, picked={"time": 0 if order_is_kept else -1}),), STATE)
+    return outputs | dict(zip(("last", "cell"), (plain(*state) for state in states), strict=False))

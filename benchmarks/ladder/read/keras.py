@@ -113,8 +113,8 @@ class Keras(Framework):
     clips = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
     files = (".h5", ".safetensors")
 
-    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
-        return {own["iterations"]} if isinstance(own.get("iterations"), int) else set()
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+        return {settings["iterations"]} if isinstance(settings.get("iterations"), int) else set()
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
         on_tensorflow = {"gelu", "MultiHeadAttention", "GroupedQueryAttention"}
@@ -122,8 +122,8 @@ class Keras(Framework):
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
         adam = ("beta_1", "beta_2", "weight_decay")
-        found = {"SGD": ("momentum", "weight_decay"), "Adam": adam, "AdamW": adam}
-        return found if backend == "tensorflow" else {}
+        rounded = {"SGD": ("momentum", "weight_decay"), "Adam": adam, "AdamW": adam}
+        return rounded if backend == "tensorflow" else {}
 
 
 # Canonical names.

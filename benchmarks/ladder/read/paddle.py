@@ -85,15 +85,15 @@ class Paddle(Framework):
     clips = {"ClipGradByGlobalNorm": NORM_OF_ALL, "ClipGradByNorm": NORM_OF_EACH, "ClipGradByValue": VALUES}
     files = (".pdparams", ".safetensors")
 
-    def clipping(self, own: Settings) -> tuple[str, Any] | None:
+    def clipping(self, settings: Settings) -> tuple[str, Any] | None:
         """By an object of one of these classes."""
-        way = self.clips.get(str(own.get("clipping")))
-        return (way, own.get("clipping.clip_norm", own.get("clipping.max"))) if way else None
+        way = self.clips.get(str(settings.get("clipping")))
+        return (way, settings.get("clipping.clip_norm", settings.get("clipping.max"))) if way else None
 
-    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
         """Adam keeps powers of its betas, beginning with beta itself. The second beta can be told apart longer."""
         for number in (1, 2):
-            beta, ends = own.get(f"_beta{number}"), (f"|beta{number}_pow_acc", f"|beta{number}_pow_acc_0")
+            beta, ends = settings.get(f"_beta{number}"), (f"|beta{number}_pow_acc", f"|beta{number}_pow_acc_0")
             powers = [slots[key] for key in slots if key.endswith(ends)]
             known = isinstance(beta, float) and 0 < beta < 1
             if known and powers and all(power.size == 1 and power > SMALLEST_POWER for power in powers):
@@ -101,8 +101,8 @@ class Paddle(Framework):
                 return {round(math.log(power.item()) / log) - 1 for power in powers}
         return set()
 
-    def slot(self, own: str) -> str | None:
-        return super().slot(own.removesuffix("_0"))
+    def slot(self, name: str) -> str | None:
+        return super().slot(name.removesuffix("_0"))
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
         return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}
@@ -119,13 +119,13 @@ class Paddle(Framework):
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
         """Second names of recurrent layers; Paddle warns of a file that lacks them."""
         both = any(role.endswith("_reverse") for role in parameters)
-        found = {}
+        aliases = {}
         for role, name in parameters.items() if "RNNBase" in classes else ():
             kind, _, place = role.partition("_l")
             number, _, backward = place.partition("_")
             cell = "cell_bw" if backward else "cell_fw" if both else "cell"
-            found[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
-        return found
+            aliases[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
+        return aliases
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         return stacked_outputs(layer, parts)

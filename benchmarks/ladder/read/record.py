@@ -88,8 +88,8 @@ class Side:
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
         """Array of a weight in a file: its values, its gradient or its values after a step; None where there is
         none."""
-        found = self.key(file, name)
-        return None if found is None else self.arrays(file)[found]
+        stored = self.key(file, name)
+        return None if stored is None else self.arrays(file)[stored]
 
     def key(self, file: str, name: str) -> str | None:
         """The name under which a file has a weight. A tied one may stand under the first of its names alone."""
@@ -115,10 +115,10 @@ class Side:
     @cached_property
     def called(self) -> dict[str, list[RecordedCall]]:
         """The calls of each layer that was called, as they ran."""
-        found: dict[str, list[RecordedCall]] = {}
+        calls: dict[str, list[RecordedCall]] = {}
         for call in self.says.calls:
-            found.setdefault(call.layer, []).append(call)
-        return found
+            calls.setdefault(call.layer, []).append(call)
+        return calls
 
     @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
@@ -246,13 +246,13 @@ class Side:
     @cached_property
     def slots(self) -> dict[str, dict[str, str]]:
         """For each weight the keys in slots.safetensors by the slot's canonical name."""
-        found: dict[str, dict[str, str]] = {}
+        keys: dict[str, dict[str, str]] = {}
         for key in self.arrays("slots"):
             weight, _, slot = key.rpartition("|")
             canonical = self.known.slot(slot)
             if canonical:
-                found.setdefault(weight, {})[canonical] = key
-        return found
+                keys.setdefault(weight, {})[canonical] = key
+        return keys
 
     @cached_property
     def squares_vanish(self) -> bool:
@@ -277,7 +277,7 @@ class Side:
 
 def coarsest(*precisions: str | None) -> str:
     """The coarsest of these that bounds are known for."""
-    return max((one for one in precisions if one and one in PRECISIONS), key=PRECISIONS.index)
+    return max((precision for precision in precisions if precision and precision in PRECISIONS), key=PRECISIONS.index)
 
 
 def is_within(path: str, holder: str) -> bool:

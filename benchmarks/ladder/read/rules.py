@@ -61,8 +61,8 @@ Rules = Mapping[str, tuple[Rule, ...] | Rule | Callable[[Settings], tuple[Rule, 
 
 def rule(kind: str, part: str = "", **tensors: Own | str | tuple[Own, ...]) -> Rule:
     """A rule; a text stands for an array that is canonical as it is."""
-    made = {n: (Own(t),) if isinstance(t, str) else (t,) if isinstance(t, Own) else t for n, t in tensors.items()}
-    return Rule(kind, made, part)
+    arrays = {n: (Own(t),) if isinstance(t, str) else (t,) if isinstance(t, Own) else t for n, t in tensors.items()}
+    return Rule(kind, arrays, part)
 
 
 def same(*names: str) -> dict[str, str]:
@@ -76,14 +76,14 @@ def turned(role: str, *parts: Any) -> Own:
 
 def of_heads(inputs: int, outputs: int) -> tuple[Rule, ...]:
     """A layer of which the projections of an attention are made: so many axes of inputs and outputs are merged."""
-    merged, made = (" ".join(f"{of}{n}" for n in range(count)) for of, count in (("in", inputs), ("out", outputs)))
-    kernel = Own("kernel", f"{merged} {made} -> ({merged}) ({made})")
+    merged, results = (" ".join(f"{of}{n}" for n in range(count)) for of, count in (("in", inputs), ("out", outputs)))
+    kernel = Own("kernel", f"{merged} {results} -> ({merged}) ({results})")
     return (rule("dense", kernel=kernel, bias=Own("bias", "n ... -> (n ...)")),) if inputs else ()
 
 
-def canonical(**own: str) -> dict[str, str]:
+def canonical(**named: str) -> dict[str, str]:
     """The canonical name of each of a framework's own names; a canonical name may have several, or none."""
-    return {name: canonical for canonical, names in own.items() for name in names.split()}
+    return {name: canonical for canonical, names in named.items() for name in names.split()}
 
 
 RNN = rule(

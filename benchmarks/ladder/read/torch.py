@@ -105,14 +105,14 @@ class Torch(Framework):
     added_to_norm = 1e-6  # by clip_grad_norm_, since no optimizer clips
     files = (".pt", ".safetensors")
 
-    def counters(self, own: Settings, slots: Mapping[str, Array]) -> set[int]:
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
         steps = (slots[key] for key in slots if key.endswith("|step"))
         return {int(step.item()) for step in steps if step.size == 1 and np.isfinite(step)}
 
-    def settings_of_optimizer(self, own: Settings) -> dict[str, Any]:
-        betas = own.get("betas")
+    def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
+        betas = settings.get("betas")
         both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
-        return super().settings_of_optimizer(own) | both
+        return super().settings_of_optimizer(settings) | both
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         return stacked_outputs(layer, parts)

@@ -87,8 +87,8 @@ class Tensor:
             if array is None or array.shape != view.shape:
                 return array
             parts.append(view.of(array, order))
-        made = parts[0] if len(parts) == 1 else np.concatenate(parts, order.index(PARTS))
-        return made.reshape(self.shape)
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, order.index(PARTS))
+        return whole.reshape(self.shape)
 
     def sum(self, read: Read) -> Array | None:
         """The sum of all terms of which the arrays are there; None where there is none."""

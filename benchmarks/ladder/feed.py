@@ -1,11 +1,8 @@
 """Writes a feed: what the left side's layers gave, by the right side's names and in its layout."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,10 +12,10 @@ from safetensors.numpy import save
 from benchmarks.ladder.arrays import Array, largest_difference, nearest_arrangement
 from benchmarks.ladder.carry import laid_out
 from benchmarks.ladder.judge.items import Rungs, activations
+from benchmarks.ladder.pair.bare import partners_of
 from benchmarks.ladder.pair.pairs import LayerPair
-from benchmarks.ladder.read.description import RecordedCall, RecordedLayer, UnfitRecordsError
-from benchmarks.ladder.read.groups import WeightGroup
-from benchmarks.ladder.read.record import Side, is_within
+from benchmarks.ladder.read.description import RecordedCall, UnfitRecordsError
+from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 from common.errors import CannotBeginError
 from common.files import write_atomically
@@ -28,86 +25,39 @@ FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer tha
 READ_AT_ONCE = 1 << 22  # bytes of a file
 
 
-@dataclass(frozen=True)
-class Partners:
-    """Finds the left call that is given the same as a right one."""
-
-    rungs: Rungs
-
-    @cached_property
-    def pairs(self) -> list[LayerPair]:
-        """The pairs, and those of a layer and of the one that holds all layers in which the other side has its
-        parts."""
-        sides, pairs = self.rungs.pairing.sides, list(self.rungs.pairing.pairs)
-        known = {(pair.left.layer.path, pair.right.layer.path) for pair in pairs if pair.left.kind == PARENT}
-        for place, sets in enumerate(self._sets):
-            layers = {layer.path: layer for layer in sides[place].says.layers}
-            for path, of_pairs in sets.items():
-                paths = frozenset(part for of_pair in of_pairs for part in of_pair)
-                holder = holding(sides[1 - place], paths, self._sets[1 - place]) if len(of_pairs) > 1 else None
-                if holder:
-                    left, right = (layers[path], holder) if place == 0 else (holder, layers[path])
-                    if (left.path, right.path) not in known:
-                        known.add((left.path, right.path))
-                        groups = WeightGroup(sides[0], PARENT, (left,)), WeightGroup(sides[1], PARENT, (right,))
-                        pairs.append(LayerPair.of_groups(*groups, "order"))
-        return pairs
-
-    @cached_property
-    def _sets(self) -> tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]]:
-        """For each layer of either side the layers of the other one in each of its pairs."""
-        sets: tuple[dict[str, set[frozenset[str]]], dict[str, set[frozenset[str]]]] = {}, {}
-        for pair in self.rungs.pairing.pairs:
-            for place, group in enumerate(pair.both if pair.left.kind != PARENT and pair.numbers is None else ()):
-                partners = frozenset(layer.path for layer in pair.both[1 - place].layers)
-                for layer in group.layers:
-                    sets[place].setdefault(layer.path, set()).add(partners)
-        return sets
-
-    @cached_property
-    def of_call(self) -> dict[tuple[str, int], tuple[LayerPair, RecordedCall]]:
-        """For each call of a right layer, by the layer's path and its number, its pair and the left call that is
-        given the same."""
-        partners: dict[tuple[str, int], tuple[LayerPair, RecordedCall]] = {}
-        lefts, rights = self._sets
-        for pair in self.pairs:
-            paths = [layer.path for layer in pair.left.layers]
-            alone = all(len(lefts.get(path, ())) == 1 for path in paths)
-            alone = alone and len({self._first_input(path) for path in paths}) == 1
-            of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
-            whole = pair.left.kind == PARENT or pair.numbers is not None
-            for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
-                if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
-                    partners.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
-        return partners
-
-    def _first_input(self, left: str) -> str:
-        """Name of the array that a left layer is given first."""
-        call = next(iter(self.rungs.left.called.get(left, [])), None)
-        return next(iter(call.inputs.values()), "") if call else ""
-
-    def left_call(self, call: RecordedCall) -> RecordedCall | None:
-        """The left side's call of this one of a replay, if there is one."""
-        return self.of_call.get((call.layer, call.number), (None, None))[1]
+Place = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
+Partners = dict[Place, tuple[LayerPair, RecordedCall]]
 
 
-def holding(side: Side, paths: frozenset[str], paired: Mapping[str, Any]) -> RecordedLayer | None:
-    """The smallest layer that was called and in which these layers are, and no other one that is paired."""
-    holders = []
-    for layer in side.says.layers:
-        within = {path for path in paired if is_within(path, layer.path) or path == layer.path}
-        if within - {layer.path} == paths - {layer.path} and layer.path in side.called:
-            holders.append(layer)
-    return max(holders, key=lambda layer: len(layer.path), default=None)
+def left_calls(pairs: Sequence[LayerPair]) -> Partners:
+    """For each call of a right layer its pair, and the left call that is given the same."""
+    calls: Partners = {}
+    lefts, rights = partners_of(pairs, 0), partners_of(pairs, 1)
+    for pair in pairs:
+        paths = [layer.path for layer in pair.left.layers]
+        alone = all(len(lefts.get(path, ())) == 1 for path in paths)
+        alone = alone and len({first_input(pair.left.side, path) for path in paths}) == 1
+        of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
+        whole = pair.left.kind == PARENT or pair.numbers is not None
+        for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
+            if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
+                calls.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
+    return calls
 
 
-def fed_outputs(partners: Partners) -> dict[str, Array]:
+def first_input(side: Side, path: str) -> str:
+    """Name of the array that a layer is given first."""
+    call = next(iter(side.called.get(path, [])), None)
+    return next(iter(call.inputs.values()), "") if call else ""
+
+
+def fed_outputs(rungs: Rungs) -> dict[str, Array]:
     """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
     whole array."""
-    rungs, right = partners.rungs, partners.rungs.right
+    right = rungs.right
     values: dict[str, Array] = {}
     written: dict[str, Array] = {}  # which numbers of these are the left side's
-    for pair in partners.pairs:
+    for pair in rungs.pairing.pairs:
         changes = activations(pair)
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
@@ -169,11 +119,10 @@ def write_feed(folder: Path, rungs: Rungs) -> int:
     if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
     arrays = {f"gradients|{name}": array for name, array in gradients_of(rungs).items()}
-    partners = Partners(rungs)
-    outputs, calls = fed_outputs(partners), 0
+    outputs, partners, calls = fed_outputs(rungs), left_calls(rungs.pairing.pairs), 0
     for layer, of_layer in rungs.right.called.items():
         for number, call in enumerate(of_layer):
-            if (layer, number) not in partners.of_call:
+            if (layer, number) not in partners:
                 continue  # within a layer that is judged: fed, it would hide that layer's mistake
             given = {part: outputs[name] for part, name in enumerate(call.parts) if name in outputs}
             arrays |= {f"outputs {number} {layer}|{part}": array for part, array in given.items()}

@@ -18,14 +18,14 @@ from benchmarks.ladder.arrays import PRECISE, Array
 from benchmarks.ladder.explain.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.facts import settings_differ
-from benchmarks.ladder.feed import Partners, checksum
+from benchmarks.ladder.feed import Partners, Place, checksum, left_calls
 from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import RecordedCall
 from benchmarks.ladder.read.record import Side, is_within
-from benchmarks.ladder.read.rules import RECURRENT
+from benchmarks.ladder.read.rules import PARENT, RECURRENT
 from benchmarks.ladder.read.view import PARTS
 from common.text import some_of
 
@@ -33,7 +33,6 @@ MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose cau
 TAKES, GIVES = "is given", "gives"
 LOSS, STEP = "the loss", "the optimizer's step"
 
-Place = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
 Arrivals = Mapping[Place, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
 
 
@@ -62,8 +61,9 @@ class Wrong:
 class Replay:
     """Verdicts on each layer of the right side by itself."""
 
-    partners: Partners
+    whole: Rungs  # of the left and the right side
     rungs: Rungs  # of the left side and the replay
+    partners: Partners
     judged: set[str] = field(default_factory=set)  # the right side's layers
     wrong: list[Wrong] = field(default_factory=list)
     inside: list[Wrong] = field(default_factory=list)  # places that differ though what the model gives agrees
@@ -113,7 +113,7 @@ class Replay:
             for place in places(item):
                 outputs.setdefault(place, []).append(item)
         calls = self.rungs.right.says.calls
-        known = [call for call in calls if self.partners.left_call(call)]
+        known = [call for call in calls if (call.layer, call.number) in self.partners]
         arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
         unfed, seen = "", set[int]()  # a wrong layer whose output did not become the left one's; items
         for call in calls:
@@ -168,7 +168,7 @@ class Replay:
     def _arrivals(self, call: RecordedCall) -> Iterator[tuple[Check, str]]:
         """Compare the arguments of a call with those of the left call, where shapes fit: arguments of the same names,
         and the first ones; each with the name of its array."""
-        pair, left_call = self.partners.of_call[call.layer, call.number]
+        pair, left_call = self.partners[call.layer, call.number]
         sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
         arrays = [side.arrays("layers") for side in sides]
         left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
@@ -196,8 +196,8 @@ class Replay:
         return ways
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
-        item, left = check.item, self.partners.left_call(call)
-        lines = tuple(f"{of.line}: {of.code}" if of and of.line else "" for of in (left, call))
+        item, (_, left) = check.item, self.partners[call.layer, call.number]
+        lines = tuple(f"{of.line}: {of.code}" if of.line else "" for of in (left, call))
         words = what if what == GIVES else f"{what} another {item.tensor}"
         layer = (
             item.pair.right.name if item.pair and len(item.pair.right.layers) > 1 and what == GIVES else call.layer
@@ -250,10 +250,11 @@ class Replay:
     def _list_not_judged(self, told: Collection[str]) -> None:
         """List the layers with weights, and those without that a side called and that are paired or have no parts, of
         which not a call was judged."""
-        partners, right = self.partners, self.partners.rungs.right
+        right = self.whole.right
         holders = {layer.path.rpartition(dot)[0] for layer in right.says.layers for dot in "./"}
-        of_parts = {pair.right.layer.path for pair in partners.pairs[len(partners.rungs.pairing.pairs) :]}
-        paired = {path for path, _ in partners.of_call}
+        parents = [pair for pair in self.whole.pairing.pairs if pair.left.kind == PARENT]
+        of_parts = {pair.right.layer.path for pair in parents if pair.left.layer.own or pair.right.layer.own}
+        paired = {path for path, _ in self.partners}
         for layer in right.says.layers:
             path = layer.path
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
@@ -303,8 +304,7 @@ def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
             f"{rungs.right.name} was fed by another record than {rungs.left.name}; --feed writes a feed anew"
         )
         return None
-    partners = Partners(rungs)
-    replay = Replay(partners, rungs_of(partners, side))
+    replay = Replay(rungs, rungs_of(rungs, side), left_calls(rungs.pairing.pairs))
     replay.judge()
     if agrees:
         replay.inside = [place for place in replay.wrong if place.layer not in (LOSS, STEP)]
@@ -312,10 +312,9 @@ def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
     return replay
 
 
-def rungs_of(partners: Partners, side: Side) -> Rungs:
+def rungs_of(rungs: Rungs, side: Side) -> Rungs:
     """The left side and a replay, whose layers are paired as those of the right side."""
-    rungs = partners.rungs
-    pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in partners.pairs]
+    pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in rungs.pairing.pairs]
     noise = {} if rungs.tolerances.precision in PRECISE else rungs.noise
     pairing = replace(rungs.pairing, sides=(rungs.left, side), pairs=pairs, left=[], right=[])
     return Rungs(rungs.left, side, pairing, noise, rungs.accept)

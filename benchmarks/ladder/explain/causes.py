@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import Array
-from benchmarks.ladder.explain.broken import GO_ON, LIKELY, MORE, SEEN, Broken, Cause, drops
+from benchmarks.ladder.explain.broken import GO_ON, LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from benchmarks.ladder.explain.forward import forward
 from benchmarks.ladder.explain.inputs import OF_RIGHT
@@ -241,12 +241,10 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
 
 def dropped(broken: Broken) -> Iterator[Test]:
     """Numbers of one side are zero by chance, and the others larger."""
-    for place, words in enumerate(("left", "right")):
+    for place, rate, cause in dropouts(broken):
         zeroed, whole = broken.arrays[place], broken.arrays[1 - place]
-        for path, rate in drops(broken.sides[place]):
-            if zeroed.shape == whole.shape and (zeroed == 0).any() and not broken.kind.startswith(RECURRENT):
-                cause = Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
-                yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
+        if zeroed.shape == whole.shape and (zeroed == 0).any() and broken.kind not in RECURRENT:
+            yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:

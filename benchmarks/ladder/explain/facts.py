@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import head, largest, largest_difference, pieces
-from benchmarks.ladder.explain.broken import Broken, Cause, drops, number
+from benchmarks.ladder.explain.broken import Broken, Cause, dropouts, number
 from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
-from benchmarks.ladder.explain.operators import CLIPPED, OPERATORS, UPDATES, stepped
+from benchmarks.ladder.explain.operators import CLIPPED, OPERATORS, PER_AXIS, UPDATES, stepped
 from benchmarks.ladder.explain.search import choices_of
 from benchmarks.ladder.explain.training import clipping, decays_of
 from benchmarks.ladder.judge.check import judge
@@ -41,7 +41,6 @@ OTHER_ENTRIES = {
 }
 OF_STEPS: list[Callable[..., Any]] = [*UPDATES.values(), stepped]
 ENTRIES_OF_OPTIMIZERS = {choice.setting: choice.entry for step in OF_STEPS for choice in choices_of(step).values()}
-PER_AXIS = ("stride", "dilation", "padding")  # settings
 
 
 def settings_differ(broken: Broken) -> Iterator[Cause]:
@@ -281,10 +280,9 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
 
 
 def of_training(broken: Broken) -> Iterator[Cause]:
-    """Layers that drop at random during the recorded pass."""
-    for words, side in zip(("left", "right"), broken.sides, strict=True):
-        for path, rate in islice(drops(side), 1):
-            yield Cause(f"dropout of {rate} was on in {path} of the {words} side", "dropout")
+    """The first layer of each side that drops at random during the recorded pass."""
+    for side in range(2):
+        yield from islice((cause for place, _, cause in dropouts(broken) if place == side), 1)
 
 
 def when(broken: Broken) -> Iterator[Cause]:

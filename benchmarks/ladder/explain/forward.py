@@ -16,7 +16,7 @@ from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from benchmarks.ladder.explain.operators import BASES, BY_GROUPS, OPERATORS, PROJECTIONS, REPEATED
+from benchmarks.ladder.explain.operators import BASES, BY_GROUPS, OPERATORS, PER_AXIS, PROJECTIONS, REPEATED
 from benchmarks.ladder.explain.search import Both, Choice, Computation, Operator, choice, choices_of
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 
@@ -25,7 +25,6 @@ HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # ho
 BASES_OF_ROPE = ("base", "rope_theta", "theta", "rope_base")
 NUMBERS_OF_GROUPS = ("num_groups", "_num_groups", "groups", "_groups")
 UNUSUAL, OTHERWISE = (3, 2)  # choices that may be unusual on the left, and otherwise on the right
-PER_AXIS = ("stride", "dilation", "padding")
 
 
 def forward(broken: Broken) -> Iterator[Both]:

@@ -115,6 +115,8 @@ def batchnorm(
 
 # Convolutions
 
+PER_AXIS = ("stride", "dilation", "padding")  # settings that may have a number for each axis
+
 STRIDE = choice("the stride of {} is", (1, 2, 3), "stride")
 USED = choice("the kernel of {} is used", ("as it is stored", "flipped"))
 

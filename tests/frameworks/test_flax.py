@@ -50,7 +50,7 @@ def test_a_training_leaves_the_model_as_it_was(folder: Path) -> None:
 
 def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> None:
     side = Recorded(folder / "training")
-    assert side.optimizer.kind == "AdamW"
+    assert side.optimizer_kind == "AdamW"
     expected = {"learning_rate": 0.01, "beta_1": 0.875, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.1}
     assert {name: side.optimizer_settings.get(name) for name in expected} == expected
     assert side.optimizer.settings["clip_by_global_norm.max_norm"] == 1e-3
@@ -64,7 +64,7 @@ def test_what_optax_hides_in_closures_and_states_is_recorded(folder: Path) -> No
 
 def test_a_hand_written_loop_with_optax_is_recorded_by_call(folder: Path) -> None:
     side, gradients, updated = Recorded(folder / "calls"), arrays(folder, "gradients"), arrays(folder, "updated")
-    assert side.optimizer.kind == "SGD"
+    assert side.optimizer_kind == "SGD"
     assert (side.optimizer_settings["learning_rate"], side.optimizer_settings["momentum"]) == (0.5, 0.25)
     assert gradients
     for name, array in gradients.items():

@@ -85,7 +85,7 @@ def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
     if not any("." in side.optimizer.class_name and side.framework != "flax" for side in sides):
         places, ways = [side.place_of_epsilon for side in sides], [decays_of(side)[0] for side in sides]
         if all(places) and places[0] != places[1]:
-            entry = "rmsprop-epsilon" if "RMS" in left.optimizer.kind else "adam-epsilon"
+            entry = "rmsprop-epsilon" if "RMS" in left.optimizer_kind else "adam-epsilon"
             yield Cause(f"epsilon is {places[0]} on the left and {places[1]} on the right", entry)
         if ways[0] != ways[1] and any(side.optimizer_settings.get("weight_decay") for side in sides):
             yield Cause(f"weight decay goes {ways[0]} on the left and {ways[1]} on the right", "weight-decay")

@@ -117,7 +117,7 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
 
 def steps(broken: Broken) -> Iterator[Both]:
     """Yield first steps of a weight or of a slot, and of running statistics."""
-    kinds = [side.optimizer.family for side in broken.sides]
+    kinds = [side.optimizer_family for side in broken.sides]
     if broken.groups and broken.item.name.startswith("moving_"):
         yield from of_statistics(broken)
     elif broken.groups and kinds[0] == kinds[1] in UPDATES:
@@ -189,6 +189,6 @@ def in_float32(update: Callable[..., Any], rounded: Sequence[str], gradient: Arr
 
 def decays_of(side: Side) -> list[str]:
     """Return where the optimizer may take weight decay from, the usual way first. A person's own may do either."""
-    straight = side.optimizer.kind == "AdamW"
+    straight = side.optimizer_kind == "AdamW"
     either = (GRADIENT, STRAIGHT) if straight or "." in side.optimizer.class_name else ()
     return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.known.decays, *either)))

@@ -4,8 +4,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from benchmarks.ladder.read.flax import kind_of_chain
-from benchmarks.ladder.read.rules import SAME_SLOTS
 from common.errors import CannotBeginError
 from common.text import printable
 
@@ -78,17 +76,6 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
     settings: Settings = {}
     groups: list[Settings] = []  # of weights with settings of their own
     outside: Counter = 0  # tensors that it trains and that are no weights of the model
-
-    @property
-    def kind(self) -> str:
-        """The framework's class that it is or comes from; what a chain of optax's transformations amounts to."""
-        named = next((name for name in self.classes if "." not in name), self.class_name)
-        return kind_of_chain(self.classes) or named
-
-    @property
-    def family(self) -> str:
-        """The kind, or the one that keeps the same of a weight: SGD, Adam or RMSprop."""
-        return SAME_SLOTS.get(self.kind, self.kind)
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite

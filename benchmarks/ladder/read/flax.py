@@ -41,15 +41,6 @@ OPTAX = {
 }
 
 
-def kind_of_chain(classes: Sequence[str]) -> str | None:
-    """The kind of optimizer that a chain of transformations amounts to; None for what is no such chain."""
-    name = next((name for name in OPTAX if name in classes), None)
-    if name is None:
-        return None
-    decoupled = "add_decayed_weights" in classes[classes.index(name) :]
-    return "AdamW" if OPTAX[name] == "Adam" and decoupled else OPTAX[name]
-
-
 def general(settings: Settings) -> tuple[Rule, ...]:
     return of_heads(*(len(settings.get(f"{name}_features", [])) for name in ("in", "out")))
 
@@ -127,6 +118,14 @@ class Flax(Framework):
 
     def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
         return {value for name, value in settings.items() if name.endswith(".count") and isinstance(value, int)}
+
+    def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
+        """The kind of optimizer that a chain of transformations amounts to."""
+        known = next((known for known in OPTAX if known in classes), None)
+        if known is None:
+            return super().kind_of_optimizer(classes, name)
+        decoupled = "add_decayed_weights" in classes[classes.index(known) :]
+        return "AdamW" if OPTAX[known] == "Adam" and decoupled else OPTAX[known]
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         step = settings.get("scale.step_size")  # updates are added

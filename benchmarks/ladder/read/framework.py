@@ -71,6 +71,10 @@ class Framework(ABC):
                     continue
         return canonical_settings
 
+    def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
+        """The framework's class that an optimizer is or comes from, of its classes, nearest first, and its name."""
+        return next((known for known in classes if "." not in known), name)
+
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         """An optimizer's settings in canonical terms."""
         return {self.optimizers[name]: value for name, value in settings.items() if name in self.optimizers}

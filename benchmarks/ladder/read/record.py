@@ -25,6 +25,7 @@ from benchmarks.ladder.read.description import (
 from benchmarks.ladder.read.files import ArrayFile
 from benchmarks.ladder.read.framework import Framework
 from benchmarks.ladder.read.frameworks import FRAMEWORKS
+from benchmarks.ladder.read.rules import SAME_SLOTS
 from common.errors import RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import count
@@ -142,7 +143,7 @@ class Side:
     @property
     def float32_settings(self) -> tuple[str, ...]:
         """Settings of the optimizer of which the framework makes constants of float32 even in float64."""
-        return self.known.float32_settings(self.backend).get(self.optimizer.kind, ())
+        return self.known.float32_settings(self.backend).get(self.optimizer_kind, ())
 
     @property
     def precision(self) -> str:
@@ -199,6 +200,16 @@ class Side:
         """The optimizer; an empty one if none was recorded."""
         return self.says.optimizer or RecordedOptimizer()
 
+    @property
+    def optimizer_kind(self) -> str:
+        """The framework's class that the optimizer is or comes from."""
+        return self.known.kind_of_optimizer(self.optimizer.classes, self.optimizer.class_name)
+
+    @property
+    def optimizer_family(self) -> str:
+        """The kind, or the one that keeps the same of a weight: SGD, Adam or RMSprop."""
+        return SAME_SLOTS.get(self.optimizer_kind, self.optimizer_kind)
+
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
         """The optimizer's settings in canonical terms."""
@@ -223,7 +234,7 @@ class Side:
     @property
     def place_of_epsilon(self) -> str | None:
         """Place of the optimizer's epsilon; None where it is not known."""
-        return self.known.place_of_epsilon(self.optimizer.kind, self.optimizer.settings)
+        return self.known.place_of_epsilon(self.optimizer_kind, self.optimizer.settings)
 
     @property
     def first_rate(self) -> Any:
@@ -240,7 +251,7 @@ class Side:
     @cached_property
     def rate_in_momentum(self) -> float:
         """Factor that this framework's momentum has in it, beside torch's."""
-        sign, rate = self.known.rate_in_momentum.get(self.optimizer.kind), self.first_rate
+        sign, rate = self.known.rate_in_momentum.get(self.optimizer_kind), self.first_rate
         return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
 
     @cached_property

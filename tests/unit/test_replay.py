@@ -235,6 +235,16 @@ def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> No
     assert STEP in diff.replay.judged
 
 
+def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
+    left, right = (write(tmp_path / name, name, DATA) for name in ("torch", "keras"))
+    write(right / "replay", "keras", DATA)
+    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
+    resaved(right, "weights", lambda weights: {name: array + 1 for name, array in weights.items()})
+    diff = compare_records(Recorded(left), Recorded(right))
+    assert (diff.broken, diff.replay) == ("weights", None)
+    assert "no layer is judged by itself, since most weights differ" in told(diff)
+
+
 @pytest.mark.parametrize(("gradient", "passes"), [(1e-18, True), (1e-3, False)])
 def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, passes: bool, tmp_path: Path) -> None:
     """The whole model's step agrees, since both sides have the same weights after it."""

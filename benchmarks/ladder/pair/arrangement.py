@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.ladder.pair.pairs import Line, Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
-from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Tensor, equal_spans, flat, side_by_side
+from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Span, Tensor, equal_spans, flat, side_by_side
 
 Shapes = Mapping[str, Shape]  # by the names of arrays
 Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
@@ -42,49 +42,17 @@ def arranged(
 
     Raises UnfitRecordsError for axes that do not fit.
     """
-    described = [
-        " + ".join(
-            name if name == LACKING else f"{name} {'×'.join(map(str, of[name])) or '1'}" for name in names_of_side
-        )
-        for names_of_side, of in zip(names, shapes, strict=True)
-    ]
-    where = f"the mapping's line {line}, {' = '.join(described)}"
+    where = f"the mapping's line {line}, {' = '.join(map(_described, names, shapes))}"
     if axes is None:
         if max(map(len, names)) > 1:
             raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
         plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
         axes = plain, plain
     _check(where, more, names, axes)
-    equations = [
-        equation
-        for side, (names_of_side, own_shapes, own_axes) in enumerate(zip(names, shapes, axes, strict=True))
-        for place, name in enumerate(names_of_side)
-        if name != LACKING
-        for equation in _equations(where, name, own_axes, own_shapes[name], f"{PARTS}:{side}:{place}")
-    ]
-    sizes = _solved(where, equations, more.sizes)
-    widths = [
-        [
-            0 if name == LACKING else sizes.get(f"{PARTS}:{side}:{place}", 1)
-            for place, name in enumerate(names_of_side)
-        ]
-        for side, names_of_side in enumerate(names)
-    ]
-    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
-    kept = [(0, max(map(sum, widths)))]  # the parts that both sides have
-    for names_of_side, of_side, of_other in zip(names, widths, widths[::-1], strict=True):
-        if LACKING in names_of_side:
-            place = names_of_side.index(LACKING)
-            of_side[place] = max(0, sum(of_other) - sum(of_side))
-            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
-    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
-        raise UnfitRecordsError(
-            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
-            f'or "{LACKING}" for those that the other side lacks'
-        )
+    sizes, widths = _sizes_and_widths(where, names, axes, shapes, more.sizes)
+    kept = _kept(where, names, widths)
     if more.order and sum(widths[0]) % len(more.order):
-        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sums[0]} {PARTS}")
-    sizes = {axis: size for axis, size in sizes.items() if ":" not in axis}
+        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sum(widths[0])} {PARTS}")
     sizes[PARTS] = sum(end - first for first, end in kept)
     spans = equal_spans(sizes[PARTS], len(more.order)) if more.order else []
     in_order = [spans[more.order.index(part)] for part in range(len(spans))]
@@ -92,13 +60,63 @@ def arranged(
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Tensor((*side_by_side(names_of_side, own_axes, sizes, own_widths, own_kept),), whole)
-        for names_of_side, own_axes, own_widths, own_kept in zip(
-            names, axes, widths, (kept, in_order or kept), strict=True
-        )
+        Tensor((*side_by_side(names[side], axes[side], sizes, widths[side], parts),), whole)
+        for side, parts in enumerate((kept, in_order or kept))
     )
     arrangement = Line(names, axes, sizes, tuple(more.order))
     return TensorPair(left, right, more.times, more.add, "mapping", arrangement)
+
+
+def _described(names: Names, shapes: Shapes) -> str:
+    """Arrays of one side in words, with their shapes."""
+    return " + ".join(
+        name if name == LACKING else f"{name} {'×'.join(map(str, shapes[name])) or '1'}" for name in names
+    )
+
+
+def _sizes_and_widths(
+    where: str,
+    names: tuple[Names, Names],
+    axes: tuple[Axes, Axes],
+    shapes: tuple[Shapes, Shapes],
+    given: Mapping[str, int],
+) -> tuple[dict[str, int], list[list[int]]]:
+    """The sizes of all axes, and for each array of each side its number of parts; 0 for what is lacking."""
+    parts_of = [[f"{PARTS}:{side}:{place}" for place in range(len(names[side]))] for side in range(2)]
+    equations = [
+        equation
+        for side in range(2)
+        for name, parts in zip(names[side], parts_of[side], strict=True)
+        if name != LACKING
+        for equation in _equations(where, name, axes[side], shapes[side][name], parts)
+    ]
+    sizes = _solved(where, equations, given)
+    widths = [
+        [
+            0 if name == LACKING else sizes.get(parts, 1)
+            for name, parts in zip(names[side], parts_of[side], strict=True)
+        ]
+        for side in range(2)
+    ]
+    return {axis: size for axis, size in sizes.items() if ":" not in axis}, widths
+
+
+def _kept(where: str, names: tuple[Names, Names], widths: list[list[int]]) -> list[Span]:
+    """The parts that both sides have. What one side lacks gets its width. Raises UnfitRecordsError where the sides
+    have other numbers of parts."""
+    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
+    kept = [(0, max(map(sum, widths)))]
+    for side, of_side in enumerate(widths):
+        if LACKING in names[side]:
+            place = names[side].index(LACKING)
+            of_side[place] = max(0, sum(widths[1 - side]) - sum(of_side))
+            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
+    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
+        raise UnfitRecordsError(
+            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
+            f'or "{LACKING}" for those that the other side lacks'
+        )
+    return kept
 
 
 def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:

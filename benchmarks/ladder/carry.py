@@ -56,13 +56,13 @@ def laid_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bo
                 f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
                 f"both have {', '.join(sorted((*pair.alone[0], *pair.alone[1])))}; make the two layers alike"
             )
-        for tensors in pair.tensors.values():
+        for weight in pair.weights.values():
             try:
-                tensors.move(read, arrays, like, are_weights)
+                weight.move(read, arrays, like, are_weights)
             except ValueError as error:
                 raise UnfitRecordsError(
-                    f"{', '.join(tensors.left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
-                    f"{', '.join(tensors.right.names)} of {pair.right.side.name} that of {tensors.right.shape}; make "
+                    f"{', '.join(weight.left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
+                    f"{', '.join(weight.right.names)} of {pair.right.side.name} that of {weight.right.shape}; make "
                     "the two layers alike"
                 ) from None
     return arrays

@@ -102,7 +102,7 @@ def gradients_of(rungs: Rungs) -> dict[str, Array]:
                 f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
                 f"{left.shape(name)}; record it again"
             )
-    if any(tensors.times != 1 for pair in pairs for tensors in pair.tensors.values()):
+    if any(weight.times != 1 for pair in pairs for weight in pair.weights.values()):
         return {}
     try:
         return laid_out(pairs, gradients.get, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)

@@ -188,7 +188,7 @@ class Replay:
         if pair.left.kind in RECURRENT:
             return {"": partial(rows_first, time_is_turned(pair))}
         ways = dict(self.rungs.turns.ways(pair.name, pair))
-        for line in filter(None, (tensors.line for tensors in pair.lines)):
+        for line in filter(None, (weight.line for weight in pair.lines)):
             for left, right in product(*line.axes):
                 if len(left) > 1 and {*left} == {*right} and PARTS not in left:  # the kernels' axis of inputs
                     sizes = [line.sizes[name] for name in right]

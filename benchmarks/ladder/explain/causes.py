@@ -216,7 +216,7 @@ def untied(broken: Broken) -> Iterator[Test]:
     left, right = (array.astype(np.float64) for array in broken.arrays)
     whole, part = (left, right) if words == "left" else (right, left)
     for pair in broken.rungs.pairing.pairs:
-        for name in pair.tensors:
+        for name in pair.weights:
             gradient = (pair.right_array if words == "left" else pair.left_array)(name, "gradients")
             for turned in (gradient, gradient.T) if gradient is not None and gradient.ndim == 2 else ():
                 if turned.shape == part.shape and pair is not broken.item.pair:

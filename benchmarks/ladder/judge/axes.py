@@ -34,7 +34,7 @@ def axes_of_output(pair: LayerPair) -> dict[str, Any]:
 
 def axes_of_weight(pair: LayerPair, name: str) -> dict[str, Any]:
     """Words for the axes of a weight, and the units of each gate; none where a line arranges it."""
-    if name in pair.tensors and pair.tensors[name].line:
+    if name in pair.weights and pair.weights[name].line:
         return {}
     kind, shape = pair.left.kind, pair.left.shapes.get(name)
     if shape and kind in GATES:

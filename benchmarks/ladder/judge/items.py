@@ -318,14 +318,14 @@ def _as_carried(item: Item) -> Item:
     """The item of a weight that a mapping scales, compared as the right side keeps it where that is equal: `carry`
     rounds on the way there, or on the way back."""
     assert item.pair
-    tensors, left = item.pair.tensors.get(item.name), item.pair.left_array(item.name)
-    if tensors is None or not tensors.is_scaled or left is None:
+    weight, left = item.pair.weights.get(item.name), item.pair.left_array(item.name)
+    if weight is None or not weight.is_scaled or left is None:
         return item
-    stored = partial(values, item.pair.right.side, tensors.right)
+    stored = partial(values, item.pair.right.side, weight.right)
     right = stored()
-    if right is None or not np.array_equal(tensors.from_left(left), right):
+    if right is None or not np.array_equal(weight.from_left(left), right):
         return item
-    return replace(item, left=partial(tensors.from_left, left), right=stored)
+    return replace(item, left=partial(weight.from_left, left), right=stored)
 
 
 def _why_no_outputs(pair: LayerPair) -> str:

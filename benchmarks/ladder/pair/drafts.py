@@ -43,17 +43,17 @@ def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
     """Those weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
     belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
     sides = pair.left.side, pair.right.side
-    for tensors in pair.tensors.values():
+    for weight in pair.weights.values():
         plain = all(
-            len(tensor.views) == 1 and not tensor.views[0].picked and not tensor.added for tensor in tensors.both
+            len(tensor.views) == 1 and not tensor.views[0].picked and not tensor.added for tensor in weight.both
         )
-        if tensors.line or not plain:
+        if weight.line or not plain:
             continue
         left, right = (
             {tensor.names[0]: in_precision(side.arrays("weights")[tensor.names[0]], sides)}
-            for side, tensor in zip(sides, tensors.both, strict=True)
+            for side, tensor in zip(sides, weight.both, strict=True)
         )
-        left_array, right_array = tensors.left.of(left.get), tensors.right.of(right.get)
+        left_array, right_array = weight.left.of(left.get), weight.right.of(right.get)
         assert left_array is not None
         assert right_array is not None
         alike = left_array.size == right_array.size > 0 and (left_array.min(), left_array.max()) == (
@@ -75,7 +75,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     layers, weights = [], []
     for pair in pairing.pairs:
         lines = [*pair.lines, *rearranged(pair)]
-        weights += [f"{line_of(tensors)}  # by {tensors.how}" for tensors in lines]
+        weights += [f"{line_of(weight)}  # by {weight.how}" for weight in lines]
         if len(pair.names) > len(lines):
             layers.append(f"{line_of_layers(pair)}  # by {pair.how}")
     alone = [

@@ -139,7 +139,7 @@ class LayerPair:
     left: WeightGroup
     right: WeightGroup
     how: str  # as of the weights
-    tensors: Mapping[str, TensorPair]
+    weights: Mapping[str, TensorPair]  # by the names that layers have for them
     alone: tuple[Tensors, Tensors] = ({}, {})  # tensors that one side's layer alone has, left and right
     numbers: tuple[tuple[int, int], ...] | None = None  # of the calls that belong together; None: all, in order
 
@@ -148,15 +148,15 @@ class LayerPair:
         left: WeightGroup, right: WeightGroup, how: str, numbers: tuple[tuple[int, int], ...] | None = None
     ) -> "LayerPair":
         """The pair of two groups that their frameworks know alike."""
-        tensors = {
+        weights = {
             name: TensorPair(tensor, right.tensors[name], how=how)
             for name, tensor in left.tensors.items()
             if name in right.tensors
         }
         alone = [
-            {name: tensor for name, tensor in group.tensors.items() if name not in tensors} for group in (left, right)
+            {name: tensor for name, tensor in group.tensors.items() if name not in weights} for group in (left, right)
         ]
-        return LayerPair(left, right, how, tensors, (alone[0], alone[1]), numbers)
+        return LayerPair(left, right, how, weights, (alone[0], alone[1]), numbers)
 
     @property
     def name(self) -> str:
@@ -169,20 +169,20 @@ class LayerPair:
     @cached_property
     def lines(self) -> list[TensorPair]:
         """The weights that a line pairs."""
-        return [pair for pair in self.tensors.values() if pair.line]
+        return [weight for weight in self.weights.values() if weight.line]
 
     @property
     def names(self) -> list[str]:
         """Names of the tensors, of both sides or of one."""
-        return [*dict.fromkeys((*self.tensors, *self.alone[0], *self.alone[1]))]
+        return [*dict.fromkeys((*self.weights, *self.alone[0], *self.alone[1]))]
 
     def without(self, names: Collection[str]) -> "LayerPair":
         """The pair without tensors of these names."""
-        tensors = {name: pair for name, pair in self.tensors.items() if name not in names}
+        weights = {name: weight for name, weight in self.weights.items() if name not in names}
         left, right = (
             {name: tensor for name, tensor in of_side.items() if name not in names} for of_side in self.alone
         )
-        return replace(self, tensors=tensors, alone=(left, right))
+        return replace(self, weights=weights, alone=(left, right))
 
     def joined(self, more: "LayerPair") -> "LayerPair":
         """The pair with the weights of another pair of the same layers. A pair that no line makes says how the layers
@@ -191,21 +191,22 @@ class LayerPair:
             replace(group, tensors={**group.tensors, **same.tensors})
             for group, same in zip(self.both, more.both, strict=True)
         )
-        tensors = {**self.tensors, **more.tensors}
+        weights = {**self.weights, **more.weights}
         alone = {**self.alone[0], **more.alone[0]}, {**self.alone[1], **more.alone[1]}
         how = more.how if self.lines and not more.lines else self.how
-        return LayerPair(left, right, how, tensors, alone)
+        return LayerPair(left, right, how, weights, alone)
 
     def tensor(self, place: int, name: str) -> Tensor | None:
         """The left (0) or the right side's (1) tensor; None where the layer lacks it."""
-        return self.tensors[name].both[place] if name in self.tensors else self.alone[place].get(name)
+        return self.weights[name].both[place] if name in self.weights else self.alone[place].get(name)
 
     def has(self, name: str, file: str) -> bool:
         """True if either side's file has any of a tensor's arrays."""
-        tensors = zip(self.both, (self.tensor(0, name), self.tensor(1, name)), strict=True)
-        return any(
-            group.side.key(file, key) is not None for group, tensor in tensors if tensor for key in tensor.names
-        )
+        for place, group in enumerate(self.both):
+            tensor = self.tensor(place, name)
+            if tensor and any(group.side.key(file, array) is not None for array in tensor.names):
+                return True
+        return False
 
     def left_array(self, name: str, file: str = "weights") -> Array | None:
         """A left tensor out of a file; None where the file or the layer lacks it."""
@@ -214,31 +215,31 @@ class LayerPair:
 
     def right_array(self, name: str, file: str = "weights") -> Array | None:
         """A right tensor out of a file, in the left side's scale; None where the file or the layer lacks it."""
-        tensor, pair = self.tensor(1, name), self.tensors.get(name)
+        tensor, weight = self.tensor(1, name), self.weights.get(name)
         array = None if tensor is None else values(self.right.side, tensor, file)
-        if array is None or pair is None or array.shape != pair.right.shape:
+        if array is None or weight is None or array.shape != weight.right.shape:
             return array
-        return scaled(array, pair.times, 0.0) if file == "gradients" else pair.to_left(array)
+        return scaled(array, weight.times, 0.0) if file == "gradients" else weight.to_left(array)
 
     def arrays(self, name: str, file: str = "weights") -> tuple[Array | None, Array | None]:
         return self.left_array(name, file), self.right_array(name, file)
 
     def slots(self, name: str) -> list[str]:
         """Canonical names of the slots that both sides have of a tensor."""
-        if name not in self.tensors:
+        if name not in self.weights:
             return []
-        of_right = slots(self.right.side, self.tensors[name].right)
-        return [slot for slot in slots(self.left.side, self.tensors[name].left) if slot in of_right]
+        of_right = slots(self.right.side, self.weights[name].right)
+        return [slot for slot in slots(self.left.side, self.weights[name].left) if slot in of_right]
 
     def left_slot(self, name: str, slot: str) -> Array:
-        return slot_values(self.left.side, self.tensors[name].left, slot)
+        return slot_values(self.left.side, self.weights[name].left, slot)
 
     def right_slot(self, name: str, slot: str) -> Array:
         """A right slot in the left side's scale."""
-        pair = self.tensors[name]
-        array = slot_values(self.right.side, pair.right, slot)
-        times = pair.times ** (2 if "square" in slot else 1)
-        return scaled(array, times, 0.0) if array.shape == pair.right.shape else array
+        weight = self.weights[name]
+        array = slot_values(self.right.side, weight.right, slot)
+        times = weight.times ** (2 if "square" in slot else 1)
+        return scaled(array, times, 0.0) if array.shape == weight.right.shape else array
 
     @property
     def calls(self) -> list[CallPair]:
@@ -252,7 +253,7 @@ class LayerPair:
         """The outputs of a call by canonical names, left and right. Where a line arranges the kernels' axis of
         outputs, the outputs are arranged alike."""
         left, right = self.left.outputs(call.left), self.right.outputs(call.right)
-        for kernels in filter(None, (pair.of_outputs() for pair in self.lines)):
+        for kernels in filter(None, (weight.of_outputs() for weight in self.lines)):
             of_left = self.left.arranged_output(call.left, kernels[0])
             of_right = self.right.arranged_output(call.right, kernels[1])
             if of_left and of_right:

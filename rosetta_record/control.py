@@ -69,11 +69,11 @@ def distance(
     most = 0.0
     for numbers in pieces(*arrays):
         with np.errstate(invalid="ignore", over="ignore"):
-            one, other = (numbers[0] - numbers[2], numbers[1] - numbers[3]) if starts else numbers[:2]
-            apart = np.abs(one - other)
+            moves = (numbers[0] - numbers[2], numbers[1] - numbers[3]) if starts else numbers[:2]
+            apart = np.abs(moves[0] - moves[1])
             if share is not None:
-                apart -= 2 * numbers[-1] * np.maximum(np.abs(one), np.abs(other))
-        largest = float(np.where(one == other, 0.0, apart).max())  # infinities may be equal, too
+                apart -= 2 * numbers[-1] * np.maximum(*map(np.abs, moves))
+        largest = float(np.where(moves[0] == moves[1], 0.0, apart).max())  # infinities may be equal, too
         if not math.isfinite(largest):
             return None
         most = max(most, largest)
@@ -85,11 +85,11 @@ def share_of(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any] | None:
     if left.shape != right.shape:
         return None
     share, first = np.empty(left.size, np.float32), 0
-    for one, other in pieces(left, right):
+    for numbers in pieces(left, right):
         with np.errstate(invalid="ignore", over="ignore"):
-            size = np.maximum(np.maximum(np.abs(one), np.abs(other)), np.finfo(np.float64).tiny)
-            share[first : first + one.size] = np.abs(one - other) / size
-        first += one.size
+            size = np.maximum(np.maximum(*map(np.abs, numbers)), np.finfo(np.float64).tiny)
+            share[first : first + size.size] = np.abs(numbers[0] - numbers[1]) / size
+        first += size.size
     return share.reshape(left.shape)
 
 
@@ -154,22 +154,24 @@ class Differences(Again):
     def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         changed, names = dict(arrays), set(recorded.keys())
         for name, array in arrays.items():
-            own = recorded.get_tensor(name) if name in names else None
-            if own is not None and np.array_equal(own, array, equal_nan=True):
-                del changed[name]
-            elif own is not None and own.dtype == array.dtype == np.float64 and own.shape == array.shape:
-                changed[name] = near(own, array)
+            if name in names:
+                left = recorded.get_tensor(name)
+                if np.array_equal(left, array, equal_nan=True):
+                    del changed[name]
+                elif left.dtype == array.dtype == np.float64 and left.shape == array.shape:
+                    changed[name] = near(left, array)
         folder = self.path / ROUNDED
         folder.mkdir(exist_ok=True)
         save_file(changed, folder / f"{file}.safetensors")
 
 
-def near(array: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """Return the difference of another array in float32, or the other array itself where that would lose digits."""
-    difference, finite = np.empty(array.shape, np.float32), np.isfinite(array)
+def near(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Return the difference of the right array from the left one in float32, or the right array itself where that
+    would lose digits."""
+    difference, finite = np.empty(left.shape, np.float32), np.isfinite(left)
     with np.errstate(invalid="ignore", over="ignore"):
-        np.subtract(other, array, out=difference, casting="same_kind")
-    difference[array == other] = 0.0  # infinities, too
-    largest = max(array.max(where=finite, initial=0.0), -array.min(where=finite, initial=0.0))
+        np.subtract(right, left, out=difference, casting="same_kind")
+    difference[left == right] = 0.0  # infinities, too
+    largest = max(left.max(where=finite, initial=0.0), -left.min(where=finite, initial=0.0))
     apart = max(difference.max(initial=0.0), -difference.min(initial=0.0))
-    return difference if apart <= NEAR * largest else other  # the other one where `apart` is NaN
+    return difference if apart <= NEAR * largest else right  # the right array where `apart` is NaN

@@ -16,7 +16,7 @@ from . import RecordError
 from .control import DIGITS, coarsest
 from .folder import REPLAY, Folder
 from .framework import Described, Framework, Layer
-from .replay import Feed, fed, replayed
+from .replay import Feed, output_of_feed, replay_model
 from .training import Loss, Training
 from .values import (
     arrays_in,
@@ -147,7 +147,7 @@ class Record:
                 record._describe(Layer(path, None, {}, {}), ["tap"], {})
             call = record._end(record._calls.begin(path, ()), tensor)
             if record._source:
-                return fed(record, call, tensor)
+                return output_of_feed(record, call, tensor)
         return tensor
 
     def operators(self) -> Any:
@@ -345,7 +345,7 @@ class Record:
         if not record._watched or is_symbolic([inputs, options]):
             return call(*inputs, **options)
         if self._replay and record is self and not self._calls.depth:
-            replayed(self, lambda: layer(*inputs, **options))
+            replay_model(self, lambda: layer(*inputs, **options))
             if facts is self._content["layers"][0]:  # then no other part of the model is replayed
                 self._replay._end_of_pass()
                 self._replay = None
@@ -363,7 +363,7 @@ class Record:
         tensors = framework.padded(layer, output)
         ended = record._end(begun, tensors)
         if record._source:
-            return framework.packed(layer, fed(record, ended, tensors), output)
+            return framework.packed(layer, output_of_feed(record, ended, tensors), output)
         if layer is record._model:
             record._write_layers()
         return output

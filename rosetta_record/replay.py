@@ -57,7 +57,7 @@ class Feed:
         return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])}
 
 
-def fed(record: Record, call: dict[str, Any], output: Any) -> Any:
+def output_of_feed(record: Record, call: dict[str, Any], output: Any) -> Any:
     """Return the output of a replay's call with the feed's arrays in place of those of their shape. The call tells
     which."""
     framework, feed = record._recorded(record._model), record._source
@@ -69,7 +69,9 @@ def fed(record: Record, call: dict[str, Any], output: Any) -> Any:
     return replaced(output, iter(tensors.values()))
 
 
-def replayed(record: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None) -> None:
+def replay_model(
+    record: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
+) -> None:
     """Compute into a record's replay alone, and do what comes after it. In the end the model is as it was before."""
     framework, weights, replay = record._recorded(record._model), record._weights(), record._replay
     if replay:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .control import Differences, Distances, Start, coarsest, one_unit_moved
 from .framework import put_back
-from .replay import replayed
+from .replay import replay_model
 from .values import arrays_in, loss_in, plain_value, precision_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Training:
         self.framework = record._recorded(self.model)
         states = self.framework.states(self.model)
         if record._replay:
-            replayed(record, lambda: self.loss_of(self.model, self.batches[0]), self._step_of_feed)
+            replay_model(record, lambda: self.loss_of(self.model, self.batches[0]), self._step_of_feed)
             record._replay = None
         self._train()
         if callable(self.optimizer):

@@ -19,7 +19,7 @@ from benchmarks.ladder.carry import carried
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side as Recorded
 from rosetta_record import Record, RecordError
-from rosetta_record.control import one_unit_moved
+from rosetta_record.control import AT_ONCE, distance, one_unit_moved, share_of
 from rosetta_record.folder import FILES
 from rosetta_record.values import arrays_in, replaced
 from tests.support.porting_pairs import ADAM, write_batches
@@ -245,6 +245,22 @@ def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: 
     moved = one_unit_moved(weights, precision, np.random.default_rng(0))
     assert {*(moved.view("i8") - weights.view("i8")).tolist()} == {-units, 0, units}
     assert not moved[weights == 0].any()
+
+
+def test_a_distance_is_of_all_pieces_of_an_array() -> None:
+    left = np.zeros(AT_ONCE + 2)
+    right = left.copy()
+    right[-1] = 2.0
+    assert distance(left, right) == 2.0
+    assert distance(left, right, [left, right]) == 0.0  # of how far both moved
+    share = share_of(left + 4, right + 4)
+    assert share is not None
+    assert share[-1] == pytest.approx(1 / 3)
+    assert distance(left, right, (), share) == pytest.approx(2 - 2 * 2 / 3)
+    right[-1] = np.inf
+    assert distance(left, right) is None
+    assert distance(right, right) == 0.0
+    assert distance(left, right[1:]) is None
 
 
 def test_the_control_measures_each_array_and_puts_it_back(left: Left) -> None:

@@ -17,7 +17,7 @@ from typing import TypedDict
 OURS = "rosetta-s2s"  # Rosetta's own package
 WITH_EVERY_INSTALLATION = ("numpy", "safetensors", "sacrebleu")  # packages that can change a result
 CPUINFO = Path("/proc/cpuinfo")
-OTHER_EXTRAS = {"all", "dev"}  # Rosetta's extras that are not those of a framework
+OTHER_EXTRAS = {"all", "dev", "onnx"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
 ADVICE_SECONDS = 0.3  # how long other programs are watched before advice is given
 CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised

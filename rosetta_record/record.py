@@ -8,7 +8,7 @@ import itertools
 import os
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from . import RecordError
 from .control import DIGITS, coarsest
 from .folder import REPLAY, Folder
 from .framework import Described, Framework, Layer
+from .inference import Inference
 from .replay import Feed, output_of_feed, replay_model
 from .training import Loss, Training
 from .values import (
@@ -243,6 +244,21 @@ class Record:
         if not batches:
             raise RecordError("there is no batch or no step; expected a list of what loss_of(model, batch) takes")
         Training(self, model, batches, loss_of, optimizer, steps).run()
+
+    @of_its_model
+    def inference(self, model: Any, batches: Iterable[Any], outputs: Sequence[str] = ()) -> None:
+        """Record a forward pass on each batch, of a model, or of one that was exported: the path of a file of ONNX,
+        which ONNX Runtime computes on the CPU.
+
+        A batch is what the model takes: a tensor, a list of them, or a dict by name. An exported model takes arrays
+        of NumPy, too. `outputs` are names of what the model gives, where the other side has names for it.
+
+        Of a model that was not exported a control is recorded, as by `training`.
+        """
+        batches = list(batches)
+        if not batches:
+            raise RecordError("there is no batch; expected a list of what the model takes")
+        Inference(self, model, batches, outputs).run()
 
     def layer(self, path: str, kind: str, parameters: Any = None, settings: Any = None, output: Any = None) -> None:
         """Record a layer of no framework: its parameters by the names that they have in it, its settings, and its

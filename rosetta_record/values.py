@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .framework import Framework
 
 # Package -> the file of this folder that knows its objects. Keras computes with tensors of TensorFlow and JAX.
-FRAMEWORKS = {name: name for name in ("torch", "paddle", "keras", "flax")}
+FRAMEWORKS = {name: name for name in ("torch", "paddle", "keras", "flax", "onnx")}
 FRAMEWORKS.update(tensorflow="keras", jax="keras", jaxlib="keras", optax="flax")
 
 

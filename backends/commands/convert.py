@@ -15,8 +15,8 @@ from common.text import quoted
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Backend whose framework's own files to write, or weights.",
-        autocompletion=options.complete(*TABLE, "weights"),
+        help="Backend whose framework's own files to write, onnx, or weights.",
+        autocompletion=options.complete(*TABLE, "onnx", "weights"),
     ),
 ]
 RunToConvert = Annotated[
@@ -66,11 +66,13 @@ def convert(
 ) -> None:
     """Write a run as a framework's own files, or make a run of such files.
 
-    `convert RUN --to torch` writes RUN-torch. `convert RUN --to weights` writes RUN-weights, a run of the weights
-    alone, much smaller and enough to translate with. `convert RUN --from model.pt optimizer.pt --backend torch` makes
-    RUN; such files hold no vocabulary, so it needs --data, the corpus that the model was trained on, or --vocabulary.
+    `convert RUN --to torch` writes RUN-torch. `convert RUN --to onnx` writes RUN-onnx, the encoder and one step of
+    the decoder, if ONNX Runtime computes with them what PyTorch computes. `convert RUN --to weights` writes
+    RUN-weights, a run of the weights alone, much smaller and enough to translate with. `convert RUN --from model.pt
+    optimizer.pt --backend torch` makes RUN; such files hold no vocabulary, so it needs --data, the corpus that the
+    model was trained on, or --vocabulary.
     """
-    from backends.native.convert import export_native, import_native
+    from backends.native.convert import export_native, export_onnx, import_native
     from common.run import RunDirectory
 
     settings = ["data", "num_samples", "skip_bad_lines", "dtype"]
@@ -85,7 +87,8 @@ def convert(
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
             return terminal.print_json({"run": str(out)}) if json else terminal.say(f"The run is in {quoted(out)}")
-        files = export_native(RunDirectory.open(run), weights, to, out)
+        opened = RunDirectory.open(run)
+        files = export_onnx(opened, weights, out) if to == "onnx" else export_native(opened, weights, to, out)
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
         return terminal.say(f"{quoted(out)} holds {' and '.join(files)}")

@@ -185,8 +185,18 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
 
 
-def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
-    """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
+def save_native(
+    backend: Backend,
+    emit: Emit,
+    *,
+    run: Path,
+    weights: str,
+    folder: Path,
+    writer: str = "",
+    records: Path | None = None,
+) -> list[str]:
+    """Write the `last` or `best` weights of a run into the new `folder`, as the framework does, or by another
+    `writer`, which records what both sides compute; returns the names of the files.
 
     Raises RosettaError where the disk is full.
     """
@@ -194,7 +204,7 @@ def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder
     backend.load(state)
     with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
         try:
-            files = backend.save_native(folder)
+            files = backend.save_native(folder, writer, records)
         except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
             (folder / "more").write_bytes(bytes(MORE))
             raise

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.ladder.diff import Diff
-from benchmarks.ladder.judge.bounds import NOISES
 from benchmarks.ladder.judge.check import RUNGS, Check
 from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.ladder.judge.noise import PLANTED
+from benchmarks.ladder.judge.tolerances import noises
 from benchmarks.ladder.read.record import Side
 from common.terminal import table
 from common.text import printable
@@ -86,7 +86,8 @@ def origin_of(check: Check) -> str:
 def bounds_line(diff: Diff) -> str:
     """The origin of all bounds, in a sentence."""
     if any(check.item.measured for check in diff.checks):
-        return f"bounds from noise: {NOISES:.0f} times what {' or '.join(diff.control.sources)} does"
+        times = noises(*diff.pairing.sides)
+        return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
     return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
 

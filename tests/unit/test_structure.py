@@ -20,14 +20,15 @@ from common.machine import OTHER_EXTRAS
 PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if entry.extra and ":" not in name}
 PACKAGES_OF["jax"] |= {"optax"}
 FRAMEWORKS = {*chain(*PACKAGES_OF.values())}
-HEAVY = FRAMEWORKS | set("scipy sacrebleu requests cpuinfo rapidfuzz jinja2".split())
+ONNX = {"onnx", "onnxruntime", "onnxscript"}
+HEAVY = FRAMEWORKS | ONNX | set("scipy sacrebleu requests cpuinfo rapidfuzz jinja2".split())
 # Of each folder: a part may import those to its right. The recorder stands alone.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common rosetta_record",
     "benchmarks": "racing commands comparing report measure ladder in_child",
     "benchmarks/ladder": "report diff replay feed carry parity explain judge pair read activations arrays",
     "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
-    "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras paddle torch "
+    "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras onnx paddle torch "
     "framework rules view",
     "backends": "commands serve native groups variants lesson_backend lessons process interface profiling",
 }
@@ -107,12 +108,12 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
 def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
     """It needs two small libraries, and no framework even where it works with one; take_turns needs none of both."""
     recorder = sorted((PROJECT / "rosetta_record").glob("*.py"))
-    needed = set().union(*map(packages, recorder)) - sys.stdlib_module_names
+    needed = set().union(*map(packages, recorder)) - sys.stdlib_module_names - ONNX
     assert needed == {"numpy", "safetensors"}
     shutil.copytree(PROJECT / "rosetta_record", tmp_path / "vendored" / "recorder")
     for name, expected in (("Record, tap", needed), ("take_turns", set())):
         imported = imported_by(f"from vendored.recorder import {name}", tmp_path)
-        assert imported & {*needed, *FRAMEWORKS, "rosetta_record"} == expected
+        assert imported & {*needed, *FRAMEWORKS, *ONNX, "rosetta_record"} == expected
 
 
 def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:

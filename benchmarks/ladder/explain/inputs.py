@@ -99,6 +99,9 @@ def contexts(broken: Broken) -> list[Context]:
         if first[0]:  # then the right side's output has its axes as the left one's
             left, right = channels_last(left), channels_last(right)
             before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
+    if group.kind in RECURRENT and all(map(len, given)) and given[0][0].shape != given[1][0].shape:
+        turned = given[1][0].swapaxes(0, 1)  # time may stand first
+        given[1] = [turned] if turned.shape == given[0][0].shape else given[1]
     if not given or not all(given) or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape):
         given = [[], []]  # one side may have zeros around it
     numbers = LARGEST_BATCH if group.kind == "batchnorm" else NUMBERS_TRIED  # its statistics are of all rows

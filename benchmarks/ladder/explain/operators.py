@@ -271,7 +271,11 @@ def recurrent(
             h = gate(o) * squash(c)
         else:
             z, r = np.split(gate((of_input + of_state)[:, : 2 * units]), 2, -1)
-            reset = r * of_state[:, 2 * units :] if reset_after else (r * h) @ recurrent_kernel[:, 2 * units :]
+            reset = (
+                r * of_state[:, 2 * units :]
+                if reset_after
+                else ((r * h) @ recurrent_kernel + recurrent_bias)[:, 2 * units :]
+            )
             h = z * h + (1 - z) * squash(of_input[:, 2 * units :] + reset)
         states.append(h)
     sequence = np.stack(states, 1)

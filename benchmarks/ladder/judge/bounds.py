@@ -38,6 +38,10 @@ MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
 
 # A bound is so many times the left side's own noise, where that was measured.
 NOISES = 4.0
+# The same where ONNX Runtime computes one side. In 40 random batches of the bundled run's encoder, an LSTM of 256
+# units, its states were off by up to 5.7 times the noise, and by 1.3 times in the middle; PyTorch's own were as far
+# from those of float64.
+NOISES_OF_EXPORTED = 16.0
 # In float64 and float32 that holds for what a model computes. What becomes of an optimizer's constants, which some
 # frameworks keep in float32, and of gradients that are almost zero, of which Adam makes whole steps, is no noise of
 # the left side. In coarser precisions it holds for all else; but updates have the bound of the weights' precision at

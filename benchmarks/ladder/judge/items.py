@@ -205,8 +205,10 @@ class Rungs:
             if changes is None:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                 continue
-            left = partial(pair.left_output, call, name, changes[0])
-            right = partial(pair.right_output, call, name, changes[1])
+            left: Load = partial(pair.left_output, call, name, changes[0])
+            right: Load = partial(pair.right_output, call, name, changes[1])
+            if any(side.known.folds_weights for side in (self.left, self.right)):
+                right = partial(in_axes_of, left, right)
             of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair)}
             ways = self.turns.ways(pair.name, pair)
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
@@ -342,6 +344,14 @@ def _why_no_outputs(pair: LayerPair) -> str:
     if all(calls) and not pair.calls:
         return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
     return ""
+
+
+def in_axes_of(left: Load, right: Load) -> Array | None:
+    """The right array with the left one's axes, where an exporter made one axis of several before the last."""
+    one, other = left(), right()
+    if one is None or other is None or one.ndim == other.ndim or one.shape[-1:] != other.shape[-1:]:
+        return other
+    return other.reshape(one.shape) if one.size == other.size else other
 
 
 def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:

@@ -11,6 +11,7 @@ from benchmarks.ladder.judge.bounds import (
     COARSER,
     MEASURED,
     NOISES,
+    NOISES_OF_EXPORTED,
     SMALLEST_SCALE,
     TOLERANCES_OF_ANY_MODEL,
     WIDENED,
@@ -67,7 +68,7 @@ def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Ma
         why_table = f"bounds are those of the table, since {right.name} alone computes in {precision}"
     remarks += [why_table] if why_table else []
     weights = coarsest(left.precision, right.precision)
-    measured = {} if why_table else _measured(noise, table, precision, weights)
+    measured = {} if why_table else _measured(noise, noises(left, right), table, precision, weights)
     wide = [quantity for quantity, bound in measured.items() if bound >= 1]
     if wide:
         words = ", ".join(wide).replace("_", " ")
@@ -90,11 +91,16 @@ def _remarks_on_types(left: Side, right: Side) -> list[str]:
     return remarks
 
 
+def noises(left: Side, right: Side) -> float:
+    """Return how many times the left side's noise bounds are."""
+    return NOISES_OF_EXPORTED if left.known.folds_weights or right.known.folds_weights else NOISES
+
+
 def _measured(
-    noise: Mapping[str, float], table: Mapping[str, float], precision: str, weights: str
+    noise: Mapping[str, float], times: float, table: Mapping[str, float], precision: str, weights: str
 ) -> dict[str, float]:
     """The bounds that follow from the noise. In float64 and float32 the table's are never widened."""
-    bounds = {quantity: NOISES * error for quantity, error in noise.items()}
+    bounds = {quantity: times * error for quantity, error in noise.items()}
     if precision in PRECISE:
         return {name: bounds[name] for name in MEASURED if bounds.get(name, inf) < table[name]}
     least = {

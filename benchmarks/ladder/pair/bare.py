@@ -76,11 +76,14 @@ def without_weights(pairs: Sequence[LayerPair], whole: Sequence[Groups], alone: 
 def _places(pairs: Sequence[set[str]], groups: Groups) -> dict[int, int]:
     """Number of pairs that ran before each layer without weights, by its id: only where these are the first of all
     pairs, and none of them has some of its weights after it. Pairs are told by the names of one side's weights."""
-    pair_of = {name: place for place, names in enumerate(pairs) for name in names}
-    left = Counter(pair_of.values())
+    pairs_of: dict[str, list[int]] = {}  # several where an array has the weights of both directions
+    for place, names in enumerate(pairs):
+        for name in names:
+            pairs_of.setdefault(name, []).append(place)
+    left = Counter(place for of_name in pairs_of.values() for place in of_name)
     places, begun, ended = {}, 0, 0
     for group in groups:
-        for place in [pair_of.pop(name) for name in group.names if name in pair_of]:
+        for place in [place for name in group.names for place in pairs_of.pop(name, ())]:
             left[place] -= 1
             begun, ended = max(begun, place + 1), ended + (not left[place])
         if not group.tensors and group.kind != TAP and begun == ended:

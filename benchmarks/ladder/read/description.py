@@ -25,7 +25,7 @@ class UnfitRecordsError(CannotBeginError):
 
 
 class RecordedFramework(msgspec.Struct, frozen=True):
-    name: Literal["torch", "paddle", "keras", "flax", "arrays"]
+    name: Literal["torch", "paddle", "keras", "flax", "onnx", "arrays"]
     version: Name = ""
     backend: Name | None = None  # of Keras
 

@@ -38,6 +38,7 @@ class Framework(ABC):
     always: Mapping[str, Settings] = {}  # canonical settings that all layers of a kind have
     channels_first = False  # as installed
     divides_by_n = True  # the variance that moves the running one; else by n - 1
+    folds_weights = False  # whether one of its weights may be made of several of the model
     epsilon: str = "epsilon"  # the attribute in which a norm keeps it
 
     optimizers: Mapping[str, str]  # settings of optimizers: canonical names by own ones

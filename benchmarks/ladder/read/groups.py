@@ -51,7 +51,8 @@ def tensor_of(rule: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
     if rule.parts > 1:
         width, spans = shape[place], equal_spans(shape[place], rule.parts)
         kept = [spans[part] for part in rule.kept]
-    return Tensor((*side_by_side(names, axes, sizes, [width] * len(names), kept),), canonical)
+    views = side_by_side(names, axes, sizes, [width] * len(names), kept)
+    return Tensor((*(replace(view, picked={**view.picked, **rule.picked}) for view in views),), canonical)
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,7 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
                 f"{terms[0].names[0]} has the shape {terms[0].shape} and {odd.names[0]} {odd.shape}, expected one "
                 "shape, since their sum is compared"
             )
-        added = tuple(view for term in terms[1:] for view in term.views)
-        return replace(terms[0], added=added) if terms else None
+        return replace(terms[0], added=tuple(terms[1:])) if terms else None
 
     for rule in rules:
         first = next(iter(rule.tensors.values()))

@@ -5,7 +5,7 @@ The canonical layout is Keras's. The files that bear the frameworks' names have 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Settings = Mapping[str, Any]
@@ -44,6 +44,7 @@ class Own:
     axes: str = "n ..."  # of each array, where the role is several names, which are the "parts" of one
     parts: int = 1  # how many equal parts its axis "parts" has, such as gates
     kept: tuple[int, ...] = (0,)  # those of them that are canonical, in order
+    picked: Mapping[str, int] = field(default_factory=dict)  # places along axes that the canonical array lacks
 
 
 @dataclass(frozen=True)

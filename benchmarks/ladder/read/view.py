@@ -59,12 +59,12 @@ class Tensor:
 
     views: tuple[View, ...]
     axes: Axes  # of the tensor
-    added: tuple[View, ...] = ()  # what is added up with it, such as a second bias
+    added: tuple["Tensor", ...] = ()  # what is added up with it, such as a second bias
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the arrays."""
-        return tuple(dict.fromkeys(view.array for view in (*self.views, *self.added)))
+        return tuple(dict.fromkeys(view.array for term in self.terms for view in term.views))
 
     @cached_property
     def shape(self) -> Shape:
@@ -76,7 +76,7 @@ class Tensor:
     @property
     def terms(self) -> tuple["Tensor", ...]:
         """The tensors that are added up."""
-        return Tensor(self.views, self.axes), *(Tensor((view,), self.axes) for view in self.added)
+        return Tensor(self.views, self.axes), *self.added
 
     def of(self, read: Read) -> Array | None:
         """The first term, a view of its array wherever it can be one; None where an array is missing. An array of

@@ -1,0 +1,187 @@
+"""Exported models are a side: correct exports pass, and planted mistakes are placed at their node."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from backends.process import child_environment
+from backends.process.parent import PROJECT
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.read.record import Side
+from common.run import BUNDLED_RUN
+from rosetta_record import Record, RecordError
+from tests.support.program import answer
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+IDS = np.random.default_rng(0).integers(1, 20, (4, 7))
+Change = Callable[[Any], None]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of torch, their records, and what two exporters of torch made of them."""
+    folder = tmp_path_factory.mktemp("exports")
+    run([sys.executable, "-m", "tests.support.exported_torch", str(folder)])
+    return folder
+
+
+def run(command: list[str]) -> None:
+    environment = child_environment("matched", 1, "cpu") | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def compared(left: Path, right: Path) -> Diff:
+    return compare_records(Side(left), Side(right))
+
+
+def recorded(file: Path, name: str, inputs: list[Any], change: Change | None = None) -> Path:
+    """Record an exported model, which is changed before, as a folder beside it."""
+    if change:
+        model = onnx.load(file)
+        change(model)
+        file = file.with_name(f"{name}.onnx")
+        onnx.save(model, file)
+    Record(file.with_name(name)).inference(file, inputs)
+    return file.with_name(name)
+
+
+def inputs_of(record: Path) -> list[Any]:
+    """The batches of a record."""
+    arrays = load_file(record / "inputs.safetensors")
+    return [arrays[name] for name in sorted(arrays)]
+
+
+# What a mistake of an exporter would write
+
+
+def node(model: Any, kind: str) -> Any:
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def has(kind: str, **attributes: Any) -> Change:
+    """Give the first operator of a kind these attributes; None takes one away, so that its opset's default holds."""
+
+    def change(model: Any) -> None:
+        operator = node(model, kind)
+        kept = [each for each in operator.attribute if each.name not in attributes]
+        new = [onnx.helper.make_attribute(name, value) for name, value in attributes.items() if value is not None]
+        del operator.attribute[:]
+        operator.attribute.extend([*kept, *new])
+
+    return change
+
+
+def change_array(model: Any, name: str, change: Callable[[Any], Any]) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    array = np.ascontiguousarray(change(onnx.numpy_helper.to_array(tensor)))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+
+
+def gates_exchanged(model: Any) -> None:
+    """The gates of the GRU are in torch's order."""
+
+    def exchanged(array: Any) -> Any:
+        update, reset, *rest = np.split(array, array.shape[1] // 6, 1)
+        later = [rest[2], rest[1], rest[3]] if len(rest) > 1 else []
+        return np.concatenate([reset, update, rest[0], *later], 1)
+
+    for name in node(model, "GRU").input[1:4]:
+        change_array(model, name, exchanged)
+
+
+def softmax_of_opset_11(model: Any) -> None:
+    """Its axis is 1 by default, and from there on all is one."""
+    has("Softmax", axis=None)(model)
+    model.opset_import[0].version = 11
+
+
+PLANTED = {
+    "gates": ("tagger", gates_exchanged, "gru:l0 sequence", "GRU", "gates in the order reset, update, candidate"),
+    "reset": (
+        "tagger",
+        has("GRU", linear_before_reset=0),
+        "gru:l0 sequence",
+        "GRU",
+        "reset_after is True on the left",
+    ),
+    "epsilon": (
+        "tagger",
+        has("LayerNormalization", epsilon=1e-3),
+        "norm output",
+        "LayerNormalization",
+        "epsilon is 1e-05",
+    ),
+    "gelu": ("tagger", has("Gelu", approximate="tanh"), "act output", "Gelu", "gelu by tanh on the right"),
+    "default": ("scaled", softmax_of_opset_11, "soft output", "Softmax with axis 1", ""),
+    "folded": ("scaled64", None, "last output", "MatMul", "a number that is rounded to float32"),
+    "length": ("mean5", None, "last output, call 2", "Gemm", "is 0.6 times as large on the right"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_wrong_export_is_placed_at_its_node(exports: Path, name: str) -> None:
+    model, change, place, operator, cause = PLANTED[name]
+    left = exports / model.removesuffix("5")
+    diff = compared(left, recorded(exports / f"{model}.onnx", name, inputs_of(left), change))
+    assert diff.broken == "forward"
+    assert diff.explanation[1].startswith(place)
+    assert any("it is the node" in line and operator in line for line in diff.explanation)
+    assert any(cause in each.sentence and (each.standing == "likely" or not cause) for each in diff.causes)
+
+
+@pytest.mark.parametrize("name", ["tagger", "tagger-old", "image", "image-old", "mean"])
+def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str) -> None:
+    left = exports / name.removesuffix("-old")
+    diff = compared(left, recorded(exports / f"{name}.onnx", f"{name}-onnx", inputs_of(left)))
+    assert diff.passed
+    assert diff.control.passed
+    assert {"tensors", "weights", "forward"} <= {*diff.climbed}
+    outputs = [check for check in diff.checks if check.rung == "forward"]
+    assert all(check.item.measured for check in outputs)
+    assert len({check.item.pair.name for check in outputs if check.item.pair}) >= 3, "layers are compared"
+
+
+def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> None:
+    file = exports / "mean.onnx"
+    for batches, words in (
+        ([], "there is no batch"),
+        ([(IDS, IDS)], "a batch has 2 arrays; .* takes 1: x"),
+        (
+            [np.zeros((4, 5, 7), np.float32)],
+            "does not compute a batch: .*Got: 7 Expected: 6.* exported as a constant",
+        ),
+    ):
+        with pytest.raises(RecordError, match=words):
+            Record(tmp_path / "record").inference(file, batches)
+    (tmp_path / "no.onnx").write_bytes(b"no graph")
+    with pytest.raises(RecordError, match="is not loaded by ONNX Runtime"):
+        Record(tmp_path / "record").inference(tmp_path / "no.onnx", [IDS])
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RecordError, match="onnxruntime is missing; pip install onnx onnxruntime"):
+        Record(tmp_path / "record").inference("model.onnx", [IDS])
+
+
+def test_a_run_is_written_as_graphs_that_translate(tmp_path: Path) -> None:
+    out = tmp_path / "run-onnx"
+    told = answer("convert", BUNDLED_RUN, "--to", "onnx", "--out", out)
+    assert told["files"] == ["encoder.onnx", "decoder.onnx", "vocabulary.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(told["files"])
+    for sentence in ("I love you!", "It is red."):
+        script = [sys.executable, PROJECT / "docs" / "decode_onnx.py", out, sentence]
+        decoded = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
+        translated = answer("translate", BUNDLED_RUN, "--backend", "numpy", sentence)["translations"]
+        assert decoded == translated[0]["translation"]

@@ -64,8 +64,8 @@ def without_weights(pairs: Sequence[LayerPair], whole: Sequence[Groups], alone: 
         for kind in dict.fromkeys(group.kind for group in lefts):
             of_kind = ([group for group in groups if group.kind == kind] for groups in (lefts, rights))
             of_place += filter(_may_be_same, of_one_shape(*of_kind))
-        lefts = [left for left in left_over(lefts, [pair.left for pair in of_place]) if len(left.calls) == 1]
-        rights = [right for right in left_over(rights, [pair.right for pair in of_place]) if len(right.calls) == 1]
+        rest = left_over(lefts, rights, of_place)
+        lefts, rights = ([group for group in groups if len(group.calls) == 1] for groups in rest)
         yield from of_place
         for left, right in of_like_names(dict(enumerate(lefts)), dict(enumerate(rights))).items():
             pair = LayerPair.of_groups(lefts[left], rights[right], "name")

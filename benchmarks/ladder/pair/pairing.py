@@ -119,9 +119,9 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
 
     pairs = sorted(as_layers(pairs, whole), key=place)
     bare = [*call_by_call(pairs, (lefts, rights))]
-    lefts, rights = left_over(lefts, [pair.left for pair in bare]), left_over(rights, [pair.right for pair in bare])
+    lefts, rights = left_over(lefts, rights, bare)
     bare += without_weights(pairs, whole, (lefts, rights))
-    lefts, rights = left_over(lefts, [pair.left for pair in bare]), left_over(rights, [pair.right for pair in bare])
+    lefts, rights = left_over(lefts, rights, bare)
     pairs = with_parents(sorted([*pairs, *bare], key=place), left, right)
     return Pairing(sides, pairs, [*lefts], [*rights], skips, names, turns)
 
@@ -173,7 +173,6 @@ def _paired(
     pairs: list[LayerPair] = []
     for way in ways:
         of_way = list(way(sides, lefts, rights))
-        lefts = left_over(lefts, [pair.left for pair in of_way])
-        rights = left_over(rights, [pair.right for pair in of_way])
+        lefts, rights = left_over(lefts, rights, of_way)
         pairs += of_way
     return pairs, lefts, rights

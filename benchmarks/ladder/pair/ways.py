@@ -5,7 +5,7 @@ of shapes that add up is an arrangement; of layers whose kinds are known the rul
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product, takewhile
@@ -34,26 +34,20 @@ Sides = tuple[Side, Side]
 Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
 
 
-def _without(groups: Groups, names: Collection[str]) -> list[WeightGroup]:
-    """The groups without those of these names, and without weights of these names."""
+def left_over(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair]) -> tuple[Groups, Groups]:
+    """The groups of both sides without those that are paired, and without weights that lines pair."""
+    return _left_over(lefts, [pair.left for pair in pairs]), _left_over(rights, [pair.right for pair in pairs])
+
+
+def _left_over(groups: Groups, taken: Groups) -> Groups:
+    places, whole = {id(group) for group in groups}, {id(group) for group in taken}
+    names = {name for group in taken if id(group) not in places for name in group.names}
     rest = []
     for group in groups:
-        if group.name in names or group.layer.path in names:
-            continue
-        kept = {
-            name: tensor for name, tensor in group.tensors.items() if not any(name in names for name in tensor.names)
-        }
-        if kept or not group.tensors:
+        kept = {name: tensor for name, tensor in group.tensors.items() if not names & {*tensor.names}}
+        if id(group) not in whole and (kept or not group.tensors):
             rest.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
     return rest
-
-
-def left_over(groups: Groups, taken: Groups) -> list[WeightGroup]:
-    """The groups of a side without those that are paired, or whose arrays a line pairs."""
-    places = {id(group) for group in groups}
-    whole = {id(group) for group in taken}
-    names = {name for group in taken if id(group) not in places for name in group.names}
-    return _without([group for group in groups if id(group) not in whole], names)
 
 
 def of_line(pair: TensorPair, left: Side, right: Side) -> LayerPair:

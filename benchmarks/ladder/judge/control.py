@@ -14,7 +14,7 @@ from benchmarks.ladder.read.record import Side, is_number
 
 @dataclass(frozen=True)
 class Moved:
-    """An array or a loss of the record, and how far the control's is from it."""
+    """An array or a loss of the record, and how far that of another training is from it."""
 
     rung: str
     quantity: str  # whose bound it has

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
 from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_LOSS
 from benchmarks.ladder.judge.check import Check, Item, judge
-from benchmarks.ladder.judge.control import moved_by_control
+from benchmarks.ladder.judge.control import Moved, moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.description import UnfitRecordsError
@@ -65,14 +65,10 @@ def has_nan(array: Array) -> bool:
     return any(np.isnan(whole[rows]).any() for rows in pieces(whole.shape))
 
 
-Error = tuple[str, float, bool]  # a quantity, its error, and whether the array makes the loss
-
-
 def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
-    control, errors = Control(), list[Error]()
-    for moved in moved_by_control(left):
-        errors.append((moved.quantity, moved.error, moved.makes_the_loss))
+    control, errors = Control(), [*moved_by_control(left)]
+    for moved in errors:
         bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
         item = Item(moved.rung, moved.name, nothing, nothing, bound, quantity=moved.quantity)
         control.rounding.append(Check(item, moved.error))
@@ -85,13 +81,13 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     return control
 
 
-def _errors_of(left: Side, run: Side) -> Iterator[Error]:
+def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
     """Errors of another run of the left side, which must have its inputs and weights."""
     rungs = Rungs(left, run, paired(left, run))
     for item in chain.from_iterable(map(rungs.items, COMPARED)):
         check = judge(moved_back(item))
         if item.quantity:
-            yield item.quantity, check.error, makes_the_loss(item)
+            yield Moved(item.rung, item.quantity, item.tensor, check.error, makes_the_loss(item))
         elif item.rung in COMPARED[:2] and not check.passed:
             raise UnfitRecordsError(
                 f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
@@ -99,12 +95,12 @@ def _errors_of(left: Side, run: Side) -> Iterator[Error]:
             )
 
 
-def _largest(errors: Sequence[Error], left: Side) -> dict[str, float]:
+def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
     """The largest error of each quantity, and what rounding does at least; none of a quantity that is not finite."""
     most: dict[str, float] = {}
-    for quantity, error, _ in errors:
-        most[quantity] = max(most.get(quantity, 0.0), error)
-    of_outputs = [error for _, error, makes_loss in errors if makes_loss and left.computed in PRECISE]
+    for moved in errors:
+        most[moved.quantity] = max(most.get(moved.quantity, 0.0), moved.error)
+    of_outputs = [moved.error for moved in errors if moved.makes_the_loss and left.computed in PRECISE]
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
     unit = UNIT[left.precision]

@@ -10,8 +10,7 @@ import pytest
 from backends import TABLE, Entry, installed
 from backends.commands.translate import InputLine, print_answers
 from backends.process.translating import Answer, Candidate
-from benchmarks.ladder.judge.check import Check, Item
-from benchmarks.ladder.parity.climb import no_array
+from benchmarks.ladder.judge.check import Check, Item, no_array
 from common import machine
 from common.machine import has_bfloat16
 from common.settings import as_float32

@@ -153,6 +153,10 @@ class Check:
         }
 
 
+def no_array() -> None:
+    """Stands for an array that was compared elsewhere, or that is not needed any more."""
+
+
 def judge(item: Item) -> Check:
     """Compare the arrays of an item: shape, dtype and finiteness before values. Of several ways in which axes may be
     turned, that in which both sides are nearest counts."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
 from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_LOSS
-from benchmarks.ladder.judge.check import Check, Item, judge
+from benchmarks.ladder.judge.check import Check, Item, judge, no_array
 from benchmarks.ladder.judge.control import Moved, moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
@@ -70,7 +70,7 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     control, errors = Control(), [*moved_by_control(left)]
     for moved in errors:
         bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
-        item = Item(moved.rung, moved.name, nothing, nothing, bound, quantity=moved.quantity)
+        item = Item(moved.rung, moved.name, no_array, no_array, bound, quantity=moved.quantity)
         control.rounding.append(Check(item, moved.error))
     control.recorded = bool(control.rounding)
     control.sources += [f"one ulp of {left.computed}"] if control.recorded else []
@@ -106,10 +106,6 @@ def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
     unit = UNIT[left.precision]
     names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
     return {name: max(least.get(name, unit), most[name]) for name in names}
-
-
-def nothing() -> None:
-    """The arrays of a control are not recorded."""
 
 
 def makes_the_loss(item: Item) -> bool:

@@ -16,7 +16,7 @@ from backends import BASELINE, TABLE
 from backends.process.group import GROUP_BACKENDS, ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.ladder.judge.bounds import BUDGET, BUDGET_OF_LOSSES, MISCOUNTED, NEAR_TIE, PARTED, SPREADS, TOLERANCES
-from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
+from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest, no_array
 from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.ladder.parity.course import REFEREE, Answers, Course
 from common.errors import CannotBeginError
@@ -203,10 +203,6 @@ class Climber:
 def nothing(rung: str, tensor: str, tolerance: float = 0.0) -> Item:
     """An item of no arrays, of what was compared elsewhere."""
     return Item(rung, tensor, no_array, no_array, tolerance)
-
-
-def no_array() -> None:
-    """Stands for an array that is not needed any more."""
 
 
 def without_arrays(check: Check) -> Check:

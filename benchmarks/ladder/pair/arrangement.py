@@ -16,6 +16,8 @@ from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Span, Tensor, equal_spans, flat, side_by_side
 
+LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is made; no array has more
+
 Shapes = Mapping[str, Shape]  # by the names of arrays
 Equation = tuple[str, tuple[str, ...], int]  # an array, the axes that one of its own is the product of, and its size
 
@@ -181,6 +183,19 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
     if wrong:
         raise UnfitRecordsError(f"{where}: {wrong}")
+
+
+def axes_between(left: Shape, right: Shape) -> tuple[Axes, Axes] | None:
+    """The axes of two arrays of the same sizes, whatever axes of one number they have; None where sizes differ."""
+    if sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1) or 0 in left:
+        return None
+    letters = {place: LETTERS[place] for place, size in enumerate(left) if size != 1}
+    left_axes = tuple((letters[place],) if place in letters else () for place in range(len(left)))
+    right_axes: list[tuple[str, ...]] = []
+    for size in right:
+        place = next((place for place in letters if left[place] == size), None)
+        right_axes.append(() if place is None else (letters.pop(place),))
+    return left_axes, tuple(right_axes)
 
 
 def line_of(pair: TensorPair) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations, product
 
-from benchmarks.ladder.pair.arrangement import quoted
+from benchmarks.ladder.pair.arrangement import axes_between, quoted
 from benchmarks.ladder.pair.bare import call_by_call, with_parents, without_weights
 from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_either_way, read_turns
 from benchmarks.ladder.pair.pairs import LayerPair
@@ -19,10 +19,8 @@ from benchmarks.ladder.pair.skipping import Skips
 from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
 from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup, groups_of
+from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.read.view import Shape
-
-LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is proposed; no array has more
 
 
 @dataclass(frozen=True)
@@ -75,21 +73,9 @@ def proposed(missing: WeightGroup, unpaired: Groups, is_left: bool) -> str:
         (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
         axes = axes_between(left_shape, right_shape)
         if axes is not None:
-            return f"[weights] {quoted(left)} = {{to = {quoted(right)}, axes = {quoted(axes)}}}"
+            pattern = " -> ".join(map(pattern_of, axes))
+            return f"[weights] {quoted(left)} = {{to = {quoted(right)}, axes = {quoted(pattern)}}}"
     return f'[skip] {quoted(missing.name)} = "why it is not compared"'
-
-
-def axes_between(left: Shape, right: Shape) -> str | None:
-    """The axes of two arrays of the same sizes, as a line has them; None where the sizes are others."""
-    if sorted(size for size in left if size != 1) != sorted(size for size in right if size != 1) or 0 in left:
-        return None
-    letters = {place: LETTERS[place] for place, size in enumerate(left) if size != 1}
-    left_axes = [letters.get(place, "1") for place in range(len(left))]
-    right_axes = []
-    for size in right:
-        place = next((place for place in letters if left[place] == size), None)
-        right_axes.append("1" if place is None else letters.pop(place))
-    return f"{' '.join(left_axes)} -> {' '.join(right_axes)}"
 
 
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.pair.alignment import aligned
-from benchmarks.ladder.pair.arrangement import MappingLine, arranged
+from benchmarks.ladder.pair.arrangement import MappingLine, arranged, axes_between
 from benchmarks.ladder.pair.by_value import found_by_value
 from benchmarks.ladder.pair.pairs import LayerPair, TensorPair
 from benchmarks.ladder.read.description import RecordedLayer, UnfitRecordsError
@@ -318,33 +318,17 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     for number, groups in enumerate((lefts, rights)):
         for group in groups:
             for name in group.names if group.required else ():
-                sizes = _sizes(group, name)
+                sizes = tuple(size for size in group.side.shape(name) if size != 1)
                 key = tuple(sorted(sizes)) if len(sizes) == 2 else sizes
                 by_shape.setdefault(key, ([], []))[number].append((group, name))
     for key, (of_left, of_right) in by_shape.items():
-        letters = [f"a{number}" for number in range(len(key))]
+        may_be_turned = len(key) > 1 and key == key[::-1]
         for (left, name), (right, right_name) in (
             zip(of_left, of_right, strict=True) if len(of_left) == len(of_right) else ()
         ):
-            may_be_turned = len(key) > 1 and key == key[::-1]
-            if not may_be_turned or left.kind == right.kind == "parameters":
-                same = _sizes(left, name) == _sizes(right, right_name)
-                axes = (
-                    _named(left.side.shape(name), letters),
-                    _named(right.side.shape(right_name), letters if same else letters[::-1]),
-                )
+            axes = axes_between(left.side.shape(name), right.side.shape(right_name))
+            if axes and (not may_be_turned or left.kind == right.kind == "parameters"):
                 yield from _fitting(sides, ((name,), (right_name,)), axes)
-
-
-def _sizes(group: WeightGroup, name: str) -> Shape:
-    """The shape of a weight without its axes of one number."""
-    return tuple(size for size in group.side.shape(name) if size != 1)
-
-
-def _named(shape: Shape, names: Sequence[str]) -> Axes:
-    """Axes of these names, but for those of one number."""
-    left = iter(names)
-    return tuple(() if size == 1 else (next(left),) for size in shape)
 
 
 WAYS: tuple[Way, ...] = (

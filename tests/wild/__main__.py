@@ -19,11 +19,11 @@ from threading import Lock
 
 from tests.wild.compare import PACKAGES, Comparison, ProcessFailedError, Result, find
 from tests.wild.page import PAGE, page, read, write
-from tests.wild.pairs import MISSES, PAIRS, Pair
+from tests.wild.pairs import MISSES, PAIRS, SHIPPED, Pair
 
 WORKERS = 2
 LOCK = Lock()  # of the file of results
-COMPARED = "torch torchvision paddlepaddle tensorflow keras keras-hub transformers".split()
+COMPARED = "torch torchvision paddlepaddle tensorflow keras keras-hub transformers flax mamba2-jax".split()
 
 
 def compared(pair: Pair, scratch: Path) -> list[Result]:
@@ -78,7 +78,7 @@ def save_finds() -> None:
     """Save versions, and of each difference its source line and what its script prints."""
     sys.path.insert(1, str(PACKAGES))  # for the versions
     versions = {name: version(name) for name in COMPARED}
-    names = dict.fromkeys(name for pair in PAIRS for name in pair.differences)
+    names = dict.fromkeys(name for pair in SHIPPED for name in pair.differences)
     finds = {name: find(name) for name in names}  # takes a minute, in which another run may save its results
     write(replace(read(), versions=versions, finds=finds))
 

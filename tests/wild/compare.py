@@ -111,7 +111,7 @@ class Comparison:
         return (self.folder / "stdout.txt").read_text("utf-8")
 
     def record(self, side: str, name: str, mends: tuple[str, ...] = (), **options: str) -> None:
-        task = Job(self.pair.model, name, self.mode, mends=mends, **options)
+        task = Job(self.pair.model, name, self.mode, mends=mends, optimizer=self.pair.optimizer, **options)
         self.run(sys.executable, "-m", f"tests.wild.{side}", *task.arguments())
 
     def rosetta(self, *words: str, expected: tuple[int, ...] = (0,)) -> str:
@@ -121,7 +121,7 @@ class Comparison:
 
     def rounds(self) -> Iterator[Result]:
         """Compare, mend the differences that were shown, and compare again, until nothing expected is shown."""
-        mended: list[str] = []
+        mended = list(self.pair.mended)
         while True:
             self.seconds = 0.0
             result = Result(self.pair.name, self.mode, list(mended))
@@ -141,19 +141,22 @@ class Comparison:
         lefts, rights, accepted = (
             tuple(name for name in mended if DIFFERENCES[name].side == side) for side in (LEFT, RIGHT, ACCEPT)
         )
+        planted = {"planted": pair.planted if pair.planted not in mended else ""}
         weights = {"weights": pair.file or "left-weights"}  # a checkpoint that the left side saved for a converter
-        if self.recorded is None:
+        sides = lefts, (*rights, *planted.values())
+        new_left = self.recorded is None or self.recorded[0] != lefts
+        new_start = self.recorded is None or bool(pair.planted and not planted["planted"])  # weights may be cut anew
+        if new_left:
             self.record(pair.left, "left", lefts)
-            self.record(pair.right, "start", rights, **({} if pair.file else weights))
-            if pair.file:
-                self.carry()
+        if new_start:
+            self.record(pair.right, "start", rights, **planted, **({} if pair.file else weights))
+        if self.recorded is None and pair.file:
+            self.carry()
+        if new_left or new_start:
             self.rosetta("diff", "left", "start", "--feed", "feed")
-        elif self.recorded[0] != lefts:
-            self.record(pair.left, "left", lefts)
-            self.rosetta("diff", "left", "start", "--feed", "feed")
-        if self.recorded != (lefts, rights):  # else only what is accepted is another
-            self.record(pair.right, "right", rights, feed="feed", **weights)
-        self.recorded = lefts, rights
+        if self.recorded != sides:  # else only what is accepted is another
+            self.record(pair.right, "right", rights, feed="feed", **weights, **planted)
+        self.recorded = sides
         options = ["--accept", ",".join(DIFFERENCES[name].accept for name in accepted)] if accepted else []
         return json.loads(self.rosetta("diff", "left", "right", "--json", *options, expected=(0, 1)))
 

@@ -13,8 +13,21 @@ from rosetta_record import Record
 SEED, CLASSES, STEPS = 3, 5, 2
 NARROW = 32  # units in place of the 4096 of a classifier, for memory
 PIXELS = {"alexnet": 224, "inception_v3": 128, "squeezenet1_0": 66, "squeezenet1_1": 66}  # height and width of images
-RATE, MOMENTUM = (float(np.float32(number)) for number in (0.001, 0.9))  # Paddle keeps constants in float32
+RATE, MOMENTUM, DECAY = (float(np.float32(number)) for number in (0.001, 0.9, 0.1))  # Paddle has them in float32
+BETAS, EPSILON, WARMUP = (0.875, 1 - 2**-10), 2.0**-20, (0.5, 1.0)  # of AdamW; factors of the rate in the first steps
 EVAL, TRAINING = "eval", "training"  # modes
+SGD, ADAMW, WARMED = "SGD", "AdamW without decay of biases and norms", "SGD with a warm-up"  # optimizers
+CONVNEXT = (1, 1, 2, 1), (8, 16, 24, 32)  # blocks and channels of each stage
+EFFICIENTNET = [  # stages, in Keras's words; conv_type 1 is a fused block
+    dict(
+        zip(
+            "kernel_size num_repeat input_filters output_filters expand_ratio se_ratio strides conv_type".split(),
+            stage,
+            strict=True,
+        )
+    )
+    for stage in [(3, 1, 8, 8, 1, 0.0, 1, 1), (3, 2, 8, 16, 4, 0.0, 2, 1), (3, 2, 16, 24, 4, 0.25, 2, 0)]
+]
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class Job:
     weights: str = ""  # file or folder to load before recording
     feed: str = ""  # folder that `rosetta diff --feed` wrote
     mends: tuple[str, ...] = ()  # names of changes to the model as it is shipped
+    planted: str = ""  # name of a mistake to make
+    optimizer: str = SGD
 
     def arguments(self) -> list[str]:
         return [json.dumps(asdict(self))]

@@ -6,9 +6,9 @@ import keras
 import keras_hub
 import numpy as np
 from keras import ops
-from keras_hub.src.utils.transformers import convert_llama3, convert_mistral
+from keras_hub.src.utils.transformers import convert_gpt2, convert_llama3, convert_mistral
 
-from tests.wild.job import MOMENTUM, RATE, STEPS, job, texts
+from tests.wild.job import MOMENTUM, RATE, STEPS, SavedAs, job, texts
 
 MODELS = {  # causal language models; the others are backbones
     "llama": "Llama3",
@@ -56,6 +56,26 @@ CONVERTERS = {  # mends of what loads the checkpoint
 }
 
 
+def two_heads(_) -> None:
+    """Have the converter of GPT-2 make half as many heads, each twice as large."""
+    convert = convert_gpt2.convert_backbone_config
+    convert_gpt2.convert_backbone_config = lambda of: {**convert(of), "num_heads": of["n_head"] // 2}
+
+
+def see_all(model) -> None:
+    """Have each position of Qwen2 attend to all."""
+    for layer in model._flatten_layers():
+        if hasattr(layer, "_compute_self_attention_mask"):
+            layer._compute_self_attention_mask = lambda decoder_sequence, **_: None
+
+
+PLANTS = {
+    "causal mask left out": see_all,
+    "an attention's scale": lambda model: set_all(model, "QwenAttention", _inv_norm_factor=SavedAs.width**-0.5),
+}
+PLANTED_CONVERTERS = {"number of heads": two_heads}
+
+
 def loss_of(model, batch):
     """Return the loss and the outputs: of the next word, or of the sum of the hidden states with fixed factors."""
     if "images" in batch:
@@ -75,12 +95,14 @@ def main() -> None:
     keras.config.set_floatx("float64")
     for mend in task.mends:
         CONVERTERS.get(mend, str)(mend)
+    PLANTED_CONVERTERS.get(task.planted, str)(task)
     model = keras_hub.models.Backbone.from_preset(f"./{task.weights}")
     if task.model in MODELS:
         kind = getattr(keras_hub.models, f"{MODELS[task.model]}CausalLM")
         model = kind(backbone=model, preprocessor=None)
     for mend in task.mends:
         MENDS.get(mend, str)(model)
+    PLANTS.get(task.planted, str)(model)
     record = task.record()
     record.training(model, texts(task.model), loss_of, lambda w: keras.optimizers.SGD(RATE, MOMENTUM), STEPS)
 

@@ -5,7 +5,25 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.vision import models
 
-from tests.wild.job import CLASSES, EVAL, MOMENTUM, NARROW, RATE, SEED, STEPS, TRAINING, images, job
+from tests.wild.job import (
+    ADAMW,
+    BETAS,
+    CLASSES,
+    DECAY,
+    EPSILON,
+    EVAL,
+    MOMENTUM,
+    NARROW,
+    RATE,
+    SEED,
+    STEPS,
+    TRAINING,
+    WARMED,
+    WARMUP,
+    Job,
+    images,
+    job,
+)
 
 MODELS = {
     "resnet50": lambda: models.resnet50(width=4, num_classes=CLASSES),
@@ -55,9 +73,61 @@ MENDS = {
 }
 
 
-def loss_of(model, batch):
+def vary(model: nn.Layer) -> None:
+    """Give norms such weights and statistics as if the model had been trained."""
+    for layer in model.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer.weight.set_value(paddle.uniform(layer.weight.shape, min=0.7, max=1.3))
+            layer.bias.set_value(paddle.normal(0.0, 0.2, layer.bias.shape))
+            layer._mean.set_value(paddle.normal(0.0, 0.2, layer._mean.shape))
+            layer._variance.set_value(paddle.uniform(layer._variance.shape, min=0.6, max=1.5))
+
+
+def without_last_relu(block: nn.Layer) -> None:
+    """Have a residual block of ResNet give the sum itself."""
+
+    def forward(x):
+        computed = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+        return computed + (x if block.downsample is None else block.downsample(x))
+
+    block.forward = forward
+
+
+def padded_unevenly(model: nn.Layer) -> None:
+    """Pad the first convolution of MobileNetV2 as TensorFlow does: at the bottom and the right alone."""
+    model.features[0][0] = nn.Conv2D(3, 32, 3, stride=2, padding=[0, 1, 0, 1], bias_attr=False)
+
+
+# Changes of the model before its weights are loaded. Those of the loss and the optimizer stand where these are made.
+PLANTS = {
+    "ReLU after a shortcut": lambda model: without_last_relu(model.layer3[0]),
+    "a convolution's padding": padded_unevenly,
+    "a norm's momentum": lambda model: set_all(model, nn.BatchNorm2D, _momentum=0.99),
+    "a norm's epsilon": lambda model: setattr(model.batch_norm, "_epsilon", 1e-3),
+}
+
+
+def loss_of(model, batch, smoothing):
     logits = model(paddle.to_tensor(batch["images"]))
-    return F.cross_entropy(logits, paddle.to_tensor(batch["labels"])), {"logits": logits}
+    labels = paddle.to_tensor(batch["labels"])
+    if smoothing:  # cross_entropy's own smoothing is in float32
+        labels = F.one_hot(labels, CLASSES).astype("float64") * (1 - smoothing) + smoothing / CLASSES
+    return F.cross_entropy(logits, labels, soft_label=smoothing > 0), {"logits": logits}
+
+
+def optimizer(task: Job, weights):
+    if task.optimizer == ADAMW:
+        decayed = {weight.name for weight in weights if weight.ndim > 1 or task.planted == "decay of all weights"}
+        return paddle.optimizer.AdamW(
+            RATE, *BETAS, EPSILON, weights, DECAY, apply_decay_param_fun=decayed.__contains__
+        )
+    if task.optimizer != WARMED or task.planted == "a warm-up left out":
+        return paddle.optimizer.Momentum(RATE, MOMENTUM, weights)
+    schedule = paddle.optimizer.lr.LambdaDecay(RATE, lambda step: WARMUP[min(step, len(WARMUP) - 1)])
+    sgd = paddle.optimizer.Momentum(schedule, MOMENTUM, weights)
+    step = sgd.step
+    sgd.step = lambda: (step(), schedule.step())
+    return sgd
 
 
 def main() -> None:
@@ -73,8 +143,11 @@ def main() -> None:
         exchange(model, nn.Linear, narrowed)
     for mend in task.mends:
         MENDS[mend](model)
+    PLANTS.get(task.planted, str)(model)
     if task.weights:
         model.set_state_dict(paddle.load(task.weights))
+    else:
+        vary(model)
     if task.mode == TRAINING:
         model.train()
         set_all(model, nn.Dropout, p=0.0)
@@ -87,7 +160,14 @@ def main() -> None:
         with paddle.no_grad():
             record.forward(logits=model(paddle.to_tensor(batches[0]["images"])))
     else:
-        record.training(model, batches, loss_of, lambda w: paddle.optimizer.Momentum(RATE, MOMENTUM, w), STEPS)
+        smoothing = 0.1 if task.planted == "label smoothing" else 0.0
+        record.training(
+            model,
+            batches,
+            lambda model, batch: loss_of(model, batch, smoothing),
+            lambda weights: optimizer(task, weights),
+            STEPS,
+        )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """docs/in_the_wild.md as a function of docs/in_the_wild.jsonl, which a run of all pairs writes."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
 
 from tests.wild.compare import Place, Result
-from tests.wild.pairs import DIFFERENCES, MISSES, PAIRS, Difference, Pair
+from tests.wild.pairs import DIFFERENCES, MISSES, PAIRS, SHIPPED, Difference, Pair
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 118  # characters of a line of prose
+NOTHING = "none"
 SAVED, PAGE = ROOT / "docs/in_the_wild.jsonl", ROOT / "docs/in_the_wild.md"
 
 ABOUT = """\
@@ -19,7 +20,7 @@ ABOUT = """\
 
 Models that other projects ship under one name in two frameworks, compared as [the guide](porting.md) says: recorded,
 carried, replayed, and mended difference by difference until both compute the same. Weights are random, from fixed
-seeds; sizes are small. All is on the CPU and in float64.
+seeds; sizes are small. All is on the CPU, and in float64 but for mamba2-jax, which computes in float32.
 [`tests/wild/`](../tests/wild) has the programs. Its table [`pairs.py`](../tests/wild/pairs.py) says what is expected.
 `make wild` runs all of it and writes this page from [`in_the_wild.jsonl`](in_the_wild.jsonl).
 """
@@ -30,8 +31,9 @@ WRITTEN = """\
 
 A side is a program that makes the model, says what its loss is, and records it:
 [torchvision](../tests/wild/torchvision_side.py), [paddle.vision](../tests/wild/paddle_side.py),
-[transformers](../tests/wild/transformers_side.py) and [keras-hub](../tests/wild/keras_hub_side.py). `MENDS` of each
-are the changes to models as they are shipped. torchvision's comes down to
+[keras.applications](../tests/wild/applications_side.py), [transformers](../tests/wild/transformers_side.py),
+[keras-hub](../tests/wild/keras_hub_side.py) and [mamba2-jax](../tests/wild/mamba2_jax_side.py). `MENDS` of each are
+the changes to models as they are shipped, and `PLANTS` the mistakes of ours. torchvision's comes down to
 
 ```python
 def loss_of(model, batch):
@@ -87,12 +89,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def counts(saved: Saved) -> list[tuple[str, object]]:
     """The counts on top: each difference counts once a pair."""
-    pairs = [pair for pair in PAIRS if saved.of(pair)]
+    pairs = [pair for pair in SHIPPED if saved.of(pair)]
+    names = {pair.name for pair in pairs}
+    results = [result for result in saved.results if result.pair in names]
     equal = [pair for pair in pairs if all(last.passed for last in last_of_modes(saved, pair))]
-    shown = {(result.pair, name) for result in saved.results for name in result.seen}
-    named = {(result.pair, name) for result in saved.results for name in result.named}
+    shown = {(result.pair, name) for result in results for name in result.seen}
+    named = {(result.pair, name) for result in results for name in result.named}
     expected = sum(len(pair.differences) for pair in pairs)
-    judged = [result for result in saved.results if not result.refused]
+    judged = [result for result in results if not result.refused]
     return [
         ("pairs", len(pairs)),
         ("pairs that are equal as they are shipped", sum(not pair.differences for pair in equal)),
@@ -109,7 +113,27 @@ def counts(saved: Saved) -> list[tuple[str, object]]:
 
 
 def pairs_with(name: str) -> list[str]:
-    return [pair.name for pair in PAIRS if name in pair.differences]
+    return [pair.name for pair in SHIPPED if name in pair.differences]
+
+
+def planted(saved: Saved) -> Iterator[tuple[str, ...]]:
+    """Yield a row of each planted mistake: what it is, the pair, the place, and the likely cause."""
+    for pair in PAIRS:
+        if not pair.planted or not saved.of(pair):
+            continue
+        first, of = saved.of(pair)[0], DIFFERENCES[pair.planted]
+        places = [f"{place.layer} {place.what}" for place in first.places if place.layer == first.breaks_at]
+        place = next((line for line in places if of.fits(line)), "")
+        cause = next(filter(of.is_named_by, first.likely), "")
+        equal = "equal" if saved.of(pair)[-1].passed else "not equal"
+        of_pair = pair.name.partition(" with ")[0]
+        shown = [code(text) if text else NOTHING for text in (place.partition(":")[0], cause)]
+        yield of.told, of_pair, *shown, equal
+
+
+def count(rows: Iterable[Sequence[str]], column: int) -> int:
+    """Return how many rows have something in a column."""
+    return sum(row[column] != NOTHING for row in rows)
 
 
 def difference(saved: Saved, name: str, of: Difference) -> str:
@@ -177,6 +201,7 @@ def page(saved: Saved) -> str:
     reported = {name: of for name, of in DIFFERENCES.items() if of.fault and pairs_with(name)}
     others = {name: of for name, of in DIFFERENCES.items() if not of.fault and pairs_with(name)}
     versions = ", ".join(f"{name} {version}" for name, version in saved.versions.items())
+    mistakes = [*planted(saved)]
     header = "pair, mode, differs in this order, then, layers judged, guesses, time, peak".split(", ")
     return "\n".join(
         [
@@ -191,12 +216,18 @@ def page(saved: Saved) -> str:
             "## Nobody's fault",
             "",
             *(difference(saved, name, of) for name, of in others.items()),
+            "## Planted",
+            "",
+            f"Mistakes of ours in the right side of pairs that are equal otherwise: {len(mistakes)}, of which",
+            f"{count(mistakes, 2)} are placed and {count(mistakes, 3)} named.",
+            "",
+            table(("mistake", "pair", "place", "cause", "without it"), mistakes),
             "## Pairs",
             "",
             "*Layers judged*: those of the replay, each by itself. *Guesses*: layers of one kind and shape that",
             "`carry` paired by the order in which they ran. *Time* is that of a core, in all processes.",
             "",
-            table(header, (row for pair in PAIRS if saved.of(pair) for row in rounds(saved, pair))),
+            table(header, (row for pair in SHIPPED if saved.of(pair) for row in rounds(saved, pair))),
             *[f"No results are saved of {pair.name}.\n" for pair in PAIRS if not saved.of(pair)],
             WRITTEN,
             "## What is not as it should be",

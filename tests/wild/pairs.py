@@ -5,11 +5,12 @@ A pair is expected to be equal after its differences are mended. Imports no fram
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.wild.job import EVAL, TRAINING
+from tests.wild.job import ADAMW, EVAL, SGD, TRAINING, WARMED
 
-LEFT, RIGHT, ACCEPT = "left", "right", "accept"  # where a mend is made; ACCEPT is an option of `rosetta diff`
+# Where a mend is made. ACCEPT is an option of `rosetta diff`. PLANTED leaves out a mistake of ours in the right side.
+LEFT, RIGHT, ACCEPT, PLANTED = "left", "right", "accept", "planted"
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,27 @@ class Pair:
     modes: tuple[str, ...]
     differences: tuple[str, ...]  # names in DIFFERENCES
     mapping: str = ""  # mapping file of this folder
+    mended: tuple[str, ...] = ()  # names in DIFFERENCES that are mended from the start
+    optimizer: str = SGD
+
+    @property
+    def planted(self) -> str:
+        """Name of the mistake that is planted into the right side; "" where both are as they are shipped."""
+        return next((name for name in self.differences if DIFFERENCES[name].side == PLANTED), "")
 
     @property
     def name(self) -> str:
-        return f"{self.model}: {PROJECTS[self.left]} and {PROJECTS[self.right]}"
+        planted = f" with {self.planted}" if self.planted else ""
+        return f"{self.model}: {PROJECTS[self.left]} and {PROJECTS[self.right]}{planted}"
 
 
 PROJECTS = {
     "torchvision_side": "torchvision",
     "paddle_side": "paddle.vision",
+    "applications_side": "keras.applications",
     "transformers_side": "transformers",
     "keras_hub_side": "keras-hub",
+    "mamba2_jax_side": "mamba2-jax",
 }
 
 DIFFERENCES = {
@@ -200,6 +211,108 @@ DIFFERENCES = {
         "`paddle.vision`. Each project's published weights were trained with its own.",
         "`epsilon=1e-3` in each `BatchNorm2D`",
     ),
+    "MobileNet's epsilon": Difference(
+        r"(?i)bn |norm|\.1 ",
+        "epsilon is 1e-05 on the left and 0.001 on the right",
+        "Norms of MobileNet have an epsilon of 1e-3 in `keras.applications` and the default of 1e-5 in torchvision "
+        "and Paddle, but for torchvision's MobileNetV3. Each project's published weights were trained with its own.",
+        "`epsilon=1e-5` in each `BatchNormalization`",
+        source="keras/src/applications/mobilenet_v2.py::epsilon=1e-3",
+    ),
+    "DenseNet's epsilon": Difference(
+        r"(?i)bn |norm|\.1 ",
+        "epsilon is 1e-05 on the left and 1.001e-05 on the right",
+        "Norms of DenseNet and ResNet have an epsilon of 1.001e-5 in `keras.applications`, in torchvision of 1e-5.",
+        "`epsilon=1e-5` in each `BatchNormalization`",
+        source="keras/src/applications/densenet.py::epsilon=1.001e-5",
+    ),
+    "norms' momentum": Difference(
+        "moving_",
+        "is 0.99 on the left and 0.999 on the right",
+        "Norms of MobileNetV3 keep 0.99 of their statistics at each step in torchvision and 0.999 in Keras.",
+        "`momentum=0.99` in each `BatchNormalization`",
+        source="keras/src/applications/mobilenet_v3.py::momentum=0.999",
+    ),
+    "padding of strides": Difference(
+        r"(?i)conv\w* |depthwise |\.0 ",
+        "padding of",
+        "Where a convolution with a stride of 2 covers an even image, Keras pads at the bottom and the right alone, "
+        "as TensorFlow does, and torch on all sides. Each project's published weights were trained with its own.",
+        '`ZeroPadding2D(1)` and a convolution with `padding="valid"`; or images of an odd size, such as 65 by 65',
+        source="keras/src/applications/imagenet_utils.py::def correct_pad(",
+    ),
+    "MobileNet's ReLU6": Difference(
+        r"(?i)relu\w* |\.2 ",
+        "relu",
+        "Activations of MobileNet are `ReLU` in `paddle.vision` and `ReLU6` in `keras.applications`, as in the "
+        "authors' own model.",
+        "`ReLU()` in place of `ReLU(6.0)`",
+        source="keras/src/applications/mobilenet.py::layers.ReLU(6.0",
+    ),
+    "average of padding": Difference(
+        "pool",
+        "padding",
+        "Average pools of Inception v3 count the zeros of the padding in torchvision, and not in Keras.",
+        'a padding of zeros before an `AveragePooling2D` with `padding="valid"`',
+        source="keras/src/applications/inception_v3.py::AveragePooling2D(",
+    ),
+    "ResNet's strides": Difference(
+        "conv",
+        "stride",
+        "Blocks of ResNet 50 have their stride in the first convolution in Keras, as in the paper, and in the second "
+        "one in torchvision, whose model is known as version 1.5.",
+        "a stride of 1 in the first convolution and of 2 in the second",
+        source="keras/src/applications/resnet.py::layers.Conv2D(filters, 1, strides=stride",
+    ),
+}
+
+PLANTS = {  # pattern of the place, pattern of the cause, and what is wrong
+    "ReLU after a shortcut": (
+        r"layer3\.[01] ",
+        r"takes layer3\.0\.relu, call 2 on the left and what layer3\.0\.relu, call 2 is given on the right",
+        "a residual block without the ReLU of its sum",
+    ),
+    "a convolution's padding": (
+        r"features\.0\.0 ",
+        r"the padding of features\.0\.0 is",
+        "padding of the first convolution at the bottom and the right alone",
+    ),
+    "a norm's momentum": (
+        "moving_",
+        r"is 0\.9 on the left and 0\.99",
+        "a momentum of 0.99 in place of 0.9 in all norms",
+    ),
+    "a norm's epsilon": (
+        "norm|bn|conv",
+        r"epsilon is 1e-05 on the left and 0\.001 on the right",
+        "an epsilon of 1e-3 in place of 1e-5 in the last norm",
+    ),
+    "label smoothing": ("loss", r"smoothed by 0 on the left and 0\.1", "labels smoothed by 0.1"),
+    "decay of all weights": (
+        "^step .*(gamma|beta|bias)|the optimizer's step of .*(gamma|beta|bias)",
+        "goes nowhere on the left and straight to the weight on the right",
+        "AdamW's decay of norms and biases, too",
+    ),
+    "a warm-up left out": (
+        "^step |the optimizer's step",
+        "learning rate of the first step is 0.0005 on the left and 0.001 on the right",
+        "no warm-up of the learning rate",
+    ),
+    "causal mask left out": (
+        "self_attn|attention_output",
+        "mask is causal on the left and none on the right",
+        "an attention without its causal mask",
+    ),
+    "an attention's scale": (
+        "self_attn|attention_output",
+        "scores are multiplied by one over the root of a head's size on the left and one over the root of all heads'",
+        "scores divided by the root of all heads' width",
+    ),
+    "number of heads": ("attn|attention_output", "heads", "half as many heads, each twice as large"),
+}
+DIFFERENCES |= {
+    name: Difference(place, cause, told, "leaving it out", side=PLANTED)
+    for name, (place, cause, told) in PLANTS.items()
 }
 # Sentences that a run prints and should not, by part of them, and why they are known.
 MISSES: dict[str, str] = {}
@@ -215,7 +328,18 @@ def to_keras_hub(model: str, *differences: str) -> Pair:
     return Pair(model, "transformers_side", "keras_hub_side", "", (TRAINING,), differences)
 
 
-PAIRS = (
+def to_keras(
+    model: str, *differences: str, left: str = "torchvision_side", modes: tuple[str, ...] = (EVAL, TRAINING)
+) -> Pair:
+    return Pair(model, left, "applications_side", "model.h5", modes, differences)
+
+
+def planted(pair: Pair, name: str, mode: str, optimizer: str = SGD) -> Pair:
+    """Return an equal pair, with what differs in it mended, and a mistake planted."""
+    return replace(pair, modes=(mode,), differences=(name,), mended=pair.differences, optimizer=optimizer)
+
+
+SHIPPED = (
     to_keras_hub("llama", "Llama 3's epsilon"),
     to_keras_hub("llama_scaled", "Llama 3.1's rotations"),
     to_keras_hub("mistral", "Mistral's float16"),
@@ -236,4 +360,40 @@ PAIRS = (
     to_paddle("densenet121", "running variance"),
     to_paddle("vgg11_bn", "running variance"),
     to_paddle("resnet18", "running variance"),
+    Pair("mamba2", "transformers_side", "mamba2_jax_side", "model.safetensors", (TRAINING,), ()),
+    to_keras("vgg16_features", modes=(EVAL,)),
+    replace(to_keras("convnext"), mapping="convnext.toml"),
+    to_keras("efficientnet_v2", "padding of strides", "running variance"),
+    to_keras("densenet121", "DenseNet's epsilon", modes=(EVAL,)),
+    to_keras("mobilenet_v2", "MobileNet's epsilon", "padding of strides", modes=(EVAL,)),
+    to_keras(
+        "mobilenet_v3_small",
+        "padding of strides",
+        "norms' momentum",
+        "running variance",
+        "hardsigmoid's gradient",
+    ),
+    to_keras(
+        "mobilenet_v1",
+        "MobileNet's epsilon",
+        "MobileNet's ReLU6",
+        "padding of strides",
+        left="paddle_side",
+        modes=(EVAL,),
+    ),
+    to_keras("inception_v3", "average of padding", modes=(EVAL,)),
+    to_keras("resnet50_v1", "ResNet's strides", "DenseNet's epsilon", modes=(EVAL,)),
+)
+PAIRS = (
+    *SHIPPED,
+    planted(to_paddle("resnet18"), "ReLU after a shortcut", EVAL),
+    planted(to_paddle("mobilenet_v2"), "a convolution's padding", EVAL),
+    planted(to_paddle("shufflenet_v2_x0_5", "running variance"), "a norm's momentum", TRAINING),
+    planted(to_paddle("densenet121"), "a norm's epsilon", EVAL),
+    planted(to_paddle("alexnet"), "label smoothing", TRAINING),
+    planted(to_paddle("shufflenet_v2_x0_5", "running variance"), "decay of all weights", TRAINING, ADAMW),
+    planted(to_paddle("alexnet"), "a warm-up left out", TRAINING, WARMED),
+    planted(to_keras_hub("qwen2"), "causal mask left out", TRAINING),
+    planted(to_keras_hub("qwen2"), "an attention's scale", TRAINING),
+    planted(to_keras_hub("gpt2"), "number of heads", TRAINING),
 )

@@ -61,6 +61,20 @@ MODELS = {  # class of the model, and its configuration as large checkpoints hav
     ),
     "bert": ("BertModel", {**ENCODER, "vocab_size": WORDS, "max_position_embeddings": LONGEST}),
     "vit": ("ViTForImageClassification", {**ENCODER, "image_size": 32, "patch_size": 8, "num_labels": 5}),
+    "mamba2": (
+        "Mamba2ForCausalLM",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 2,
+            "num_heads": 4,
+            "head_dim": 16,
+            "state_size": 8,
+            "n_groups": 1,
+            "chunk_size": 4,
+            "tie_word_embeddings": False,
+        },
+    ),
 }
 
 
@@ -85,7 +99,7 @@ def main() -> None:
     task = job()
     name, settings = MODELS[task.model]
     torch.manual_seed(SEED)
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float32 if task.model == "mamba2" else torch.float64)
     kind = getattr(transformers, name)
     config = kind.config_class(**settings)
     config.dtype = torch.get_default_dtype()

@@ -297,9 +297,7 @@ def test_steps_are_not_compared_where_squares_vanish_in_float16(
     )
     found = compare_records(left, right)
     assert found.broken == broken, found.explanation
-    notes = [
-        note for note in found.notes if "squares of small gradients are zero in float16 in keras and flax" in note
-    ]
+    notes = [note for note in found.notes if "squared gradients are zero in float16 in keras and flax" in note]
     assert [note.partition(":")[0] for note in notes] == (
         [] if broken else ["not compared, step", "not compared, trajectory"]
     )

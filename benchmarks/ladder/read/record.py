@@ -33,7 +33,8 @@ from common.text import count
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
 FORMER = ("control", ROUNDED)  # folders in which version 0.1.0 has records
 OPERATOR = "operator "  # begins the layer of a call that version 0.1.0 recorded of torch beside layers
-VANISHING = 2.0**-23  # twice the least number of float16
+SQUARE = "mean_square"  # the slot of squares of gradients
+VANISHING = 2.0**-23  # twice the least number of float16, for such a square
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 
 
@@ -271,7 +272,7 @@ class Side:
         not. Then rounding makes any step of this gradient."""
         gradients, slots = self.arrays("gradients"), self.arrays("slots")
         for weight, kept in self.slots.items():
-            key = kept.get("mean_square", "")
+            key = kept.get(SQUARE, "")
             if weight in gradients and key in slots and slots.dtype(key) == np.float16:
                 squares, gradient = slots[key], gradients[weight]
                 alike = squares.shape == gradient.shape

@@ -145,7 +145,8 @@ class Graph(Node):
 
     def _read(self) -> Iterator[Call]:
         """Yield the calls in order. Nodes of one kind and one module that take the same weights are one layer."""
-        biases, layers = self._biases(), dict[Any, Node]()
+        biases = self._biases()
+        layers: dict[Any, Node] = {}
         added = {id(add) for add, _ in biases.values()}
         nodes = [node for node in self._copy.graph.node if id(node) not in added]
         scopes = [scope_of(node) for node in nodes]
@@ -187,7 +188,8 @@ class Graph(Node):
         """Return an operator's attributes, with the defaults of its opset, and its inputs by the operator's names."""
         defs, value_of = self._onnx.defs, self._onnx.helper.get_attribute_value
         versions = {opset.domain: opset.version for opset in self._copy.opset_import}
-        roles, attributes = list[str](), list(node.attribute)
+        attributes = list(node.attribute)
+        roles: list[str] = []
         if defs.has(node.op_type, versions.get(node.domain, 1), node.domain):
             schema = defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
             roles = [each.name for each in schema.inputs]
@@ -209,8 +211,9 @@ class Onnx(Framework):
         return Graph
 
     def weights(self, model: Any) -> dict[str, Any]:
-        layers = [node for node, _, _ in model.calls] if isinstance(model, Graph) else [model]
-        return {name: model.constants[name] for node in layers for name in node.parameters.values()}
+        if not isinstance(model, Graph):
+            return dict(model.parameters)
+        return {name: model.constants[name] for node, _, _ in model.calls for name in node.parameters.values()}
 
     def trainable(self, weight: Any) -> bool:
         return False
@@ -253,7 +256,7 @@ def is_float(value: Any) -> bool:
 
 
 def is_weight(array: NDArray[Any]) -> bool:
-    return array.dtype.kind == "f" and array.size > 1
+    return array.size > 1 and (array.dtype.kind == "f" or array.dtype.name in ("int8", "uint8"))  # if it is quantized
 
 
 def words_of(error: Exception) -> str:

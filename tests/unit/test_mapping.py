@@ -19,7 +19,7 @@ from benchmarks.ladder.read.description import UnfitRecordsError
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.view import LACKING, Shape
 from common.errors import CannotBeginError
-from tests.support.records import of_layers
+from tests.support.records import edited, of_layers, resaved
 
 RNG = np.random.default_rng(0)
 Arrays = dict[str, Array]
@@ -279,3 +279,20 @@ def test_a_template_is_looked_up_in_one_way_whatever_it_is(template: str, tmp_pa
 def test_a_file_that_is_no_mapping_is_refused_in_a_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(CannotBeginError, match="holds no mapping"):
         entries(tmp_path, text, {}, {})
+
+
+def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> None:
+    """Its activation follows it on the left, and its bias, which no line names, stands with its kernel."""
+    kernel, bias, output = numbers(4, 6), numbers(6), numbers(3, 6)
+    of_layers(tmp_path / "left", "torch", {"l": (["Linear"], {"weight": kernel.T, "bias": bias}, output)}, {})
+    right = of_layers(
+        tmp_path / "right", "keras", {"l": (["Dense"], {"kernel": kernel, "bias": bias}, np.maximum(output, 0))}, {}
+    )
+    edited(right, lambda said: said["layers"][0].update(settings={"activation": "relu"}))
+    resaved(right, "outputs", lambda _: {"y": output})
+    (tmp_path / "mapping.toml").write_text('[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n')
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    found = compare_records(Side(tmp_path / "left"), Side(right), mapping)
+    assert found.passed
+    compared = [check.tensor for check in found.checks if check.rung in ("weights", "forward")]
+    assert compared == ["l weight", "l bias", "l output", "y"]

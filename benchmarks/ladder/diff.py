@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.ladder.explain.broken import Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.exported import in_graph
-from benchmarks.ladder.explain.facts import other_optimizers
+from benchmarks.ladder.explain.optimizers import other_optimizers
 from benchmarks.ladder.judge.accepted import acceptable
 from benchmarks.ladder.judge.check import Check, Item, explained, judge, nearest
 from benchmarks.ladder.judge.constants import as_in_paddle

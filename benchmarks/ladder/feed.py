@@ -11,7 +11,8 @@ from safetensors.numpy import save
 
 from benchmarks.ladder.arrays import Array, largest_difference, nearest_arrangement
 from benchmarks.ladder.carry import laid_out
-from benchmarks.ladder.judge.items import Rungs, activations
+from benchmarks.ladder.judge.items import Rungs
+from benchmarks.ladder.judge.outputs import activations, compared_outputs
 from benchmarks.ladder.pair.bare import partners_of
 from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.description import RecordedCall, UnfitRecordsError
@@ -62,7 +63,7 @@ def fed_outputs(rungs: Rungs) -> dict[str, Array]:
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
-            for name in rungs.compared_outputs(pair, call)[0]:
+            for name in compared_outputs(pair, call, rungs.turns)[0]:
                 left, right_array = pair.left_output(call, name, changes[0]), pair.right_output(call, name)
                 array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
                 if array is None:

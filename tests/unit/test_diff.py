@@ -17,7 +17,7 @@ from benchmarks.ladder import report
 from benchmarks.ladder.activations import gelu
 from benchmarks.ladder.carry import carried, write_carried
 from benchmarks.ladder.diff import Diff, compare_records
-from benchmarks.ladder.explain.facts import steps_differ
+from benchmarks.ladder.explain.optimizers import steps_differ
 from benchmarks.ladder.judge.check import BREAKS
 from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.ladder.pair.mapping import read_mapping

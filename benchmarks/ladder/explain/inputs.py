@@ -14,7 +14,7 @@ from benchmarks.ladder.arrays import ARRANGEMENTS, Array
 from benchmarks.ladder.explain.broken import Broken
 from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
-from benchmarks.ladder.judge.items import activations
+from benchmarks.ladder.judge.outputs import activations
 from benchmarks.ladder.read.description import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
 from benchmarks.ladder.read.rules import PARENT, RECURRENT

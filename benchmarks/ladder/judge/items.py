@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.activations import ACTIVATIONS, activated
 from benchmarks.ladder.arrays import (
     Array,
     Load,
@@ -20,12 +19,12 @@ from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
 from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
+from benchmarks.ladder.judge.outputs import activations, compared_outputs, in_axes_of, why_no_outputs
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
-from benchmarks.ladder.read.groups import FURTHER, WeightGroup, values
+from benchmarks.ladder.read.groups import values
 from benchmarks.ladder.read.record import SQUARE, VANISHING, Side, coarsest
-from benchmarks.ladder.read.rules import ACTIVATED, PARENT
 from common.text import count, some_of
 
 COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
@@ -179,7 +178,7 @@ class Rungs:
         alone: list[str] = []  # those that one side computes without such layers
         further: list[str] = []  # those of which only the first output is compared
         for pair in self.pairing.pairs:
-            why_not = _why_no_outputs(pair)
+            why_not = why_no_outputs(pair)
             if why_not:
                 self._skipped("forward", why_not)
             elif pair.calls:
@@ -195,7 +194,7 @@ class Rungs:
     def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
-        names, uncompared = self.compared_outputs(pair, call)
+        names, uncompared = compared_outputs(pair, call, self.turns)
         further += [pair.name or "the model"] if uncompared else []
         for name in names:
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
@@ -209,24 +208,6 @@ class Rungs:
             of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair)}
             ways = self.turns.ways(pair.name, pair)
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
-
-    def compared_outputs(self, pair: LayerPair, call: CallPair) -> tuple[list[str], list[str]]:
-        """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
-        numbers or shapes may mean other things, such as the attention weights of each head and their mean."""
-        of_left, of_right = pair.outputs(call)
-        shapes, right_shapes = (
-            [group.side.shape(part, "layers") for part in of_side.parts[1:]]
-            for group, of_side in zip(pair.both, call, strict=True)
-        )
-        ways = self.turns.ways(pair.name, pair).values()
-        fit = len(shapes) == len(right_shapes) and all(
-            any(way(np.broadcast_to(0, right_shape)).shape == shape for way in ways)
-            for shape, right_shape in zip(shapes, right_shapes, strict=True)
-        )
-        compared = [name for name in of_left if name in of_right and (fit or not name.startswith(FURTHER))]
-        return compared, [
-            name for name in {**of_left, **of_right} if name.startswith(FURTHER) and name not in compared
-        ]
 
     def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -325,61 +306,6 @@ def _as_carried(item: Item) -> Item:
     if right is None or not np.array_equal(weight.from_left(left), right):
         return item
     return replace(item, left=partial(weight.from_left, left), right=stored)
-
-
-def _why_no_outputs(pair: LayerPair) -> str:
-    """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
-    name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
-    empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
-    if empty:
-        return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
-    is_custom = "." in pair.left.kind  # of a class of a person's own, which may give anything
-    any_shape = is_custom or pair.left.kind in (PARENT, "parameters") or pair.lines
-    single = any_shape and pair.numbers is None and all(len(group.layers) == 1 for group in pair.both)
-    if single and all(calls) and not alike_in_shape(pair):
-        return f"outputs of {name}, which are of other shapes"
-    if all(calls) and not pair.calls:
-        return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
-    return ""
-
-
-def in_axes_of(left: Load, right: Load) -> Array | None:
-    """The right array with the left one's axes, where an exporter made one axis of several before the last."""
-    one, other = left(), right()
-    if one is None or other is None or one.ndim == other.ndim or one.shape[-1:] != other.shape[-1:]:
-        return other
-    return other.reshape(one.shape) if one.size == other.size else other
-
-
-def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
-    """Functions that make the outputs of a pair the same, the left one's first; None for an unknown activation.
-
-    One side's layer may have an activation in it that follows the layer on the other side, whose output is then
-    activated here.
-    """
-    if pair.left.kind not in ACTIVATED:
-        return np.asarray, np.asarray
-    of_left, of_right = map(named_activation, pair.both)
-    if of_left == of_right:
-        return np.asarray, np.asarray
-    if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
-        return None
-    if of_left == "linear":
-        return partial(activated, name=of_right), np.asarray
-    return np.asarray, partial(activated, name=of_left)
-
-
-def named_activation(group: WeightGroup) -> str:
-    """Return the name of the activation in a layer; "function" where Keras has no name. Its batch norm has none."""
-    unnamed = group.side.framework == "keras" and group.layer.settings and group.kind != "batchnorm"
-    return str(group.settings.get("activation", "function" if unnamed else "linear") or "linear")
-
-
-def alike_in_shape(pair: LayerPair) -> bool:
-    """True if the first outputs of two layers are of one shape, but for the order of axes."""
-    left, right = pair.outputs(CallPair(pair.left.calls[0], pair.right.calls[0]))
-    names = [name for name in left if name in right]
-    return all(sorted(left[name].shape) == sorted(right[name].shape) for name in names[:1])
 
 
 def batches_alike(side: Side) -> bool:

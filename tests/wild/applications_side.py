@@ -14,16 +14,12 @@ from tests.wild.job import CLASSES, CONVNEXT, EFFICIENTNET, EVAL, MOMENTUM, RATE
 TOP = {"weights": None, "classes": CLASSES, "classifier_activation": None}
 RAW = {**TOP, "include_preprocessing": False}  # images are given as they are
 NO_DROPOUT = {"dropout_rate": 0.0}
-# carry pairs layers that have the same weights: Keras's ResNet is made without biases of convolutions, its Inception
-# with gains of norms, as torchvision has them.
+# carry pairs layers with the same weights: Keras's ResNet is made without biases of convolutions, as torchvision's.
 MODELS = {
     "vgg16_features": lambda shape: keras.applications.VGG16(False, None, input_shape=shape),
     "densenet121": lambda shape: keras.applications.DenseNet121(input_shape=shape, **TOP),
     "resnet50_v1": lambda shape: rebuilt(
         keras.applications.ResNet50(input_shape=shape, **TOP), layers.Conv2D, use_bias=False
-    ),
-    "inception_v3": lambda shape: rebuilt(
-        keras.applications.InceptionV3(input_shape=shape, **TOP), layers.BatchNormalization, scale=True
     ),
     "mobilenet_v1": lambda shape: keras.applications.MobileNet(input_shape=shape, dropout=0.0, **TOP),
     "mobilenet_v2": lambda shape: keras.applications.MobileNetV2(shape, **TOP),
@@ -79,12 +75,6 @@ def pad_before(layer, size: int) -> None:
     layer.call = lambda x: call(ops.pad(x, [(0, 0), (size, size), (size, size), (0, 0)]))
 
 
-def count_padding(model) -> None:
-    for layer in model._flatten_layers():
-        if isinstance(layer, layers.AveragePooling2D) and layer.padding == "same":
-            pad_before(layer, layer.pool_size[0] // 2)
-
-
 MENDS = {  # each changes the model, or returns another one
     "MobileNet's epsilon": lambda model: set_all(model, layers.BatchNormalization, epsilon=1e-5),
     "DenseNet's epsilon": lambda model: set_all(model, layers.BatchNormalization, epsilon=1e-5),
@@ -92,7 +82,6 @@ MENDS = {  # each changes the model, or returns another one
     "MobileNet's ReLU6": lambda model: set_all(model, layers.ReLU, max_value=None),
     "padding of strides": pad_evenly,
     "ResNet's strides": strides_in_the_middle,
-    "average of padding": count_padding,
 }
 
 

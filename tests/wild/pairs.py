@@ -212,7 +212,7 @@ DIFFERENCES = {
         "`epsilon=1e-3` in each `BatchNorm2D`",
     ),
     "MobileNet's epsilon": Difference(
-        r"(?i)bn |norm|\.1 ",
+        r"(?i)bn\d* |norm|\.1 ",
         "epsilon is 1e-05 on the left and 0.001 on the right",
         "Norms of MobileNet have an epsilon of 1e-3 in `keras.applications` and the default of 1e-5 in torchvision "
         "and Paddle, but for torchvision's MobileNetV3. Each project's published weights were trained with its own.",
@@ -220,7 +220,7 @@ DIFFERENCES = {
         source="keras/src/applications/mobilenet_v2.py::epsilon=1e-3",
     ),
     "DenseNet's epsilon": Difference(
-        r"(?i)bn |norm|\.1 ",
+        r"(?i)bn\d* |norm|\.1 ",
         "epsilon is 1e-05 on the left and 1.001e-05 on the right",
         "Norms of DenseNet and ResNet have an epsilon of 1.001e-5 in `keras.applications`, in torchvision of 1e-5.",
         "`epsilon=1e-5` in each `BatchNormalization`",
@@ -249,15 +249,8 @@ DIFFERENCES = {
         "`ReLU()` in place of `ReLU(6.0)`",
         source="keras/src/applications/mobilenet.py::layers.ReLU(6.0",
     ),
-    "average of padding": Difference(
-        "pool",
-        "padding",
-        "Average pools of Inception v3 count the zeros of the padding in torchvision, and not in Keras.",
-        'a padding of zeros before an `AveragePooling2D` with `padding="valid"`',
-        source="keras/src/applications/inception_v3.py::AveragePooling2D(",
-    ),
     "ResNet's strides": Difference(
-        "conv",
+        r"conv[345]_block1_[12]_conv |layer[234]\.0\.conv",
         "stride",
         "Blocks of ResNet 50 have their stride in the first convolution in Keras, as in the paper, and in the second "
         "one in torchvision, whose model is known as version 1.5.",
@@ -381,7 +374,6 @@ SHIPPED = (
         left="paddle_side",
         modes=(EVAL,),
     ),
-    to_keras("inception_v3", "average of padding", modes=(EVAL,)),
     to_keras("resnet50_v1", "ResNet's strides", "DenseNet's epsilon", modes=(EVAL,)),
 )
 PAIRS = (

@@ -134,7 +134,7 @@ class Output:
     records: list[dict[str, Any]] = field(default_factory=list)  # for JSON, which is one object
 
     def add(self, line: InputLine, answers: "Mapping[str, Answer]", doubt: str) -> None:
-        """Print a line's answers by backend, of which a line at fault has none, and whatever is to be said of it."""
+        """Print a line's answers by backend, and its notes. A bad line has no answers."""
         self.number += 1
         self.failed += bool(line.error)
         self.last_error = line.error

@@ -55,7 +55,7 @@ class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RefusedError(Exception):
-    """A request is refused, with HTTP's status for it; `unknown` if characters are, which may be left out."""
+    """The refusal of a request, with its HTTP status; `unknown` if the visitor may leave unknown characters out."""
 
     def __init__(self, status: int, reason: str, unknown: bool = False) -> None:
         super().__init__(reason)

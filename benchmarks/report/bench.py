@@ -67,16 +67,16 @@ class BenchRow(RowResults):
         # An epoch's last batch has fewer pairs, but its step takes as long as the others.
         self.epoch = step and step.times(ceil(results.text.sizes.training_rows / self.items))
         self.pairs_per_second = self.items / step.value if step else None
-        # A character that is put out, where many sentences are decoded in one call; their number.
+        # The time of a decoded character where many sentences are decoded in one call, and the number of sentences.
         self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
-        # The same of the held-out sentence with the longest output, decoded by itself. A row that cannot decode a
+        # That time for the held-out sentence with the longest output, decoded alone. A row that cannot decode a
         # batch decodes the shown sentences once instead, so its interval has no width.
         self.alone = results.alone.seconds(index)
         self.characters = results.characters_of(index)  # that a call puts out, by its work
         if self.alone is None and decoded and not decoded.sentences:
             self.alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
             self.characters["alone"] = sum(len(text) + 1 for text in decoded.translations)
-        # The phases of a start, of which the process is timed where it was started while no other was.
+        # Seconds of each phase of a start. A process is timed only if it started while no other did.
         facts = [start.facts for start in starts if start.facts]
         phases = {
             "process": [
@@ -148,7 +148,7 @@ class BenchResults(Results):
         rows, cycles = self.plan.rows, [cycle for line in recording.rounds() for cycle in line.cycles]
         # Mean number of cores of other virtual machines.
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
-        # Of the weights, on all held-out sources; None if these were not decoded.
+        # Scores of the weights on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
         # Operations a second of the fastest matrix product, and its backend; None where none was measured.
         peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]

@@ -182,14 +182,19 @@ def test_parts_called_one_by_one_are_replayed(started: dict[str, Side], tmp_path
     assert diff.replay.not_judged == {"decoder.lstm": "since it is given something else, which comes first"}
 
 
+def compared(side: Side, text: str, folder: Path) -> Diff:
+    """The comparison of a program's records, of which the right one has a replay, too."""
+    for name, feed in (("left", ""), ("right", ""), ("right", str(folder / "feed"))):
+        if feed:
+            rosetta(folder, ["diff", "left", "right", "--feed", "feed"])
+        side.do(run_program, text=text, arguments=[str(folder / name), feed, name])
+    return compare_records(Recorded(folder / "left"), Recorded(folder / "right"))
+
+
 def test_a_reused_layer_is_judged_call_by_call(started: dict[str, Side], tmp_path: Path) -> None:
     """The first call of the pool has an input of another shape. The layers that come after the second one are given
     another shape in the model as it was."""
-    for name, feed in (("left", ""), ("right", ""), ("right", str(tmp_path / "feed"))):
-        if feed:
-            rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
-        started["torch"].do(run_program, text=POOLS, arguments=[str(tmp_path / name), feed, name])
-    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    diff = compared(started["torch"], POOLS, tmp_path)
     assert diff.replay
     assert places(diff) == ["first gives", "pool gives", " gives"]  # the model, too, since not all in it was fed
     ceiling = "ceil_mode is True on the left and False on the right"
@@ -202,13 +207,9 @@ def test_a_reused_layer_is_judged_call_by_call(started: dict[str, Side], tmp_pat
 
 
 def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:
-    for name, feed in (("left", ""), ("right", ""), ("right", str(tmp_path / "feed"))):
-        if feed:
-            rosetta(tmp_path, ["diff", "left", "right", "--feed", "feed"])
-        started["paddle"].do(run_program, text=KEEPS, arguments=[str(tmp_path / name), feed])
-        for file in ("step-1", "step-last"):
-            assert arrays(tmp_path / name, file).keys() == arrays(tmp_path / name, "weights").keys()
-    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    diff = compared(started["paddle"], KEEPS, tmp_path)
+    for file in ("step-1", "step-last"):
+        assert arrays(tmp_path / "right", file).keys() == arrays(tmp_path / "right", "weights").keys()
     assert diff.replay
     assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
 

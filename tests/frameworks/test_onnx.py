@@ -16,6 +16,7 @@ from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side
 from common.run import BUNDLED_RUN
 from rosetta_record import Record, RecordError
+from tests.support.exported_others import FOLDER
 from tests.support.program import answer
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -155,6 +156,19 @@ def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str)
     outputs = [check for check in diff.checks if check.rung == "forward"]
     assert all(check.item.measured for check in outputs)
     assert len({check.item.pair.name for check in outputs if check.item.pair}) >= 3, "layers are compared"
+
+
+@pytest.mark.parametrize("framework", ["keras", "paddle"])
+def test_what_other_exporters_wrote_is_read(tmp_path: Path, framework: str) -> None:
+    """The taggers of the worked port, as tests/support/exported_others.py exported them."""
+    folder = FOLDER / framework
+    Record(tmp_path / "onnx").inference(folder / "model.onnx", inputs_of(folder / "record"))
+    diff = compared(folder / "record", tmp_path / "onnx")
+    assert diff.passed
+    assert not [check for check in diff.checks if check.inside]
+    kinds = [check.item.pair.left.kind for check in diff.checks if check.rung == "forward" and check.item.pair]
+    assert {"embedding", "lstm", "dense"} <= {*kinds}
+    assert len([kind for kind in kinds if kind == "lstm"]) >= 4, "each direction of both layers"
 
 
 def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Records the worked taggers of Keras and Paddle in float32, and exports them into tests/frameworks/exported.
 
-`python -m tests.support.exported_others keras` needs tf2onnx, `... paddle` needs paddle2onnx, whose pins clash with ours.
+`python -m tests.support.exported_others keras` needs tf2onnx, `... paddle` needs paddle2onnx, in places of their own.
 """
 
 import sys

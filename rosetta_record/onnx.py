@@ -63,7 +63,7 @@ class Graph(Node):
         self.calls = [*self._read()]
         named = (name for _, inputs, outputs in self.calls for name in (*inputs.values(), *outputs))
         self._names = [name for name in dict.fromkeys(named) if name not in self._types]
-        self._open = self._opened(self._giving(self._copy, self._names))
+        self._open = self._opened(self._copy, self._names)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         arrays = [array_of(each) for each in arrays_in([*inputs, *named.values()]).values()]
@@ -72,50 +72,45 @@ class Graph(Node):
             raise RecordError(
                 f"a batch has {len(arrays)} arrays; {self._file} takes {len(names)}: {', '.join(names)}"
             )
-        feeds = {name: self._as_taken(name, array) for name, array in zip(names, arrays)}
-        return self.computed(self._compute, (), feeds)
-
-    def _as_taken(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """Return whole numbers in the type of this input."""
-        whole = array.dtype.kind in "iu" and "int" in self._types[name]
-        return array.astype(self._types[name]) if whole else array
+        for place, name in enumerate(names):
+            if arrays[place].dtype.kind in "iu" and "int" in self._types[name]:
+                arrays[place] = arrays[place].astype(self._types[name])
+        return self.computed(self._compute, (), dict(zip(names, arrays)))
 
     def _compute(self, **feeds: Any) -> list[Any]:
         """Compute all calls, hand each to what watches its node, and return the outputs of the file itself."""
-        values = {**feeds, **dict(zip(self._names, self._ran(self._open, self._names, feeds)))}
+        values = {**feeds, **self._ran(self._open, self._names, feeds)}
         for node, of_inputs, of_outputs in self.calls:
             inputs = {role: values[name] for role, name in of_inputs.items() if is_float(values[name])}
             outputs = [values[name] for name in of_outputs if is_float(values[name])]
             if outputs:
                 node.computed(lambda given=outputs, **_: given, (), inputs)
-        return self._ran(self._session, self._outputs, feeds)
+        return [*self._ran(self._session, self._outputs, feeds).values()]
 
     # ONNX Runtime, whose errors have no class of their own
 
-    def _opened(self, model: str | bytes) -> Any:
-        """Return a session of the file, or of a copy, each of whose nodes is computed as it is written."""
+    def _opened(self, model: Any, names: Sequence[str] = ()) -> Any:
+        """Return a session of the file, or of a copy with these values as its outputs, each of whose nodes is
+        computed as it is written."""
         options, levels = self._runtime.SessionOptions(), self._runtime.GraphOptimizationLevel
         options.log_severity_level = 3  # errors alone
-        if isinstance(model, bytes):
+        if names:
             options.graph_optimization_level = levels.ORT_DISABLE_ALL
+            del model.graph.output[:]
+            model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
+            model = model.SerializeToString()
         try:
             return self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise RecordError(f"{self._file} is not loaded by ONNX Runtime: {words_of(error)}") from error
 
-    def _ran(self, session: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def _ran(self, session: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by name."""
         try:
-            outputs: list[Any] = session.run(names, feeds)
+            return dict(zip(names, session.run(names, feeds)))
         except Exception as error:
             hint = "was a length, or a number of rows, exported as a constant?"
             raise RecordError(f"{self._file} does not compute a batch: {words_of(error)}; {hint}") from error
-        return outputs
-
-    def _giving(self, model: Any, names: Sequence[str]) -> bytes:
-        """Return a model with these values as its outputs."""
-        del model.graph.output[:]
-        model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
-        return bytes(model.SerializeToString())
 
     # What the file says
 
@@ -137,7 +132,7 @@ class Graph(Node):
         taken = {*self._outputs, *(name for node in rest for name in node.input)}
         names = [name for node in part.graph.node for name in node.output if name in taken]
         if names:
-            constants.update(zip(names, self._ran(self._opened(self._giving(part, names)), names, {})))
+            constants.update(self._ran(self._opened(part, names), names, {}))
             graph.initializer.extend(helper.from_array(constants[name], name) for name in names)
             del graph.node[:]
             graph.node.extend(rest)
@@ -233,7 +228,7 @@ class Onnx(Framework):
         return lambda: setattr(layer, "computed", None)
 
     def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
-        return False
+        return False  # as ONNX Runtime computes
 
     def states(self, model: Any) -> States:
         return []

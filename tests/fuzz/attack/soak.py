@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from threading import Event
@@ -73,7 +73,7 @@ def visit(port: int, sentence: str, ending: Event) -> None:
 
 def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
     run, ending, looks = RunDirectory.open(BUNDLED_RUN), Event(), defaultdict[str, list[dict[str, int]]](list)
-    sources = [source for source, _ in run.pairs()[:SENTENCES]]
+    sources = [source for source, _ in islice(run.pairs(), SENTENCES)]
     with ExitStack() as stack:
         server, port = stack.enter_context(serving(folder))
         opener = Opener(run, "last", None, Runtime(threads=1))

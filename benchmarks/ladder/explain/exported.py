@@ -11,6 +11,7 @@ from benchmarks.ladder.read.record import Side, is_number
 from common.text import some_of
 
 LARGEST_SORTED = 1 << 22  # numbers of an array that is looked for
+TOLD_BY = 64  # numbers that tell it from others
 
 
 def in_graph(rungs: Rungs, check: Check) -> Iterator[str]:
@@ -28,22 +29,23 @@ def in_graph(rungs: Rungs, check: Check) -> Iterator[str]:
 
 def same_up_to(rungs: Rungs) -> Iterator[str]:
     """Yield the last layer of the original whose numbers a node gives, in any order of axes, and the next one."""
-    values = [(part, array) for part, array in numbers_of(rungs.right)]
-    calls = [(part, array) for part, array in numbers_of(rungs.left)]
+    nodes, layers = [*numbers_of(rungs.right)], [*numbers_of(rungs.left)]
     found = {}
-    for place, (_, array) in enumerate(calls):
-        bound = rungs.tolerances["outputs"] * largest(array)
-        given = [node for node, value in values if value.size == array.size and np.abs(value - array).max() <= bound]
-        found.update({place: given[0]} if given else {})
-    last = max(found, default=-1)
-    if 0 <= last < len(calls) - 1:
-        layer, following = calls[last][0], calls[last + 1][0]
+    for place, (_, size, numbers) in enumerate(layers):
+        bound = rungs.tolerances["outputs"] * largest(numbers)
+        given = (node for node, other, of in nodes if other == size and np.abs(of - numbers).max() <= bound)
+        found[place] = next(given, None)
+    last = max((place for place, node in found.items() if node is not None), default=-1)
+    if 0 <= last < len(layers) - 1:
+        layer, following = layers[last][0], layers[last + 1][0]
         yield f"the graph has the numbers of {layer}, by {found[last]}, and not those of {following}"
 
 
-def numbers_of(side: Side) -> Iterator[tuple[str, Array]]:
-    """Yield the numbers of each call's first output in ascending order, so that the order of axes does not count."""
+def numbers_of(side: Side) -> Iterator[tuple[str, int, Array]]:
+    """Yield of each call the layer, how many numbers its first output has, and some of them, evenly chosen in
+    ascending order, so that the order of axes does not count."""
     for call in side.says.calls:
         array = side.arrays("layers").mapped(call.parts[0]) if call.layer and call.parts else np.zeros(0)
         if is_number(array) and 1 < array.size <= LARGEST_SORTED:
-            yield call.layer, np.sort(array, axis=None)
+            places = np.linspace(0, array.size - 1, TOLD_BY).astype(np.int64)
+            yield call.layer, array.size, np.sort(array, axis=None)[places].astype(np.float64)

@@ -17,7 +17,7 @@ from benchmarks.ladder.read.record import Side
 from common.run import BUNDLED_RUN
 from rosetta_record import Record, RecordError
 from tests.support.exported_others import FOLDER
-from tests.support.program import answer
+from tests.support.program import answer, rosetta
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime")
@@ -197,6 +197,15 @@ def test_a_quantized_file_is_compared_with_its_original(exports: Path) -> None:
     diff = compared(recorded(exports / "mean.onnx", "original", inputs), recorded(file, "quantized", inputs))
     assert diff.broken == "forward"
     assert {check.tensor for check in diff.checks if not check.passed} >= {"output0", "batch1.output0"}
+
+
+def test_weights_are_carried_out_of_a_file(exports: Path) -> None:
+    inputs, out = inputs_of(exports / "tagger"), exports / "carried.safetensors"
+    record = recorded(exports / "tagger.onnx", "to-carry", inputs)
+    assert rosetta("carry", record, "--to", "torch", "--like", exports / "tagger", "-o", out)[0] == 0
+    carried, weights = load_file(out), load_file(exports / "tagger" / "weights.safetensors")
+    assert carried.keys() == weights.keys()
+    assert all(np.array_equal(carried[name], array) for name, array in weights.items())
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

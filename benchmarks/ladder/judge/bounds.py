@@ -49,6 +49,9 @@ NOISES_OF_EXPORTED = 16.0
 MEASURED = ("outputs", "loss", "gradients")
 # The noise of a loss in units in its last place at least; correct pairs differed by 5.4 units at most.
 UNITS_OF_LOSS = 4
+# The same of gradients in float16 and bfloat16, where a single control may show less; correct pairs differed by 6.1
+# units of the type at most where a control showed 1.3.
+UNITS_OF_GRADIENTS = 2
 # The same for `rosetta diff`, which compares two frameworks, neither with a referee, and layers of any kind. A
 # comment has the scale, and the largest error of 51 correct pairs in float64 and in float32: 17 random small models
 # of recurrent layers, attention, norms and convolutions in torch, Paddle and Keras, with ten steps of SGD, Adam or

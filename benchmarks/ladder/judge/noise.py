@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
-from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_LOSS
+from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
 from benchmarks.ladder.judge.check import Check, Item, judge, no_array
 from benchmarks.ladder.judge.control import Moved, moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
@@ -103,6 +103,8 @@ def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
     of_outputs = [moved.error for moved in errors if moved.makes_the_loss and left.computed in PRECISE]
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
+    if left.computed not in PRECISE:
+        least["gradients"] = UNITS_OF_GRADIENTS * UNIT[left.computed]
     unit = UNIT[left.precision]
     names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
     return {name: max(least.get(name, unit), most[name]) for name in names}

@@ -41,6 +41,7 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
     NAME and NAME-onnx of `records`; with a second batch of other rows and another length. Raises RosettaError
     where ONNX Runtime fails."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision, which is not needed
+    torch.manual_seed(0)
     backend.model.eval()
     encoder_tokens, decoder_tokens = backend.config.num_encoder_tokens, backend.config.num_decoder_tokens
     characters = torch.randint(encoder_tokens, (ROWS, LENGTH)), torch.randint(decoder_tokens, (ROWS,))
@@ -67,6 +68,7 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
             input_names=[*batch],
             output_names=outputs,
             dynamic_shapes=dict.fromkeys(batch, of_input),
+            dynamo=True,
             external_data=False,
             verbose=False,
         )

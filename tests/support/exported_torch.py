@@ -61,7 +61,7 @@ def export(model, batch, file, dynamic, dynamo):
     names = ["x"]
     axes = dict(enumerate(("rows", "length")[:dynamic]))
     if dynamo:
-        torch.onnx.export(model, (batch,), file, input_names=names, dynamic_shapes=[axes], verbose=False)
+        torch.onnx.export(model, (batch,), file, input_names=names, dynamic_shapes=[axes], dynamo=True, verbose=False)
     else:
         torch.onnx.export(model, (batch,), file, input_names=names, dynamic_axes={"x": axes}, dynamo=False)
 

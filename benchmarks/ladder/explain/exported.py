@@ -21,7 +21,9 @@ def in_graph(rungs: Rungs, check: Check) -> Iterator[str]:
     layer = check.item.pair.right.layer if check.item.pair else None
     if layer and "node" in layer.settings:
         told = {name: value for name, value in layer.settings.items() if name != "node" and value not in ("", [])}
-        words = [f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in told.items()]
+        words = [
+            f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in sorted(told.items())
+        ]
         of = f" with {some_of(words)}" if words else ""
         yield f"in the graph it is the node {layer.settings['node']}, {layer.classes[0]}{of}"
     yield from same_up_to(rungs)

@@ -56,7 +56,9 @@ def strides_in_the_middle(model):
         strides = {"strides": int(first_of_stage[1])} if first_of_stage else {}
         return type(layer).from_config({**layer.get_config(), **strides})
 
-    return keras.models.clone_model(model, clone_function=clone)
+    made = keras.models.clone_model(model, clone_function=clone)
+    pad_evenly(made)
+    return made
 
 
 def pad_evenly(model) -> None:

@@ -254,7 +254,7 @@ DIFFERENCES = {
         "stride",
         "Blocks of ResNet 50 have their stride in the first convolution in Keras, as in the paper, and in the second "
         "one in torchvision, whose model is known as version 1.5.",
-        "a stride of 1 in the first convolution and of 2 in the second",
+        "a stride of 1 in the first convolution and of 2 in the second, which pads by 1 on each side",
         source="keras/src/applications/resnet.py::layers.Conv2D(filters, 1, strides=stride",
     ),
 }

@@ -28,6 +28,7 @@ DIFF = (
     "forward",
 )  # in a process, since it is above
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
+READ_SECONDS = 120.0  # timeout of reading the files of a model; HDF5's library reads some damaged ones without end
 
 
 def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
@@ -86,7 +87,7 @@ def import_native(
 
     Such files hold no vocabulary and no pairs. These, and the settings, are those of the run `like`, or those that
     `train` would begin with on this corpus, in the precision `dtype`. The files say how many units the model has.
-    Raises RosettaError where that is not `latent_dim`.
+    Raises RosettaError where that is not `latent_dim`, and for files that are not read within READ_SECONDS.
     """
     find(backend)
     refuse_existing(out, "choose another name for the run")
@@ -101,7 +102,7 @@ def import_native(
         pairs, vocabularies = material.pairs, (material.encoder_vocabulary, material.decoder_vocabulary)
         model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
     with CONVERTING.start(backend, model, train) as process:
-        state = process.call(in_child.read_native, paths=paths)
+        state = process.call(in_child.read_native, None, READ_SECONDS, paths=paths)
     units = len(state.weights["encoder/recurrent_kernel"])
     if latent_dim not in (None, units):
         raise RosettaError(

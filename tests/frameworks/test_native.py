@@ -264,6 +264,18 @@ def test_external_or_huge_arrays_of_keras_are_not_read(tmp_path: Path) -> None:
             read_keras([changed], damaged_files.MODEL)
 
 
+def test_reading_without_end_is_ended(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5's library goes round in the heap of strings where its free room claims to be of no size."""
+    damaged_files.keras_file(tmp_path / "folder")
+    path = tmp_path / "folder" / "model.weights.h5"
+    heap, free = path.read_bytes().partition(b"rm_sprop_1")[::2]
+    path.write_bytes(heap + b"rm_sprop_1" + free[:14] + bytes(8) + free[22:])
+    monkeypatch.setattr(convert, "READ_SECONDS", 2.0)
+    with pytest.raises(RosettaError, match="the keras backend's process did not answer for 2 s and was ended"):
+        convert.import_native([path], "keras", tmp_path / "made", run.path, "float32", None)
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.weights.h5", "model.pdparams", "model.safetensors"])
 def test_a_file_that_is_something_else_or_too_large_is_refused(read: ReadFiles, tmp_path: Path, name: str) -> None:
     path = tmp_path / name

@@ -249,6 +249,7 @@ def of_keras(path: Path) -> ModelState:
     """Read the file, in a process of its own first: HDF5's library reads some damaged files without end, which the
     timeout of `convert` ends."""
     if not (pid := os.fork()):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, were it in C
         signal.setitimer(signal.ITIMER_REAL, ENDLESS_SECONDS)
         with suppress(BaseException):
             read_keras([path], MODEL)

@@ -179,9 +179,9 @@ def test_a_bad_line_is_named_by_number_or_skipped(tmp_path: Path) -> None:
 # On disk
 
 
-def test_pairs_on_disk_are_those_given_and_sorted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_on_disk_are_those_given_and_sorted_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     many = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * common.corpus.ITEMS_AT_ONCE + 5)]
-    before = list(Path(tempfile.gettempdir()).iterdir())
     pairs = Pairs(many)
     assert pairs == many
     assert [pairs[row] for row in (0, np.int64(5000), -1)] == [many[row] for row in (0, 5000, -1)]
@@ -191,7 +191,7 @@ def test_pairs_on_disk_are_those_given_and_sorted_in_pieces(monkeypatch: pytest.
         pairs[len(pairs)]
     monkeypatch.setattr(common.corpus, "PAIRS_SORTED", 1000)
     assert list(in_order(many)) == sorted(many)
-    assert list(Path(tempfile.gettempdir()).iterdir()) == before, "the files have no name"
+    assert list(tmp_path.iterdir()) == [], "the files have no name"
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
     with pytest.raises(OSError, match="No space left"):
         Pairs(many)  # what it could not write is not tried again when it goes

@@ -292,13 +292,12 @@ class Backend(ABC):
         """Copies of the weights and the optimizer slots, to the bit."""
 
     @final
-    def save_native(self, folder: Path, writer: str = "", records: Path | None = None) -> list[str]:
-        """Write weights and slots into `folder` as this framework's users keep them, or the model by another
-        `writer`, which records it into `records`, and return the files' names.
+    def save_native(self, folder: Path) -> list[str]:
+        """Write weights and slots into `folder` as this framework's users keep them, and return the files' names.
 
         Raises CannotBeginError where there is no such format.
         """
-        files: list[str] = self._native(writer or self.writer)(self, folder, *([records] if records else []))
+        files: list[str] = self._native(self.writer)(self, folder)
         return files
 
     @final

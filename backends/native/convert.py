@@ -4,9 +4,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from backends import find
 from backends.process import in_child
@@ -18,15 +20,13 @@ from common.run import RunDirectory, refuse_existing
 from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.tensors import model_config
 
+if TYPE_CHECKING:
+    from backends.interface import Backend, Emit
+
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # the packages of the extra
 VOCABULARY = "vocabulary.json"
-DIFF = (
-    sys.executable,
-    str(PROJECT / "rosetta.py"),
-    "diff",
-    "--require",
-    "forward",
-)  # in a process, since it is above
+# In a process of its own, since it stands above this folder.
+DIFF = (sys.executable, str(PROJECT / "rosetta.py"), "diff", "--require", "forward")
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 READ_SECONDS = 120.0  # timeout of reading the files of a model; HDF5's library reads some damaged ones without end
 
@@ -61,14 +61,7 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     refuse_existing(out, "choose another --out")
     with new_folder(out) as folder, TemporaryDirectory() as records:
         with CONVERTING.start("torch", run.model_config, run.train_config) as process:
-            files = process.call(
-                in_child.save_native,
-                run=run.path,
-                weights=weights,
-                folder=folder,
-                writer="backends.native.torch_onnx:write_onnx",
-                records=Path(records),
-            )
+            files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=Path(records))
         for name in files:
             left = str(Path(records, name.removesuffix(".onnx")))
             diff = subprocess.run([*DIFF, left, f"{left}-onnx"], capture_output=True, text=True, check=False)
@@ -111,3 +104,16 @@ def import_native(
     RunDirectory.create(
         out, backend, (replace(model, latent_dim=units), train, data), sha256, pairs, vocabularies, state
     )
+
+
+# In the backend's process
+
+
+def save_onnx(backend: "Backend", emit: "Emit", *, run: Path, weights: str, folder: Path, records: Path) -> list[str]:
+    """Write the weights of a run as graphs of ONNX, as `in_child.save_native` does. What PyTorch and ONNX Runtime
+    compute is recorded in `records`. The backend is torch's."""
+    from backends.native.torch_onnx import write_onnx
+
+    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
+    backend.load(state)
+    return in_child.written(folder, partial(write_onnx, backend, records=records))

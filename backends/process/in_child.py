@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import log
@@ -185,26 +185,21 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
 
 
-def save_native(
-    backend: Backend,
-    emit: Emit,
-    *,
-    run: Path,
-    weights: str,
-    folder: Path,
-    writer: str = "",
-    records: Path | None = None,
-) -> list[str]:
-    """Write the `last` or `best` weights of a run into the new `folder`, as the framework does, or by another
-    `writer`, which records what both sides compute; returns the names of the files.
+def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
+    """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
 
     Raises RosettaError where the disk is full.
     """
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
+    return written(folder, backend.save_native)
+
+
+def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
+    """Write files into a folder, to the disk, and return their names. Raises RosettaError where the disk is full."""
     with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
         try:
-            files = backend.save_native(folder, writer, records)
+            files = write(folder)
         except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
             (folder / "more").write_bytes(bytes(MORE))
             raise

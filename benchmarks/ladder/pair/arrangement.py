@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.ladder.pair.pairs import Line, Names, TensorPair
+from benchmarks.ladder.pair.pairs import Arrangement, Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
 from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Span, Tensor, equal_spans, flat, side_by_side
@@ -65,7 +65,7 @@ def arranged(
         Tensor((*side_by_side(names[side], axes[side], sizes, widths[side], parts),), whole)
         for side, parts in enumerate((kept, in_order or kept))
     )
-    arrangement = Line(names, axes, sizes, tuple(more.order))
+    arrangement = Arrangement(names, axes, sizes, tuple(more.order))
     return TensorPair(left, right, more.times, more.add, "mapping", arrangement)
 
 

@@ -40,7 +40,7 @@ def line_of_layers(pair: LayerPair) -> str:
 
 
 def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
-    """Those weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
+    """Weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
     belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
     sides = pair.left.side, pair.right.side
     for weight in pair.weights.values():

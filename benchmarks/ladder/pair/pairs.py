@@ -1,4 +1,4 @@
-"""What belongs together: weights, layers, and calls of layers."""
+"""Weights, layers, and calls of layers that belong together."""
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Line:
+class Arrangement:
     """A line of [weights]: arrays of both sides that hold the same numbers in another arrangement."""
 
     names: tuple[Names, Names]  # of the left and of the right arrays; LACKING for a part that this side lacks
@@ -37,7 +37,7 @@ class TensorPair:
     times: float = 1.0
     add: float = 0.0
     how: str = "kind"  # by a mapping, by kind, by name, by order, by value or by shape
-    line: Line | None = None  # that says how they belong together, in place of the rules of frameworks
+    line: Arrangement | None = None  # that says how they belong together, in place of the rules of frameworks
 
     @property
     def both(self) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The interface of every backend. It takes NumPy arrays, and returns NumPy arrays or plain numbers.
 
-With it stand what a backend is given beside batches, a group of workers and a beam search, and what it counts.
+With it stand a group of workers, which a backend may train in, and what it counts.
 
 All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim units.
 Floating-point arrays have the model's dtype.
@@ -19,6 +19,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.beam import BeamSearch
 from common.errors import CannotBeginError
 from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, Ids
@@ -182,58 +183,6 @@ class Group:
 
 
 NO_GROUP = Group(rank=0, size=1, sum=lambda array: array)
-
-
-class BeamSearch:
-    """The `beam` most probable beginnings of a translation that were found so far for each of N sentences.
-
-    They stand in R = N * beam rows: all beams of the first sentence, then those of the second, and so on. Until the
-    search has `ended`, a backend runs the decoder's step from the states at `rows` and the characters `sampled`, and
-    gives `extend` the logits.
-    """
-
-    def __init__(self, num_rows: int, config: ModelConfig, max_length: int, beam: int) -> None:
-        self.stop_token, self.max_length = config.stop_token, max_length
-        self.rows = np.arange(num_rows).repeat(beam)  # (R,), the rows of the states from which each beam goes on
-        self.sampled = np.full(num_rows * beam, config.start_token)  # (R,), the last character of each beam
-        self.finished = np.zeros(num_rows * beam, bool)  # (R,), whether the stop token was sampled
-        self.characters = np.zeros((num_rows * beam, 0), np.int64)  # (R, L)
-        # All beams of a sentence begin alike, so in the first step only one of them may be continued.
-        self.scores = np.full((num_rows, beam), -np.inf)  # (N, beam), the log of each beam's probability
-        self.scores[:, 0] = 0.0
-
-    @property
-    def ended(self) -> bool:
-        return self.characters.shape[1] == self.max_length or bool(self.finished.all())
-
-    @property
-    def ids(self) -> Ids:
-        """The translations (N, beam, L), the best first, filled up with the stop token."""
-        return self.characters.reshape(*self.scores.shape, -1)
-
-    def extend(self, logits: Array) -> None:
-        """Go on with the best continuations of each sentence's beams, given the logits (R, V_dec) of the step."""
-        (num_rows, beam), num_tokens = self.scores.shape, logits.shape[1]
-        log_probabilities = log_softmax(logits)  # (R, V_dec)
-        # A beam that has finished goes on with the stop token, which costs it nothing.
-        log_probabilities[self.finished] = -np.inf
-        log_probabilities[self.finished, self.stop_token] = 0.0
-        # The score of each continuation. Those of a sentence's beams stand in one row, from which the best are taken.
-        sums = (self.scores.reshape(-1, 1) + log_probabilities).reshape(num_rows, -1)  # (N, beam * V_dec)
-        best = np.argpartition(-sums, beam - 1)[:, :beam]  # (N, beam), in any order
-        order = np.argsort(-np.take_along_axis(sums, best, axis=1), kind="stable")
-        best = np.take_along_axis(best, order, axis=1)  # (N, beam), the best first
-        self.scores = np.take_along_axis(sums, best, axis=1)
-        self.rows = (np.arange(num_rows)[:, None] * beam + best // num_tokens).ravel()  # the beams that are continued
-        self.sampled = (best % num_tokens).ravel()
-        self.finished = self.finished[self.rows] | (self.sampled == self.stop_token)
-        self.characters = np.concatenate([self.characters[self.rows], self.sampled[:, None]], axis=1)
-
-
-def log_softmax(logits: Array) -> Array:
-    """The logarithm of softmax over the last axis. The largest logit is subtracted, so that nothing overflows."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
 
 
 class Backend(ABC):

@@ -13,8 +13,8 @@ from jax import Array
 class Seq2Seq(nnx.Module):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, dtype):
-        options = {"param_dtype": dtype, "rngs": nnx.Rngs(0)}
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+        options = {"param_dtype": jnp.zeros(()).dtype, "rngs": nnx.Rngs(0)}  # of the precision that `prepare` chose
         self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True)
         self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True)
         self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **options)
@@ -58,12 +58,6 @@ def prepare(dtype="float32", device="cpu", flush_denormals=False):
     """Make tensors of this precision on this device, "cpu" or "gpu", from now on. XLA always flushes denormals."""
     jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
     jax.config.update("jax_default_device", jax.devices(device)[0])
-
-
-def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
-    """The model, with Flax's own initial weights."""
-    dtype = jnp.zeros(()).dtype  # which `prepare` chose
-    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim, dtype)
 
 
 def weights_of(model):

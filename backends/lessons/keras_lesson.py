@@ -67,11 +67,6 @@ def prepare(dtype="float32", device="cpu", flush_denormals=False):
     keras.config.set_floatx(dtype)
 
 
-def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
-    """The model, with Keras's own initial weights."""
-    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
-
-
 def weights_of(model):
     """The trained weights, by Keras's names."""
     return {

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray as Array
 
+precision = "float32"  # of models that are made; `prepare` sets it
+
 
 class Lstm:
     """An LSTM layer that has run over a sequence and keeps what its backward pass needs.
@@ -76,18 +78,18 @@ class Lstm:
 class Seq2Seq:
     """The encoder's states start the decoder; the dense layer gives logits."""
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, dtype):
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         def drawn(*shape):
             limit = (6 / sum(shape)) ** 0.5  # Glorot's
-            return np.random.default_rng(0).uniform(-limit, limit, shape).astype(dtype)
+            return np.random.default_rng(0).uniform(-limit, limit, shape).astype(precision)
 
         self.weights = {}
         for name, num_tokens in (("encoder", num_encoder_tokens), ("decoder", num_decoder_tokens)):
             self.weights[f"{name}/kernel"] = drawn(num_tokens, 4 * latent_dim)
             self.weights[f"{name}/recurrent_kernel"] = drawn(latent_dim, 4 * latent_dim)
-            self.weights[f"{name}/bias"] = np.zeros(4 * latent_dim, dtype)
+            self.weights[f"{name}/bias"] = np.zeros(4 * latent_dim, precision)
         self.weights["dense/kernel"] = drawn(latent_dim, num_decoder_tokens)
-        self.weights["dense/bias"] = np.zeros(num_decoder_tokens, dtype)
+        self.weights["dense/bias"] = np.zeros(num_decoder_tokens, precision)
 
     def lstm(self, name, inputs, initial_states, lengths=None):
         """The "encoder" or the "decoder", run over inputs (N, T, V)."""
@@ -138,14 +140,6 @@ def prepare(dtype="float32", device="cpu", flush_denormals=False):
     """Make models of this precision from now on. NumPy knows no device, and flushes no denormals."""
     global precision
     precision = dtype
-
-
-precision = "float32"
-
-
-def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
-    """The model, with Glorot's initial weights."""
-    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim, precision)
 
 
 def weights_of(model):

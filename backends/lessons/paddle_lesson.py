@@ -63,11 +63,6 @@ def prepare(dtype="float32", device="cpu", flush_denormals=False):
     paddle.set_device(device)
 
 
-def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
-    """The model, with Paddle's own initial weights."""
-    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
-
-
 def weights_of(model):
     """The trained weights, by Keras's names."""
     return {

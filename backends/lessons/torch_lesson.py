@@ -67,11 +67,6 @@ def prepare(dtype="float32", device="cpu", flush_denormals=False):
     torch.set_flush_denormal(flush_denormals)  # before any thread starts, since each takes this setting over
 
 
-def build(num_encoder_tokens, num_decoder_tokens, latent_dim):
-    """The model, with torch's own initial weights."""
-    return Seq2Seq(num_encoder_tokens, num_decoder_tokens, latent_dim)
-
-
 def weights_of(model):
     """The trained weights, by Keras's names."""
     return {

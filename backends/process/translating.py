@@ -232,7 +232,7 @@ def _decoded(
         ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
         scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
     else:
-        from backends.interface import BeamSearch  # here, since the program imports this module, too
+        from backends.beam import BeamSearch  # here, since the program imports this module, too
 
         search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
         backend.beam_search(*sources, search)

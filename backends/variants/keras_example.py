@@ -13,7 +13,8 @@ from typing import Any, final
 import keras
 import numpy as np
 
-from backends.interface import BeamSearch, Forward, Metrics, Report, report_is_due
+from backends.beam import BeamSearch
+from backends.interface import Forward, Metrics, Report, report_is_due
 from backends.variants.keras_engines import KerasCompiled
 from common.errors import CannotBeginError
 from common.tensors import Array, Batch, Batches, Ids, one_hot

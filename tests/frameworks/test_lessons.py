@@ -21,7 +21,7 @@ from tests.conftest import SETTINGS, batch_of, model
 
 LESSONS = {name: PROJECT / "backends" / "lessons" / f"{name}_lesson.py" for name in TABLE if ":" not in name}
 NAMES = """
-    Seq2Seq Batch has_gpu prepare build weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
+    Seq2Seq Batch has_gpu prepare weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
     start step assign to_tensor to_array
 """.split()
 # What a lesson has besides, which the others leave to their framework.
@@ -38,7 +38,7 @@ lesson = import_module(sys.argv[1])
 arrays = load_file("arrays.safetensors")
 lesson.prepare("float64")
 sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays["encoder/recurrent_kernel"])
-model = lesson.build(*sizes)
+model = lesson.Seq2Seq(*sizes)
 for name, weight in lesson.weights_of(model).items():
     lesson.assign(weight, lesson.layout(name, arrays[name]))
 optimizer, losses = lesson.RMSprop(model, *json.loads(sys.argv[2])), []

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from backends.interface import log_softmax
+from backends.beam import log_softmax
 from backends.lesson_backend import NumpyBackend
 from backends.native import convert
 from backends.native.jax import read_jax

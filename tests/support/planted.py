@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from backends import TABLE, Entry
-from backends.interface import Backend, BeamSearch, Forward, Metrics, Report, unreported
+from backends.beam import BeamSearch
+from backends.interface import Backend, Forward, Metrics, Report, unreported
 from backends.lesson_backend import LessonBackend
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState

@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 
@@ -18,9 +19,9 @@ class SecondBiasTrained(OtherLesson, JaxBackend):
     @staticmethod
     def change(lesson: Any) -> None:
         class Seq2Seq(lesson.Seq2Seq):
-            def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, dtype):
-                super().__init__(num_encoder_tokens, num_decoder_tokens, latent_dim, dtype)
-                made = {"param_dtype": dtype, "rngs": nnx.Rngs(0)}
+            def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+                super().__init__(num_encoder_tokens, num_decoder_tokens, latent_dim)
+                made = {"param_dtype": jnp.zeros(()).dtype, "rngs": nnx.Rngs(0)}
                 self.encoder.cell.dense_i = nnx.Linear(num_encoder_tokens, 4 * latent_dim, **made)
                 self.decoder.cell.dense_i = nnx.Linear(num_decoder_tokens, 4 * latent_dim, **made)
 

@@ -81,8 +81,8 @@ class Metrics:
         """The metrics of what a framework counted: `counts` (steps, 3) holds loss_sums, correct and correct_real.
 
         `sums` (steps, 2) are those of the batches, see `Batch.sums`. `stamps` (steps + 2,) are readings of
-        perf_counter: at the start of the first step, at the end of each step, and when all counts had been read back.
-        Where a framework returns before its device is done, a step ends when the framework returns.
+        perf_counter: at the start of the first step, at the end of each step, when its loss is read, and when all
+        counts had been read back.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
         weight_sums, real_positions = np.array(sums, np.float64).reshape(-1, 2).T
@@ -125,12 +125,13 @@ def timed_steps(
     counts, sums, stamps = [], [], [perf_counter()]
     reported = stamps[0]
     for number, batch in enumerate(batches, 1):
-        loss, batch_counts = step(batch)
+        scalar, batch_counts = step(batch)
+        loss = float(scalar)  # waits until the step is done; some frameworks return before
         counts.append(batch_counts)
         sums.append(batch.sums)
         ends = None
         if report_is_due(reported):
-            ends = report(number, float(loss))
+            ends = report(number, loss)
             reported = perf_counter()
         stamps.append(perf_counter())
         if ends:

@@ -1,4 +1,8 @@
-"""The model in JAX, by Flax NNX and optax."""
+"""The model in JAX, by Flax NNX and optax.
+
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
+`prepare` may choose a precision and a device.
+"""
 
 from typing import NamedTuple
 
@@ -13,8 +17,9 @@ from jax import Array
 class Seq2Seq(nnx.Module):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
-    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
-        options = {"param_dtype": jnp.zeros(()).dtype, "rngs": nnx.Rngs(0)}  # of the precision that `prepare` chose
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, *, rngs=None):
+        # The precision that `prepare` chose, in place of float32, which Flax's layers have otherwise.
+        options = {"param_dtype": jnp.result_type(float), "rngs": rngs or nnx.Rngs(0)}
         self.encoder = nnx.RNN(nnx.OptimizedLSTMCell(num_encoder_tokens, latent_dim, **options), return_carry=True)
         self.decoder = nnx.RNN(nnx.OptimizedLSTMCell(num_decoder_tokens, latent_dim, **options), return_carry=True)
         self.dense = nnx.Linear(latent_dim, num_decoder_tokens, **options)
@@ -37,31 +42,32 @@ class Seq2Seq(nnx.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
 
     encoder_input_data: Array  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot
-    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input
-    decoder_target_ids: Array  # (N, T_dec)
-    target_weights: Array  # (N, T_dec), what each position weighs in the loss
+    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot, begins with "\t"
+    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
+    decoder_target_ids: Array  # (N, T_dec), int64
+    target_weights: Array  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
     real_positions: Array  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Array  # (), what the summed loss is divided by
-    encoder_lengths: Array | None = None  # (N,) where padding is masked
+    loss_positions: Array  # (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths: Array | None = None  # (N,), int64, from 1 to T_enc; None where padding counts
 
 
 def has_gpu():
-    """True if it can compute on a GPU here."""
+    """True if the framework sees a GPU."""
     return jax.default_backend() == "gpu"
 
 
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make tensors of this precision on this device, "cpu" or "gpu", from now on. XLA always flushes denormals."""
+    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on. XLA always
+    flushes denormals."""
     jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
     jax.config.update("jax_default_device", jax.devices(device)[0])
 
 
 def weights_of(model):
-    """The trained weights, by Keras's names."""
+    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
     return {
         "encoder/kernel": model.encoder.cell.dense_i.kernel,
         "encoder/recurrent_kernel": model.encoder.cell.dense_h.kernel,
@@ -81,11 +87,10 @@ def layout(name, array):
 
 def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    # Usually: optax.softmax_cross_entropy, which computes the same.
-    log_probabilities = jax.nn.log_softmax(logits, -1)  # (N, T_dec, V_dec)
-    cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
-    # A product, since XLA's sum adds up numbers one after another, and so rounds a long one a thousand times.
-    loss_sum = jnp.vdot(batch.target_weights, cross_entropy)
+    cross_entropy = optax.softmax_cross_entropy(logits, batch.decoder_target_data)  # (N, T_dec)
+    # Usually a plain sum. On a CPU XLA adds a thousand numbers one after another, and rounds each time. By default a
+    # GPU may round the numbers of a product.
+    loss_sum = jnp.vdot(batch.target_weights, cross_entropy, precision="highest")
     right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
     counts = jnp.stack([loss_sum, right.sum(), (right * batch.real_positions).sum()])
     return loss_sum / batch.loss_positions, counts
@@ -100,7 +105,7 @@ class RMSprop(nnx.Optimizer):
 
     @property
     def mean_squares(self):
-        return list(weights_of(self.opt_state[0].nu).values())
+        return list(weights_of(self.opt_state[0].nu).values())  # of optax's chain the first, scale_by_rms
 
 
 @jax.jit
@@ -119,25 +124,17 @@ def _gradients(model, batch):
     return loss, counts, tree
 
 
+@nnx.jit  # compiles once for each shape; jax.jit would drop what the function writes into model and optimizer
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
-    return jax.block_until_ready(_train_step(model, optimizer, batch))  # usually it returns before the step is done
-
-
-@nnx.jit  # jax.jit would drop what the function writes into model and optimizer
-def _train_step(model, optimizer, batch):
     loss, counts, tree = _gradients(model, batch)
     optimizer.update(model, tree)
     return loss, counts
 
 
+@jax.jit
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
-    return jax.block_until_ready(_evaluate_step(model, batch))
-
-
-@jax.jit
-def _evaluate_step(model, batch):
     logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
@@ -151,7 +148,7 @@ def forward(model, batch):
 
 @jax.jit
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts."""
+    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
     return model.encode(encoder_input_data, encoder_lengths)
 
 
@@ -163,12 +160,12 @@ def step(model, decoder_input_data, state_h, state_c):
 
 
 def assign(weight, array):
-    """Set a weight in place."""
+    """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.set_value(jnp.array(array))  # a copy, which `asarray` need not make
 
 
 def to_tensor(array):
-    """The array's numbers on the device."""
+    """The array's numbers on the device, in its own precision: the model's, or int64."""
     return jnp.asarray(array)
 
 

@@ -1,4 +1,8 @@
-"""The model in Keras 3 on TensorFlow."""
+"""The model in Keras 3 on TensorFlow.
+
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
+`prepare` may choose a precision and a device. Keras takes another engine where KERAS_BACKEND names one.
+"""
 
 from typing import NamedTuple
 
@@ -13,7 +17,7 @@ class Seq2Seq(keras.Model):
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
-        # By the name that Keras would give it, a step takes 8 % longer: see name-orders-the-graph in the register.
+        # TensorFlow orders a graph by its operators' names. With Keras's choice, "seq2_seq", a step takes 8 % longer.
         super().__init__(name="encoder_decoder")
         self.encoder = layers.LSTM(latent_dim, return_state=True)
         self.decoder = layers.LSTM(latent_dim, return_sequences=True, return_state=True)
@@ -44,31 +48,32 @@ class Seq2Seq(keras.Model):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
 
     encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
-    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
-    decoder_target_ids: Tensor  # (N, T_dec)
-    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot, begins with "\t"
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
+    decoder_target_ids: Tensor  # (N, T_dec), int64
+    target_weights: Tensor  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
     real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Tensor  # (), what the summed loss is divided by
-    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+    loss_positions: Tensor  # (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths: Tensor | None = None  # (N,), int64, from 1 to T_enc; None where padding counts
 
 
 def has_gpu():
-    """True if it can compute on a GPU here."""
+    """True if the framework sees a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models and tensors of this precision from now on. TensorFlow takes the GPU that it sees, and always
-    flushes denormals."""
+    """Make models of this precision, "float32" or "float64", from now on. TensorFlow takes the GPU that it sees, and
+    always flushes denormals."""
     keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)  # or the precision of the first layer in this process would stay
 
 
 def weights_of(model):
-    """The trained weights, by Keras's names."""
+    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
     return {
         "encoder/kernel": model.encoder.cell.kernel,
         "encoder/recurrent_kernel": model.encoder.cell.recurrent_kernel,
@@ -88,9 +93,7 @@ def layout(name, array):
 
 def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    # Usually: keras.losses. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
-    log_probabilities = ops.log_softmax(logits, -1)  # (N, T_dec, V_dec)
-    cross_entropy = -ops.sum(batch.decoder_target_data * log_probabilities, -1)  # (N, T_dec)
+    cross_entropy = ops.categorical_crossentropy(batch.decoder_target_data, logits, from_logits=True)  # (N, T_dec)
     loss_sum = ops.sum(batch.target_weights * cross_entropy)
     right = ops.equal(ops.argmax(logits, -1), batch.decoder_target_ids)  # (N, T_dec)
     right = ops.cast(right, logits.dtype) * batch.target_weights  # (N, T_dec)
@@ -103,7 +106,7 @@ class RMSprop(keras.optimizers.RMSprop):
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         super().__init__(learning_rate, rho, epsilon=epsilon)
-        # Usually the first step makes its variables. A graph goes on with those that it was traced with.
+        # Usually the first step makes its variables. These can be set before it.
         self.build(list(weights_of(model).values()))
 
     @property
@@ -120,12 +123,11 @@ def gradients(model, batch):
     return loss, counts, tape.gradient(loss, weights)
 
 
-@tf.function(reduce_retracing=True)  # compiled as a graph, of which one serves batches of any size
+@tf.function(reduce_retracing=True)  # makes one graph, which serves batches of any size
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
     loss, counts, by_name = gradients(model, batch)
-    weights = weights_of(model)
-    optimizer.apply([by_name[name] for name in weights], list(weights.values()))
+    optimizer.apply(by_name.values())  # in the order of weights_of
     return loss, counts
 
 
@@ -144,7 +146,7 @@ def forward(model, batch):
 
 @tf.function(reduce_retracing=True)
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts."""
+    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
     return model.encode(encoder_input_data, encoder_lengths)
 
 
@@ -156,12 +158,12 @@ def step(model, decoder_input_data, state_h, state_c):
 
 
 def assign(weight, array):
-    """Set a weight in place."""
+    """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.assign(array)
 
 
 def to_tensor(array):
-    """The array's numbers on the device."""
+    """The array's numbers on the device, in its own precision: the model's, or int64."""
     return tf.convert_to_tensor(array)
 
 

@@ -79,9 +79,11 @@ class Seq2Seq:
     """The encoder's states start the decoder; the dense layer gives logits."""
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
+        rng = np.random.default_rng(0)
+
         def drawn(*shape):
             limit = (6 / sum(shape)) ** 0.5  # Glorot's
-            return np.random.default_rng(0).uniform(-limit, limit, shape).astype(precision)
+            return rng.uniform(-limit, limit, shape).astype(precision)
 
         self.weights = {}
         for name, num_tokens in (("encoder", num_encoder_tokens), ("decoder", num_decoder_tokens)):
@@ -119,31 +121,32 @@ class Seq2Seq:
 
 
 class Batch(NamedTuple):
-    """N sentence pairs as arrays, padded to T_enc and T_dec characters."""
+    """N sentence pairs, padded to T_enc and T_dec characters with the space's one-hot."""
 
     encoder_input_data: Array  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot
-    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input
-    decoder_target_ids: Array  # (N, T_dec)
-    target_weights: Array  # (N, T_dec), what each position weighs in the loss
+    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot, begins with "\t"
+    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
+    decoder_target_ids: Array  # (N, T_dec), int64
+    target_weights: Array  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
     real_positions: Array  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Array  # (), what the summed loss is divided by
-    encoder_lengths: Array | None = None  # (N,) where padding is masked
+    loss_positions: Array  # (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths: Array | None = None  # (N,), int64, from 1 to T_enc; None where padding counts
 
 
 def has_gpu():
-    """True if it can compute on a GPU here."""
+    """NumPy sees no GPU."""
     return False
 
 
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models of this precision from now on. NumPy knows no device, and flushes no denormals."""
+    """Make models of this precision, "float32" or "float64", from now on. NumPy knows no
+    device, and flushes no denormals."""
     global precision
     precision = dtype
 
 
 def weights_of(model):
-    """The trained weights, by Keras's names."""
+    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
     return model.weights
 
 
@@ -224,7 +227,7 @@ def forward(model, batch):
 
 
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts."""
+    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
     encoder = model.encode(encoder_input_data, encoder_lengths)
     return encoder.state_h, encoder.state_c
 

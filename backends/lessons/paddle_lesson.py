@@ -1,4 +1,8 @@
-"""The model in PaddlePaddle."""
+"""The model in PaddlePaddle.
+
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
+`prepare` may choose a precision and a device.
+"""
 
 from typing import NamedTuple
 
@@ -13,14 +17,13 @@ class Seq2Seq(nn.Layer):
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         super().__init__()
-        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim)
-        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim)
+        # Keras's LSTM has one bias. The second one stays zero, and is not given to the optimizer: with both trained,
+        # their sum would step twice as far. Without it Paddle 3.3 crashes in the forward pass, and where it is frozen
+        # the backward pass fails (upstream 58158, 70231).
+        zeros = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0))
+        self.encoder = nn.LSTM(num_encoder_tokens, latent_dim, bias_hh_attr=zeros)
+        self.decoder = nn.LSTM(num_decoder_tokens, latent_dim, bias_hh_attr=zeros)
         self.dense = nn.Linear(latent_dim, num_decoder_tokens)
-        # Keras's LSTM has one bias. The second one stays zero: with both trained, their sum would step twice as far.
-        # So the optimizer is not given it. An LSTM without it crashes Paddle 3.3 in the forward pass, and where it is
-        # frozen, the backward pass fails (upstream 58158, 70231).
-        for lstm in (self.encoder, self.decoder):
-            nn.initializer.Constant(0.0)(lstm.bias_hh_l0)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
@@ -40,31 +43,32 @@ class Seq2Seq(nn.Layer):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
 
     encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
-    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
-    decoder_target_ids: Tensor  # (N, T_dec)
-    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot, begins with "\t"
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
+    decoder_target_ids: Tensor  # (N, T_dec), int64
+    target_weights: Tensor  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
     real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Tensor  # (), what the summed loss is divided by
-    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+    loss_positions: Tensor  # (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths: Tensor | None = None  # (N,), int64, 1 to T_enc, or Paddle 3.3 crashes; None where padding counts
 
 
 def has_gpu():
-    """True if it can compute on a GPU here."""
-    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    """True if the framework sees a GPU."""
+    return paddle.device.cuda.device_count() > 0
 
 
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models and tensors of this precision on this device, "cpu" or "gpu", from now on. Paddle flushes none."""
+    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on. Paddle
+    flushes no denormals."""
     paddle.set_default_dtype(dtype)
     paddle.set_device(device)
 
 
 def weights_of(model):
-    """The trained weights, by Keras's names."""
+    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
     return {
         "encoder/kernel": model.encoder.weight_ih_l0,
         "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
@@ -84,8 +88,8 @@ def layout(name, array):
 
 def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    # Usually: F.cross_entropy. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
-    # Paddle's log_softmax clips as well, and its logsumexp takes three times as long as these two lines.
+    # Usually: F.cross_entropy. It and log_softmax clip logits at 64 below the largest, and logsumexp takes three
+    # times as long as these two lines.
     logits_below = logits - logits.detach().max(-1, keepdim=True)  # (N, T_dec, V_dec)
     log_probabilities = logits_below - logits_below.exp().sum(-1, keepdim=True).log()  # (N, T_dec, V_dec)
     cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
@@ -117,7 +121,7 @@ def gradients(model, batch):
     model.train()
     logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     loss, counts = loss_of(logits, batch)
-    model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
+    model.clear_gradients(set_to_zero=False)  # and not the optimizer's, which does not know the second biases
     loss.backward()
     return loss, counts, {name: weight.grad for name, weight in weights_of(model).items()}
 
@@ -147,7 +151,7 @@ def forward(model, batch):
 
 @paddle.no_grad()
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts."""
+    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
     model.eval()
     return model.encode(encoder_input_data, encoder_lengths)
 
@@ -160,12 +164,12 @@ def step(model, decoder_input_data, state_h, state_c):
 
 
 def assign(weight, array):
-    """Set a weight in place."""
+    """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.set_value(array)
 
 
 def to_tensor(array):
-    """The array's numbers on the device."""
+    """The array's numbers on the device, in its own precision: the model's, or int64."""
     return paddle.to_tensor(array)
 
 

@@ -1,4 +1,8 @@
-"""The model in PyTorch."""
+"""The model in PyTorch.
+
+Make a Seq2Seq and an RMSprop, give `train_step` a Batch at a time, and decode by `start` and `step`. Before all this,
+`prepare` may choose a precision and a device.
+"""
 
 from typing import NamedTuple
 
@@ -43,32 +47,32 @@ class Seq2Seq(nn.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs as tensors, padded to T_enc and T_dec characters."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
 
     encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot
-    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input
-    decoder_target_ids: Tensor  # (N, T_dec)
-    target_weights: Tensor  # (N, T_dec), what each position weighs in the loss
+    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot, begins with "\t"
+    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
+    decoder_target_ids: Tensor  # (N, T_dec), int64
+    target_weights: Tensor  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
     real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Tensor  # (), what the summed loss is divided by
-    encoder_lengths: Tensor | None = None  # (N,) where padding is masked
+    loss_positions: Tensor  # (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths: Tensor | None = None  # (N,), int64, from 1 to T_enc; None where padding counts
 
 
 def has_gpu():
-    """True if it can compute on a GPU here."""
+    """True if the framework sees a GPU."""
     return torch.cuda.is_available()
 
 
 def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models and tensors of this precision on this device, "cpu" or "gpu", from now on."""
+    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
     torch.set_default_dtype(getattr(torch, dtype))
     torch.set_default_device({"cpu": None, "gpu": "cuda"}[device])
     torch.set_flush_denormal(flush_denormals)  # before any thread starts, since each takes this setting over
 
 
 def weights_of(model):
-    """The trained weights, by Keras's names."""
+    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
     return {
         "encoder/kernel": model.encoder.weight_ih_l0,
         "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
@@ -88,21 +92,23 @@ def layout(name, array):
 
 def loss_of(logits, batch):
     """The loss, and its counts (3,): summed cross-entropy, right positions, right positions that are no padding."""
-    # Usually: F.cross_entropy. Written out, since Keras's own may clip small probabilities, and Paddle's far logits.
-    log_probabilities = F.log_softmax(logits, -1)  # (N, T_dec, V_dec)
-    cross_entropy = -(batch.decoder_target_data * log_probabilities).sum(-1)  # (N, T_dec)
-    loss_sum = (batch.target_weights * cross_entropy).sum()
+    # It takes the classes in the second axis, here of (N * T_dec, V_dec).
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), batch.decoder_target_data.flatten(0, 1), reduction="none")
+    loss_sum = (batch.target_weights.flatten() * cross_entropy).sum()
     right = (logits.argmax(-1) == batch.decoder_target_ids) * batch.target_weights  # (N, T_dec)
     counts = torch.stack([loss_sum.detach(), right.sum(), (right * batch.real_positions).sum()])
     return loss_sum / batch.loss_positions, counts
 
 
 class RMSprop:
-    """Keras's RMSprop: epsilon stands inside the root. Usually: torch.optim.RMSprop, which adds it outside."""
+    """Keras's RMSprop: epsilon stands inside the root."""
+
+    # Usually: torch.optim.RMSprop, which adds epsilon outside the root. This is no subclass of torch.optim.Optimizer:
+    # the first of those that is made imports torch's compiler, which takes a second.
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         self.weights = list(weights_of(model).values())
-        self.mean_squares = [torch.zeros_like(weight, requires_grad=False) for weight in self.weights]
+        self.mean_squares = [torch.zeros_like(weight) for weight in self.weights]
         self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
 
     @torch.no_grad()
@@ -147,7 +153,7 @@ def forward(model, batch):
 
 @torch.inference_mode()
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts."""
+    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
     model.eval()
     return model.encode(encoder_input_data, encoder_lengths)
 
@@ -161,12 +167,12 @@ def step(model, decoder_input_data, state_h, state_c):
 
 @torch.no_grad()
 def assign(weight, array):
-    """Set a weight in place."""
+    """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.copy_(torch.as_tensor(array))
 
 
 def to_tensor(array):
-    """The array's numbers on the device."""
+    """The array's numbers on the device, in its own precision: the model's, or int64."""
     return torch.as_tensor(array)
 
 

@@ -52,6 +52,7 @@ class Batch(NamedTuple):
 def prepare(dtype: str = "float32", device: str = "cpu", flush_denormals: bool = False) -> None:
     """Make models of this precision from now on. Each engine treats denormals in its own way."""
     keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
 
 
 def build(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int, masked: bool = False) -> Seq2Seq:

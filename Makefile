@@ -1,5 +1,5 @@
 # `make demo` compares the backends; `make test` runs the tests; `make wild` compares models of other projects. All first
-# set up .venv with all three frameworks.
+# set up .venv with all four frameworks.
 # After a change of the dependencies in pyproject.toml: `make lock`, and `make lock UPGRADE=--upgrade` for newer versions.
 
 PYTHON ?= python3
@@ -69,7 +69,7 @@ set-up: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing Rosetta, its tests and all three frameworks into $(VENV); this takes a minute or two"
+	@echo "Installing Rosetta, its tests and all four frameworks into $(VENV); this takes a minute or two"
 	@if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \
 		$(INSTALL_LOCKED) -r requirements/dev.lock && \
 		{ $(INSTALL_LOCKED) --retries 2 -r requirements/torch-cpu.lock || \

@@ -123,7 +123,7 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.clear_gradients(set_to_zero=False)  # and not the optimizer's, which does not know the second biases
     loss.backward()
-    return loss, counts, {name: weight.grad for name, weight in weights_of(model).items()}
+    return loss.detach(), counts, {name: weight.grad for name, weight in weights_of(model).items()}
 
 
 def train_step(model, optimizer, batch):

@@ -125,7 +125,7 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.zero_grad()
     loss.backward()
-    return loss, counts, {name: weight.grad for name, weight in weights_of(model).items()}
+    return loss.detach(), counts, {name: weight.grad for name, weight in weights_of(model).items()}
 
 
 def train_step(model, optimizer, batch):

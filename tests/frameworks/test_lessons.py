@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from backends import TABLE
 from backends.lesson_backend import NumpyBackend
 from backends.process.parent import PROJECT
+from common.run import BUNDLED_RUN
 from common.tensors import Batches
 from common.weights import initial_state
 from tests.conftest import SETTINGS, batch_of, model
@@ -28,9 +29,9 @@ NAMES = """
 OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}
 STEPS, ROWS = 3, 8
 
-# What a learner's script does: weights and batches from a file, three steps, the losses printed.
+# Weights and batches from a file, three steps, the losses printed; then the script that shows a lesson in use.
 SCRIPT = """
-import json, sys
+import json, runpy, sys
 from importlib import import_module
 from safetensors.numpy import load_file
 
@@ -48,6 +49,8 @@ for step in range(3):
     loss, _ = lesson.train_step(model, optimizer, batch)
     losses.append(float(loss))
 print(json.dumps(losses))
+sys.argv = ["", sys.argv[1], "pairs.tsv", "3"]
+runpy.run_path("use_a_lesson.py")
 """
 
 
@@ -82,11 +85,16 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
         tensors = referee._tensors(batch)._asdict()
         arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
-    copy(LESSONS[name], tmp_path)
+    for path in (LESSONS[name], PROJECT / "docs" / "tutorial" / "use_a_lesson.py", BUNDLED_RUN / "pairs.tsv"):
+        copy(path, tmp_path)
     constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
     command = [sys.executable, "-c", SCRIPT, f"{name}_lesson", json.dumps(constants)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     expected = referee.train(batches, lambda step, loss: None).step_losses
-    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-13)
+    losses, *in_use = done.stdout[done.stdout.index("[") :].splitlines()
+    np.testing.assert_allclose(json.loads(losses), expected, rtol=1e-13)
+    first, last, *sentences = in_use
+    assert float(last.split()[3].strip(",")) < float(first.split()[3].strip(","))
+    assert [sentence.partition(" ->")[0] for sentence in sentences] == ["Go!", "Go!", "Go."]

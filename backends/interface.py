@@ -81,8 +81,8 @@ class Metrics:
         """The metrics of what a framework counted: `counts` (steps, 3) holds loss_sums, correct and correct_real.
 
         `sums` (steps, 2) are those of the batches, see `Batch.sums`. `stamps` (steps + 2,) are readings of
-        perf_counter: at the start of the first step, at the end of each step, when its loss is read, and when all
-        counts had been read back.
+        perf_counter: at the start of the first step, when the loss of each step was read, and when all counts were
+        read.
         """
         loss_sums, correct, correct_real = counts.astype(np.float64).T
         weight_sums, real_positions = np.array(sums, np.float64).reshape(-1, 2).T

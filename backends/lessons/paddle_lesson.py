@@ -117,11 +117,11 @@ class RMSprop(paddle.optimizer.RMSProp):
 
 
 def gradients(model, batch):
-    """The loss, its counts (3,), and the gradient of each weight by its name."""
+    """The loss, its counts (3,), and the gradient of each weight by its name, which the next call writes over."""
     model.train()
     logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     loss, counts = loss_of(logits, batch)
-    model.clear_gradients(set_to_zero=False)  # and not the optimizer's, which does not know the second biases
+    model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
     loss.backward()
     return loss.detach(), counts, {name: weight.grad for name, weight in weights_of(model).items()}
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from safetensors.numpy import save_file
 
 from backends import TABLE
 from backends.lesson_backend import NumpyBackend
+from backends.lessons import numpy_lesson
 from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
-from common.tensors import Batches
-from common.weights import initial_state
+from common.tensors import Array, Batches
+from common.weights import ModelState, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 
 LESSONS = {name: PROJECT / "backends" / "lessons" / f"{name}_lesson.py" for name in TABLE if ":" not in name}
@@ -29,7 +31,8 @@ NAMES = """
 OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}
 STEPS, ROWS = 3, 8
 
-# Weights and batches from a file, three steps, the losses printed; then the script that shows a lesson in use.
+# Weights and batches from a file, three steps, the losses printed; then the script that shows a lesson in use, in
+# another precision.
 SCRIPT = """
 import json, runpy, sys
 from importlib import import_module
@@ -42,13 +45,11 @@ sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays
 model = lesson.Seq2Seq(*sizes)
 for name, weight in lesson.weights_of(model).items():
     lesson.assign(weight, lesson.layout(name, arrays[name]))
-optimizer, losses = lesson.RMSprop(model, *json.loads(sys.argv[2])), []
+optimizer, batches = lesson.RMSprop(model, *json.loads(sys.argv[2])), []
 for step in range(3):
     given = {name: array for name, array in arrays.items() if name.startswith(f"{step} ")}
-    batch = lesson.Batch(**{name[2:]: lesson.to_tensor(array) for name, array in given.items()})
-    loss, _ = lesson.train_step(model, optimizer, batch)
-    losses.append(float(loss))
-print(json.dumps(losses))
+    batches.append(lesson.Batch(**{name[2:]: lesson.to_tensor(array) for name, array in given.items()}))
+print(json.dumps([float(lesson.train_step(model, optimizer, batch)[0]) for batch in batches]))
 sys.argv = ["", sys.argv[1], "pairs.tsv", "3"]
 runpy.run_path("use_a_lesson.py")
 """
@@ -98,3 +99,35 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
     first, last, *sentences = in_use
     assert float(last.split()[3].strip(",")) < float(first.split()[3].strip(","))
     assert [sentence.partition(" ->")[0] for sentence in sentences] == ["Go!", "Go!", "Go."]
+
+
+def test_layers_of_one_shape_begin_with_other_weights() -> None:
+    weights = numpy_lesson.Seq2Seq(5, 7, 4).weights
+    assert not np.array_equal(weights["encoder/recurrent_kernel"], weights["decoder/recurrent_kernel"])
+
+
+def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each of them a framework may compile anew."""
+    seen: set[int] = set()
+    step = numpy_lesson.step
+
+    def watched(network: Any, data: Array, *states: Array) -> Any:
+        seen.add(len(data))
+        return step(network, data, *states)
+
+    monkeypatch.setattr(numpy_lesson, "step", watched)
+    config = model("float64")
+    backend = NumpyBackend(config, SETTINGS)
+    state = initial_state(config, 3)
+    weights = {name: 8 * values for name, values in state.weights.items()}  # so that rows end at different places
+    weights["dense/bias"][config.stop_token] += 8
+    backend.load(ModelState(weights, state.mean_squares))
+    numbers = {32}
+    while fewer := 3 * min(numbers) // 4:
+        numbers.add(fewer)
+    for first in (0, 32):
+        batch = batch_of(64, "float64").take(np.arange(first, first + 32))
+        ids = backend.translate(batch.encoder_ids, batch.encoder_lengths, 40)
+        assert len(set((ids != config.stop_token).sum(1))) > 3
+    assert len(seen) > 2
+    assert seen <= numbers

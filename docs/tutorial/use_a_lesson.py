@@ -21,14 +21,10 @@ encoder_length = max(map(len, sources))  # T_enc
 decoder_length = max(map(len, targets)) - 1  # T_dec
 
 
-def ids_of(texts, characters, length):
-    """Numbers (N, length) of the characters, padded with spaces."""
-    return np.array([[characters.index(c) for c in text.ljust(length)] for text in texts])
-
-
 def one_hot(texts, characters, length):
-    """One-hot rows (N, length, V)."""
-    return np.eye(len(characters), dtype="float32")[ids_of(texts, characters, length)]
+    """One-hot rows (N, length, V), padded with spaces."""
+    ids = [[characters.index(c) for c in text.ljust(length)] for text in texts]
+    return np.eye(len(characters), dtype="float32")[ids]
 
 
 def batch_of(rows):

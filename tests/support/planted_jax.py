@@ -21,7 +21,7 @@ class SecondBiasTrained(OtherLesson, JaxBackend):
         class Seq2Seq(lesson.Seq2Seq):
             def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
                 super().__init__(num_encoder_tokens, num_decoder_tokens, latent_dim)
-                made = {"param_dtype": jnp.zeros(()).dtype, "rngs": nnx.Rngs(0)}
+                made = {"param_dtype": jnp.result_type(float), "rngs": nnx.Rngs(0)}
                 self.encoder.cell.dense_i = nnx.Linear(num_encoder_tokens, 4 * latent_dim, **made)
                 self.decoder.cell.dense_i = nnx.Linear(num_decoder_tokens, 4 * latent_dim, **made)
 

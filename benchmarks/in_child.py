@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, Literal
@@ -133,8 +134,19 @@ class Visit(Measured, frozen=True, omit_defaults=True):
     idle: Amount = 0.0  # cores that a script used on average since its last turn
 
 
-def steps(backend: Backend, emit: Emit, *, batches: Batches, lead: int) -> Visit:
-    """Train on the batches, from the backend's present weights. The first `lead` steps do not count."""
+_kept: dict[str, Batches] = {}  # the epoch on whose batches this process trains over and over
+
+
+def part(first: int, steps: int) -> Batches:
+    """So many batches of the kept epoch from number `first` on; its first batch follows its last one."""
+    epoch = _kept["epoch"]
+    rows = np.arange(first * epoch.batch_size, (first + steps) * epoch.batch_size) % len(epoch.rows)
+    return replace(epoch, rows=epoch.rows[rows])
+
+
+def steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Visit:
+    """Train on the kept epoch from batch number `first` on, from the present weights. `lead` steps do not count."""
+    batches = part(first, lead + timed)
     trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
     return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
@@ -148,8 +160,10 @@ class WarmUp(Measured, frozen=True):
     peak: Count  # most bytes of memory of the process so far
 
 
-def warm_up(backend: Backend, emit: Emit, *, batches: Batches) -> WarmUp:
-    """Start from fresh weights: train one cold step on the first batch, then one step on each of the batches."""
+def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> WarmUp:
+    """Keep an epoch. From fresh weights, train one cold step on its first batch, then `steps` steps from there on."""
+    _kept["epoch"] = epoch
+    batches = part(0, steps)
     backend.load(initial_state(backend.config, backend.train_config.seed))
     first = seconds_of(lambda: backend.train(batches.part(0, 1), unreported))
     trained = backend.train(batches, unreported)
@@ -198,8 +212,9 @@ class Profile(Measured, frozen=True):
     data_seconds: Amount  # to make the tensors of these steps, measured separately without the profiler
 
 
-def profiled(backend: Backend, emit: Emit, *, batches: Batches) -> Profile:
+def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile:
     """Profile the kernels of training steps. The profiler slows the steps, so the times show shares only."""
+    batches = part(0, steps)
     profile = backend.profiling().profile(batches)
 
     def make_tensors() -> None:

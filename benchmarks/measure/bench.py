@@ -224,8 +224,7 @@ class Benchmark(Rounds[BackendContestant]):
         for contestant in live:
             if contestant.row in missing and self.left >= PROFILING * contestant.step_seconds:
                 self.status(f"profiling {self.rows[contestant.row].label}")
-                steps = contestant.part(0, PROFILED_STEPS)
-                profile = contestant.process.call(in_child.profiled, batches=steps)
+                profile = contestant.process.call(in_child.profiled, steps=PROFILED_STEPS)
                 self.recording.append(RowProfile(contestant.row, profile, self._product_speed(contestant)))
 
     def _time_products(self, live: Sequence[BackendContestant]) -> None:

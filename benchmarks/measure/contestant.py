@@ -1,10 +1,8 @@
 """Contestants that are backends: a process that trains our model, and decodes with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
-
-import numpy as np
 
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
@@ -29,13 +27,8 @@ class BackendContestant(Contestant):
     def pids(self) -> list[int]:
         return [self.process.pid]
 
-    def part(self, first: int, steps: int) -> Batches:
-        """Return `steps` batches from number `first` on. The corpus is sent whole, so memory shows what it takes."""
-        size, rows = self.epoch.batch_size, self.epoch.rows
-        return replace(self.epoch, rows=rows[np.arange(first * size, (first + steps) * size) % len(rows)])
-
     def started(self, seconds: float) -> Start:
-        warm_up: WarmUp = self.process.call(in_child.warm_up, batches=self.part(0, WARM_UP_STEPS))
+        warm_up: WarmUp = self.process.call(in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
         self.step_seconds = median(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)
 
@@ -45,6 +38,6 @@ class BackendContestant(Contestant):
             assert self.state
             return self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
         lead, timed = self.counts(self.step_seconds)
-        visit: Visit = self.process.call(in_child.steps, batches=self.part(first, lead + timed), lead=lead)
+        visit: Visit = self.process.call(in_child.steps, first=first, lead=lead, timed=timed)
         self.step_seconds = median(visit.steps)
         return visit

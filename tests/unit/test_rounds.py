@@ -58,7 +58,7 @@ class World:
     now: float = 1000.0  # seconds on the clock
     busy: float = 0.0  # seconds that other programs have used the cores
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    visits: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first pair's place
+    visits: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first batch's number
     notes: list[str] = field(default_factory=list)
     statuses: list[float] = field(default_factory=list)  # when something was said
 
@@ -114,13 +114,13 @@ class FakeProcess:
     def _steps(self, count: int) -> list[float]:
         return [self.world.work(self.world.seconds_of(self)) for _ in range(count)]
 
-    def warm_up(self, batches: Batches) -> WarmUp:
-        first, *rest = self._steps(1 + len(batches))
+    def warm_up(self, epoch: Batches, steps: int) -> WarmUp:
+        first, *rest = self._steps(1 + steps)
         return WarmUp(first, rest, 600_000_000)
 
-    def steps(self, batches: Batches, lead: int) -> Visit:
-        self.world.visits.append((self.row, int(batches.rows[0])))
-        taken = self._steps(len(batches))
+    def steps(self, first: int, lead: int, timed: int) -> Visit:
+        self.world.visits.append((self.row, first))
+        taken = self._steps(lead + timed)
         return Visit(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
 
     def decoding(self, state: object, batch: Batch) -> Visit:
@@ -131,7 +131,7 @@ class FakeProcess:
         seconds = self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
         return seconds, np.ones((len(batch), 20), np.int64)
 
-    def profiled(self, batches: Batches) -> Profile:
+    def profiled(self, steps: int) -> Profile:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 

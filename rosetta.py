@@ -40,7 +40,6 @@ COMMANDS = {
     "race": (MEASURE, "benchmarks.racing"),
     "report": (MEASURE, "benchmarks.commands"),
     "machine": (MEASURE, "benchmarks.commands"),
-    "compare": (MEASURE, "benchmarks.commands"),
 }
 # Commands that were taken back, with what takes their place.
 TAKEN_BACK = {

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError, refusing, why
 from common.settings import DataConfig, ModelConfig, TrainConfig
-from common.text import count, printable, quoted
+from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
@@ -50,10 +49,10 @@ def seconds(duration: str) -> float:
 
 
 Backends = Annotated[str | None, options.several_backends("those installed, without variants and numpy")]
-_share = partial(typer.Option, metavar="PERCENT", parser=share)
+share_option = partial(typer.Option, metavar="PERCENT", parser=share)
 Within = Annotated[
     float | None,
-    _share(
+    share_option(
         help="Measure until each interval's half-width is at most this, such as 2%.", show_default="7%; 3% in a race"
     ),
 ]
@@ -65,9 +64,6 @@ Budget = Annotated[
         help="Take at most so long, such as 10m.",
         show_default="under 5m; 1h with --within, 5m in a race",
     ),
-]
-FailSlower = Annotated[
-    float | None, _share(help="Exit with 1 if anything is surely slower by more than this, such as 10%.")
 ]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
@@ -216,36 +212,6 @@ def report(
     with refusing(f"{out} cannot be written"):
         write_atomically(out, page.encode())
     terminal.say(f"{quoted(out)} is written")
-
-
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A recording of `rosetta bench`.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="A later recording, or one of another version.")],
-    fail_slower: FailSlower = None,
-    json: options.Json = False,
-) -> None:
-    """Say what became faster or slower between two recordings, and whether the difference is more than noise."""
-    from benchmarks.report import changes, render
-
-    changed = changes.compare(*(_of_bench(path) for path in (before, after)))
-    if not changed.changes:
-        raise RosettaError(
-            "nothing can be compared: no row has two rounds in both recordings, or other programs were busy in too "
-            "many cycles of one of them"
-        )
-    if json:
-        terminal.print_json(asdict(changed))
-    else:
-        render.terminal(changes.page(changed), terminal.out)
-    if fail_slower is None:
-        return
-    slower = [change for change in changed.changes if change.slower_by > fail_slower]
-    if slower:
-        worst = max(slower, key=lambda change: change.slower_by)
-        raise RosettaError(
-            f"{count(len(slower), 'figure')} slower by more than {100 * fail_slower:g}%; "
-            f"worst: {printable(worst.label)}, {worst.figure}, by {worst.slower_by:.0%}"
-        )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import msgspec
 import typer
 
 from backends import commands as options
-from benchmarks.commands import Budget, FailSlower, Out, Resume, Within, measure, recording_path
+from benchmarks.commands import Budget, Out, Resume, Within, measure, recording_path, share_option
 from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
@@ -51,6 +51,9 @@ Lanes = Annotated[
 ]
 Against = Annotated[
     str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
+]
+FailSlower = Annotated[
+    float | None, share_option(help="Exit with 1 if the first script is surely slower by more than this, such as 5%.")
 ]
 Control = Annotated[
     bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")

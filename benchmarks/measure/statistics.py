@@ -324,17 +324,6 @@ def trimmed_mean(values: Sequence[float]) -> tuple[float, float, int]:
     return float(kept.mean()), math.sqrt(squares / (len(kept) * (len(kept) - 1))), len(kept) - 1
 
 
-def independent_ratio(left: Sequence[float], right: Sequence[float]) -> Estimate:
-    """Speed of the left side as a multiple of that of the right, with Welch's interval.
-
-    Both are logarithms of seconds, at least two each. They are not paired, since two recordings share no rounds.
-    """
-    shares = [float(np.var(side, ddof=1)) / len(side) for side in (left, right)]
-    variance, centre = sum(shares), fmean(right) - fmean(left)
-    squares = sum(share**2 / (len(side) - 1) for share, side in zip(shares, (left, right), strict=True))
-    return _interval(centre, math.sqrt(variance), variance**2 / squares if squares else 1.0)
-
-
 def _residual_squares(table: np.ndarray) -> float:
     """The sum of squares that a table has left after each row's and each column's mean is taken away."""
     residuals = table - table.mean(axis=0)

@@ -35,7 +35,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     page = report_of(recorded)
     assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
     assert "`rosetta bench --backends numpy" in page.page
-    assert "only benches of one size are compared" in refusal(1, "compare", out, out)
+    assert "only benches of one size are compared" in refusal(1, "report", out, out)
 
 
 def grown() -> Recording:

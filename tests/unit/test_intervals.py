@@ -15,7 +15,6 @@ from benchmarks.measure.statistics import (
     ROBUST_ROUNDS,
     Estimate,
     Observations,
-    independent_ratio,
     mean_of,
     observations,
     spread,
@@ -42,8 +41,7 @@ def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
 
 
 def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
-    """Intervals of five rounds, those that a benchmark stops with when they are narrow enough, those of rows that
-    are in the last two rounds alone, and those of two recordings, which share no rounds."""
+    """Intervals of five rounds, of the rounds that a benchmark stops with, and of rows in the last two alone."""
     noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_visits=0.1)
     intervals: dict[str, list[Estimate | None]] = {}
     plan, seconds = plan_of(["torch", "keras"]), dict.fromkeys(("torch", "keras"), 0.06)
@@ -51,8 +49,6 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
     for seed in range(SIMULATIONS):
         installed = observations(recording(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
         intervals.setdefault("installed", []).append(installed)
-        before, after = same(4, Noise(0.02), 1000 + seed, 2).of_row(0), same(6, Noise(0.02), 2000 + seed, 2).of_row(0)
-        intervals.setdefault("apart", []).append(independent_ratio(after, before))
         rounds = [*same(CAREFUL_ROUNDS, noise, seed).logarithms.items()]
         grown = [Observations(dict(rounds[:most])) for most in range(ENOUGH_ROUNDS, CAREFUL_ROUNDS + 1)]
         pairs = [*combinations(range(4), 2)]
@@ -99,8 +95,6 @@ def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:
     once = Observations({1: {0: 0.0, 1: 0.1}})
     assert once.ratio(0, 1) is once.pairwise(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
-    still = independent_ratio([0.0, 0.0], [0.1, 0.1])
-    assert still.low == still.value == still.high, "without a spread there is a ratio all the same"
 
 
 OFF = [0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.11, 0.01, 1.0]  # by round; in the last one is off

@@ -9,7 +9,6 @@ from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
-from benchmarks.report.changes import compare, page
 from common.corpus import Material, prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
@@ -20,9 +19,7 @@ from tests.support.recordings import (
     Noise,
     certificate,
     changed,
-    committed,
     each_visit,
-    on_machine,
     plan_of,
     recording,
     slowed,
@@ -173,26 +170,3 @@ def test_only_sentences_the_weights_saw_are_called_trained_on(num_samples, units
     run = Material.of_run(RunDirectory.open(BUNDLED_RUN))
     sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()
     assert all((sentence.source in sources) != sentence.held_out for sentence in shown)
-
-
-def test_a_planted_change_between_recordings_is_found() -> None:
-    before = committed("intel")
-    comparison = compare(before, slowed(before, 1.5, "paddle"))
-    slower = [change for change in comparison.changes if change.word == "slower"]
-    assert {change.label for change in slower} == {"paddle"}
-    assert [change.figure for change in slower] == ["training step", "character in a batch", "character alone"]
-    assert slower[0].slower_by == pytest.approx(0.5)
-    assert not [change for change in comparison.changes if change.word == "faster"]
-    assert not comparison.differences
-    assert "| paddle | training step | 62.5" in page(comparison)
-    busy = each_visit(before, lambda _, visit: msgspec.structs.replace(visit, others=0.5))
-    assert compare(before, busy).changes == compare(busy, before).changes == []
-    versions = before.head.machine["versions"] | {"torch": "99.0"}
-    after = slowed(on_machine(before, processor="another one", versions=versions), 1.1)
-    first, second, third = compare(before, after).differences
-    assert first == "processor was Intel(R) Xeon(R) Processor, is another one"
-    assert second == "torch was 2.13.0+cpu, is 99.0"
-    assert "a step takes 1.10 times as long as before" in third
-    plan = msgspec.structs.replace(before.plan, rows=before.plan.rows[:3])
-    fewer = replace(before, head=msgspec.structs.replace(before.head, plan=plan), lines=[])
-    assert "keras is only in the first recording" in compare(before, fewer).differences

@@ -35,7 +35,6 @@ NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
 SENSIBLE = [  # done, or refused late
     "report a.jsonl -o new.html",
     "convert run --to weights",
-    "compare a.jsonl a.jsonl --fail-slower 1%",
     "data --data pairs.txt",
     "train --data pairs.txt --backend numpy --out new",
     "train --out run --resume --epochs 9",

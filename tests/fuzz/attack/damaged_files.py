@@ -32,7 +32,7 @@ from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side
 from benchmarks.measure.recording import Recording
-from benchmarks.report import changes, page, render
+from benchmarks.report import page, render
 from common.corpus import Material, read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
@@ -237,10 +237,8 @@ def of_recording(path: Path) -> None:
 
 
 def of_recording_and_another(path: Path) -> None:
-    """Compare the recording with another one, on either side, and put both on one page."""
+    """Put the recording and another one on one page."""
     damaged, whole = Recording.read(path), committed("intel")
-    for sides in ((damaged, whole), (whole, damaged)):
-        changes.page(changes.compare(*sides))
     both = page.machines([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 

@@ -121,7 +121,6 @@ ANSWERING = {  # those that make nothing
     "evaluate": Story("rosetta evaluate --backend numpy --limit 20"),
     "parity": Story("rosetta parity --quick --backends numpy --latent-dim 16"),
     "serve": Story("rosetta serve --backends numpy,torch --port 0"),
-    "compare": Story(f"rosetta compare {RECORDINGS / 'intel.jsonl'} {RECORDINGS / 'intel.jsonl'}"),
     "backends": Story("rosetta backends"),
     "data": Story("rosetta data"),
 }

@@ -39,7 +39,6 @@ COMMANDS = {
     "bench": (MEASURE, "benchmarks.commands"),
     "race": (MEASURE, "benchmarks.racing"),
     "report": (MEASURE, "benchmarks.commands"),
-    "machine": (MEASURE, "benchmarks.commands"),
 }
 # Commands that were taken back, with what takes their place.
 TAKEN_BACK = {

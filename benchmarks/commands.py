@@ -150,22 +150,6 @@ def bench(
     measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, pythons))
 
 
-def machine(json: options.Json = False) -> None:
-    """Check whether this machine is fit for measuring now: other programs and machines, clock and memory."""
-    from benchmarks.measure.machine import check
-
-    findings = check()
-    fit = all(finding.ok for finding in findings)
-    if json:
-        terminal.print_json({"fit": fit, "findings": [vars(finding) for finding in findings]})
-    else:
-        rows = [(f.name, "yes" if f.ok else "NO", f.found, f.advice) for f in findings]
-        title = "Is this machine fit to measure on now?"
-        terminal.out.print(terminal.table(title, ["", "fit", "found", "advice"], rows))
-    if not fit:
-        raise RosettaError("this machine is not fit for measuring now")
-
-
 def report(
     recordings: Annotated[
         list[Path],

@@ -1,53 +1,32 @@
-"""The machine: its lock, the other programs on it, and its fitness for timings now.
+"""The machine: the lock of benchmarks, and the wait for other programs and for idle threads.
 
-- The lock keeps two benchmarks from slowing each other down. It is an `flock` on the root folder, which the operating
-  system frees when its process ends, even by a kill. Every user may open that folder and only the administrator may
-  replace it, so no other user can free the lock or plant something in its place.
-- Facts that psutil lacks are read from the system's files, such as those in /sys, below a root folder, which is "/"
-  except in tests. Unknown properties pass, as "not known here".
+The lock keeps two benchmarks from slowing each other down. It is an `flock` on the root folder, which the operating
+system frees when its process ends, even by a kill. Every user may open that folder and only the administrator may
+replace it, so no other user can free the lock or plant something in its place.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from common.files import locked
 from common.machine import Watch as Watch
-from common.machine import allowed_cores, busy_seconds, system_text
+from common.machine import busy_seconds
 from common.text import printable
 
 PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of the root folder
-NOT_KNOWN = "not known here"
-SAMPLE_SECONDS = 1.0
 WINDOW = 0.05  # seconds of an idle machine before a timing begins
 IDLE = 0.2  # cores that may be busy in this window, in which one clock tick, the smallest time counted, is 0.2 cores
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
 FIT_SECONDS = 0.5  # seconds of watching other programs before measuring begins
 LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring begins beside them
-
-# The limits of a fit machine. Each is about the level that begins to show in a timing of 100 ms.
-MOST_OTHERS = 0.1  # cores that all other processes use together
-MOST_STEAL = 0.02  # share of a sample of one second, which has only 100 clock ticks a core
-LEAST_MEMORY = 2 << 30  # bytes that are available
-STEADY_GOVERNORS = {"performance", "userspace"}
-
+MOST_OTHERS = 0.1  # cores that all other processes use together; more shows in a timing of 100 ms
 
 now = time.perf_counter  # the clock of all measuring; tests replace it
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    name: str  # of the check
-    ok: bool
-    found: str  # the result, in words
-    advice: str  # one line; "" if it is fine
 
 
 @contextmanager
@@ -104,44 +83,6 @@ def _most_by(before: dict[int, tuple[str, float]]) -> str:
     spent = {pid: total - before.get(pid, (name, 0.0))[1] for pid, (name, total) in after.items()}
     worst = max(spent, key=lambda pid: spent[pid], default=0)
     return f", most by {printable(after[worst][0])} (process {worst})" if spent.get(worst, 0.0) > 0 else ""
-
-
-def check(root: Path = Path("/")) -> list[Finding]:
-    """Run all checks, which takes one second of sleep."""
-    watch, processes = Watch([]), _processes()
-    time.sleep(SAMPLE_SECONDS)
-    used, stolen = watch.others(), watch.stolen() / len(allowed_cores())
-    available = psutil.virtual_memory().available
-    # The governor sets the clock of a core.
-    files = [root / f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_governor" for n in allowed_cores()]
-    governors = sorted({governor for file in files if (governor := printable(system_text(file).strip()))})
-    checks = [
-        (
-            "other processes",
-            used <= MOST_OTHERS,
-            f"{used:.2f} cores in use{_most_by(processes)}",
-            "end them, or wait until they have ended",
-        ),
-        (
-            "steal time",
-            stolen <= MOST_STEAL,
-            f"{100 * stolen:.1f} %",
-            "other virtual machines use this processor: measure at another time, or on a machine of your own",
-        ),
-        (
-            "frequency governor",
-            STEADY_GOVERNORS.issuperset(governors),
-            ", ".join(governors) or NOT_KNOWN,
-            "sudo cpupower frequency-set -g performance",
-        ),
-        (
-            "memory",
-            available >= LEAST_MEMORY,
-            f"{available / (1 << 30):.1f} GiB available",
-            f"close programs until {LEAST_MEMORY >> 30} GiB are available",
-        ),
-    ]
-    return [Finding(name, bool(ok), result, "" if ok else advice) for name, ok, result, advice in checks]
 
 
 def _processes() -> dict[int, tuple[str, float]]:

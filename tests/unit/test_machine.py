@@ -1,23 +1,18 @@
-"""Load beside a measurement is seen, and a machine that is not fit is recognized."""
+"""Load beside a measurement is seen."""
 
 import os
 import subprocess
 import sys
 import time
-from itertools import count
 from math import inf
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
 import common.machine
 from backends.process import child_environment
-from benchmarks.measure import machine as looked_at
-from benchmarks.measure.machine import NOT_KNOWN, check
 from common.machine import Watch, busy_seconds, cores, quota
-from tests.support.program import rosetta
 
 
 def plant(root: Path, files: dict[str, str]) -> None:
@@ -29,8 +24,7 @@ def plant(root: Path, files: dict[str, str]) -> None:
 
 def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     """Let this process be allowed to run on these cores, as far as is asked."""
-    for module in (looked_at, common.machine):
-        monkeypatch.setattr(module, "allowed_cores", lambda: {*numbers})
+    monkeypatch.setattr(common.machine, "allowed_cores", lambda: {*numbers})
 
 
 def test_other_processes_work_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,35 +83,6 @@ def test_fewer_threads_are_advised_where_they_would_share_a_core(
     monkeypatch.setattr(Watch, "others", lambda self: used)
     advice = common.machine.fewer_threads(threads, os.getpid())
     assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
-
-
-@pytest.mark.parametrize("fit", [True, False])
-def test_the_command_tells_if_the_machine_is_fit_and_what_to_do(tmp_path, monkeypatch, fit: bool) -> None:
-    """Cores that this process may not use do not count, and what is not known is no objection."""
-    use(monkeypatch, 0, 1, 2)
-    watch = SimpleNamespace(others=lambda: 0.0 if fit else 0.9, stolen=lambda: 0.0 if fit else 0.2)
-    seconds = count()
-    for name, value in {
-        "Watch": lambda children: watch,
-        "SAMPLE_SECONDS": 0.0,
-        "_processes": lambda: {7: ("shell", 1.0), 8: ("compi\x1bler", next(seconds))},
-    }.items():
-        monkeypatch.setattr(looked_at, name, value)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=(12 if fit else 1) << 30))
-    assert NOT_KNOWN in [finding.found for finding in check(tmp_path) if finding.ok]
-    for number, governor in enumerate(["performance", "performance", "performance" if fit else "powersave", "x"]):
-        plant(tmp_path, {f"sys/devices/system/cpu/cpu{number}/cpufreq/scaling_governor": f"{governor}\n"})
-    checks = {finding.name: (finding.ok, finding.found) for finding in check(tmp_path)}
-    assert checks == {
-        "other processes": (fit, f"{0.0 if fit else 0.9:.2f} cores in use, most by compi?ler (process 8)"),
-        "steal time": (fit, "0.0 %" if fit else "6.7 %"),
-        "frequency governor": (fit, "performance" if fit else "performance, powersave"),
-        "memory": (fit, "12.0 GiB available" if fit else "1.0 GiB available"),
-    }
-    monkeypatch.setattr(looked_at, "check", lambda: check(tmp_path))
-    status, printed, _ = rosetta("machine")
-    assert (status, "NO" in printed) == (0 if fit else 1, not fit)
-    assert f'"fit": {str(fit).lower()}' in rosetta("machine", "--json")[1]
 
 
 V1, V2, HYBRID = (

@@ -45,14 +45,14 @@ SENSIBLE = [  # done, or refused late
     "serve run --backends numpy",
 ]
 # Functions in which work would begin.
-BEGUN = [f"benchmarks.measure.{place}" for place in ("machine.check", "machine.wait_until_fit")]
-BEGUN += [
+BEGUN = [
+    "benchmarks.measure.machine.wait_until_fit",
     "backends.commands.training.initial_state",
     "benchmarks.ladder.parity.course.initial_state",
     "common.corpus.download",
     "socketserver.TCPServer.server_bind",
+    "subprocess.Popen",
 ]
-BEGUN += ["subprocess.Popen"]
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:

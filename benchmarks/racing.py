@@ -1,18 +1,13 @@
 """The command `race`, which the command line finds here by its name: anybody's scripts, raced in turns."""
 
-import io
 import os
 import re
 import shlex
-import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -25,7 +20,7 @@ from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
-from common.text import printable, quoted
+from common.text import quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.plan import Row
@@ -49,9 +44,6 @@ Variables = Annotated[
 Lanes = Annotated[
     str, typer.Option(help="matched: the same threads and memory for all; installed: as your shell has it; or both.")
 ]
-Against = Annotated[
-    str | None, typer.Option(metavar="COMMIT", help="Race the one script against what it was in this commit.")
-]
 FailSlower = Annotated[
     float | None, share_option(help="Exit with 1 if the first script is surely slower by more than this, such as 5%.")
 ]
@@ -66,7 +58,6 @@ def race(
     python: Pythons = None,
     env: Variables = None,
     lanes: Lanes = "matched",
-    against: Against = None,
     control: Control = False,
     mapping: MappingOption = None,
     accept: Accept = None,
@@ -94,12 +85,10 @@ def race(
             f"{path} starts no script that is not named, since somebody else may have made it; type the command that "
             "began the race, with --resume"
         )
-    typed = Typed(scripts or [], python or [], env or [], lanes, against, control, mapping, accept)
-    with ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory()) if against is not None else ""
-        plan = Plan(typed.runners(folder), WITHIN if within is None else within, BUDGET if budget is None else budget)
-        opened = lambda: opened_race(path, plan, resume, known, accepting, budget, folder)  # noqa: E731
-        measure(path, resume, json, opened, typed.go_on(path))
+    typed = Typed(scripts or [], python or [], env or [], lanes, control, mapping, accept)
+    plan = Plan(typed.runners(), WITHIN if within is None else within, BUDGET if budget is None else budget)
+    opened = lambda: opened_race(path, plan, resume, known, accepting, budget)  # noqa: E731
+    measure(path, resume, json, opened, typed.go_on(path))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)
 
@@ -128,7 +117,6 @@ class Typed:
     pythons: Sequence[str] = ()
     variables: Sequence[str] = ()
     lanes: str = "matched"
-    against: str | None = None
     control: bool = False
     mapping: Path | None = None
     accept: str | None = None
@@ -138,24 +126,19 @@ class Typed:
         given: list[tuple[str, object]] = [("--python", text) for text in self.pythons]
         given += [("--env", text) for text in self.variables]
         given += [("--lanes", self.lanes)] if self.lanes != "matched" else []
-        more = {"--against": self.against, "--mapping": self.mapping, "--accept": self.accept}
+        more = {"--mapping": self.mapping, "--accept": self.accept}
         given += [(option, value) for option, value in more.items() if value is not None]
         words = [*self.scripts, *(str(word) for pair in given for word in pair), *["--control"] * self.control]
         return " ".join(["rosetta race", *map(quoted, [*words, "--out", str(path), "--resume"])])
 
-    def runners(self, folder: str = "") -> "tuple[Row, ...]":
-        """The contestants; the commit of --against is unpacked into `folder`. Raises CannotBeginError."""
+    def runners(self) -> "tuple[Row, ...]":
+        """Return the runners. Raises CannotBeginError."""
         from benchmarks.measure.plan import Row
         from benchmarks.measure.race import MOST_SCRIPTS
 
-        scripts = [*self.scripts]
-        if self.against is not None:
-            if len(scripts) != 1:
-                raise CannotBeginError(f"--against takes one script, and {len(scripts)} were given")
-            scripts.append(_as_it_was(scripts[0], self.against, Path(folder)))
-        commands = dict(map(_named, scripts))
-        if len(commands) < len(scripts):
-            raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
+        commands = dict(map(_named, self.scripts))
+        if len(commands) < len(self.scripts):
+            raise CannotBeginError(f"two scripts have one name; name them: A={self.scripts[0]} B={self.scripts[-1]}")
         lanes = dict.fromkeys(self.lanes.split(","))
         if unknown := lanes.keys() - LANES:
             raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
@@ -179,9 +162,7 @@ class Typed:
         ]
         rows += [msgspec.structs.replace(rows[0], control=True)] if self.control and rows else []
         if len(rows) < 2:
-            raise CannotBeginError(
-                "a race needs two scripts, or one with --against, --control or --lanes matched,installed"
-            )
+            raise CannotBeginError("a race needs two scripts, or one with --control or --lanes matched,installed")
         if len(rows) > MOST_SCRIPTS:
             raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
         return tuple(rows)
@@ -224,38 +205,3 @@ def _of_names(names: Sequence[str], form: str, pattern: str, given: Sequence[str
         if parts is None or parts[1] not in names:
             raise CannotBeginError(f"it is {form}, where NAME is one of {', '.join(names)}; found {text}")
         yield parts.groups()
-
-
-def _as_it_was(script: str, commit: str, folder: Path) -> str:
-    """Unpack a commit into the folder; return the script of that commit, as typed for a race.
-
-    Raises CannotBeginError if git does not know the commit, or the commit lacks the script.
-    """
-    name, (path, *arguments) = _named(script)
-    where = Path(path).resolve()
-
-    def git(within: Path, *words: str) -> bytes:
-        try:
-            return subprocess.run(["git", "-C", within, *words], capture_output=True, check=True).stdout
-        except (OSError, subprocess.CalledProcessError) as error:
-            message = getattr(error, "stderr", b"").decode(errors="replace").strip() or str(error)
-            raise CannotBeginError(f"--against {commit}: git cannot give {path}: {printable(message)}") from error
-
-    root = Path(os.fsdecode(git(where.parent, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
-    parsed = git(root, "rev-parse", "--verify", "--end-of-options", f"{commit}^{{commit}}").decode()
-    archive = git(root, "archive", "--format=tar", parsed.split()[-1])
-
-    def unpacked(member: tarfile.TarInfo, within: str) -> tarfile.TarInfo | None:
-        """The member; a link out of the repository gets the target that it has in the repository itself."""
-        try:
-            return tarfile.data_filter(member, within)
-        except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
-            return member.replace(linkname=str(root / Path(member.name).parent / member.linkname))
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter=unpacked)
-    before = folder / where.relative_to(root)
-    if not before.is_file():
-        raise CannotBeginError(f"--against {commit}: this commit has no {where.relative_to(root)}")
-    called = re.sub(r"[^\w.^~-]", "-", f"{name}@{commit}".replace("@", "-at-", 1))
-    return f"{called}={shlex.join([str(before), *arguments])}"

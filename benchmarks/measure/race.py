@@ -7,14 +7,12 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
 
-from msgspec.structs import replace
-
 from benchmarks.in_child import Visit
 from benchmarks.ladder.diff import compare_records
 from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.read.record import ROUNDED, Side
 from benchmarks.measure import machine
-from benchmarks.measure.plan import Plan, Row
+from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import CYCLES, FEWEST_CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Script
@@ -130,35 +128,26 @@ def opened_race(
     mapping: MappingFile | None = None,
     accept: Sequence[str] = (),
     budget: float | None = None,
-    folder: str = "",
 ) -> Race:
     """The race of a new plan or, with `resume`, the one that was begun at `path`.
 
     Raises CannotBeginError if the recording cannot be written; to go on, if the machine or a version has changed, and
     unless the scripts of the plan are those of the recording. Somebody else may have made the file, and it must start
-    no program that the user has not named. Scripts in the temporary `folder` may have had another folder before.
+    no program that the user has not named.
     """
     if not resume:
         return Race(Recording.begin(path, plan), mapping, accept)
     begun = Recording.read(path)
     if begun.plan.training is not None:
         raise CannotBeginError(f"{path} is of a bench; go on with: {begun.plan.go_on(path)}")
-    typed = {row.label: row for row in plan.rows}
-    before = [_moved(row, typed.get(row.label, row), folder) for row in begun.plan.rows]
-    if before != [*plan.rows]:
+    if begun.plan.rows != plan.rows:
         rows = [row for row in begun.plan.rows if not row.control]
         scripts = ", ".join(f"{row.name}={quoted(' '.join(row.command))}" for row in rows)
         raise CannotBeginError(
             f"{path} races other scripts than those that were named, or they were changed: {scripts}; type the "
             "command that began it, with --resume"
         )
-    begun.head = replace(begun.head, plan=replace(begun.plan, rows=plan.rows))
     return Race(begun.resume(), mapping, accept, budget)
-
-
-def _moved(row: Row, typed: Row, folder: str) -> Row:
-    """A row of a recording, with the command that is typed now if that runs a script in the `folder`."""
-    return replace(row, command=typed.command) if folder and typed.command[0].startswith(folder) else row
 
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:

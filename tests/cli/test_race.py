@@ -290,27 +290,6 @@ def test_pytest_fails_for_a_surely_slower_script(
         assert_not_slower(new, old, tmp_path)
 
 
-def test_a_script_is_raced_against_itself_as_it_was_in_a_commit(tmp_path: Path, short: None) -> None:
-    """With the modules that it had then, and with what its links lead to out of the repository."""
-    folder = tmp_path / "repository" / "code"
-    folder.mkdir(parents=True)
-    script, mine, outside = side(folder / "train.py", 0.0), folder / "mine.py", tmp_path / "outside.py"
-    seconds = "__import__('mine').SECONDS * __import__('absolute').ONE * __import__('outward').ONE"
-    script.write_text(script.read_text().replace("time.sleep(0.0)", f"time.sleep({seconds})"))
-    mine.write_text("SECONDS = 0.03")
-    outside.write_text("ONE = 1")
-    (folder / "absolute.py").symlink_to(outside)
-    (folder / "outward.py").symlink_to("../../outside.py")
-    git = ["git", "-C", str(folder.parent), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "code"], ["commit", "-q", "-m", "before"]):
-        subprocess.run([*git, *words], check=True)
-    mine.write_text("SECONDS = 0.01")
-    race = answer("race", script, "--against", "HEAD", "--within", "50%", "--out", tmp_path / "r.jsonl")
-    assert "train-at-HEAD" in race["headline"]
-    assert 1.5 < race["rows"][1]["ratio"]["value"] < 6
-    assert "git cannot give" in refusal(2, "race", script, "--against", "--output=x", "--out", tmp_path / "s")
-
-
 def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, monkeypatch) -> None:
     """OMP_NUM_THREADS sets all numbers of threads; the installed lane sets nothing."""
     script = str(side(tmp_path / "one.py", 0.0))
@@ -355,7 +334,6 @@ def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch,
         (script, f"b={script}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
         (script, f"b={script}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
         (script, f"b={script}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
-        (script, f"b={script}", "--against", "HEAD"): "--against takes one script, and 2 were given",
     }.items():
         status, _, errors = rosetta("race", *arguments)
         assert (status, message in errors) == (2, True), errors

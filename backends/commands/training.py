@@ -168,7 +168,7 @@ def _train(
     with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
         run, first = writes() if group[0].rank == 0 else None, processes[0]
         # In a group the other workers are programs that use the machine, too, and rightly so.
-        if group[0].size == 1 and (advice := fewer_threads(first.facts.threads, first.pid)):
+        if group[0].size == 1 and (advice := fewer_threads(runtime.threads or cores(), first.pid)):
             on_event({"warning": advice})
 
         def train_worker(process: BackendProcess) -> None:

@@ -66,7 +66,8 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
 
 
-def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path) -> None:
+def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path, monkeypatch) -> None:
+    monkeypatch.delattr("backends.process.parent.BackendProcess.facts")  # which commands that use a model do without
     run = tmp_path / "run"
     assert rosetta(*TRAIN, "--num-samples", 1000, "--out", run)[0] == 0
     scores = answer("evaluate", run, "--limit", 40, "--weights", "best")

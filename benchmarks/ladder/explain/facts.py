@@ -208,7 +208,7 @@ def when(broken: Broken) -> Iterator[Cause]:
     left, right = broken.arrays
     if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
         return
-    part = ~(np.abs(right - left) <= broken.check.tolerance * largest(left)) & ~(np.isnan(right) & np.isnan(left))
+    part = ~(np.abs(right - left) <= broken.check.tolerance * np.abs(left)) & ~(np.isnan(right) & np.isnan(left))
     first = int(part.argmax()) + 1
     if first > 1 and weights_agree_all_along(broken):
         paddle = any(side.framework == "paddle" for side in broken.sides)

@@ -56,7 +56,7 @@ def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:
     ):
         left, right = (np.array([float(loss) for loss in each if loss is not None]) for each in (losses, moved))
         if left.size and left.shape == right.shape:
-            yield Moved(name, name, name, share(largest_difference(left, right)[0], largest(left)))
+            yield Moved(name, name, name, share(largest_difference(left, right, relative=True)[0], 1.0))
 
 
 def moved_gradients(side: Side, control: RecordedControl) -> Iterator[Moved]:

@@ -169,7 +169,8 @@ def planted(array: Array, item: Item) -> Array:
     if not finite.any():
         changed[place] = 0
     elif is_number(array):
-        changed[place] += PLANTED * item.tolerance * item.scale_of(array)
+        size = (np.abs(array[place]) or 1.0) if item.relative else item.scale_of(array)
+        changed[place] += PLANTED * item.tolerance * size
         if item.allowed:
             slack = item.allowed()(slice(0, len(np.atleast_1d(array))))
             changed[place] += 2 * np.broadcast_to(slack, array.shape or (1,))[place or 0]

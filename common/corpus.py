@@ -1,24 +1,15 @@
-"""Sentence pairs from the phrasebook, from manythings.org/anki or from a file, made ready for a model and split.
-
-Pairs are kept on disk, so that a corpus may be larger than memory.
-"""
+"""Sentence pairs from the phrasebook, from manythings.org/anki or from a file, made ready for a model and split."""
 
 import hashlib
-import os
 import re
-import tempfile
-import weakref
 import zipfile
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from heapq import merge
 from importlib.metadata import version
 from io import BytesIO
-from itertools import chain, groupby, islice
-from operator import itemgetter
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,7 +19,7 @@ from numpy.typing import NDArray
 from common.errors import CannotBeginError, refusing
 from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folder, open_archive, write_atomically
 from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
-from common.tensors import ITEMS_AT_ONCE, START, STOP, Batch, CharVocabulary, in_pieces, vocabularies
+from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
 
 if TYPE_CHECKING:
@@ -40,54 +31,8 @@ ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
 BYTES_A_NUMBER = 4  # of a float32
 PAIRS_SHOWN = 5
-PAIRS_SORTED = 1 << 18  # at a time; each such piece of a corpus then is one open file
 
 Pair = tuple[str, str]  # source, target
-
-
-class Pairs(Sequence[Pair]):
-    """Sentence pairs in a file without a name, a line each: source, tab, target. Memory has eight bytes a pair.
-
-    The system frees the file's room when no process has it open, even where processes are killed.
-    """
-
-    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it is closed with this object)
-        # Not `self._file.close`, which writes what is left to write: a full disk would fail a second time.
-        weakref.finalize(self, self._file.raw.close)
-        self._ends = array("q", [0])  # the place in the file at which each line ends, after that of the first's start
-        for pair in pairs:
-            self.append(pair)
-
-    def append(self, pair: Pair) -> None:
-        """Add a pair. Neither sentence may hold a tab or a newline."""
-        self._ends.append(self._ends[-1] + self._file.write("{}\t{}\n".format(*pair).encode()))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __getitem__(self, row: int) -> Pair:  # type: ignore[override] # slices are not needed
-        row = range(len(self))[row]
-        return self._read(row, row + 1)[0]
-
-    def __iter__(self) -> Iterator[Pair]:
-        for start in range(0, len(self), ITEMS_AT_ONCE):
-            yield from self._read(start, min(start + ITEMS_AT_ONCE, len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(tuple.__eq__, self, other))
-
-    def _read(self, first: int, last: int) -> list[Pair]:
-        """The pairs from number `first` to before number `last`."""
-        self._file.flush()
-        start, end = self._ends[first], self._ends[last]
-        sentences = os.pread(self._file.fileno(), end - start, start)[:-1].decode().replace("\n", "\t").split("\t")
-        return list(zip(sentences[::2], sentences[1::2], strict=True))
-
-
-def in_order(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """The pairs sorted. Memory has PAIRS_SORTED of them at a time."""
-    return merge(*(Pairs(sorted(piece)) for piece in in_pieces(pairs, PAIRS_SORTED)))
 
 
 @dataclass(frozen=True)
@@ -110,7 +55,7 @@ def read_corpus(config: DataConfig) -> Corpus:
 
     The text is read a piece at a time.
     """
-    pairs, digest, skipped = Pairs(), hashlib.sha256(), 0
+    pairs, digest, skipped = list[Pair](), hashlib.sha256(), 0
     with _opened(config.data) as text:
         pieces = _pieces(text, config, digest)
         for number, line in enumerate(chain.from_iterable(split_lines(pieces)), 1):
@@ -224,16 +169,10 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
     chosen sources, so that no sentence is on both sides. Raises CannotBeginError when a side would be empty.
     """
     if config.split == "grouped":
-        ranks = np.empty(len(pairs), np.int32)  # of each pair's source among the distinct sources
-        numbered = in_order((source, str(row)) for row, (source, _) in enumerate(pairs))
-        sources = 0
-        for _, same in groupby(numbered, itemgetter(0)):
-            for _, row in same:
-                ranks[int(row)] = sources
-            sources += 1
-        chosen = np.zeros(sources, bool)
-        chosen[np.random.default_rng(seed).permutation(sources)[: int(sources * config.validation_split)]] = True
-        is_held_out = chosen[ranks]
+        sources = sorted({source for source, _ in pairs})
+        chosen = np.random.default_rng(seed).permutation(len(sources))[: int(len(sources) * config.validation_split)]
+        held_out = {sources[number] for number in chosen}
+        is_held_out = np.array([source in held_out for source, _ in pairs])
     else:
         is_held_out = np.arange(len(pairs)) >= int(len(pairs) * (1 - config.validation_split))
     training, validation = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
@@ -263,12 +202,11 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     }
     count, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
     sequence_sizes = encoder_length * encoder_tokens + 2 * decoder_length * decoder_tokens
-    distinct_targets = [len(set(same)) for _, same in groupby(in_order(pairs), itemgetter(0))]  # of each source
     real = sum(len(target) + len(STOP) for _, target in pairs)
     rows_shown = sorted({number * (count - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
     return figures | {
-        "distinct_sources": len(distinct_targets),
-        "duplicates": count - sum(distinct_targets),
+        "distinct_sources": len({source for source, _ in pairs}),
+        "duplicates": count - len(set(pairs)),
         "padding": 1 - real / (count * decoder_length),
         "one_hot_bytes": BYTES_A_NUMBER * count * sequence_sizes,
         "skipped_lines": corpus.skipped_lines,

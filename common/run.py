@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 import msgspec
 from safetensors import SafetensorError
 
-from common.corpus import Pair, Pairs
+from common.corpus import Pair
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
     LARGEST_JSON,
@@ -154,10 +154,10 @@ class RunDirectory:
         with locked(self.path, held, LOCK_SECONDS):
             yield
 
-    def pairs(self) -> Pairs:
+    def pairs(self) -> list[Pair]:
         """The sentence pairs of the run, those of training and of validation."""
         path, most = self._checked("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
-        pairs = Pairs()
+        pairs: list[Pair] = []
         with _reading(path), path.open("rb") as file:
             for line in iter(partial(file.readline, LONGEST_LINE), b""):
                 source, target = line.decode().removesuffix("\n").split("\t")
@@ -315,8 +315,6 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:  # of a temporary file
-            raise
         raise RosettaError(f"{path} cannot be read: {why(error)}") from error
     except (RosettaError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise RosettaError(f"{path} is damaged: {printable(str(error))}") from error

@@ -1,24 +1,16 @@
-"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share.
+"""Characters as ids, batches of ids, the one-hot tensors made of them, and the order of batches that all share."""
 
-The ids of a corpus are kept on disk, so that a corpus may be larger than memory.
-"""
-
-import os
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from common.errors import CannotBeginError, UnknownCharactersError, refusing
+from common.errors import CannotBeginError, UnknownCharactersError
 from common.settings import LARGEST_VOCABULARY, ModelConfig, Padding, Precision, TrainConfig
 
-Item = TypeVar("Item")
 Array = NDArray[np.floating]
 Ids = NDArray[np.integer]
 
@@ -29,53 +21,9 @@ PAD = " "  # the example pads with the space, so every vocabulary has one
 # untrimmed; with 1 there would be 82 shapes and 46 %, and with 8 there would be 7 shapes and 53 %.
 WIDTH_STEP = 4
 # What a corpus may come to. One that others wrote may be small as a file and as tensors larger than any memory.
-MOST_IDS = 1 << 32  # of all pairs padded to the longest; an id takes a byte of disk, or two in a large vocabulary
+MOST_IDS = 1 << 29  # of all pairs padded to the longest; an id takes a byte, or two in a large vocabulary
 MOST_ONE_HOT = 1 << 22  # in the one-hot tensors of a pair; 64 pairs then take a gigabyte in float32
-ITEMS_AT_ONCE = 1 << 12  # pairs or sentences that are read from disk, or encoded, in one piece
-
-
-def in_pieces(items: Iterable[Item], count: int = ITEMS_AT_ONCE) -> Iterator[list[Item]]:
-    """The items in lists of so many; the last one may be shorter."""
-    rest = iter(items)
-    return iter(lambda: list(islice(rest, count)), [])
-
-
-class StoredArray(np.ndarray[Any, Any]):
-    """An array in a .npy file without a name, mapped into memory. What is taken from it is a plain array.
-
-    It crosses to another process of this user as the `path` of its file, which exists while this process has the
-    array. A view has no path.
-    """
-
-    path = ""
-
-    def __getitem__(self, rows: Any) -> Any:
-        return np.asarray(self)[rows]
-
-    def __reduce__(self) -> Any:
-        return (opened_array, (self.path,)) if self.path else super().__reduce__()
-
-
-def stored(pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> StoredArray:
-    """Store an array, whose rows come in pieces."""
-    with ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece, dtype).data)
-        file.flush()
-        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        with refusing("the corpus cannot be kept on disk"):  # too many files are open
-            opened = opened_array(path).view(StoredArray)
-        opened.path = path
-        weakref.finalize(opened, stack.pop_all().close)
-    return opened
-
-
-def opened_array(path: str) -> NDArray[Any]:
-    """The array in the file of a StoredArray. It may be read, and not written."""
-    return np.asarray(np.load(path, mmap_mode="r"))
+TEXTS_AT_ONCE = 1 << 12  # that are encoded in one piece, which bounds the memory beside the ids
 
 
 class CharVocabulary:
@@ -87,8 +35,8 @@ class CharVocabulary:
     def __init__(self, texts: Iterable[str]) -> None:
         """The vocabulary of all characters in `texts`."""
         characters = {PAD}
-        for piece in in_pieces(texts):
-            characters.update(*piece)
+        for text in texts:
+            characters.update(text)
         self.characters = tuple(sorted(characters))
         self.id_of = {character: i for i, character in enumerate(self.characters)}
         code_points = [ord(c) for c in self.characters]
@@ -148,8 +96,7 @@ def one_hot(ids: Ids, num_tokens: int, dtype: str = "float32") -> Array:
 class Batch:
     """Rows of a parallel corpus, kept as ids. The one-hot tensors are made of them when they are asked for.
 
-    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names. Its
-    arrays are stored on disk, and `take` reads the rows that it is asked for.
+    A batch of all rows is the whole corpus, and its tensors are those of the example, by the example's names.
     """
 
     encoder_ids: Ids  # (N, T_enc), padded with the space
@@ -177,8 +124,8 @@ class Batch:
 
         Raises CannotBeginError where their tensors would be too large.
         """
-        lengths = ((len(source), len(START + target + STOP)) for source, target in pairs)
-        encoder_lengths, decoder_lengths = np.fromiter(lengths, np.dtype((np.int32, 2)), len(pairs)).T
+        encoder_lengths = np.array([len(source) for source, _ in pairs], np.int32)
+        decoder_lengths = np.array([len(START + target + STOP) for _, target in pairs], np.int32)
         sizes = len(encoder_vocabulary), len(decoder_vocabulary)
         widths = int(encoder_lengths.max()), int(decoder_lengths.max())
         for number, most, what in (
@@ -197,9 +144,9 @@ class Batch:
                 )
         return cls(
             _encoded((source for source, _ in pairs), encoder_vocabulary, len(pairs), widths[0]),
-            stored([encoder_lengths], encoder_lengths.shape, np.int32),
+            encoder_lengths,
             _encoded((START + target + STOP for _, target in pairs), decoder_vocabulary, len(pairs), widths[1] + 1),
-            stored([decoder_lengths], decoder_lengths.shape, np.int32),
+            decoder_lengths,
             float(decoder_lengths.mean()),
             *sizes,
             dtype,
@@ -308,10 +255,13 @@ class Batch:
         return (real if self.padding == "mask" or self.weightless else float(rows * steps)), real
 
 
-def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> StoredArray:
-    """Stored ids (count, width) of so many texts."""
-    ids = (vocabulary.encode(piece, width)[0] for piece in in_pieces(texts))
-    return stored(ids, (count, width), vocabulary.ids_dtype)
+def _encoded(texts: Iterator[str], vocabulary: CharVocabulary, count: int, width: int) -> Ids:
+    """Ids (count, width) of so many texts."""
+    ids = np.empty((count, width), vocabulary.ids_dtype)
+    for start in range(0, count, TEXTS_AT_ONCE):
+        piece = list(islice(texts, TEXTS_AT_ONCE))
+        ids[start : start + len(piece)] = vocabulary.encode(piece, width)[0]
+    return ids
 
 
 @dataclass(frozen=True, eq=False)

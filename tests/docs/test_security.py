@@ -25,11 +25,11 @@ KIB, MIB, GIB = 10, 20, 30  # powers of two
 LIMITS = {
     "common/files.py": [f"{LARGEST_ARCHIVE >> MIB} MiB, {MOST_MEMBERS:,} members", f"{LARGEST_JSON >> MIB} MiB"],
     "common/settings.py": [
-        f"{LARGEST_TEXT >> GIB} GiB",
+        f"{LARGEST_TEXT >> MIB} MiB",
         *(f"{n:,}" for n in (MOST_PAIRS, LARGEST_VOCABULARY, MOST_UNITS)),
     ],
     "common/text.py": [f"{LONGEST_LINE >> KIB} KiB", f"{LONGEST_SENTENCE:,} characters"],
-    "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> GIB} GiB"],
+    "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> MIB} MiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_ONE_HOT:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],

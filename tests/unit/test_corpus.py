@@ -1,10 +1,7 @@
-"""Sentence pairs from files and archives, kept on disk, and the split."""
+"""Sentence pairs from files and archives, and the split."""
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,7 +11,7 @@ import pytest
 
 import common.corpus
 import common.files
-from common.corpus import Corpus, Pairs, corpus_statistics, in_order, read_corpus, split
+from common.corpus import Corpus, corpus_statistics, prepare, read_corpus, split
 from common.errors import CannotBeginError
 from common.settings import DataConfig
 from common.tensors import Batch, vocabularies
@@ -176,56 +173,18 @@ def test_a_bad_line_is_named_by_number_or_skipped(tmp_path: Path) -> None:
         assert (corpus.pairs, corpus.skipped_lines) == (2 * PAIRS, 1)
 
 
-# On disk
-
-
-def test_pairs_on_disk_are_those_given_and_sorted_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    many = [(f"é{row % 97}", f"\u2028\r{row}") for row in range(3 * common.corpus.ITEMS_AT_ONCE + 5)]
-    pairs = Pairs(many)
-    assert pairs == many
-    assert [pairs[row] for row in (0, np.int64(5000), -1)] == [many[row] for row in (0, 5000, -1)]
-    pairs.append(PAIRS[0])
-    assert pairs == [*many, PAIRS[0]] != many
-    with pytest.raises(IndexError):
-        pairs[len(pairs)]
-    monkeypatch.setattr(common.corpus, "PAIRS_SORTED", 1000)
-    assert list(in_order(many)) == sorted(many)
-    assert list(tmp_path.iterdir()) == [], "the files have no name"
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
-    with pytest.raises(OSError, match="No space left"):
-        Pairs(many)  # what it could not write is not tried again when it goes
-
-
-def test_a_large_corpus_takes_memory_for_places_alone(tmp_path: Path) -> None:
-    """Seventeen numbers of a byte for each pair, and some more for a moment, whatever the sentences' length; for
-    the figures pairs are sorted, too."""
+def test_a_corpus_takes_memory_for_its_texts_and_an_id_a_position(tmp_path: Path) -> None:
     line = "Sentence number {} is as long as most of them.\tLa phrase numéro {} est assez longue.\n"
-    path = write(tmp_path, "".join(line.format(row, row) for row in range(100_000)).encode())
-    done = subprocess.run([sys.executable, "-c", MEASURED, path], capture_output=True, text=True, check=True)
-    few, prepared, figures = map(int, done.stdout.split())
-    assert prepared - few < 14 << 10, done.stdout
-    assert figures - few < 45 << 10, done.stdout
-
-
-# Prints the most memory in KiB that the process has had: with few pairs, with many prepared, and for their figures.
-MEASURED = """
-import sys
-from common.settings import DataConfig
-from common.corpus import corpus_statistics, prepare, read_corpus
-
-def tell():
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-
-few, many = (DataConfig(sys.argv[1], count) for count in (1000, 100_000))
-prepare(few, 0, "float32")
-corpus_statistics(read_corpus(few))
-tell()
-prepare(many, 0, "float32")
-tell()
-corpus_statistics(read_corpus(many))
-tell()
-"""
+    path = write(tmp_path, "".join(line.format(row, row) for row in range(20_000)).encode())
+    tracemalloc.start()
+    try:
+        material, _ = prepare(DataConfig(str(path), 20_000), 0, "float32")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    ids = material.batch.encoder_ids.nbytes + material.batch.decoder_ids.nbytes
+    assert ids == 20_000 * len("\t" + line.format(19_999, 19_999)), "a byte each"
+    assert peak < ids + 20_000 * 500
 
 
 # Split

@@ -1,11 +1,7 @@
 """Characters as ids, the tensors against the example's definition written out as plain loops, and batches' order."""
 
 import os
-import pickle
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +19,6 @@ from common.tensors import (
     CharVocabulary,
     epoch_batches,
     model_config,
-    opened_array,
-    stored,
     vocabularies,
 )
 
@@ -127,47 +121,6 @@ def test_figures_of_real_pairs_are_the_examples() -> None:
     names = "num_samples num_encoder_tokens num_decoder_tokens max_encoder_seq_length max_decoder_seq_length"
     assert [figures[name] for name in names.split()] == [10_000, 71, 92, 16, 59]
     assert (figures["distinct_sources"], f"{figures['padding']:.1%}") == (5_893, "66.6%")
-
-
-# On disk
-
-
-def test_a_stored_array_has_no_name_and_goes_with_its_last_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    array = stored([np.arange(6).reshape(2, 3), np.arange(3)], (3, 3), np.uint16)
-    for part, expected in ((array[[2, 0]], [[0, 1, 2], [0, 1, 2]]), (array[1:], [[3, 4, 5], [0, 1, 2]])):
-        assert type(part) is np.ndarray
-        assert part.tolist() == expected
-    with pytest.raises(ValueError, match="read-only"):
-        array[1:][:] = 0
-    opened, descriptor = opened_array(array.path), Path(array.path)
-    assert list(tmp_path.iterdir()) == []
-    assert descriptor.exists()
-    del array, part
-    assert not descriptor.exists()
-    assert opened.tolist() == [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
-
-
-def test_a_corpus_is_pickled_as_paths_and_its_rows_as_arrays() -> None:
-    corpus = batch_of(PAIRS)
-    block = pickle.dumps((corpus, corpus.take([2, 0])))
-    program = "import pickle, sys; print(*(b.encoder_ids.tolist() for b in pickle.load(sys.stdin.buffer)), sep='|')"
-    done = subprocess.run([sys.executable, "-c", program], input=block, capture_output=True, check=True)
-    ids = corpus.encoder_ids.tolist()
-    assert done.stdout.decode() == f"{ids}|{[ids[2], ids[0]]}\n"
-    assert len(pickle.dumps(batch_of(PAIRS * 1000))) < 2 * len(pickle.dumps(corpus))
-
-
-def test_a_failing_corpus_is_one_error_and_leaves_no_file_open(monkeypatch) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(UnknownCharactersError):
-        Batch.of_pairs([("Go.", "ß")], *vocabularies(PAIRS))
-    assert len(os.listdir("/proc/self/fd")) == before
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115
-    with pytest.raises(OSError, match="No space left"):
-        stored([np.arange(3)], (3,), np.int64)
 
 
 # Batches

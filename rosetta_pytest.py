@@ -3,9 +3,6 @@
     def test_the_port_computes_the_same(assert_same):  # a fixture; `rosetta_pytest.assert_same` takes a folder, too
         assert_same("torch_side.py", "paddle_side.py")
 
-    def test_the_new_loop_is_no_slower(assert_not_slower):  # of scripts that call rosetta_record's take_turns
-        assert_not_slower("new.py", "old.py", by="5%")
-
 Each script records a model into the folder that is its argument, `Record(sys.argv[1])` (see rosetta_record), in a
 process of its own, since two frameworks may not get along in one. The test fails with what `rosetta diff` shows. This
 module imports nothing else of Rosetta, whose packages may have the names of packages of the tested project.
@@ -16,12 +13,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -97,35 +92,3 @@ def assert_same(
 def assert_same_here(tmp_path: Path) -> Callable[..., str]:
     """`assert_same`, with a folder for the records."""
     return partial(assert_same, folder=tmp_path)
-
-
-def assert_not_slower(
-    new: str | os.PathLike[str],
-    old: str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    *,
-    by: str = "5%",
-    **options: str,
-) -> str:
-    """Fail where `new` is surely slower than `old` by more than `by`; returns what `rosetta race` found.
-
-    The two scripts take turns in the same run, so that a slow or busy machine is slow for both. `options` are those
-    of `rosetta race`, such as budget="2m"; `folder` gets the recording. It passes with a warning where noise leaves
-    open whether the limit is kept.
-    """
-    recording = Path(folder) / f"race-{uuid4().hex}.jsonl"
-    command = [sys.executable, "-P", str(ROSETTA), "race", f"new={os.fspath(new)}", f"old={os.fspath(old)}"]
-    command += ["--fail-slower", by, "--out", str(recording)]
-    command += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    done = run(command, env=os.environ | {"COLUMNS": WIDTH})
-    if done.returncode:
-        pytest.fail(f"{new} is not seen to be as fast as {old}\n{done.stdout}{done.stderr}", pytrace=False)
-    if "not told apart" in done.stderr:
-        warnings.warn(done.stderr.strip(), stacklevel=2)
-    return done.stdout
-
-
-@pytest.fixture(name="assert_not_slower")
-def assert_not_slower_here(tmp_path: Path) -> Callable[..., str]:
-    """`assert_not_slower`, with a folder for the recording."""
-    return partial(assert_not_slower, folder=tmp_path)

@@ -9,7 +9,7 @@ There are two lanes:
 - `default` sets none of this. So a framework runs as it does for somebody who has installed it and changes nothing.
 
 Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `matched` respects
-the caller's TF_ENABLE_ONEDNN_OPTS. Nor does a process get what a launcher or a scheduler has set for another one.
+the caller's TF_ENABLE_ONEDNN_OPTS. Nor does a process get what a launcher has set for another one.
 """
 
 import os
@@ -58,10 +58,10 @@ STEERING = re.compile(
     "NVIDIA_TF32|TORCH_ALLOW_TF32|" + FLUSH_DENORMALS
 )
 
-# Matches the variables by which launchers and schedulers tell a process its place. A worker gets them from whoever
-# started its group, and from nobody else: a stray MASTER_ADDR, say, has Paddle wait for a partner that never comes.
+# Matches the variables by which launchers tell a process its place. A worker gets them from whoever started its
+# group, and from nobody else: a stray MASTER_ADDR, say, has Paddle wait for a partner that never comes.
 LAUNCHERS = re.compile(
-    "(PET|PADDLE|TORCHELASTIC|SLURM|PMI|PMIX|OMPI)_|((GROUP|LOCAL|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|"
+    "(PET|PADDLE|TORCHELASTIC)_|((GROUP|LOCAL|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|"
     "MASTER_(ADDR|PORT)$|TF_CONFIG$|TRAINING_ROLE$|POD_IP$|DISTRIBUTED_TRAINER_ENDPOINTS$"
 )
 

@@ -38,7 +38,6 @@ PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is 
 NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
 GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
 SIGNAL_SECONDS = 0.5  # after which a program that waits for its workers looks whether Ctrl-C was pressed
-SLURM_PORTS = range(15_000, 25_000)  # of which a group under Slurm takes one by the job's number
 
 Place = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
 Item = TypeVar("Item")
@@ -66,19 +65,11 @@ def _by_paddle(environment: Mapping[str, str]) -> Place:
     return int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"]), here, first
 
 
-def _by_slurm(environment: Mapping[str, str]) -> Place:
-    """Where Slurm binds tasks to cores, each task sees its own alone."""
-    first = re.sub(r"\[(\w+).*", r"\1", environment["SLURM_STEP_NODELIST"]).partition(",")[0]  # of node[01-04],big7
-    port = SLURM_PORTS[int(environment["SLURM_JOB_ID"]) % len(SLURM_PORTS)]
-    return int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]), 1, f"{first}:{port}"
-
-
 # By the variable that shows which launcher started a worker: whose workers it starts ("": any), and what reads it.
 READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
     "TF_CONFIG": ("keras", _by_tf_config),
     "PADDLE_TRAINERS_NUM": ("paddle", _by_paddle),
     "WORLD_SIZE": ("", _by_torchrun),
-    "SLURM_STEP_NUM_TASKS": ("", _by_slurm),
 }
 
 

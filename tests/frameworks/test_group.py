@@ -81,20 +81,12 @@ ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "4000"}
 CLUSTER = {"cluster": {"worker": ADDRESSES}, "task": {"type": "worker", "index": 1}}
 PADDLE = {"PADDLE_TRAINER_ID": "1", "PADDLE_TRAINERS_NUM": "3", "PADDLE_LOCAL_SIZE": "2"}
-SLURM = {
-    "SLURM_PROCID": "1",
-    "SLURM_STEP_NUM_TASKS": "3",
-    "SLURM_STEP_NODELIST": "localhost",
-    "SLURM_JOB_ID": "20004",
-}
 LAUNCHED = {  # a backend with the variables of a launcher, and the workers on this machine
     "torchrun": ("torch", TORCHRUN, 2),
     "TF_CONFIG": ("keras", {"TF_CONFIG": json.dumps(CLUSTER)}, 2),
     "paddle.distributed.launch": ("paddle", PADDLE | {"PADDLE_TRAINER_ENDPOINTS": ",".join(ADDRESSES)}, 2),
     "variables of another name": ("keras", TORCHRUN, 2),
     "another framework's launcher besides": ("torch", TORCHRUN | PADDLE | {"TF_CONFIG": ""}, 2),
-    "Slurm": ("paddle", SLURM, 1),
-    "torchrun in a task of Slurm": ("torch", TORCHRUN | SLURM, 2),
 }
 
 
@@ -103,7 +95,7 @@ def test_a_worker_finds_its_rank_in_the_launchers_variables(launcher: str) -> No
     name, variables, here = LAUNCHED[launcher]
     worker = place_in_group(name, variables | {"HOME": "/root"})
     assert (worker.rank, worker.size, worker.on_this_machine) == (1, 3, here)
-    assert worker.meets_at == ("localhost:15004" if launcher == "Slurm" else "10.0.0.1:4000")
+    assert worker.meets_at == "10.0.0.1:4000"
     assert worker.target == GROUP_BACKENDS[name]
     host, _, port = worker.meets_at.partition(":")
     expected = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": host, "MASTER_PORT": port}
@@ -111,20 +103,12 @@ def test_a_worker_finds_its_rank_in_the_launchers_variables(launcher: str) -> No
 
 
 def test_without_others_a_worker_trains_alone() -> None:
-    assert place_in_group("torch", {"TF_CONFIG": "of Keras", "SLURM_NTASKS": "3", "SLURM_PROCID": "0"}) == Worker()
+    assert place_in_group("torch", {"TF_CONFIG": "of Keras"}) == Worker()
     assert place_in_group("numpy", TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1"}) == Worker()
 
 
-@pytest.mark.parametrize(
-    ("nodes", "first"), [("node7", "node7"), ("gpu-[03-05,9],big1", "gpu-03"), ("a1,a2", "a1"), ("n[1,3]", "n1")]
-)
-def test_the_first_worker_under_slurm_is_on_its_first_node(nodes: str, first: str, monkeypatch) -> None:
-    monkeypatch.setattr(group.socket, "getaddrinfo", lambda host, port: [])
-    assert place_in_group("torch", SLURM | {"SLURM_STEP_NODELIST": nodes}).meets_at == f"{first}:15004"
-
-
 def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    launched = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR RANK LOCAL_RANK ROLE_NAME SLURM_NTASKS".split()
+    launched = "PET_NNODES PADDLE_NNODES TF_CONFIG MASTER_ADDR RANK LOCAL_RANK ROLE_NAME".split()
     for name in [*launched, "GLOO_SOCKET_IFNAME"]:
         monkeypatch.setenv(name, "2")
     (worker, _) = new_group("torch", 2)
@@ -139,7 +123,7 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
         ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
         ("train --out run --backend jax --workers 2", {}, "backend jax cannot train in a group"),
         ("train --out run --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
-        ("train --out run --backend numpy", SLURM, "backend numpy cannot train in a group"),
+        ("train --out run --backend numpy", TORCHRUN, "backend numpy cannot train in a group"),
         ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
         (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),
         (f"train --out run --backend torch --workers {1 << 30} --batch-size {1 << 30}", {}, "give --workers"),
@@ -147,7 +131,7 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
         ("train --out run --backend torch", TORCHRUN | {"WORLD_SIZE": "65"}, "65 workers share batches of 64 rows"),
         (
             "train --out run --backend torch --workers 2",
-            SLURM,
+            TORCHRUN,
             "worker 1 of 3 that another program starts.*--workers",
         ),
         ("train --out run --backend torch", {"WORLD_SIZE": "2"}, "WORLD_SIZE is set, .*'MASTER_ADDR' is missing"),

@@ -37,19 +37,12 @@ def elastic(folder: Path) -> None:
     print(f"elastic: {', '.join(f'{name} × {workers}' for name, workers in steps)}: off by {largest:.0e} at most")
 
 
-SLURM = """
-export SLURM_PROCID=$NUMBER SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=10.0.0.1 SLURM_JOB_ID=1 GLOO_SOCKET_IFNAME=eth0
-rosetta train --backend torch --out runs/one
-"""
-
-
 def commands(name: str, folder: Path) -> None:
-    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses, and by Slurm's
-    variables."""
+    """Train on two hosts by the commands of docs/parallel.md, which are written for such addresses."""
     blocks = re.findall(r"```\n(.*?)```", (PROJECT / "docs" / "parallel.md").read_text(), re.DOTALL)
     by_hand, *launchers = (block for block in blocks if "10.0.0.1" in block)
-    of_all = (block.replace("--backend torch", f"--backend {name}") for block in (by_hand, SLURM))
-    tried = [*of_all, *(block for block in launchers if f"--backend {name}" in block)]
+    everywhere = by_hand.replace("--backend torch", f"--backend {name}")
+    tried = [everywhere, *(block for block in launchers if f"--backend {name}" in block)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with two_hosts() as hosts:
         if hosts[0] == hosts[1]:

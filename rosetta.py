@@ -16,7 +16,6 @@ import typer
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from common.errors import CannotBeginError
 from common.terminal import Commands, run_to_the_end
 
 FOLDER = sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
@@ -40,10 +39,6 @@ COMMANDS = {
     "race": (MEASURE, "benchmarks.racing"),
     "report": (MEASURE, "benchmarks.commands"),
 }
-# Commands that were taken back, with what takes their place.
-TAKEN_BACK = {
-    "sweep": "rosetta bench --vary latent-dim=128,256,512 tells how cost grows, docs/scaling.md what workers lose",
-}
 
 
 class LazyCommands(Commands):
@@ -61,8 +56,6 @@ class LazyCommands(Commands):
             alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
             alone.command(cmd_name, rich_help_panel=heading)(getattr(_imported(module), cmd_name))
             self.commands[cmd_name] = typer.main.get_command(alone)
-        if cmd_name in TAKEN_BACK and not ctx.resilient_parsing:
-            raise CannotBeginError(f"{cmd_name} was taken back; {TAKEN_BACK[cmd_name]}")
         return super().get_command(ctx, cmd_name)
 
 

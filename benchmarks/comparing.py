@@ -271,7 +271,6 @@ def carry(
         Path | None, typer.Option(help="A record of the other framework's model, which has its names and layouts.")
     ] = None,
     mapping: Mapping = None,
-    optimizer: Annotated[str | None, typer.Option(hidden=True)] = None,  # taken back
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file of this name, such as that of the last time.")
     ] = False,
@@ -282,11 +281,6 @@ def carry(
     from benchmarks.ladder.pair.pairing import paired
     from benchmarks.ladder.read.record import Side
 
-    if optimizer is not None:
-        raise CannotBeginError(
-            "carry writes weights alone, and --optimizer is taken back; leave it out, and the optimizer begins anew "
-            "there. The slots of a run of Rosetta go with it: rosetta convert RUN --to FRAMEWORK"
-        )
     if like is None:
         raise CannotBeginError(
             f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"

@@ -12,8 +12,7 @@ state.safetensors  weights and RMSprop slots of the last epoch; under best/ the 
 An epoch is one rename of state.safetensors, so a crash leaves the epoch before or this one. One process at a time
 writes a run: it holds the lock of the folder. A file that differs from its SHA-256 or checksum is refused.
 
-A run of weights alone has no slots, which are read as zeros, and no best/. A run of version 2 has the best epoch's
-state in best.safetensors. It is read as it is, and `RunDirectory.begin` converts it.
+A run of weights alone has no slots, which are read as zeros, and no best/.
 """
 
 import hashlib
@@ -51,9 +50,7 @@ if TYPE_CHECKING:  # methods that need these import them, since the program does
     from common.checkpoint import Checkpoint, Epoch, Progress
     from common.weights import ModelState
 
-VERSION: Literal[3] = 3
 STATE = "state.safetensors"
-BEST_OF_VERSION_2 = "best.safetensors"
 REWRITTEN = ("config.json", STATE)  # the files that training writes again
 # Bytes of a file of text that are read. Unicode's normal form may take three times the bytes of a corpus.
 LARGEST_TEXTS = {"pairs.tsv": 3 * LARGEST_TEXT, "vocabulary.json": LARGEST_JSON, "machine.json": LARGEST_JSON}
@@ -89,7 +86,7 @@ class RunDirectory:
     sha256: str  # of the corpus's text
     digests: Digests  # of the files that never change
     format: Literal["rosetta-run"] = "rosetta-run"
-    version: Literal[2, 3] = VERSION
+    version: Literal[3] = 3
 
     @classmethod
     def create(
@@ -188,13 +185,11 @@ class RunDirectory:
 
     def read(self) -> "Checkpoint":
         """The last checkpoint, in the run's precision."""
-        checkpoint = self._checkpoint(STATE)
-        if checkpoint.best or not (self.path / BEST_OF_VERSION_2).exists():
-            return checkpoint
-        best = self._checkpoint(BEST_OF_VERSION_2)
-        if best.progress.epoch != checkpoint.progress.best:
-            return checkpoint
-        return replace(checkpoint, best=best.state.weights)
+        from common.checkpoint import read_checkpoint
+
+        path = self.path / STATE
+        with _reading(path):
+            return read_checkpoint(path, self.model_config)
 
     def read_state(self, which: str, dtype: str | None = None) -> "tuple[ModelState, Progress]":
         """The `last` or `best` state, in the run's precision or in `dtype`, and how far training had come.
@@ -216,7 +211,7 @@ class RunDirectory:
 
     def history(self) -> "tuple[Epoch, ...]":
         """The epochs of the run."""
-        return self._checkpoint(STATE).progress.history
+        return self.read().progress.history
 
     def trained_in(self) -> str:
         """The backends with the epochs that each trained, such as "keras: 1 to 40, torch: 41 to 55"."""
@@ -239,18 +234,12 @@ class RunDirectory:
     def begin(self) -> "Checkpoint":
         """Make the run ready to be trained on, and return its last checkpoint. The lock of the run must be held.
 
-        Temporary files that killed processes left are removed. A run of version 2 is converted in three steps, and
-        can be read after each.
+        Temporary files that killed processes left are removed.
         """
         for name in REWRITTEN:
             for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
                 unfinished.unlink()
-        checkpoint = self.read()
-        if self.version != VERSION:
-            self.write(checkpoint)
-            (self.path / BEST_OF_VERSION_2).unlink(missing_ok=True)
-            write_json(self.path / "config.json", replace(self, version=VERSION)._settings())
-        return checkpoint
+        return self.read()
 
     def write(self, checkpoint: "Checkpoint") -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
@@ -259,12 +248,9 @@ class RunDirectory:
         write_checkpoint(self.path / STATE, checkpoint, self.model_config)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
-        """The same run with another learning rate, a float32, which is written into its config.json.
-
-        `begin` must have been called.
-        """
+        """The same run with another learning rate, a float32, which is written into its config.json."""
         train_config = replace(self.train_config, learning_rate=learning_rate)
-        run = replace(self, version=VERSION, train_config=train_config)
+        run = replace(self, train_config=train_config)
         write_json(run.path / "config.json", run._settings())
         return run
 
@@ -282,7 +268,7 @@ class RunDirectory:
             for name in (*self.digests, "machine.json"):
                 with self._checked(name).open("rb") as file:
                     write_atomically(beside / name, iter(partial(file.read, PIECE), b""))
-            write_json(beside / "config.json", replace(self, version=VERSION)._settings())
+            write_json(beside / "config.json", self._settings())
             write_atomically(beside / STATE, Checkpoint(ModelState(state.weights, {}), {}, progress).to_pieces())
 
     def _settings(self) -> dict[str, Any]:
@@ -290,14 +276,6 @@ class RunDirectory:
         settings = asdict(self)
         del settings["path"]
         return settings
-
-    def _checkpoint(self, name: str) -> "Checkpoint":
-        """The checkpoint in this file."""
-        from common.checkpoint import read_checkpoint
-
-        path = self.path / name
-        with _reading(path):
-            return read_checkpoint(path, self.model_config)
 
     def _checked(self, name: str) -> Path:
         """The path of a file of text, compared with its digest if it has one."""

@@ -150,13 +150,12 @@ def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and the metadata of a block.
 
     Raises SafetensorError, ValueError, LookupError or TypeError for a block that `to_pieces` did not make or that has
-    changed. A block that was written before there were checksums has none and is read without that check.
+    changed.
     """
     arrays = load(block)
     header = json.loads(block[8 : 8 + int.from_bytes(block[:8], "little")])
     metadata = dict(json.loads(header["__metadata__"]["rosetta"]))
-    checksum = metadata.pop("crc32", None)
-    if checksum is not None and checksum != _crc32(arrays, metadata):
+    if metadata.pop("crc32") != _crc32(arrays, metadata):
         raise ValueError("it has changed since it was written: its checksum is another")
     return arrays, metadata
 

@@ -20,7 +20,6 @@ FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
 ROUNDED = "rounded"  # the folder of differences, within a record, which epsilons of norms as Paddle has them make
 REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
-FORMER = "control"  # the folder of the control of version 0.1.0
 
 
 def blank() -> dict[str, Any]:
@@ -65,7 +64,7 @@ class Folder:
                 raise RecordError(f"{path} exists and is no record; expected a new name or a record")
         path.mkdir(parents=True, exist_ok=True)
         self.save()
-        within = [path / name for name in (REPLAY, ROUNDED, FORMER)]
+        within = [path / name for name in (REPLAY, ROUNDED)]
         for folder in (*within, path):
             for name in FILES:
                 (folder / f"{name}.safetensors").unlink(missing_ok=True)

@@ -6,10 +6,8 @@ import typer
 
 from backends import commands as options
 from backends import installed
-from common.errors import CannotBeginError
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")]
-Host = Annotated[str | None, typer.Option(hidden=True)]  # taken back
 Backends = Annotated[
     str | None, options.several_backends("numpy and the installed frameworks, without their variants")
 ]
@@ -18,7 +16,6 @@ Backends = Annotated[
 def serve(
     run: options.RunOrBundled = None,
     port: Port = 8000,
-    host: Host = None,
     backends: Backends = None,
     threads: options.Threads = None,
 ) -> None:
@@ -27,10 +24,5 @@ def serve(
     from backends.serve.page import serve as serve_page
     from common.run import BUNDLED_RUN
 
-    if host is not None:
-        raise CannotBeginError(
-            "the page is for this machine alone, and --host is taken back; from another machine, open the page by a "
-            f"tunnel: ssh -L {port or 8000}:127.0.0.1:{port or 8000} HOST"
-        )
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
     serve_page(run or BUNDLED_RUN, port, names, Runtime(threads=threads))

@@ -29,12 +29,6 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (1, "translate damaged Go. --backend numpy", ["damaged/state.safetensors is damaged"]),
     (2, "convert new", ["--to NAME", "--from FILE"]),
     (2, "convert new --to torch --latent-dim 3", ["--to writes a run as it is", "leave out --latent-dim"]),
-    (2, "sweep --workers 2", ["was taken back", "rosetta bench --vary latent-dim=128,256,512"]),
-    (
-        2,
-        "carry left --to torch --like right -o w.pt --optimizer o.pt",
-        ["--optimizer is taken back", "rosetta convert"],
-    ),
     *((2, f"{command} --backends=", EMPTY_NAME) for command in ("bench", "parity", "serve")),
     *((2, f"{command} --backends numpy,,torch", EMPTY_NAME) for command in ("bench", "parity", "serve")),
 ]

@@ -17,9 +17,9 @@ from benchmarks.commands import report
 from benchmarks.measure.recording import Recording, append_line, content_of, cut_torn_line, only_writer
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED, temporary_folder
-from common.run import VERSION, RunDirectory
+from common.run import RunDirectory
 from tests.support import recordings
-from tests.support.small_run import FILES, as_version_2, assert_state, create, write
+from tests.support.small_run import FILES, assert_state, create, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
 SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
@@ -63,20 +63,6 @@ def run_is_whole(folder: Path, epoch: int) -> bool:
 def assert_best(run: RunDirectory, epochs: int) -> None:
     assert_state(run, "last", epochs)
     assert_state(run, "best", min(range(epochs), key=VAL_LOSSES.__getitem__) + 1)
-
-
-def old_run(folder: Path) -> None:
-    write(create(folder / "run"), VAL_LOSSES)
-    as_version_2(folder / "run")
-
-
-def run_is_converted(folder: Path) -> bool:
-    run = RunDirectory.open(folder / "run")
-    assert_best(run, len(VAL_LOSSES))
-    run.begin()
-    assert_best(run, len(VAL_LOSSES))
-    assert sorted(os.listdir(run.path)) == FILES
-    return run.version == VERSION
 
 
 def new_run_is_whole(folder: Path) -> bool:
@@ -165,7 +151,6 @@ TEMPORARY = "temporary files"  # which no power loss need leave
 SAVES = {
     "an epoch that is not the best": saved_epoch(3),
     "the best epoch": saved_epoch(4),
-    "a conversion": Save(old_run, lambda folder: RunDirectory.open(folder / "run").begin(), run_is_converted),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
     "a new recording": Save(nothing, begin_recording, recording_is_begun),
     "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),

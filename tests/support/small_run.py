@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from common.checkpoint import BEST_PREFIX, Checkpoint, Epoch
-from common.files import UNFINISHED, write_atomically, write_json
-from common.run import BEST_OF_VERSION_2, STATE, RunDirectory
+from common.checkpoint import BEST_PREFIX, Epoch
+from common.files import UNFINISHED
+from common.run import STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
 from common.weights import Arrays, ModelState, initial_state, prefixed, to_pieces
@@ -42,17 +42,6 @@ def write(run: RunDirectory, val_losses: Sequence[float]) -> None:
     for number, val_loss in [*enumerate(val_losses, 1)][checkpoint.progress.epoch :]:
         checkpoint = checkpoint.after(state_of(number), 10, epoch_of(number, val_loss))
         run.write(checkpoint)
-
-
-def as_version_2(path: Path) -> None:
-    """Rewrite a run as version 2: the best epoch, if there is an epoch, has a file of its own."""
-    run = RunDirectory.open(path)
-    last, best = run.read(), run.read().progress.at_best()
-    if best.history:
-        whole = Checkpoint(state_of(best.epoch), last.best, best)
-        write_atomically(path / BEST_OF_VERSION_2, whole.to_pieces())
-    write_atomically(path / STATE, Checkpoint(last.state, {}, last.progress).to_pieces())
-    write_json(path / "config.json", replace(run, version=2)._settings())
 
 
 def assert_state(run: RunDirectory, which: str, epoch: int) -> None:

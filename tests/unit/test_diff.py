@@ -867,12 +867,6 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a kernel of too few axes": (first_layer(classes=["Linear"], parameters={"weight": "fc.bias"}), ""),
     "a layer of the wrong shape": (first_layer(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"}), ""),
-    "a control of version 0.1.0": (
-        lambda record: shutil.copytree(record, record / "control"), "was recorded by an older rosetta_record"
-    ),
-    "operators of version 0.1.0": (
-        saying(put("calls", lambda calls: [*calls, {"layer": "operator add"}])), "by an older rosetta_record"
-    ),
     "layers without a partner": (lambda record: without(record, "fc.weight", "fc.bias"), ""),
 }  # fmt: skip
 

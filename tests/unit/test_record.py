@@ -605,8 +605,7 @@ def test_layers_are_written_even_if_the_script_fails_later(tmp_path: Path) -> No
 def test_a_record_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Nothing of the former one may be taken for the new one's; what is none of its files stays."""
     folder = tmp_path / "side"
-    for path in (folder, folder / "control"):  # which a record of version 0.1.0 has
-        Record(path).inputs(x=np.ones(2))
+    Record(folder).inputs(x=np.ones(2))
     former = Record(folder)
     former.weights(w=np.ones(2))  # which is to be written later
     (folder / "notes.txt").write_text("mine")

@@ -25,7 +25,6 @@ from tests.support.small_run import (
     MODEL,
     PAIRS,
     VOCABULARIES,
-    as_version_2,
     assert_same,
     assert_state,
     contents,
@@ -142,36 +141,6 @@ def test_weights_alone_are_a_run_whose_slots_are_zeros(
             alone.read_state("best")
     with pytest.raises(CannotBeginError, match="exists already"):
         run.write_weights(which, tmp_path / "weights")
-
-
-@pytest.mark.parametrize("val_losses", [[], [3.0], VAL_LOSSES, [3.0, 2.0, 1.0]])
-def test_a_run_of_version_2_is_read_and_converted_on_resuming(tmp_path: Path, val_losses: list[float]) -> None:
-    write(new := create(tmp_path / "new"), val_losses)
-    shutil.copytree(new.path, tmp_path / "old")
-    as_version_2(tmp_path / "old")
-    before, old = contents(tmp_path / "old"), RunDirectory.open(tmp_path / "old")
-    best = 1 + int(np.argmin(val_losses)) if val_losses else 0
-    for _ in range(2):
-        assert_state(old, "last", len(val_losses))
-        assert_state(old, "best", best)
-        assert contents(old.path) == before
-    old.begin()
-    assert contents(old.path) == contents(new.path)
-    assert RunDirectory.open(old.path).begin().progress.best == best
-
-
-def test_the_best_epoch_of_version_2_is_found_after_a_crash(tmp_path: Path) -> None:
-    """A crash left the best epoch before the last one, or a conversion that had not ended."""
-    write(create(tmp_path / "run"), VAL_LOSSES)
-    as_version_2(tmp_path / "run")
-    run, of_epoch_2 = RunDirectory.open(tmp_path / "run"), (tmp_path / "run" / "best.safetensors").read_bytes()
-    run.write(run.read())
-    (run.path / "best.safetensors").unlink()
-    assert_state(run, "best", 2)
-    write(run, [*VAL_LOSSES, 0.5])
-    (run.path / "best.safetensors").write_bytes(of_epoch_2)
-    assert_state(run, "best", 4)
-    assert_state(run, "last", 4)
 
 
 # One writer

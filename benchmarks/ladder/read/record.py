@@ -31,8 +31,6 @@ from common.files import LARGEST_JSON, read_at_most
 from common.text import count
 
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
-FORMER = ("control", ROUNDED)  # folders in which version 0.1.0 has records
-OPERATOR = "operator "  # begins the layer of a call that version 0.1.0 recorded of torch beside layers
 SQUARE = "mean_square"  # the slot of squares of gradients
 VANISHING = 2.0**-23  # twice the least number of float16, for such a square
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
@@ -61,9 +59,6 @@ class Side:
             ) from error
         except (RosettaError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
-        within = any((path / folder / "record.json").exists() for folder in FORMER)
-        if within or any(call.layer.startswith(OPERATOR) for call in self.says.calls):
-            raise UnfitRecordsError(f"{path} was recorded by an older rosetta_record; record it again with today's")
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}

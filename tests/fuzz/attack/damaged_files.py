@@ -134,16 +134,10 @@ def run_of(folder: Path) -> None:
     small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
 
 
-def old_run_of(folder: Path) -> None:
-    """The same in version 2."""
-    run_of(folder)
-    small_run.as_version_2(folder)
-
-
 # A checksum of a state or of a text would find damage before it is looked at.
 NO_CHECKSUM = patch("common.weights._crc32", lambda *of: None)
 SAME_DIGEST = patch("hashlib.file_digest", lambda *of: sha256())
-unchecked_run, unchecked_old_run = NO_CHECKSUM(SAME_DIGEST(run_of)), NO_CHECKSUM(SAME_DIGEST(old_run_of))
+unchecked_run = NO_CHECKSUM(SAME_DIGEST(run_of))
 
 
 def of_run(path: Path) -> None:
@@ -268,7 +262,6 @@ FILES = {
     "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
-    "a run of version 2": Victim(unchecked_old_run, SAME_DIGEST(of_run)),
 }
 RECORDINGS = {
     "a report": Victim(short_recordings, of_recording),

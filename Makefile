@@ -31,7 +31,7 @@ wild: set-up .wild/.installed # other projects' models, compared; writes docs/in
 	$(INSTALL) --no-deps --target .wild --requirement $<
 	@touch $@
 
-needs: set-up # a browser and a C++ compiler for the tests
+needs: set-up # a browser for the tests
 	@$(BIN)/python -m tests.support.needs
 
 check: lint # before each commit; in under a minute

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from common.errors import CannotBeginError
-from common.machine import compiler, has_bfloat16, has_compiler
 
 BASELINE = "keras:example"  # the official example's own way of training; speeds are given as ratios to it
 
@@ -19,8 +18,6 @@ class Entry:
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
     colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
-    compiled: bool = False  # whether it needs a C++ compiler where it runs
-    reduced: bool = False  # whether it computes in less than its weights' float32, such as bfloat16
     engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
     float32_only: str = ""  # why it is compared with the referee in float32 alone; empty where float64 is, too
 
@@ -33,8 +30,6 @@ IN_FLOAT32 = "Keras computes part of float64 in float32 on {} (keras-team/keras 
 TABLE = {
     "numpy": Entry("backends.lesson_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
     "keras": Entry("backends.lesson_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
-    "keras:jit": Entry("backends.variants.keras_xla:KerasJit", "tensorflow", "keras", engine=TF),
-    "keras:fast": Entry("backends.variants.keras_xla:KerasFast", "tensorflow", "keras", engine=TF),
     "keras:example": Entry(
         "backends.variants.keras_example:KerasExample",
         "tensorflow",
@@ -49,17 +44,7 @@ TABLE = {
         ON_ENGINE, "keras", "keras,torch", engine="torch", float32_only=IN_FLOAT32.format("torch")
     ),
     "torch": Entry("backends.lesson_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
-    "torch:compile": Entry("backends.variants.torch_compile:TorchCompile", "torch", "torch", compiled=True),
-    "torch:bfloat16": Entry(
-        "backends.variants.torch_bfloat16:TorchBfloat16",
-        "torch",
-        "torch",
-        reduced=True,
-        float32_only="its products are in bfloat16",
-    ),
-    "torch:masked": Entry("backends.variants.torch_masked:TorchMasked", "torch", "torch"),
     "paddle": Entry("backends.lesson_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
-    "paddle:cell": Entry("backends.variants.paddle_cell:PaddleCell", "paddle", "paddle"),
     "jax": Entry("backends.lesson_backend:JaxBackend", "flax", "jax", "JAX", "#e69f00"),
 }
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
@@ -79,20 +64,11 @@ def find(name: str, python: str | None = None) -> Entry:
             f"backend {name} needs {missing[0]}, which is not installed; "
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'
         )
-    if entry.compiled and not has_compiler():
-        raise CannotBeginError(
-            f"backend {name} needs a C++ compiler, and there is no {compiler()}; install g++, or name another in the "
-            "variable CXX"
-        )
-    if entry.reduced and not has_bfloat16():
-        raise CannotBeginError(
-            f"backend {name} needs a processor that computes in bfloat16, which this one does not; use torch"
-        )
     return entry
 
 
 def title_of(name: str) -> str:
-    """The name of a backend in sentences: "PyTorch" for torch, and torch:compile as it is."""
+    """The name of a backend in sentences: "PyTorch" for torch, and keras:example as it is."""
     return TABLE[name].title or name if name in TABLE else name
 
 
@@ -109,7 +85,7 @@ def require_known(name: str) -> None:
 
 
 def framework_of(name: str) -> str:
-    """The part of a name before the colon, such as torch of torch:compile; a name without a colon as it is."""
+    """The part of a name before the colon, such as keras of keras:example; a name without a colon as it is."""
     return name.partition(":")[0]
 
 
@@ -124,7 +100,7 @@ def names(variants: bool) -> list[str]:
 
 
 def installed(variants: bool = True) -> list[str]:
-    """The `names` of the backends that can run here: package, compiler and processor are there."""
+    """The `names` of the backends that can run here, since their packages are installed."""
     can_run = []
     for name in names(variants):
         with suppress(CannotBeginError):

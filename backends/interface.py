@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from backends.profiling import Profiling
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
-OWN_LAYERS = "own layers"  # the framework's own LSTM and dense layer decode, a call for each character
-HAND_WRITTEN = "hand-written cell"  # a cell of ours decodes, which looks rows of the kernel up
 
 Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
@@ -151,8 +149,8 @@ class BackendFacts:
     version: str
     device: str
     threads: int
-    precision: str  # the precision that it computes in
-    settings: dict[str, bool | int | float | str]  # the framework's own names and values; and `decoder`
+    precision: str  # of the weights
+    settings: dict[str, bool | int | float | str]  # the framework's own names and values
     import_seconds: float
     build_seconds: float
     python: str  # path of the interpreter
@@ -200,8 +198,6 @@ class Backend(ABC):
     writer: str = ""
     reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
-    own_precision: str = ""  # in which a variant computes, where that is not the weights' precision
-    decoder: str  # what decodes: OWN_LAYERS, or what a variant has in their place
     group: Group = NO_GROUP
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:

@@ -4,7 +4,7 @@ A lesson is a file of backends/lessons/, which imports its framework and NumPy a
 differently, each says in its lesson under the same name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from backends.beam import BeamSearch
 from backends.interface import (
-    OWN_LAYERS,
     Backend,
     Forward,
     Metrics,
@@ -29,9 +28,6 @@ DecoderStep = Callable[..., tuple[Any, ...]]
 
 
 class LessonBackend(Backend):
-    decoder = OWN_LAYERS
-    read_as: Mapping[str, str] = {}  # for a field of the lesson's Batch the attribute of ours that stands for it
-
     @classmethod
     def import_framework(cls) -> Any:
         return import_module(f"backends.lessons.{cls.framework}_lesson")
@@ -128,7 +124,7 @@ class LessonBackend(Backend):
         ]
 
     def _decoder_step(self) -> DecoderStep:
-        """One step of the decoder's own layers, for which a fast variant has a cell."""
+        """One step of the decoder's own layers."""
         lesson, rows = self.lesson, one_hot(np.arange(self.config.num_decoder_tokens), self.config.num_decoder_tokens)
         rows = rows.astype(self.config.dtype)
         return lambda sampled, *states: lesson.step(self.model, lesson.to_tensor(rows[sampled]), *states)
@@ -139,7 +135,7 @@ class LessonBackend(Backend):
     def _tensors(self, batch: Batch) -> Any:
         """The lesson's Batch."""
         names = [name for name in self.lesson.Batch._fields if name != "encoder_lengths"]
-        tensors = {name: self._tensor(getattr(batch, self.read_as.get(name, name))) for name in names}
+        tensors = {name: self._tensor(getattr(batch, name)) for name in names}
         lengths = self._lengths(batch.encoder_lengths)
         return self.lesson.Batch(**tensors, encoder_lengths=None if lengths is None else self._tensor(lengths))
 

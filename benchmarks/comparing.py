@@ -37,7 +37,7 @@ Mapping = Annotated[Path | None, typer.Option(help="A file that says which weigh
 
 
 def parity(
-    backends: Annotated[str | None, options.several_backends("those installed, without reduced precision")] = None,
+    backends: Annotated[str | None, options.several_backends("those installed")] = None,
     dtype: Annotated[
         Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
     ] = None,
@@ -58,8 +58,7 @@ def parity(
     """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
 
     The comparisons are the rungs of a ladder. Each backend climbs it until a rung fails; the failure is explained,
-    and the exit status is 1. Backends that compute in less than float32, such as torch:bfloat16, are compared only
-    if they are named, and with wider tolerances.
+    and the exit status is 1.
     """
     from backends.process.parent import Runtime
     from benchmarks.ladder.parity.climb import Parity, why_float32_only
@@ -95,12 +94,11 @@ def parity(
 
 
 def _compared_backends(chosen: str | None, device: str) -> list[str]:
-    """The backends that are chosen, or all exact ones that run on the device. Raises CannotBeginError for none."""
-    from backends import TABLE, installed
+    """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
+    from backends import installed
     from benchmarks.ladder.parity.course import REFEREE
 
-    exact = [name for name in installed() if not TABLE[name].reduced]
-    by_default = [name for name in exact if device == "cpu" or name != REFEREE]
+    by_default = [name for name in installed() if device == "cpu" or name != REFEREE]
     names = options.installed_backends(chosen) if chosen is not None else by_default
     if not names:
         raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")

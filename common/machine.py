@@ -4,7 +4,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -84,21 +83,6 @@ def _quota_of_group(folder: Path) -> float:
 def is_amd() -> bool:
     """True if the processor is made by AMD."""
     return "AuthenticAMD" in system_text(CPUINFO)
-
-
-def has_bfloat16() -> bool:
-    """True if the processor has products in bfloat16: AVX-512 or AMX on x86, BF16 on Arm."""
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(system_text(CPUINFO).split())
-
-
-def compiler() -> str:
-    """The command of the C++ compiler that torch.compile calls."""
-    return os.environ.get("CXX", "g++")
-
-
-def has_compiler() -> bool:
-    """True if this compiler is installed."""
-    return shutil.which(compiler()) is not None
 
 
 def peak_memory(pid: int | str = "self") -> int:

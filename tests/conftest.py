@@ -33,7 +33,6 @@ FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not i
 LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas
-NO_BFLOAT16 = "this processor does not compute in bfloat16"
 
 # Files whose tests take longest, of those that share no process.
 LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "vary")}

@@ -86,7 +86,7 @@ RunOrBundled = Annotated[
     typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
 ]
 Variants = Annotated[
-    bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as torch:compile.")
+    bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as keras:example.")
 ]
 BackendOfRun = Annotated[str | None, one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")]
 Weights = Annotated[

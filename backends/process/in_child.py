@@ -43,7 +43,6 @@ def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds:
     from backends.interface import BackendFacts
 
     described = backend.profiling().describe()
-    described["settings"]["decoder"] = backend.decoder
     # The libraries for matrices and threads, with those that what `describe` computes has loaded.
     pools = {(pool["internal_api"], pool["version"], pool.get("architecture")) for pool in threadpool_info()}
     return BackendFacts(

@@ -23,12 +23,10 @@ SCOPE = re.compile(r"(?:^|/)(?P<scope>while|rm_sprop)(_\d+)?/")  # in a path: th
 # The part of a step that a kernel belongs to: the first one whose pattern is operators in its name.
 PARTS: Mapping[Part, str] = {
     "optimizer": r"^rm_sprop/",
-    # The last two replace a product: rows are looked up, and their gradients are summed.
-    "products": r"MatMul(V\d)?$|^xla/dot|gemm|^GatherV2$|^UnsortedSegmentSum$",
+    "products": r"MatMul(V\d)?$|^xla/dot|gemm",
     "data": r"^Iterator|Dataset|MemcpyHtoD",
     "gates": r"^(while/|xla/)|^_?[A-Z]\w*$",
 }
-PLAIN = {"one_hot_products": True, "jit_compiled_loops": False}  # the settings of the lesson
 
 
 class KerasProfiling(Profiling):
@@ -77,7 +75,7 @@ class KerasProfiling(Profiling):
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(lambda numbers: halved(numbers).numpy(), parameter.dtype),
-                **(self.backend.own_settings or PLAIN),
+                **self.backend.own_settings,
             },
         }
 
@@ -85,10 +83,7 @@ class KerasProfiling(Profiling):
         """As TensorFlow says that it runs; it does not tell the library's version."""
         if self.backend.device == "gpu":
             return f"cuBLAS of CUDA {tf.sysconfig.get_build_info()['cuda_version']}"
-        library = "oneDNN" if IsMklEnabled() else "Eigen"
-        return (
-            f"XLA's in LSTMs, {library} elsewhere" if self.backend.own_settings.get("jit_compiled_loops") else library
-        )
+        return "oneDNN" if IsMklEnabled() else "Eigen"
 
 
 def kernel_name(plane: "XPlane", event: "XEvent") -> str | None:

@@ -45,7 +45,7 @@ class TorchProfiling(Profiling):
             "version": str(torch.__version__),
             "device": str(weight.device),
             "threads": torch.get_num_threads(),
-            "precision": self.backend.own_precision or str(weight.dtype).removeprefix("torch."),
+            "precision": str(weight.dtype).removeprefix("torch."),
             "settings": {
                 "matrix_library": self._matrix_library(),
                 "denormals": denormals(self._halved, self.backend.config.dtype),
@@ -53,7 +53,7 @@ class TorchProfiling(Profiling):
         }
 
     def _matrix_library(self) -> str:
-        """As PyTorch says that it was built; its own LSTMs in float32 and all of bfloat16 are oneDNN's."""
+        """As PyTorch says that it was built; its own LSTMs in float32 are oneDNN's."""
         if self.backend.device == "gpu":
             return f"cuBLAS of CUDA {torch.version.cuda}"
         built = torch.__config__.show()
@@ -65,7 +65,7 @@ class TorchProfiling(Profiling):
         if not (onednn.is_available() and onednn.enabled and fused):
             return library
         version = "oneDNN " + re.search(r"MKL-DNN v([\d.]+)", built)[1]
-        return version if self.backend.own_precision == "bfloat16" else f"{version} in LSTMs, {library} elsewhere"
+        return f"{version} in LSTMs, {library} elsewhere"
 
     def _halved(self, numbers: Array) -> Array:
         return (torch.as_tensor(numbers) * 0.5).numpy(force=True)

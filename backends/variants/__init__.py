@@ -1,1 +1,1 @@
-"""The variants: what is faster by a trick, or computes in another precision, or as the official example does."""
+"""The variants: Keras as the official example has it, and under each of its engines."""

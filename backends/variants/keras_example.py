@@ -22,7 +22,6 @@ from common.tensors import Array, Batch, Batches, Ids, one_hot
 
 @final
 class KerasExample(KerasCompiled):
-    decoder = "the example's loop of predict"
     writer = "backends.variants.keras_example:write_example"
 
     def build(self) -> None:

@@ -58,23 +58,14 @@ class Row(Measured, frozen=True):
         return bool(self.backend) and self.lane == "default"
 
     @property
-    def reduced(self) -> bool:
-        """True if it computes in less than float32. False for a backend that is not in our table."""
-        return self.backend in TABLE and TABLE[self.backend].reduced
-
-    @property
     def counterpart(self) -> "Row | None":
         """The row that a special row is compared with; None for a row of the question.
 
-        It is the same row measured once, with matched settings, or the same backend in float32.
+        It is the same row measured once, with matched settings.
         """
         if self.control:
             return msgspec.structs.replace(self, control=False)
-        if self.installed:
-            return msgspec.structs.replace(self, lane="matched")
-        plain = framework_of(self.backend)
-        name = self.name.replace(self.backend, plain, 1)
-        return msgspec.structs.replace(self, backend=plain, name=name) if self.reduced else None
+        return msgspec.structs.replace(self, lane="matched") if self.installed else None
 
 
 class Training(Measured, frozen=True):
@@ -109,8 +100,7 @@ class Plan(Measured, frozen=True):
         In a race of a single script its control is among them.
         """
         rows = [row for row in self.rows if not (row.installed or row.control)]
-        exact = [row for row in rows if not row.reduced] or rows
-        return exact if self.training or len(exact) > 1 else list(self.rows)
+        return rows if self.training or len(rows) > 1 else list(self.rows)
 
     @property
     def groups(self) -> list[list[int]]:
@@ -200,7 +190,7 @@ def rows_of(
                 f"--vary asks for {len(varied)} rows, and {MOST_ROWS} are the most; name fewer sizes"
             )
         return varied
-    controlled = sorted(rows, key=lambda row: row.reduced)[:1] if careful else []
+    controlled = rows[:1] if careful else []
     control = [msgspec.structs.replace(row, control=True) for row in controlled]
     # Variants share their framework's defaults, so only the plain rows are also measured as installed.
     plain = [row for row in rows if row.backend == framework_of(row.backend)]

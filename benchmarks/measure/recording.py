@@ -60,21 +60,20 @@ class Sizes(Measured, frozen=True):
             num_decoder_tokens=material.batch.num_decoder_tokens,
         )
 
-    def step_flop(self, batch_size: int, latent_dim: int, one_hot: bool = True) -> int:
+    def step_flop(self, batch_size: int, latent_dim: int) -> int:
         """Floating-point operations of a training step: forward, and the gradients of weights and hidden states.
 
         Only matrix products are counted: two operations, a multiplication and an addition, for each pair of numbers
         that are multiplied. Gates, softmax and optimizer are left out: they are some per cent of the operations.
 
         - The gradient of a weight, and that of a state, takes as many operations as the forward product of both.
-        - With `one_hot`, one-hot inputs are multiplied by the kernels like any matrix. Without it, rows of the
-          kernels are looked up, which costs no operation. The gradient of the inputs is not needed.
+        - One-hot inputs are multiplied by the kernels like any matrix. The gradient of the inputs is not needed.
         """
         gates, steps = 4 * latent_dim, self.max_encoder_seq_length + self.max_decoder_seq_length
         inputs = self.max_encoder_seq_length * self.num_encoder_tokens * gates
         inputs += self.max_decoder_seq_length * self.num_decoder_tokens * gates
         states = steps * latent_dim * gates + self.max_decoder_seq_length * latent_dim * self.num_decoder_tokens
-        return 2 * batch_size * (2 * inputs * one_hot + 3 * states)
+        return 2 * batch_size * (2 * inputs + 3 * states)
 
 
 class ShownSentence(Measured, frozen=True):
@@ -129,11 +128,6 @@ class Start(Measured, frozen=True, omit_defaults=True):
     facts: BackendFacts | None = None  # of a backend
     ready: Ready | None = None  # of a script
     threads: CountOrZero = 0  # number of threads of a script's process
-
-    @property
-    def one_hot(self) -> bool:
-        """True if a backend multiplies its one-hot inputs by the kernels, instead of looking up rows."""
-        return bool(self.facts and self.facts.settings.get("one_hot_products", True))
 
 
 class Round(Line, frozen=True):
@@ -271,7 +265,7 @@ class Recording:
         """The rounds whose turns did this work."""
         return [line for line in self.of_kind(Round) if line.work == work]
 
-    def flop_of(self, row: Row, one_hot: bool = True) -> int:
+    def flop_of(self, row: Row) -> int:
         """Floating-point operations of a step of a bench's row, at the row's sizes; see `Sizes.step_flop`."""
         training, text, sizes = self.plan.training, self.head.text, row.sizes
         assert training
@@ -280,7 +274,7 @@ class Recording:
         if length := sizes.get("length"):
             tensors = msgspec.structs.replace(tensors, max_encoder_seq_length=length, max_decoder_seq_length=length)
         batch_size = sizes.get("batch-size", training.settings.batch_size)
-        return tensors.step_flop(batch_size, sizes.get("latent-dim", training.latent_dim), one_hot)
+        return tensors.step_flop(batch_size, sizes.get("latent-dim", training.latent_dim))
 
     def resume(self, text: Text | None = None) -> Self:
         """Cut off a torn last line, so that lines can be appended again; `text` is the present one.

@@ -39,9 +39,8 @@ PARTS = {
     "other": "other kernels",
 }
 
-# The rows of a pair: two backends with matched settings, or a row and its counterpart (see Row), as installed or in
-# reduced precision.
-Kind = Literal["frameworks", "installed", "reduced"]
+# The rows of a pair: two backends with matched settings, or a row as installed and its counterpart (see Row).
+Kind = Literal["frameworks", "installed"]
 
 
 class BenchRow(RowResults):
@@ -94,8 +93,8 @@ class BenchRow(RowResults):
         self.flop: int | None = None
         self.peak_share: float | None = None
         self.step_parts: dict[str, float] = {}
-        if step and not row.reduced:
-            self.flop = results.recording.flop_of(row, starts[-1].one_hot)
+        if step:
+            self.flop = results.recording.flop_of(row)
             self.peak_share = self.flop / step.value / results.peak[0] if results.peak else None
         if step and profiled and profiled.profile:
             # keras:example makes all of its tensors before its steps.
@@ -179,7 +178,7 @@ class BenchResults(Results):
         for index in sorted(compared):
             plain = rows[index].counterpart
             if plain in rows and rows.index(plain) in compared:
-                asked.append(("installed" if rows[index].installed else "reduced", index, rows.index(plain)))
+                asked.append(("installed", index, rows.index(plain)))
         pairs = []
         for kind, left, right in asked:
             ratio = self.ratio_of(left, right)

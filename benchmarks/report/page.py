@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import BASELINE, framework_of
-from backends.interface import HAND_WRITTEN, OWN_LAYERS
 from backends.process import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import WIDEST
@@ -206,8 +205,7 @@ def _support(results: BenchResults) -> dict[str, str]:
     speed, fastest = results.peak or (0.0, "")
     alone = [(safe(row.label), code(results.plan.command_of(row.row))) for row in rows]
     return {
-        "training": by_row([row for row in rows if not row.row.reduced], TRAINING),
-        "training_reduced": by_row([row for row in rows if row.row.reduced], TRAINING),
+        "training": by_row(rows, TRAINING),
         **{kind: _verdicts(results, kind) for kind in get_args(Kind)},
         "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in given),
         "decoding": by_row(rows, DECODING),
@@ -347,11 +345,7 @@ def advice(results: BenchResults) -> list[str]:
 
 
 def surprise(results: BenchResults) -> str:
-    """Sentences on the official example, if it decodes a character much slower than Keras does; else "".
-
-    Keras decodes by its own layers or, in older recordings, by a cell written by hand. A variant of Keras with such a
-    cell is Keras at its fastest.
-    """
+    """Sentences on the official example, if it decodes a character much slower than Keras does; else ""."""
     example, keras = map(results.by_label.get, (BASELINE, framework_of(BASELINE)))
     if not (example and example.alone and keras and keras.alone):
         return ""
@@ -361,20 +355,7 @@ def surprise(results: BenchResults) -> str:
     )
     if slower < SURPRISE:
         return ""
-    how = "where the cell and the loop of decoding are written by hand in TensorFlow and compiled as one function"
-    if keras.facts.settings.get("decoder") == OWN_LAYERS:
-        how = "where each character is one call of Keras's own layers, compiled as a function"
-    cells = [
-        (row.alone.value, row.label)
-        for row in results.rows
-        if framework_of(row.row.backend) == keras.row.backend and row.alone
-        if row.facts.settings.get("decoder") == HAND_WRITTEN
-    ]
-    fastest = ""
-    if cells:
-        seconds, label = min(cells)
-        fastest = f" Keras at its fastest, {label}, takes {seconds * 1e3:.2g} ms by a cell written by hand."
     return (
         f"The official example takes {milliseconds:g} ms to decode a character. {keras.title} takes {plain:g} ms, "
-        f"{slower:,.0f} times less, {how}.{fastest}"
+        f"{slower:,.0f} times less."
     )

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from backends import TABLE, Entry, installed
+from backends import TABLE, Entry
 from backends.commands.translate import InputLine, print_answers
 from backends.process.translating import Answer, Candidate
 from benchmarks.ladder.judge.check import Check, Item, no_array
 from common import machine
-from common.machine import has_bfloat16
 from common.settings import as_float32
 from tests.support.program import answer, refusal, rosetta
 
@@ -119,41 +118,6 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
     words = "numpy", backends["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
     assert all(word in printed for word in words)
-
-
-def test_bfloat16_needs_float32_weights_and_a_processor_for_it(tmp_path, monkeypatch) -> None:
-    cpuinfo, backend = tmp_path / "cpuinfo", ["--backend", "torch:bfloat16"]
-    train = [*TRAIN, *backend, "--dtype", "float64", "--out", tmp_path / "run"]
-    monkeypatch.setattr("common.machine.CPUINFO", cpuinfo)
-    for flags, expected in {
-        "avx512f avx512_vnni": False,
-        "avx512f avx512_bf16": True,
-        "amx_bf16 amx_tile": True,
-        "bf16 i8mm": True,
-    }.items():
-        cpuinfo.write_text(f"flags\t\t: fpu {flags} sse\n")
-        assert has_bfloat16() == expected
-    assert "torch:bfloat16 has float32 weights; found dtype float64" in refusal(2, *train)
-    cpuinfo.write_text("flags: sse\n")
-    bench = ["bench", "--backends", "numpy,torch:bfloat16", "--out", tmp_path / "a.jsonl"]
-    for command in train, ["parity", "--backends", "torch:bfloat16"], bench:
-        assert "a processor that computes in bfloat16" in refusal(2, *command)
-    assert [path.name for path in tmp_path.iterdir()] == ["cpuinfo"]
-
-
-def test_torch_compile_needs_a_compiler_and_a_folder(tmp_path, monkeypatch) -> None:
-    translate = ["translate", "Go.", "--backend", "torch:compile"]
-    (tmp_path / "file").touch()
-    for variable, value, said in (
-        ("CXX", "no-such-compiler", "torch:compile needs a C++ compiler, and there is no no-such-compiler; install"),
-        ("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "folder"), "cannot be written"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setenv(variable, value)
-            line = refusal(2, *translate)
-            assert said in line
-            assert variable in line
-            assert ("torch:compile" in installed()) == (variable != "CXX"), "parity takes what is installed"
 
 
 def test_versions_are_of_the_extras_packages_and_of_our_code(tmp_path, monkeypatch) -> None:

@@ -36,10 +36,10 @@ def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> No
     for options in ONE.split(";"):
         offered = completed(f"rosetta {options} ")
         assert [name for name in offered if name not in ("onnx", "weights", "all")] == list(TABLE)
-        assert completed(f"rosetta {options} pad") == ["paddle", "paddle:cell"]
+        assert completed(f"rosetta {options} pad") == ["paddle"]
     for command in LISTS:
-        last = completed(f"rosetta {command} --backends torch,numpy,t")
-        assert last == [f"torch,numpy,torch:{variant}" for variant in ("compile", "bfloat16", "masked")]
+        last = completed(f"rosetta {command} --backends keras,numpy,k")
+        assert last == [f"keras,numpy,keras:{v}" for v in ("example", "on-tensorflow", "on-jax", "on-torch")]
 
 
 def test_tab_completes_runs_and_corpora_and_the_shell_files(completed, tmp_path: Path, monkeypatch) -> None:

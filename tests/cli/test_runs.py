@@ -83,7 +83,6 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
     assert alone == together[:6]
 
 
-# Variants train as others here: torch:compile as torch, keras:jit as keras:fast, whose loops have their own test.
 @pytest.mark.parametrize("name", BACKENDS)
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
     """The same seed and two threads give the same bytes in two processes, one of which ends training in the middle

@@ -122,7 +122,7 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
     [
         ("train --out run --backend numpy --workers 2", {}, "backend numpy cannot train in a group"),
         ("train --out run --backend jax --workers 2", {}, "backend jax cannot train in a group"),
-        ("train --out run --backend torch:compile --workers 2", {}, "backend torch:compile cannot train in a group"),
+        ("train --out run --backend keras:example --workers 2", {}, "backend keras:example cannot train in a group"),
         ("train --out run --backend numpy", TORCHRUN, "backend numpy cannot train in a group"),
         ("train --out run --backend torch --workers 2 --device gpu", {}, "--device is gpu"),
         (f"train --out run --backend torch --workers {1 << 40}", {}, "1,099,511,627,776 workers share batches of 64"),

@@ -10,10 +10,8 @@ from benchmarks.ladder.judge.check import RUNGS
 from benchmarks.ladder.parity.climb import Climber, Parity, backends_and_dtypes, climb
 from benchmarks.ladder.parity.course import QUICK, Answers, Course
 from common.errors import CannotBeginError
-from common.machine import has_bfloat16
 from common.settings import DataConfig
-from tests.conftest import NO_BFLOAT16, CourseOf, Plant
-from tests.support.planted import IN_BFLOAT16
+from tests.conftest import CourseOf, Plant
 from tests.support.sharing import COURSE_SETTINGS
 
 LONG = replace(QUICK, steps=50, permutations=5)  # with a trajectory as long as the whole ladder's
@@ -63,11 +61,6 @@ PLANTED |= {
     "numpy:StopsNotCountedAsReal": ("counts", ["correct_real", "which positions count as right and as real"]),
     "numpy:PaddingCountedThoughMasked": ("counts", []),
     "numpy:StopsEarlyAlone": ("strings", []),
-    "torch:GatesSwappedInBfloat16": ("forward", []),
-    "torch:TargetsPaddedWithZerosInBfloat16": ("loss", []),
-    "torch:OtherRhoInBfloat16": ("step", []),
-    "torch:WeightsRoundedOnceInBfloat16": ("trajectory", []),
-    "torch:StopsEarlyInBfloat16": ("strings", []),
 }
 WHERE_PADDING_IS_MASKED = ("DividedByItsOwnPositions", "PaddingCountedThoughMasked")  # these show
 # JAX compiles each anew, so these are left to tests/support/ladder_at_length.py.
@@ -76,9 +69,7 @@ AT_LENGTH = [name for name in PLANTED if name.startswith("jax:") and not name.en
 
 @pytest.mark.parametrize("target", [target for target in PLANTED if target not in AT_LENGTH])
 def test_planted_mistakes_are_caught_at_their_rung(course_of: CourseOf, planted: Plant, target: str) -> None:
-    """In float32, whose bounds are the wide ones, and by those of bfloat16."""
-    if target.endswith(IN_BFLOAT16) and not has_bfloat16():
-        pytest.skip(NO_BFLOAT16)
+    """In float32, whose bounds are the wide ones."""
     rung, words = PLANTED[target]
     found = climbed(course_of(padding=padding_of(target)), planted(target), "float32")
     assert not found.passed
@@ -116,13 +107,6 @@ def test_the_bound_of_float32_losses_follows_numpys_rounding(course_of: CourseOf
     losses, *_ = Climber(course, course.float32).rung("trajectory")
     assert losses.item.tolerance == pytest.approx(16 * losses.error)
     assert losses.error > 1e-6
-
-
-def test_reduced_precision_does_not_climb_in_float64() -> None:
-    both, reduced = ("torch", "float64"), ("torch:bfloat16", "float32")
-    assert backends_and_dtypes(["torch", "torch:bfloat16"], PRECISIONS) == [both, ("torch", "float32"), reduced]
-    with pytest.raises(CannotBeginError, match=r"torch:bfloat16 is compared in float32 only, since .* bfloat16"):
-        backends_and_dtypes(["torch:bfloat16"], ["float64"])
 
 
 def test_keras_is_held_in_float64_on_tensorflow_alone() -> None:

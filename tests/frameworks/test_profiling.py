@@ -251,4 +251,4 @@ def test_an_interpreter_without_packages_gets_the_pip_command(tmp_path, monkeypa
     assert "needs msgspec, numpy, psutil, safetensors, threadpoolctl, paddle;" in message
     assert f'run: {bare} -m pip install -e ".[paddle]" in the clone' in message
     assert f'{bare} -m pip install -e "." in' in refusal(bare, "numpy")
-    assert "torch; give another path" in refusal(bare, "torch:compile")
+    assert "torch; give another path" in refusal(bare, "keras:on-torch")

@@ -13,7 +13,7 @@ from benchmarks.ladder.parity.climb import Parity, climb
 from benchmarks.ladder.parity.course import QUICK
 from common.settings import DataConfig
 from tests.frameworks.test_ladder import PLANTED, padding_of
-from tests.support.planted import IN_BFLOAT16, entry_of
+from tests.support.planted import entry_of
 from tests.support.sharing import COURSE_SETTINGS, SharingCourse, shared_processes
 
 LATENT_DIM = 256  # the example's
@@ -31,7 +31,7 @@ def main() -> None:
             with SharingCourse(*settings, processes=processes) as course:
                 for name in names:
                     TABLE[name] = entry_of(name)
-                    for dtype in ("float32",) if name.endswith(IN_BFLOAT16) else ("float64", "float32"):
+                    for dtype in ("float64", "float32"):
                         found = climb(course, [name], [dtype], Parity())
                         caught = {check.rung for check in found.checks if not check.passed} == {PLANTED[name][0]}
                         missed += not caught

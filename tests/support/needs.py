@@ -1,7 +1,7 @@
-"""Install the browser and the compiler that the tests need. `make test` does this after its set-up.
+"""Install the browser that the tests need. `make test` does this after its set-up.
 
-What is missing is installed by apt-get, for root and for users of sudo without a password; for others playwright
-downloads a browser. What cannot be installed ends the program with status 2.
+apt-get installs it for root and for users of sudo without a password; for others playwright downloads it. If neither
+does, the program ends with status 2.
 """
 
 import os
@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-
-from common.machine import compiler, has_compiler
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Waits for others that install, and not for a network that is not there.
@@ -31,11 +29,6 @@ def browser() -> str | None:
     return next((path for path in paths if not failure(path, "--version")), None)
 
 
-def missing() -> list[str]:
-    """The names of the packages, in Debian, of what is needed and missing."""
-    return [*(["chromium"] if browser() is None else []), *([] if has_compiler() else ["g++"])]
-
-
 def failure(*command: str) -> str:
     """Run a command. Returns "" if it succeeds, and else a line that says why it failed."""
     try:
@@ -46,22 +39,20 @@ def failure(*command: str) -> str:
     return "" if done.returncode == 0 else [*errors, f"{' '.join(command)} failed"][0]
 
 
-def install_by_apt(packages: list[str]) -> str:
-    """Install packages, each by itself. Returns what went wrong."""
+def install_by_apt() -> str:
+    """Install Debian's browser. Returns what went wrong."""
     sudo = "" if os.geteuid() == 0 else "sudo -n "
     if not shutil.which("apt-get"):
         return "there is no apt-get"
     if sudo and failure("sudo", "-n", "true"):
         return "this user is not root and cannot use sudo without a password"
-    print(f"Installing {' and '.join(packages)} by apt-get for the tests; this takes a minute", flush=True)
-    tasks = ["update -qq", *(f"install -qq --yes --no-install-recommends {package}" for package in packages)]
+    print("Installing chromium by apt-get for the tests; this takes a minute", flush=True)
+    tasks = ["update -qq", "install -qq --yes --no-install-recommends chromium"]
     return "; ".join(dict.fromkeys(filter(None, (failure(*f"{sudo}{APT} {task}".split()) for task in tasks))))
 
 
-def install_by_playwright(packages: list[str]) -> str:
+def install_by_playwright() -> str:
     """Download playwright's own browser, and for root the libraries that it needs. Returns what went wrong."""
-    if "chromium" not in packages:
-        return ""
     print("Downloading playwright's own browser, since there is no other; this takes a minute", flush=True)
     libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
     wrong = failure(sys.executable, "-m", "playwright", "install", "--no-shell", *libraries, "chromium")
@@ -69,26 +60,17 @@ def install_by_playwright(packages: list[str]) -> str:
 
 
 def main() -> None:
-    """Install what is missing, and exit with 2 if something is still missing then."""
+    """Install the browser if it is missing, and exit with 2 if it is still missing then."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if "CXX" in os.environ and not has_compiler():
-        end(f"The variable CXX names the compiler {compiler()}, which is not there. Unset CXX, or install it.")
     wrong = []
     for install in (install_by_apt, install_by_playwright):
-        if lacking := missing():
-            wrong.append(install(lacking))
-    if lacking := missing():
+        if browser() is None:
+            wrong.append(install())
+    if browser() is None:
         by_hand = "as root: apt-get update && apt-get install" if shutil.which("apt-get") else "to install"
-        end(
-            f"The tests need {' and '.join(lacking)}. Installing failed: {'; '.join(filter(None, wrong))}.\n"
-            f"Try {by_hand} {' '.join(lacking)}"
-        )
-
-
-def end(message: str) -> None:
-    """Exit with status 2 and a message."""
-    print(message, file=sys.stderr)
-    sys.exit(2)
+        reasons = "; ".join(filter(None, wrong))
+        print(f"The tests need chromium. Installing failed: {reasons}.\nTry {by_hand} chromium", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,17 @@ from backends.lesson_backend import LessonBackend
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
-IN_BFLOAT16 = "InBfloat16"  # ends the names of mistakes in torch:bfloat16
-
 
 def entry_of(planted: str) -> Entry:
     """The entry of a class of tests/planted_FRAMEWORK.py, given as "FRAMEWORK:CLASS"."""
     framework, class_name = planted.split(":")
-    like = "torch:bfloat16" if planted.endswith(IN_BFLOAT16) else framework
-    return replace(TABLE[like], target=f"tests.support.planted_{framework}:{class_name}")
+    return replace(TABLE[framework], target=f"tests.support.planted_{framework}:{class_name}")
 
 
-def planted_in(backend: type[Backend], ending: str = "") -> dict[str, type]:
-    """A class of the backend for each mistake of this file, by the mistake's name and an ending."""
+def planted_in(backend: type[Backend]) -> dict[str, type]:
+    """A class of the backend for each mistake of this file, by the mistake's name."""
     mistakes = [kind for kind in globals().values() if isinstance(kind, type) and kind.__module__ == __name__]
-    return {f"{kind.__name__}{ending}": type(kind.__name__, (kind, backend), {}) for kind in mistakes}
+    return {kind.__name__: type(kind.__name__, (kind, backend), {}) for kind in mistakes}
 
 
 def load_again(module: Any) -> Any:

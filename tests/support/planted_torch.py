@@ -4,12 +4,9 @@ from typing import Any
 
 import torch
 
-from backends.interface import Report
 from backends.lesson_backend import TorchBackend
-from backends.variants.torch_bfloat16 import TorchBfloat16
-from common.tensors import Batches
 from common.weights import ModelState
-from tests.support.planted import IN_BFLOAT16, OtherLesson, planted_in
+from tests.support.planted import OtherLesson, planted_in
 
 
 class SecondBiasTrained(TorchBackend):
@@ -63,15 +60,4 @@ class EncoderNotTaught(OtherLesson, TorchBackend):
         lesson.Seq2Seq = Seq2Seq
 
 
-class WeightsRoundedOnce(TorchBackend):
-    """One autocast around all steps, which goes on with the rounded weights of the first."""
-
-    def train(self, batches: Batches, report: Report):
-        with torch.autocast("cpu", torch.bfloat16):
-            return super().train(batches, report)
-
-
 globals().update(planted_in(TorchBackend))
-# torch:bfloat16 must be caught with mistakes, too.
-globals().update(planted_in(TorchBfloat16, IN_BFLOAT16))
-WeightsRoundedOnceInBfloat16 = type("WeightsRoundedOnce", (WeightsRoundedOnce, TorchBfloat16), {})

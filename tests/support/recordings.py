@@ -123,7 +123,7 @@ def recording(
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
     for n in plain:
-        flops = None if plan.rows[n].reduced or plan.rows[n].backend == BASELINE else FLOPS
+        flops = None if plan.rows[n].backend == BASELINE else FLOPS
         profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
         bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
@@ -168,7 +168,7 @@ def facts(row: Row) -> BackendFacts:
         version=OF_FRAMEWORK,
         device="cpu",
         threads=2,
-        precision="bfloat16" if row.reduced else "float32",
+        precision="float32",
         settings={"denormals": "flushed", "threads": 2},
         import_seconds=2.0,
         build_seconds=0.1,

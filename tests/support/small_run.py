@@ -29,11 +29,11 @@ def state_of(epoch: int) -> ModelState:
 def create(path: Path, dtype: str = "float32") -> RunDirectory:
     configs = replace(MODEL, dtype=dtype), *CONFIGS[1:]
     state = initial_state(configs[0], 0)
-    return RunDirectory.create(path, "torch:compile", configs, "ab" * 32, PAIRS, VOCABULARIES, state)
+    return RunDirectory.create(path, "keras:example", configs, "ab" * 32, PAIRS, VOCABULARIES, state)
 
 
 def epoch_of(number: int, val_loss: float) -> Epoch:
-    return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5, "torch:compile")
+    return Epoch(number, 1 / number, val_loss, 0.5, 0.25, 0.125, 1.5, "keras:example")
 
 
 def write(run: RunDirectory, val_losses: Sequence[float]) -> None:

@@ -58,7 +58,7 @@ def test_what_is_created_is_opened_again_wherever_it_is_moved(tmp_path: Path) ->
     assert replace(opened, path=created.path) == created
     configs = opened.model_config, opened.train_config, opened.data_config
     assert configs == (replace(MODEL, dtype="float64"), *CONFIGS[1:])
-    assert (opened.backend, opened.sha256, opened.pairs()) == ("torch:compile", "ab" * 32, PAIRS)
+    assert (opened.backend, opened.sha256, opened.pairs()) == ("keras:example", "ab" * 32, PAIRS)
     assert (opened.max_encoder_seq_length, opened.max_decoder_seq_length) == (len("Go."), len("\tBouge\u2028!\n"))
     assert [v.characters for v in opened.vocabularies()] == [v.characters for v in VOCABULARIES]
     for dtype, expected in [(None, "float64"), ("float32", "float32")]:

@@ -16,7 +16,7 @@ from backends import TABLE
 from backends.process.parent import PROJECT
 from common.machine import OTHER_EXTRAS
 
-# The packages that a file of backends/ may import if its name begins with the framework's, such as keras_xla.py.
+# The packages that a file of backends/ may import if its name begins with the framework's, such as keras_example.py.
 PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if entry.extra and ":" not in name}
 PACKAGES_OF["jax"] |= {"optax"}
 FRAMEWORKS = {*chain(*PACKAGES_OF.values())}

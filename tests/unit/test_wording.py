@@ -28,7 +28,7 @@ def test_numbers_have_three_figures_and_the_unit_that_suits_them() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("torch:compile, as installed", "torch:compile, as installed"),
+        ("keras:on-jax, as installed", "keras:on-jax, as installed"),
         ("set (max_threads), then", "set (`max_threads`), then"),
         ("`a` <b>\n# c", "'a' `<b>` `#` c"),
         ("see www.e.vil @you", "see `www.e.vil` `@you`"),

@@ -1,20 +1,17 @@
 """The one table of bounds: how far apart two sides may be on each rung of the ladder."""
 
-# The largest error that a result of Rosetta's own model may have against the float64 referee, for each precision that
-# a backend computes in: float64, float32, or bfloat16 with float32 weights. The comments name the scales. Errors in
-# bfloat16 are some ten thousand times as large as those in float32, since it has 8 significant bits and float32 has
-# 24. Each bound for bfloat16 is three to four times the largest error of a correct backend in twelve runs of the
-# ladder (three seeds, 64 and 256 units, padding counted and masked).
+# The largest error that a result of Rosetta's own model may have against the float64 reference, for each precision of a
+# backend. The comments name the scales.
 TOLERANCES = {
-    "state_h": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 4e-3},  # absolute
-    "state_c": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 8e-3},  # absolute
-    "probabilities": {"float64": 1e-13, "float32": 1e-6, "bfloat16": 1e-4},  # absolute
-    "loss": {"float64": 1e-13, "float32": 5e-7, "bfloat16": 1e-4},  # relative
-    "gradients": {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2},  # relative to a tensor's largest value
+    "state_h": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "state_c": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "probabilities": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "loss": {"float64": 1e-13, "float32": 5e-7},  # relative
+    "gradients": {"float64": 1e-12, "float32": 5e-6},  # relative to a tensor's largest value
     # Relative to a slot's largest value after a step. A slot is a mean of squares; squaring doubles relative errors.
-    "slots": {"float64": 1e-12, "float32": 1e-5, "bfloat16": 6e-2},
-    "trajectory": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 4e-3},  # relative, for the loss of each step
-    "loss_sums": {"float64": 1e-12, "float32": 1e-6, "bfloat16": 2e-2},  # relative, with large weights
+    "slots": {"float64": 1e-12, "float32": 1e-5},
+    "trajectory": {"float64": 1e-12, "float32": 1e-6},  # relative, for the loss of each step
+    "loss_sums": {"float64": 1e-12, "float32": 1e-6},  # relative, with large weights
 }
 # In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
 # never by more than TOLERANCES.
@@ -27,14 +24,11 @@ BUDGET_OF_LOSSES = 16.0
 # over six seeds and two corpora; mistakes of the optimizer need two million and more.
 SPREADS = 20.0
 # A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
-# more than NEAR_TIE. PARTED is the share of sentences that may do so. In bfloat16 every sentence may: with fresh
-# weights many characters are decided by less than bfloat16 can tell, and up to 63 of 100 sentences parted, at
-# characters where the probabilities differed by 2e-5 at most.
-NEAR_TIE = {"float64": 0.0, "float32": 1e-5, "bfloat16": 1e-4}
-PARTED = {"float64": 0.0, "float32": 0.01, "bfloat16": 1.0}
+# more than NEAR_TIE. PARTED is the share of sentences that may do so.
+NEAR_TIE = {"float64": 0.0, "float32": 1e-5}
+PARTED = {"float64": 0.0, "float32": 0.01}
 # The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
-# In bfloat16 that was 1 % at most in the twelve runs.
-MISCOUNTED = {"float64": 0.0, "float32": 3e-3, "bfloat16": 3e-2}
+MISCOUNTED = {"float64": 0.0, "float32": 3e-3}
 
 # A bound is so many times the left side's own noise, where that was measured.
 NOISES = 4.0

@@ -52,8 +52,7 @@ class Climber:
     def __init__(self, course: Course, right: Answers, left: Answers | None = None) -> None:
         self.course, self.right, self.left = course, right, left or course.referee
         self.process, self.dtype = right.process, right.dtype
-        self.precision = self.process.facts.precision  # in which it computes, which may be coarser than `dtype`
-        self.tolerances = {name: bounds[self.precision] for name, bounds in TOLERANCES.items()}
+        self.tolerances = {name: bounds[self.dtype] for name, bounds in TOLERANCES.items()}
 
     def climb(self) -> Iterator[Check]:
         """The checks of each rung, up to the first rung that fails."""
@@ -92,7 +91,7 @@ class Climber:
     def _forward(self) -> Iterator[Check]:
         for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
             bound = self.tolerances[name]
-            if self.precision == "float32":
+            if self.dtype == "float32":
                 got, expected = (side["forward"][name] for side in (self.course.float32, self.course.referee))
                 bound = min(bound, BUDGET * float(np.abs(got - expected).max()))
             yield self.held("forward", name, bound)
@@ -108,7 +107,7 @@ class Climber:
     def _step(self) -> Iterator[Check]:
         settings = self.course.settings
         for name, before in self.course.probe.weights.items():
-            if self.precision == "float64":
+            if self.dtype == "float64":
                 tolerance = 1e-10 * float(np.abs(self.left["step"][name] - before).max())
             else:
                 # An update is learning_rate * gradient / sqrt(mean square + epsilon), so an error of the gradient
@@ -123,9 +122,9 @@ class Climber:
 
     def _losses(self, question: str, left: NDArray[Any], right: NDArray[Any], of: str = "") -> Check:
         """The check of a training's losses, of those of the first steps where later ones differ by rounding alone."""
-        exact = len(left) if self.precision == "float64" else EXACT_STEPS
+        exact = len(left) if self.dtype == "float64" else EXACT_STEPS
         name, bound = f"losses of {exact} steps{of}", self.tolerances["trajectory"]
-        if self.precision == "float32":
+        if self.dtype == "float32":
             rounded = self.course.float32[question]["losses"][:exact]
             bound = max(bound, BUDGET_OF_LOSSES * float(np.abs(rounded / left[:exact] - 1).max()))
         return self.compared("trajectory", name, left[:exact], right[:exact], bound, **RELATIVE)
@@ -133,11 +132,7 @@ class Climber:
     def _trajectory(self) -> Iterator[Check]:
         left, right = (side["trajectory"]["losses"] for side in (self.left, self.right))
         yield self._losses("trajectory", left, right)
-        # In bfloat16 permuting the units shows no rounding error, since a weight is rounded alike wherever it stands.
-        if self.precision == "bfloat16":
-            name, bound = "mean of the losses", self.tolerances["trajectory"]
-            yield self.compared("trajectory", name, left.mean(), right.mean(), bound, **RELATIVE)
-        elif self.precision == "float32" and self.course.size.permutations:
+        if self.dtype == "float32" and self.course.size.permutations:
             bound = SPREADS * self._spread(right)
             yield self.compared("trajectory", "mean loss", left.mean(), right.mean(), bound, dtype="float64")
         if self.course.workers > 1 and self.process.name in GROUP_BACKENDS:
@@ -161,7 +156,7 @@ class Climber:
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(question))
         of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
         yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
-        for name in expected if self.precision == "float64" else ():
+        for name in expected if self.dtype == "float64" else ():
             both, bound = (expected[name], all_steps[0][name]), self.tolerances["slots"]
             yield self.compared("trajectory", f"{name} of {of_workers}", *both, bound, **TO_LARGEST)
         first, *rest = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
@@ -171,7 +166,7 @@ class Climber:
     def _counts(self) -> Iterator[Check]:
         for tensor in self.left["counts"]:
             how, name = tensor.split()
-            near_ties = MISCOUNTED[self.precision] * float(self.left["counts"][f"{how} weight_sums"].min())
+            near_ties = MISCOUNTED[self.dtype] * float(self.left["counts"][f"{how} weight_sums"].min())
             counts_none = self.process.name == BASELINE and np.isnan(self.right["counts"][tensor]).all()
             if counts_none and tensor == "train correct_real":
                 note = f"{BASELINE} counts none, since the example's own `fit` does not"
@@ -188,7 +183,7 @@ class Climber:
         translations = self.right.ask(question)["ids"], self.left["strings"]["ids"]
         answers = zip(question.rows, *translations, strict=False)
         different = [answer for answer in answers if not np.array_equal(*answer[1:])]
-        wrong = [answer for answer in different if course.margin(*answer) > NEAR_TIE[self.precision]]
+        wrong = [answer for answer in different if course.margin(*answer) > NEAR_TIE[self.dtype]]
         error, number = len(different) / len(question.rows), len(question.rows)
         distinct = len(np.unique(translations[1], axis=0))
         note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
@@ -196,7 +191,7 @@ class Climber:
             row, *both = wrong[0]
             text, expected = map(course.material.decoder_vocabulary.text_of, both)
             note = f"{course.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
-        item = nothing("strings", "strings", PARTED[self.precision])
+        item = nothing("strings", "strings", PARTED[self.dtype])
         yield Check(item, inf if wrong else error, note=note)
 
 

@@ -24,7 +24,6 @@ ROSETTA = Path(__file__).with_name("rosetta.py")
 WIDTH = "110"  # columns of the table in a failure
 SECONDS = 600.0
 MOST_SECONDS = 1e6  # the system's own limit is 24 days
-REQUIRED = "forward"  # rungs that must have been compared
 
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
@@ -64,7 +63,7 @@ def assert_same(
     left_python: str = sys.executable,
     right_python: str = sys.executable,
     mapping: str | os.PathLike[str] | None = None,
-    require: str = REQUIRED,
+    require: str = "forward",
     accept: str | None = None,
     seconds: float = SECONDS,
 ) -> str:

@@ -172,8 +172,8 @@ def diff(
         ),
     ] = None,
     require: Annotated[
-        str | None, typer.Option(help="Fail where one of these rungs is not compared, such as forward,step.")
-    ] = None,
+        str, typer.Option(help="Fail where one of these rungs is not compared; weights, for records of these alone.")
+    ] = "forward",
     accept: Accept = None,
     json: options.Json = False,
     markdown: Annotated[
@@ -195,7 +195,7 @@ def diff(
     if json and markdown:
         raise CannotBeginError("--json and --markdown were given; give one of them")
     accepting = acceptable(accept.split(",") if accept is not None else ())
-    required = known_rungs(require.split(",") if require is not None else ())
+    required = known_rungs(require.split(","))
     hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
     left, right = _records(left, right, demo)
     known = read_mapping(mapping) if mapping else None
@@ -206,7 +206,7 @@ def diff(
     if feed:
         print(_fed(feed, sides, known))
         return
-    comparison = compare_records(*sides, known, [Side(record) for record in again or []], accepting)
+    comparison = compare_records(*sides, known, [Side(record) for record in again or []], accepting, required)
     if json:
         terminal.print_json(comparison.as_json())
     elif markdown:
@@ -215,9 +215,8 @@ def diff(
         terminal.out.print(report.diff_table(comparison))
         for line in filter(None, (*report.lines(comparison), hint)):
             terminal.say(line)
-    why = comparison.why_failed(required)
-    if why:
-        raise RosettaError(why)
+    if not comparison.passed:
+        raise RosettaError(comparison.why_failed)
 
 
 def _command(left: Path, right: Path, mapping: Path | None, again: list[Path], accept: str | None) -> str:

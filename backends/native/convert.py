@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ONNX = ("onnx", "onnxruntime", "onnxscript")  # the packages of the extra
 VOCABULARY = "vocabulary.json"
 # In a process of its own, since it stands above this folder.
-DIFF = (sys.executable, str(PROJECT / "rosetta.py"), "diff", "--require", "forward")
+DIFF = (sys.executable, str(PROJECT / "rosetta.py"), "diff")
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 READ_SECONDS = 120.0  # timeout of reading the files of a model; HDF5's library reads some damaged ones without end
 

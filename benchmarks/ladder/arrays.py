@@ -54,6 +54,12 @@ def largest(array: Array) -> float:
     return most
 
 
+def has_numbers(array: Array) -> bool:
+    """True if any number is finite and not zero."""
+    whole = np.atleast_1d(array)
+    return any(bool((np.isfinite(whole[rows]) & (whole[rows] != 0)).any()) for rows in pieces(whole.shape))
+
+
 def largest_difference(
     left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
 ) -> tuple[float, tuple[int, ...]]:

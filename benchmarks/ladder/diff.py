@@ -28,6 +28,8 @@ from benchmarks.ladder.replay import Replay, replay_of
 from common.errors import CannotBeginError
 from common.text import count, some_of
 
+REQUIRED = ("forward",)
+
 
 @dataclass
 class Diff:
@@ -43,10 +45,11 @@ class Diff:
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
     replay: Replay | None = None  # of each layer by itself
     accepted: list[str] = field(default_factory=list)  # deviations that the sides have and a person accepts
+    required: Sequence[str] = REQUIRED  # rungs on which something must have been compared
 
     @property
     def passed(self) -> bool:
-        return bool(self.checks) and not (self.broken or self.unfinished or self.wrong_alone)
+        return not self.why_failed
 
     @property
     def wrong_alone(self) -> list[str]:
@@ -60,8 +63,8 @@ class Diff:
 
     @property
     def climbed(self) -> list[str]:
-        """The rungs on which anything was compared."""
-        return list(dict.fromkeys(check.rung for check in self.checks))
+        """The rungs on which anything was compared that could differ."""
+        return list(dict.fromkeys(check.rung for check in self.checks if check.tells or not check.passed))
 
     @property
     def missing(self) -> list[str]:
@@ -79,22 +82,27 @@ class Diff:
         """The accepted deviations in words, for a verdict."""
         return f" but for {', '.join(self.accepted)}" if self.accepted else ""
 
-    def lacks(self, required: Sequence[str]) -> str:
-        """Name those of these rungs that were not compared, and why; "" if all were, or one broke before them."""
-        missing = [rung for rung in required if rung in self.missing]
+    @property
+    def lacks(self) -> str:
+        """The required rungs that were not compared, and why; "" if all were, or one broke before them."""
+        missing = [rung for rung in self.required if rung in self.missing]
         why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
-        return f"{', '.join(missing)}: {'; '.join(why) or 'nothing was recorded'}" if missing else ""
+        if not why:
+            empty = any(check.rung in missing for check in self.checks)
+            why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
+        return f"{', '.join(missing)}: {'; '.join(why)}" if missing else ""
 
-    def why_failed(self, required: Sequence[str] = ()) -> str:
-        """The line with which a comparison that should have these rungs ends; "" for a success."""
-        if not self.checks:
+    @property
+    def why_failed(self) -> str:
+        """The line with which the comparison ends; "" for a success."""
+        if not self.climbed:
             return f"nothing of {self.right} and {self.left} was compared"
         if self.unfinished and not self.broken:
             return f"the training of {self.unfinished} was not finished"
-        if not self.passed:
+        if self.broken or self.wrong_alone:
             return f"{self.right} and {self.left} differ"
-        if self.lacks(required):
-            return f"--require asks for what was not compared: {self.lacks(required)}"
+        if self.lacks:
+            return f"required and not compared, {self.lacks}; --require {self.climbed[-1]} asks for what was"
         if not self.control.passed:
             return "the control failed, so the comparison is not to be trusted; see the table's last line"
         return ""
@@ -143,16 +151,17 @@ def compare_records(
     mapping: MappingFile | None = None,
     again: Sequence[Side] = (),
     accept: Sequence[str] = (),
+    require: Sequence[str] = REQUIRED,
 ) -> Diff:
     """Compare two records. `again` are records of other runs of the left side, which show its noise; `accept` are
-    names of deviations. Raises CannotBeginError where layers cannot be paired, and where those records are of
-    something else."""
+    names of deviations; `require` are rungs that must be compared. Raises CannotBeginError where layers cannot be
+    paired, and where those records are of something else."""
     control = noise_of(left, again)
     left, right = as_in_paddle(left, right)
     pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
     control.precision = rungs.tolerances.precision
-    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes)
+    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, required=require)
     diff.notes += remarks_on_pairing(pairing)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
     for rung in COMPARED[: COMPARED.index("forward") + 1] if exported else COMPARED:

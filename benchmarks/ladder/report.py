@@ -107,7 +107,7 @@ def lines(diff: Diff) -> Iterator[str]:
         yield from (f"  {line}" for line in rest)
         for cause in diff.causes:
             yield f"  {cause.standing}: {cause.line}"
-    elif not diff.checks:
+    elif not diff.climbed:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     elif diff.wrong_alone:
         yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
@@ -115,6 +115,8 @@ def lines(diff: Diff) -> Iterator[str]:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
         rungs = f"{', '.join(diff.climbed)}{without}"
         sentence = f"{diff.right} computes what {diff.left} computes{diff.but_for}: {rungs}"
+        if diff.lacks:
+            sentence = f"{diff.right} has what {diff.left} has{diff.but_for}: {rungs}"
         yield f"as far as they go, {sentence}" if diff.unfinished else sentence
     if diff.unfinished:
         yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"

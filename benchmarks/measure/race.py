@@ -92,13 +92,12 @@ class Race(Rounds[Script]):
             diff = compare_records(*sides, self.mapping, accept=self.accept)
         except RosettaError as error:
             return Proof(row, "not compared", [], None, [str(error)[:MOST_OF_A_SENTENCE]])
-        if not diff.passed and diff.checks:
+        if diff.broken or diff.wrong_alone:
             causes = [f"{cause.standing}: {cause.sentence}" for cause in diff.causes]
             why = [sentence[:MOST_OF_A_SENTENCE] for sentence in (*diff.explanation, *causes)]
             return Proof(row, "differs", diff.climbed, None, why[:20])
-        if "forward" not in diff.climbed or not diff.control.passed:
-            reason = "the records have no output in common, or the control of their comparison failed"
-            return Proof(row, "not compared", diff.climbed, None, [reason])
+        if not diff.passed:
+            return Proof(row, "not compared", diff.climbed, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
         return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks), accepted=diff.accepted)
 
     def _first(self, before: Sequence[Visit]) -> int:

@@ -67,7 +67,7 @@ def test_a_test_fails_with_the_table_where_scripts_differ(tmp_path: Path) -> Non
         ". cannot be started: Permission denied",
         "seconds is nan, expected more than 0 and at most 1,000,000",
         "nothing of right and left was compared",
-        "--require asks for what was not compared: step: ",
+        "required and not compared, step: ",
         "left is there already, perhaps an old record; give a new folder",
     ):
         assert words in done.stdout, done.stdout + done.stderr

@@ -1,13 +1,18 @@
 """Records that differ do not pass `rosetta diff`, and records that are equal do."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side
-from tests.support.records import DATA, Change, changed, edited, put, write
+from rosetta_record import Record
+from tests.support.program import refusal, rosetta
+from tests.support.records import DATA, Array, Change, changed, edited, put, write
 
 
 def same(_: object) -> None:
@@ -15,8 +20,7 @@ def same(_: object) -> None:
 
 
 class Case(NamedTuple):
-    """What both sides have, what the right side has otherwise, and the stage that sees it. Without the difference both
-    sides pass."""
+    """What both sides have, what the right side has otherwise, and the stage that sees it."""
 
     both: Change
     right: Change
@@ -48,3 +52,95 @@ def test_a_difference_is_seen_at_its_stage_and_its_equal_twin_passes(name: str, 
     assert compared(tmp_path / "differ", case, case.right).broken == case.stage
     twin = compared(tmp_path / "equal", case, same)
     assert twin.passed, twin.explanation
+
+
+class Alike(NamedTuple):
+    """A record of both sides in which nothing could differ at a stage, and one in which something could."""
+
+    nothing: Callable[[Record], Any]
+    something: Callable[[Record], Any]
+    stage: str = "forward"
+
+
+NUMBERS = np.array([0.5, -2.0])
+WEIGHTS = {"w": NUMBERS, "b": 3 * NUMBERS}
+
+
+def giving(*outputs: Array) -> Callable[[Record], Any]:
+    return lambda record: record.forward(**{f"y{place}": array for place, array in enumerate(outputs)})
+
+
+def with_noise(share: float) -> Callable[[Record], Any]:
+    """The control shows that rounding moves the output by so much of it."""
+
+    def recorded(record: Record) -> None:
+        record.forward(y=NUMBERS)
+        control = {"distances": {"outputs": {"y": share * 2.0}}}
+        edited(record.folder, lambda said: said.update(precision="bfloat16", control=control))
+
+    return recorded
+
+
+def trained(gradient: Array = NUMBERS, **after: Array) -> Callable[[Record], Any]:
+    """One step, perhaps with the weights after it; the optimizer's slots have names that nobody knows."""
+
+    def recorded(record: Record) -> None:
+        record.weights(**WEIGHTS)
+        record.forward(y=NUMBERS)
+        record.gradients(gradients={"w": gradient})
+        record.optimizer("SGD", {}, {"w|something": NUMBERS})
+        if after:
+            record.step(1, 0.5, after)
+
+    return recorded
+
+
+NOTHING = {
+    "nothing": Alike(giving(), giving(NUMBERS)),
+    "inputs alone": Alike(
+        lambda record: record.inputs(x=NUMBERS), lambda record: [record.inputs(x=NUMBERS), record.forward(y=NUMBERS)]
+    ),
+    "weights alone": Alike(
+        lambda record: record.weights(**WEIGHTS),
+        lambda record: [record.weights(**WEIGHTS), record.forward(y=NUMBERS)],
+    ),
+    "outputs without numbers": Alike(giving(np.zeros((0, 3))), giving(np.zeros((0, 3)), NUMBERS)),
+    "outputs of zeros": Alike(giving(np.zeros((2, 3))), giving(np.zeros((2, 3)), NUMBERS)),
+    "infinite outputs": Alike(giving(np.full(3, -np.inf)), giving(np.full(3, -np.inf), NUMBERS)),
+    "outputs that rounding alone may change": Alike(with_noise(0.3), with_noise(0.2)),
+    "gradients of zeros": Alike(trained(np.zeros(2)), trained(), "gradients"),
+    "a step without weights after it": Alike(trained(), trained(**WEIGHTS), "step"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_stage_on_which_nothing_could_differ_is_missing(name: str, tmp_path: Path) -> None:
+    """And it fails where it is required, as the forward pass is by default."""
+    case = NOTHING[name]
+    require = [] if case.stage == "forward" else ["--require", case.stage]
+    for recorded, passes in ((case.nothing, False), (case.something, True)):
+        sides = [Record(tmp_path / f"{side}-{passes}") for side in ("left", "right")]
+        for side in sides:
+            recorded(side)
+        folders = [side.folder for side in sides]
+        del sides, side
+        assert rosetta("diff", *folders, *require)[0] == (0 if passes else 1)
+        told = json.loads(rosetta("diff", *folders, *require, "--json")[1].splitlines()[-1])
+        assert (told["passed"], case.stage in told["not_compared"]) == (passes, not passes)
+
+
+def test_records_of_weights_alone_are_compared_on_request(tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        Record(tmp_path / side).weights(**WEIGHTS)
+    folders = tmp_path / "left", tmp_path / "right"
+    assert "required and not compared, forward" in refusal(1, "diff", *folders)
+    assert rosetta("diff", *folders, "--require", "weights")[0] == 0
+
+
+def test_outputs_of_other_names_are_not_compared(tmp_path: Path) -> None:
+    for name, outputs, others in (("other", "ab", "cd"), ("same", "ab", "bc")):
+        folders = []
+        for side, names in (("left", outputs), ("right", others)):
+            Record(tmp_path / f"{side}-{name}").forward(**dict.fromkeys(names, NUMBERS))
+            folders.append(tmp_path / f"{side}-{name}")
+        assert rosetta("diff", *folders)[0] == (0 if name == "same" else 1)

@@ -16,6 +16,7 @@ from benchmarks.ladder.arrays import (
     Array,
     Load,
     Ways,
+    has_numbers,
     largest,
     largest_difference,
     nearest_arrangement,
@@ -100,6 +101,7 @@ class Check:
     note: str = ""  # the two values at that index, or another remark
     turn: str = ""  # how the right array's axes were turned, in words
     inside: bool = False  # True: beyond its bound inside a model all of whose own outputs agree
+    tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
     @property
     def rung(self) -> str:
@@ -182,7 +184,8 @@ def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
         note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
     error = difference / item.scale_of(left) if isfinite(difference) else inf
-    return Check(item, error, where, "; ".join(filter(None, (note, words))), words)
+    tells = item.tolerance < 1 and has_numbers(left)
+    return Check(item, error, where, "; ".join(filter(None, (note, words))), words, tells=tells)
 
 
 def _incomparable(left: Array, right: Array, dtype: str | None) -> str:

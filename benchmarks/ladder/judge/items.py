@@ -92,19 +92,19 @@ class Rungs:
                 yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
 
     def _step(self) -> Iterator[Item]:
-        left, right = (side.counters for side in (self.left, self.right))
-        if left and right:
-            both = (partial(np.array, counters, np.float64) for counters in (left, right))
-            yield self._held("step", "step counter", "", *both, scale=1.0)
         for side in (self.left, self.right):
             outside = side.optimizer.outside
             if outside:
                 what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
                 self._skipped("step", f"{outside} {what} of the model, which {side.name}'s optimizer trains")
-        if self._both("step", "slots", "slots of the optimizer"):
-            yield from self._slots()
-        if self._both("step", "step-1", "weights after a step"):
-            yield from self._updates()
+        slots = self._both("step", "slots", "slots of the optimizer")
+        updates = self._both("step", "step-1", "weights after a step")
+        left, right = (side.counters for side in (self.left, self.right))
+        if left and right and (slots or updates):  # a counter alone is no step
+            both = (partial(np.array, counters, np.float64) for counters in (left, right))
+            yield self._held("step", "step counter", "", *both, scale=1.0)
+        yield from self._slots() if slots else ()
+        yield from self._updates() if updates else ()
         if self._steps_of_rounding:
             self._skipped("step", f"numbers {self._steps_of_rounding}")
 

@@ -26,8 +26,6 @@ from common.weights import SLOT_PREFIX, ModelState, initial_state
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
-PRODUCT_SECONDS = 0.2  # seconds for which a matrix product is repeated
-PRODUCT_SIZE = 2048  # rows and columns of the matrices whose product shows the machine's peak
 
 
 def record(
@@ -223,11 +221,6 @@ def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile:
                 getattr(batch, name)
 
     return Profile(len(batches), profile.seconds, profile.busy_seconds, profile.kernels, seconds_of(make_tensors))
-
-
-def product_speed(backend: Backend, emit: Emit, *, size: int) -> float:
-    """The framework's speed in a product of two square matrices, in floating-point operations a second."""
-    return backend.profiling().matrix_product(size, size, size, PRODUCT_SECONDS)
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

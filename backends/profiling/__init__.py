@@ -5,17 +5,12 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import median
-from time import perf_counter
 from typing import Any, Literal, final
 
 import numpy as np
 
 from common.tensors import Array, Batches
 
-WARM_UPS = 2  # calls before the timed ones; they do what is only done on first use, such as compiling
-FEWEST = 3  # the least number of timed calls
 ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
 
 # The parts into which the time of a training step is divided. "LSTM" is a kernel that does products and gates, which
@@ -67,7 +62,7 @@ class Profiled:
 
 @dataclass(frozen=True)
 class Profiling(ABC):
-    """One framework's own tools: its profiler, its matrix product, and what it reports of itself."""
+    """One framework's own tools: its profiler, and what it reports of itself."""
 
     backend: Any  # an open Backend of this framework
 
@@ -89,21 +84,6 @@ class Profiling(ABC):
     def traced(self, train: Callable[[], float]) -> Profiled:
         """Return the framework's profile of `train`, which returns the duration of its steps in seconds."""
 
-    @final
-    def matrix_product(self, m: int, k: int, n: int, seconds: float) -> float:
-        """The speed of the framework's product (m, k) @ (k, n), in floating-point operations a second.
-
-        The operands are random and have the model's precision. After two warm-up products the median is taken over as
-        many products as fit into `seconds`, at least three.
-        """
-        generator, dtype = np.random.default_rng(0), self.backend.config.dtype
-        left, right = generator.random((m, k)).astype(dtype), generator.random((k, n)).astype(dtype)
-        return 2 * m * k * n / median_seconds(self.multiplication(left, right), seconds)
-
-    @abstractmethod
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        """A function that multiplies the two matrices, and returns when their product is done."""
-
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
@@ -116,17 +96,6 @@ class Profiling(ABC):
 
 def _part_of(name: str, parts: Mapping[Part, str]) -> Part:
     return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
-
-
-def median_seconds(call: Callable[[], Any], seconds: float) -> float:
-    """The median duration of a call, over as many calls as fit into `seconds`, after two that do not count."""
-    for _ in range(WARM_UPS):
-        call()
-    stamps = [perf_counter()]
-    while len(stamps) <= FEWEST or stamps[-1] - stamps[0] < seconds:
-        call()
-        stamps.append(perf_counter())
-    return median(after - before for before, after in pairwise(stamps))
 
 
 def denormals(halve: Callable[[Array], Array], dtype: str) -> str:

@@ -1,4 +1,4 @@
-"""JAX's own profiler, product and facts."""
+"""JAX's own profiler and facts."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.profiler import ProfileData
 
-from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
+from backends.profiling import Part, Profiled, Profiling, covered, denormals, own_seconds
 from common.machine import allowed_cores
 
 # The part of a step that a kernel belongs to: the first one whose pattern is operators in its name. XLA fuses the
@@ -45,10 +45,6 @@ class JaxProfiling(Profiling):
                 events += own_seconds(operators)
                 spans += [(began, began + lasted) for began, lasted, _ in operators]
         return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        operands, compiled = [jnp.asarray(left), jnp.asarray(right)], jax.jit(jnp.matmul)
-        return lambda: compiled(*operands).block_until_ready()
 
     def describe(self) -> dict[str, Any]:
         """XLA has as many threads as cores, unless NPROC says otherwise; JAX tells neither."""

@@ -1,4 +1,4 @@
-"""Keras's and TensorFlow's own profiler, product and facts."""
+"""Keras's and TensorFlow's own profiler and facts."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
-from backends.profiling import Array, Part, Profiled, Profiling, covered, denormals, own_seconds
+from backends.profiling import Part, Profiled, Profiling, covered, denormals, own_seconds
 from common.machine import allowed_cores
 
 if TYPE_CHECKING:
@@ -49,17 +49,6 @@ class KerasProfiling(Profiling):
                 start = 1000 * line.timestamp_ns
                 spans += [(start + began, start + began + lasted) for began, lasted, _ in operators]
         return Profiled.of(events, PARTS, seconds, covered(spans) / 1e12)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        """Each product is a call of a compiled function from Python."""
-        operands, compiled = [tf.convert_to_tensor(left), tf.convert_to_tensor(right)], tf.function(tf.matmul)
-
-        def multiply() -> None:
-            product = compiled(*operands)
-            if self.backend.device == "gpu":
-                float(product[0, 0])
-
-        return multiply
 
     def describe(self) -> dict[str, Any]:
         """TensorFlow's function knows a number of threads that was set in Python only; otherwise it returns 0. Then

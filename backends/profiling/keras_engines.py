@@ -1,4 +1,4 @@
-"""The engine's profiler, product and facts, with Keras's version, for Keras under one of its engines."""
+"""The engine's profiler and facts, with Keras's version, for Keras under one of its engines."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from backends.profiling import Array, Profiled, Profiling
+from backends.profiling import Profiled, Profiling
 
 ENGINES = {
     "tensorflow": "backends.profiling.keras:KerasProfiling",
@@ -24,9 +24,6 @@ class EngineProfiling(Profiling):
 
     def traced(self, train: Callable[[], float]) -> Profiled:
         return self.engine.traced(train)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        return self.engine.multiplication(left, right)
 
     def describe(self) -> dict[str, Any]:
         described, engine = self.engine.describe(), keras.backend.backend()

@@ -1,4 +1,4 @@
-"""Python's profiler over NumPy, NumPy's product and its facts."""
+"""Python's profiler over NumPy, and its facts."""
 
 from collections.abc import Callable, Mapping
 from cProfile import Profile
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.profiling import Array, Part, Profiled, Profiling, denormals
+from backends.profiling import Part, Profiled, Profiling, denormals
 
 # The part of a step that a function's time belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
@@ -28,9 +28,6 @@ class NumpyProfiling(Profiling):
         seconds = profiler.runcall(train)
         events = [(_name(entry.code), entry.callcount, entry.inlinetime) for entry in profiler.getstats()]
         return Profiled.of(events, PARTS, seconds)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        return lambda: left @ right
 
     def describe(self) -> dict[str, Any]:
         from threadpoolctl import threadpool_info

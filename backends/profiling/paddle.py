@@ -1,4 +1,4 @@
-"""Paddle's own profiler, product and facts."""
+"""Paddle's own profiler and facts."""
 
 import ctypes
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget
 
-from backends.profiling import Array, Part, Profiled, Profiling, denormals
+from backends.profiling import Part, Profiled, Profiling, denormals
 
 # The part of a step that a kernel belongs to: the first one whose pattern is found in its name.
 PARTS: Mapping[Part, str] = {
@@ -29,17 +29,6 @@ class PaddleProfiling(Profiling):
         with Profiler(targets=targets, on_trace_ready=lambda profiler: None) as profiler:
             seconds = train()
         return Profiled.of(_events(profiler), PARTS, seconds)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        operands = paddle.to_tensor(left), paddle.to_tensor(right)
-
-        @paddle.no_grad()
-        def multiply() -> None:
-            paddle.matmul(*operands)
-            if self.backend.device == "gpu":
-                paddle.device.synchronize()
-
-        return multiply
 
     def describe(self) -> dict[str, Any]:
         return {

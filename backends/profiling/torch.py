@@ -1,4 +1,4 @@
-"""PyTorch's own profiler, product and facts."""
+"""PyTorch's own profiler and facts."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,17 +27,6 @@ class TorchProfiling(Profiling):
         with profile(activities=activities) as profiler:
             seconds = train()
         return Profiled.of(_events(profiler), PARTS, seconds)
-
-    def multiplication(self, left: Array, right: Array) -> Callable[[], object]:
-        operands = [torch.as_tensor(operand) for operand in (left, right)]
-
-        @torch.inference_mode()
-        def multiply() -> None:
-            torch.matmul(*operands)
-            if self.backend.device == "gpu":
-                torch.cuda.synchronize()
-
-        return multiply
 
     def describe(self) -> dict[str, Any]:
         weight = torch.detach(self.backend.weights()["dense/kernel"])

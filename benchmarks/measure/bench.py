@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
 from benchmarks.measure import machine
 from benchmarks.measure.contestant import BackendContestant
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Sizes, Start, Text
+from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
@@ -150,25 +151,21 @@ class Benchmark(Rounds[BackendContestant]):
     def _step(self, index: int) -> float:
         """The duration of a row's steps, as last measured.
 
-        For a size that was not measured yet it is a guess, by the most expensive measured one and by the number of
-        operations.
+        For a size that was not measured yet it is a guess from the most expensive measured one.
         """
         row, known = self.rows[index], self.step_seconds.get(index)
         alike = {n: s for n, s in self.step_seconds.items() if row.sizes and self.rows[n].backend == row.backend}
         if known or not alike:
             return known or super()._step(index)
         dearest = max(alike, key=lambda n: alike[n])
-        more = self.recording.flop_of(row) / self.recording.flop_of(self.rows[dearest])
-        return alike[dearest] * max(1.0, more)
+        return alike[dearest] * max(1.0, _cost(row) / _cost(self.rows[dearest]))
 
     # The rest of the time
 
     def _after_turns(
         self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator, extra: bool
     ) -> None:
-        if self.sentences is None:
-            return self._time_products(live)
-        if self._used < LEAST_ROUNDS:
+        if self.sentences is None or self._used < LEAST_ROUNDS:
             return
         plain = [contestant for contestant in live if contestant.row in self.plain]
         # Decoding has its first turns before more rounds make intervals narrower, then with the last processes.
@@ -219,28 +216,13 @@ class Benchmark(Rounds[BackendContestant]):
         return {*self.plain} - {line.row for line in self.recording.of_kind(RowProfile)}
 
     def _profile(self, live: Sequence[BackendContestant]) -> None:
-        """Profile a few steps of each row and time matrix products, after the turns, so that no turn is disturbed."""
+        """Profile a few steps of each row, after the turns, so that no turn is disturbed."""
         missing = self._unprofiled()
         for contestant in live:
             if contestant.row in missing and self.left >= PROFILING * contestant.step_seconds:
                 self.status(f"profiling {self.rows[contestant.row].label}")
                 profile = contestant.process.call(in_child.profiled, steps=PROFILED_STEPS)
-                self.recording.append(RowProfile(contestant.row, profile, self._product_speed(contestant)))
-
-    def _time_products(self, live: Sequence[BackendContestant]) -> None:
-        """Time matrix products once in each backend, after the turns. Where sizes vary, nothing is profiled."""
-        timed = {self.rows[line.row].backend for line in self.recording.of_kind(RowProfile)}
-        for contestant in live:
-            if self.rows[contestant.row].backend not in timed:
-                self.recording.append(RowProfile(contestant.row, None, self._product_speed(contestant)))
-
-    def _product_speed(self, contestant: BackendContestant) -> float | None:
-        """Operations a second of a large product; None of the example, whose steps are not comparable."""
-        row = self.rows[contestant.row]
-        if row.backend == BASELINE:
-            return None
-        speed: float = contestant.process.call(in_child.product_speed, size=in_child.PRODUCT_SIZE)
-        return speed
+                self.recording.append(RowProfile(contestant.row, profile))
 
 
 def opened_benchmark(
@@ -268,12 +250,17 @@ def opened_benchmark(
             f"a batch of {largest} is larger than the {len(material.training_rows)} pairs that are trained on; give "
             "a smaller one, or a larger corpus"
         )
-    text, sentences = Text(digest, Sizes.of(material)), None
+    text, sentences = Text(digest, len(material.training_rows)), None
     if not training.axes:
         sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
-        text = Text(digest, text.sizes, sentences.weights, sentences.digest, sentences.shown)
+        text = Text(digest, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
     recording = begun.resume(text) if begun else Recording.begin(path, plan, text)
     return Benchmark(recording, material, sentences, budget)
+
+
+def _cost(row: Row) -> int:
+    """Cost of a step, to compare with other sizes of the same backend: matrices grow with the square of the units."""
+    return prod(row.sizes.values()) * row.sizes.get("latent-dim", 1)
 
 
 def random_rows(length: int, count: int, model: ModelConfig, seed: int) -> Batch:

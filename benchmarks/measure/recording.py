@@ -21,8 +21,7 @@ import msgspec
 from backends.interface import BackendFacts
 from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Seconds, Visit, WarmUp, Work
 from benchmarks.ladder.parity.certificate import Certificate
-from benchmarks.measure.plan import Long, Plan, Row, Short
-from common.corpus import Material
+from benchmarks.measure.plan import Long, Plan, Short
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import locked, make_folder, sync
 from common.machine import Machine, describe_machine
@@ -41,41 +40,6 @@ Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence; sentences
 Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]
 
 
-class Sizes(Measured, frozen=True):
-    """Sizes of the corpus's tensors."""
-
-    training_rows: Count
-    max_encoder_seq_length: Count  # T_enc
-    max_decoder_seq_length: Count  # T_dec
-    num_encoder_tokens: Count  # V_enc
-    num_decoder_tokens: Count  # V_dec
-
-    @classmethod
-    def of(cls, material: Material) -> "Sizes":
-        return cls(
-            training_rows=len(material.training_rows),
-            max_encoder_seq_length=material.max_encoder_seq_length,
-            max_decoder_seq_length=material.max_decoder_seq_length,
-            num_encoder_tokens=material.batch.num_encoder_tokens,
-            num_decoder_tokens=material.batch.num_decoder_tokens,
-        )
-
-    def step_flop(self, batch_size: int, latent_dim: int) -> int:
-        """Floating-point operations of a training step: forward, and the gradients of weights and hidden states.
-
-        Only matrix products are counted: two operations, a multiplication and an addition, for each pair of numbers
-        that are multiplied. Gates, softmax and optimizer are left out: they are some per cent of the operations.
-
-        - The gradient of a weight, and that of a state, takes as many operations as the forward product of both.
-        - One-hot inputs are multiplied by the kernels like any matrix. The gradient of the inputs is not needed.
-        """
-        gates, steps = 4 * latent_dim, self.max_encoder_seq_length + self.max_decoder_seq_length
-        inputs = self.max_encoder_seq_length * self.num_encoder_tokens * gates
-        inputs += self.max_decoder_seq_length * self.num_decoder_tokens * gates
-        states = steps * latent_dim * gates + self.max_decoder_seq_length * latent_dim * self.num_decoder_tokens
-        return 2 * batch_size * (2 * inputs + 3 * states)
-
-
 class ShownSentence(Measured, frozen=True):
     """A sentence of the corpus that a page shows with its translations."""
 
@@ -88,7 +52,7 @@ class Text(Measured, frozen=True):
     """The text that the backends of a bench train on, and the weights with which they decode some of it."""
 
     sha256: Short  # of the text
-    sizes: Sizes
+    training_rows: Count
     weights: Words = ""  # the weights that all rows decode with, in words
     weights_sha256: Short = ""  # of the file with these weights; "" for fresh weights
     shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
@@ -158,12 +122,10 @@ class Decoded(Line, frozen=True):
 
 
 class RowProfile(Line, frozen=True, tag="profiling"):
-    """The kernels that a row's framework ran, and its speed in a matrix product; recorded once for each row."""
+    """The kernels that a row's framework ran; recorded once for each row."""
 
     row: CountOrZero
-    profile: Profile | None
-    # Floating-point operations a second of a large product in float32; None where it was not measured.
-    flops: Annotated[float, msgspec.Meta(ge=1.0)] | None
+    profile: Profile
 
 
 class Proof(Line, frozen=True):
@@ -264,17 +226,6 @@ class Recording:
     def rounds(self, work: Work = "training") -> list[Round]:
         """The rounds whose turns did this work."""
         return [line for line in self.of_kind(Round) if line.work == work]
-
-    def flop_of(self, row: Row) -> int:
-        """Floating-point operations of a step of a bench's row, at the row's sizes; see `Sizes.step_flop`."""
-        training, text, sizes = self.plan.training, self.head.text, row.sizes
-        assert training
-        assert text
-        tensors = text.sizes
-        if length := sizes.get("length"):
-            tensors = msgspec.structs.replace(tensors, max_encoder_seq_length=length, max_decoder_seq_length=length)
-        batch_size = sizes.get("batch-size", training.settings.batch_size)
-        return tensors.step_flop(batch_size, sizes.get("latent-dim", training.latent_dim))
 
     def resume(self, text: Text | None = None) -> Self:
         """Cut off a torn last line, so that lines can be appended again; `text` is the present one.

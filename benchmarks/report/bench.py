@@ -64,7 +64,7 @@ class BenchRow(RowResults):
         errors = [rung.error for name, rung in rungs.items() if name not in NO_ERRORS and rung.error is not None]
         self.error = max(errors, default=None)
         # An epoch's last batch has fewer pairs, but its step takes as long as the others.
-        self.epoch = step and step.times(ceil(results.text.sizes.training_rows / self.items))
+        self.epoch = step and step.times(ceil(results.text.training_rows / self.items))
         self.pairs_per_second = self.items / step.value if step else None
         # The time of a decoded character where many sentences are decoded in one call, and the number of sentences.
         self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
@@ -88,15 +88,9 @@ class BenchRow(RowResults):
             "first step": [self.first_step],
         }
         self.start = {phase: median(seconds) for phase, seconds in phases.items() if seconds}
-        # Floating-point operations of a step, by formula; their number a second as a share of the fastest matrix
-        # product that was measured; and a step by backends.profiling.Part, empty where the profiler did not run.
-        self.flop: int | None = None
-        self.peak_share: float | None = None
+        # Seconds of a step by backends.profiling.Part; empty where the profiler did not run.
         self.step_parts: dict[str, float] = {}
-        if step:
-            self.flop = results.recording.flop_of(row)
-            self.peak_share = self.flop / step.value / results.peak[0] if results.peak else None
-        if step and profiled and profiled.profile:
+        if step and profiled:
             # keras:example makes all of its tensors before its steps.
             self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
 
@@ -149,9 +143,6 @@ class BenchResults(Results):
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
         # Scores of the weights on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
-        # Operations a second of the fastest matrix product, and its backend; None where none was measured.
-        peaks = [(line.flops, rows[row].backend) for row, line in self.profiled.items() if line.flops]
-        self.peak = max(peaks, default=None)
         # The rows that were started, without controls, from fast to slow. Rows that are not compared come last.
         measured = [BenchRow(self, index) for index in sorted(self.starts) if not rows[index].control]
         self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))

@@ -31,7 +31,7 @@ NOT_COMPARED = "not compared"
 # Results that `--json` prints, beside the command, the machine and sentences of the page.
 PRINTED = (
     "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs control sentences "
-    "peak doubts notes missing"
+    "doubts notes missing"
 ).split()
 
 
@@ -73,10 +73,6 @@ START: Columns = {
     "the first step": lambda row: quantity(row.start["first step"]),
     "in all": lambda row: quantity(sum(row.start.values())) if "process" in row.start else MISSING,
     "most memory": lambda row: render.megabytes(row.peak_memory),
-}
-PEAK: Columns = {
-    "share of the peak": lambda row: percent(row.peak_share),
-    "GFLOP a step": lambda row: render.digits(row.flop / 1e9) if row.flop and row.peak_share else MISSING,
 }
 PARTS_OF_A_STEP: Columns = {
     "a step": lambda row: quantity(row.step if row.step_parts else None),
@@ -202,7 +198,6 @@ def _support(results: BenchResults) -> dict[str, str]:
         "model": f"LSTM encoder-decoder, {training.latent_dim} units, batches of {training.settings.batch_size}",
         "score": scores["chrf_signature"] if scores else "",
     }
-    speed, fastest = results.peak or (0.0, "")
     alone = [(safe(row.label), code(results.plan.command_of(row.row))) for row in rows]
     return {
         "training": by_row(rows, TRAINING),
@@ -212,8 +207,6 @@ def _support(results: BenchResults) -> dict[str, str]:
         **_sentences(results),
         "start": by_row(rows, START),
         "parts": by_row(rows, PARTS_OF_A_STEP),
-        "peak": by_row(rows, PEAK),
-        "fastest": f"{render.digits(speed / 1e9)}{render.SPACE}GFLOP/s in {safe(fastest)}",
         "settings": by_row(rows, SETTINGS),
         "commands": table(("row", "command that measures it with as little else as can be"), alone),
         "command": "\n".join(["```sh", *map(printable, results.plan.command.split("\n")), "```"]),

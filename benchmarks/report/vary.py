@@ -17,7 +17,6 @@ from benchmarks.report.results import NOTHING
 from common.text import listed
 
 WIDEST = 3.0  # the interval of a point is cut at this multiple of its value
-DEPARTED = 0.5  # a size counts as departed below this fraction of its curve's best share of the peak
 AXES: dict[Axis, str] = {  # names of the axes on a page
     "latent-dim": "units of each LSTM",
     "length": "characters in each sentence",
@@ -63,21 +62,6 @@ class VaryResults(BenchResults):
     def missing(self) -> list[str]:
         return []
 
-    def departures(self) -> list[str]:
-        """Sentences on the largest size at which a curve has less than half of its best share of the peak."""
-        departed: list[tuple[int, str]] = []
-        for (name, sizes), rows in self.curves().items():
-            shares = [(row.row.sizes[self.axis], row.peak_share or 0.0) for row in rows]
-            best = max(share for _, share in shares)
-            size = max((size for size, share in shares if share < DEPARTED * best), default=None)
-            if best and size is not None:
-                at = ", ".join(f"{axis} {fixed:,}" for axis, fixed in zip(self.second, sizes, strict=True))
-                departed.append((size, f"{name} ({at})" if at else name))
-        return [
-            f"At {size:,} {AXES[self.axis]} {listed(curves)} reached less than half of the best share of the peak."
-            for size, curves in grouped(departed).items()
-        ]
-
 
 def _curve(row: BenchRow, second: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
     """The curve of a row: its backend, and its sizes on the second axis."""
@@ -112,7 +96,7 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
         reach = sorted(step.half_width for step in known)
         width = dict.fromkeys(render.percent(half_width) for half_width in (reach[0], reach[-1]))
         answer += f"\n\nThe interval of a time reaches {' to '.join(width)} to either side."
-    return {"answer": answer, "departed": " ".join(map(safe, results.departures()))}, charts
+    return {"answer": answer}, charts
 
 
 def _point(row: BenchRow, axis: Axis) -> Point:

@@ -7,12 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.measure.recording import Recording, RowProfile, Sizes
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Observations, observations
 from benchmarks.report.page import report_of
 from benchmarks.report.vary import VaryResults
-from tests.conftest import LATENT_DIM, batch_of
-from tests.support import child
 from tests.support.program import refusal, short
 from tests.support.recordings import plan_of, recording, slowed
 
@@ -29,8 +27,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     assert all(len(line.starts) == 1 for line in recorded.rounds()), "a round starts the rows of one combination"
     order = [line.starts[0].row for line in recorded.rounds()]
     assert sorted(order[:2]) == sorted(order[2:4]) == [0, 1]
-    assert len(recorded.of_kind(RowProfile)) == 1
-    assert all(row["certificate"]["passed"] and row["peak_share"] > 0 for row in bench["rows"])
+    assert all(row["certificate"]["passed"] for row in bench["rows"])
     assert "--vary latent-dim=8,16" in bench["command"]
     page = report_of(recorded)
     assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
@@ -72,7 +69,6 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     page = report_of(grown())
     (svg,) = page.charts.values()
     assert svg.count("<circle") == 6
-    assert "At 64 units of each LSTM" in page.page, "where a step reaches less than half of the best share"
 
 
 def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:
@@ -91,13 +87,3 @@ def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:
     assert Observations({1: {0: 0.0}}).across_rounds(0) is None
     observed = observations(grown())
     assert math.isclose(observed.across_rounds(0).value, observed.seconds(0).value)
-
-
-def test_the_operations_of_a_step_are_those_torch_counts(backend_of) -> None:
-    """The smallest model has four gates of an input and a state each, in encoder and decoder, and one logit."""
-    assert Sizes(1, 1, 1, 1, 1).step_flop(1, 1) == 2 * 2 * (4 * 2 + 4 * 2 + 1) + 2 * (4 + 4 + 1)
-    batch = batch_of(32, "float32")
-    counted = backend_of("torch", "float32").call(child.flop_of_step, batch=batch)
-    lengths = batch.encoder_ids.shape[1], batch.decoder_input_ids.shape[1]
-    tensors = Sizes(32, *lengths, batch.num_encoder_tokens, batch.num_decoder_tokens)
-    assert counted == pytest.approx(tensors.step_flop(32, LATENT_DIM), rel=0.01)

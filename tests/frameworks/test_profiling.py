@@ -1,4 +1,4 @@
-"""Facts that backends tell beside results: times of steps, kernels, speed of a product, settings, interpreter."""
+"""Facts that backends tell beside results: times of steps, kernels, settings, interpreter."""
 
 import os
 import platform
@@ -47,9 +47,7 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_tells_of_its_steps_kernels_and_products(
-    backend_of: StartBackend, name: str, tmp_path: Path
-) -> None:
+def test_a_backend_tells_of_its_steps_and_kernels(backend_of: StartBackend, name: str, tmp_path: Path) -> None:
     process, batch = backend_of(name, "float32"), batch_of(STEPS * BATCH_SIZE, "float32")
 
     def steps_take_all_of_the_time() -> bool:
@@ -80,14 +78,6 @@ def test_a_backend_tells_of_its_steps_kernels_and_products(
     assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
     assert 0 < profiled.busy_seconds <= spent.total() * (1 + 1e-6)
     assert profiled.busy_seconds < 1.5 * profiled.seconds  # two clocks, which start and stop apart
-
-    def product(m: int, k: int, n: int) -> float:
-        rate = process.call(child.matrix_product, shape=(m, k, n))
-        assert 1e8 < rate < 1e14
-        return float(2 * m * k * n / rate)
-
-    # 256 times the work. The least of several, since any may wait for another program.
-    assert product(768, 512, 640) > 3 * min(product(96, 128, 80) for _ in range(5))
     assert process.facts.threads == 1
 
 

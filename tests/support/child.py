@@ -22,7 +22,7 @@ from backends.process import in_child
 from backends.profiling import Profiled
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
-from common.weights import ModelState, initial_state
+from common.weights import ModelState
 
 
 def elsewhere(backend: Backend, emit: Emit, *, named: str, arguments: dict[str, Any]) -> Any:
@@ -65,18 +65,6 @@ def steps(
     with patch.object(interface, "REPORT_SECONDS", 0):
         trained = backend.train(batches_of(batch, batch_size), report)
     return Steps(trained.step_losses, reported)
-
-
-def flop_of_step(backend: Backend, emit: Emit, *, batch: Batch) -> int:
-    """The floating-point operations of one step, by PyTorch's own counter."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    backend.load(initial_state(backend.config, 0))
-    # The counter knows matrix products, and not the one operator that oneDNN makes of a whole layer.
-    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-        backend.train(batches_of(batch, len(batch)), unreported)
-    return int(counter.get_total_flops())
 
 
 def second_biases(backend: Backend, emit: Emit) -> float:
@@ -200,10 +188,6 @@ def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_si
     profiled = backend.profiling().profile(batches_of(batch, batch_size))
     os.chdir(before)
     return Traced(profiled, os.listdir(folder))
-
-
-def matrix_product(backend: Backend, emit: Emit, *, shape: tuple[int, int, int]) -> float:
-    return backend.profiling().matrix_product(*shape, 0.1)
 
 
 def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:

@@ -31,7 +31,6 @@ from benchmarks.measure.recording import (
     Round,
     RowProfile,
     ShownSentence,
-    Sizes,
     Start,
     Text,
     append_line,
@@ -47,8 +46,7 @@ STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
 SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
-SIZES = Sizes(640, 24, 42, 60, 75)
-FLOPS = 2e11  # of a large matrix product
+TRAINING_ROWS = 640
 CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
 
 MACHINE = Machine(
@@ -117,14 +115,13 @@ def recording(
     """
     plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
-    corpus = Text("0" * 64, SIZES, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
+    corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
     head = Head(FORMAT, VERSION, MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
     bench = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
     for n in plain:
-        flops = None if plan.rows[n].backend == BASELINE else FLOPS
-        profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006), flops)
+        profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006))
         bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
     for number in range(1, rounds + 1):

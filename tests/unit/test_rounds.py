@@ -25,7 +25,7 @@ from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.plan import BUDGET, Plan, Row
 from benchmarks.measure.race import Race
-from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Sizes, Start, Text
+from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, FEWEST_CYCLES, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import spread
@@ -135,10 +135,6 @@ class FakeProcess:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
 
-    def product_speed(self, size: int) -> float:
-        self.world.work(0.5)
-        return recordings.FLOPS
-
 
 class FakeScript(Contestant):
     """A script of a race, whose step takes 0.1 s."""
@@ -239,7 +235,7 @@ def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
 
     def run(plan: Plan, name: str = "a.jsonl", budget: float | None = None) -> Run:
         began, path = world.now, tmp_path / name
-        corpus = Text("0" * 64, Sizes.of(sentences.material), sentences.weights, "", sentences.shown)
+        corpus = Text("0" * 64, len(sentences.material.training_rows), sentences.weights, "", sentences.shown)
         recording = Recording.read(path) if path.exists() else Recording.begin(path, plan, corpus)
         Benchmark(recording, sentences.material, None if plan.training.axes else sentences, budget).run(
             lambda doing: world.statuses.append(world.now), world.notes.append

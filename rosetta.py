@@ -1,11 +1,6 @@
 """The command line. The module of a command is imported when somebody asks for the command."""
 
-import signal
 import sys
-
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while imports last: end at once, without a traceback
-
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common.terminal import Commands, run_to_the_end
 
 FOLDER = sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
-if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was
 
 USE, COMPARE, MEASURE = "Use a model", "Compare models", "Measure"  # the headings of --help
 # The heading of each command, and the module that has a function of the command's name.

@@ -61,7 +61,7 @@ def refusing(what: str, remedy: str = "", kind: type[RosettaError] = CannotBegin
 
 
 def in_words(error: BaseException) -> str | None:
-    """Describe an error of the system or of the output's encoding; None for any other error.
+    """Describe an error of the system or of an encoding; None for any other error.
 
     Rosetta names the files that it writes; the output has no name.
     """
@@ -72,10 +72,8 @@ def in_words(error: BaseException) -> str | None:
             "`ulimit -a` shows. Files that were written are kept"
         )
     if isinstance(error, UnicodeEncodeError):
-        character = error.object[error.start]
         return (
-            f"the output's encoding, {error.encoding}, has no U+{ord(character):04X}; set PYTHONIOENCODING=utf-8. "
-            "Files that were written are kept"
+            f"{error.encoding} has no U+{ord(error.object[error.start]):04X}, which stands in a name or in the output"
         )
     if not isinstance(error, OSError):
         return None

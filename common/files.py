@@ -67,9 +67,7 @@ def write_atomically(path: Path, content: bytes | str | Iterable[bytes | memoryv
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, as `write_atomically` does."""
-    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    # JSON has an escape for a surrogate, which Python gives in place of each byte of a name that is not UTF-8.
-    write_atomically(path, text.encode(errors="backslashreplace"))
+    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ A run of weights alone has no slots, which are read as zeros, and no best/.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,8 +131,7 @@ class RunDirectory:
                 f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
             )
         with _reading(file):
-            # A name that is not UTF-8 has lone surrogates, which msgspec reads from no JSON.
-            content = json.loads(read_at_most(LARGEST_JSON, file))
+            content = msgspec.json.decode(read_at_most(LARGEST_JSON, file), type=dict[str, Any])
             run = msgspec.convert({**content, "path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             if run._settings() != content:
                 raise ValueError("a setting is missing, or it has one that is not known")

@@ -1,16 +1,12 @@
 """Tables and progress bars for people, JSON for machines, and the end of the program."""
 
 import os
-import re
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -23,35 +19,17 @@ from common.errors import RosettaError, in_words
 from common.text import as_json, printable
 
 LONGEST_MESSAGE = 10_000  # characters of an error, which may name what somebody wrote into a file
-COMMAND = re.compile(r"`[^`]+`|(?<=: )(rosetta|pip|python) .+?(?=; |$)")  # that a message tells somebody to type
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the signals that end a command, each in the way of Ctrl-C
+ENDING = (signal.SIGINT, signal.SIGTERM)  # the signals that end a command in its own way
 
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to the program's end, which is the same whatever was being printed when the reader went."""
-        raise BrokenPipeError
-
-
-out = _Console()
-err = _Console(stderr=True)
+out = Console()
+err = Console(stderr=True)
 
 
 def say(message: str, console: Console | None = None, style: str = "") -> None:
-    """Print a message in one line, or on a terminal in lines that end between words.
-
-    There, paths and commands that can be typed stay whole, for whoever copies them, and all lines are indented like
-    the first. The `style` is that of the first word.
-    """
-    console, text = console or out, printable(message)
-    if console.is_terminal:
-        whole = COMMAND.sub(lambda match: match[0].replace(" ", "\0"), text)
-        indent = " " * (len(text) - len(text.lstrip()))
-        options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
-        text = textwrap.fill(whole, console.width, **options).replace("\0", " ")
-    shown = Text(text)
-    shown.stylize(style, 0, len(text.partition(" ")[0]))
-    console.print(shown, soft_wrap=True)
+    """Print a message in one line, which a terminal breaks. The `style` is that of the first word."""
+    shown = Text(printable(message))
+    shown.stylize(style, 0, len(shown.plain.partition(" ")[0]))
+    (console or out).print(shown, soft_wrap=True)
 
 
 def warn(message: str) -> None:
@@ -151,69 +129,37 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
 ENDED_AT_ONCE = "(nothing: the model ended the sentence at once)"
 
 
-class _SignalError(KeyboardInterrupt):
-    """A signal of ENDING has arrived.
-
-    KeyboardInterrupt itself would not do: where it ends a text that `exec` runs, Python ends itself by SIGINT later,
-    even if the exception was caught.
-    """
-
-
 class Commands(TyperGroup):
     """The commands of the program."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command. Where whoever reads its output has gone, end like a program that SIGPIPE ends."""
+        """Run a command, and flush its output here, where Typer ends the program quietly if nobody reads it."""
         try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                if sys.stdout is not None:  # it was closed
-                    sys.stdout.flush()
-        except BrokenPipeError:
-            _leave_output()
-            raise typer.Exit(128 + signal.SIGPIPE) from None
+            return super().invoke(ctx)
+        finally:
+            sys.stdout.flush()
 
 
 def run_to_the_end(program: Callable[[], object]) -> NoReturn:
     """Run the program and end this process.
 
-    Exit status 0: done; 2: could not begin; 1: failed after it began; 130: ended by Ctrl-C; 143: ended by SIGTERM;
-    129: ended by SIGHUP, when its terminal was closed; 141: nobody reads its output any more.
+    Exit status 0: done; 2: could not begin; 1: failed after it began, or nobody reads its output any more; 130: ended
+    by Ctrl-C; 143: ended by SIGTERM.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # was closed, so that the next file to be opened would be taken for it
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
-    received: list[int] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise _SignalError
-
-    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
-    for number in heard:
-        signal.signal(number, interrupt)
-    status: str | int | None = None
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         program()
-    except SystemExit as ended:
-        status = ended.code
-    except BaseException as error:
+    except Exception as error:
         message = str(error) if isinstance(error, RosettaError) else in_words(error)
-        if message is not None:
-            status = error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code
-            for number in heard:  # what ends the program now is this error
-                signal.signal(number, signal.SIG_IGN)
-            _leave_output()
-            with suppress(OSError):  # its terminal was closed
-                say(f"rosetta: {message}"[:LONGEST_MESSAGE], err)
-        elif not received:  # else it came of the signal, which may interrupt typer, or an import, anywhere
+        if message is None:
             raise
+        _leave_output()
+        say(f"rosetta: {message}"[:LONGEST_MESSAGE], err)
+        sys.exit(error.exit_code if isinstance(error, RosettaError) else RosettaError.exit_code)
     finally:
-        # The interpreter's own end takes a moment, and shows a traceback where it is interrupted.
-        for number in heard:
+        for number in ENDING:  # the interpreter's own end takes a moment, and would show a traceback
             signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + received[0] if received else status)
+    sys.exit()
 
 
 def _leave_output() -> None:

@@ -4,12 +4,10 @@ import codecs
 import json
 import os
 import shlex
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,21 +42,15 @@ def split_lines(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def lines_as_they_arrive(stream: IO[bytes]) -> Iterator[list[str]]:
-    """The lists of `split_lines` of a stream. Waits only when there is no line yet.
-
-    Bytes that are not UTF-8 come as lone surrogates, in which form Python gives out those of a command line too;
-    `not_utf8` finds them.
-    """
+    """The lists of `split_lines` of a stream, with U+FFFD for what is not UTF-8. Waits only while it has no line."""
     for lines in split_lines(iter(partial(os.read, stream.fileno(), PIECE), b"")):
-        yield [line.decode(errors="surrogateescape") for line in lines]
+        yield [line.decode(errors="replace") for line in lines]
 
 
 def typed_lines(prompt: str) -> Iterator[list[str]]:
     """Lists of one line each, as they are typed at a terminal after a prompt, until Ctrl-D or "quit"."""
     with suppress(ImportError):  # where Python was built without it, lines cannot be edited
         import readline  # noqa: F401 (with it, `input` lets a line be edited and earlier ones be recalled)
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
     while True:
         try:
             if (line := input(prompt)).strip() == "quit":
@@ -70,20 +62,6 @@ def typed_lines(prompt: str) -> Iterator[list[str]]:
         except KeyboardInterrupt:
             print()
             raise
-
-
-def not_utf8(line: str) -> int | None:
-    """The place, counted from 1, of the first of the line's bytes that is not UTF-8; None where all are."""
-    try:
-        line.encode()
-    except UnicodeEncodeError as error:
-        return len(line[: error.start].encode()) + 1
-    return None
-
-
-def with_replacements(line: str) -> str:
-    """The line with U+FFFD in place of each byte that is not UTF-8, so that it can be printed."""
-    return line.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def printable(text: str) -> str:
@@ -121,16 +99,5 @@ def count(number: int, noun: str) -> str:
 
 
 def quoted(word: str | Path) -> str:
-    """A word as a shell takes it, in printable characters alone; the others are written as their bytes' numbers."""
-    text = str(word)
-    if text.isprintable():
-        return shlex.quote(text)
-    return "$'" + "".join(c if c.isprintable() and c not in "'\\" else _as_numbers(c) for c in text) + "'"
-
-
-def _as_numbers(character: str) -> str:
-    """The character's bytes as a shell reads them between $' and '. Python gives a byte that is not UTF-8 as one of
-    U+DC80 to U+DCFF."""
-    of_a_byte = "\udc80" <= character <= "\udcff"
-    encoded = character.encode(errors="surrogateescape" if of_a_byte else "replace")
-    return "".join(f"\\{byte:03o}" for byte in encoded)
+    """A word as a shell takes it, in printable characters alone."""
+    return shlex.quote(printable(str(word)))

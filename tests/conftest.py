@@ -96,8 +96,7 @@ def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard() -> None:
-    """By programs that tests start, which inherit what is ignored: SIGINT by a shell's jobs in the background, SIGHUP
-    by what `nohup` starts."""
+    """By programs that tests start, which inherit what is ignored: SIGINT by a shell's jobs in the background."""
     for number in ENDING:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

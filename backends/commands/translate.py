@@ -21,10 +21,8 @@ from common.text import (
     for_terminal,
     lines_as_they_arrive,
     normalize,
-    not_utf8,
     quoted,
     typed_lines,
-    with_replacements,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ NBest = Annotated[
 class InputLine:
     """A line as it was typed, and as it is translated."""
 
-    source: str  # with U+FFFD for each byte that is not UTF-8
+    source: str
     written: str  # in Unicode's form NFC, as training would have written it
     text: str  # the same without the characters that are to be dropped
     read_as: str | None = None  # the text, where it differs from the line
@@ -106,12 +104,9 @@ class InputLine:
         text = vocabulary.without_unknown(written) if drop_unknown else written
         if len(normal) > LONGEST_SENTENCE:
             error = f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
-        elif place := not_utf8(line):
-            error = f"byte {place} is not UTF-8; convert the input to UTF-8"
         elif missing := vocabulary.lacks(text):
             error = str(UnknownCharactersError(missing))
-        read_as = with_replacements(text) if text != normal else None
-        return cls(with_replacements(line), written, text, read_as, error)
+        return cls(line, written, text, text if text != normal else None, error)
 
     def seen(self, translation: str) -> str:
         """A translation of the line as a person reads it; an empty one has its reason in its place."""

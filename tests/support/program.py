@@ -96,11 +96,9 @@ class Started(subprocess.Popen[Any]):
         super().__exit__(*error)
 
 
-def started(
-    *arguments: object, module: str = "rosetta", text: bool = True, before: tuple[str, ...] = (), **variables: str
-) -> Started:
-    """The program in a process of its own, after words such as `nohup`, with variables besides those of this one."""
-    command, pipe = [*before, sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
+def started(*arguments: object, module: str = "rosetta", text: bool = True, **variables: str) -> Started:
+    """The program in a process of its own, with variables besides those of this one."""
+    command, pipe = [sys.executable, "-m", module, *map(str, arguments)], subprocess.PIPE
     environment = os.environ | variables
     return Started(command, cwd=PROJECT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=text)
 

@@ -72,17 +72,6 @@ def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
     assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
 
 
-def test_messages_break_between_words_and_commands_stay_whole() -> None:
-    message = "  the bound is here; go on with: rosetta train --out runs/one --resume; or `a b c d e f`"
-    screens = [io.StringIO(), io.StringIO()]
-    for screen in screens:
-        console = Console(file=screen, width=20, force_terminal=screen is screens[0], color_system=None)
-        terminal.say(message, console)
-    lines = ["the bound is here;", "go on with:", "rosetta train --out runs/one --resume;", "or `a b c d e f`"]
-    assert [line.strip() for line in screens[0].getvalue().splitlines()] == lines
-    assert screens[1].getvalue() == f"{message}\n"
-
-
 def test_no_text_of_others_writes_over_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it where no bar is drawn; see tests/cli/test_commands.py."""
     hostile, screen = "a\x1b[2Jb\x9b2Jc\u202ed\udce9", io.StringIO()

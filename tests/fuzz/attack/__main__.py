@@ -118,7 +118,7 @@ if __name__ == "__main__":
         command = [*namespace(), "env", f"{WITHIN}=yes", sys.executable, "-m", "tests.fuzz.attack", *sys.argv[1:]]
         os.execvp(command[0], command)
     warnings.simplefilter("error")
-    for number in ENDING:  # ignored by some that start this, such as `nohup`; its programs would ignore them too
+    for number in ENDING:  # ignored by some that start this; its programs would ignore them too
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core is large
     count, *seed_and_what = rest

@@ -115,7 +115,7 @@ def killed(told: Told, rng: random.Random) -> str:
 
 
 def signalled(told: Told, rng: random.Random) -> str:
-    """SIGINT, SIGTERM and SIGHUP end a command with 130, 143 and 129, with one line at most; the others at once."""
+    """SIGINT and SIGTERM end a command with 130 and 143, with one line at most; the others at once."""
     number = rng.choice(ENDING) if rng.random() < 0.7 else rng.choice(OTHERS)
     with told.start() as program:
         if not _still_runs(program, told, rng, share=1.3):

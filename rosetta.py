@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": (USE, "backends.commands.train"),
     "convert": (USE, "backends.commands.convert"),
     "serve": (USE, "backends.commands.serve"),
-    "parity": (COMPARE, "benchmarks.comparing"),
+    "parity": (COMPARE, "benchmarks.parity.command"),
     "diff": (COMPARE, "benchmarks.comparing"),
     "carry": (COMPARE, "benchmarks.comparing"),
     "bench": (MEASURE, "benchmarks.commands"),

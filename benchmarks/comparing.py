@@ -1,7 +1,5 @@
-"""The commands that compare numbers, which the command line finds here by their names: parity, diff and carry."""
+"""The commands that compare records, which the command line finds here by their names: diff and carry."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,15 +7,12 @@ import typer
 
 from backends import commands as options
 from common import terminal
-from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
+from common.errors import CannotBeginError, RosettaError
 from common.text import count, printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.ladder.pair.mapping import MappingFile
     from benchmarks.ladder.pair.pairing import Pairing
-    from benchmarks.ladder.parity.climb import Parity
-    from benchmarks.ladder.parity.course import Course
     from benchmarks.ladder.read.record import Side
 
 Accept = Annotated[
@@ -34,112 +29,6 @@ DEMO_HINTS = {
 }
 MOST_GUESSES = 10  # lines of each kind of guess that carry prints
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
-
-
-def parity(
-    backends: Annotated[str | None, options.several_backends("those installed")] = None,
-    dtype: Annotated[
-        Precision | None, typer.Option(help="Compare in this precision only.", show_default="both")
-    ] = None,
-    data: options.Data = DataConfig.data,
-    skip_bad_lines: options.SkipBadLines = False,
-    latent_dim: options.LatentDim = ModelConfig.latent_dim,
-    padding: options.Padding = "space",
-    seed: options.Seed = TrainConfig.seed,
-    quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
-    workers: Annotated[
-        int,
-        typer.Option(min=1, help="Also compare a group of this many workers, in each backend that can train in one."),
-    ] = 1,
-    threads: options.Threads = None,
-    device: options.Device = "cpu",
-    json: options.Json = False,
-) -> None:
-    """Compare every backend with the float64 referee: tensors, weights, states, loss, gradients, training, strings.
-
-    The comparisons are the rungs of a ladder. Each backend climbs it until a rung fails; the failure is explained,
-    and the exit status is 1.
-    """
-    from backends.process.parent import Runtime
-    from benchmarks.ladder.parity.climb import Parity, why_float32_only
-    from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
-
-    names = _compared_backends(backends, device)
-    dtypes: list[Precision] = [dtype] if dtype else ["float64", "float32"]
-    for why in why_float32_only(names).values() if "float64" in dtypes else ():
-        terminal.say(why)
-    course = partial(
-        Course,
-        DataConfig(data, skip_bad_lines=skip_bad_lines),
-        TrainConfig(seed=seed),
-        latent_dim,
-        QUICK if quick else WHOLE,
-        Runtime(threads=threads, device=device),
-        padding,
-        workers,
-    )
-    result = Parity()
-    try:
-        _climb_in_sight(course, names, dtypes, result)
-    except CannotBeginError as error:
-        raise RosettaError(str(error)) if result.checks else error from None
-    except KeyboardInterrupt:
-        raise CtrlCError("interrupted before every backend had been compared") from None
-    finally:  # what was found is shown even where an error ended the comparison
-        _print_climbs(result, json)
-    if not result.passed:
-        raise RosettaError("parity is broken")
-    if not json:
-        print("Every backend agrees with the referee, within the bounds of each rung")
-
-
-def _compared_backends(chosen: str | None, device: str) -> list[str]:
-    """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
-    from backends import installed
-    from benchmarks.ladder.parity.course import REFEREE
-
-    by_default = [name for name in installed() if device == "cpu" or name != REFEREE]
-    names = options.installed_backends(chosen) if chosen is not None else by_default
-    if not names:
-        raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
-    return names
-
-
-def _climb_in_sight(
-    open_course: "Callable[[], Course]", names: list[str], dtypes: list[Precision], result: "Parity"
-) -> None:
-    """Compare all backends; a table on the terminal grows meanwhile."""
-    from rich.console import Group
-    from rich.live import Live
-
-    from benchmarks.ladder.parity.climb import backends_and_dtypes, climb
-    from benchmarks.ladder.parity.course import REFEREE
-    from benchmarks.ladder.report import ladder_table
-    from common.machine import cores
-
-    climbers = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
-
-    def so_far() -> Group:
-        left = [climber for climber in climbers if climber not in result.certificates]
-        return Group(ladder_table(result.climbs), f"starting and comparing: {', '.join(left)}")
-
-    with (
-        Live(f"starting {REFEREE}, the referee", console=terminal.err, transient=True) as live,
-        open_course() as course,
-    ):
-        live.update(so_far())
-        climb(course, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
-
-
-def _print_climbs(result: "Parity", json: bool) -> None:
-    from benchmarks.ladder.report import ladder_table
-
-    if json and result.checks:
-        terminal.print_json(result.as_json())
-    elif result.checks:
-        terminal.out.print(ladder_table(result.climbs))
-        for line in "\n".join(result.explanations).splitlines():
-            terminal.say(line)
 
 
 def diff(

@@ -1,9 +1,7 @@
-"""Functions that compare and measure a backend in its process. Each is written once for all backends.
+"""Functions that measure a backend in its process. Each is written once for all backends and measures one thing.
 
-- `record` makes the record of a backend on each rung of the parity ladder.
-- The other functions measure one thing each. The parent process calls them one at a time, while the processes of all
-  other backends sleep. Times are seconds of `perf_counter`. Their results go into a recording as they are, so their
-  classes have the bounds of a recording.
+The parent process calls them one at a time, while the processes of all other backends sleep. Times are seconds of
+`perf_counter`. The results go into a recording as they are, so their classes have the bounds of a recording.
 """
 
 from collections.abc import Callable
@@ -16,59 +14,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
+from backends.interface import Backend, Emit, unreported
 from backends.process.translating import ROWS_AT_ONCE
 from backends.profiling import Kernel
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
-from common.weights import SLOT_PREFIX, ModelState, initial_state
+from common.weights import ModelState, initial_state
 
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
-
-
-def record(
-    backend: Backend,
-    emit: Emit,
-    *,
-    rung: str,
-    state: ModelState,
-    corpus: Batch,
-    rows: NDArray[np.integer],
-    batch_size: int,
-) -> dict[str, NDArray[Any]]:
-    """Load `state` and compute the arrays of a rung, by name, from the rows of the corpus in the order (rows,).
-
-    The rungs of training and counting cut the rows into batches; the last one may be smaller.
-    """
-    backend.load(state)
-    batches = Batches(corpus, rows, batch_size)
-    if rung == "tensors":
-        return {name: getattr(batches.whole(), name) for name in TENSORS}
-    if rung == "weights":
-        return named_arrays(backend.dump())
-    if rung == "forward":
-        return dict(vars(backend.forward(batches.whole())))
-    if rung == "gradients":
-        loss, gradients = backend.gradients(batches.whole())
-        return {"loss": np.array([loss]), **gradients}
-    if rung == "counts":
-        evaluated = backend.evaluate(batches)
-        return counted("evaluate", evaluated) | counted("train", backend.train(batches, unreported))
-    if rung == "strings":
-        ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
-        # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
-        longest = max_decoded_length(corpus.decoder_input_ids.shape[1])
-        # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
-        parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
-        decoded = [
-            greedy(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
-            for part in parts
-        ]
-        return {"ids": np.concatenate(decoded)}
-    trained = backend.train(batches, lambda step, loss: emit(step=step))
-    return {"losses": trained.step_losses, **named_arrays(backend.dump())}
 
 
 def greedy(
@@ -85,16 +40,6 @@ def greedy(
         ids[rows, : translated.shape[1]] = translated
         emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
     return ids
-
-
-def named_arrays(state: ModelState) -> dict[str, NDArray[Any]]:
-    """The weights by their canonical names and the slots by "rmsprop/NAME"."""
-    return state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
-
-
-def counted(how: str, metrics: Metrics) -> dict[str, NDArray[Any]]:
-    """The counts of each batch (batches,), by "train NAME" or "evaluate NAME"."""
-    return {f"{how} {name}": getattr(metrics, name) for name in COUNTED}
 
 
 # A recorded duration is positive and finite, so that results can divide by it.

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from backends import TABLE, Entry
 from backends.process import translating
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.ladder.parity.course import QUICK, Size
 from benchmarks.measure.machine import PLACE
+from benchmarks.parity.cases import QUICK, Size
 from common.corpus import Material, prepare
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import Batch, model_config
@@ -27,10 +27,10 @@ from common.terminal import ENDING
 from tests.support import needs
 from tests.support.planted import entry_of
 from tests.support.porting_side import Side
-from tests.support.sharing import COURSE_SETTINGS, Processes, Sharing, SharingCourse, shared_processes
+from tests.support.sharing import CASE_SETTINGS, Processes, Sharing, SharingCases, shared_processes
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
-LATENT_DIM = 64  # few units, so that tests are quick; the ladder climbs with the example's 256 too
+LATENT_DIM = 64  # few units, so that tests are quick; parity is compared with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas
 
@@ -51,7 +51,7 @@ if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
 threadpool_limits(1)  # of NumPy, which counted the cores before; more threads than cores wait for one another
 
 StartBackend = Callable[[str, str], Any]  # a BackendProcess, or what is as one to whoever asks it
-CourseOf = Callable[..., SharingCourse]
+CasesOf = Callable[..., SharingCases]
 Plant = Callable[[str], str]
 Open = Callable[..., Page]
 
@@ -162,22 +162,22 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture(scope="session")
-def course_of(processes: Processes) -> Iterator[CourseOf]:
-    """Makes each course of the ladder once for all tests. A small model shows what holds of a model of any size."""
+def cases_of(processes: Processes) -> Iterator[CasesOf]:
+    """Make the cases of parity once for all tests. A small model shows what holds of a model of any size."""
     with ExitStack() as stack:
 
         @cache
-        def course(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCourse:
+        def cases(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCases:
             arguments = DataConfig(), settings, latent_dim, size, Runtime(threads=1), padding
-            return stack.enter_context(SharingCourse(*arguments, processes=processes))
+            return stack.enter_context(SharingCases(*arguments, processes=processes))
 
         def with_defaults(
             latent_dim: int = LATENT_DIM,
             padding: str = "space",
             size: Size = QUICK,
-            settings: TrainConfig = COURSE_SETTINGS,
-        ) -> SharingCourse:
-            return course(latent_dim, padding, size, settings)
+            settings: TrainConfig = CASE_SETTINGS,
+        ) -> SharingCases:
+            return cases(latent_dim, padding, size, settings)
 
         yield with_defaults
 

@@ -1,17 +1,16 @@
 """The ladder in words: tables and lines for a terminal, and a report for a pull request."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import islice
 from math import inf, prod
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.ladder.diff import Diff
-from benchmarks.ladder.judge.check import RUNGS, Check
+from benchmarks.ladder.judge.check import Check
 from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.ladder.judge.noise import PLANTED
 from benchmarks.ladder.judge.tolerances import noises
@@ -19,23 +18,10 @@ from benchmarks.ladder.read.record import Side
 from common.terminal import table
 from common.text import printable
 
-SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
 MOST_NAMED = 10  # remarks
 MOST_OUTPUTS, MOST_STEPS, MOST_TOKENS = 20, 10, 10  # that a report lists
 LONGEST = 300  # characters of a sentence or a name
 COLUMNS = 100  # of a report
-
-
-def ladder_table(climbs: Mapping[str, Sequence[Check]]) -> Table:
-    """One row for each side and precision, one column for each rung, with its worst error; red where it failed. It
-    fits into a terminal of 80 columns."""
-    heads = [SHORT.get(rung, rung) for rung in RUNGS]
-    shown = table("Worst error on each rung, against the float64 referee", ["", *heads], [], numeric=heads)
-    for climber, checks in climbs.items():
-        # The name is narrow, to leave room for the rungs.
-        name = escape(printable(climber)).replace(":", ":\n").replace(" ", "\n")
-        shown.add_row(name, *(cell([check for check in checks if check.rung == rung]) for rung in RUNGS))
-    return shown
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:

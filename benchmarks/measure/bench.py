@@ -24,8 +24,6 @@ from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
-from benchmarks.ladder.parity.climb import Parity, climb
-from benchmarks.ladder.parity.course import QUICK, WHOLE, Course
 from benchmarks.measure import machine
 from benchmarks.measure.contestant import BackendContestant
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
@@ -33,6 +31,8 @@ from benchmarks.measure.recording import Certified, Decoded, Recording, Round, R
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
+from benchmarks.parity.cases import QUICK, WHOLE, Cases
+from benchmarks.parity.comparison import Parity, compare_backends
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError
 from common.machine import cores
@@ -77,10 +77,10 @@ class Benchmark(Rounds[BackendContestant]):
             self._round(self.plan.groups[0], extra=True)  # of a benchmark that was ended while it profiled
 
     def _certify(self) -> None:
-        """Climb the parity ladder with each backend and interpreter that has no certificate, and record these.
+        """Compare each backend and interpreter that has no certificate with the reference, and record these.
 
         A lane changes no mathematics, so the matched rows suffice. Of sizes that vary, only the units make another
-        model. Nothing is timed, so backends climb side by side.
+        model. Nothing is timed, so backends are compared side by side.
         """
         certified = {line.row for line in self.recording.of_kind(Certified)}
         missing: dict[tuple[str, int], dict[str, list[int]]] = {}  # rows by interpreter and units, and by backend
@@ -92,9 +92,9 @@ class Benchmark(Rounds[BackendContestant]):
         for (python, units), rows in missing.items():
             self.status(f"starting {', '.join(rows)}")
             size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime(Row(python=python))
-            with Course(self.training.data, self.training.settings, units, size, runtime) as course:
+            with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
                 status = partial(self.status, CHECKING)
-                parity = climb(course, [*rows], ["float32"], Parity(), status, at_once=cores())
+                parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
             for name, indices in rows.items():
                 for index in indices:
                     self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))

@@ -20,8 +20,8 @@ import msgspec
 
 from backends.interface import BackendFacts
 from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Seconds, Visit, WarmUp, Work
-from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.plan import Long, Plan, Short
+from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import locked, make_folder, sync
 from common.machine import Machine, describe_machine

@@ -15,17 +15,17 @@ from msgspec.structs import replace
 from backends import BASELINE, is_variant, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
-from benchmarks.ladder.parity.certificate import Certificate
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, grouped, observations
+from benchmarks.parity.certificate import Certificate
 from benchmarks.report.render import minutes_until, times
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import count, listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
 MOST_STOLEN = 0.02  # mean cores of other virtual machines without a note
-NO_ERRORS = ("counts", "strings")  # rungs of parity whose errors are shares of items, not of numbers
+NO_ERRORS = ("counts", "strings")  # stages of parity whose errors are shares of items, not of numbers
 BETWEEN = ("data", "Python")  # parts of a step without running kernels
 WORTH = 0.1  # least share of the difference between two rows of a part of a step that is named
 # The names of the parts of a step (see backends.profiling.Part) in tables, and after "22 ms more in".
@@ -60,8 +60,8 @@ class BenchRow(RowResults):
         # compare the row, such as broken parity; empty if it is compared.
         self.certificate, self.why_not = results.parity(index)
         # The largest error of its certificate; None where it is not known.
-        rungs = self.certificate.rungs if self.certificate else {}
-        errors = [rung.error for name, rung in rungs.items() if name not in NO_ERRORS and rung.error is not None]
+        stages = self.certificate.stages if self.certificate else {}
+        errors = [stage.error for name, stage in stages.items() if name not in NO_ERRORS and stage.error is not None]
         self.error = max(errors, default=None)
         # An epoch's last batch has fewer pairs, but its step takes as long as the others.
         self.epoch = step and step.times(ceil(results.text.training_rows / self.items))

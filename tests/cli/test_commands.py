@@ -10,7 +10,7 @@ import pytest
 from backends import TABLE, Entry
 from backends.commands.translate import InputLine, print_answers
 from backends.process.translating import Answer, Candidate
-from benchmarks.ladder.judge.check import Check, Item, no_array
+from benchmarks.parity.comparer import Check
 from common import machine
 from common.settings import as_float32
 from tests.support.program import answer, refusal, rosetta
@@ -87,7 +87,9 @@ QUICK = ["--quick", "--dtype", "float64", "--latent-dim", 4, "--backends"]
 def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.support.planted_numpy:OtherEpsilon", "numpy", ""))
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    assert rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the referee")
+    assert (
+        rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the reference")
+    )
     status, out, err = rosetta("parity", *QUICK, "numpy:OtherEpsilon")
     assert status == 1
     assert "numpy:OtherEpsilon float64 breaks at step" in out
@@ -97,13 +99,13 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
     assert "No module named" in err
     parity = json.loads(out.splitlines()[-1])
     assert {check["backend"] for check in parity["checks"]} == {"numpy"}
-    assert parity["passed"] is False, "not all have climbed"
+    assert parity["passed"] is False, "not all were compared"
 
-    def interrupted(course, names, dtypes, outcome, shown, at_once) -> None:
-        outcome.climbs["numpy float64"] = [Check(Item("tensors", "", no_array, no_array, 0.0), 0.0)]
+    def interrupted(cases, names, dtypes, outcome, shown, at_once) -> None:
+        outcome.comparisons["numpy float64"] = [Check("tensors", "", 0.0, 0.0)]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("benchmarks.ladder.parity.climb.climb", interrupted)
+    monkeypatch.setattr("benchmarks.parity.comparison.compare_backends", interrupted)
     status, out, err = rosetta("parity", *QUICK, "numpy")
     assert (status, "numpy" in out) == (130, True)
     assert "interrupted before every backend had been compared" in err

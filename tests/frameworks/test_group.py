@@ -24,8 +24,8 @@ from backends.process import child_environment, group
 from backends.process.group import GROUP_BACKENDS, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
-from benchmarks.ladder.parity.climb import Climber
-from benchmarks.ladder.parity.course import QUICK, Answers, Course
+from benchmarks.parity.cases import QUICK, Answers, Cases
+from benchmarks.parity.comparison import Comparison
 from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
@@ -45,14 +45,14 @@ RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an e
 
 
 def catch_planted_mistakes(name: str) -> None:
-    """Have a group of this backend climb the ladder as it is, with each mistake, and again as it is in the end."""
-    course = Course(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
-    with course, course.start_group(name, "float64") as processes:
+    """Have a group of this backend compared as it is, with each mistake, and again as it is in the end."""
+    cases = Cases(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
+    with cases, cases.start_group(name, "float64") as processes:
 
         def broken(mistake: str) -> list[str]:
             ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
-            answers = Answers(processes[0], "float64", course.questions)
-            checks = list(Climber(course, answers).of_group(processes))
+            answers = Answers(processes[0], "float64", cases.by_stage)
+            checks = list(Comparison(cases, answers).of_group(processes))
             assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
             return [check.tensor for check in checks if not check.passed]
 

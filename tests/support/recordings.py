@@ -18,7 +18,6 @@ from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from backends.profiling import Kernel
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
-from benchmarks.ladder.parity.certificate import Certificate, Rung
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
     FORMAT,
@@ -35,6 +34,7 @@ from benchmarks.measure.recording import (
     Text,
     append_line,
 )
+from benchmarks.parity.certificate import Certificate, StageResult
 from common.machine import Machine
 from common.scoring import Scores
 from common.settings import DataConfig, TrainConfig
@@ -177,7 +177,7 @@ def facts(row: Row) -> BackendFacts:
 
 
 def certificate(passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate:
-    return Certificate(version, "numpy 2.0 float64", passed, {"forward": Rung(1e-7, 1e-6, passed)})
+    return Certificate(version, "numpy 2.0 float64", passed, {"forward": StageResult(1e-7, 1e-6, passed)})
 
 
 def decoded(number: int, row: Row) -> Decoded:

@@ -15,13 +15,13 @@ from typing import Any, Self
 from backends import TABLE, Entry
 from backends.interface import Backend, Emit
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.ladder.parity.course import QUICK, Course
+from benchmarks.parity.cases import QUICK, Cases
 from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()
 OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
-COURSE_SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows)  # so that graphs are compiled for few shapes
+CASE_SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows)  # so that graphs are compiled for few shapes
 Processes = Callable[[Entry], BackendProcess]  # of the framework in which this backend computes
 
 
@@ -106,8 +106,8 @@ class Sharing:
         self.close()
 
 
-class SharingCourse(Course):
-    """A course on which backends share processes."""
+class SharingCases(Cases):
+    """A cases on which backends share processes."""
 
     def __init__(self, *arguments: Any, processes: Processes) -> None:
         self.processes = processes

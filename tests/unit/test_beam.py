@@ -1,4 +1,4 @@
-"""Beam search: the same as an exhaustive search where one is possible. tests/frameworks/test_backends.py has all
+"""Beam search: the same as an exhaustive search where one is possible. tests/frameworks/test_parity.py has all
 backends."""
 
 from itertools import product

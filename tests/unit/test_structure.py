@@ -25,8 +25,8 @@ HEAVY = FRAMEWORKS | ONNX | set("scipy sacrebleu requests cpuinfo rapidfuzz jinj
 # Of each folder: a part may import those to its right. The recorder stands alone.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common rosetta_record",
-    "benchmarks": "racing commands comparing report measure ladder in_child",
-    "benchmarks/ladder": "report diff replay feed carry parity explain judge pair read activations arrays",
+    "benchmarks": "racing commands comparing report measure ladder parity in_child",
+    "benchmarks/ladder": "report diff replay feed carry explain judge pair read activations arrays",
     "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
     "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras onnx paddle torch "
     "framework rules view",

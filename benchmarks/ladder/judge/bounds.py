@@ -1,35 +1,5 @@
 """The one table of bounds: how far apart two sides may be on each rung of the ladder."""
 
-# The largest error that a result of Rosetta's own model may have against the float64 reference, for each precision of a
-# backend. The comments name the scales.
-TOLERANCES = {
-    "state_h": {"float64": 1e-13, "float32": 1e-6},  # absolute
-    "state_c": {"float64": 1e-13, "float32": 1e-6},  # absolute
-    "probabilities": {"float64": 1e-13, "float32": 1e-6},  # absolute
-    "loss": {"float64": 1e-13, "float32": 5e-7},  # relative
-    "gradients": {"float64": 1e-12, "float32": 5e-6},  # relative to a tensor's largest value
-    # Relative to a slot's largest value after a step. A slot is a mean of squares; squaring doubles relative errors.
-    "slots": {"float64": 1e-12, "float32": 1e-5},
-    "trajectory": {"float64": 1e-12, "float32": 1e-6},  # relative, for the loss of each step
-    "loss_sums": {"float64": 1e-12, "float32": 1e-6},  # relative, with large weights
-}
-# In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
-# never by more than TOLERANCES.
-BUDGET = 4.0
-# A loss of a float32 training may be off by TOLERANCES, or by this many times the largest error of NumPy's own
-# float32 where that is more. With 512 units correct backends were off by 7 times that error, 1.3e-6.
-BUDGET_OF_LOSSES = 16.0
-# The mean loss of a float32 training may differ from the referee's by this many standard deviations, taken over the
-# same backend's trainings with permuted hidden units. The most that 26 trainings of correct backends needed was 16.6,
-# over six seeds and two corpora; mistakes of the optimizer need two million and more.
-SPREADS = 20.0
-# A decoded text may part from the referee's at a character where the referee's two highest probabilities differ by no
-# more than NEAR_TIE. PARTED is the share of sentences that may do so.
-NEAR_TIE = {"float64": 0.0, "float32": 1e-5}
-PARTED = {"float64": 0.0, "float32": 0.01}
-# The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
-MISCOUNTED = {"float64": 0.0, "float32": 3e-3}
-
 # A bound is so many times the left side's own noise, where that was measured.
 NOISES = 4.0
 # The same where ONNX Runtime computes one side. In 40 random batches of the bundled run's encoder, an LSTM of 256

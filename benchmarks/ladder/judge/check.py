@@ -1,7 +1,7 @@
-"""Compares two arrays, and names the place where they differ; `rosetta parity` and `rosetta diff` share it.
+"""Compares two arrays, and names the place where they differ.
 
-Both climb the rungs of a ladder. Each rung assumes that those below it passed, so a side stops at the first one that
-fails: the cause is there, and failures above it would only follow from it. The left side is what is expected.
+A comparison climbs the rungs of a ladder. Each rung assumes that those below it passed, so a side stops at the first
+one that fails: its cause is there, and failures above it would only follow. The left side is what is expected.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from benchmarks.ladder.arrays import (
 )
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 
-RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
+RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory")
 # What the first failed rung says about the cause, given that all rungs below it passed.
 BREAKS = {
     "tensors": "the two sides are not fed the same arrays",
@@ -35,11 +35,7 @@ BREAKS = {
     "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
     "stands, and at its list of parameters",
     "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
-    "between steps; where workers are named, look at the rows that each takes, at what its loss is divided by, and "
-    "at what all of them must hold alike",
-    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
-    "real, and at a last batch that is smaller",
-    "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
+    "between steps",
 }
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 COUNTED_FROM_ONE = ("step", "batch")  # axes
@@ -224,11 +220,11 @@ def nearest(failed: Sequence[Check]) -> Check:
     return max(failed, key=lambda check: check.error) if failed[0].rung == "step" else failed[0]
 
 
-def explained(name: str, check: Check, failures: int, checks: int, breaks: str = "") -> list[str]:
+def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
     """Lines on a rung that breaks: the rung, the tensor, where in it, the size against the bound, and both values."""
     at = f"{check.place}: " if check.place else ""
     return [
-        f"{name} breaks at {check.rung}: {breaks or BREAKS[check.rung]}",
+        f"{name} breaks at {check.rung}: {BREAKS[check.rung]}",
         f"{check.tensor}: {check.measure}{at}{check.note}",
         *([f"{failures} of {checks} checks of this rung fail"] if checks > 1 else []),
     ]

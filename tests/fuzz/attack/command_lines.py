@@ -48,7 +48,7 @@ SENSIBLE = [  # done, or refused late
 BEGUN = [
     "benchmarks.measure.machine.wait_until_fit",
     "backends.commands.training.initial_state",
-    "benchmarks.ladder.parity.course.initial_state",
+    "benchmarks.parity.cases.initial_state",
     "common.corpus.download",
     "socketserver.TCPServer.server_bind",
     "subprocess.Popen",

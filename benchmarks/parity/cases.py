@@ -1,6 +1,6 @@
-"""One text, one set of weights and the referee's record, which all backends share on the parity ladder.
+"""The cases of parity: one text and one set of weights, which all backends share, and what a backend answers.
 
-The referee is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
+The reference is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
 """
 
 from contextlib import AbstractContextManager
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from backends.process.group import new_group, require_memory, started_group
 from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
-from benchmarks import in_child
+from benchmarks.parity.answers import answer
 from common.corpus import prepare
 from common.errors import RosettaError
 from common.settings import DataConfig, Padding, Precision, TrainConfig
 from common.tensors import Batch, epoch_order, model_config
 from common.weights import ModelState, in_dtype, initial_state
 
-REFEREE = "numpy"
-ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # rungs
+REFERENCE = "numpy"
+ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # stages
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Size:
 
     num_samples: int  # pairs of the corpus, all of which are trained on
     steps: int  # training steps of the trajectory
-    batch_rows: int  # rows of the batch that the rungs from tensors to step use, and of a whole batch of counts
+    batch_rows: int  # rows of the batch that the stages from tensors to step use, and of a whole batch of counts
     sentences: int  # number of decoded sentences
     permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
     sentences_of_example: int = 3  # of these, keras:example decodes so many, since it takes seconds for each
@@ -42,10 +42,10 @@ QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutation
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Case:
     """A request to a backend: to compute on these rows of a corpus with the weights of a state."""
 
-    rung: str
+    stage: str
     state: ModelState
     corpus: Batch
     rows: NDArray[np.int64]
@@ -55,39 +55,39 @@ class Question:
     def timeout(self) -> float:
         """Seconds that the answer may take at most; rows of `counts` are gone through twice."""
         count = len(self.rows)
-        return timeout_for(sentences=count) if self.rung == "strings" else timeout_for(2 * count)
+        return timeout_for(sentences=count) if self.stage == "strings" else timeout_for(2 * count)
 
 
 class Answers:
-    """The record of a backend, with weights and tensors of one dtype. Its process makes each rung's part when it is
+    """The record of a backend, with weights and tensors of one dtype. Its process makes each stage's part when it is
     first asked for; several threads may ask."""
 
-    def __init__(self, process: BackendProcess, dtype: Precision, questions: dict[str, Question]) -> None:
-        self.process, self.dtype, self.questions = process, dtype, questions
+    def __init__(self, process: BackendProcess, dtype: Precision, by_stage: dict[str, Case]) -> None:
+        self.process, self.dtype, self.by_stage = process, dtype, by_stage
         self._kept: dict[str, dict[str, NDArray[Any]]] = {}
         self._asking = Lock()
 
-    def __getitem__(self, rung: str) -> dict[str, NDArray[Any]]:
+    def __getitem__(self, stage: str) -> dict[str, NDArray[Any]]:
         with self._asking:
-            if rung not in self._kept:
-                self._kept[rung] = self.ask(self.questions[rung])
-            return self._kept[rung]
+            if stage not in self._kept:
+                self._kept[stage] = self.ask(self.by_stage[stage])
+            return self._kept[stage]
 
-    def ask(self, question: Question) -> dict[str, NDArray[Any]]:
-        """Ask the backend; arrays by the names of `in_child`."""
+    def ask(self, case: Case) -> dict[str, NDArray[Any]]:
+        """Ask the backend; arrays by their names."""
         return self.process.call(
-            in_child.record,
+            answer,
             None,
-            question.timeout,
-            rung=question.rung,
-            state=in_dtype(question.state, self.dtype),
-            corpus=replace(question.corpus, dtype=self.dtype),
-            rows=question.rows,
-            batch_size=question.batch_size,
+            case.timeout,
+            stage=case.stage,
+            state=in_dtype(case.state, self.dtype),
+            corpus=replace(case.corpus, dtype=self.dtype),
+            rows=case.rows,
+            batch_size=case.batch_size,
         )
 
 
-class Course:
+class Cases:
     """A context manager, since it starts processes and must end them. Several threads may use it."""
 
     def __init__(
@@ -110,10 +110,10 @@ class Course:
         self.model = model_config(self.material.batch, self.material.decoder_vocabulary, latent_dim, "float64")
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
-        self.questions = self._questions()
+        self.by_stage = self._cases()
         self._starting = Lock()
-        self._started: list[BackendProcess] | None = []  # None: the course has ended
-        self.referee = Answers(self._start_numpy("float64"), "float64", self.questions)
+        self._started: list[BackendProcess] | None = []  # None: the comparison has ended
+        self.reference = Answers(self._start_numpy("float64"), "float64", self.by_stage)
 
     def __enter__(self) -> Self:
         return self
@@ -122,14 +122,14 @@ class Course:
         self.end()
 
     def end(self) -> None:
-        """End all processes of the course, those that are being started too; none is started from now on."""
+        """End all processes of the comparison, those that are being started too; none is started from now on."""
         with self._starting:
             started, self._started = self._started or [], None
         for process in started:
             process.close()
 
-    def _questions(self) -> dict[str, Question]:
-        """Questions by rung; the loss is asked for together with its gradients."""
+    def _cases(self) -> dict[str, Case]:
+        """Cases by stage; the loss is asked for together with its gradients."""
         corpus, size, pairs = self.material.batch, self.size, len(self.material.pairs)
         epochs = range(1, 2 + size.steps * self.settings.batch_size // pairs)
         order = np.concatenate([epoch_order(pairs, self.settings.seed, epoch) for epoch in epochs])
@@ -139,14 +139,14 @@ class Course:
         of_group = 2 * self.workers + 1  # rows of a batch, which no number of workers divides; the last one has one
         decided = _decided(self.probe, corpus.take(first), self.model.stop_token)
         asked = [
-            *(Question(rung, self.probe, corpus, first, len(first)) for rung in ON_ONE_BATCH),
-            Question("trajectory", self.fresh, corpus, trained, self.settings.batch_size),
-            Question("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
-            Question("counts", decided, corpus, whole_and_smaller, size.batch_rows),
+            *(Case(stage, self.probe, corpus, first, len(first)) for stage in ON_ONE_BATCH),
+            Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size),
+            Case("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
+            Case("counts", decided, corpus, whole_and_smaller, size.batch_rows),
             # Fresh weights give every sentence another translation, so that mixed-up rows are seen.
-            Question("strings", self.fresh, corpus, self._sources(), size.sentences),
+            Case("strings", self.fresh, corpus, self._sources(), size.sentences),
         ]
-        return {question.rung: question for question in asked}
+        return {case.stage: case for case in asked}
 
     def _sources(self) -> NDArray[np.int64]:
         """The rows of distinct sources to decode, spread evenly over the corpus."""
@@ -167,7 +167,7 @@ class Course:
 
     def _start_numpy(self, dtype: Precision) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""
-        return self._launch(REFEREE, dtype, Runtime(self.runtime.threads))
+        return self._launch(REFERENCE, dtype, Runtime(self.runtime.threads))
 
     def _launch(self, name: str, dtype: Precision, runtime: Runtime, worker: Worker | None = None) -> BackendProcess:
         with self._starting:
@@ -180,17 +180,17 @@ class Course:
     @cached_property
     def float32(self) -> Answers:
         """The record of NumPy in float32, whose error is the one that is normal."""
-        return Answers(self._start_numpy("float32"), "float32", self.questions)
+        return Answers(self._start_numpy("float32"), "float32", self.by_stage)
 
     def margin(self, row: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> float:
         """The margin of the best character over the second best where two translations (L,) of a row's source first
-        differ, by the referee with the fresh weights."""
+        differ, by the reference with the fresh weights."""
         step, start = int((left != right).argmax()), self.model.start_token
         decoder_ids = np.array([[start, *left[:step], start]])  # the last one, a target, is not looked at
         lengths = np.array([decoder_ids.shape[1]], np.int32)
         source = replace(self.material.batch.take([row]), decoder_ids=decoder_ids, decoder_lengths=lengths)
-        question = Question("forward", self.fresh, source, np.arange(1), 1)
-        second, first = np.sort(self.referee.ask(question)["probabilities"][0, step])[-2:]
+        case = Case("forward", self.fresh, source, np.arange(1), 1)
+        second, first = np.sort(self.reference.ask(case)["probabilities"][0, step])[-2:]
         return float(first - second)
 
 

@@ -1,4 +1,4 @@
-"""The parity ladder: it lets correct backends pass, and catches planted mistakes where they belong."""
+"""Parity lets correct backends pass, and catches planted mistakes at the stage where they belong."""
 
 import json
 from dataclasses import replace
@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from backends.process.parent import Runtime
-from benchmarks.ladder.judge.check import RUNGS
-from benchmarks.ladder.parity.climb import Climber, Parity, backends_and_dtypes, climb
-from benchmarks.ladder.parity.course import QUICK, Answers, Course
+from benchmarks.parity.cases import QUICK, Answers, Cases
+from benchmarks.parity.comparer import STAGES
+from benchmarks.parity.comparison import Comparison, Parity, backends_and_dtypes, compare_backends
 from common.errors import CannotBeginError
 from common.settings import DataConfig
-from tests.conftest import CourseOf, Plant
-from tests.support.sharing import COURSE_SETTINGS
+from tests.conftest import CasesOf, Plant
+from tests.support.sharing import CASE_SETTINGS
 
-LONG = replace(QUICK, steps=50, permutations=5)  # with a trajectory as long as the whole ladder's
+LONG = replace(QUICK, steps=50, permutations=5)  # with a trajectory as long as the whole parity's
 PRECISIONS = ["float64", "float32"]
 
 
@@ -23,15 +23,15 @@ def padding_of(planted: str) -> str:
     return "mask" if planted.partition(":")[2] in WHERE_PADDING_IS_MASKED else "space"
 
 
-def climbed(course: Course, name: str, dtype: str) -> Parity:
-    return climb(course, [name], [dtype], Parity())
+def compared(cases: Cases, name: str, dtype: str) -> Parity:
+    return compare_backends(cases, [name], [dtype], Parity())
 
 
 def broken(found: Parity) -> set[str]:
-    return {check.rung for check in found.checks if not check.passed}
+    return {check.stage for check in found.checks if not check.passed}
 
 
-# Each mistake, the rung on which it falls, and what the explanation must say. These are planted in torch and in JAX.
+# Each mistake, the stage at which it falls, and what the explanation must say. These are planted in torch and in JAX.
 OF_PORTING = {
     "GatesSwapped": ("forward", ["state_h"]),
     "StatesExchanged": ("forward", ["state_h"]),
@@ -63,49 +63,49 @@ PLANTED |= {
     "numpy:StopsEarlyAlone": ("strings", []),
 }
 WHERE_PADDING_IS_MASKED = ("DividedByItsOwnPositions", "PaddingCountedThoughMasked")  # these show
-# JAX compiles each anew, so these are left to tests/support/ladder_at_length.py.
+# JAX compiles each anew, so these are left to tests/support/parity_at_length.py.
 AT_LENGTH = [name for name in PLANTED if name.startswith("jax:") and not name.endswith(("Exchanged", "TheRoot"))]
 
 
 @pytest.mark.parametrize("target", [target for target in PLANTED if target not in AT_LENGTH])
-def test_planted_mistakes_are_caught_at_their_rung(course_of: CourseOf, planted: Plant, target: str) -> None:
+def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: Plant, target: str) -> None:
     """In float32, whose bounds are the wide ones."""
-    rung, words = PLANTED[target]
-    found = climbed(course_of(padding=padding_of(target)), planted(target), "float32")
+    stage, words = PLANTED[target]
+    found = compared(cases_of(padding=padding_of(target)), planted(target), "float32")
     assert not found.passed
-    assert broken(found) == {rung}
-    assert found.checks[-1].rung == rung, "nothing is climbed above the rung that broke"
+    assert broken(found) == {stage}
+    assert found.checks[-1].stage == stage, "nothing is compared after the stage that broke"
     (explanation,) = found.explanations
     for word in words:
         assert word in explanation, explanation
     assert found.certificates[f"{target} float32"].passed is False
 
 
-def test_a_correct_backend_reaches_the_top(course_of: CourseOf) -> None:
-    found = climbed(course_of(), "torch", "float64")
+def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:
+    found = compared(cases_of(), "torch", "float64")
     assert found.passed, [check for check in found.checks if not check.passed]
-    assert {check.rung for check in found.checks} == set(RUNGS)
+    assert {check.stage for check in found.checks} == set(STAGES)
     assert found.certificates["torch float64"].passed
     json.dumps(found.as_json(), allow_nan=False)
 
 
-def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(course_of: CourseOf, planted: Plant) -> None:
+def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(cases_of: CasesOf, planted: Plant) -> None:
     """The bound that rounding sets is narrow enough to see them by the mean loss of 50 steps alone, and torch itself
     keeps within it."""
-    course = course_of(latent_dim=16, size=LONG, settings=replace(COURSE_SETTINGS, batch_size=8))
+    cases = cases_of(latent_dim=16, size=LONG, settings=replace(CASE_SETTINGS, batch_size=8))
     for name in ("torch", planted("torch:SecondBiasTrained"), planted("torch:EpsilonOutsideTheRoot")):
-        with course.start(name, "float32") as process:
-            losses, mean_loss = Climber(course, Answers(process, "float32", course.questions)).rung("trajectory")
+        with cases.start(name, "float32") as process:
+            losses, mean_loss = Comparison(cases, Answers(process, "float32", cases.by_stage)).stage("trajectory")
         assert mean_loss.tensor == "mean loss"
         assert mean_loss.passed == (name == "torch"), mean_loss
         assert losses.passed == (name == "torch"), losses
 
 
-def test_the_bound_of_float32_losses_follows_numpys_rounding(course_of: CourseOf) -> None:
+def test_the_bound_of_float32_losses_follows_numpys_rounding(cases_of: CasesOf) -> None:
     """A training at so high a rate makes much of rounding, and NumPy's own float32 is no mistake."""
-    course = course_of(latent_dim=16, settings=replace(COURSE_SETTINGS, learning_rate=0.3))
-    losses, *_ = Climber(course, course.float32).rung("trajectory")
-    assert losses.item.tolerance == pytest.approx(16 * losses.error)
+    cases = cases_of(latent_dim=16, settings=replace(CASE_SETTINGS, learning_rate=0.3))
+    losses, *_ = Comparison(cases, cases.float32).stage("trajectory")
+    assert losses.bound == pytest.approx(16 * losses.error)
     assert losses.error > 1e-6
 
 
@@ -118,7 +118,7 @@ def test_keras_is_held_in_float64_on_tensorflow_alone() -> None:
 
 def test_gpu_backends_are_held_to_results_of_the_cpu() -> None:
     data = DataConfig(split="grouped", validation_split=0.001)  # which leaves few pairs nothing
-    with Course(data, COURSE_SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as course:
-        assert len(course.questions["trajectory"].rows) == QUICK.steps * COURSE_SETTINGS.batch_size
-        for record in (course.referee, course.float32):
+    with Cases(data, CASE_SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as cases:
+        assert len(cases.by_stage["trajectory"].rows) == QUICK.steps * CASE_SETTINGS.batch_size
+        for record in (cases.reference, cases.float32):
             assert record["forward"].keys() == {"state_h", "state_c", "probabilities"}

@@ -1,1 +1,0 @@
-"""Rosetta's own backends on the ladder, each against the referee."""

@@ -1,0 +1,273 @@
+"""Compares the answers of every backend with the reference's, stage by stage from tensors up to decoded strings."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import inf, isfinite, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends import BASELINE, TABLE
+from backends.process.group import GROUP_BACKENDS, ask_each
+from backends.process.parent import BackendProcess
+from benchmarks.parity.bounds import (
+    BOUNDS,
+    MISCOUNTED,
+    NEAR_TIE,
+    PARTED,
+    SPREADS,
+    TIMES_FLOAT32,
+    TIMES_FLOAT32_LOSSES,
+    UPDATES,
+)
+from benchmarks.parity.cases import REFERENCE, Answers, Cases
+from benchmarks.parity.certificate import Certificate, StageResult
+from benchmarks.parity.comparer import STAGES, Check, compare, explained
+from common.errors import CannotBeginError
+from common.settings import Precision
+from common.weights import SLOT_PREFIX, permute_units
+
+EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
+
+
+class Comparison:
+    """One backend compared with the reference. `run` yields its checks by stage."""
+
+    def __init__(self, cases: Cases, actual: Answers) -> None:
+        self.cases, self.actual, self.expected = cases, actual, cases.reference
+        self.process, self.dtype = actual.process, actual.dtype
+        self.bounds = {name: bounds[self.dtype] for name, bounds in BOUNDS.items()}
+
+    def run(self) -> Iterator[Check]:
+        """The checks of each stage, up to the first stage that fails."""
+        for name in STAGES:
+            checks = self.stage(name)
+            yield from checks
+            if not all(check.passed for check in checks):
+                return
+
+    def stage(self, name: str) -> list[Check]:
+        """The checks of one stage."""
+        return list(getattr(self, f"_{name}")())
+
+    def _compare(self, stage: str, tensor: str, bound: float, **how: Any) -> Check:
+        """Compare the arrays that both sides answered for this stage; see `comparer.compare`."""
+        expected, actual = self.expected[stage][tensor], self.actual[stage].get(tensor, np.array(np.nan))
+        return compare(stage, tensor, expected, actual, bound, **{"dtype": self.dtype} | how)
+
+    def _tensors(self) -> Iterator[Check]:
+        return (self._compare("tensors", name, 0.0) for name in self.expected["tensors"])
+
+    def _weights(self) -> Iterator[Check]:
+        return (self._compare("weights", name, 0.0) for name in self.expected["weights"])
+
+    def _forward(self) -> Iterator[Check]:
+        for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
+            bound = self.bounds[name]
+            if self.dtype == "float32":
+                rounded, exact = (side["forward"][name] for side in (self.cases.float32, self.expected))
+                bound = min(bound, TIMES_FLOAT32 * float(np.abs(rounded - exact).max()))
+            yield self._compare("forward", name, bound)
+
+    def _loss(self) -> Iterator[Check]:
+        expected, actual = (side["gradients"]["loss"] for side in (self.expected, self.actual))
+        yield compare("loss", "loss", expected, actual, self.bounds["loss"], relative=True, dtype="float64")
+
+    def _gradients(self) -> Iterator[Check]:
+        bound = self.bounds["gradients"]
+        return (self._compare("gradients", name, bound, scale=None) for name in self.cases.probe.weights)
+
+    def _step(self) -> Iterator[Check]:
+        settings = self.cases.settings
+        for name, before in self.cases.probe.weights.items():
+            if self.dtype == "float64":
+                bound = UPDATES * float(np.abs(self.expected["step"][name] - before).max())
+            else:
+                # An update is learning_rate * gradient / sqrt(mean square + epsilon), so an error of the gradient
+                # becomes at most learning_rate / sqrt(epsilon) times as large in the weight. Two float32 roundings
+                # of the weight come on top.
+                stretch = settings.learning_rate / sqrt(settings.epsilon)
+                error = float(np.abs(self.actual["gradients"][name] - self.expected["gradients"][name]).max())
+                bound = stretch * error + 2 * float(np.spacing(np.float32(np.abs(before).max())))
+            yield self._compare("step", name, bound)
+        for name in self.cases.probe.weights:
+            yield self._compare("step", SLOT_PREFIX + name, self.bounds["slots"], scale=None)
+
+    def _losses(self, case: str, expected: NDArray[Any], actual: NDArray[Any], of: str = "") -> Check:
+        """The check of a training's losses; in float32 of the first steps, since later ones differ by rounding."""
+        exact, bound = len(expected), self.bounds["trajectory"]
+        if self.dtype == "float32":
+            exact = EXACT_STEPS
+            rounded = self.cases.float32[case]["losses"][:exact]
+            bound = max(bound, TIMES_FLOAT32_LOSSES * float(np.abs(rounded / expected[:exact] - 1).max()))
+        name = f"losses of {exact} steps{of}"
+        return compare("trajectory", name, expected[:exact], actual[:exact], bound, relative=True, dtype="float64")
+
+    def _trajectory(self) -> Iterator[Check]:
+        expected, actual = (side["trajectory"]["losses"] for side in (self.expected, self.actual))
+        yield self._losses("trajectory", expected, actual)
+        if self.dtype == "float32" and self.cases.size.permutations:
+            bound = SPREADS * self._spread(actual)
+            yield compare("trajectory", "mean loss", expected.mean(), actual.mean(), bound, dtype="float64")
+        if self.cases.workers > 1 and self.process.name in GROUP_BACKENDS:
+            with self.cases.start_group(self.process.name, self.dtype) as processes:
+                yield from self.of_group(processes)
+
+    def _spread(self, losses: NDArray[Any]) -> float:
+        """The standard deviation of the mean loss of this training and of those with permuted units; zero, which no
+        training is near enough for, where one of them diverged."""
+        rng, case = np.random.default_rng(self.cases.settings.seed), self.actual.by_stage["trajectory"]
+        means = [losses.mean()]
+        for _ in range(self.cases.size.permutations):
+            state = permute_units(case.state, rng.permutation(self.cases.model.latent_dim))
+            means.append(self.actual.ask(replace(case, state=state))["losses"].mean())
+        spread = float(np.std(means, ddof=1))
+        return spread if isfinite(spread) else 0.0
+
+    def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
+        """The checks that a group of workers trains as the reference does alone, and that they end in one state."""
+        case, expected = self.actual.by_stage["group"], dict(self.expected["group"])
+        all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(case))
+        of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
+        yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
+        how: dict[str, Any] = {"scale": None, "dtype": self.dtype}
+        for name in expected if self.dtype == "float64" else ():
+            both, bound = (expected[name], all_steps[0][name]), self.bounds["slots"]
+            yield compare("trajectory", f"{name} of {of_workers}", *both, bound, **how)
+        first, *rest = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
+        states = np.tile(first, (len(rest), 1)), np.array(rest)
+        yield compare("trajectory", f"states of {of_workers}", *states, 0.0, dtype=self.dtype)
+
+    def _counts(self) -> Iterator[Check]:
+        for tensor in self.expected["counts"]:
+            how, name = tensor.split()
+            near_ties = MISCOUNTED[self.dtype] * float(self.expected["counts"][f"{how} weight_sums"].min())
+            counts_none = self.process.name == BASELINE and np.isnan(self.actual["counts"][tensor]).all()
+            if counts_none and tensor == "train correct_real":
+                note = f"{BASELINE} counts none, since the example's own `fit` does not"
+                yield Check("counts", tensor, 0.0, 0.0, note=note)
+            elif name == "loss_sums":
+                yield self._compare("counts", tensor, self.bounds["loss_sums"], relative=True, dtype="float64")
+            else:
+                yield self._compare("counts", tensor, near_ties if "correct" in name else 0.0, dtype="float64")
+
+    def _strings(self) -> Iterator[Check]:
+        cases, case = self.cases, self.actual.by_stage["strings"]
+        if self.process.name == BASELINE:
+            case = replace(case, rows=case.rows[: cases.size.sentences_of_example])
+        translations = self.actual.ask(case)["ids"], self.expected["strings"]["ids"]
+        answers = zip(case.rows, *translations, strict=False)
+        different = [answer for answer in answers if not np.array_equal(*answer[1:])]
+        wrong = [answer for answer in different if cases.margin(*answer) > NEAR_TIE[self.dtype]]
+        error, number = len(different) / len(case.rows), len(case.rows)
+        distinct = len(np.unique(translations[1], axis=0))
+        note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
+        if wrong:
+            row, *both = wrong[0]
+            text, expected = map(cases.material.decoder_vocabulary.text_of, both)
+            note = f"{cases.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
+        yield Check("strings", "strings", inf if wrong else error, PARTED[self.dtype], note=note)
+
+
+@dataclass
+class Parity:
+    """The results so far."""
+
+    comparisons: dict[str, list[Check]] = field(default_factory=dict)  # by "NAME dtype"
+    explanations: list[str] = field(default_factory=list)  # why each failed backend failed
+    certificates: dict[str, Certificate] = field(default_factory=dict)  # by "NAME dtype"
+    whole: bool = False  # whether every backend was compared
+
+    @property
+    def checks(self) -> list[Check]:
+        return [*chain(*self.comparisons.values())]
+
+    @property
+    def passed(self) -> bool:
+        return self.whole and all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        checks = [_of(name) | check.as_json() for name, checks in self.comparisons.items() for check in checks]
+        return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
+
+
+def _of(comparison: str) -> dict[str, str]:
+    """The backend, its variant, and the dtype of its weights, of "NAME dtype"."""
+    name, _, dtype = comparison.partition(" ")
+    backend, _, variant = name.partition(":")
+    return {"backend": backend, "variant": variant, "dtype": dtype}
+
+
+def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[Precision]) -> list[tuple[str, Precision]]:
+    """Pairs of a backend and a dtype of its weights in which it can be compared with the reference.
+
+    Backends of which the table tells why are compared in float32 only. Raises CannotBeginError if no pair is left.
+    """
+    why = why_float32_only(names)
+    pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
+    if not pairs:
+        raise CannotBeginError(f"{'; '.join(why.values())}; use --dtype float32")
+    return pairs
+
+
+def why_float32_only(names: Sequence[str]) -> dict[str, str]:
+    """For each of these backends that is compared in float32 only a sentence that says why."""
+    reasons = {name: TABLE[name].float32_only for name in names}
+    return {name: f"{name} is compared in float32 only, since {why}" for name, why in reasons.items() if why}
+
+
+def compare_backends(
+    cases: Cases,
+    names: Sequence[str],
+    dtypes: Sequence[Precision],
+    parity: Parity,
+    on_check: Callable[[], None] = lambda: None,
+    at_once: int = 1,
+) -> Parity:
+    """Compare every backend in every precision, `at_once` of them side by side, each in a process of its own.
+
+    Returns `parity`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
+    called after each of them. An error ends the processes of the cases.
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+
+        def checks_of(name: str, dtype: Precision) -> tuple[BackendProcess, list[Check]]:
+            process = cases.start(name, dtype)
+            return process, list(Comparison(cases, Answers(process, dtype, cases.by_stage)).run())
+
+        pairs = backends_and_dtypes(names, dtypes)
+        comparing = [pool.submit(checks_of, name, dtype) for name, dtype in pairs]
+        try:
+            for (name, dtype), future in zip(pairs, comparing, strict=True):
+                process, checks = future.result()
+                parity.comparisons[f"{name} {dtype}"] = checks
+                passed = all(check.passed for check in checks)
+                if not passed:
+                    parity.explanations.append(explained(f"{name} {dtype}", checks))
+                parity.certificates[f"{name} {dtype}"] = Certificate(
+                    version=process.facts.version,
+                    reference=f"{REFERENCE} {cases.reference.process.facts.version} float64",
+                    passed=passed,
+                    stages=_stages_of(checks),
+                )
+                process.close()
+                on_check()
+        except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
+            pool.shutdown(wait=False, cancel_futures=True)
+            cases.end()
+            raise
+    parity.whole = True
+    return parity
+
+
+def _stages_of(checks: Sequence[Check]) -> dict[str, StageResult]:
+    """The results of the stages that these checks are of."""
+    stages = {}
+    for stage in dict.fromkeys(check.stage for check in checks):
+        of_stage = [check for check in checks if check.stage == stage]
+        worst = max(of_stage, key=lambda check: check.used)
+        stages[stage] = StageResult(worst.finite_error, worst.bound, all(check.passed for check in of_stage))
+    return stages

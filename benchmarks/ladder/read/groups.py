@@ -144,8 +144,7 @@ class WeightGroup:
             time_first = bool(self.settings.get("time_first"))
             layer = Recurrent(self.kind, self.part, [*self.layer.parameters], self.layer.settings, time_first)
             return self.side.known.outputs(layer, [*shapes.items()])
-        first_of_own = self.kind == "parameters" and self.part == next(iter(self.layer.parameters))
-        if self.part and self.part != "output" and not first_of_own:
+        if self.part not in ("", "output", *[*self.layer.own][:1]):
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}

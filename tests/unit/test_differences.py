@@ -1,0 +1,188 @@
+"""Records that differ by one thing, and beside each its equal twin, whose numbers are rounded otherwise."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from benchmarks.ladder.diff import Diff, compare_records
+from benchmarks.ladder.read.record import Side
+from tests.support.records import Array, saved
+
+Data = dict[str, Any]
+Change = Callable[[Data], None]
+RNG = np.random.default_rng(0)
+RATE = 0.1  # of SGD
+
+
+def normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model() -> Data:
+    """Two layers of a model in float32, and one step of SGD."""
+    weights = {"hidden.weight": normal(6, 3), "hidden.bias": normal(6), "head.weight": normal(5, 6)}
+    inputs = {"x": normal(4, 3)}
+    hidden = inputs["x"] @ weights["hidden.weight"].T + weights["hidden.bias"]
+    logits = np.tanh(hidden) @ weights["head.weight"].T
+    gradients = {name: normal(*array.shape) for name, array in weights.items()}
+    return {
+        "inputs": inputs,
+        "classes": {"hidden": "Linear", "head": "Linear", "": "mine.Model"},
+        "calls": {"hidden": [hidden], "head": [logits], "": [logits]},
+        "weights": weights,
+        "buffers": {},  # by name: before and after the step
+        "outputs": {"logits": logits},
+        "gradients": gradients,
+        "step": {name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()},
+        "losses": [2.0],
+    }
+
+
+MODEL = model()
+
+
+def written(path: Path, data: Data) -> Side:
+    """A record of these data, as of torch."""
+    buffers = {name: before for name, (before, _) in data["buffers"].items()}
+    weights = {**data["weights"], **buffers}
+    layers = [
+        {
+            "path": layer,
+            "classes": [of],
+            "parameters": owned(layer, data["weights"]),
+            "buffers": owned(layer, buffers),
+        }
+        for layer, of in {"": data["classes"][""], **data["classes"]}.items()
+    ]
+    parts = {f"{layer}:{number}": a for layer, arrays in data["calls"].items() for number, a in enumerate(arrays)}
+    calls = [
+        {"layer": layer, "parts": [part for part in parts if part.rpartition(":")[0] == layer]}
+        for layer in data["calls"]
+    ]
+    step = {**data["step"], **{name: after for name, (_, after) in data["buffers"].items()}}
+    files = {name: data[name] for name in ("inputs", "outputs", "gradients") if data[name]}
+    saved(
+        path,
+        "torch",
+        layers,
+        {**files, "weights": weights, "layers": parts, "step-1": step},
+        precision="float32",
+        calls=calls,
+        weights={name: {"trainable": name in data["weights"]} for name in weights},
+        optimizer={"class": "SGD", "settings": {"lr": RATE}},
+        loss=data["losses"][0],
+        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    )  # fmt: skip
+    return Side(path)
+
+
+def owned(layer: str, names: Any) -> dict[str, str]:
+    """The arrays of a layer by its own names for them."""
+    return {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == layer}
+
+
+def rounded(data: Data) -> None:
+    """Move what is computed by one unit in the last place, up or down."""
+    rng = np.random.default_rng(1)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [moved(part) for part in value]
+        array = np.asarray(value)
+        if array.dtype.kind != "f":
+            return value
+        up = np.where(rng.random(array.shape) < 0.5, np.inf, -np.inf).astype(array.dtype)
+        return np.where(np.isfinite(array) & (array != 0), np.nextafter(array, up), array)[()]
+
+    data.update({name: moved(data[name]) for name in ("calls", "outputs", "gradients", "step")})
+
+
+class Difference(NamedTuple):
+    stage: str  # that breaks
+    place: str  # what is told to differ
+    both: Change  # what both sides have
+    right: Change  # what the right side has otherwise
+    twin: Change = rounded  # what an equal right side may have otherwise
+
+
+def all_of(*changes: Change) -> Change:
+    def change(data: Data) -> None:
+        for each in changes:
+            each(data)
+
+    return change
+
+
+def put(place: str, value: Callable[[Any], Any]) -> Change:
+    """Replaces what stands at the end of some keys, such as "step hidden.bias"."""
+
+    def change(data: Data) -> None:
+        *above, last = place.split(" ")
+        of = data
+        for key in above:
+            of = of[key]
+        of[last] = value(of.get(last))
+
+    return change
+
+
+def added(layer: str, *outputs: Array, **buffers: Array) -> Change:
+    """A layer of a class of one's own that is called first, and has buffers alone."""
+
+    def change(data: Data) -> None:
+        data["classes"] = {layer: "mine.Table", **data["classes"]}
+        data["calls"] = {layer: [*outputs], **data["calls"]}
+        data["buffers"].update({f"{layer}.{name}": (array, array) for name, array in buffers.items()})
+
+    return change
+
+
+FREQUENCIES = np.geomspace(1, 1e-4, 3, dtype=np.float32)
+COSINES = np.cos(np.arange(4, dtype=np.float32)[:, None] * FREQUENCIES)
+
+
+def renamed(data: Data) -> None:
+    """The table and its buffer have other names."""
+    for of in ("classes", "calls"):
+        data[of] = {"rope" if name == "rotary_emb" else name: value for name, value in data[of].items()}
+    data["buffers"]["rope.frequencies"] = data["buffers"].pop("rotary_emb.inv_freq")
+
+
+DIFFERENCES: dict[str, Difference] = {
+    "what a layer of buffers alone gives": Difference(
+        "forward", "rotary_emb output",
+        added("rotary_emb", COSINES, inv_freq=FREQUENCIES),
+        all_of(renamed, put("calls rope", lambda _: [COSINES + 0.1]), put("outputs logits", lambda a: a + 0.1)),
+        all_of(rounded, renamed),
+    ),
+}  # fmt: skip
+
+
+def compared(folder: Path, both: Change, right: Change) -> Diff:
+    left = deepcopy(MODEL)
+    both(left)
+    changed = deepcopy(left)
+    right(changed)
+    return compare_records(written(folder / "left", left), written(folder / "right", changed))
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_difference_breaks_its_stage(name: str, tmp_path: Path) -> None:
+    difference = DIFFERENCES[name]
+    diff = compared(tmp_path, difference.both, difference.right)
+    assert diff.broken == difference.stage
+    assert difference.place in diff.explanation[1]
+    assert diff.why_failed
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_its_equal_twin_passes(name: str, tmp_path: Path) -> None:
+    difference = DIFFERENCES[name]
+    diff = compared(tmp_path, difference.both, difference.twin)
+    assert not diff.why_failed, diff.explanation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from collections import OrderedDict
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -156,13 +157,14 @@ class Flax(Framework):
             put_back(before)
 
         def compute(model: Any, batch: Any) -> Any:
-            computed = loss_of(model, batch)
+            computed = loss_of(model, with_dicts(dict, batch))
             return loss_in(computed), computed
 
         nnx = self.api.nnx
         gradients_of = nnx.value_and_grad(compute, has_aux=True)
         if self._compiled[0] is not loss_of:
             self._compiled = loss_of, nnx.jit(gradients_of)
+        batch = with_dicts(OrderedDict, batch)  # JAX sorts the keys of others
         try:
             (_, computed), gradients = self._compiled[1](model, batch)
         except (TypeError, IndexError):  # of what cannot be compiled, such as a batch of other things than arrays
@@ -190,6 +192,13 @@ class Flax(Framework):
                 yield from self._kept(value)
             elif isinstance(name, str):
                 yield f"{type(state).__name__}.{name}", value
+
+
+def with_dicts(kind: type, value: Any) -> Any:
+    """Return the value with its dicts, in lists and tuples, too, as dicts of a kind."""
+    if type(value) in (dict, OrderedDict):
+        return kind((key, with_dicts(kind, part)) for key, part in value.items())
+    return type(value)(with_dicts(kind, part) for part in value) if type(value) in (list, tuple) else value
 
 
 def transformations(update: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -79,4 +79,7 @@ def test_functions_without_modules_have_taps_and_weights(folder: Path) -> None:
     assert [call.layer for call in side.says.calls] == ["tap rows"]
     np.testing.assert_array_equal(side.arrays("weights")["words"], words)
     np.testing.assert_array_equal(side.arrays("layers")[side.says.calls[0].parts[0]], words[[[1, 2, 0], [3, 3, 4]]])
+    # The keys of a batch keep their order, where JAX sorts them.
+    loss = (words[[[1, 2, 0], [3, 3, 4]]] ** 2).mean() + words[[[2, 2, 0], [4, 4, 4]]].mean()
+    np.testing.assert_allclose(float(side.says.loss or 0), loss)
     np.testing.assert_allclose(side.arrays("step-1")["words"], words - 0.5 * side.arrays("gradients")["words"])

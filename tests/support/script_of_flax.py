@@ -74,5 +74,12 @@ save_file(arrays(gradients), FOLDER / "gradients.safetensors")
 save_file(arrays(nnx.state(model)), FOLDER / "updated.safetensors")
 
 weights = nnx.Dict(words=nnx.Param(model.words.embedding[...]))
-rows = lambda weights, ids: (tap("rows", weights.words[...][ids]) ** 2).mean()  # noqa: E731  # a model without modules
-Record(FOLDER / "functions").training(weights, [IDS], rows, optax.sgd(0.5), steps=1)
+
+
+def rows(weights, batch):  # a model without modules, and a dict whose keys are not sorted
+    first, second = (weights.words[...][ids] for ids in batch.values())
+    return (tap("rows", first) ** 2).mean() + second.mean()
+
+
+batch = {"second": IDS, "first": IDS + IDS % 2}
+Record(FOLDER / "functions").training(weights, [batch], rows, optax.sgd(0.5), steps=1)

@@ -40,18 +40,73 @@ CASES = {
 }
 
 
-def compared(folder: Path, case: Case, right: Change) -> Diff:
-    data = changed(DATA, case.both)
+def compared(folder: Path, both: Change, right: Change, precision: str) -> Diff:
+    data = changed(DATA, both)
     paths = write(folder / "left", "torch", data), write(folder / "right", "keras", changed(data, right))
-    return compare_records(*(Side(edited(path, put("precision", lambda _: case.precision))) for path in paths))
+    return compare_records(*(Side(edited(path, put("precision", lambda _: precision))) for path in paths))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_difference_is_seen_at_its_stage_and_its_equal_twin_passes(name: str, tmp_path: Path) -> None:
     case = CASES[name]
-    assert compared(tmp_path / "differ", case, case.right).broken == case.stage
-    twin = compared(tmp_path / "equal", case, same)
+    assert compared(tmp_path / "differ", case.both, case.right, case.precision).broken == case.stage
+    twin = compared(tmp_path / "equal", case.both, same, case.precision)
     assert twin.passed, twin.explanation
+
+
+class Told(NamedTuple):
+    """What both sides have; a right side without a mistake, and the words that tell of it; one with a mistake, and the
+    stage that sees that."""
+
+    both: Change
+    right: Change
+    words: str
+    wrong: Change
+    stage: str
+    precision: str = "float64"
+
+
+def either(data: dict[str, Any]) -> None:
+    """Both sides are fed a mask, and the labels as numbers."""
+    data["inputs"] |= {"mask": np.tri(4, 5), "labels": np.arange(4.0)}
+
+
+TOLD = {
+    "a mask of true and false": Told(
+        either, put("inputs mask", lambda mask: mask.astype(bool)),
+        "only values are compared of mask: float64 on the left and bool on the right",
+        put("inputs mask", lambda mask: mask == 0), "tensors",
+    ),
+    "an image of the same numbers in float32": Told(
+        either, put("inputs mask", lambda mask: mask.astype(np.float32)),
+        "only values are compared of mask: float64 on the left and float32 on the right",
+        put("inputs mask", lambda mask: (mask / 3).astype(np.float32)), "tensors",
+    ),
+    "zeros with a sign": Told(
+        either, put("inputs mask", lambda mask: np.where(mask == 0, -0.0, mask)),
+        "only values are compared of mask: zeros have other signs",
+        put("inputs mask", lambda mask: -mask), "tensors",
+    ),
+    "labels with an axis of one number": Told(
+        either, put("inputs labels", lambda labels: labels[:, None]),
+        "only values are compared of labels: (4,) on the left and (4, 1) on the right",
+        put("inputs labels", lambda labels: np.roll(labels, 1)[:, None]), "tensors",
+    ),
+    "an output with an axis of one number": Told(
+        put("logits", lambda logits: logits[0, 0]), put("logits", lambda logits: logits[:, None]),
+        "only values are compared of logits: (6,) on the left and (6, 1) on the right",
+        put("logits", lambda logits: 1.01 * logits[:, None]), "forward",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_no_mistake_is_told_and_a_mistake_beside_it_is_seen(name: str, tmp_path: Path) -> None:
+    case = TOLD[name]
+    told = compared(tmp_path / "told", case.both, case.right, case.precision)
+    assert told.passed, told.explanation
+    assert any(case.words in note for note in told.notes), told.notes
+    assert compared(tmp_path / "wrong", case.both, case.wrong, case.precision).broken == case.stage
 
 
 class Alike(NamedTuple):

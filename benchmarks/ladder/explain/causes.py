@@ -52,8 +52,6 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
 
 def undone(broken: Broken, search: Search) -> list[Cause]:
     """Return the first cause that is undone on the numbers that are shown."""
-    if np.array_equal(*broken.arrays):  # the sides differ in type, or in signs of zeros
-        return []
     tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
     return next(([cause] for computed, seen, cause in tests if search.passes(computed, seen)), [])
 

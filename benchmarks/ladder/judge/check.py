@@ -20,7 +20,6 @@ from benchmarks.ladder.arrays import (
     largest,
     largest_difference,
     nearest_arrangement,
-    pieces,
 )
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 
@@ -55,7 +54,6 @@ class Item:
     relative: bool = False  # or each difference is divided by the left number, where scale is 1
     dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    exact: bool = False  # True: types and the signs of zeros must be equal, too
     ways: Ways = field(default_factory=lambda: AS_IT_IS)
     axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
     units: int = 0  # of each gate, along an axis of gates
@@ -171,7 +169,7 @@ def judge(item: Item) -> Check:
 
 
 def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
-    wrong = _incomparable(left, right, item.dtype) or (_unlike(left, right) if item.exact else "")
+    wrong = _incomparable(left, right, item.dtype)
     if wrong:
         return Check(item, inf, note=wrong)
     difference, where = largest_difference(left, right, item.allowed() if item.allowed else None, item.relative)
@@ -195,20 +193,6 @@ def _incomparable(left: Array, right: Array, dtype: str | None) -> str:
     for side, array in (("got", right), ("expected", left)):
         if not np.isfinite(array).all():
             return f"the array that was {side} is not finite at {np.argwhere(~np.isfinite(array))[0].tolist()}"
-    return ""
-
-
-def _unlike(left: Array, right: Array) -> str:
-    """The difference in type, or in the sign of a zero, of two arrays with equal numbers; "" for none."""
-    if right.dtype != left.dtype:
-        return f"dtype {right.dtype}, expected {left.dtype}"
-    left, right = np.atleast_1d(left), np.atleast_1d(right)
-    for rows in pieces(left.shape) if left.dtype.kind == "f" else ():
-        zeros = (left[rows] == 0) & (right[rows] == 0) & (np.signbit(left[rows]) != np.signbit(right[rows]))
-        if zeros.any():
-            first, *rest = np.argwhere(zeros)[0].tolist()
-            where = (rows.start + first, *rest)
-            return f"got {right[where]!s}, expected {left[where]!s} at {[*where]}"
     return ""
 
 

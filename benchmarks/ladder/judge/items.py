@@ -19,7 +19,15 @@ from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
 from benchmarks.ladder.judge.check import RUNGS, Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
-from benchmarks.ladder.judge.outputs import activations, compared_outputs, in_axes_of, why_no_outputs
+from benchmarks.ladder.judge.outputs import (
+    activations,
+    compared_outputs,
+    in_axes_of,
+    otherwise,
+    same_shape,
+    why_no_outputs,
+    with_shape,
+)
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
@@ -220,25 +228,20 @@ class Rungs:
         alone = [name for name in (*left, *right) if name not in used]
         if alone:
             self._skipped(rung, f"{some_of(alone)}, recorded on one side only")
-        by_value: dict[str, list[str]] = {}  # by both types
+        by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
-            arrays = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
-            of_left, of_right = left.dtype(name), right.dtype(right_name)
-            held = "" if {of_left.kind, of_right.kind} <= {*"iu"} else quantity
-            exact = not held and not self._of_other_width(of_left, of_right)
-            if not held and not exact:
-                by_value.setdefault(f"{of_left} on the left and {of_right} on the right", []).append(name)
-            how: dict[str, Any] = {"scale": None if held else 1.0, "exact": exact, "is_output": True, "axes": OUTPUT}
-            yield self._held(rung, name, held, *arrays, ways=self.turns.ways(name, is_input=file == "inputs"), **how)
-        for types, of in by_value.items():
-            self.notes.append(f"only values are compared of {some_of(of)}: {types}")
-
-    def _of_other_width(self, left: np.dtype[Any], right: np.dtype[Any]) -> bool:
-        """True for two types of one kind: whole numbers, or floating-point ones where the sides compute in two
-        precisions."""
-        kinds = {left.kind, right.kind}
-        floats = kinds == {"f"} and self.left.precision != self.right.precision
-        return left != right and (kinds <= {*"iu"} or floats)
+            loads = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
+            whole = {left.dtype(name).kind, right.dtype(right_name).kind} <= {*"iu"}
+            held = "" if whole else quantity
+            words = "" if held else otherwise(left[name], right[right_name])
+            if left.shape(name) != right.shape(right_name) and same_shape(left.shape(name), right.shape(right_name)):
+                loads = loads[0], partial(with_shape, left.shape(name), loads[1])
+                words = f"{left.shape(name)} on the left and {right.shape(right_name)} on the right"
+            by_value.setdefault(words, []).append(name)
+            how: dict[str, Any] = {"scale": None if held else 1.0, "is_output": True, "axes": OUTPUT}
+            yield self._held(rung, name, held, *loads, ways=self.turns.ways(name, is_input=file == "inputs"), **how)
+        for words, of in by_value.items():
+            self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 
     def _item(self, rung: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
         """A tensor of a pair out of a file, the right side's turned into the left's convention where a person accepts

@@ -11,6 +11,7 @@ from benchmarks.ladder.judge.axes import Turns
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 from benchmarks.ladder.read.groups import FURTHER, WeightGroup
 from benchmarks.ladder.read.rules import ACTIVATED, PARENT
+from benchmarks.ladder.read.view import Shape
 
 
 def compared_outputs(pair: LayerPair, call: CallPair, turns: Turns) -> tuple[list[str], list[str]]:
@@ -83,3 +84,23 @@ def alike_in_shape(pair: LayerPair) -> bool:
     left, right = pair.outputs(CallPair(pair.left.calls[0], pair.right.calls[0]))
     names = [name for name in left if name in right]
     return all(sorted(left[name].shape) == sorted(right[name].shape) for name in names[:1])
+
+
+def otherwise(left: Array, right: Array) -> str:
+    """Return how two arrays differ that may hold the same numbers; "" where only their numbers may."""
+    if left.dtype != right.dtype:
+        return f"{left.dtype} on the left and {right.dtype} on the right"
+    if left.dtype.kind != "f" or left.shape != right.shape:
+        return ""
+    zeros = (left == 0) & (right == 0) & (np.signbit(left) != np.signbit(right))
+    return "zeros have other signs" if zeros.any() else ""
+
+
+def same_shape(left: Shape, right: Shape) -> bool:
+    """Return True for shapes that differ in axes of one number alone."""
+    return [size for size in left if size != 1] == [size for size in right if size != 1]
+
+
+def with_shape(shape: Shape, load: Load) -> Array | None:
+    array = load()
+    return None if array is None else array.reshape(shape)

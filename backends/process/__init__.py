@@ -20,6 +20,8 @@ from backends import framework_of
 from common.machine import cores, is_amd
 from common.settings import FLUSH_DENORMALS
 
+SOCKET = "ROSETTA_SOCKET"  # the variable that has the number of the process's end of the socket
+
 # Set in both lanes: log messages would only fill the captured output.
 BOTH_LANES = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 

@@ -18,12 +18,14 @@ from time import perf_counter
 from typing import Any
 
 from backends.interface import Backend
+from backends.process import SOCKET
 from common.errors import FULL, CannotBeginError, RosettaError, in_words
 from common.settings import ModelConfig, TrainConfig
 
 
-def main(descriptor: int) -> None:
-    """Answer the requests that come by this socket, until it is closed or one of them fails."""
+def main() -> None:
+    """Answer the requests that come by the socket, until it is closed or one of them fails."""
+    descriptor = int(os.environ[SOCKET])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # by its status the parent knows that a signal ended it
     os.set_inheritable(descriptor, False)  # so that no program that the framework starts keeps the socket open
     _be_killed_with_parent()

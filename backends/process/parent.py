@@ -1,28 +1,26 @@
-"""The parent's side of a backend's process: start it, call functions in it, hear its events, report its death.
+"""The parent's side of a backend's process: start it, call functions in it, hear its events.
 
 Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes. Parent and child
 are one program of one user, so what crosses between them is pickled: builtins, arrays, and classes and functions of
 modules that import no framework.
 """
 
-import os
 import pickle
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import Entry, find
-from backends.process import child_environment
-from common.errors import CannotBeginError, RosettaError, refusing
+from backends.process import SOCKET, child_environment
+from backends.process.child_process import ChildProcess
+from common.errors import CannotBeginError, refusing
 from common.files import temporary_folder
 from common.settings import PATIENCE, ModelConfig, TrainConfig
 from common.text import printable, quoted
@@ -35,13 +33,6 @@ START_SECONDS = 300.0  # timeout of importing a framework and building a model, 
 TIMEOUT = 600.0  # of each message of a call, in seconds; one step, with its compilation, takes far less
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
-ENDING_SECONDS = 10.0  # timeout of the end of a process that was killed or has closed its socket
-LAST_WORDS = 2000  # bytes at the end of the child's output, from which an error message quotes the last line
-# What an error says of the signals by which other programs end a process; before another one it has its last words.
-FROM_OUTSIDE = {
-    **dict.fromkeys([1, 2, 15], ", which another program sent"),  # SIGHUP, SIGINT and SIGTERM
-    9: ", which the system sends where memory runs out, and `kill -9`; free some memory, if it was short",
-}
 PROTOCOL = 4  # of pickles: NumPy 1.26, the oldest that a child may have, reads no array of protocol 5
 SCRATCH = "rosetta-scratch"  # of the names of folders for temporary files
 # The program that a child runs. It takes our packages from where this process has them, so that neither a folder
@@ -56,7 +47,7 @@ class Ours:
         return PathFinder.find_spec(name, [sys.argv[1]]) if ours else None
 sys.meta_path.insert(0, Ours)
 from backends.process.child import main
-main(int(sys.argv[2]))
+main()
 """
 NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
 # Prints the versions of the interpreter that runs it and of the framework whose package is its first argument; then
@@ -134,45 +125,22 @@ class BackendProcess:
         self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
         # In a group the framework gives its own reason, when it has waited long enough for the other workers.
         self._start_timeout = START_SECONDS + (PATIENCE if worker.target else 0)
-        self._opened, self._asking = ExitStack(), Lock()
-        self._late = False  # whether the watchdog has killed the process
-        try:
-            # Too many files are open or processes run, or there is no room for temporary files.
-            with refusing(f"the {name} backend's process cannot be started"):
-                self._start(runtime, entry.engine, worker.variables)
-            self._send(name, worker.target or entry.target, model, train, runtime.device)
-        except BaseException:
-            self.close()
-            raise
-
-    def _start(self, runtime: Runtime, engine: str, of_group: Mapping[str, str]) -> None:
-        """Start the process, and leave in `_opened` what ends it. Raises OSError."""
-        self._output = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (entered here)
-        # TensorFlow, when killed, leaves files behind.
-        scratch = self._opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
-        environment = child_environment(runtime.lane, runtime.threads, runtime.device, engine, of_group)
-        self._socket, end_of_child = socket.socketpair()
-        self._opened.enter_context(self._socket)
-        self._messages = self._opened.enter_context(self._socket.makefile("rb"))
-        with end_of_child:
-            command = [
-                runtime.python or sys.executable,
-                "-P",
-                "-c",
-                PROGRAM,
-                str(PROJECT),
-                str(end_of_child.fileno()),
-            ]
-            self._child = subprocess.Popen(
+        self._asking = Lock()
+        command = [runtime.python or sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
+        environment = child_environment(runtime.lane, runtime.threads, runtime.device, entry.engine, worker.variables)
+        with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
+            # TensorFlow, when killed, leaves files behind.
+            scratch = opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
+            self._child = ChildProcess(
+                f"the {name} backend's process",
                 command,
+                environment | {"TMPDIR": str(scratch)},
+                SOCKET,
+                "is the machine overloaded or out of memory?",
+                opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
-                stdout=self._output,
-                stderr=self._output,
-                env=environment | {"TMPDIR": str(scratch)},
-                pass_fds=[end_of_child.fileno()],
-                process_group=0,  # Ctrl-C reaches the parent alone, which then ends the child
             )
-        self._opened.callback(self._end)
+        self._send(name, worker.target or entry.target, model, train, runtime.device)
 
     @property
     def pid(self) -> int:
@@ -218,21 +186,7 @@ class BackendProcess:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._opened.close()
-
-    def _end(self) -> None:
-        self._kill()
-        with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
-            self._child.communicate(timeout=ENDING_SECONDS)  # which closes its standard input, too
-
-    def _end_late(self) -> None:
-        self._late = True
-        self._kill()
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):  # all have ended
-            # The whole group, since the child may have started a compiler, which outlives it.
-            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -241,15 +195,12 @@ class BackendProcess:
         self.close()
 
     def _send(self, *request: Any, timeout: float = TIMEOUT) -> None:
-        pickled = pickle.dumps(request, PROTOCOL)
-        with self._watched(timeout):
-            self._socket.sendall(pickled)
+        self._child.send(pickle.dumps(request, PROTOCOL), timeout)
 
     def _result(self, timeout: float, on_event: OnEvent | None = None) -> Any:
         """Wait for the result of the last request, or raise its error."""
         while True:
-            with self._watched(timeout):
-                kind, content = pickle.load(self._messages)
+            kind, content = self._child.receive(unpickled, timeout)
             if kind == "result":
                 return content
             if kind == "error":
@@ -258,41 +209,17 @@ class BackendProcess:
             if on_event is not None:
                 on_event(content)
 
-    @contextmanager
-    def _watched(self, timeout: float) -> Iterator[None]:
-        """Kill the process if the block, which waits for it, takes longer. Raises RosettaError with how it ended."""
-        watchdog = Timer(timeout, self._end_late)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            yield
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:  # ValueError after `close`
-            late = f"did not answer for {timeout:.0f} s and was ended; is the machine overloaded or out of memory?"
-            how = late if self._late else self._how_it_ended()
-            self.close()
-            raise RosettaError(f"the {self.name} backend's process {how}") from error
-        finally:
-            watchdog.cancel()
 
-    def _how_it_ended(self) -> str:
-        """Describe the end of a process whose messages stopped, with its last words."""
-        if self._output.closed:
-            return "was ended before"
-        try:
-            status = self._child.wait(ENDING_SECONDS)
-            how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        except subprocess.TimeoutExpired:
-            status, how = 0, "stopped its messages without ending, and was ended"
-        words = last_words(self._output)
-        return how + FROM_OUTSIDE.get(-status, f"; its last words: {words}" if words else ", without a word")
+def unpickled(messages: IO[bytes]) -> tuple[str, Any]:
+    """Read the kind and the content of the next message.
 
-
-def last_words(output: IO[bytes]) -> str:
-    """The last line with words of what a process has written into a file."""
-    size = os.fstat(output.fileno()).st_size
-    written = os.pread(output.fileno(), LAST_WORDS, max(0, size - LAST_WORDS))
-    lines = [printable(line).strip() for line in written.decode(errors="replace").split("\n")]
-    return next(filter(None, reversed(lines)), "")
+    Raises EOFError, and ValueError in place of the many errors that garbage has `pickle` raise.
+    """
+    try:
+        kind, content = pickle.load(messages)
+        return kind, content
+    except (pickle.UnpicklingError, ArithmeticError, AttributeError, ImportError, LookupError, TypeError) as error:
+        raise ValueError(f"it is no message: {error}") from error
 
 
 @cache

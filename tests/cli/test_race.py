@@ -19,7 +19,7 @@ from benchmarks.measure import machine, rounds
 from benchmarks.measure.plan import Row
 from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.scripts import Script, environment_of, marked
+from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import observations, spread
 from benchmarks.racing import Typed
 from benchmarks.report.race import misfits
@@ -78,20 +78,23 @@ LATER = "threading.Timer(0.3, lambda: os._exit(0)).start(); take_turns(step)"
 MISBEHAVING = {
     "crashes before": ("raise SystemExit('no such model')", r"status 1 before it.*; its last words: no such model"),
     "crashes in a step": (STEPS + "take_turns(lambda: 1 / 0)", r"status 1 in its turn; .*ZeroDivisionError"),
-    "is killed": (STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))", r"signal 9 \(Killed\) in its turn"),
-    "never calls it": (STEPS, r"status 0 before its first turn; end the script with take_turns\(step\)"),
+    "is killed": (
+        STEPS + "take_turns(lambda: os.kill(os.getpid(), 9))",
+        "signal 9 in its turn, which the system",
+    ),
+    "never calls it": (STEPS, r"status 0 before its first turn, .*; end the script with take_turns\(step\)"),
     "exits early": (STEPS + LATER, "ended with status 0 while it waited for its turn"),
     "ends without reading its turn": (RAW + DEAF, "ended with status 3 in its turn"),
     "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
-    "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "sent nothing for 1 s in its turn, and was ended"),
+    "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "did not answer for 1 s in its turn and was ended"),
     "hangs before": (
         STEPS + "print('loading', flush=True); time.sleep(60)",
-        "sent nothing for 1 s before its first turn, and was ended; .*; its last words: loading",
+        "did not answer for 1 s before its first turn and was ended; .*; its last words: loading",
     ),
     "two processes": (STEPS + "os.fork(); take_turns(step)", "another message than .*several processes"),
     "sends no JSON": (RAW + "print('step 1', file=wire, flush=True); wire.read()", "what take_turns does not send"),
     "sends other types": (RAW + "say(ready=READY | {{'batch': 'many'}})", "what take_turns does not send: .*`int`"),
-    "sends no end": (RAW + "wire.write('1' * 2000000)", "a message of more than 1 MiB"),
+    "sends no end": (RAW + "wire.write('1' * 2000000)", "what take_turns does not send: "),
     "is too quick": (ANSWERS.replace("STEPS", "[1e9]"), "sent 1 time, 1e.09 s in all; expected 1, and the turn"),
     "counts otherwise": (ANSWERS.replace("STEPS", "[1e-9] * 9"), "sent 9 times, .*; expected 1"),
 }
@@ -105,7 +108,7 @@ def test_a_script_that_misbehaves_is_ended_with_one_sentence(how: str, start: An
     def three_turns() -> None:
         visited(script)
         if how == "exits early":
-            script.process.wait(10)
+            wait_until(lambda: script.process.status is not None)
         script.turn("training", 0)
 
     with pytest.raises(RosettaError, match=message) as caught:
@@ -136,10 +139,9 @@ take_turns(step, batch=5)
     assert [seconds > 0.009 for seconds in visited(script).steps] == [True, True]
     assert script.ready.batch == 5
 
-    assert len(marked(script.mark)) == 2
     family = [psutil.Process(pid) for pid in script.pids]
     assert len(family) == 3
-    script.end()
+    script.process.close()
     # A process that was killed may still be seen for a moment.
     wait_until(
         lambda: all(not process.is_running() or process.status() == psutil.STATUS_ZOMBIE for process in family)

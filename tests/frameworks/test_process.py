@@ -10,6 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,11 @@ import pytest
 
 import backends
 from backends import TABLE, Entry, process
-from backends.process import child_environment
+from backends.process import child_environment, child_process
+from backends.process.child_process import ChildProcess
 from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
+from benchmarks.measure.scripts import next_line
 from common.errors import CannotBeginError, RosettaError
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch
@@ -76,8 +82,8 @@ FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {  # a 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_in_the_child_is_one_line(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("backends.process.parent.ENDING_SECONDS", 0.2 if "stopped" in FAILURES[name][2] else 10.0)
     function, arguments, expected = FAILURES[name]
+    monkeypatch.setattr(child_process, "ENDING_SECONDS", 0.2 if "stopped" in expected else 10.0)
     with start() as process:
         with pytest.raises(RosettaError, match=expected) as caught:
             process.call(function, **arguments)
@@ -103,6 +109,32 @@ def test_the_watchdog_ends_a_silent_child_without_spinning(function, content, st
             process.call(function, None, 0.6, **arguments.get(function, {}))
         assert not psutil.pid_exists(process.pid)
         assert time.process_time() - before < 0.5
+
+
+def test_a_process_that_is_killed_asked_and_closed_at_once_ends_in_one_line() -> None:
+    """In whatever order, the system's errors of a process and files that are gone come through to nobody."""
+    for _ in range(40):
+        command, begin = [sys.executable, "-S", "-c", "import time; time.sleep(60)"], Barrier(4)
+        process = ChildProcess("it", command, os.environ, "WIRE", "", ExitStack())
+
+        def told(act: Callable[[], object], begin: Barrier = begin) -> str:
+            begin.wait()
+            try:
+                act()
+            except RosettaError as error:
+                return one_line(error)
+            return ""
+
+        acts = [
+            partial(process.receive, next_line, 9.0),
+            partial(process.send, bytes(1 << 20), 9.0),
+            partial(subprocess.run, ["kill", "-9", str(process.pid)], stderr=subprocess.DEVNULL, check=False),
+            process.close,
+        ]
+        with ThreadPoolExecutor(4) as threads:
+            received, sent, *_ = threads.map(told, acts)
+        assert "it was ended" in received
+        assert "it was ended" in sent
 
 
 # The parent's end

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from backends import interface
 from backends.interface import Backend, Emit, Metrics, unreported
-from backends.process import in_child
+from backends.process import SOCKET, in_child
 from backends.profiling import Profiled
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
@@ -124,14 +124,14 @@ def end(backend: Backend, emit: Emit, *, words: str = HOSTILE, signal: int = 0, 
 
 def send(backend: Backend, emit: Emit, *, raw: bytes) -> None:
     """Write these bytes into the socket, and nothing more for a long time."""
-    os.write(int(sys.argv[2]), raw)
+    os.write(int(os.environ[SOCKET]), raw)
     time.sleep(20)
 
 
 def close_socket(backend: Backend, emit: Emit) -> None:
     """Close the socket and go on."""
     os.write(2, HOSTILE.encode())
-    os.close(int(sys.argv[2]))
+    os.close(int(os.environ[SOCKET]))
     time.sleep(20)
 
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 
-from backends.process import parent
+from backends.process import SOCKET, child_process, parent
 from backends.process.parent import BackendProcess, Runtime
 from common.errors import RosettaError
 from common.settings import ModelConfig, TrainConfig
@@ -58,7 +58,10 @@ def script(rng: random.Random) -> str:
         f"time.sleep({rng.uniform(0, 0.5)})",
         READ,
     ]
-    begun = ["import os, signal, socket, sys, time", "SOCKET = socket.socket(fileno=int(sys.argv[2]))"]
+    begun = [
+        "import os, signal, socket, sys, time",
+        f"SOCKET = socket.socket(fileno=int(os.environ[{SOCKET!r}]))",
+    ]
     begun += [READ, f"SOCKET.sendall({OPENED!r})"] if rng.random() < 0.5 else []
     return "\n".join([*begun, *rng.choices(steps, k=rng.randrange(6)), f"time.sleep({LONG})" * rng.randrange(2)])
 
@@ -70,7 +73,8 @@ def workers(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[
     temporary.mkdir()
     program = f"exec(open({str(path)!r}).read())"  # since a script may be longer than a word of a command
     with (
-        patch.multiple(parent, PROGRAM=program, START_SECONDS=1.0, ENDING_SECONDS=0.3),
+        patch.multiple(parent, PROGRAM=program, START_SECONDS=1.0),
+        patch.object(child_process, "ENDING_SECONDS", 0.3),
         patch.object(tempfile, "tempdir", str(temporary)),
     ):
         while True:

@@ -17,6 +17,7 @@ PRECISE = PRECISIONS[:2]
 # How far two neighbouring numbers are apart at most, as a share of them.
 UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
+FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
 # How the axes of a right array may be turned to stand as the left one's.
 Ways = Mapping[str, Callable[[Array], Array]]
@@ -58,6 +59,33 @@ def has_numbers(array: Array) -> bool:
     """True if any number is finite and not zero."""
     whole = np.atleast_1d(array)
     return any(bool((np.isfinite(whole[rows]) & (whole[rows] != 0)).any()) for rows in pieces(whole.shape))
+
+
+def bfloat16(array: Array) -> Array:
+    """Return the array in float32, rounded to the nearest bfloat16, and to the even one of two."""
+    bits = array.astype(np.float32).view(np.uint32)
+    return np.asarray((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000, np.uint32).view(np.float32)
+
+
+# Each rounds an array to a type, from the finest to the coarsest.
+COARSER_TYPES: Mapping[str, Callable[[Array], Array]] = {
+    "float32": lambda array: array.astype(np.float32),
+    "float16": lambda array: array.astype(np.float16),
+    "bfloat16": bfloat16,
+}
+
+
+def are_whole(array: Array) -> bool:
+    """True for whole numbers, such as tokens, also if they are kept as floats; not for a few that rounding alone may
+    have made whole. Numbers of bfloat16 are kept in float32."""
+    if array.dtype.kind != "f":
+        return array.dtype.kind in "iu"
+    first = head(array)
+    if not np.array_equal(first, np.rint(first)) or not np.array_equal(array, np.rint(array)):
+        return False
+    is_coarse = array.dtype == np.float32 and np.array_equal(array, bfloat16(array))
+    unit = UNIT["bfloat16" if is_coarse else array.dtype.name]
+    return largest(array) * unit <= (1 if array.size >= FEW else 1 / FEW)
 
 
 def largest_difference(

@@ -59,6 +59,7 @@ def tagger(seed: int = 0) -> dict[str, Any]:
         "weights": weights,
         "outputs": outputs,
         "logits": outputs["fc"],
+        "further": {},  # outputs of the model
         "loss": cross_entropy(outputs["fc"], inputs["y"]),
         "gradients": gradients,
         "slots": {
@@ -197,7 +198,11 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         for slot, of in data["slots"].items()
         for name, array in own(of).items()
     }
-    files["inputs"], files["outputs"], files["layers"] = data["inputs"], {"logits": data["logits"]}, {}
+    files["inputs"], files["outputs"], files["layers"] = (
+        data["inputs"],
+        {"logits": data["logits"], **data["further"]},
+        {},
+    )
     layers, calls = [], []
     for number, layer in enumerate(CLASSES):
         parts = [data["outputs"][layer]]

@@ -28,9 +28,20 @@ class Case(NamedTuple):
     precision: str = "float32"
 
 
+def giving_tokens(last: int, dtype: type = np.float32) -> Change:
+    """Beside the logits the model gives ten whole numbers, such as tokens."""
+    return put("further tokens", lambda _: np.array([0, 7, 3, 9, 2, 1, 1, 4, 8, last], dtype))
+
+
 # A large loss of the first step is no scale of the others, which are small.
 FALLING = [5000.0, 3.0, 1.0]
 CASES = {
+    "a token that is off by one": Case(giving_tokens(100_000), giving_tokens(100_001), "forward"),
+    "a token that is off by one in float64": Case(
+        giving_tokens(1 << 40, float), giving_tokens((1 << 40) + 1, float), "forward", "float64"
+    ),
+    "a token that is off by one beside bfloat16": Case(giving_tokens(100), giving_tokens(101), "forward", "bfloat16"),
+    "a token that is a float on one side": Case(giving_tokens(100_000), giving_tokens(100_001, int), "forward"),
     "a second loss that is larger by 8 %": Case(
         put("losses", lambda _: FALLING), put("losses", lambda _: [5000.0, 3.24, 1.0]), "trajectory"
     ),
@@ -55,8 +66,8 @@ def test_a_difference_is_seen_at_its_stage_and_its_equal_twin_passes(name: str, 
 
 
 class Told(NamedTuple):
-    """What both sides have; a right side without a mistake, and the words that tell of it; one with a mistake, and the
-    stage that sees that."""
+    """What both sides have, a right side without a mistake and the words that tell of it, and one with a mistake and
+    the stage that sees it."""
 
     both: Change
     right: Change
@@ -69,6 +80,19 @@ class Told(NamedTuple):
 def either(data: dict[str, Any]) -> None:
     """Both sides are fed a mask, and the labels as numbers."""
     data["inputs"] |= {"mask": np.tri(4, 5), "labels": np.arange(4.0)}
+
+
+def tied(best: int, token: int | None = None) -> Change:
+    """Of the scores (4, 5, 6) of one token two are the highest but for rounding; it is the best one, or another."""
+
+    def change(data: dict[str, Any]) -> None:
+        scores = np.array(DATA["logits"])
+        scores[1, 2, 4:] = 10 - 0.01 * (np.arange(4, 6) != best)
+        data["logits"], chosen = scores, scores.argmax(-1)
+        chosen[1, 2] = best if token is None else token
+        data["further"] = {"tokens": chosen}
+
+    return change
 
 
 TOLD = {
@@ -91,6 +115,10 @@ TOLD = {
         either, put("inputs labels", lambda labels: labels[:, None]),
         "only values are compared of labels: (4,) on the left and (4, 1) on the right",
         put("inputs labels", lambda labels: np.roll(labels, 1)[:, None]), "tensors",
+    ),
+    "a token near a tie": Told(
+        tied(4), tied(5), "numbers of tokens differ where logits is a tie", tied(5, token=3), "forward",
+        "bfloat16",
     ),
     "an output with an axis of one number": Told(
         put("logits", lambda logits: logits[0, 0]), put("logits", lambda logits: logits[:, None]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.arrays import COARSER_TYPES, Array
 from benchmarks.ladder.explain.broken import GO_ON, LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from benchmarks.ladder.explain.forward import forward
@@ -177,20 +177,6 @@ def rounded(broken: Broken) -> Iterator[Test]:
         for dtype, change in COARSER_TYPES.items() if is_number(finer) else ():
             cause = Cause(f"the {words} side has the numbers of the {source} one rounded to {dtype}", "array-dtype")
             yield change(finer).astype(np.float64), seen, cause
-
-
-def bfloat16(array: Array) -> Array:
-    """Return the array in float32, rounded to the nearest bfloat16, and to the even one of two."""
-    bits = array.astype(np.float32).view(np.uint32)
-    return np.asarray((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000, np.uint32).view(np.float32)
-
-
-# Each rounds an array to a type, from the finest to the coarsest.
-COARSER_TYPES: dict[str, Callable[[Array], Array]] = {
-    "float32": lambda array: array.astype(np.float32),
-    "float16": lambda array: array.astype(np.float16),
-    "bfloat16": bfloat16,
-}
 
 
 def elsewhere(broken: Broken) -> Iterator[Test]:

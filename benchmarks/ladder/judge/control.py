@@ -6,7 +6,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from benchmarks.ladder.arrays import UNIT, Array, largest, largest_difference
+from benchmarks.ladder.arrays import UNIT, Array, are_whole, largest, largest_difference
 from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
 from benchmarks.ladder.read.description import File, RecordedControl
 from benchmarks.ladder.read.record import Side, is_number
@@ -46,7 +46,8 @@ def moved_outputs(side: Side, control: RecordedControl) -> Iterator[Moved]:
         if name in parts:
             yield Moved("forward", "outputs", name, share(number, largest(array)), name in of_model)
     for name, number, array in measured(side, control, "outputs"):
-        yield Moved("forward", "outputs", name, share(number, largest(array)), makes_the_loss=True)
+        if not are_whole(array):  # of which none is near another
+            yield Moved("forward", "outputs", name, share(number, largest(array)), makes_the_loss=True)
 
 
 def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:

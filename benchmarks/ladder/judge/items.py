@@ -24,9 +24,9 @@ from benchmarks.ladder.judge.outputs import (
     compared_outputs,
     in_axes_of,
     otherwise,
-    same_shape,
+    settled_ties,
     why_no_outputs,
-    with_shape,
+    with_ones_of,
 )
 from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
@@ -219,7 +219,7 @@ class Rungs:
 
     def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
-        quantity that has a bound, and where they are whole numbers, such as tokens."""
+        quantity that has a bound."""
         left, right = self.left.arrays(file), self.right.arrays(file)
         names = [(name, name) for name in left if name in right]
         if not names and len(left) == len(right) == 1:
@@ -230,16 +230,20 @@ class Rungs:
             self._skipped(rung, f"{some_of(alone)}, recorded on one side only")
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
-            loads = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
-            whole = {left.dtype(name).kind, right.dtype(right_name).kind} <= {*"iu"}
-            held = "" if whole else quantity
-            words = "" if held else otherwise(left[name], right[right_name])
-            if left.shape(name) != right.shape(right_name) and same_shape(left.shape(name), right.shape(right_name)):
-                loads = loads[0], partial(with_shape, left.shape(name), loads[1])
-                words = f"{left.shape(name)} on the left and {right.shape(right_name)} on the right"
-            by_value.setdefault(words, []).append(name)
-            how: dict[str, Any] = {"scale": None if held else 1.0, "is_output": True, "axes": OUTPUT}
-            yield self._held(rung, name, held, *loads, ways=self.turns.ways(name, is_input=file == "inputs"), **how)
+            load, right_load = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
+            by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
+            given: Load = partial(with_ones_of, load, right_load)
+            for scores, right_scores in names if quantity else ():
+                shape = left.shape(scores)
+                if shape[:-1] == left.shape(name) and shape[-1:] > (0,) and right.shape(right_scores) == shape:
+                    best = partial(left.__getitem__, scores), partial(right.__getitem__, right_scores)
+                    settled = partial(settled_ties, load, given, best)
+                    if not np.array_equal(settled(), given()):  # type: ignore[arg-type]
+                        self.notes.append(f"numbers of {name} differ where {scores} is a tie")
+                    given = settled
+            how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
+            ways = self.turns.ways(name, is_input=file == "inputs")
+            yield self._held(rung, name, quantity, load, given, ways=ways, **how)
         for words, of in by_value.items():
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 

@@ -86,7 +86,7 @@ def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
     rungs = Rungs(left, run, paired(left, run))
     for item in chain.from_iterable(map(rungs.items, COMPARED)):
         check = judge(moved_back(item))
-        if item.quantity:
+        if check.item.quantity:
             yield Moved(item.rung, item.quantity, item.tensor, check.error, makes_the_loss(item))
         elif item.rung in COMPARED[:2] and not check.passed:
             raise UnfitRecordsError(

@@ -1,11 +1,9 @@
-"""This machine: what it is, which runs and results keep so that a number can be traced to it, and how busy it is."""
+"""This machine: what it is, which runs and results keep so that a number can be traced to it."""
 
 import math
 import os
 import platform
 import re
-import time
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -18,8 +16,6 @@ WITH_EVERY_INSTALLATION = ("numpy", "safetensors", "sacrebleu")  # packages that
 CPUINFO = Path("/proc/cpuinfo")
 OTHER_EXTRAS = {"all", "dev", "onnx"}  # Rosetta's extras that are not those of a framework
 NO_INFLUENCE = ("setuptools",)  # Paddle imports it when it starts and computes nothing with it
-ADVICE_SECONDS = 0.3  # how long other programs are watched before advice is given
-CROWDED = 0.5  # number of cores that other programs use from which on fewer threads are advised
 
 
 class Machine(TypedDict):
@@ -56,28 +52,14 @@ def cores(root: Path = Path("/")) -> int:
 def quota(root: Path = Path("/")) -> float:
     """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.
 
-    A container's limit on processors is such a quota, and so is CPUQuota of systemd. The groups, of version 1 or 2,
-    are looked at together with those that hold them. In a container the process's group may be mounted as the topmost
-    one, and its path then leads nowhere.
+    A container's limit on processors is such a quota, and so is CPUQuota of systemd. The group is looked at together
+    with those that hold it. In a container the group may be mounted as the topmost one, and its path leads nowhere.
     """
-    groups = re.findall(r"^\d+:(.*?):/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
-    mounts = re.findall(r"^\S+ /(\S+) (cgroup2?) ", system_text(root / "proc/self/mounts"), re.MULTILINE)
-    folders = [
-        root / mount / group
-        for mount, kind in mounts
-        for controllers, path in groups
-        if ("" if kind == "cgroup2" else "cpu") in controllers.split(",")
-        for group in (Path(path), *Path(path).parents)
-    ]
-    return min(map(_quota_of_group, folders), default=math.inf)
-
-
-def _quota_of_group(folder: Path) -> float:
-    """The quota of one control group. Version 2 has its two numbers in one file, and version 1 in two."""
-    version_1 = (system_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    text = system_text(folder / "cpu.max") or "".join(version_1)
-    numbers = re.fullmatch(r"([1-9]\d{,17})\s+([1-9]\d{,17})\s*", text, re.ASCII)  # other words are no limit
-    return int(numbers[1]) / int(numbers[2]) if numbers else math.inf
+    path = re.search(r"^0::/(.*)$", system_text(root / "proc/self/cgroup"), re.MULTILINE)
+    group = Path(path[1] if path else "")
+    limits = (system_text(root / "sys/fs/cgroup" / folder / "cpu.max") for folder in (group, *group.parents))
+    numbers = [re.fullmatch(r"([1-9][0-9]*) ([1-9][0-9]*)\n", limit) for limit in limits]  # "max" is no limit
+    return min((int(pair[1]) / int(pair[2]) for pair in numbers if pair), default=math.inf)
 
 
 def is_amd() -> bool:
@@ -159,80 +141,3 @@ def describe_machine() -> Machine:
         "python": platform.python_version(),
         "versions": versions(),
     }
-
-
-class Watch:
-    """Watches how many cores are used by other processes than this one and the given children, and by other machines.
-
-    Other virtual machines may use the same physical cores, and the system then counts stolen time.
-    """
-
-    def __init__(self, children: Iterable[int]) -> None:
-        import psutil  # here, since --help waits for this module
-
-        self.watched = [psutil.Process()]
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                self.watched.append(psutil.Process(child))
-        self.began, self.before = time.perf_counter(), self._seconds()
-
-    def others(self) -> float:
-        """The number of cores that other processes have used on average since the watch began."""
-        busy, watched, _ = self._since()
-        return max(0.0, busy - watched)
-
-    def stolen(self) -> float:
-        """The number of cores that other virtual machines have taken on average since the watch began."""
-        return self._since()[2]
-
-    def _since(self) -> list[float]:
-        """The growth of each of `_seconds` in a second on average since the watch began."""
-        passed = time.perf_counter() - self.began
-        return [(now - before) / passed for now, before in zip(self._seconds(), self.before, strict=True)]
-
-    def _seconds(self) -> tuple[float, float, float]:
-        """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
-        import psutil
-
-        watched = 0.0
-        for process in self.watched:
-            with suppress(psutil.NoSuchProcess):  # of one that has ended, its parent has the seconds
-                watched += sum(process.cpu_times()[:4])
-        return busy_seconds(), watched, _seconds_of_cores(7)  # steal, after idle, waiting and two kinds of interrupts
-
-
-def busy_seconds() -> float:
-    """Seconds that the cores which this process may use have worked since the machine was started.
-
-    The sum is over these cores and over all programs; in a container also over the programs outside it.
-    """
-    return _seconds_of_cores(0, 1, 2)  # user, nice, system
-
-
-def _seconds_of_cores(*fields: int) -> float:
-    """Sum of these fields of a core's line in the system's statistics, over the allowed cores.
-
-    psutil does not tell the numbers of the cores, of which some may be switched off.
-    """
-    lines = re.findall(r"^cpu(\d+)((?: \d+)+)$", system_text(Path("/proc/stat")), re.MULTILINE)
-    allowed = [ticks.split() for number, ticks in lines if int(number) in allowed_cores()]
-    return sum(int(ticks[field]) for ticks in allowed for field in fields) / os.sysconf("SC_CLK_TCK")
-
-
-def fewer_threads(threads: int, child: int) -> str:
-    """Advice for a training that is about to begin on `threads` threads in the process `child`; "" if it is fine.
-
-    Threads of one training wait for one another at every step of a sentence. Where one of them shares its core with
-    another program, all of them wait, and those that spin meanwhile take the core from the one that they wait for.
-    """
-    watch = Watch([child])
-    time.sleep(ADVICE_SECONDS)
-    busy = watch.others()
-    existing = len(allowed_cores())
-    better = max(1, min(cores(), existing - round(busy)))
-    if busy < CROWDED or better >= threads:
-        return ""
-    return (
-        f"other programs use {busy:.1f} of {existing} cores, and threads that share a core wait for one another; "
-        f"this is likely to be faster: --threads {better}"
-    )

@@ -16,7 +16,7 @@ from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, ti
 from backends.process.translating import Translator
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
-from common.machine import cores, fewer_threads
+from common.machine import cores
 from common.run import RunDirectory, refuse_existing
 from common.scoring import references, score
 from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
@@ -167,9 +167,6 @@ def _train(
     data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
     with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
         run, first = writes() if group[0].rank == 0 else None, processes[0]
-        # In a group the other workers are programs that use the machine, too, and rightly so.
-        if group[0].size == 1 and (advice := fewer_threads(runtime.threads or cores(), first.pid)):
-            on_event({"warning": advice})
 
         def train_worker(process: BackendProcess) -> None:
             if run is not None and process is first:

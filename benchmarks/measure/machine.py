@@ -7,15 +7,15 @@ replace it, so no other user can free the lock or plant something in its place.
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from common.files import locked
-from common.machine import Watch as Watch
-from common.machine import busy_seconds
+from common.machine import allowed_cores
 from common.text import printable
 
 PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of the root folder
@@ -42,6 +42,56 @@ def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
 
     with locked(place, held, advice=f"let {PLACE} name another file"):
         yield
+
+
+class Watch:
+    """Watches how many cores are used by other processes than this one and the given children, and by other machines.
+
+    Other virtual machines may use the same physical cores, and the system then counts stolen time.
+    """
+
+    def __init__(self, children: Iterable[int]) -> None:
+        self.watched = [psutil.Process()]
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                self.watched.append(psutil.Process(child))
+        self.began, self.before = time.perf_counter(), self._seconds()
+
+    def others(self) -> float:
+        """The number of cores that other processes have used on average since the watch began."""
+        busy, watched, _ = self._since()
+        return max(0.0, busy - watched)
+
+    def stolen(self) -> float:
+        """The number of cores that other virtual machines have taken on average since the watch began."""
+        return self._since()[2]
+
+    def _since(self) -> list[float]:
+        """The growth of each of `_seconds` in a second on average since the watch began."""
+        passed = time.perf_counter() - self.began
+        return [(now - before) / passed for now, before in zip(self._seconds(), self.before, strict=True)]
+
+    def _seconds(self) -> tuple[float, float, float]:
+        """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
+        watched = 0.0
+        for process in self.watched:
+            with suppress(psutil.NoSuchProcess):  # of one that has ended, its parent has the seconds
+                watched += sum(process.cpu_times()[:4])
+        return busy_seconds(), watched, sum(times.steal for times in _times_of_cores())
+
+
+def busy_seconds() -> float:
+    """Seconds that the cores which this process may use have worked since the machine was started.
+
+    The sum is over these cores and over all programs; in a container also over the programs outside it.
+    """
+    return float(sum(times.user + times.nice + times.system for times in _times_of_cores()))
+
+
+def _times_of_cores() -> list[Any]:
+    """The times of each core that this process may use."""
+    allowed = allowed_cores()
+    return [times for number, times in enumerate(psutil.cpu_times(percpu=True)) if number in allowed]
 
 
 def wait_until_idle() -> None:

@@ -1,18 +1,20 @@
-"""Load beside a measurement is seen."""
+"""Load beside a measurement is seen, and how many cores may be used."""
 
-import os
 import subprocess
 import sys
 import time
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 import common.machine
 from backends.process import child_environment
-from common.machine import Watch, busy_seconds, cores, quota
+from benchmarks.measure import machine
+from benchmarks.measure.machine import Watch, busy_seconds
+from common.machine import cores, quota
 
 
 def plant(root: Path, files: dict[str, str]) -> None:
@@ -24,20 +26,16 @@ def plant(root: Path, files: dict[str, str]) -> None:
 
 def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     """Let this process be allowed to run on these cores, as far as is asked."""
-    monkeypatch.setattr(common.machine, "allowed_cores", lambda: {*numbers})
+    for module in (machine, common.machine):
+        monkeypatch.setattr(module, "allowed_cores", lambda: {*numbers})
 
 
 def test_other_processes_work_is_told_from_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the planted times of the cores stand still, others did nothing, whatever this process does."""
-    second = os.sysconf("SC_CLK_TCK")
 
-    def spent(seconds: int) -> None:
-        lines = [
-            f"cpu{n} {(n + seconds) * second} {10 * second} {100 * second} 99 9 9 9 {seconds * second} 9 9"
-            for n in range(12)
-        ]
-        stat = "\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "ctxt 9"])
-        monkeypatch.setattr(common.machine, "system_text", lambda file: stat if str(file) == "/proc/stat" else "")
+    def spent(seconds: float) -> None:
+        times = [SimpleNamespace(user=n + seconds, nice=10.0, system=100.0, steal=seconds) for n in range(12)]
+        monkeypatch.setattr(psutil, "cpu_times", lambda percpu: times)
 
     spent(0)
     use(monkeypatch, 0, 11)
@@ -68,55 +66,21 @@ def test_the_work_of_a_child_is_never_that_of_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("existing", "used", "threads", "advised"),
+    ("group", "quotas", "allowed", "usable"),  # quotas by the folder
     [
-        *((2, 0.0, 2, None), (2, 0.4, 2, None), (2, 1.0, 2, 1), (2, 1.0, 1, None), (2, 0.6, 2, 1)),
-        *((8, 5.0, 2, None), (8, 7.0, 2, 1)),  # a quota allows the time of two of eight cores
-    ],
-)
-def test_fewer_threads_are_advised_where_they_would_share_a_core(
-    monkeypatch: pytest.MonkeyPatch, existing: int, used: float, threads: int, advised: int | None
-) -> None:
-    use(monkeypatch, *range(existing))
-    monkeypatch.setattr(common.machine, "cores", lambda: 2)
-    monkeypatch.setattr(common.machine, "ADVICE_SECONDS", 0.0)
-    monkeypatch.setattr(Watch, "others", lambda self: used)
-    advice = common.machine.fewer_threads(threads, os.getpid())
-    assert advice == "" if advised is None else advice.endswith(f"--threads {advised}")
-
-
-V1, V2, HYBRID = (
-    "cgroup /sys/fs/cgroup/memory cgroup rw 0 0\ncgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n",
-    "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n",
-    "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
-)
-JOB = "0::/box/job\n"
-MANY = f"5:memory:/other\n4:cpu,cpuacct:/box/job\n1:name=systemd:/box\n{JOB}"
-
-
-@pytest.mark.parametrize(
-    ("mounts", "cgroup", "quotas", "allowed", "usable"),  # quotas by the folder, in microseconds of each 100,000
-    [
-        (V2, JOB, {"box/job": "50000"}, 0.5, 1),
-        (V2, JOB, {"box/job": "900000"}, 9, 4),
-        (V2, JOB, {"box/job": "max", "box": "200000"}, 2, 2),
-        (V2, "0::/../job\n", {}, inf, 4),
-        (V1 + HYBRID, MANY, {"box/job": "250000\n"}, 2.5, 3),
-        (V1 + HYBRID, MANY, {"box/job": "-1\n", "box": "100000\n"}, 1, 1),
-        (V1, "4:cpu,cpuacct:/outside/the/container\n", {".": "200000\n"}, 2, 2),
-        (V1, MANY, {"other": "100000\n"}, inf, 4),  # its processes are others
-        *((V1, MANY, {"box/job": odd}, inf, 4) for odd in ("", "0\n", "1e5\n", "١٠٠٠٠٠\n")),
+        ("box/job", {"box/job": "50000 100000\n"}, 0.5, 1),
+        ("box/job", {"box/job": "900000 100000\n"}, 9, 4),
+        ("box/job", {"box/job": "max 100000\n", "box": "200000 100000\n"}, 2, 2),
+        ("outside/the/container", {".": "250000 100000\n"}, 2.5, 3),
+        ("../job", {}, inf, 4),
     ],
 )
 def test_the_quota_of_the_control_group_bounds_threads(
-    tmp_path: Path, monkeypatch, mounts: str, cgroup: str, quotas: dict[str, str], allowed: float, usable: int
+    tmp_path: Path, monkeypatch, group: str, quotas: dict[str, str], allowed: float, usable: int
 ) -> None:
     use(monkeypatch, 0, 1, 2, 3)
-    plant(tmp_path, {"proc/self/mounts": mounts, "proc/self/cgroup": cgroup})
-    for folder, quota_of_it in quotas.items():
-        place = f"sys/fs/cgroup/cpu,cpuacct/{folder}"
-        files = {f"{place}/cpu.cfs_quota_us": quota_of_it, f"{place}/cpu.cfs_period_us": "100000\n"}
-        plant(tmp_path, {f"sys/fs/cgroup/{folder}/cpu.max": f"{quota_of_it} 100000\n"} if mounts == V2 else files)
+    plant(tmp_path, {"proc/self/cgroup": f"0::/{group}\n"})
+    plant(tmp_path, {f"sys/fs/cgroup/{folder}/cpu.max": limit for folder, limit in quotas.items()})
     assert (quota(tmp_path), cores(tmp_path)) == (allowed, usable)
     monkeypatch.setattr(common.machine, "quota", lambda root: allowed)
     assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == str(usable)

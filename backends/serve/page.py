@@ -1,43 +1,41 @@
 """The page of `rosetta serve`, for this machine alone: every backend translates what a visitor types.
 
-Whatever a visitor sends is bounded, checked against a type, and given back as JSON, which the page shows as text.
-Other websites that the visitor's browser has open cannot ask: a browser sends JSON to another site only with its
-consent, which is never given, and a website that has its own name point at this machine is refused for that name.
+The server renders it, and a request changes nothing. What a visitor sends is bounded, and shown as text. Other
+websites that the visitor's browser has open cannot read an answer: a website that has its own name point at this
+machine is refused for that name.
 """
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
-from threading import BoundedSemaphore, Lock, Thread
-from typing import Any, Literal
-
-import msgspec
+from string import Template
+from threading import Lock, Thread
+from typing import Any
+from urllib.parse import parse_qs, urlencode
 
 from backends.process.parent import Runtime
 from backends.process.translating import Answer, Opener, Translator
 from common.errors import RosettaError, refusing
 from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
-from common.tensors import CharVocabulary
+from common.tensors import STOP, CharVocabulary
 from common.terminal import say, starting
-from common.text import listed, normalize
+from common.text import normalize, some_of
 
 LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
 LONGEST_QUESTION = 200  # characters
-LARGEST_BODY = 4096  # bytes; a sentence of 200 characters, each written as \ud83d\ude00, takes 2,400
-NAMED = 8  # unknown characters that a message names
-CHOICES_SHOWN = 3  # characters that are named at each position, the most probable first
-WAITING = 4  # visitors who may wait for a backend while it answers another one
-JSON = "application/json"
-FILES = {"/": "text/html", "/static/page.css": "text/css", "/static/page.js": "text/javascript"}
+WAIT_SECONDS = 120.0  # timeout of a visitor for a backend that is being opened or answers others
+SHADES = {0.9: "sure", 0.7: "likely", 0.5: "unsure", 0.0: "guess"}  # a character's class, by its least probability
+STATIC = Path(__file__).parent / "static"
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -46,34 +44,19 @@ HEADERS = {
 }
 
 
-class TranslationRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A sentence that the page asks a backend to translate."""
-
-    backend: str
-    text: str
-    drop_unknown: bool = False
-
-
-class RefusedError(Exception):
-    """The refusal of a request, with its HTTP status; `unknown` if the visitor may leave unknown characters out."""
-
-    def __init__(self, status: int, reason: str, unknown: bool = False) -> None:
-        super().__init__(reason)
-        self.status, self.unknown = status, unknown
-
-
 class ServedBackend:
     """A backend of the page. `open` and `close` belong to one thread; `answer` may be called from any.
 
-    It stands in the queue `to_open` at first, and again when its process has died.
+    The lock is held while the process is opened, and while it answers a visitor. The backend stands in the queue
+    `to_open` at first, and again when its process has died.
     """
 
     def __init__(self, name: str, opener: Opener, to_open: "SimpleQueue[ServedBackend]") -> None:
         self.name, self._opener, self._to_open = name, opener, to_open
-        self.state: Literal["opening", "ready", "failed"] = "opening"
-        self.message = ""  # the error that ended the opening, or the process before
-        self._queue, self._turn, self._process = BoundedSemaphore(1 + WAITING), Lock(), ExitStack()
+        self._failure = ""  # the error that ended the opening
+        self._lock, self._process = Lock(), ExitStack()
         self._translator: Translator | None = None
+        self._lock.acquire()
         to_open.put(self)
 
     def open(self) -> None:
@@ -81,35 +64,32 @@ class ServedBackend:
         try:
             translator = self._process.enter_context(self._opener.open(self.name))
             any_text = next(filter(str.strip, translator.encoder_vocabulary.characters), "")
-            translator.decode([any_text], choices=CHOICES_SHOWN)
+            translator.decode([any_text], choices=1)
+            self._translator = translator
         except (RosettaError, OSError) as error:
-            self.close("failed", str(error))
-        else:
-            self._translator, self.state, self.message = translator, "ready", ""
+            self._failure = str(error)
+            self.close()
+        self._lock.release()
 
     def answer(self, text: str) -> Answer:
-        """Translate a sentence whose characters the run knows. Raises RefusedError."""
-        if not self._queue.acquire(blocking=False):
-            raise RefusedError(
-                503, f"{self.name} is busy: {WAITING} others wait for it already; ask again in a moment"
-            )
-        try:
-            with self._turn:
-                if self._translator is None:
-                    why = f"could not be opened: {self.message}" if self.state == "failed" else "is being opened"
-                    raise RefusedError(503, f"{self.name} {why}")
-                try:
-                    return self._translator.decode([text], choices=CHOICES_SHOWN)[0]
-                except RosettaError as error:  # each of which ends a process
-                    self.close("opening", str(error))
-                    self._to_open.put(self)
-                    raise RefusedError(500, str(error)) from error
-        finally:
-            self._queue.release()
+        """Translate a sentence whose characters the run knows. Raises RosettaError."""
+        if not self._lock.acquire(timeout=WAIT_SECONDS):
+            raise RosettaError("still being opened, or busy with other sentences; ask again in a moment")
+        with ExitStack() as held:
+            held.callback(self._lock.release)
+            if self._translator is None:
+                raise RosettaError(f"not opened: {self._failure}")
+            try:
+                return self._translator.decode([text], alone=True, choices=1)[0]
+            except RosettaError as error:  # each of which ends the process
+                self.close()
+                held.pop_all()  # `open` releases the lock
+                self._to_open.put(self)
+                raise RosettaError(f"{error}; it is opened again, so ask again in a moment") from error
 
-    def close(self, state: Literal["opening", "failed"] = "failed", message: str = "it was ended") -> None:
+    def close(self) -> None:
         """End the process."""
-        self._translator, self.state, self.message = None, state, message
+        self._translator = None
         self._process.close()
 
 
@@ -131,67 +111,23 @@ class _Visit(BaseHTTPRequestHandler):
         return named
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path in FILES:
-            file = Path(__file__).parent / "static" / (Path(path).name or "page.html")
-            self._send(200, file.read_bytes(), f"{FILES[path]}; charset=utf-8")
-        elif path == "/backends":
-            self._send(200, msgspec.json.encode(self.server.about()))
+        """Send the page in parts, each as soon as it is there, or its style."""
+        path, _, query = self.path.partition("?")
+        parts: Iterable[str]
+        if path == "/":
+            kind, parts = "html", self.server.page(parse_qs(query).get("text", [""])[0])
+        elif path == "/page.css":
+            kind, parts = "css", [(STATIC / "page.css").read_text(encoding="utf-8")]
         else:
-            self.send_error(404)
-
-    def do_POST(self) -> None:
-        try:
-            self._send(200, msgspec.json.encode(self._translation(self._body())))
-        except RefusedError as error:
-            self._send(error.status, msgspec.json.encode({"error": str(error), "unknown": error.unknown}))
-
-    def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch("[0-9]{1,9}", length):
-            raise RefusedError(411, "A request names its length in bytes.")
-        if int(length) > LARGEST_BODY:
-            raise RefusedError(413, f"A request has {LARGEST_BODY:,} bytes at most.")
-        return self.rfile.read(int(length))
-
-    def _translation(self, body: bytes) -> dict[str, object]:
-        """Answer the request in this body. Raises RefusedError."""
-        if self.path != "/translate":
-            raise RefusedError(404, "There is nothing at this address.")
-        if self.headers.get_content_type() != JSON:
-            raise RefusedError(415, f"A request is sent as {JSON}.")
-        try:
-            request = msgspec.json.decode(body, type=TranslationRequest)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RefusedError(400, f"This is no request that the page would send: {error}") from error
-        backend = next((served for served in self.server.served if served.name == request.backend), None)
-        if backend is None:
-            raise RefusedError(404, "There is no such backend on this page.")
-        sources, vocabulary = self.server.sources, self.server.vocabulary
-        text = sources.as_written(normalize(request.text))
-        if len(text) > LONGEST_QUESTION:
-            most = f"at most {LONGEST_QUESTION} are translated."
-            raise RefusedError(413, f"The sentence has {len(text)} characters; {most}")
-        unknown = sorted(vocabulary.lacks(text))
-        if unknown and not request.drop_unknown:
-            named = [f"{character!r} (U+{ord(character):04X})" for character in unknown]
-            if len(named) > NAMED:
-                named[NAMED:] = [f"{len(named) - NAMED} more"]
-            raise RefusedError(422, f"This run does not know {listed(named)}.", unknown=True)
-        text = vocabulary.without_unknown(text)
-        if not text.strip():
-            raise RefusedError(400, "There is nothing to translate; type a sentence.")
-        answer = backend.answer(text)
-        doubt = sources.doubt(text, answer.translation)
-        shown: dict[str, object] = msgspec.to_builtins(answer)
-        return shown | {"translation": answer.translation, "doubt": doubt}
-
-    def _send(self, status: int, content: bytes, kind: str = JSON) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
         self.end_headers()
-        self.wfile.write(content)
+        for part in parts if self.command == "GET" else ():
+            self.wfile.write(part.encode(errors="replace"))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def end_headers(self) -> None:
         """Have every answer bind the browser, the library's own too."""
@@ -206,7 +142,7 @@ class _Visit(BaseHTTPRequestHandler):
 class PageServer(ThreadingHTTPServer):
     """The page of a run at a port of this machine, with a thread for each visitor.
 
-    `vocabulary` is the encoder's. The examples of the `sources` are to be clicked on.
+    `vocabulary` is the encoder's. The examples of the `sources` are links.
     Raises CannotBeginError where the port cannot be had.
     """
 
@@ -221,18 +157,80 @@ class PageServer(ThreadingHTTPServer):
         ):
             super().__init__(("127.0.0.1", port), _Visit)
 
-    def about(self) -> dict[str, object]:
-        """Facts for the page about itself and its backends."""
-        backends = [
-            {"name": backend.name, "state": backend.state, "message": backend.message} for backend in self.served
+    def page(self, question: str) -> Iterator[str]:
+        """The parts of the page: its form, a row for each backend where there is a question, notices, its end."""
+        head, foot = (STATIC / "page.html").read_text(encoding="utf-8").split("$answers")
+        examples = [
+            f"{escape(name)}: {' '.join(map(example_link, sentences))}"
+            for name, sentences in self.sources.examples.items()
         ]
-        examples = self.sources.examples
-        return {"run": self.run, "examples": examples, "longest": LONGEST_QUESTION, "backends": backends}
+        yield Template(head).substitute(
+            run=escape(self.run), question=escape(question), longest=LONGEST_QUESTION, examples=" ".join(examples)
+        )
+        if question:
+            yield from self.answers(normalize(question))
+        yield foot
+
+    def answers(self, question: str) -> Iterator[str]:
+        """A row for each backend, and then what a visitor should know about the translations."""
+        if len(question) > LONGEST_QUESTION:
+            yield notice(f"The sentence has {len(question):,} characters; at most {LONGEST_QUESTION} are translated.")
+            return
+        written = self.sources.as_written(question)
+        if unknown := sorted(self.vocabulary.lacks(written)):
+            named = some_of(f"{character!r} (U+{ord(character):04X})" for character in unknown)
+            yield notice(f"This run does not know {named}, and translates the sentence without.")
+        text = self.vocabulary.without_unknown(written)
+        if not text.strip():
+            yield notice("There is nothing to translate; type a sentence.")
+            return
+        doubts = dict.fromkeys([""])
+        for backend in self.served:
+            try:
+                answer = backend.answer(text)
+            except RosettaError as error:
+                yield row(backend.name, note=str(error))
+            else:
+                yield answer_row(backend.name, answer)
+                doubts[self.sources.doubt(text, answer.translation)] = None
+        yield from (notice(f"{doubt[0].upper()}{doubt[1:]}.") for doubt in doubts if doubt)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report nothing of a visitor who has gone."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
+
+
+def example_link(sentence: str) -> str:
+    """A sentence to try, as HTML."""
+    return f'<a href="/?{urlencode({"text": sentence})}">{escape(sentence)}</a>'
+
+
+def notice(text: str) -> str:
+    """A sentence for the visitor, as HTML."""
+    return f'<p class="notice">{escape(text)}</p>\n'
+
+
+def row(name: str, time: str = "", translation: str = "", note: str = "") -> str:
+    """A backend's row, as HTML. The translation is HTML already."""
+    return (
+        f'<article><h2>{escape(name)}</h2><p class="translation" translate="no">{translation}</p>\n'
+        f'<p class="time">{time}</p><p class="note">{escape(note)}</p></article>\n'
+    )
+
+
+def answer_row(name: str, answer: Answer) -> str:
+    """A backend's row with each character shaded by its probability, as HTML."""
+    marks = []
+    for at in answer.characters:
+        shade = next((shade for least, shade in SHADES.items() if at.probability >= least), "guess")
+        shown = "⏎" if at.character == STOP else escape(at.character)
+        marks.append(f'<span class="{shade}" title="{at.probability:.0%}">{shown}</span>')
+    notes = [
+        "" if answer.translation else "The model ended the sentence at once.",
+        "" if answer.ended else "It found no end; decoding stops here.",
+    ]
+    return row(name, f"{answer.milliseconds:,.1f} ms", "".join(marks), " ".join(notes).strip())
 
 
 def serve(run: Path, port: int, names: Sequence[str], runtime: Runtime) -> None:

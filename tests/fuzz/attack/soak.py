@@ -7,7 +7,6 @@ visitors ask the page of `rosetta serve`. Each case looks at all these processes
 second half must show no more than the first.
 """
 
-import json
 import random
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from threading import Event
+from urllib.parse import quote
 
 import psutil
 
@@ -26,7 +26,7 @@ from backends.process.parent import Runtime
 from backends.process.translating import Opener
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig, TrainConfig
-from tests.fuzz.attack.visitors import POST, serving, visited
+from tests.fuzz.attack.visitors import WHOLE, serving, visited
 from tests.support.program import wait_until, workers
 
 BACKENDS = ("numpy", "torch", "paddle", "keras")
@@ -64,11 +64,10 @@ def train(run: Path, first: str, second: str) -> None:
 
 
 def visit(port: int, sentence: str, ending: Event) -> None:
-    """Ask the page for a translation, again and again, until `ending`; the page may be too busy."""
-    content = json.dumps({"backend": "numpy", "text": sentence}).encode()
-    head = f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    """Ask the page for a translation, again and again, until `ending`."""
+    asked = WHOLE.replace(b"/", f"/?text={quote(sentence)}".encode(), 1) + b"\r\n"
     while not ending.wait(0.2):
-        assert visited(POST + head.encode() + content, port, ANSWER_SECONDS) in ("200", "503")
+        assert visited(asked, port, ANSWER_SECONDS) == "200"
 
 
 def soak(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:

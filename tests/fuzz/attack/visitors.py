@@ -4,7 +4,6 @@ Each answer has one of HTTP's statuses for a fault of the visitor, comes in time
 browser; the program says nothing. Whatever slow visitors do, a quick one is answered.
 """
 
-import json
 import random
 import re
 import socket
@@ -14,36 +13,34 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
-from backends.process.translating import Answer, Candidate
-from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer, RefusedError
+from backends.process.translating import Answer, Candidate, Position
+from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer
+from common.errors import RosettaError
 from common.sources import Sources
 from common.tensors import CharVocabulary
-from tests.fuzz.attack.damage_bytes import damaged, damaged_json, odd_text
+from tests.fuzz.attack.damage_bytes import damaged, odd_text
 from tests.fuzz.attack.limits import Target, inputs
 from tests.fuzz.attack.programs import Program
 from tests.support.program import wait_until
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
-ALLOWED = {"200", *"400 403 404 411 413 414 415 422 431 501 503 505".split(), "nothing"}
+ALLOWED = {"200", *"400 403 404 414 431 501 505".split(), "nothing"}
 ANSWER_SECONDS = 10.0  # within which a visitor has an answer
 TEXTS = ["", " \t\n", "a" * LONGEST_QUESTION, "é" * (LONGEST_QUESTION + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
 TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "{{ 7 * 7 }}"]
-PATHS = "/ /?a=%s%n /backends /translate /static/page.js /static/../server.py /static/%2e%2e /%00 //evil.example/ *"
+PATHS = "/ /?a=%s%n /?text=%ff%00 /page.css /page.html /static/../page.py /%2e%2e /%00 //evil.example/ *"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
-POST = b"POST /translate HTTP/1.1\r\nHost: localhost\r\n"
-HALF = POST + b"Content-Length: 4000\r\n\r\n{"
+HALF = WHOLE + b"A: b"
 # Bytes that are no request, or one whose parts contradict one another, and the statuses that the answer may have. A
 # visitor who sends more than is read may miss it.
 RAW = {
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": "400",  # which begins TLS
     b"nonsense\r\n\r\n": "400",
     b"GET / HTTP/9.9\r\n\r\n": "505",
-    HALF: "415",
-    HALF.replace(b"4000", b"5000") + b"a" * 100_000: "413 nothing",
-    HALF.replace(b"4000", b"9" * 5000): "411 nothing",
-    HALF.replace(b"4000", b"-1"): "411 nothing",
-    POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n": "415",
+    WHOLE.replace(b"GET", b"POST") + b"Content-Length: 4000\r\n\r\n{": "501 nothing",
+    WHOLE.replace(b"/", b"/?text=" + b"a" * 70_000, 1): "414 nothing",
     WHOLE + b"A: b\n c\r\n: d\r\nE\x00: f\r\nHost: evil.example\r\n\r\n": "200",
     WHOLE + b"X: a\r\n" * 20_000 + b"\r\n": "431 nothing",
     (WHOLE + b"\r\n") * 100: "200 nothing",
@@ -53,17 +50,16 @@ HALVES = [b"", b"G", WHOLE, HALF]
 
 
 class Quick:
-    """A backend that gives a sentence back, or has no time for it."""
-
-    state, message = "ready", "<b>\u202e"
+    """A backend that gives a sentence back in capitals, each with less probability; one named "<dead>" fails."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def answer(self, text: str) -> Answer:
-        if self.name == "busy":
-            raise RefusedError(503, "busy is busy")
-        return Answer((Candidate(text),), 1.5)
+        if self.name == "<dead>":
+            raise RosettaError("ended by <b>signal 9")
+        shown = [Position(character, 0.95 - 0.2 * number % 0.8, ()) for number, character in enumerate(text.upper())]
+        return Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))
 
 
 @contextmanager
@@ -99,13 +95,10 @@ def request(rng: random.Random) -> bytes:
     def whole(content: bytes, rng: random.Random) -> bytes:
         return content
 
-    question = {"backend": rng.choice(["numpy", "numpy", "none"]), "text": rng.choice(TEXTS)}
-    question |= {"drop_unknown": True} if rng.random() < 0.5 else {}
-    written = json.dumps(question, ensure_ascii=rng.random() < 0.5).encode()
-    body = rng.choice([whole, damaged_json, damaged])(written, rng)
-    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    elsewhere = WHOLE.replace(b"/", rng.choice(PATHS.split()).encode(), 1) + b"\r\n"
-    sent = rng.choice([POST + head + body, POST + head + body, elsewhere, rng.choice([*RAW])])
+    question = b"/?text=" + quote(rng.choice(TEXTS)).encode()
+    method, path = rng.choice([b"GET", b"GET", b"HEAD"]), rng.choice([question, question, *PATHS.encode().split()])
+    asked = method + WHOLE.removeprefix(b"GET").replace(b"/", path, 1) + b"\r\n"
+    sent = rng.choice([asked, asked, asked, rng.choice([*RAW])])
     return rng.choice([whole, whole, odd_text, damaged])(sent, rng)
 
 

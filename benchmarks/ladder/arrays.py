@@ -17,6 +17,9 @@ PRECISE = PRECISIONS[:2]
 # How far two neighbouring numbers are apart at most, as a share of them.
 UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
+# Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, and how many
+# sizes of them an array has at most, to a digit, where masks are added up.
+LEAST_OF_MASKS, BEYOND, SIZES_OF_MASKS = 1e3, 100.0, 3
 FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
 # How the axes of a right array may be turned to stand as the left one's.
@@ -55,6 +58,20 @@ def largest(array: Array) -> float:
     return most
 
 
+def largest_unmasked(array: Array) -> float:
+    """The largest size of any of its finite numbers but for constants of a mask; 0 if there is none."""
+    most = largest(array)
+    sizes = np.abs(array[np.isfinite(array)]) if most >= LEAST_OF_MASKS else np.zeros(0)
+    while most >= LEAST_OF_MASKS:
+        huge = sizes * 16.0 >= most
+        rest = largest(sizes[~huge])
+        digits = np.unique(np.round(sizes[huge] / most, 1))
+        if huge.all() or rest * BEYOND > most or digits.size > SIZES_OF_MASKS:
+            break
+        sizes, most = sizes[~huge], rest
+    return most
+
+
 def has_numbers(array: Array) -> bool:
     """True if any number is finite and not zero."""
     whole = np.atleast_1d(array)
@@ -89,13 +106,13 @@ def are_whole(array: Array) -> bool:
 
 
 def largest_difference(
-    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, relative: bool = False
+    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, least: float | None = None
 ) -> tuple[float, tuple[int, ...]]:
     """Return the largest difference of two arrays of one shape, and its index.
 
     It is not finite where one of the two numbers is not and the other is another, or where both are NaN. `allowed`
-    gives for rows of them how much of the difference does not count. Relative differences are divided each by the
-    left number; where that is zero, they are infinite.
+    gives for rows of them how much of the difference does not count. With a `least` each difference is divided by the
+    left number, or by `least` if that is more; where both are zero, it is infinite.
     """
     worst, where = 0.0, (0,) * right.ndim
     right, left = np.atleast_1d(right), np.atleast_1d(left)
@@ -114,8 +131,9 @@ def largest_difference(
                 difference[got == expected] = 0.0  # of infinities
             if allowed:
                 difference = np.maximum(difference - np.atleast_1d(allowed(rows)), 0.0)
-            if relative:
-                np.divide(difference, np.abs(expected), out=difference, where=difference != 0)
+            if least is not None:
+                sizes = np.maximum(np.abs(expected), least)
+                np.divide(difference, sizes, out=difference, where=difference != 0)
         index = int(difference.argmax())  # of the first that is no number, if there is one
         largest_here = float(difference.flat[index])
         if not largest_here <= worst:

@@ -39,6 +39,7 @@ def model() -> Data:
         "gradients": gradients,
         "step": {name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()},
         "losses": [2.0],
+        "distances": {},  # that a control has moved arrays, by file
     }
 
 
@@ -69,12 +70,13 @@ def written(path: Path, data: Data) -> Side:
         path,
         "torch",
         layers,
-        {**files, "weights": weights, "layers": parts, "step-1": step},
+        {**files, "weights": weights, "layers": parts} | ({"step-1": step} if step else {}),
         precision="float32",
         calls=calls,
         weights={name: {"trainable": name in data["weights"]} for name in weights},
         optimizer={"class": "SGD", "settings": {"lr": RATE}},
-        loss=data["losses"][0],
+        loss=next(iter(data["losses"]), None),
+        control={"distances": data["distances"]} if data["distances"] else None,
         steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
     )  # fmt: skip
     return Side(path)
@@ -98,7 +100,9 @@ def rounded(data: Data) -> None:
         if array.dtype.kind != "f":
             return value
         up = np.where(rng.random(array.shape) < 0.5, np.inf, -np.inf).astype(array.dtype)
-        return np.where(np.isfinite(array) & (array != 0), np.nextafter(array, up), array)[()]
+        with np.errstate(over="ignore"):
+            near = np.nextafter(array, up)
+        return np.where(np.isfinite(near) & np.isfinite(array) & (array != 0), near, array)[()]
 
     data.update({name: moved(data[name]) for name in ("calls", "outputs", "gradients", "step")})
 
@@ -154,6 +158,62 @@ def renamed(data: Data) -> None:
     data["buffers"]["rope.frequencies"] = data["buffers"].pop("rotary_emb.inv_freq")
 
 
+def masked(constant: float, added: bool = False, columns: int = 2) -> Change:
+    """The first columns of the model's output are a constant, or the constant is added to them."""
+
+    def change(data: Data) -> None:
+        logits = data["outputs"]["logits"].copy()
+        logits[:, :columns] = np.float32(constant) + logits[:, :columns] * added
+        data["outputs"]["logits"], data["calls"][""] = logits, [logits]
+
+    return change
+
+
+def larger(times: float, part: Any = ...) -> Change:
+    """The model's own output is so many times as large, but for what a mask has."""
+
+    def change(data: Data) -> None:
+        logits = data["outputs"]["logits"].copy()
+        part_of = logits[part]
+        part_of[np.abs(part_of) < 100] *= np.float32(times)
+        logits[part] = part_of
+        data["outputs"]["logits"], data["calls"][""] = logits, [logits]
+
+    return change
+
+
+def inference(data: Data) -> None:
+    data.update(gradients={}, step={}, losses=[])
+
+
+def noisy(data: Data) -> None:
+    """The left side's control has moved the logits by some units in the last place."""
+    data["distances"] = {"outputs": {"logits": 1e-6}, "layers": {":0": 1e-6}}
+
+
+def scores(root: float) -> Change:
+    """A tap of an attention's scores, causally masked, divided by so much."""
+    masked = np.where(np.tri(8, dtype=bool), SCORES / np.float32(root), np.finfo(np.float32).min)
+
+    def change(data: Data) -> None:
+        data["classes"]["tap scores"] = "tap"
+        data["calls"] = {"tap scores": [], **data["calls"]} | {"tap scores": [masked]}
+
+    return change
+
+
+SCORES = normal(2, 8, 8)
+MASKS = {
+    "-1e9": masked(-1e9),
+    "the least float32": masked(float(np.finfo(np.float32).min)),
+    "-65504": masked(-65504),
+    "-inf": masked(-np.inf),
+    "-1e4, added": masked(-1e4, added=True),
+    "-1e9, added": masked(-1e9, added=True),
+    "-1e9 twice in places": all_of(masked(-1e9), masked(-2e9, columns=1)),
+    "1e30 in a single place": put("calls ", lambda of: [np.where(of[0] == of[0].max(), np.float32(1e30), of[0])]),
+}
+
 DIFFERENCES: dict[str, Difference] = {
     "what a layer of buffers alone gives": Difference(
         "forward", "rotary_emb output",
@@ -161,6 +221,18 @@ DIFFERENCES: dict[str, Difference] = {
         all_of(renamed, put("calls rope", lambda _: [COSINES + 0.1]), put("outputs logits", lambda a: a + 0.1)),
         all_of(rounded, renamed),
     ),
+    **{
+        f"what a mask of {name} leaves": Difference("forward", "the model output", mask, larger(1.7))
+        for name, mask in MASKS.items()
+    },
+    "what a mask leaves, by inference": Difference(
+        "forward", "the model output", all_of(masked(-1e9), inference), larger(1.7)
+    ),
+    "what a mask leaves, beside a control": Difference(
+        "forward", "the model output", all_of(masked(-65504), noisy), larger(1.00002)
+    ),
+    "one number beside a mask": Difference("forward", "the model output", masked(-1e9), larger(1.1, (1, slice(4)))),
+    "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.ladder.arrays import Array, largest
+from benchmarks.ladder.arrays import Array, largest_unmasked
 from benchmarks.ladder.judge.check import Check
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.record import Side, is_number
@@ -34,7 +34,7 @@ def same_up_to(rungs: Rungs) -> Iterator[str]:
     nodes, layers = [*numbers_of(rungs.right)], [*numbers_of(rungs.left)]
     found = {}
     for place, (_, size, numbers) in enumerate(layers):
-        bound = rungs.tolerances["outputs"] * largest(numbers)
+        bound = rungs.tolerances["outputs"] * largest_unmasked(numbers)
         given = (node for node, other, of in nodes if other == size and np.abs(of - numbers).max() <= bound)
         found[place] = next(given, None)
     last = max((place for place, node in found.items() if node is not None), default=-1)

@@ -183,7 +183,7 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
     left, right = broken.arrays
     if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
         return
-    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * largest(left)
+    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * broken.item.scale_of(left)
     if broken.kind in RECURRENT and left.ndim == 3:
         yield Cause(f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}")
     rows = differs.reshape(len(left), -1).any(1)

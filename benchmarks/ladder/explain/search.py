@@ -8,7 +8,7 @@ from itertools import combinations, product
 from math import inf
 from typing import Any
 
-from benchmarks.ladder.arrays import Array, largest, largest_difference
+from benchmarks.ladder.arrays import Array, largest_difference, largest_unmasked
 
 SMALLER = 10  # times that the error must become smaller within the bound
 MUCH_SMALLER, NEAR_THE_BOUND = 1000, 30  # times smaller, and at most so many bounds, where it is not within the bound
@@ -36,13 +36,12 @@ class Criterion:
 
     def left_over(self, computed: Array | None, seen: Array, scale: float | None = None) -> float:
         """Return what is left of the error, as a share of `scale`, where `made` explains `seen`; else infinity.
-        `scale` is the largest number that is seen where it is not given."""
+        `scale` is the largest number that is seen where it is not given; constants of a mask are their own."""
         if computed is None or computed.shape != seen.shape or not computed.size:
             return inf
-        difference = largest_difference(computed, seen)[0]
         if seen.dtype.kind != "f":  # whole numbers are explained by equal ones alone
-            return inf if difference else 0.0
-        error = difference / (scale or largest(seen) or 1.0)
+            return inf if largest_difference(seen, computed)[0] else 0.0
+        error = largest_difference(seen, computed, least=scale or largest_unmasked(seen) or 1.0)[0]
         return error if error <= self.limit else inf
 
     def explains(self, computed: Array | None, seen: Array) -> bool:
@@ -95,8 +94,8 @@ class Computation:
 
     @cached_property
     def scale(self) -> float:
-        """The largest number of the output."""
-        return largest(self.output)
+        """The largest number of the output but for constants of a mask."""
+        return largest_unmasked(self.output)
 
     def usual(self) -> Chosen:
         return {name: choice.values[0] for name, choice in self.choices.items()}

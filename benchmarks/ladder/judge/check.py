@@ -20,6 +20,7 @@ from benchmarks.ladder.arrays import (
     has_numbers,
     largest,
     largest_difference,
+    largest_unmasked,
     nearest_arrangement,
 )
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
@@ -50,9 +51,10 @@ class Item:
     left: Load
     right: Load
     tolerance: float
-    scale: float | None = None  # what differences are divided by; None: the left one's largest value
+    # What differences are divided by: 0.0 for each left number; None for the left side's largest number, of an output
+    # without constants of a mask.
+    scale: float | None = None
     smallest_scale: float = 0.0
-    relative: bool = False  # or each difference is divided by the left number, where scale is 1
     dtype: str | None = None  # promised of the right array, where then all numbers of both must be finite
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
     ways: Ways = field(default_factory=lambda: AS_IT_IS)
@@ -67,9 +69,16 @@ class Item:
     name: str = ""  # of the tensor within the pair
     call: CallPair | None = None  # of an output: the calls that gave it
 
+    @property
+    def by_number(self) -> bool:
+        """True if a left number that is larger than the scale, such as a constant of a mask, is its own scale."""
+        return self.scale == 0.0 or (self.is_output and self.scale is None)
+
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""
-        return self.scale if self.scale is not None else max(largest(left), self.smallest_scale) or 1.0
+        if self.scale is not None:
+            return self.scale
+        return max((largest_unmasked if self.is_output else largest)(left), self.smallest_scale) or 1.0
 
     def place(self, where: tuple[int, ...]) -> str:
         """Return an index in words, such as "row 3, forget gate, unit 5"."""
@@ -175,12 +184,13 @@ def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
         return Check(item, inf, note=wrong)
     if item.is_output and item.quantity and are_whole(left) and are_whole(right):
         item = replace(item, tolerance=0.0, scale=1.0, quantity="", measured=False)
-    difference, where = largest_difference(left, right, item.allowed() if item.allowed else None, item.relative)
+    scale, allowed = item.scale_of(left), item.allowed() if item.allowed else None
+    difference, where = largest_difference(left, right, allowed, scale if item.by_number else None)
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
         note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
-    error = difference / item.scale_of(left) if isfinite(difference) else inf
+    error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
     tells = item.tolerance < 1 and has_numbers(left)
     return Check(item, error, where, "; ".join(filter(None, (note, words))), words, tells=tells)
 

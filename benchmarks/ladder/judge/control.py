@@ -6,7 +6,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from benchmarks.ladder.arrays import UNIT, Array, are_whole, largest, largest_difference
+from benchmarks.ladder.arrays import UNIT, Array, are_whole, largest, largest_difference, largest_unmasked
 from benchmarks.ladder.judge.bounds import SMALLEST_SCALE
 from benchmarks.ladder.read.description import File, RecordedControl
 from benchmarks.ladder.read.record import Side, is_number
@@ -39,15 +39,22 @@ def share(number: float | None, scale: float) -> float:
     return inf if number is None or not isfinite(number) else number / (scale or 1.0)
 
 
+def share_of_output(number: float | None, array: Array) -> float:
+    """The share of an output, of its constants of a mask where a multiple of their unit is the distance."""
+    most = largest(array)
+    is_rounding = number is None or number % float(np.spacing(array.dtype.type(most))) == 0
+    return share(number, most if is_rounding else largest_unmasked(array))
+
+
 def moved_outputs(side: Side, control: RecordedControl) -> Iterator[Moved]:
     of_model = {part for call in side.says.calls if not call.layer for part in call.parts}
     parts = {part for call in side.says.calls for part in call.parts}
     for name, number, array in measured(side, control, "layers"):
         if name in parts:
-            yield Moved("forward", "outputs", name, share(number, largest(array)), name in of_model)
+            yield Moved("forward", "outputs", name, share_of_output(number, array), name in of_model)
     for name, number, array in measured(side, control, "outputs"):
         if not are_whole(array):  # of which none is near another
-            yield Moved("forward", "outputs", name, share(number, largest(array)), makes_the_loss=True)
+            yield Moved("forward", "outputs", name, share_of_output(number, array), makes_the_loss=True)
 
 
 def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:
@@ -57,7 +64,7 @@ def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:
     ):
         left, right = (np.array([float(loss) for loss in each if loss is not None]) for each in (losses, moved))
         if left.size and left.shape == right.shape:
-            yield Moved(name, name, name, share(largest_difference(left, right, relative=True)[0], 1.0))
+            yield Moved(name, name, name, share(largest_difference(left, right, least=0.0)[0], 1.0))
 
 
 def moved_gradients(side: Side, control: RecordedControl) -> Iterator[Moved]:

@@ -163,7 +163,7 @@ class Rungs:
         if steps:
             both = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
             tensor = f"losses of {count(len(steps), 'step')}"
-            yield self._held("trajectory", tensor, "trajectory", *both, scale=1.0, relative=True, axes=[["step"]])
+            yield self._held("trajectory", tensor, "trajectory", *both, scale=0.0, axes=[["step"]])
         else:
             self._skipped("trajectory", "no losses of steps on both sides")
         alone = len(left.keys() ^ right.keys())

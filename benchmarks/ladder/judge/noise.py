@@ -50,8 +50,7 @@ class Control:
             return
         rows = head(left)
         allowed = item.allowed() if item.allowed else None
-        how: dict[str, Any] = {"ways": AS_IT_IS, "scale": item.scale_of(rows)}
-        how |= {"allowed": lambda: allowed} if allowed else {}
+        how: dict[str, Any] = {"ways": AS_IT_IS} | ({"allowed": lambda: allowed} if allowed else {})
         first = replace(item, left=lambda: rows, **how)
         is_fine = is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
         if item.tolerance and is_fine and not self.recorded and np.isfinite(rows).any():
@@ -169,7 +168,7 @@ def planted(array: Array, item: Item) -> Array:
     if not finite.any():
         changed[place] = 0
     elif is_number(array):
-        size = (np.abs(array[place]) or 1.0) if item.relative else item.scale_of(array)
+        size = max(item.scale_of(array), abs(changed[place]) if item.by_number else 0.0) or 1.0
         changed[place] += PLANTED * item.tolerance * size
         if item.allowed:
             slack = item.allowed()(slice(0, len(np.atleast_1d(array))))

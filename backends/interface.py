@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar, final
+from typing import Any, SupportsFloat, TypeVar, final
 from zlib import crc32
 
 import numpy as np
@@ -24,9 +24,6 @@ from common.errors import CannotBeginError
 from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
-
-if TYPE_CHECKING:
-    from backends.profiling import Profiling
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
@@ -144,7 +141,7 @@ def flush_denormals() -> bool:
 
 @dataclass(frozen=True)
 class BackendFacts:
-    """Facts of an open backend and its process. The first five are those of Profiling.describe."""
+    """Facts of an open backend and its process."""
 
     version: str
     device: str
@@ -155,7 +152,6 @@ class BackendFacts:
     build_seconds: float
     python: str  # path of the interpreter
     python_version: str
-    libraries: list[str]  # libraries for matrices and threads that threadpoolctl found
     os_threads: int  # number of threads of the process
 
 
@@ -192,12 +188,11 @@ class Backend(ABC):
     """
 
     framework: str  # what error messages call it
-    profiled_by: str  # "module:Class" of its Profiling
     # "module:function" for `save_native`, of the backend and a folder, and for `read_native`, of paths and settings;
     # "" where the framework has no format of its own.
     writer: str = ""
     reader: str = ""
-    own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, as its Profiling reports it
+    own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, beside the facts' settings
     group: Group = NO_GROUP
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
@@ -301,12 +296,6 @@ class Backend(ABC):
         step, or in the first step the encoder's, at `search.rows` (R,); the decoder reads the characters
         `search.sampled` (R,); and `search.extend` is given the logits (R, V_dec), or log-probabilities.
         """
-
-    @final
-    def profiling(self) -> "Profiling":
-        """The framework's own tools."""
-        profiling: Profiling = resolve_name(self.profiled_by)(self)
-        return profiling
 
     def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:
         """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""

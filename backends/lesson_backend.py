@@ -148,32 +148,27 @@ class LessonBackend(Backend):
 
 class NumpyBackend(LessonBackend):
     framework = "numpy"
-    profiled_by = "backends.profiling.numpy:NumpyProfiling"
 
 
 class KerasBackend(LessonBackend):
     framework = "keras"
-    profiled_by = "backends.profiling.keras:KerasProfiling"
     writer = "backends.native.keras:write_keras"
     reader = "backends.native.keras:read_keras"
 
 
 class TorchBackend(LessonBackend):
     framework = "torch"
-    profiled_by = "backends.profiling.torch:TorchProfiling"
     writer = "backends.native.torch:write_torch"
     reader = "backends.native.torch:read_torch"
 
 
 class PaddleBackend(LessonBackend):
     framework = "paddle"
-    profiled_by = "backends.profiling.paddle:PaddleProfiling"
     writer = "backends.native.paddle:write_paddle"
     reader = "backends.native.paddle:read_paddle"
 
 
 class JaxBackend(LessonBackend):
     framework = "jax"
-    profiled_by = "backends.profiling.jax:JaxProfiling"
     writer = "backends.native.jax:write_jax"
     reader = "backends.native.jax:read_jax"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backends.interface import Backend, Emit, unreported
 from backends.process.translating import ROWS_AT_ONCE
-from backends.profiling import Kernel
+from backends.profiling import profile
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import ModelState, initial_state
@@ -146,26 +146,26 @@ def _sources(batch: Batch) -> dict[str, Any]:
 
 
 class Profile(Measured, frozen=True):
-    """A few training steps under the framework's profiler, which makes them slower."""
+    """A few training steps under the framework's profiler, which slows them: the times show shares only."""
 
     steps: Count
     seconds: Seconds  # duration of these steps
-    busy_seconds: Amount  # part of the duration with at least one running kernel
-    kernels: list[Kernel]
-    data_seconds: Amount  # to make the tensors of these steps, measured separately without the profiler
+    products: Amount  # seconds in which an LSTM or a matrix product was running
+    others: Amount  # seconds in which other kernels alone were running
+    data: Amount  # seconds to make the tensors of these steps, measured separately without the profiler
 
 
 def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile:
-    """Profile the kernels of training steps. The profiler slows the steps, so the times show shares only."""
+    """Profile training steps."""
     batches = part(0, steps)
-    profile = backend.profiling().profile(batches)
+    seconds, products, others = profile(backend, batches)
 
     def make_tensors() -> None:
         for batch in batches:
             for name in (*TENSORS, "real_positions"):
                 getattr(batch, name)
 
-    return Profile(len(batches), profile.seconds, profile.busy_seconds, profile.kernels, seconds_of(make_tensors))
+    return Profile(len(batches), seconds, products, others, seconds_of(make_tensors))
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

@@ -22,8 +22,8 @@ Names = Annotated[
 ]
 
 # A row of the table of backends.
-BACKENDS_ROW = "{:19} {:21} {:6} {:>7} {:>6}  {}"
-BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import", "matrix library")
+BACKENDS_ROW = "{:19} {:21} {:6} {:>7} {:>6}"
+BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads", "import")
 
 
 def backends(
@@ -59,8 +59,8 @@ def _say_backend(name: str, facts: Mapping[str, Any]) -> None:
     """Print the facts that a backend reported of itself, under BACKENDS_HEADER, or the reason why it cannot start."""
     if "missing" in facts:
         return terminal.say(f"{name:19} {facts['missing']}")
-    seconds, library = f"{facts['import_seconds']:.1f} s", facts["settings"]["matrix_library"]
-    terminal.say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds, library))
+    seconds = f"{facts['import_seconds']:.1f} s"
+    terminal.say(BACKENDS_ROW.format(name, facts["version"], facts["device"], facts["threads"], seconds))
 
 
 def data(

@@ -37,21 +37,20 @@ MOST_GROWTH = 20.0
 
 def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds: float) -> BackendFacts:
     """Return the facts of the backend and its process, with the seconds that its opening took."""
-    import psutil  # like threadpoolctl not needed to train or translate
-    from threadpoolctl import threadpool_info
+    import psutil  # like the framework's tools not needed to train or translate
 
     from backends.interface import BackendFacts
+    from backends.profiling import tools
 
-    described = backend.profiling().describe()
-    # The libraries for matrices and threads, with those that what `describe` computes has loaded.
-    pools = {(pool["internal_api"], pool["version"], pool.get("architecture")) for pool in threadpool_info()}
+    described = tools(backend.framework).describe(backend)
+    described["settings"] |= backend.own_settings
     return BackendFacts(
         **described,
+        precision=str(backend.dump().weights["dense/bias"].dtype),
         import_seconds=import_seconds,
         build_seconds=build_seconds,
         python=printable(sys.executable),
         python_version=platform.python_version(),
-        libraries=sorted(" ".join(str(part) for part in pool if part) for pool in pools),
         os_threads=psutil.Process().num_threads(),
     )
 

@@ -1,101 +1,75 @@
-"""The interface of a framework's own tools, what its profiler reports, and what the implementations share."""
+"""The time of a training step in a few parts, from the framework's own profiler, and facts of the framework.
 
-import re
-from abc import ABC, abstractmethod
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, final
+`NAME.py` has the functions of `Tools` for the framework NAME.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from backends.interface import Backend, unreported
 from common.tensors import Array, Batches
 
 ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
-
-# The parts into which the time of a training step is divided. "LSTM" is a kernel that does products and gates, which
-# cannot be separated from outside; "gates" are all other operators of the model and of its loss; "Python" is the
-# interpreter and the framework's own bookkeeping, between the kernels.
-Part = Literal["LSTM", "products", "gates", "optimizer", "data", "Python", "other"]
+# Words in the name of an LSTM's kernel or of a matrix product's, in lower case. ynn_fusion is XLA's on a CPU.
+PRODUCTS = ("rnn", "lstm", "matmul", "gemm", "dot", "::mm", "::addmm", "::bmm", "ynn_fusion")
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """Time of one kernel or operator in a framework's profiler, under the framework's own name."""
+class Kernel(NamedTuple):
+    """One run of a kernel or operator, under the framework's own name."""
 
     name: str
-    calls: int
-    seconds: float  # spent in the kernel itself, without the kernels that it calls; summed over all threads
-    part: Part
+    began: float  # in seconds, since the same moment for all kernels
+    ended: float
 
 
-@dataclass(frozen=True)
-class Profiled:
-    """A framework's profile of some training steps."""
+class Profiled(NamedTuple):
+    """Seconds of training steps under a profiler, which slows them."""
 
-    kernels: list[Kernel]  # the kernel that took most time comes first
-    seconds: float  # duration of all steps, as in Metrics
-    busy_seconds: float  # the part of it in which at least one kernel was running
-
-    @classmethod
-    def of(
-        cls,
-        events: Iterable[tuple[str, int, float]],
-        parts: Mapping[Part, str],
-        seconds: float,
-        busy_seconds: float | None = None,
-    ) -> "Profiled":
-        """Sum events, each a kernel's name, calls and seconds, and sort the kernels by their time.
-
-        A kernel belongs to the first of the `parts` whose regular expression is found in its name, or to "other".
-        Without `busy_seconds`, no two kernels ran at the same time.
-        """
-        calls: Counter[str] = Counter()
-        spent: defaultdict[str, float] = defaultdict(float)
-        for name, times, event_seconds in events:
-            calls[name] += times
-            spent[name] += event_seconds
-        kernels = [Kernel(name, calls[name], total, _part_of(name, parts)) for name, total in spent.items()]
-        kernels.sort(key=lambda kernel: -kernel.seconds)
-        return cls(kernels, seconds, sum(spent.values()) if busy_seconds is None else busy_seconds)
+    seconds: float  # duration of all steps
+    products: float  # while an LSTM or a matrix product was running
+    others: float  # while other kernels alone were running
 
 
-@dataclass(frozen=True)
-class Profiling(ABC):
-    """One framework's own tools: its profiler, and what it reports of itself."""
+class Tools(Protocol):
+    """The functions of a framework's file."""
 
-    backend: Any  # an open Backend of this framework
+    def traced(self, train: Callable[[], float], device: str) -> tuple[float, list[Kernel]]:
+        """Call `train` under the profiler; return what it returned and the kernels. Leaves no file."""
 
-    @final
-    def profile(self, batches: Batches) -> Profiled:
-        """Train on these batches under the framework's own profiler.
+    def describe(self, backend: Any) -> dict[str, Any]:
+        """`version`, `device` and `threads` as the framework reports them, and `settings`, a str, int or bool each.
 
-        Profiling changes the weights and leaves no file. It tells which kernels ran, but not how fast they normally
-        are, since a profiler slows them.
-        """
-
-        def train() -> float:
-            return float(self.backend.train(batches, lambda step, loss: None).seconds)
-
-        train()  # a warm-up, since the first steps do more than later ones
-        return self.traced(train)
-
-    @abstractmethod
-    def traced(self, train: Callable[[], float]) -> Profiled:
-        """Return the framework's profile of `train`, which returns the duration of its steps in seconds."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """`version`, `device`, `threads` and `precision` as the framework itself reports them, and `settings`.
-
-        The settings of every backend are `matrix_library`, the library with which the framework itself multiplies
-        matrices, and `denormals`, which is what `backends.profiling.denormals` returns. There may be others that
-        decide how it computes, a str, number or bool each.
+        The settings of every framework have `denormals`, the result of `backends.profiling.denormals`.
         """
 
 
-def _part_of(name: str, parts: Mapping[Part, str]) -> Part:
-    return next((part for part, pattern in parts.items() if re.search(pattern, name)), "other")
+def tools(framework: str) -> Tools:
+    """The file of a framework, which imports it."""
+    return cast(Tools, import_module(f"{__name__}.{framework}"))
+
+
+def profile(backend: Backend, batches: Batches) -> Profiled:
+    """Train on these batches under the framework's own profiler. Changes the weights."""
+
+    def train() -> float:
+        return backend.train(batches, unreported).seconds
+
+    train()  # the first steps do more than later ones
+    seconds, kernels = tools(backend.framework).traced(train, backend.device)
+    products = covered(kernel for kernel in kernels if any(word in kernel.name.lower() for word in PRODUCTS))
+    return Profiled(seconds, products, covered(kernels) - products)
+
+
+def covered(kernels: Iterable[Kernel]) -> float:
+    """Seconds in which at least one kernel was running."""
+    total = reached = 0.0
+    for _, began, ended in sorted(kernels, key=lambda kernel: kernel.began):
+        total += max(0.0, ended - max(began, reached))
+        reached = max(reached, ended)
+    return total
 
 
 def denormals(halve: Callable[[Array], Array], dtype: str) -> str:
@@ -107,25 +81,3 @@ def denormals(halve: Callable[[Array], Array], dtype: str) -> str:
     # The bits are compared, since a thread that flushes denormals also takes them for zero in comparisons.
     share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
     return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")
-
-
-def covered(spans: Iterable[tuple[int, int]]) -> int:
-    """The length of time in which at least one span lies. A span is its begin and its end."""
-    total = reached = 0
-    for began, ended in sorted(spans):
-        total += max(0, ended - max(began, reached))
-        reached = max(reached, ended)
-    return total
-
-
-def own_seconds(events: Iterable[tuple[int, int, str]]) -> Iterator[tuple[str, int, float]]:
-    """For each event of one line of a trace (its begin and duration in picoseconds, its name), what `Profiled.of`
-    takes: an event that encloses others has its own time alone."""
-    enclosing: list[tuple[int, str]] = []  # when events end that may enclose others, and their names
-    for began, lasted, name in sorted(events, key=lambda event: (event[0], -event[1])):
-        while enclosing and enclosing[-1][0] <= began:
-            enclosing.pop()
-        if enclosing:  # its time is not that of the event around it
-            yield enclosing[-1][1], 0, -lasted / 1e12
-        yield name, 1, lasted / 1e12
-        enclosing.append((began + lasted, name))

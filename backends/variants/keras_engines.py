@@ -210,8 +210,6 @@ class KerasCompiled(KerasBackend):
 
 @final
 class KerasOnEngine(KerasCompiled):
-    profiled_by = "backends.profiling.keras_engines:EngineProfiling"
-
     @classmethod
     def import_framework(cls) -> Any:
         return sys.modules[__name__]

@@ -122,7 +122,7 @@ class Decoded(Line, frozen=True):
 
 
 class RowProfile(Line, frozen=True, tag="profiling"):
-    """The kernels that a row's framework ran; recorded once for each row."""
+    """A row's profile, which is recorded once."""
 
     row: CountOrZero
     profile: Profile

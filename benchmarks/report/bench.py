@@ -26,17 +26,13 @@ from common.text import count, listed
 MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
 MOST_STOLEN = 0.02  # mean cores of other virtual machines without a note
 NO_ERRORS = ("counts", "strings")  # stages of parity whose errors are shares of items, not of numbers
-BETWEEN = ("data", "Python")  # parts of a step without running kernels
 WORTH = 0.1  # least share of the difference between two rows of a part of a step that is named
-# The names of the parts of a step (see backends.profiling.Part) in tables, and after "22 ms more in".
+# The parts of a step by their names in tables, and after "22 ms more in".
 PARTS = {
-    "LSTM": "its LSTM kernels",
-    "products": "matrix products",
-    "gates": "gates and other operators",
-    "optimizer": "the optimizer",
+    "products": "fused LSTMs and matrix products",
+    "others": "gates and other operators",
     "data": "making the tensors",
-    "Python": "Python and the framework's own bookkeeping",
-    "other": "other kernels",
+    "waiting": "Python and waiting",
 }
 
 # The rows of a pair: two backends with matched settings, or a row as installed and its counterpart (see Row).
@@ -88,7 +84,7 @@ class BenchRow(RowResults):
             "first step": [self.first_step],
         }
         self.start = {phase: median(seconds) for phase, seconds in phases.items() if seconds}
-        # Seconds of a step by backends.profiling.Part; empty where the profiler did not run.
+        # Seconds of each of a step's PARTS; empty where the profiler did not run.
         self.step_parts: dict[str, float] = {}
         if step and profiled:
             # keras:example makes all of its tensors before its steps.
@@ -244,14 +240,12 @@ class BenchResults(Results):
     def missing(self) -> list[str]:
         """Parts of a bench without time for them, in the order of their worth."""
         rows, question = self.plan.rows, {*self.question}
-        unprofiled = [rows[index].label for index in self.question if index not in self.profiled]
-        partly = len(unprofiled) < len(question)
         batched = any(rows[index].backend != BASELINE for index in question)
         lacking = {
             "the ten sentences in every backend": not question <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),
             "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
-            f"a profile of {listed(unprofiled)}" if unprofiled and partly else "why one is slower": unprofiled,
+            "why one is slower": not question <= self.profiled.keys(),
         }
         return [part for part, lacks in lacking.items() if lacks]
 
@@ -302,44 +296,28 @@ class BenchResults(Results):
 def step_parts(profile: Profile, step_seconds: float, makes_tensors: bool) -> dict[str, float]:
     """Seconds of each part of a step, in the order of PARTS; their sum is `step_seconds`.
 
-    A profiler slows the steps, so only shares are taken from it:
-
-    - All kernels together have the share of the time with at least one running kernel. It is divided between them in
-      proportion to their times, since some of them run at the same time.
-    - The rest of the step is Python and waiting. The time of making the tensors, which is measured by itself, is
-      subtracted from it, unless the row makes its tensors before its steps: `makes_tensors` is False.
+    Only shares are taken from the profile. The time without a running kernel is Python and waiting. The time of
+    making the tensors is subtracted from it, unless the row makes them before its steps: `makes_tensors` is False.
     """
-    together = sum(kernel.seconds for kernel in profile.kernels) or 1.0
-    busy = min(1.0, profile.busy_seconds / profile.seconds)
-    shares: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-    for kernel in profile.kernels:
-        shares[kernel.part] += busy * kernel.seconds / together
-    between = 1.0 - sum(share for part, share in shares.items() if part not in BETWEEN)
-    if makes_tensors:
-        shares["data"] = min(profile.data_seconds / profile.steps / step_seconds, between)
-    shares["Python"] = between - shares["data"]
-    return {part: share * step_seconds for part, share in shares.items()}
+    scale = step_seconds / max(profile.seconds, profile.products + profile.others)
+    products, others = scale * profile.products, scale * profile.others
+    between = step_seconds - products - others
+    data = min(profile.data / profile.steps, between) if makes_tensors else 0.0
+    return {"products": products, "others": others, "data": data, "waiting": between - data}
 
 
-def why_slower(slower: str, faster: str, slow_parts: Mapping[str, float], fast_parts: Mapping[str, float]) -> str:
+def why_slower(slower: str, faster: str, slow: Mapping[str, float], fast: Mapping[str, float]) -> str:
     """A sentence that names the parts of a step in which the slower row spends more time than the faster one.
 
-    `slow_parts` and `fast_parts` are seconds of both rows' steps, by part. The sentence is empty if a row has no
-    profile, or if no part explains the difference.
+    `slow` and `fast` are seconds of both rows' steps, by part. The sentence is empty if a row has no profile, or if
+    no part explains the difference.
     """
-    if not slow_parts or not fast_parts:
+    if not slow or not fast:
         return ""
-    words, slow, fast = dict(PARTS), dict(slow_parts), dict(fast_parts)
-    if bool(slow["LSTM"]) != bool(fast["LSTM"]):
-        # One row has fused LSTM kernels, the other a loop of products and gates: only their sums can be compared.
-        fused = faster if fast["LSTM"] else slower
-        for parts in (slow, fast):
-            parts["LSTM"] += parts.pop("products") + parts.pop("gates")
-        words["LSTM"] = f"the model's operators (of the two, {fused} alone has a fused LSTM)"
-    differences = sorted(((slow[part] - fast[part], words[part]) for part in slow), reverse=True)
+    differences = sorted(((slow[part] - fast[part], words) for part, words in PARTS.items()), reverse=True)
     total = sum(seconds for seconds, _ in differences)
-    more = [f"{_ms(seconds)} more in {part}" for seconds, part in differences if seconds > WORTH * total]
-    less = [f"{_ms(-seconds)} less in {part}" for seconds, part in differences if -seconds > WORTH * total]
+    more = [f"{_ms(seconds)} more in {words}" for seconds, words in differences if seconds > WORTH * total]
+    less = [f"{_ms(-seconds)} less in {words}" for seconds, words in differences if -seconds > WORTH * total]
     if total <= 0 or not more:
         return ""
     return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."

@@ -85,7 +85,6 @@ SETTINGS: Columns = {
     "precision": lambda row: safe(row.facts.precision),
     "Python": lambda row: safe(row.facts.python_version),
     "threads": lambda row: str(row.facts.threads),
-    "libraries": lambda row: ", ".join(map(safe, row.facts.libraries)),
     "settings, read back from the framework": lambda row: ", ".join(
         code(f"{name}={value}") for name, value in row.facts.settings.items()
     ),

@@ -118,8 +118,7 @@ def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     assert list(backends) == ["torch", "numpy"]
     assert all(facts["threads"] == 1 for facts in backends.values())
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
-    words = "numpy", backends["numpy"]["settings"]["matrix_library"][:8], "ModuleNotFoundError"
-    assert all(word in printed for word in words)
+    assert all(word in printed for word in ("numpy", backends["numpy"]["version"], "ModuleNotFoundError"))
 
 
 def test_versions_are_of_the_extras_packages_and_of_our_code(tmp_path, monkeypatch) -> None:

@@ -16,7 +16,6 @@ BACKEND = f'''
 
 class MimicBackend(LessonBackend):
     framework = "{NAME}"
-    profiled_by = "backends.profiling.{NAME}:MimicProfiling"
 '''
 # The framework that is made up for this test: NumPy under another name.
 FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'

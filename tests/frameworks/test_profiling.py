@@ -1,11 +1,9 @@
-"""Facts that backends tell beside results: times of steps, kernels, settings, interpreter."""
+"""Facts that backends tell beside results: times of steps and of their parts, settings, interpreter."""
 
 import os
-import platform
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copy
@@ -17,7 +15,7 @@ import pytest
 from backends.interface import Metrics
 from backends.process import child_environment
 from backends.process.parent import BackendProcess, Runtime
-from backends.profiling import Part, Profiled, covered
+from backends.profiling import Kernel, covered
 from benchmarks.in_child import greedy
 from common.errors import CannotBeginError
 from common.settings import ModelConfig, TrainConfig
@@ -29,17 +27,6 @@ BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
 STEPS, BATCH_SIZE = 8, 32
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
 
-# The name that a framework's profiler gives to a product of matrices, or to an LSTM made of them; TensorFlow's and
-# torch's are oneDNN's, on any processor.
-PRODUCTS = {
-    "numpy": r"numpy_lesson\.py:Lstm|tensordot",
-    "keras": r"while/_MklMatMul",
-    "keras:example": r"while/_MklMatMul",
-    "torch": r"aten::mkldnn_rnn_layer",
-    "paddle": r"rnn kernel launch|matmul kernel launch",
-    "jax": r"dot",
-}
-
 
 def fresh(name: str, **runtime: Any) -> BackendProcess:
     """A process of its own with the model of `backend_of`."""
@@ -47,7 +34,7 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_tells_of_its_steps_and_kernels(backend_of: StartBackend, name: str, tmp_path: Path) -> None:
+def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_path: Path) -> None:
     process, batch = backend_of(name, "float32"), batch_of(STEPS * BATCH_SIZE, "float32")
 
     def steps_take_all_of_the_time() -> bool:
@@ -59,40 +46,24 @@ def test_a_backend_tells_of_its_steps_and_kernels(backend_of: StartBackend, name
 
     # While counts are read back, another program may have the core once.
     assert any(steps_take_all_of_the_time() for _ in range(3))
-
-    few = batch_of(3 * BATCH_SIZE, "float32")
-    traced = process.call(child.profile, folder=str(tmp_path), batch=few, batch_size=BATCH_SIZE)
-    assert traced.files == []
-    profiled = traced.profiled
-    seconds = [kernel.seconds for kernel in profiled.kernels]
-    assert seconds == sorted(seconds, reverse=True)
-    assert min(seconds) > -1e-6  # a difference of two readings of a clock
-    assert all(kernel.calls >= 1 for kernel in profiled.kernels)
-    most = {kernel.name for kernel in profiled.kernels[:6]}
-    assert any(re.search(PRODUCTS.get(name, "."), kernel) for kernel in most), most
-    spent: Counter[str] = Counter()
-    for kernel in profiled.kernels:
-        spent[kernel.part] += kernel.seconds
-    assert spent["other"] < 0.1 * spent.total()
-    assert spent["optimizer"] > 0 or name == "jax"  # whose compiler fuses it with other operators
-    assert spent["LSTM"] + spent["products"] > 0.2 * spent.total()
-    assert 0 < profiled.busy_seconds <= spent.total() * (1 + 1e-6)
-    assert profiled.busy_seconds < 1.5 * profiled.seconds  # two clocks, which start and stop apart
     assert process.facts.threads == 1
+    requires_products(process, tmp_path)
 
 
-def test_events_become_kernels_and_times_are_counted_once() -> None:
-    parts: dict[Part, str] = {"products": r"mm$", "gates": r"^aten::"}
-    events = [("aten::tanh", 1, 2.0), ("aten::mm", 2, 1.5), ("new_mm_kernel", 1, 0.5), ("aten::mm", 1, 1.5)]
-    profiled = Profiled.of(events, parts, 7.0)
-    assert [(kernel.name, kernel.calls, kernel.seconds, kernel.part) for kernel in profiled.kernels] == [
-        ("aten::mm", 3, 3.0, "products"),
-        ("aten::tanh", 1, 2.0, "gates"),
-        ("new_mm_kernel", 1, 0.5, "other"),
-    ]
-    assert (profiled.seconds, profiled.busy_seconds) == (7.0, 5.5)
-    assert Profiled.of(events, parts, 7.0, 4.0).busy_seconds == 4.0
-    assert covered([(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]) == 12 + 11
+def requires_products(process: BackendProcess, folder: Path) -> None:
+    """Profile a few steps, of which products take a good part. Nothing is left in the folder where they run."""
+    few = batch_of(3 * BATCH_SIZE, "float32")
+    traced = process.call(child.traced, folder=str(folder), batch=few, batch_size=BATCH_SIZE)
+    assert traced.files == []
+    seconds, products, others = traced.profiled
+    assert products > 0.2 * (products + others)
+    assert others > 0
+    assert products + others < 1.5 * seconds  # two clocks, which start and stop apart
+
+
+def test_a_moment_of_several_kernels_counts_once() -> None:
+    spans = [(20, 30), (0, 10), (5, 12), (6, 8), (30, 31)]
+    assert covered(Kernel("", began, ended) for began, ended in spans) == 12 + 11
     assert covered([]) == 0
     metrics = Metrics.of(
         np.ones((2, 3)), [(3.0, 3.0), (2.0, 2.0)], [10.0, 11.0, 13.0, 13.5]
@@ -114,30 +85,20 @@ def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pyte
         assert process.facts.settings["matrix_library"] == "Eigen"
 
 
-BLAS = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["version"]  # type: ignore[call-overload,index]
-# The matrix library with its version, and what becomes of denormals, for which torch alone has a switch.
-READ_BACK = {
-    "numpy": (BLAS, "kept"),
-    "keras": ("oneDNN", "flushed"),
-    "torch": (r"oneDNN [\d.]+ in LSTMs, MKL [\d.]+ elsewhere$", "flushed"),
-    "paddle": (r"MKL [\d.]+$", "kept"),
-}
+# The treatment of denormals, for which torch alone has a switch.
+DENORMALS = {"numpy": "kept", "keras": "flushed", "torch": "flushed", "paddle": "kept"}
 
 
-@pytest.mark.parametrize("name", READ_BACK)
-def test_the_matrix_library_and_denormals_are_told(backend_of: StartBackend, name: str) -> None:
-    library, denormals = READ_BACK[name]
-    settings = backend_of(name, "float32").facts.settings
-    assert settings["denormals"] == denormals
-    if platform.machine() == "x86_64":  # there is no MKL elsewhere
-        assert re.search(library, str(settings["matrix_library"]))
+@pytest.mark.parametrize("name", DENORMALS)
+def test_the_treatment_of_denormals_is_told(backend_of: StartBackend, name: str) -> None:
+    assert backend_of(name, "float32").facts.settings["denormals"] == DENORMALS[name]
 
 
-# What each of Keras's engines tells: its version, its library, what becomes of denormals, the name of its product.
+# The version that each of Keras's engines tells, and the treatment of denormals.
 ENGINES = {
-    "tensorflow": (r", tf [\d.]+$", "oneDNN", "flushed", "while/_MklMatMul"),
-    "jax": (r", jax [\d.]+$", "XLA's own", "flushed", "dot"),
-    "torch": (r", torch [\d.]+\S*$", r"^MKL [\d.]+$", "kept", "aten::mm"),
+    "tensorflow": (r", tf [\d.]+$", "flushed"),
+    "jax": (r", jax [\d.]+$", "flushed"),
+    "torch": (r", torch [\d.]+\S*$", "kept"),
 }
 
 
@@ -145,7 +106,7 @@ ENGINES = {
 def test_keras_computes_under_the_engine_that_its_row_names(
     backend_of: StartBackend, engine: str, tmp_path: Path
 ) -> None:
-    version, library, denormals, product = ENGINES[engine]
+    version, denormals = ENGINES[engine]
     process = backend_of(f"keras:on-{engine}", "float32")
     assert process.call(child.variable, name="KERAS_BACKEND") == engine
     facts = process.facts
@@ -153,11 +114,7 @@ def test_keras_computes_under_the_engine_that_its_row_names(
     assert (facts.device.lower(), facts.threads, facts.precision) in {("cpu", 1, "float32"), ("cpu:0", 1, "float32")}
     assert facts.settings["denormals"] == denormals
     assert facts.settings["jit_compile"] == (engine == "jax")
-    if platform.machine() == "x86_64":
-        assert re.search(library, str(facts.settings["matrix_library"]))
-    few = batch_of(3 * BATCH_SIZE, "float32")
-    traced = process.call(child.profile, folder=str(tmp_path), batch=few, batch_size=BATCH_SIZE)
-    assert product in {kernel.name for kernel in traced.profiled.kernels}
+    requires_products(process, tmp_path)
 
 
 def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBackend) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from backends import interface
 from backends.interface import Backend, Emit, Metrics, unreported
 from backends.process import SOCKET, in_child
-from backends.profiling import Profiled
+from backends.profiling import Profiled, profile, tools
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
 from common.weights import ModelState
@@ -181,11 +181,11 @@ def trained_and_evaluated(backend: Backend, emit: Emit, *, batch: Batch, batch_s
     return backend.train(batches, unreported), backend.evaluate(batches)
 
 
-def profile(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
+def traced(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_size: int) -> Traced:
     """Profile in `folder`."""
     before = os.getcwd()
     os.chdir(folder)
-    profiled = backend.profiling().profile(batches_of(batch, batch_size))
+    profiled = profile(backend, batches_of(batch, batch_size))
     os.chdir(before)
     return Traced(profiled, os.listdir(folder))
 
@@ -196,7 +196,7 @@ def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:
 
     torch.set_flush_denormal(False)
     try:
-        return str(backend.profiling().describe()["settings"]["denormals"])
+        return str(tools("torch").describe(backend)["settings"]["denormals"])
     finally:
         torch.set_flush_denormal(True)
 

@@ -16,7 +16,6 @@ import numpy as np
 from backends import BASELINE
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
-from backends.profiling import Kernel
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
@@ -44,7 +43,6 @@ SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06} 
 CYCLES = 4
 STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
-KERNELS = [Kernel("mkldnn_rnn_layer", 6, 0.10, "LSTM"), Kernel("mm", 3, 0.05, "products")]
 SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
 TRAINING_ROWS = 640
 CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
@@ -61,7 +59,7 @@ MACHINE = Machine(
 COMMITTED, RACING = PROJECT / "docs" / "benchmark", PROJECT / "docs" / "racing"
 # HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
 HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
-REPLACED = ("torch", "aten::mm", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")
+REPLACED = ("torch", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")
 REPLACED += ("Intel(R) Xeon(R) Processor", "the weights of the bundled run after 55 epochs")
 
 Kind = TypeVar("Kind", bound=Line)
@@ -121,7 +119,7 @@ def recording(
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]
     for n in plain:
-        profile = RowProfile(n, Profile(3, 0.2, 0.15, KERNELS, 0.006))
+        profile = RowProfile(n, Profile(3, 0.2, 0.1, 0.05, 0.006))
         bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
     for number in range(1, rounds + 1):
@@ -171,7 +169,6 @@ def facts(row: Row) -> BackendFacts:
         build_seconds=0.1,
         python="/usr/bin/python3",
         python_version="3.12.1",
-        libraries=["openblas"],
         os_threads=8,
     )
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import cache
 from itertools import count
 from pkgutil import resolve_name
-from types import SimpleNamespace
 from typing import Any, Self
 
 from backends import TABLE, Entry
-from backends.interface import Backend, Emit
+from backends.interface import Backend, BackendFacts, Emit
+from backends.process.in_child import facts
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.parity.cases import QUICK, Cases
 from common.settings import ModelConfig, TrainConfig
@@ -27,12 +27,12 @@ Processes = Callable[[Entry], BackendProcess]  # of the framework in which this 
 
 def build(
     backend: Backend, emit: Emit, *, number: int, target: str, model: ModelConfig, train: TrainConfig
-) -> dict[str, Any]:
-    """Build a backend beside the others; returns what it tells about itself."""
+) -> BackendFacts:
+    """Build a backend beside the others; returns its facts."""
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
     BUILT[number] = resolve_name(target)(model, train, "cpu")
-    return BUILT[number].profiling().describe()
+    return facts(BUILT[number], emit, import_seconds=0.0, build_seconds=0.0)
 
 
 def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -80,8 +80,9 @@ class Sharing:
         self.name, self._number = name, next(NUMBERS)
         self._process = processes(entry) if entry.extra else None
         self.pid = self._process.pid if self._process else os.getpid()
-        described = self._run(build, target=entry.target, model=model, train=train)
-        self.facts = replace(self._process.facts, **described) if self._process else SimpleNamespace(**described)
+        self.facts = self._run(build, target=entry.target, model=model, train=train)
+        if self._process:
+            self.facts = replace(self.facts, os_threads=self._process.facts.os_threads)
         self._seconds_to_open: dict[str, float] = {}  # by which BackendProcess.wait_until_open knows that it is open
 
     def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:

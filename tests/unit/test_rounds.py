@@ -133,7 +133,7 @@ class FakeProcess:
 
     def profiled(self, steps: int) -> Profile:
         self.world.work(2.0)
-        return Profile(3, 0.3, 0.2, recordings.KERNELS, 0.01)
+        return Profile(3, 0.3, 0.14, 0.06, 0.01)
 
 
 class FakeScript(Contestant):
@@ -296,7 +296,7 @@ def test_decoding_comes_before_rounds_that_narrow_intervals(world, measure) -> N
     assert len(run.rounds) > 3
     installed, *profiles = run.results.missing
     assert installed == "rows as installed"
-    assert profiles in ([], ["why one is slower"], ["a profile of paddle and torch"])
+    assert profiles in ([], ["why one is slower"])
 
 
 def test_a_cycle_visits_every_row_in_a_new_order(world, measure) -> None:

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from benchmarks.measure.recording import Recording
     from benchmarks.report.render import Report
 
-# Options that --resume refuses, since it takes their values from the recording.
-PLANNED = "backends threads device within run baseline vary".split()
-PLANNED += "data num_samples skip_bad_lines seed batch_size latent_dim".split()
-PLAN_OF_RECORDING = "--resume continues the recording's own plan"
 LOG_SECONDS = 15.0  # between two status lines of a log
 
 
@@ -66,13 +62,11 @@ Budget = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the recording that --out names.")]
-
 Pythons = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=PATH",
-        help="Add a row: backend NAME, run by the Python interpreter at PATH; with --resume name it again.",
+        help="Add a row: backend NAME, run by the Python interpreter at PATH.",
     ),
 ]
 Baseline = Annotated[
@@ -119,35 +113,32 @@ def bench(
     threads: options.Threads = None,
     device: options.Device = "cpu",
     out: Out = None,
-    resume: Resume = False,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
 
     All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
-    enough or the time is up. The raw timings are saved in a recording. Use --resume to continue a benchmark that was
-    interrupted, and `rosetta report` to make a page of its recording.
+    enough or the time is up. The raw timings are saved in a recording, of which `rosetta report` makes a page.
     """
     from backends import frameworks
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import CAREFUL, LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
-    path, plan, pythons = recording_path(context, out, resume), None, python or []
-    if not resume:
-        names = options.installed_backends(backends) if backends is not None else frameworks()
-        if baseline is not None and baseline not in names:
-            raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
-        axes, narrow = axes_of(vary or []), WITHIN if within is None else within
-        if axes:
-            fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
-            options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
-        corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
-        decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
-        training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
-        usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
-        rows = rows_of(names, pythons, careful=narrow < CAREFUL, axes=axes)
-        plan = Plan(rows, narrow, usual if budget is None else budget, training)
-    measure(path, resume, json, lambda: opened_benchmark(path, plan, budget, pythons))
+    path = recording_path(context, out)
+    names = options.installed_backends(backends) if backends is not None else frameworks()
+    if baseline is not None and baseline not in names:
+        raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
+    axes, narrow = axes_of(vary or []), WITHIN if within is None else within
+    if axes:
+        fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
+        options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
+    corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
+    decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
+    training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
+    usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
+    rows = rows_of(names, python or [], careful=narrow < CAREFUL, axes=axes)
+    plan = Plan(rows, narrow, usual if budget is None else budget, training)
+    measure(path, json, lambda: opened_benchmark(path, plan))
 
 
 def report(
@@ -250,60 +241,46 @@ def _of_bench(path: Path) -> "Recording":
     return recording
 
 
-def recording_path(context: typer.Context, out: Path | None, resume: bool) -> Path:
-    """The path of the recording to write or to resume. Raises CannotBeginError if that is impossible."""
+def recording_path(context: typer.Context, out: Path | None) -> Path:
+    """Return the path of the recording to write. Raises CannotBeginError if something is there already."""
     from benchmarks.measure.recording import refuse_existing
 
-    if resume:
-        if out is None:
-            raise CannotBeginError("--resume needs --out, the recording to continue")
-        options.refuse(context, PLANNED, PLAN_OF_RECORDING)
-        return out
     path = out or Path("results") / f"{context.info_name}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     refuse_existing(path)
     return path
 
 
-def measure(
-    path: Path, resume: bool, json: bool, opened: Callable[[], "Benchmark | Race"], command: str = ""
-) -> None:
-    """Measure what a recording lacks, alone on the machine; then show the results so far and the recording's path.
+def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) -> None:
+    """Measure alone on the machine; then show the results and the path of their recording.
 
-    The message of an error that ends the measuring says how to go on: by `command`, or that of the plan. After Ctrl-C
-    the results so far are shown before CtrlCError is raised.
+    An error that ends the measuring leaves a recording only if a round was measured. After Ctrl-C the results so far
+    are shown before CtrlCError is raised.
     """
     from benchmarks.measure.machine import only_benchmark
-    from benchmarks.measure.recording import only_writer
     from benchmarks.report import render
 
-    # The recording is opened under the locks, since another benchmark may still be writing to it.
-    with only_benchmark(terminal.warn), only_writer(path, new=not resume):
+    with only_benchmark(terminal.warn):
         measuring, interrupted = opened(), False
-        go_on = f"go on with: {command or measuring.plan.go_on(path)}"
+        kept = f"{path} keeps what was measured before"
         try:
             with _progress() as (status, note):
                 measuring.run(status, note)
         except KeyboardInterrupt:
             interrupted = True
         except OSError as error:
-            message = f"{error.filename or path}: {why(error)}; {path} keeps what was measured before; {go_on}"
-            raise RosettaError(message) from error
+            raise RosettaError(f"{error.filename or path}: {why(error)}; {kept}") from error
         except RosettaError as error:
-            # A race has then compared or raced nothing, so there is nothing to resume.
-            no_more = isinstance(error, CannotBeginError) or measuring.plan.training is None
-            if no_more and path.read_bytes().count(b"\n") == 1:
-                path.unlink()  # it holds only the plan, so there is nothing to resume
-                raise
-            raise RosettaError(f"{error}; {go_on}") from error
-        report = report_of([path])
-        if json:
-            terminal.print_json({"results": str(path)} | report.content)
-        else:
-            render.terminal(report.summary, terminal.out)
-        if interrupted:
-            raise CtrlCError(f"interrupted; {go_on}")
+            if measuring.recording.rounds():
+                raise RosettaError(f"{error}; {kept}") from error
+            path.unlink()
+            raise
+    report = report_of([path])
+    if json:
+        terminal.print_json({"results": str(path)} | report.content)
+    else:
+        render.terminal(report.summary, terminal.out)
+    if interrupted:
+        raise CtrlCError(f"interrupted; {kept}")
     if not json:
-        if report.content.get("missing"):
-            terminal.say(f"{go_on[0].upper()}{go_on[1:]} --budget 5m")
         html = quoted(path.with_suffix(".html"))
         terminal.say(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")

@@ -4,8 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +13,12 @@ import msgspec
 import typer
 
 from backends import commands as options
-from benchmarks.commands import Budget, Out, Resume, Within, measure, recording_path, share_option
+from benchmarks.commands import Budget, Out, Within, measure, recording_path, share_option
 from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
-from common.text import quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.plan import Row
@@ -65,30 +63,24 @@ def race(
     budget: Budget = None,
     fail_slower: FailSlower = None,
     out: Out = None,
-    resume: Resume = False,
     json: options.Json = False,
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
 
     Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
-    is compared with each other one. To go on with a race, type its command again, with --resume and its --out.
+    is compared with each other one.
     """
     from benchmarks.ladder.judge.accepted import acceptable
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
-    from benchmarks.measure.race import BUDGET, WITHIN, opened_race
+    from benchmarks.measure.race import BUDGET, WITHIN, Race
+    from benchmarks.measure.recording import Recording
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
-    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out, resume)
-    if resume and not scripts:
-        raise CannotBeginError(
-            f"{path} starts no script that is not named, since somebody else may have made it; type the command that "
-            "began the race, with --resume"
-        )
-    typed = Typed(scripts or [], python or [], env or [], lanes, control, mapping, accept)
-    plan = Plan(typed.runners(), WITHIN if within is None else within, BUDGET if budget is None else budget)
-    opened = lambda: opened_race(path, plan, resume, known, accepting, budget)  # noqa: E731
-    measure(path, resume, json, opened, typed.go_on(path))
+    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
+    rows = runners(scripts or [], python or [], env or [], lanes, control)
+    plan = Plan(rows, WITHIN if within is None else within, BUDGET if budget is None else budget)
+    measure(path, json, lambda: Race(Recording.begin(path, plan), known, accepting))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)
 
@@ -109,71 +101,45 @@ def _require_as_fast(path: Path, limit: float) -> None:
         terminal.warn(f"whether it is {slower} is not told apart: {results.sentences[0]}")
 
 
-@dataclass(frozen=True)
-class Typed:
-    """Scripts and options as they are typed."""
+def runners(
+    scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
+) -> "tuple[Row, ...]":
+    """Return a row for each script in each lane, from what was typed. Raises CannotBeginError."""
+    from benchmarks.measure.plan import Row
+    from benchmarks.measure.race import MOST_SCRIPTS
 
-    scripts: Sequence[str]
-    pythons: Sequence[str] = ()
-    variables: Sequence[str] = ()
-    lanes: str = "matched"
-    control: bool = False
-    mapping: Path | None = None
-    accept: str | None = None
-
-    def go_on(self, path: Path) -> str:
-        """The command that goes on with this race."""
-        given: list[tuple[str, object]] = [("--python", text) for text in self.pythons]
-        given += [("--env", text) for text in self.variables]
-        given += [("--lanes", self.lanes)] if self.lanes != "matched" else []
-        more = {"--mapping": self.mapping, "--accept": self.accept}
-        given += [(option, value) for option, value in more.items() if value is not None]
-        words = [*self.scripts, *(str(word) for pair in given for word in pair), *["--control"] * self.control]
-        return " ".join(["rosetta race", *map(quoted, [*words, "--out", str(path), "--resume"])])
-
-    def runners(self) -> "tuple[Row, ...]":
-        """Return the runners. Raises CannotBeginError."""
-        from benchmarks.measure.plan import Row
-        from benchmarks.measure.race import MOST_SCRIPTS
-
-        commands = dict(map(_named, self.scripts))
-        if len(commands) < len(self.scripts):
-            raise CannotBeginError(f"two scripts have one name; name them: A={self.scripts[0]} B={self.scripts[-1]}")
-        lanes = dict.fromkeys(self.lanes.split(","))
-        if unknown := lanes.keys() - LANES:
-            raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
-        interpreters = dict(_of_names([*commands], "--python NAME=PATH", "(.+?)=(.+)", self.pythons))
-        variables = self._variables([*commands])
-        digests = {}
-        for name, command in commands.items():
-            with refusing(f"{command[0]} cannot be read"):
-                digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
-        rows = [
-            Row(
-                lane=LANES[lane],
-                python=interpreters.get(name, sys.executable),
-                name=f"{name}, {lane}" if len(lanes) > 1 else name,
-                command=command,
-                variables=(_set_by_shell() if lane == "matched" else {}) | variables[name],
-                sha256=digests[name],
-            )
-            for lane in lanes
-            for name, command in commands.items()
-        ]
-        rows += [msgspec.structs.replace(rows[0], control=True)] if self.control and rows else []
-        if len(rows) < 2:
-            raise CannotBeginError("a race needs two scripts, or one with --control or --lanes matched,installed")
-        if len(rows) > MOST_SCRIPTS:
-            raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
-        return tuple(rows)
-
-    def _variables(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """The variables of --env, by the script's name. Raises CannotBeginError."""
-        variables: dict[str, dict[str, str]] = {name: {} for name in names}
-        form, pattern = "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)"
-        for name, variable, value in _of_names(names, form, pattern, self.variables):
-            variables[name][variable] = value
-        return variables
+    commands = dict(map(_named, scripts))
+    if len(commands) < len(scripts):
+        raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
+    chosen = dict.fromkeys(lanes.split(","))
+    if unknown := chosen.keys() - LANES:
+        raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
+    interpreters = dict(_of_names(commands, "--python NAME=PATH", "(.+?)=(.+)", pythons))
+    set_for: dict[str, dict[str, str]] = {name: {} for name in commands}
+    for name, variable, value in _of_names(commands, "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)", variables):
+        set_for[name][variable] = value
+    digests = {}
+    for name, command in commands.items():
+        with refusing(f"{command[0]} cannot be read"):
+            digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
+    rows = [
+        Row(
+            lane=LANES[lane],
+            python=interpreters.get(name, sys.executable),
+            name=f"{name}, {lane}" if len(chosen) > 1 else name,
+            command=command,
+            variables=(_set_by_shell() if lane == "matched" else {}) | set_for[name],
+            sha256=digests[name],
+        )
+        for lane in chosen
+        for name, command in commands.items()
+    ]
+    rows += [msgspec.structs.replace(rows[0], control=True)] if control and rows else []
+    if len(rows) < 2:
+        raise CannotBeginError("a race needs two scripts, or one with --control or --lanes matched,installed")
+    if len(rows) > MOST_SCRIPTS:
+        raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
+    return tuple(rows)
 
 
 def _set_by_shell() -> dict[str, str]:
@@ -198,7 +164,7 @@ def _named(script: str) -> tuple[str, tuple[str, ...]]:
     return name if named else Path(words[0]).stem, words
 
 
-def _of_names(names: Sequence[str], form: str, pattern: str, given: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _of_names(names: Collection[str], form: str, pattern: str, given: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Split options of a form that begin with the name of a script. Raises CannotBeginError."""
     for text in given:
         parts = re.fullmatch(pattern, text, re.DOTALL)

@@ -26,7 +26,7 @@ from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
 from benchmarks.measure.contestant import BackendContestant
-from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row, require_named
+from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.sentences import Sentences
@@ -49,13 +49,11 @@ CHECKING = "checking that all compute the same"
 class Benchmark(Rounds[BackendContestant]):
     """A plan, the text for training and decoding, and the recording that is being filled."""
 
-    def __init__(
-        self, recording: Recording, material: Material, sentences: Sentences | None, budget: float | None = None
-    ) -> None:
-        """A `budget` of None is the plan's. There are no `sentences` where sizes vary."""
+    def __init__(self, recording: Recording, material: Material, sentences: Sentences | None) -> None:
+        """There are no `sentences` where sizes vary."""
         assert recording.plan.training
         self.training, self.material, self.sentences = recording.plan.training, material, sentences
-        super().__init__(recording, self.training.settings.seed, budget)
+        super().__init__(recording, self.training.settings.seed)
         self.rows = self.plan.rows
         # Rows that decode and are profiled: matched settings, without the control.
         self.plain = [n for n, row in enumerate(self.rows) if not (row.installed or row.control)]
@@ -73,23 +71,18 @@ class Benchmark(Rounds[BackendContestant]):
         super()._measure()
         while self._wants_extra():
             self._round(range(len(self.rows)), extra=True)
-        if self._unprofiled() and self._used >= LEAST_ROUNDS and self._has_round() and self.sentences:
-            self._round(self.plan.groups[0], extra=True)  # of a benchmark that was ended while it profiled
 
     def _certify(self) -> None:
-        """Compare each backend and interpreter that has no certificate with the reference, and record these.
+        """Compare each backend and interpreter with the reference, and record the certificates.
 
         A lane changes no mathematics, so the matched rows suffice. Of sizes that vary, only the units make another
         model. Nothing is timed, so backends are compared side by side.
         """
-        certified = {line.row for line in self.recording.of_kind(Certified)}
-        missing: dict[tuple[str, int], dict[str, list[int]]] = {}  # rows by interpreter and units, and by backend
+        alike: dict[tuple[str, int], dict[str, list[int]]] = {}  # rows by interpreter and units, and by backend
         for index in self.plain:
-            if index not in certified:
-                row = self.rows[index]
-                alike = missing.setdefault((row.python, self._units(row)), {})
-                alike.setdefault(row.backend, []).append(index)
-        for (python, units), rows in missing.items():
+            row = self.rows[index]
+            alike.setdefault((row.python, self._units(row)), {}).setdefault(row.backend, []).append(index)
+        for (python, units), rows in alike.items():
             self.status(f"starting {', '.join(rows)}")
             size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime(Row(python=python))
             with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
@@ -225,22 +218,8 @@ class Benchmark(Rounds[BackendContestant]):
                 self.recording.append(RowProfile(contestant.row, profile))
 
 
-def opened_benchmark(
-    path: Path, plan: Plan | None, budget: float | None = None, pythons: Sequence[str] = ()
-) -> Benchmark:
-    """The benchmark of a new plan or, if that is None, the one that was begun at `path`, to measure what it lacks.
-
-    The latter may get another `budget`, in seconds. Raises CannotBeginError if the plan cannot be measured or the
-    recording cannot be written; to go on, if the text, the weights, the machine or a version has changed, and unless
-    `pythons`, each NAME=PATH, are its interpreters.
-    """
-    begun = None
-    if plan is None:
-        begun = Recording.read(path)
-        plan = begun.plan
-        if plan.training is None:
-            raise CannotBeginError(f"{path} is of a race; go on with `rosetta race`")
-        require_named(plan, pythons, path)
+def opened_benchmark(path: Path, plan: Plan) -> Benchmark:
+    """Begin the benchmark of a plan. Raises CannotBeginError if it cannot be measured or recorded."""
     training = plan.training
     assert training
     material, digest = prepare(training.data, training.settings.seed, "float32")
@@ -254,8 +233,7 @@ def opened_benchmark(
     if not training.axes:
         sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
         text = Text(digest, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
-    recording = begun.resume(text) if begun else Recording.begin(path, plan, text)
-    return Benchmark(recording, material, sentences, budget)
+    return Benchmark(Recording.begin(path, plan, text), material, sentences)
 
 
 def _cost(row: Row) -> int:

@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -85,7 +84,7 @@ class Training(Measured, frozen=True):
 
 
 class Plan(Measured, frozen=True):
-    """The whole plan. It is saved at the head of the recording, which resumes with the same plan."""
+    """The whole plan. It is saved at the head of the recording."""
 
     rows: Annotated[tuple[Row, ...], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
@@ -146,10 +145,6 @@ class Plan(Measured, frozen=True):
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
         return ["rosetta bench", *words, *(f"--vary {axis}" for axis in axes)]
-
-    def go_on(self, path: Path) -> str:
-        """The command that goes on with a bench whose recording is at `path`."""
-        return " ".join([f"rosetta bench --out {quoted(path)} --resume", *self.python_options])
 
     @property
     def python_options(self) -> list[str]:
@@ -224,8 +219,7 @@ def _interpreter(given: str) -> tuple[str, str]:
     program = shutil.which(path)
     if program is None:
         raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
-    # The path is absolute, since a benchmark may be resumed from another folder. Links are not resolved, since the
-    # interpreter of a virtual environment is a link and would become the system's.
+    # Links are not resolved, since the interpreter of a virtual environment is a link and would become the system's.
     return name, os.path.abspath(program)
 
 
@@ -234,17 +228,6 @@ def _called(name: str, path: str, taken: set[str]) -> str:
     _, framework = interpreter_versions(path, name, find(name, path))
     words = [f"{name} {framework}", *(f"{name} {framework} number {n}" for n in range(2, len(taken) + 3))]
     return next(word for word in words if word not in taken)
-
-
-def require_named(plan: Plan, pythons: Iterable[str], path: Path) -> None:
-    """Raise CannotBeginError unless `pythons`, each NAME=PATH, are the interpreters of the plan in the file `path`.
-
-    Somebody else may have made the file, and it must start no program that the user has not named.
-    """
-    named = {(row.backend, row.python) for row in plan.rows if row.python}
-    if set(map(_interpreter, pythons)) != named:
-        advice = f"if you trust these programs, add {' '.join(plan.python_options)}"
-        raise CannotBeginError(f"{path} has other interpreters; {advice if named else 'leave out --python'}")
 
 
 def _digits(number: float) -> str:

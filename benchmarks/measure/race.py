@@ -12,13 +12,11 @@ from benchmarks.ladder.diff import compare_records
 from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.read.record import ROUNDED, Side
 from benchmarks.measure import machine
-from benchmarks.measure.plan import Plan
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import CYCLES, FEWEST_CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import spread, uneven
-from common.errors import CannotBeginError, RosettaError, refusing
-from common.text import quoted
+from common.errors import RosettaError, refusing
 
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 300.0  # seconds
@@ -36,9 +34,8 @@ class Race(Rounds[Script]):
         recording: Recording,
         mapping: MappingFile | None = None,
         accept: Sequence[str] = (),
-        budget: float | None = None,
     ) -> None:
-        super().__init__(recording, seed=0, budget=budget)
+        super().__init__(recording, seed=0)
         self.mapping, self.accept = mapping, accept
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
@@ -53,7 +50,7 @@ class Race(Rounds[Script]):
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
-            if self._unproven and ready.record is not None and not runner.control:
+            if number == 1 and ready.record is not None and not runner.control:
                 self._keep(row, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
             starts.append(script.started(seconds))
             live.append(script)
@@ -69,17 +66,12 @@ class Race(Rounds[Script]):
         with refusing(f"{label} names {record} as its record, which cannot be read", kind=RosettaError):
             copytree(record, self.records[row], ignore=not_of_a_record)
 
-    @property
-    def _unproven(self) -> list[int]:
-        """The rows that were not yet compared with the first one."""
-        proven = {proof.row for proof in self.recording.of_kind(Proof)}
-        return [n for n, row in enumerate(self.plan.rows) if n and not row.control and n not in proven]
-
     def _before_turns(self, live: Sequence[Script]) -> None:
-        """Compare what each script computes with what the first one computes."""
-        for row in self._unproven:
-            self.status(f"comparing what {self.plan.rows[row].label} computes")
-            self.recording.append(self._proof(row))
+        """Compare what each script computes with what the first one computes, in the first round."""
+        for row, runner in enumerate(self.plan.rows):
+            if row and not runner.control and self._number == 1:
+                self.status(f"comparing what {runner.label} computes")
+                self.recording.append(self._proof(row))
 
     def _proof(self, row: int) -> Proof:
         """Compare a row's record with that of the first row."""
@@ -118,35 +110,6 @@ class Race(Rounds[Script]):
         if not known.processes:
             return most
         return max(1, min(most, round(known.turns / known.processes * math.sqrt(starts))))
-
-
-def opened_race(
-    path: Path,
-    plan: Plan,
-    resume: bool,
-    mapping: MappingFile | None = None,
-    accept: Sequence[str] = (),
-    budget: float | None = None,
-) -> Race:
-    """The race of a new plan or, with `resume`, the one that was begun at `path`.
-
-    Raises CannotBeginError if the recording cannot be written; to go on, if the machine or a version has changed, and
-    unless the scripts of the plan are those of the recording. Somebody else may have made the file, and it must start
-    no program that the user has not named.
-    """
-    if not resume:
-        return Race(Recording.begin(path, plan), mapping, accept)
-    begun = Recording.read(path)
-    if begun.plan.training is not None:
-        raise CannotBeginError(f"{path} is of a bench; go on with: {begun.plan.go_on(path)}")
-    if begun.plan.rows != plan.rows:
-        rows = [row for row in begun.plan.rows if not row.control]
-        scripts = ", ".join(f"{row.name}={quoted(' '.join(row.command))}" for row in rows)
-        raise CannotBeginError(
-            f"{path} races other scripts than those that were named, or they were changed: {scripts}; type the "
-            "command that began it, with --resume"
-        )
-    return Race(begun.resume(), mapping, accept, budget)
 
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:

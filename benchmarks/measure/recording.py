@@ -3,14 +3,12 @@
 - The first line is the head, which has the plan. Lines of other kinds follow in any order. Each is an object of a
   class of this module.
 - Lines are only appended, and each is synced to disk. If measuring is killed, at most the last line is incomplete
-  ("torn"). Readers ignore it, and resuming cuts it off.
+  ("torn"). Readers ignore it, so a recording that was cut is shown as far as it goes.
 - `Recording.read` checks each line against its class and its rows against the plan. A recording that passes has
   results and a page.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +20,8 @@ from backends.interface import BackendFacts
 from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Seconds, Visit, WarmUp, Work
 from benchmarks.measure.plan import Long, Plan, Short
 from benchmarks.parity.certificate import Certificate
-from common.errors import CannotBeginError, RosettaError, refusing, why
-from common.files import locked, make_folder, sync
+from common.errors import CannotBeginError, RosettaError, refusing
+from common.files import make_folder, write_atomically
 from common.machine import Machine, describe_machine
 from common.scoring import Scores
 from common.text import printable
@@ -159,18 +157,15 @@ class Recording:
 
     @classmethod
     def create(cls, path: Path, head: Head) -> Self:
-        """Write the head of a new file. Raises CannotBeginError if there is already one that is not empty."""
+        """Write a new file with the head. Raises CannotBeginError if that is impossible or something is there."""
         refuse_existing(path)
         try:
-            make_folder(path.parent)
-            append_line(path, head)
-            sync(path.parent)
-        except OSError as error:
-            with suppress(OSError):  # half a line would be neither a recording nor a place for one
-                path.unlink(missing_ok=True)
-            raise CannotBeginError(f"{path} cannot be written: {why(error)}") from error
+            line = _encoded(path, head)
         except RosettaError as error:
             raise CannotBeginError(str(error)) from error
+        with refusing(f"{path} cannot be written"):
+            make_folder(path.parent)
+            write_atomically(path, line)
         return cls.read(path)  # a file that cannot be read again is refused before anything is measured
 
     @classmethod
@@ -227,84 +222,34 @@ class Recording:
         """The rounds whose turns did this work."""
         return [line for line in self.of_kind(Round) if line.work == work]
 
-    def resume(self, text: Text | None = None) -> Self:
-        """Cut off a torn last line, so that lines can be appended again; `text` is the present one.
-
-        Raises CannotBeginError with the first difference if the machine, a version, the text or the weights have
-        changed. Unknown facts pass: a processor's name is not found every time.
-        """
-        then, now = (
-            {**machine, "versions": None, **machine["versions"]}
-            for machine in (self.head.machine, describe_machine())
-        )
-        for name in {**then, **now}:
-            before, after = (facts.get(name, "not installed") for facts in (then, now))
-            if before and after and before != after:
-                what = shown_text(f"{name} was {before} and is now {after}")
-                raise CannotBeginError(f"{self.path} was begun elsewhere: {what}; choose another --out")
-        if text and self.head.text and self.plan.training:
-            data, begun = self.plan.training.data.data, self.head.text
-            for what, before, after in (
-                (f"{data} has", begun.sha256, text.sha256),
-                (f"{begun.weights} have", begun.weights_sha256, text.weights_sha256),
-            ):
-                if before != after:
-                    raise CannotBeginError(
-                        f"{shown_text(what)} changed since {self.path} was begun; choose another --out"
-                    )
-        cut_torn_line(self.path)
-        return self
-
 
 def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError if a new recording at `path` would overwrite something.
-
-    An empty file passes: a benchmark that was killed before its first line leaves one.
-    """
+    """Raise CannotBeginError if a new recording at `path` would overwrite something."""
     if not path.name:
         raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
     with refusing(f"{path} cannot be written"):  # such as a name that is too long
-        exists = path.exists() and (not path.is_file() or path.stat().st_size)
+        exists = os.path.lexists(path)
     if exists:
-        raise CannotBeginError(f"{path} exists already; choose another --out, or continue it with --resume")
-
-
-@contextmanager
-def only_writer(path: Path, new: bool) -> Iterator[None]:
-    """Hold a recording's lock while the block runs; create a `new` file, and remove it if it is empty at the end.
-
-    The machine's lock does not suffice, since a recording may lie on a disk that several machines share. Raises
-    CannotBeginError if another process holds the lock, for a file that cannot be written, and for a new one
-    that is not empty.
-    """
-
-    def held(holder: str) -> None:
-        raise CannotBeginError(f"another benchmark writes {path} ({holder}); wait for its end")
-
-    # Opened for writing too, without which a disk in the network gives no lock.
-    flags = os.O_RDWR | (os.O_CREAT if new else 0)
-    with locked(path, held, flags=flags, advice="choose another --out") as descriptor:
-        status = os.fstat(descriptor)
-        if new and (status.st_size or not status.st_nlink):  # another process has just written or removed it
-            raise CannotBeginError(f"{path} exists already; choose another --out")
-        try:
-            yield
-        finally:
-            if new and not os.fstat(descriptor).st_size:
-                path.unlink(missing_ok=True)
+        raise CannotBeginError(f"{path} exists already; choose another --out")
 
 
 def append_line(path: Path, line: Line) -> None:
     """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it is no valid line."""
+    content = _encoded(path, line)
+    with open(path, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _encoded(path: Path, line: Line) -> bytes:
+    """Return a line of the file as JSON. Raises RosettaError if it is no valid line."""
     try:
         content = msgspec.json.encode(line)
         _decoded(content, type(line))
     except (ValueError, OverflowError) as error:  # among others for a path that is not UTF-8
         raise RosettaError(f"{path} cannot hold what was measured or planned: {shown_text(error)}") from error
-    with open(path, "ab") as file:
-        file.write(content + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    return content + b"\n"
 
 
 def content_of(path: Path) -> bytes:
@@ -322,15 +267,6 @@ def content_of(path: Path) -> bytes:
     if len(content) > MOST_BYTES:
         raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
     return content[: content.rfind(b"\n") + 1]
-
-
-def cut_torn_line(path: Path) -> None:
-    """Remove a torn last line, so that lines can be appended again."""
-    whole = len(content_of(path))
-    if whole < path.stat().st_size:
-        with open(path, "r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())
 
 
 def _decoded(line: bytes, kind: Any) -> Any:

@@ -11,16 +11,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from math import ceil
-from statistics import median
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine
-from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
+from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Recording, Round, Start
-from benchmarks.measure.statistics import counting, widest
+from benchmarks.measure.statistics import Estimate, counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
 from common.errors import RosettaError
 from common.text import count
@@ -45,17 +44,13 @@ class Rounds(ABC, Generic[AnyContestant]):
 
     timed_seconds = 0.4  # duration of a visit's timed steps
 
-    def __init__(self, recording: Recording, seed: int, budget: float | None = None) -> None:
-        """A `budget` of None is the plan's."""
+    def __init__(self, recording: Recording, seed: int) -> None:
         self.recording, self.plan, self.seed = recording, recording.plan, seed
-        self.budget = self.plan.budget if budget is None else budget
+        self.budget = self.plan.budget
         self.began = self.end = 0.0
-        self.known = widest(recording)  # the widest interval of the question so far
-        rounds = [line for line in recording.rounds() if line.cycles]
-        visits = [visit for line in rounds for cycle in line.cycles for visit in cycle]
-        self.step_seconds = {visit.row: median(visit.steps) for visit in visits}  # by the row's index
-        # Starting and warming up a group of rows; 0 before it is known, and with its turns after a resume.
-        self.start_seconds = rounds[-1].seconds if rounds else 0.0
+        self.known: tuple[Row, Row, Estimate] | None = None  # the widest interval of the question so far
+        self.step_seconds: dict[int, float] = {}  # by the row's index
+        self.start_seconds = 0.0  # to start and warm up a group of rows; 0 before it is known
         self.stretch = 1.0  # duration of the last cycles as a multiple of the foreseen one
         self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for other programs
         self.restless = False  # True if other programs left the machine no rest, so that turns are not retried
@@ -89,7 +84,7 @@ class Rounds(ABC, Generic[AnyContestant]):
         self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
-        """Measure what the recording lacks, within the budget.
+        """Measure within the budget.
 
         `status` is told often about the present work, and `note` what everybody should read; neither while something
         is timed. Raises RosettaError where no answer fits the budget.

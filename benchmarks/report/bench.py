@@ -268,10 +268,10 @@ class BenchResults(Results):
             yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
-            more = minutes_until(within, self.reached, self.seconds)
+            enough = ceil(self.plan.budget / 60) + minutes_until(within, self.reached, self.seconds)
             yield (
                 f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
-                f"about {count(more, 'more minute')} would do: --resume --budget {more}m"
+                f"--budget {enough}m would do"
             )
         matched = [row for row in self.rows if not row.row.installed]
         fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.name) for row in matched)

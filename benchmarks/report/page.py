@@ -181,7 +181,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "decoding_answer": table(("row", *DECODING_ANSWER), decoding),
         "decoding_columns": " ".join(words for words, measured in explained.items() if any(measured)),
         "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
-        "missing": f"There was no time for {listed(missing)}; go on with `--resume`." if missing else "",
+        "missing": f"There was no time for {listed(missing)}; give a larger `--budget`." if missing else "",
     }
 
 

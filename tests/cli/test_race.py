@@ -21,7 +21,7 @@ from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import observations, spread
-from benchmarks.racing import Typed
+from benchmarks.racing import runners
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from common.machine import cores
@@ -236,24 +236,6 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert rosetta("report", out, out)[0] == 1, "races do not stand side by side"
 
 
-def test_the_same_command_resumes_a_race_of_the_same_scripts(
-    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = side(tmp_path / "one.py", 0.01), side(tmp_path / "two.py", 0.01)
-    asked = "race", first, second, "--within", "0%", "--out", tmp_path / "r.jsonl"
-    monkeypatch.setattr(Race, "_goes_on", lambda race: len(race.recording.rounds()) < rounds.ENOUGH_ROUNDS)
-    assert answer(*asked)["rounds"] == 3
-    assert "leave out --within" in refusal(2, *asked, "--resume")
-    assert "starts no script that is not named" in refusal(2, "race", "--resume", *asked[-2:])
-    asked = *asked[:3], *asked[5:], "--resume"
-    assert "races other scripts than those that were named" in refusal(2, "race", first, f"b={second}", *asked[3:])
-    monkeypatch.setattr(rounds, "ENOUGH_ROUNDS", 4)
-    found = answer(*asked)
-    assert (found["rounds"], len(found["proofs"])) == (4, 1)
-    second.write_text(second.read_text() + "\n")
-    assert "or they were changed" in refusal(2, *asked)
-
-
 def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: None) -> None:
     scripts = []
     for name, framework, data in (("one", "torch", DATA), ("two", "keras", changed(DATA, by_n()))):
@@ -282,8 +264,7 @@ def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, mo
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    typed = Typed([script], variables=["one:GOMP_SPINCOUNT=7"], lanes="matched,installed")
-    matched, installed = typed.runners()
+    matched, installed = runners([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed", control=False)
     assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
         ("one, matched", "matched"),
         ("one, installed", "default"),

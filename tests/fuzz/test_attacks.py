@@ -14,7 +14,7 @@ MOMENTS: dict[str, tuple[int, int, list[str]]] = {
     "requests": (300, 6, []),
     "command lines": (20, 5, []),
     "exits": (40, 2, ["the best epoch"]),
-    "kills": (2, 1, ["train", "race"]),
+    "kills": (2, 1, ["train", "report"]),
     "signals": (1, 1, ["translate"]),
     "full disks": (1, 1, ["report"]),
     "limits": (1, 1, ["convert to weights"]),

@@ -222,11 +222,6 @@ def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
     return each_visit(bench, change)
 
 
-def on_machine(bench: Recording, **facts: Any) -> Recording:
-    """The recording as one of a machine of which these facts are told."""
-    return replace(bench, head=msgspec.structs.replace(bench.head, machine=bench.head.machine | facts))
-
-
 def committed(name: str) -> Recording:
     """A recording of docs/benchmark."""
     return Recording.read(COMMITTED / f"{name}.jsonl")

@@ -1,6 +1,5 @@
-"""Two benchmarks do not run at once, whoever starts them, and two processes do not write one recording."""
+"""Two benchmarks do not run at once, whoever starts them."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from backends.process.parent import PROJECT
-from benchmarks.measure import bench, machine
+from benchmarks.measure import machine
 from benchmarks.measure.machine import PLACE, only_benchmark
-from benchmarks.measure.recording import only_writer, refuse_existing
 from common.errors import CannotBeginError
 from common.files import holder_of
 from tests.support.program import refusal
@@ -96,44 +94,10 @@ def test_the_lock_lies_where_only_root_can_move_it(tmp_path: Path, monkeypatch) 
             raise ZeroDivisionError  # which frees it
 
 
-def test_what_another_process_measures_or_writes_is_left_alone(tmp_path: Path, monkeypatch) -> None:
-    """A recording is not even read before it is one's own, or its next round would be measured twice."""
+def test_nothing_is_measured_beside_another_benchmark(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.jsonl"
     monkeypatch.setenv(PLACE, str(tmp_path))
     monkeypatch.setattr("common.terminal.warn", no_wait)
     with only_benchmark(no_wait):
         assert "another benchmark runs" in refusal(2, "bench", "--backends", "numpy", "--out", path)
         assert not path.exists()
-    path.write_bytes(b"as it was\n")
-    with only_writer(path, new=False):  # even if its machine's lock is another one, as on a disk of several machines
-        said = refusal(2, "bench", "--resume", "--out", path)
-        assert f"another benchmark writes {path} (process {os.getpid()})" in said
-    assert path.read_bytes() == b"as it was\n"
-    assert "a.jsonl is damaged" in refusal(1, "bench", "--resume", "--out", path), "the locks are free again"
-
-    def opened(*also: object) -> None:
-        for lock in (only_benchmark(no_wait), only_writer(path, new=False)):
-            with pytest.raises(CannotBeginError, match="another benchmark"), lock:
-                pass
-        raise CannotBeginError("both are held")
-
-    monkeypatch.setattr(bench, "opened_benchmark", opened)
-    assert "both are held" in refusal(2, "bench", "--resume", "--out", path)
-
-
-def test_a_new_recording_replaces_nothing_and_is_never_empty(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "a.jsonl"
-    with only_writer(path, new=True):
-        assert path.read_bytes() == b""
-        with pytest.raises(CannotBeginError, match="another benchmark writes"), only_writer(path, new=True):
-            pass
-    assert not path.exists()
-    with pytest.raises(CannotBeginError, match="No such file"), only_writer(path, new=False):
-        pass
-    path.touch()  # the empty file of a killed benchmark, which is no recording
-    refuse_existing(path)
-    with only_writer(path, new=True):
-        path.write_bytes(b"as it was")
-    with pytest.raises(CannotBeginError, match="exists already"), only_writer(path, new=True):
-        pass
-    assert path.read_bytes() == b"as it was"

@@ -4,18 +4,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock
 
-import msgspec
 import pytest
 
-from benchmarks.commands import measure
 from benchmarks.measure import bench
-from benchmarks.measure.plan import Plan, Row, require_named, rows_of
-from common.errors import CannotBeginError, RosettaError
+from benchmarks.measure.plan import Plan, Row, rows_of
+from common.errors import CannotBeginError
 from tests.support.program import refusal, rosetta
-from tests.support.recordings import SECONDS, plan_of, recording, written
+from tests.support.recordings import plan_of
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
@@ -89,29 +86,8 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
         "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
         "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
         "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
-        "--resume": "cannot be opened: No such file",
-        "--resume --within 3%": "leave out --within",
     }
     for typed, message in expected.items():
         assert message in refusal(2, "bench", *typed.split(), *out), typed
     assert "'0.5s' is no duration" in refusal(2, "race", "a.py", "b.py", "--budget", "0.5s", *out)
     assert not list(tmp_path.iterdir())
-
-
-def test_resuming_starts_only_interpreters_that_are_named(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
-    program.chmod(0o755)
-    rows = Row("numpy"), Row("numpy", python=str(program), name="numpy 9")
-    plan = msgspec.structs.replace(plan_of(["numpy"]), rows=rows)
-    path = written(recording(plan, {"numpy": 1.0}, 0), tmp_path / "a.jsonl").path
-    interpreter = f"numpy={sys.executable}"
-    told = refusal(2, "bench", "--resume", "--out", path, "--python", interpreter)
-    assert f"has other interpreters; if you trust these programs, add --python numpy={program}" in told
-    with pytest.raises(CannotBeginError, match="leave out --python"):
-        require_named(plan_of(SECONDS), [interpreter], path)
-    require_named(plan, [f"numpy={program}"], path)
-    dying = SimpleNamespace(plan=plan, run=Mock(side_effect=RosettaError("it died")))
-    with pytest.raises(RosettaError, match=f"--resume --python numpy={program}$"):
-        measure(path, resume=True, json=False, opened=lambda: dying)
-    assert not (tmp_path / "started").exists()

@@ -10,14 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.measure import recording as recording_module
-from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.recording import Decoded, Recording, Round, append_line
 from benchmarks.report.bench import BenchResults
 from common.errors import CannotBeginError, RosettaError
 from tests.fuzz.attack.damaged_files import reported
 from tests.support.program import refusal
-from tests.support.recordings import changed, on_machine, plan_of, recording, written
+from tests.support.recordings import changed, plan_of, recording, written
 
 WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
 
@@ -42,7 +40,7 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     assert (read.head, read.lines) == (WHOLE.head, WHOLE.lines)
     before, folder = path.read_bytes(), path.parent
     for wrong, message in (
-        (path, "exists already; choose another --out, or continue it with --resume"),
+        (path, "exists already; choose another --out"),
         (Path("."), "is a folder"),
         (path / "beneath a file.jsonl", "cannot be written"),
         (path.with_name("n" * 300), "the name is too long"),
@@ -171,26 +169,3 @@ def test_no_file_and_a_too_large_one_are_refused_unread(tmp_path: Path) -> None:
     ):
         with pytest.raises(CannotBeginError, match=said):
             Recording.read(path)
-
-
-def test_another_machine_or_another_text_is_not_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor whose name was not found is no other machine."""
-    known, unknown = Recording.read(path), on_machine(Recording.read(path), processor="")
-    for was, now in ((known, unknown), (unknown, known)):
-        monkeypatch.setattr(recording_module, "describe_machine", lambda recording=now: recording.head.machine)
-        was.resume(was.head.text)
-    packages = {f"package {number}": "1.0" for number in range(30)}
-    for facts, said in (
-        ({"processor": "\x1b[2J\u202e"}, "processor was ?[2J? and is now a processor"),
-        ({"versions": packages | {"torch": "0.9"}}, "package 0 was 1.0 and is now not installed"),
-        ({"versions": {"torch": "0.9"}}, "torch was 0.9 and is now 1.0"),
-        ({"versions": {}}, "torch was not installed and is now 1.0"),
-    ):
-        with pytest.raises(CannotBeginError) as caught:
-            on_machine(known, **facts).resume(known.head.text)
-        assert str(caught.value).endswith(f"begun elsewhere: {said}; choose another --out")
-    with pytest.raises(CannotBeginError, match="phrasebook has changed since"):
-        opened_benchmark(path, None)  # whose digest is of no corpus
-    text = msgspec.structs.replace(known.head.text, weights_sha256="2" * 64)
-    with pytest.raises(CannotBeginError, match="the bundled run after 30 epochs have changed since"):
-        known.resume(text)

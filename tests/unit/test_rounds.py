@@ -231,13 +231,13 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
-    """Runs a benchmark, or goes on with one whose recording has this name."""
+    """Runs a benchmark whose recording has this name."""
 
-    def run(plan: Plan, name: str = "a.jsonl", budget: float | None = None) -> Run:
+    def run(plan: Plan, name: str = "a.jsonl") -> Run:
         began, path = world.now, tmp_path / name
         corpus = Text("0" * 64, len(sentences.material.training_rows), sentences.weights, "", sentences.shown)
-        recording = Recording.read(path) if path.exists() else Recording.begin(path, plan, corpus)
-        Benchmark(recording, sentences.material, None if plan.training.axes else sentences, budget).run(
+        recording = Recording.begin(path, plan, corpus)
+        Benchmark(recording, sentences.material, None if plan.training.axes else sentences).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
         )
         recorded = Recording.read(path)
@@ -379,22 +379,18 @@ def test_cycles_beside_a_passing_program_are_left_out(world, measure) -> None:
 @pytest.mark.parametrize(
     ("names", "within", "rounds"), [(NAMES, 0.07, 5), (NAMES, 0.02, 8), (["keras:example"], 0.07, 5)]
 )
-def test_it_ends_with_narrow_intervals_after_enough_rounds(tmp_path, world, measure, names, within, rounds) -> None:
+def test_it_ends_with_narrow_intervals_after_enough_rounds(world, measure, names, within, rounds) -> None:
     """The example alone has no row as installed, and does not decode in turns."""
     world.spread = 0.001
     plan = plan_of(names, within, budget=3000.0)
     training = measure(plan).rounds
     assert len([line for line in training if len(line.starts) == len(training[0].starts)]) == rounds
-    whole = (tmp_path / "a.jsonl").read_bytes()
-    assert measure(plan).took < 30
-    assert (tmp_path / "a.jsonl").read_bytes() == whole
 
 
-def test_parts_without_time_are_named_and_measured_later(measure) -> None:
+def test_parts_without_time_are_named(measure) -> None:
     cut_short = measure(plan_of(budget=75.0))
     assert cut_short.answers == 6
     assert cut_short.results.missing[-2:] == ["rows as installed", "why one is slower"]
-    assert measure(plan_of(), budget=285.0).results.missing == []
 
 
 def test_rows_beyond_memory_are_refused_with_what_to_do(world, measure) -> None:

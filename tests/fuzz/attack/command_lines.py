@@ -38,7 +38,6 @@ SENSIBLE = [  # done, or refused late
     "data --data pairs.txt",
     "train --data pairs.txt --backend numpy --out new",
     "train --out run --resume --epochs 9",
-    "bench --resume --out a.jsonl",
     "parity --quick --data pairs.txt",
     "evaluate run --weights best",
     "translate --file pairs.txt --beam 3 --n-best 2",

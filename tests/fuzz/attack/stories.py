@@ -4,9 +4,7 @@ Each story is a line of a table. Whatever disturbs it, one rule holds: what was 
 is there now. That is a part of what the undisturbed story makes, and in the end the whole.
 """
 
-import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +24,6 @@ FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not i
 EPOCHS = 40
 SMALL = "--num-samples 200 --latent-dim 16 --threads 1"  # a run of many epochs a second
 RECORDINGS = PROJECT / "docs" / "benchmark"
-STEP = PROJECT / "tests" / "support" / "step.py"
 OLD = (RECORDINGS / "amd.md").read_bytes()  # a page of Rosetta, which is there before
 NOTHING = "nothing"
 SECONDS = 3.0  # of a story that makes nothing, roughly
@@ -41,23 +38,6 @@ def run_of(path: Path) -> list[Any]:
     run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
     epochs: list[Any] = [replace(epoch, seconds=0.0) for epoch in run.history()]
     return ["a run", *epochs, *([same_training(run)] if len(epochs) == EPOCHS else [])]
-
-
-def whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1]
-
-
-def lines_of(path: Path) -> list[Any]:
-    """Return the whole lines of a recording. Fails where a line is no JSON, or is recorded twice."""
-    lines = whole_lines(path).splitlines()
-    keys = [(json.loads(line).get("number"), *kind_of_line(line)) for line in lines]
-    assert len({*keys}) == len(keys), f"a line is twice: {keys}"
-    return lines
-
-
-def kind_of_line(line: bytes) -> tuple[Any, ...]:
-    return tuple(map(json.loads(line).get, ("kind", "work", "row")))
 
 
 def whole_of(path: Path) -> list[Any]:
@@ -77,7 +57,6 @@ class Story:
     read: Callable[[Path], list[Any]] = whole_of  # reads what is there, the oldest first
     again: str = ""  # the words where something is there already; "": the same
     old: bytes = b""  # what is there before
-    same: Callable[[Any], Any] = lambda item: item  # part of an item that does not change from time to time
     quiet: bool = True  # one line on standard error at most; others show their progress there
 
 
@@ -87,33 +66,16 @@ def train(backend: str, more: str = "") -> Story:
     return Story(words, "run", run_of, words if more else f"{command} --resume --threads 1", quiet=False)
 
 
-def bench(backends: str) -> Story:
-    """A benchmark with so wide an interval that two rounds are enough."""
-    here = f"--python numpy={sys.executable} --out {{out}}"  # which no recording starts by itself
-    begun = f"tests.support.short_bench 2 bench --within 1000% --budget 10m {SMALL} --backends {backends} {here}"
-    resumed = f"tests.support.short_bench 2 bench --resume {here}"
-    return Story(begun, "a.jsonl", lines_of, resumed, same=kind_of_line, quiet=False)
-
-
-def race() -> Story:
-    """A race of a script against itself, which ends after three rounds."""
-    scripts = f"tests.support.short_bench 3 race a={STEP} b={STEP} --out {{out}}"
-    begun, resumed = f"{scripts} --within 1000% --budget 10m", f"{scripts} --resume"
-    return Story(begun, "a.jsonl", lines_of, resumed, same=kind_of_line, quiet=False)
-
-
 REPORT = f"rosetta report {RECORDINGS / 'intel.jsonl'} -o {{out}}"
 CONVERT = "rosetta convert {run} --out {out} --to "
 WITH_NUMPY = {
     "train": train("numpy"),
-    "bench": bench("numpy"),
-    "race": race(),
     "report": Story(REPORT, "page.md", old=OLD),
     "report as a page": Story(REPORT, "page.html"),
     "convert to weights": Story(CONVERT + "weights", "files"),
 }
 WITH_FRAMEWORKS = {f"train in {name}": train(name) for name in FRAMEWORKS}
-WITH_FRAMEWORKS |= {"bench of two": bench("numpy,torch"), "convert to torch": Story(CONVERT + "torch", "files")}
+WITH_FRAMEWORKS |= {"convert to torch": Story(CONVERT + "torch", "files")}
 GROUPS = {f"a group in {name}": train(name, "--workers 2 --resume-or-begin") for name in GROUP_BACKENDS}
 ANSWERING = {  # those that make nothing
     "translate": Story("rosetta translate --backend numpy"),
@@ -152,11 +114,11 @@ class Told:
     def look(self) -> str:
         """Say how much is there. Fails for what is damaged or lost."""
         there = self.story.read(self.out)
-        same, whole = ([*map(self.story.same, items)] for items in (there, self.whole.story.read(self.whole.out)))
-        assert all(item in whole for item in same), "it is not a part of the whole"
+        whole = self.whole.story.read(self.whole.out)
+        assert all(item in whole for item in there), "it is not a part of the whole"
         assert there[: len(self.before)] == self.before, "what was there is lost"
         self.before = there
-        return "all of it" if all(item in same for item in whole) else "a part of it" if there else "nothing of it"
+        return "all of it" if all(item in there for item in whole) else "a part of it" if there else "nothing of it"
 
     def go_on(self) -> None:
         """Do the rest undisturbed."""

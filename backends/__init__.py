@@ -50,16 +50,12 @@ TABLE = {
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
 
 
-def find(name: str, python: str | None = None) -> Entry:
-    """The entry of a backend that is installed. Raises CannotBeginError for one that is unknown or missing.
-
-    Where another interpreter, `python`, is to run it, packages are not looked for: those of this interpreter say
-    nothing about the other's.
-    """
+def find(name: str) -> Entry:
+    """Return the entry of an installed backend. Raises CannotBeginError for one that is unknown or missing."""
     require_known(name)
     entry = TABLE[name]
     missing = [package for package in (entry.package, entry.engine or entry.package) if not find_spec(package)]
-    if python is None and missing:
+    if missing:
         raise CannotBeginError(
             f"backend {name} needs {missing[0]}, which is not installed; "
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'

@@ -62,13 +62,6 @@ Budget = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
-Pythons = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=PATH",
-        help="Add a row: backend NAME, run by the Python interpreter at PATH.",
-    ),
-]
 Baseline = Annotated[
     str | None,
     typer.Option(
@@ -98,7 +91,6 @@ Vary = Annotated[
 def bench(
     context: typer.Context,
     backends: Backends = None,
-    python: Pythons = None,
     within: Within = None,
     budget: Budget = None,
     baseline: Baseline = None,
@@ -136,7 +128,7 @@ def bench(
     decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
     training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
     usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
-    rows = rows_of(names, python or [], careful=narrow < CAREFUL, axes=axes)
+    rows = rows_of(names, careful=narrow < CAREFUL, axes=axes)
     plan = Plan(rows, narrow, usual if budget is None else budget, training)
     measure(path, json, lambda: opened_benchmark(path, plan))
 

@@ -12,18 +12,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from backends import Entry, find
+from backends import find
 from backends.process import SOCKET, child_environment
 from backends.process.child_process import ChildProcess
-from common.errors import CannotBeginError, refusing
+from common.errors import refusing
 from common.files import temporary_folder
 from common.settings import PATIENCE, ModelConfig, TrainConfig
-from common.text import printable, quoted
+from common.text import printable
 
 if TYPE_CHECKING:
     from backends.interface import Backend, BackendFacts, Emit
@@ -33,11 +33,9 @@ START_SECONDS = 300.0  # timeout of importing a framework and building a model, 
 TIMEOUT = 600.0  # of each message of a call, in seconds; one step, with its compilation, takes far less
 SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
 SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
-PROTOCOL = 4  # of pickles: NumPy 1.26, the oldest that a child may have, reads no array of protocol 5
 SCRATCH = "rosetta-scratch"  # of the names of folders for temporary files
 # The program that a child runs. It takes our packages from where this process has them, so that neither a folder
 # common/ in the working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
-# All other packages come from where the child's interpreter has them; those beside ours may be another interpreter's.
 PROGRAM = """
 import sys
 from importlib.machinery import PathFinder
@@ -48,23 +46,6 @@ class Ours:
 sys.meta_path.insert(0, Ours)
 from backends.process.child import main
 main()
-"""
-NEEDED = ("msgspec", "numpy", "psutil", "safetensors", "threadpoolctl")  # what a child imports beside its framework
-# Prints the versions of the interpreter that runs it and of the framework whose package is its first argument; then
-# which of the packages in the other arguments are missing or too old. It ignores the working directory.
-CHECK = """
-import sys
-sys.path.pop(0)
-from importlib import metadata
-from importlib.util import find_spec
-distributions = getattr(metadata, "packages_distributions", dict)().get(sys.argv[1], [])
-framework = metadata.version(distributions[0]) if distributions else "unknown"
-missing = [name for name in sys.argv[2:] if find_spec(name) is None]
-if "numpy" not in missing and [*map(int, metadata.version("numpy").split(".")[:2])] < [1, 26]:
-    missing.append("numpy>=1.26")
-if sys.version_info < (3, 11):
-    missing = ["Python>=3.11"]
-print("%d.%d" % sys.version_info[:2], framework, *missing)
 """
 
 Arguments = ParamSpec("Arguments")
@@ -79,12 +60,11 @@ def timeout_for(rows: int = 0, sentences: int = 0) -> float:
 
 @dataclass(frozen=True)
 class Runtime:
-    """The threads, device and interpreter of a backend's process; they change no mathematics."""
+    """The threads, device and lane of a backend's process; they change no mathematics."""
 
     threads: int | None = None  # None: one for each core that this process may use
     device: str = "cpu"
     lane: str = "matched"
-    python: str | None = None  # the interpreter; None: this one
 
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
         """Start the backend's process and wait until it is open."""
@@ -111,22 +91,20 @@ class BackendProcess:
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
     of a group joins it; see backends/process/group.py.
 
-    Raises CannotBeginError where the interpreter, the backend or its device is missing; RosettaError where the
+    Raises CannotBeginError where the backend or its device is missing; RosettaError where the
     process fails or dies, or where a message takes longer than its timeout.
     """
 
     def __init__(
         self, name: str, model: ModelConfig, train: TrainConfig, runtime: Runtime, worker: Worker | None = None
     ) -> None:
-        entry, worker = find(name, runtime.python), worker or Worker()
-        if runtime.python:
-            interpreter_versions(runtime.python, name, entry)
+        entry, worker = find(name), worker or Worker()
         self.name = name
         self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
         # In a group the framework gives its own reason, when it has waited long enough for the other workers.
         self._start_timeout = START_SECONDS + (PATIENCE if worker.target else 0)
         self._asking = Lock()
-        command = [runtime.python or sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
+        command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.
@@ -195,7 +173,7 @@ class BackendProcess:
         self.close()
 
     def _send(self, *request: Any, timeout: float = TIMEOUT) -> None:
-        self._child.send(pickle.dumps(request, PROTOCOL), timeout)
+        self._child.send(pickle.dumps(request), timeout)
 
     def _result(self, timeout: float, on_event: OnEvent | None = None) -> Any:
         """Wait for the result of the last request, or raise its error."""
@@ -220,26 +198,3 @@ def unpickled(messages: IO[bytes]) -> tuple[str, Any]:
         return kind, content
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, ImportError, LookupError, TypeError) as error:
         raise ValueError(f"it is no message: {error}") from error
-
-
-@cache
-def interpreter_versions(python: str, name: str, entry: Entry) -> tuple[str, str]:
-    """The versions of an interpreter and of the framework that it has for a backend, such as "3.12" and "2.15.0".
-
-    Raises CannotBeginError unless this interpreter runs, is recent enough, and has what the backend needs.
-    """
-    needed = dict.fromkeys([*NEEDED, entry.package, entry.engine or entry.package])
-    command = [python, "-c", CHECK, entry.package, *needed]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        version, framework, *missing = done.stdout.split()
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it does not run Python 3"
-        raise CannotBeginError(f"{python} cannot be used as the interpreter: {why}; give another path") from error
-    if missing:
-        extras = f"[{entry.extra}]" if entry.extra else ""
-        raise CannotBeginError(
-            f"backend {name} under {python} (Python {version}) needs {', '.join(missing)}; give another path, or "
-            f'run: {quoted(python)} -m pip install -e ".{extras}" in the clone of Rosetta'
-        )
-    return version, framework

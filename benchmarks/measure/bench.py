@@ -73,18 +73,18 @@ class Benchmark(Rounds[BackendContestant]):
             self._round(range(len(self.rows)), extra=True)
 
     def _certify(self) -> None:
-        """Compare each backend and interpreter with the reference, and record the certificates.
+        """Compare each backend with the reference, and record the certificates.
 
         A lane changes no mathematics, so the matched rows suffice. Of sizes that vary, only the units make another
         model. Nothing is timed, so backends are compared side by side.
         """
-        alike: dict[tuple[str, int], dict[str, list[int]]] = {}  # rows by interpreter and units, and by backend
+        alike: dict[int, dict[str, list[int]]] = {}  # rows by units and backend
         for index in self.plain:
             row = self.rows[index]
-            alike.setdefault((row.python, self._units(row)), {}).setdefault(row.backend, []).append(index)
-        for (python, units), rows in alike.items():
+            alike.setdefault(self._units(row), {}).setdefault(row.backend, []).append(index)
+        for units, rows in alike.items():
             self.status(f"starting {', '.join(rows)}")
-            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime(Row(python=python))
+            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime("matched")
             with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
                 status = partial(self.status, CHECKING)
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
@@ -114,10 +114,10 @@ class Benchmark(Rounds[BackendContestant]):
     def _launch(self, index: int) -> BackendProcess:
         row, settings = self.rows[index], self.training.settings
         settings = replace(settings, batch_size=row.sizes.get("batch-size", settings.batch_size))
-        return BackendProcess(row.backend, self._model(row), settings, self._runtime(row))
+        return BackendProcess(row.backend, self._model(row), settings, self._runtime(row.lane))
 
-    def _runtime(self, row: Row) -> Runtime:
-        return Runtime(self.training.threads, self.training.device, row.lane, row.python or None)
+    def _runtime(self, lane: str) -> Runtime:
+        return Runtime(self.training.threads, self.training.device, lane)
 
     # Sizes
 

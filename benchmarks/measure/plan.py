@@ -1,16 +1,13 @@
 """The plan of a bench or a race: its rows, the width that intervals must reach, and the budget."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from backends import TABLE, find, framework_of
-from backends.process.parent import interpreter_versions
+from backends import framework_of
 from benchmarks.in_child import Count, Measured
 from common.errors import CannotBeginError
 from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
@@ -35,8 +32,8 @@ class Row(Measured, frozen=True):
 
     backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
     lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all
-    python: Long = ""  # path of the interpreter; "": the one that runs Rosetta
-    name: Short = ""  # in tables, if not the backend's: a script's, or "torch 2.15.0"
+    python: Long = ""  # path of a script's interpreter
+    name: Short = ""  # a script's, in tables
     control: bool = False  # a second measurement of the same row, whose difference shows a bias
     sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
     # A script's path and arguments, environment variables, and the SHA-256 of its file.
@@ -114,15 +111,13 @@ class Plan(Measured, frozen=True):
     def command(self) -> str:
         """The command of a bench that measures the same again, without options that have default values."""
         assert self.training
-        names = dict.fromkeys(row.backend for row in self.rows if not row.python)
+        names = dict.fromkeys(row.backend for row in self.rows)
         axes = [f"{axis}={','.join(map(str, sizes))}" for axis, sizes in self.training.axes.items()]
-        words = self._typed(",".join(names), self.training.baseline, axes)
-        return " \\\n    ".join([*words, *self.python_options])
+        return " \\\n    ".join(self._typed(",".join(names), self.training.baseline, axes))
 
     def command_of(self, row: Row) -> str:
         """The command of the smallest bench that measures this row."""
-        words = self._typed(row.backend, "", [f"{axis}={size}" for axis, size in row.sizes.items()])
-        return " ".join([*words, *([f"--python {quoted(f'{row.backend}={row.python}')}"] if row.python else [])])
+        return " ".join(self._typed(row.backend, "", [f"{axis}={size}" for axis, size in row.sizes.items()]))
 
     def _typed(self, backends: str, baseline: str, axes: Sequence[str]) -> list[str]:
         """Words of a command: its name, and its options with their values."""
@@ -146,12 +141,6 @@ class Plan(Measured, frozen=True):
         words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
         return ["rosetta bench", *words, *(f"--vary {axis}" for axis in axes)]
 
-    @property
-    def python_options(self) -> list[str]:
-        """The options that name the interpreters of a bench's rows, as they are typed."""
-        named = dict.fromkeys(f"{row.backend}={row.python}" for row in self.rows if row.python)
-        return [f"--python {quoted(name)}" for name in named]
-
 
 def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
     """Seconds of a bench without --budget: more for more sizes, and an hour for narrower intervals than usual."""
@@ -161,20 +150,15 @@ def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
 
 def rows_of(
     names: Sequence[str],
-    pythons: Iterable[str] = (),
     careful: bool = False,
     axes: Mapping[Axis, Sequence[int]] | None = None,
 ) -> tuple[Row, ...]:
     """The rows of a bench: one for each backend with matched settings, and one for each framework as installed.
 
-    Each of `pythons` is NAME=PATH and adds rows of backend NAME under the interpreter at PATH. In a `careful` plan
-    the first row in float32 is measured twice. Where sizes vary along `axes`, the rows are those with matched
-    settings at each combination of sizes. Raises CannotBeginError for an interpreter that is missing or lacks
-    a package.
+    In a `careful` plan the first row is measured twice. Where sizes vary along `axes`, there is a row with matched
+    settings for each backend at each combination of sizes.
     """
     rows = [Row(name) for name in names]
-    for name, path in map(_interpreter, dict.fromkeys(pythons)):
-        rows.append(Row(name, python=path, name=_called(name, path, {row.label for row in rows})))
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     if axes:
@@ -209,25 +193,6 @@ def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:
     if len(axes) > MOST_AXES:
         raise CannotBeginError(f"--vary takes {MOST_AXES} axes at once, and {len(axes)} were given")
     return axes
-
-
-def _interpreter(given: str) -> tuple[str, str]:
-    """Parse an option NAME=PATH into the backend's name and the program's path. Raises CannotBeginError."""
-    name, _, path = given.partition("=")
-    if name not in TABLE or not path:
-        raise CannotBeginError(f"--python is NAME=PATH, with one of {', '.join(TABLE)}; found {given!r}")
-    program = shutil.which(path)
-    if program is None:
-        raise CannotBeginError(f"--python {given}: {path} is no program that can be run; give another path")
-    # Links are not resolved, since the interpreter of a virtual environment is a link and would become the system's.
-    return name, os.path.abspath(program)
-
-
-def _called(name: str, path: str, taken: set[str]) -> str:
-    """A name for a row of another interpreter: its framework's version, with a number if that is taken."""
-    _, framework = interpreter_versions(path, name, find(name, path))
-    words = [f"{name} {framework}", *(f"{name} {framework} number {n}" for n in range(2, len(taken) + 3))]
-    return next(word for word in words if word not in taken)
 
 
 def _digits(number: float) -> str:

@@ -48,8 +48,7 @@ class BenchRow(RowResults):
         super().__init__(results, index)
         starts, row, step = results.starts[index], self.row, self.step
         decoded, profiled = results.decoded.get(index), results.profiled.get(index)
-        self.name = row.name or row.backend  # without its sizes
-        self.title = row.name or title_of(row.backend)  # its name in the headline
+        self.title = title_of(row.backend)  # its name in the headline
         assert starts[-1].facts
         self.facts = starts[-1].facts
         # The parity certificate of the framework's version that ran; None if there is none. And the reason not to
@@ -274,7 +273,7 @@ class BenchResults(Results):
                 f"--budget {enough}m would do"
             )
         matched = [row for row in self.rows if not row.row.installed]
-        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.name) for row in matched)
+        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.row.backend) for row in matched)
         if len(fates) > 1:
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"

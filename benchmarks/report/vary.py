@@ -65,7 +65,7 @@ class VaryResults(BenchResults):
 
 def _curve(row: BenchRow, second: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
     """The curve of a row: its backend, and its sizes on the second axis."""
-    return row.name, tuple(row.row.sizes[axis] for axis in second)
+    return row.row.backend, tuple(row.row.sizes[axis] for axis in second)
 
 
 def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
@@ -75,7 +75,7 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     cells: dict[tuple[int, ...], dict[str, str]] = {}
     for row in results.rows:
         sizes = tuple(row.row.sizes[axis] for axis in (*results.second, results.axis))
-        cells.setdefault(sizes, {})[row.name] = render.quantity(row.step)
+        cells.setdefault(sizes, {})[row.row.backend] = render.quantity(row.step)
     body = [
         [*(f"{size:,}" for size in sizes), *(of_sizes.get(name, render.MISSING) for name in names)]
         for sizes, of_sizes in sorted(cells.items())

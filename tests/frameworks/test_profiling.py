@@ -2,11 +2,8 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copy
 from typing import Any
 
 import numpy as np
@@ -17,8 +14,7 @@ from backends.process import child_environment
 from backends.process.parent import BackendProcess, Runtime
 from backends.profiling import Kernel, covered
 from benchmarks.in_child import greedy
-from common.errors import CannotBeginError
-from common.settings import ModelConfig, TrainConfig
+from common.settings import ModelConfig
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.support import child
@@ -152,50 +148,3 @@ def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: 
     assert "torch._dynamo" not in process.call(child.imported)
     process.call(child.optimizer_of_torch)
     assert "torch._dynamo" in process.call(child.imported), "the register is out of date"
-
-
-# The interpreter
-
-
-def test_a_backend_runs_under_another_interpreter(tmp_path: Path) -> None:
-    path = tmp_path / "bin" / "python-elsewhere"  # this one and its packages, by another path
-    path.parent.mkdir()
-    path.symlink_to(sys.executable)
-    environment = Path(sys.prefix) / "pyvenv.cfg"
-    if environment.exists():
-        copy(environment, tmp_path)
-        (tmp_path / "lib").symlink_to(Path(sys.prefix) / "lib")
-    with Runtime(threads=1, python=str(path)).start("numpy", TINY, TrainConfig()) as process:
-        assert process.facts.python == str(path)
-        assert process.facts.python_version == ".".join(map(str, sys.version_info[:3]))
-
-
-def refusal(python: object, name: str = "paddle") -> str:
-    with pytest.raises(CannotBeginError) as caught:
-        Runtime(threads=1, python=str(python)).start(name, TINY, TrainConfig())
-    assert str(python) in str(caught.value)
-    return str(caught.value)
-
-
-def test_what_is_no_interpreter_is_one_clear_line(tmp_path: Path) -> None:
-    assert "No such file" in refusal(tmp_path / "python")
-    for program, mode, expected in (
-        ("#!/bin/sh\n", 0o600, "Permission denied"),
-        ("#!/bin/sh\n", 0o700, "does not run Python"),
-        ("#!/bin/sh\necho 3.9 unknown 'Python>=3.11'\n", 0o700, "(Python 3.9) needs Python>=3.11"),
-    ):
-        path = tmp_path / f"python-{expected[:3]}"
-        path.write_text(program)
-        path.chmod(mode)
-        assert expected in refusal(path)
-
-
-def test_an_interpreter_without_packages_gets_the_pip_command(tmp_path, monkeypatch) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    bare = os.fspath(tmp_path / "bare" / "bin" / "python")
-    message = refusal(bare)
-    assert "needs msgspec, numpy, psutil, safetensors, threadpoolctl, paddle;" in message
-    assert f'run: {bare} -m pip install -e ".[paddle]" in the clone' in message
-    assert f'{bare} -m pip install -e "." in' in refusal(bare, "numpy")
-    assert "torch; give another path" in refusal(bare, "keras:on-torch")

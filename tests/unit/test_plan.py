@@ -1,8 +1,6 @@
 """The plan of a benchmark: the rows that options ask for, and the command that asks for them again."""
 
-import os
 import shlex
-import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -30,7 +28,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "",
         "--backends torch --threads 1 --within 2% --budget 10m",
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
-        f"--device gpu --backends numpy --python numpy={sys.executable}",
+        "--device gpu --backends numpy",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
         "--backends numpy --vary latent-dim=8,16 --vary batch-size=32,64 --threads 1",
     ],
@@ -59,24 +57,12 @@ def test_each_framework_has_a_row_as_installed_too() -> None:
     assert plan_of(both).question == [Row(name) for name in both]
 
 
-def test_rows_of_other_interpreters_have_version_and_number() -> None:
-    """Each is also measured as installed."""
-    folder, program = os.path.split(sys.executable)
-    rows = rows_of(["numpy"], [f"numpy={sys.executable}", f"numpy={folder}/./{program}"])
-    version = __import__("numpy").__version__
-    names = ["numpy", f"numpy {version}", f"numpy {version} number 2"]
-    assert [row.label for row in rows] == [*names, *(f"{name}, as installed" for name in names)]
-    assert [row.python for row in rows[:2]] == ["", sys.executable]
-
-
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
     out = ["--out", tmp_path / "a.jsonl"]
     expected = {
         "--budget soon": "10m",
         "--budget 0s": "'0s' is no duration of a second or more",
         "--within narrow": "10%",
-        "--python torch": "NAME=PATH",
-        "--python torch=/nowhere/python": "no program",
         "--backends mxnet": "there is no backend",
         "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
         "--backends numpy --run nowhere": "nowhere is not a run",

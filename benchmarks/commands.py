@@ -64,19 +64,11 @@ Budget = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Baseline = Annotated[
     str | None,
-    typer.Option(
-        help="The backend that ratios compare with.",
-        show_default="keras:example, or the slowest",
-        autocompletion=options.complete_backend,
-    ),
+    typer.Option(help="The backend that ratios compare with.", show_default="keras:example, or the slowest"),
 ]
 WeightsOf = Annotated[
     Path | None,
-    typer.Option(
-        help="Decode with the weights of this run.",
-        show_default="the bundled run, where it fits",
-        autocompletion=options.complete_run,
-    ),
+    typer.Option(help="Decode with the weights of this run.", show_default="the bundled run, where it fits"),
 ]
 Vary = Annotated[
     list[str] | None,

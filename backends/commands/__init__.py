@@ -1,6 +1,6 @@
-"""Options that several commands share, and what their --help and the Tab key offer."""
+"""Options that several commands share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,30 +12,6 @@ from common.errors import CannotBeginError
 from common.settings import DataConfig, ModelConfig, TrainConfig
 
 BACKENDS = ", ".join(TABLE)
-
-
-def complete(*words: str) -> Callable[[str], list[str]]:
-    """Completion by the words that begin with what is typed."""
-
-    def words_that_begin_so(incomplete: str) -> list[str]:
-        return [word for word in words if word.startswith(incomplete)]
-
-    return words_that_begin_so
-
-
-complete_backend = complete(*TABLE)
-
-
-def complete_backends(incomplete: str) -> list[str]:
-    """Completion of the last name of a list with commas; names that the list has already are left out."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in complete_backend(last) if name not in before.split(",")]
-
-
-def complete_run(incomplete: str) -> list[str]:
-    """Completion by the runs in this folder and in runs/."""
-    runs = (str(path.parent) for folder in (".", "runs") for path in Path(folder).glob("*/config.json"))
-    return sorted(run for run in runs if run.startswith(incomplete))
 
 
 def setting(of: type, name: str, **more: Any) -> Any:
@@ -52,17 +28,15 @@ def setting(of: type, name: str, **more: Any) -> Any:
 def several_backends(by_default: str) -> Any:
     """The option --backends; `by_default` says which are taken without it."""
     meaning = f"Backends, separated by commas: {BACKENDS}."
-    return typer.Option("--backends", help=meaning, show_default=by_default, autocompletion=complete_backends)
+    return typer.Option("--backends", help=meaning, show_default=by_default)
 
 
-def one_backend(meaning: str, by_default: str | None = None, *more: str) -> Any:
-    """The option --backend; `by_default` says which is taken without it. The Tab key offers `more` names, too."""
-    complete_name = complete(*TABLE, *more)
-    return typer.Option("--backend", help=meaning, show_default=by_default or False, autocompletion=complete_name)
+def one_backend(meaning: str, by_default: str | None = None) -> Any:
+    """The option --backend; `by_default` says which is taken without it."""
+    return typer.Option("--backend", help=meaning, show_default=by_default or False)
 
 
-# Corpora that need no file; where none begins so, the shell completes the paths of files.
-data_option = setting(DataConfig, "data", autocompletion=complete("phrasebook", "fra-eng"))
+data_option = setting(DataConfig, "data")
 Data = Annotated[str, data_option]
 NumSamples = Annotated[int, setting(DataConfig, "num_samples")]
 SkipBadLines = Annotated[bool, setting(DataConfig, "skip_bad_lines")]
@@ -83,7 +57,7 @@ Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that compute
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 RunOrBundled = Annotated[
     Path | None,
-    typer.Argument(help="The folder of a run.", show_default="the bundled run", autocompletion=complete_run),
+    typer.Argument(help="The folder of a run.", show_default="the bundled run"),
 ]
 Variants = Annotated[
     bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as keras:example.")

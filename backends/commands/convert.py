@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from backends import TABLE
 from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError
@@ -14,18 +13,11 @@ from common.text import quoted
 
 Target = Annotated[
     str | None,
-    typer.Option(
-        help="Backend whose framework's own files to write, onnx, or weights.",
-        autocompletion=options.complete(*TABLE, "onnx", "weights"),
-    ),
+    typer.Option(help="Backend whose framework's own files to write, onnx, or weights."),
 ]
 RunToConvert = Annotated[
     Path,
-    typer.Argument(
-        help="The run to convert, or with --from the run to make.",
-        show_default=False,
-        autocompletion=options.complete_run,
-    ),
+    typer.Argument(help="The run to convert, or with --from the run to make.", show_default=False),
 ]
 SecondFile = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]", help="A second file of --from.")]
 FilesOfModel = Annotated[
@@ -37,11 +29,7 @@ BackendOfFiles = Annotated[
 ]
 RunOfVocabulary = Annotated[
     Path | None,
-    typer.Option(
-        "--vocabulary",
-        help="A run whose vocabulary, pairs and settings the new one has.",
-        autocompletion=options.complete_run,
-    ),
+    typer.Option("--vocabulary", help="A run whose vocabulary, pairs and settings the new one has."),
 ]
 CorpusOfModel = Annotated[str | None, options.data_option]
 LatentDimOfFile = Annotated[int | None, options.setting(ModelConfig, "latent_dim", show_default="that of the file")]

@@ -14,11 +14,7 @@ from common.settings import DataConfig
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Backends to show.",
-        show_default="numpy and the frameworks, without their variants",
-        autocompletion=options.complete_backend,
-    ),
+    typer.Argument(help="Backends to show.", show_default="numpy and the frameworks, without their variants"),
 ]
 
 # A row of the table of backends.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from backends.commands.training import Trained
     from common.run import RunDirectory
 
-Out = Annotated[Path, typer.Option(help="The folder of the run to write.", autocompletion=options.complete_run)]
+Out = Annotated[Path, typer.Option(help="The folder of the run to write.")]
 Split = Annotated[settings.Split, options.setting(DataConfig, "split")]
 ValidationSplit = Annotated[float, options.setting(DataConfig, "validation_split")]
 LearningRate = Annotated[float, options.setting(TrainConfig, "learning_rate")]

@@ -45,7 +45,6 @@ RunAndTexts = Annotated[
     typer.Argument(
         metavar="RUN|TEXT",
         help="The folder of a run, and sentences.",
-        autocompletion=options.complete_run,
         show_default="the bundled run, and the lines of standard input",
     ),
 ]
@@ -55,7 +54,6 @@ BackendOrAll = Annotated[
         f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time of the '
         "installed backends side by side.",
         "the run's own",
-        "all",
     ),
 ]
 Beam = Annotated[

@@ -1,58 +1,14 @@
-"""Options of the command line: their help, their defaults, and what the Tab key completes."""
+"""Options of the command line: their help and their defaults."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from backends import TABLE
 from backends.process.parent import PROJECT
 from rosetta import COMMANDS
 from tests.support.program import rosetta
-
-
-@pytest.fixture
-def completed(monkeypatch: pytest.MonkeyPatch):
-    """Completions that bash offers at the end of a command."""
-
-    def offered(command: str) -> list[str]:
-        monkeypatch.setenv("_ROSETTA_COMPLETE", "complete_bash")
-        monkeypatch.setenv("COMP_WORDS", command)
-        monkeypatch.setenv("COMP_CWORD", str(command.count(" ")))
-        _, out, err = rosetta()
-        assert not err
-        return [line for line in out.splitlines() if line]
-
-    return offered
-
-
-ONE = "backends numpy;train --backend;translate --backend;convert run --to;bench --backends"
-LISTS = ("bench", "parity", "serve")
-
-
-def test_tab_completes_the_names_of_backends_alone_and_in_lists(completed) -> None:
-    for options in ONE.split(";"):
-        offered = completed(f"rosetta {options} ")
-        assert [name for name in offered if name not in ("onnx", "weights", "all")] == list(TABLE)
-        assert completed(f"rosetta {options} pad") == ["paddle"]
-    for command in LISTS:
-        last = completed(f"rosetta {command} --backends keras,numpy,k")
-        assert last == [f"keras,numpy,keras:{v}" for v in ("example", "on-tensorflow", "on-jax", "on-torch")]
-
-
-def test_tab_completes_runs_and_corpora_and_the_shell_files(completed, tmp_path: Path, monkeypatch) -> None:
-    for run in ("trained", "runs/first", "runs/second", "runs/no-run", "elsewhere/third"):
-        (tmp_path / run).mkdir(parents=True)
-        if run != "runs/no-run":
-            (tmp_path / run / "config.json").touch()
-    monkeypatch.chdir(tmp_path)
-    for command in ("translate", "evaluate", "convert", "bench --run", "train --resume --out"):
-        assert completed(f"rosetta {command} ") == ["runs/first", "runs/second", "trained"]
-        assert completed(f"rosetta {command} runs/s") == ["runs/second"]
-    assert completed("rosetta data --data ") == ["phrasebook", "fra-eng"]
-    assert completed("rosetta train --data corpus.t") == []
 
 
 def test_help_names_every_command_and_backend() -> None:

@@ -1,6 +1,5 @@
 """A race: anybody's scripts take turns, after their records show whether all compute the same."""
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +12,9 @@ from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.read.record import ROUNDED, Side
 from benchmarks.measure import machine
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
-from benchmarks.measure.rounds import CYCLES, FEWEST_CYCLES, GIVES_WAY, Rounds
+from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Script
-from benchmarks.measure.statistics import spread, uneven
+from benchmarks.measure.statistics import uneven
 from common.errors import RosettaError, refusing
 
 WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
@@ -97,19 +96,8 @@ class Race(Rounds[Script]):
         return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
 
     def _most_cycles(self) -> int:
-        """Cycles that take about as long as starting: for a script that starts at once, rounds tell more.
-
-        Fewer where processes differ more than turns, by Kalibera and Jones, "Rigorous benchmarking in reasonable
-        time" (2013). At least two until that is known, since two turns of one process show it.
-        """
-        starts = self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))
-        known = spread(self.recording)
-        most = min(CYCLES, 1 + int(starts))
-        if known is None:
-            return max(most, FEWEST_CYCLES)
-        if not known.processes:
-            return most
-        return max(1, min(most, round(known.turns / known.processes * math.sqrt(starts))))
+        """Cycles that take about as long as starting: for a script that starts at once, rounds tell more."""
+        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))))
 
 
 def not_of_a_record(folder: str, names: list[str]) -> list[str]:

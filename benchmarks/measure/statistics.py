@@ -6,7 +6,7 @@
 - The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
   machine does during a round affects both alike and cancels.
 - Its interval is Student's. The variance is pooled: it is that of the residuals of all rows after each round's and
-  each row's mean is taken away. `pairwise` has the interval from the two rows alone.
+  each row's mean is taken away.
 - A race of ROBUST_ROUNDS or more has robust estimates, since differences of strangers' rounds are heavy-tailed: a
   trimmed mean of the two rows' differences. The number of rounds alone decides, never the times.
 """
@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmarks.in_child import Visit, Work
-from benchmarks.measure.plan import LEAST_ROUNDS, Row
+from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.turns import undisturbed
 
@@ -108,16 +108,13 @@ class Observations:
 
         None where no round has both, or where there are too few rounds to know a variance.
         """
-        differences, (variance, freedom) = self._differences(left, right), self.pooled
+        both = (seconds for seconds in self.logarithms.values() if left in seconds and right in seconds)
+        differences, (variance, freedom) = [seconds[right] - seconds[left] for seconds in both], self.pooled
         if not differences or freedom < 1:
             return None
         if self.robust and len(differences) >= ROBUST_ROUNDS:
             return _interval(*trimmed_mean(differences))
         return _interval(fmean(differences), math.sqrt(2 * variance / len(differences)), freedom)
-
-    def pairwise(self, left: int, right: int) -> Estimate | None:
-        """The same ratio from these two rows alone. None where fewer than two rounds have both rows."""
-        return mean_of(self._differences(left, right))
 
     def seconds(self, row: int) -> Estimate | None:
         """A row's time in seconds; None if it was not measured, an interval without width if that is unknown.
@@ -152,10 +149,6 @@ class Observations:
         if not logarithms or freedom < 1:
             return None
         return _interval(fmean(logarithms), math.sqrt(squares / freedom / len(logarithms)), freedom)
-
-    def _differences(self, left: int, right: int) -> list[float]:
-        both = (seconds for seconds in self.logarithms.values() if left in seconds and right in seconds)
-        return [seconds[right] - seconds[left] for seconds in both]
 
 
 def observations(recording: Recording, work: Work = "training") -> Observations:
@@ -267,40 +260,6 @@ def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
             intervals.append((rows[left], rows[right], ratio))
     complete = intervals and len(intervals) >= len(pairs)
     return max(intervals, key=lambda pair: pair[2].half_width) if complete else None
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Standard deviations of logarithms: between processes of one row, and between turns of one process."""
-
-    processes: float
-    turns: float
-    of_processes: float  # share of the variance of a round that comes from processes; turns make up the rest
-
-
-def spread(recording: Recording) -> Spread | None:
-    """The spread of processes and turns in the cycles that count; None before LEAST_ROUNDS rounds of two cycles.
-
-    What a cycle or a round does to all rows alike is taken away.
-    """
-    counted, known = counting(recording.rounds()), observations(recording)
-    visits = ((place, visit) for place, (_, cycle) in enumerate(counted) for visit in cycle)
-    middle = fmean if recording.plan.training is None else median
-    by_cycle = observed(visits, same_steps=known.same_steps, middle=middle).logarithms  # by the cycle's place
-    rounds = grouped(((counted[place][0].number, *sorted(cycle)), cycle) for place, cycle in by_cycle.items())
-    squares, freedom, repeated = 0.0, 0, 0
-    for (_, *rows), cycles in rounds.items():
-        squares += _residual_squares(np.array([[cycle[row] for row in rows] for cycle in cycles]))
-        freedom += (len(cycles) - 1) * (len(rows) - 1)
-        repeated += len(cycles) > 1
-    total, freedom_of_rounds = known.pooled
-    if repeated < LEAST_ROUNDS or not freedom or not freedom_of_rounds:
-        return None
-    turns = squares / freedom
-    of_turns = turns * fmean(1 / len(cycles) for cycles in rounds.values())
-    processes = max(0.0, total - of_turns)
-    share = processes / (processes + of_turns) if processes else 0.0
-    return Spread(math.sqrt(processes), math.sqrt(turns), share)
 
 
 def mean_of(logarithms: Sequence[float]) -> Estimate | None:

@@ -98,8 +98,6 @@ class RowPair:
         self.kind, self.ratio = kind, ratio
         # Labels. The left row is the faster one if the kind is "frameworks", else the one that the kind names.
         self.left, self.right = of_left.label, of_right.label
-        pairwise = results.observed.pairwise(left, right)
-        self.pairwise = pairwise and pairwise.widened(results.bias)  # the same ratio from these two rows alone
         self.word = ratio.word(results.plan.within)  # the verdict
         # A sentence that explains the difference; empty where the parts of a step were not measured.
         explained = kind == "frameworks" and self.word == "faster"

@@ -278,12 +278,12 @@ def _verdicts(results: BenchResults, kind: Kind) -> str:
         (
             *(safe(pair.left), safe(pair.right)),
             render.verdict(pair.ratio, results.plan.within, results.rounds, results.seconds),
-            *(ratio(pair.ratio), ratio(pair.pairwise)),
+            ratio(pair.ratio),
         )
         for pair in results.pairs
         if pair.kind == kind
     ]
-    return table(("row", "compared with", "verdict", "times as fast", "from these two rows alone"), lines)
+    return table(("row", "compared with", "verdict", "times as fast"), lines)
 
 
 def _sentences(results: BenchResults) -> dict[str, str]:

@@ -9,11 +9,11 @@ from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Proof, Recording
-from benchmarks.measure.statistics import ROBUST_ROUNDS, UNEVEN, Estimate, Spread, Word, grouped, spread
+from benchmarks.measure.statistics import ROBUST_ROUNDS, UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
 from benchmarks.report.page import Columns, by_row, page
-from benchmarks.report.render import TWICE, Report, code, percent, quantity, safe, table
+from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import listed, quoted
 
@@ -57,8 +57,6 @@ class RaceResults(Results):
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
         again = self.twice[0] if self.twice else None
         self.rows = [RacerResults(self, row) for row in sorted(self.starts) if row != again]
-        # The spread of processes and turns; None before it is known.
-        self.spread = spread(recording)
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -147,17 +145,6 @@ def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
         )
 
 
-def width_of(known: Spread | None) -> str:
-    """A sentence on the source of the width of intervals, processes or turns; empty before it is known."""
-    if known is None:
-        return ""
-    source = "processes" if known.of_processes > 0.5 else "turns"
-    return (
-        f"The width of intervals comes mostly from {source}: processes of one script differ by "
-        f"{percent(known.processes)}, and turns of one process by {percent(known.turns)} (standard deviations)."
-    )
-
-
 ANSWER: Columns = {
     "an item": lambda row: render.interval(row.item),
     "a step": lambda row: quantity(row.step),
@@ -172,7 +159,7 @@ START: Columns = {
     "versions": lambda row: safe(row.versions),
 }
 # Results that `--json` prints, beside the machine.
-PRINTED = "headline sentences doubts notes rows proofs control spread rounds cycles dropped seconds reached".split()
+PRINTED = "headline sentences doubts notes rows proofs control rounds cycles dropped seconds reached".split()
 
 
 def report_of(recording: Recording) -> Report:
@@ -212,7 +199,6 @@ def report_of(recording: Recording) -> Report:
         ),
         "lane": MATCHED if any(runner.lane == "matched" for runner in rows) else "",
         "per_item": f"{PER_ITEM} {ROBUST if len(results.observed.logarithms) >= ROBUST_ROUNDS else STUDENTS}",
-        "width": width_of(results.spread),
         "origin": render.origin(machine, {}),
     }
     printed = {name: getattr(results, name) for name in PRINTED} | {"machine": machine}

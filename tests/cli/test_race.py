@@ -20,7 +20,7 @@ from benchmarks.measure.plan import Row
 from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of
-from benchmarks.measure.statistics import observations, spread
+from benchmarks.measure.statistics import observations
 from benchmarks.racing import runners
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
@@ -320,18 +320,6 @@ def test_uneven_steps_are_compared_step_by_step() -> None:
     few = (len(recording.rounds()) - 1) // 2
     assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]
     assert not compared(0, [0.1, 0.11])
-
-
-def test_turns_differ_by_the_same_steps_where_these_are_compared() -> None:
-    """A single step that takes ten times as long, of one script in each turn, does not make turns differ."""
-
-    def planted(line: Round, visit: Visit) -> Visit:
-        steps = [0.01, 0.1] * 4
-        steps[0] *= 10 if visit.row == line.number % 2 else 1
-        return msgspec.structs.replace(visit, first=3, each=1, steps=steps)
-
-    deviations = spread(each_visit(Recording.read(RACING / "threads.jsonl"), planted))
-    assert (deviations.turns, deviations.processes) == (pytest.approx(0.0), pytest.approx(0.0))
 
 
 def test_only_a_record_is_copied_from_a_scripts_folder() -> None:

@@ -6,10 +6,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 from benchmarks.measure.plan import WITHIN, Row
-from benchmarks.measure.recording import Round
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
 from benchmarks.measure.statistics import (
     ROBUST_ROUNDS,
@@ -17,11 +15,10 @@ from benchmarks.measure.statistics import (
     Observations,
     mean_of,
     observations,
-    spread,
     trimmed_mean,
 )
 from tests.support import simulated_races
-from tests.support.recordings import CYCLES, RESTLESS, Noise, changed, plan_of, recording
+from tests.support.recordings import RESTLESS, Noise, plan_of, recording
 from tests.support.simulated_races import estimates
 
 SIMULATIONS = 200
@@ -56,12 +53,8 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
         stopped = next(narrow, grown[-1])
         for pair in pairs:
             intervals.setdefault("pooled", []).append(grown[0].ratio(*pair))
-            intervals.setdefault("pairwise", []).append(grown[0].pairwise(*pair))
             intervals.setdefault("stopped", []).append(stopped.ratio(*pair))
     assert {name: estimates for name, estimates in intervals.items() if covered(estimates) < LEAST_COVERAGE} == {}
-    # What always holds the truth may be no more than wide: pooling four rows makes an interval narrower.
-    widths = [np.mean([math.log(e.high / e.low) for e in intervals[name] if e]) for name in ("pooled", "pairwise")]
-    assert widths[0] < 0.9 * widths[1]
 
 
 # In the second round, everything takes twice as long.
@@ -76,8 +69,8 @@ def test_ratios_are_of_geometric_means_with_students_intervals() -> None:
     assert known.value == pytest.approx(math.sqrt(2 * 2.2))
     observed = same(7, RESTLESS, 5, rows=2)
     expected = ttest_rel(observed.of_row(1), observed.of_row(0)).confidence_interval(0.95)
-    for ratio in (observed.ratio(0, 1), observed.pairwise(0, 1)):
-        assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
+    ratio = observed.ratio(0, 1)
+    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
     values = [0.0, 0.1, 0.05]
     alone = Observations({number: {0: value} for number, value in enumerate(values)}).seconds(0)
     assert alone == mean_of(values)
@@ -93,7 +86,7 @@ def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:
     assert observed.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
     assert observed.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
     once = Observations({1: {0: 0.0, 1: 0.1}})
-    assert once.ratio(0, 1) is once.pairwise(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
+    assert once.ratio(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None
 
 
@@ -141,22 +134,3 @@ def test_robust_intervals_hold_the_truth_of_two_modes() -> None:
     assert covered(intervals["ended"]) >= LEAST_COVERAGE - 0.02
     widths = {name: np.median([estimate.half_width for estimate in ends]) for name, ends in intervals.items()}
     assert widths["robust"] < 0.8 * widths["students"]
-
-
-@pytest.mark.parametrize(("process", "turn"), [(0.15, 0.06), (0.0, 0.06), (0.06, 0.06)])
-def test_the_spread_of_processes_and_turns_is_found(process: float, turn: float) -> None:
-    noise = Noise(process=process, visit=turn, step=0.0, drift=0.2)
-    deviations = spread(recording(plan_of(["torch", "keras"]), rounds=200, noise=noise, extra=0))
-    assert deviations.turns == pytest.approx(turn, rel=0.1)
-    assert deviations.processes == pytest.approx(process, rel=0.15, abs=0.02)
-    assert deviations.of_processes == pytest.approx(process**2 / (process**2 + turn**2 / CYCLES), abs=0.2)
-
-
-def test_too_few_rounds_have_no_spread() -> None:
-    assert spread(recording(rounds=2, extra=0)) is None
-    assert spread(recording(rounds=3, extra=0)) is not None
-
-    def one_cycle(line: Round) -> Round:
-        return replace(line, cycles=line.cycles[:1])
-
-    assert spread(changed(recording(rounds=8, extra=0), Round, one_cycle)) is None

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from time import perf_counter
-from typing import Any, SupportsFloat, TypeVar, final
+from typing import Annotated, Any, SupportsFloat, TypeVar, final
 from zlib import crc32
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,20 +140,23 @@ def flush_denormals() -> bool:
     return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
+Integer = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]  # that JSON keeps
+
+
 @dataclass(frozen=True)
 class BackendFacts:
     """Facts of an open backend and its process."""
 
     version: str
     device: str
-    threads: int
+    threads: Integer
     precision: str  # of the weights
-    settings: dict[str, bool | int | float | str]  # the framework's own names and values
-    import_seconds: float
-    build_seconds: float
+    settings: dict[str, bool | Integer | float | str]  # the framework's own names and values
+    import_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+    build_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)]
     python: str  # path of the interpreter
     python_version: str
-    os_threads: int  # number of threads of the process
+    os_threads: Integer  # number of threads of the process
 
 
 @dataclass(frozen=True)

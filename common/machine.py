@@ -9,7 +9,9 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
+
+import msgspec
 
 OURS = "rosetta-s2s"  # Rosetta's own package
 WITH_EVERY_INSTALLATION = ("numpy", "safetensors", "sacrebleu")  # packages that can change a result
@@ -23,8 +25,8 @@ class Machine(TypedDict):
 
     processor: str
     instructions: str  # the sets of vector instructions that NumPy finds
-    cores: int  # the number that this process may use at a time
-    memory: int  # in bytes
+    cores: Annotated[int, msgspec.Meta(ge=1, le=10**6)]  # the number that this process may use at a time
+    memory: Annotated[int, msgspec.Meta(ge=0, le=10**18)]  # in bytes
     system: str
     python: str
     versions: dict[str, str]  # of each package by its name

@@ -1,7 +1,9 @@
 """Scores of translations: chrF, exact match and character error rate, against all references of a source."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
+
+import msgspec
 
 
 class Scores(TypedDict):
@@ -11,7 +13,7 @@ class Scores(TypedDict):
     chrf_signature: str
     exact_match: float  # 0 to 1
     character_error_rate: float  # edits divided by characters of the nearest reference, each summed over the corpus
-    sentences: int
+    sentences: Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 
 
 def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from backends import framework_of
-from benchmarks.in_child import Count, Measured
+from benchmarks.in_child import Amount, Count, Measured
 from common.errors import CannotBeginError
 from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
@@ -85,8 +85,8 @@ class Plan(Measured, frozen=True):
 
     rows: Annotated[tuple[Row, ...], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
-    within: Annotated[float, msgspec.Meta(ge=0)] = WITHIN
-    budget: Annotated[float, msgspec.Meta(ge=0)] = BUDGET  # seconds from the first check of the machine to the end
+    within: Amount = WITHIN
+    budget: Amount = BUDGET  # seconds from the first check of the machine to the end
     training: Training | None = None  # None in a race of scripts
 
     @property

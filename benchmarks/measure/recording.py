@@ -26,12 +26,10 @@ from common.machine import Machine, describe_machine
 from common.scoring import Scores
 from common.text import printable
 
-FORMAT, VERSION = "rosetta-recording", 1
 MOST_BYTES = 32 << 20  # of a file, which bounds memory and time: about sixteen hours of seven rows
 MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
 MOST_OF_A_SENTENCE = 2000  # characters of a proof's; a setting that it names may have more
-LARGEST = 2**63 - 1  # number, so that the results can be computed and written as JSON
 WARM_UP_STEPS = 2  # of each process, after the cold step
 
 Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence; sentences are compared character by character
@@ -60,11 +58,11 @@ class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
     """A line of a recording. The class's name in lower case, or its `tag`, is the `kind` of its JSON object."""
 
 
-class Head(Line, frozen=True):
+class Head(Line, frozen=True, kw_only=True):
     """The first line: plan and text, machine and start."""
 
-    format: Short
-    version: int
+    format: Literal["rosetta-recording"] = "rosetta-recording"
+    version: Literal[1] = 1
     machine: Machine
     started: datetime
     plan: Plan
@@ -153,7 +151,7 @@ class Recording:
     def begin(cls, path: Path, plan: Plan, text: Text | None = None) -> Self:
         """Begin a new recording here and now. Raises as `create` does."""
         started = datetime.now(UTC).replace(microsecond=0)
-        return cls.create(path, Head(FORMAT, VERSION, describe_machine(), started, plan, text))
+        return cls.create(path, Head(machine=describe_machine(), started=started, plan=plan, text=text))
 
     @classmethod
     def create(cls, path: Path, head: Head) -> Self:
@@ -179,7 +177,7 @@ class Recording:
         try:
             for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
                 where = f" in line {number}"
-                lines.append(_decoded(line, Later if lines else Head))
+                lines.append(msgspec.json.decode(line, type=Later if lines else Head))
             if not lines:
                 raise ValueError("it has no line")
             where = ""
@@ -246,7 +244,7 @@ def _encoded(path: Path, line: Line) -> bytes:
     """Return a line of the file as JSON. Raises RosettaError if it is no valid line."""
     try:
         content = msgspec.json.encode(line)
-        _decoded(content, type(line))
+        msgspec.json.decode(content, type=type(line))
     except (ValueError, OverflowError) as error:  # among others for a path that is not UTF-8
         raise RosettaError(f"{path} cannot hold what was measured or planned: {shown_text(error)}") from error
     return content + b"\n"
@@ -267,25 +265,6 @@ def content_of(path: Path) -> bytes:
     if len(content) > MOST_BYTES:
         raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
     return content[: content.rfind(b"\n") + 1]
-
-
-def _decoded(line: bytes, kind: Any) -> Any:
-    """Decode a line as an object of a class. Raises ValueError, also as msgspec's errors, or RecursionError."""
-    content = msgspec.json.decode(line)
-    if not _computable(content):
-        raise ValueError("it has a number that is too large")
-    if kind is Head and isinstance(content, dict):
-        version = content.get("format"), content.get("version")
-        if version != (FORMAT, VERSION):
-            raise ValueError(f"it is {version[0]} version {version[1]}, expected {FORMAT} version {VERSION}")
-    return msgspec.json.decode(line, type=kind)
-
-
-def _computable(value: Any) -> bool:
-    """True if every number in a decoded line is small enough to compute with."""
-    if isinstance(value, dict | list):
-        return all(map(_computable, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, int | float) or -LARGEST <= value <= LARGEST
 
 
 def shown_text(text: object) -> str:

@@ -19,8 +19,6 @@ from backends.process.parent import PROJECT
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
-    FORMAT,
-    VERSION,
     Certified,
     Decoded,
     Head,
@@ -114,7 +112,7 @@ def recording(
     plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
-    head = Head(FORMAT, VERSION, MACHINE, datetime(2026, 7, 1, 10, tzinfo=UTC), plan, corpus)
+    head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
     bench = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
     plain = [n for n in matched if not plan.rows[n].control]

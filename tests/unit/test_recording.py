@@ -69,8 +69,8 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     [
         ("", "it has no line"),
         ("not JSON\n", "in line 1: JSON is malformed"),
-        ('{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n', "it is rosetta-benchmark version 5"),
-        ('{"kind": "head", "format": "\\u001b[2J", "version": 9}\n', "it is ?[2J version 9, expected rosetta-rec"),
+        ('{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n', "Invalid value 'plan' - at"),
+        ('{"kind": "head", "format": "\\u001b[2J", "version": 9}\n', "Invalid enum value '"),
         ('{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n', "Invalid value '?[2J'"),
         ('{"kind": "head", "plan": ' + '{"a":' * 100_000 + "\n", "in line 1"),
         ("cos\nsystem\n(S'touch harmed'\ntR.", "in line 1"),  # a pickle
@@ -95,14 +95,14 @@ HOSTILE = [
     ("round cycles", [[STRANGE_VISIT]], "its lines contradict its plan"),
     ("round starts 0 row", 99, "its lines contradict its plan"),
     ("round starts 0 facts", GONE, "its lines contradict its plan"),
-    ("round starts 0 facts import_seconds", -1e300, "a number that is too large"),
+    ("round starts 0 facts import_seconds", -1e300, "Expected `float` >= 0"),
     ("head started", "yesterday", "Invalid RFC3339 encoded datetime"),
     ("head plan training settings batch_size", 0, "batch_size is 0, expected 1 to"),
     ("head plan training", None, "its lines contradict its plan"),
     ("head plan rows 1 backend", "torch", "its lines contradict its plan"),
     ("head plan rows", [{"backend": "torch", "lane": "default"}], "its lines contradict its plan"),
     ("head plan rows 0 lane", "\x1b[2J", "Invalid enum value '"),
-    ("head plan training data num_samples", 10**400, "a number that is too large"),
+    ("head plan training data num_samples", 10**400, "num_samples is 1"),
     ("head text shown 0 source", "x" * 10_001, "length <= 10000"),
 ]
 

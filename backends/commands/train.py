@@ -1,6 +1,5 @@
 """The commands `train` and `evaluate`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
 if TYPE_CHECKING:
-    from backends.commands.training import Trained
+    from backends.commands.training import Settings, Trained
     from common.run import RunDirectory
 
 Out = Annotated[Path, typer.Option(help="The folder of the run to write.")]
@@ -93,53 +92,53 @@ def train(
     from backends.process.parent import Runtime
     from common.run import RunDirectory
 
-    runtime = Runtime(threads=threads, device=device)
     try:
-        there = resume_or_begin and (out / "config.json").exists()
-        run = RunDirectory.open(out) if resume or there else None
+        there = resume or (resume_or_begin and (out / "config.json").exists())
+        run = RunDirectory.open(out) if there else None
         if run is None and backend is None:
             raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
-        name = backend or (run.backend if run else "")
-        group = training.workers_here(name, workers, run.train_config.batch_size if run else batch_size, runtime)
+        settings = training.Settings(
+            out,
+            backend or (run.backend if run else ""),
+            epochs,
+            DataConfig(data, num_samples, validation_split, split, skip_bad_lines),
+            TrainConfig(batch_size, learning_rate, seed=seed, batches=batches),
+            Runtime(threads=threads, device=device),
+            latent_dim,
+            dtype,
+            padding,
+            workers,
+            frozenset(name for name in context.params if options.given(context, name)),
+            resume_or_begin,
+        )
+        group = training.workers_here(settings, run)
         # In a group that somebody else has started, the first worker alone shows what is done.
-        with terminal.training_progress(name, epochs, silent=group[0].rank > 0) as on_event:
-            corpus = DataConfig(data, num_samples, validation_split, split, skip_bad_lines)
-            train_config = TrainConfig(batch_size, learning_rate, seed=seed, batches=batches)
-            if run:
-                asked = asdict(corpus) | asdict(train_config)
-                asked |= {"latent_dim": latent_dim, "dtype": dtype, "padding": padding}
-                typed = [name for name in asked if resume_or_begin or options.given(context, name)]
-                training.require_same_settings(run, {name: asked[name] for name in typed})
-                rate = train_config.learning_rate if options.given(context, "learning_rate") else None
-                trained = training.resume(run, backend, epochs, runtime, on_event, rate, group, resume_or_begin)
-            else:
-                trained = training.train(
-                    name, corpus, train_config, latent_dim, dtype, padding, epochs, out, runtime, on_event, group
-                )
+        with terminal.training_progress(settings.backend, epochs, silent=group[0].rank > 0) as on_event:
+            trained = training.train(settings, on_event, run, group)
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
         raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
     if trained is not None:  # else the first worker of the group shows it
-        _show(trained, name, out, epochs, json)
+        _show(trained, settings, json)
 
 
-def _show(trained: "Trained", name: str, out: Path, epochs: int, json: bool) -> None:
+def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
     """Print the last epoch's figures for machines, or the samples and the next command for people."""
     last = trained.run.history()[-1]
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
         figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
-        return terminal.print_json({"backend": name, "run": str(out)} | figures)
+        return terminal.print_json({"backend": settings.backend, "run": str(settings.out)} | figures)
     if not trained.samples:
-        return terminal.say(trained.run.kept(epochs))
+        return terminal.say(trained.run.kept(settings.epochs))
     rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
-    terminal.out.print(terminal.table(f"{name}, epoch {last.epoch}", columns, rows))
+    terminal.out.print(terminal.table(f"{settings.backend}, epoch {last.epoch}", columns, rows))
     _say_who_trained(trained.run)
-    sentence = quoted(trained.samples[0]["source"])
-    terminal.say(f"The run is in {quoted(out)}. Translate with: rosetta translate {quoted(out)} {sentence}")
+    sentence, run = quoted(trained.samples[0]["source"]), quoted(settings.out)
+    terminal.say(f"The run is in {run}. Translate with: rosetta translate {run} {sentence}")
 
 
 def evaluate(

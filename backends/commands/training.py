@@ -1,7 +1,7 @@
 """Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,9 +22,40 @@ from common.scoring import references, score
 from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.tensors import PAD, model_config
 from common.text import count
-from common.weights import ModelState, initial_state
+from common.weights import initial_state
 
 ONE_WORKER = (Worker(),)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A training as it is asked for. A run that is resumed keeps the settings with which it was begun."""
+
+    out: Path  # the run's folder
+    backend: str
+    epochs: int  # in all, with those before
+    data: DataConfig
+    training: TrainConfig
+    runtime: Runtime
+    latent_dim: int = ModelConfig.latent_dim
+    dtype: Precision = ModelConfig.dtype
+    padding: Padding = ModelConfig.padding
+    workers: int = 1  # of a group that this program starts
+    given: frozenset[str] = frozenset()  # names of the settings that the user gave
+    resume_or_begin: bool = False  # all settings must be those of a run that is resumed, and it may be whole
+
+    def require_same(self, run: RunDirectory) -> None:
+        """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
+        begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
+        asked = asdict(self.data) | asdict(self.training)
+        asked |= {"latent_dim": self.latent_dim, "dtype": self.dtype, "padding": self.padding}
+        del asked["learning_rate"]
+        for name, value in asked.items():
+            if value != begun[name] and (self.resume_or_begin or name in self.given):
+                raise CannotBeginError(
+                    f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this command has "
+                    f"{value}; give what it was begun with, or another --out"
+                )
 
 
 @dataclass(frozen=True)
@@ -37,143 +68,44 @@ class Trained:
     samples: list[dict[str, str]]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a training begins with."""
+
+    material: Material
+    model: ModelConfig
+    training: TrainConfig
+    writes: Callable[[], RunDirectory]  # opens the run that is written
+
+
 def train(
-    backend: str,
-    data: DataConfig,
-    settings: TrainConfig,
-    latent_dim: int,
-    dtype: Precision,
-    padding: Padding,
-    epochs: int,
-    out: Path,
-    runtime: Runtime,
-    on_event: OnEvent,
-    group: Sequence[Worker] = ONE_WORKER,
+    settings: Settings, on_event: OnEvent, run: RunDirectory | None = None, group: Sequence[Worker] = ONE_WORKER
 ) -> Trained | None:
-    """Begin a run in the new folder `out` and train it. Raises CannotBeginError and RosettaError.
+    """Begin the run `settings.out`, or resume `run`, and train it until it has all its epochs.
 
-    `group` are those workers of a group that are here. The first worker of all writes the run; without it None is
-    returned.
+    `group` are those workers of a group that are here. Each has its share of this machine's cores, unless the
+    settings have a number of threads. The first worker of all writes the run; without it None is returned.
+
+    Raises CannotBeginError and RosettaError; the former for a run that has all its epochs, unless it may be whole.
     """
-    if group[0].rank == 0:
-        refuse_existing(out)
-    material, sha256 = prepare(data, settings.seed, dtype, padding)
-    model = model_config(material.batch, material.decoder_vocabulary, latent_dim, dtype)
-    state = initial_state(model, settings.seed)
-    configs, vocabularies = (model, settings, data), (material.encoder_vocabulary, material.decoder_vocabulary)
-
-    def create() -> RunDirectory:
-        return RunDirectory.create(out, backend, configs, sha256, material.pairs, vocabularies, state)
-
-    return _train(group, runtime, backend, model, settings, create, state, 0, material, epochs, on_event)
-
-
-def resume(
-    run: RunDirectory,
-    backend: str | None,
-    epochs: int,
-    runtime: Runtime,
-    on_event: OnEvent,
-    learning_rate: float | None = None,
-    group: Sequence[Worker] = ONE_WORKER,
-    may_be_whole: bool = False,
-) -> Trained | None:
-    """Train a run on until it has `epochs` epochs, in `backend` or, where that is None, in the run's own.
-
-    A `learning_rate` becomes the run's own before training goes on. See `train` for groups. Raises CannotBeginError
-    and RosettaError; the former for a run that has all its epochs, unless it `may_be_whole`.
-    """
-    name = backend or run.backend
-    # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
-    # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
-    with run.only_writer():
-        if group[0].rank == 0:  # nor is an epoch computed that cannot be written
-            remedy = "; mend that, or train a copy of the folder"
-            with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
-                file.write(b"1")
-    state, last = run.read_state("last")
-    if last.epoch >= epochs and may_be_whole:
-        return Trained(run, []) if group[0].rank == 0 else None
-    if last.epoch >= epochs:
-        raise CannotBeginError(f"{run.path} has {count(last.epoch, 'epoch')} already; --epochs is the total to reach")
-    material = Material.of_run(run)
-    if learning_rate is not None:
-        run = replace(run, train_config=replace(run.train_config, learning_rate=learning_rate))
-    model, settings = run.model_config, run.train_config
-    return _train(group, runtime, name, model, settings, lambda: run, state, last.epoch, material, epochs, on_event)
-
-
-def require_same_settings(run: RunDirectory, asked: Mapping[str, Any]) -> None:
-    """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
-    begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
-    for name, value in asked.items():
-        if name != "learning_rate" and value != begun[name]:
-            raise CannotBeginError(
-                f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this command has {value}; "
-                "give what it was begun with, or another --out"
-            )
-
-
-def workers_here(backend: str, workers: int, batch_size: int, runtime: Runtime) -> list[Worker]:
-    """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
-    which trains alone where there are none.
-
-    Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
-    on GPUs, among other reasons.
-    """
-    find(backend)
-    launched = place_in_group(backend, os.environ)
-    if min(workers, launched.size) > 1:
-        raise CannotBeginError(
-            f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "
-            f"{workers} each would start a group of its own; leave --workers out"
-        )
-    size = max(workers, launched.size)
-    if size > 1 and runtime.device != "cpu":
-        raise CannotBeginError(
-            f"--device is {runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
-            "are not tried; leave --device out, or train in one process"
-        )
-    if size > batch_size:
-        raise CannotBeginError(
-            f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
-            f"--batch-size, or give it {batch_size:,} workers or fewer"
-        )
-    return new_group(backend, workers) if workers > 1 else [launched]
-
-
-def _train(
-    group: Sequence[Worker],
-    runtime: Runtime,
-    name: str,
-    model: ModelConfig,
-    settings: TrainConfig,
-    writes: Callable[[], RunDirectory],
-    state: ModelState,
-    done: int,
-    material: Material,
-    epochs: int,
-    on_event: OnEvent,
-) -> Trained | None:
-    """Train from `state` after epoch `done` with the workers of a group that are here, each in its process.
-
-    Each has its share of this machine's cores, or as many threads as the `runtime` says. The first worker of the
-    group writes the run, which is asked for once its process is open; where it is not here, None is returned.
-    """
+    is_first, runtime = group[0].rank == 0, settings.runtime
+    prepared = _resumed(settings, run, is_first) if run else _begun(settings, is_first)
+    if prepared is None:
+        return Trained(run, []) if run and is_first else None
     if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
         runtime = replace(runtime, threads=max(1, cores() // sharing))
-    launch = partial(BackendProcess, name, model, settings, runtime)
-    timeout = timeout_for(len(material.pairs))
-    data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    launch = partial(BackendProcess, settings.backend, prepared.model, prepared.training, runtime)
     with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
-        run, first = writes() if group[0].rank == 0 else None, processes[0]
+        resumed, written = run.path.resolve() if run else None, prepared.writes() if is_first else None
+        material, epochs, timeout = prepared.material, settings.epochs, timeout_for(len(prepared.material.pairs))
+        data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
         def train_worker(process: BackendProcess) -> None:
-            if run is not None and process is first:
-                path = run.path.resolve()
+            if written and process is processes[0]:
+                path, name = written.path.resolve(), settings.backend
                 process.call(in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
             else:
-                process.call(in_child.follow, None, timeout, state=state, done=done, epochs=epochs, data=data)
+                process.call(in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data)
 
         try:
             ask_each(processes, train_worker)
@@ -183,11 +115,76 @@ def _train(
             message = str(error)
             if len(group) < group[0].size and lost_another(error):
                 message = f"another worker has ended or is out of reach: {message}"
-            if run is not None and "--resume" not in message:
+            if written and "--resume" not in message:
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
-                    message += f"; {run.kept(epochs, name, len(group))}"
+                    message += f"; {written.kept(epochs, settings.backend, len(group))}"
             raise RosettaError(message) from error
-        return Trained(run, _samples(Translator(first, run), material, on_event)) if run else None
+        return Trained(written, _samples(Translator(processes[0], written), material, on_event)) if written else None
+
+
+def _begun(settings: Settings, writes: bool) -> Prepared:
+    """Prepare a new run, which is written once the backend's process is open."""
+    if writes:
+        refuse_existing(settings.out)
+    training = settings.training
+    material, sha256 = prepare(settings.data, training.seed, settings.dtype, settings.padding)
+    model = model_config(material.batch, material.decoder_vocabulary, settings.latent_dim, settings.dtype)
+    vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
+    configs, state = (model, training, settings.data), initial_state(model, training.seed)
+    created = settings.out, settings.backend, configs, sha256, material.pairs, vocabularies, state
+    return Prepared(material, model, training, lambda: RunDirectory.create(*created))
+
+
+def _resumed(settings: Settings, run: RunDirectory, writes: bool) -> Prepared | None:
+    """Prepare a run that is resumed, or return None for one that is whole and may be.
+
+    A learning rate that was given becomes the run's own.
+    """
+    settings.require_same(run)
+    # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
+    # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
+    with run.only_writer():
+        if writes:  # nor is an epoch computed that cannot be written
+            remedy = "; mend that, or train a copy of the folder"
+            with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
+                file.write(b"1")
+    if (done := len(run.history())) >= settings.epochs:
+        if settings.resume_or_begin:
+            return None
+        raise CannotBeginError(f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach")
+    training = run.train_config
+    if "learning_rate" in settings.given:
+        training = replace(training, learning_rate=settings.training.learning_rate)
+    return Prepared(Material.of_run(run), run.model_config, training, lambda: run)
+
+
+def workers_here(settings: Settings, run: RunDirectory | None) -> list[Worker]:
+    """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
+    which trains alone where there are none.
+
+    Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
+    on GPUs, among other reasons.
+    """
+    find(settings.backend)
+    batch_size = (run.train_config if run else settings.training).batch_size
+    launched, workers = place_in_group(settings.backend, os.environ), settings.workers
+    if min(workers, launched.size) > 1:
+        raise CannotBeginError(
+            f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "
+            f"{workers} each would start a group of its own; leave --workers out"
+        )
+    size = max(workers, launched.size)
+    if size > 1 and settings.runtime.device != "cpu":
+        raise CannotBeginError(
+            f"--device is {settings.runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
+            "are not tried; leave --device out, or train in one process"
+        )
+    if size > batch_size:
+        raise CannotBeginError(
+            f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
+            f"--batch-size, or give it {batch_size:,} workers or fewer"
+        )
+    return new_group(settings.backend, workers) if workers > 1 else [launched]
 
 
 def evaluate(translator: Translator, dtype: Precision | None, limit: int | None, on_event: OnEvent) -> dict[str, Any]:

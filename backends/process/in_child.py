@@ -23,7 +23,7 @@ from common.files import sync
 from common.run import RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
 from common.text import printable
-from common.weights import ModelState
+from common.weights import ModelState, initial_state
 
 if TYPE_CHECKING:  # commands import this module for the names of its functions
     from backends.interface import Backend, BackendFacts, Emit, Metrics
@@ -117,19 +117,17 @@ def fit(
         raise RosettaError(f"{error.filename or run} cannot be written: {why(error)}. Mend that first") from error
 
 
-def follow(
-    backend: Backend,
-    emit: Emit,
-    *,
-    state: ModelState,
-    done: int,
-    epochs: int,
-    data: TrainingData,
-) -> None:
-    """Train along in a group whose first worker calls `fit`, from `state` after epoch `done`; write nothing.
+def follow(backend: Backend, emit: Emit, *, run: Path | None, epochs: int, data: TrainingData) -> None:
+    """Train along in a group whose first worker calls `fit`; write nothing.
 
-    Raises CannotBeginError if the first worker goes on from another state.
+    Where the group does not resume a run, `run` is None. Raises CannotBeginError if the first worker goes on from
+    another state.
     """
+    if run:
+        state, progress = RunDirectory.open(run).read_state("last")
+        done = progress.epoch
+    else:
+        state, done = initial_state(backend.config, backend.train_config.seed), 0
     _begin_alike(backend, state, done, epochs, data)
     with suppress(DivergedError):  # which the first worker reports
         for number in range(done + 1, epochs + 1):

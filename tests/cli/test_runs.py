@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backends.commands import training
-from backends.commands.training import resume, train
+from backends.commands.training import Settings, train
 from backends.lesson_backend import NumpyBackend
 from backends.process import in_child, translating
 from backends.process.parent import Runtime
@@ -45,8 +45,14 @@ def trained_run(
     data: DataConfig = DATA,
     train_config: TrainConfig = SETTINGS,
 ) -> RunDirectory:
-    settings = train_config, LATENT_DIM, dtype, "space", epochs
-    return train(backend, data, *settings, out, RUNTIME, unheard).run
+    settings = Settings(out, backend, epochs, data, train_config, RUNTIME, LATENT_DIM, dtype)
+    return train(settings, unheard).run
+
+
+def resume(run: RunDirectory, backend: str, epochs: int, learning_rate: float | None = None) -> RunDirectory:
+    given = {} if learning_rate is None else {"learning_rate": learning_rate}
+    settings = Settings(run.path, backend, epochs, DATA, TrainConfig(**given), RUNTIME, given=frozenset(given))
+    return train(settings, unheard, run).run
 
 
 @pytest.fixture
@@ -112,10 +118,10 @@ def test_a_new_learning_rate_becomes_the_runs_own(tmp_path) -> None:
     begun, weights = (run.path / "config.json").read_bytes(), run.read_state("last")[0].weights
     for backend, total, why in (("numpy", 1, "has 1 epoch already"), ("mxnet", 2, "no backend 'mxnet'")):
         with pytest.raises(CannotBeginError, match=why):
-            resume(run, backend, total, RUNTIME, unheard, 0.5)
+            resume(run, backend, total, 0.5)
     assert (run.path / "config.json").read_bytes() == begun, "a rate that is not used is not kept"
-    resume(run, None, 2, RUNTIME, unheard, 0.0)
-    resume(RunDirectory.open(run.path), None, 3, RUNTIME, unheard)  # as after a kill
+    resume(run, "numpy", 2, 0.0)
+    resume(RunDirectory.open(run.path), "numpy", 3)  # as after a kill
     assert RunDirectory.open(run.path).train_config == replace(SETTINGS, learning_rate=0.0)
     state, last = run.read_state("last")
     assert last.epoch == 3
@@ -129,10 +135,10 @@ def test_a_diverging_training_names_its_step_and_keeps_epochs(tmp_path, dtype, r
     kept = (run.path / "state.safetensors").read_bytes()
     said = rf"the loss was {loss} in training step [1-9]\d? of epoch 2\. The run keeps epoch 1: go on from there with"
     with pytest.raises(RosettaError, match=said):
-        resume(run, None, 3, RUNTIME, unheard, rate)
+        resume(run, "numpy", 3, rate)
     assert (run.path / "state.safetensors").read_bytes() == kept
     # And on from there, as if nothing had happened.
-    resume(run, None, 2, RUNTIME, unheard, SETTINGS.learning_rate)
+    resume(run, "numpy", 2, SETTINGS.learning_rate)
     assert same_training(run) == same_training(trained_run("numpy", tmp_path / "whole", 2, dtype))
 
 
@@ -151,7 +157,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
     run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
     for total, backend in enumerate(later, 2):
-        resume(run, backend, total, RUNTIME, unheard)
+        resume(run, backend, total)
     assert [epoch.backend for epoch in run.history()] == order
     referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
     state = initial_state(run.model_config, settings.seed)
@@ -164,7 +170,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
 
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path) -> None:
     """Its batches are bucketed."""
-    run, bucketed = tmp_path / "run", TrainConfig(batches="bucketed")
+    run = tmp_path / "run"
     sizes = "--backend numpy --num-samples 300 --latent-dim 16 --split grouped --batches bucketed --padding mask"
     process = started("train", "--out", run, "--epochs", 100_000, "--threads", 1, *sizes.split())
     begun = lambda: (run / "config.json").exists() and len(RunDirectory.open(run).history()) >= 2  # noqa: E731
@@ -177,10 +183,11 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path) -> None:
     assert f"keeps epoch {kept}. Go on with: rosetta train --out {run} --resume" in said
     assert "Traceback" not in said
     total = kept + 2
-    resumed = resume(RunDirectory.open(run), None, total, RUNTIME, unheard)
-    settings = bucketed, 16, "float32", "mask", total
-    whole = train("numpy", DATA, *settings, tmp_path / "whole", RUNTIME, unheard)
-    first, *_, last = resumed.run.history()
-    assert (last.epoch, resumed.run.train_config) == (total, bucketed)
+    resumed = resume(RunDirectory.open(run), "numpy", total)
+    bucketed = TrainConfig(batches="bucketed")
+    settings = Settings(tmp_path / "whole", "numpy", total, DATA, bucketed, RUNTIME, 16, padding="mask")
+    whole = train(settings, unheard)
+    first, *_, last = resumed.history()
+    assert (last.epoch, resumed.train_config) == (total, bucketed)
     assert last.loss < first.loss
-    assert same_training(resumed.run) == same_training(whole.run)
+    assert same_training(resumed) == same_training(whole.run)

@@ -30,7 +30,7 @@ from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig
-from common.weights import ModelState, initial_state
+from common.weights import ModelState
 from tests.conftest import SETTINGS
 from tests.support import planted_in_groups
 from tests.support.hosts import two_hosts
@@ -241,9 +241,8 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """The state after the same training by NumPy alone."""
     material, backend = Material.of_run(run), NumpyBackend(run.model_config, run.train_config)
-    state = initial_state(run.model_config, run.train_config.seed)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
-    follow(backend, lambda **event: None, state=state, done=0, epochs=epochs, data=data)
+    follow(backend, lambda **event: None, run=None, epochs=epochs, data=data)
     return backend.dump()
 
 

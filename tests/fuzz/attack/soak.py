@@ -58,9 +58,9 @@ def assert_not_grown(name: str, looks: Sequence[dict[str, int]]) -> None:
 
 def train(run: Path, first: str, second: str) -> None:
     """Train a run in one backend, and go on in another."""
-    data, settings = DataConfig(num_samples=300), (64, "float32", "space", 12)
-    training.train(first, data, TrainConfig(), *settings, run, Runtime(), lambda event: None)
-    training.resume(RunDirectory.open(run), second, 24, Runtime(), lambda event: None)
+    fixed = DataConfig(num_samples=300), TrainConfig(), Runtime(), 64
+    training.train(training.Settings(run, first, 12, *fixed), lambda event: None)
+    training.train(training.Settings(run, second, 24, *fixed), lambda event: None, RunDirectory.open(run))
 
 
 def visit(port: int, sentence: str, ending: Event) -> None:

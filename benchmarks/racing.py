@@ -73,13 +73,13 @@ def race(
     from benchmarks.ladder.judge.accepted import acceptable
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
-    from benchmarks.measure.race import BUDGET, WITHIN, Race
+    from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
     from benchmarks.measure.recording import Recording
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
     rows = runners(scripts or [], python or [], env or [], lanes, control)
-    plan = Plan(rows, WITHIN if within is None else within, BUDGET if budget is None else budget)
+    plan = Plan(rows, RACE_WITHIN if within is None else within, RACE_BUDGET if budget is None else budget)
     measure(path, json, lambda: Race(Recording.begin(path, plan), known, accepting))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)

@@ -131,10 +131,9 @@ def locked(
     path: Path,
     held: Callable[[str], None] = _refuse,
     seconds: float = 0,
-    flags: int = os.O_RDONLY,
     advice: str = "wait for the end of what uses it",
-) -> Iterator[int]:
-    """Hold the lock of a file or folder while the block runs. Yields its descriptor, opened with `flags`.
+) -> Iterator[None]:
+    """Hold the lock of a file or folder while the block runs.
 
     If another process still holds the lock after `seconds`, `held` is called with the name of that process. Where
     `held` returns, this waits until the lock is free. The operating system frees a lock when its process ends, even
@@ -143,15 +142,13 @@ def locked(
     Raises CannotBeginError, which ends with `advice`, where the path cannot be opened or its disk gives no locks.
     """
     with refusing(f"{path} cannot be opened", f"; {advice}"):
-        if flags & os.O_CREAT:
-            make_folder(path.parent)
-        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with refusing(f"{path} cannot be locked", f"; {advice}"):
             if not _lock_within(seconds, descriptor):
                 held(holder_of(descriptor))
                 fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
 

@@ -17,8 +17,8 @@ from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
 from common.errors import RosettaError, refusing
 
-WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
-BUDGET = 300.0  # seconds
+RACE_WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
+RACE_BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
 WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
 

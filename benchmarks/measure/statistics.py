@@ -27,7 +27,7 @@ from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.turns import undisturbed
 
 CONFIDENCE = 0.95
-WIDEST = 1.0  # half-width beyond which the ends of an interval say nothing
+UNSURE_FROM = 1.0  # half-width beyond which the ends of an interval say nothing
 FARTHEST = 230.0  # largest size of a logarithm: beyond what is ever measured, and its exponential is a number
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
 MOST_DROPPED = 0.5  # largest share of the cycles that is left out where other programs disturbed them; else none is
@@ -60,7 +60,7 @@ class Estimate:
     @property
     def unsure(self) -> bool:
         """True if the ends of the interval say nothing."""
-        return self.half_width > WIDEST
+        return self.half_width > UNSURE_FROM
 
     def times(self, factor: float) -> "Estimate":
         """The estimate of value × factor."""

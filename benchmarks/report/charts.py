@@ -16,7 +16,7 @@ from benchmarks.report.render import LONGEST_NAME, quantity
 from common.text import for_terminal
 
 WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
-WIDEST = 1.5  # an interval is cut at this multiple of the longest bar
+LONGEST_INTERVAL = 1.5  # an interval is cut at this multiple of the longest bar
 FAR = 20.0  # ratio of the longest bar to the shortest beyond which the scale is logarithmic
 AXIS, LEGEND, PLOT, LEFT = 24, 20, 200, 52  # pixels: an axis's height, a legend's line, a plot's height, its ticks
 MOST_TICKS = 6
@@ -52,7 +52,7 @@ def bars(bars: Sequence[Bar]) -> str:
     """
     times = [bar.time for bar in bars if bar.time]
     longest = max(time.value for time in times)
-    low, most = min(time.value for time in times), min(max(time.high for time in times), WIDEST * longest)
+    low, most = min(time.value for time in times), min(max(time.high for time in times), LONGEST_INTERVAL * longest)
     height, drawn, ticks = HEIGHT * len(bars), [], list[str]()
     if logarithmic(bars):
         first, last = floor(log10(low)), max(ceil(log10(max(longest, most))), floor(log10(low)) + 1)

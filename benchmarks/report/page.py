@@ -13,7 +13,7 @@ from typing import Any, get_args
 from backends import BASELINE, framework_of
 from backends.process import GROUPS, matched_settings, variables_of
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import WIDEST
+from benchmarks.measure.statistics import UNSURE_FROM
 from benchmarks.report import charts, render, vary
 from benchmarks.report.bench import PARTS, BenchResults, BenchRow, Kind
 from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
@@ -137,7 +137,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
 
 def _reached(half_width: float) -> str:
     """The half-width of the widest interval, in words."""
-    if half_width > WIDEST:
+    if half_width > UNSURE_FROM:
         return "intervals are too wide to rely on"
     return f"95{render.SPACE}% intervals within ±{percent(half_width)}"
 

@@ -16,7 +16,7 @@ from benchmarks.report.render import safe, table, times
 from benchmarks.report.results import NOTHING
 from common.text import listed
 
-WIDEST = 3.0  # the interval of a point is cut at this multiple of its value
+TALLEST_INTERVAL = 3.0  # the interval of a point is cut at this multiple of its value
 AXES: dict[Axis, str] = {  # names of the axes on a page
     "latent-dim": "units of each LSTM",
     "length": "characters in each sentence",
@@ -83,8 +83,8 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     charts = {}
     by_second = grouped((sizes, (name, rows)) for (name, sizes), rows in results.curves().items())
     known = [row.step for row in results.rows if row.step]
-    ends = [max(step.low, step.value / WIDEST) for step in known] + [
-        min(step.high, step.value * WIDEST) for step in known
+    ends = [max(step.low, step.value / TALLEST_INTERVAL) for step in known] + [
+        min(step.high, step.value * TALLEST_INTERVAL) for step in known
     ]
     for sizes, curves in by_second.items():
         at = "".join(f", {size:,} {AXES[axis]}" for axis, size in zip(results.second, sizes, strict=True))

@@ -77,10 +77,10 @@ def bars(bars: Sequence[Bar]) -> str:
     return _svg(height, [*ticks, *drawn])
 
 
-def lines(curves: Mapping[str, Sequence[Point]], backends: Mapping[str, str], ends: tuple[float, float]) -> str:
-    """A curve for each name over the sizes, both on logarithmic scales, with a line for each point's interval.
+def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> str:
+    """A curve for each backend over the sizes, both on logarithmic scales, with a line for each point's interval.
 
-    `backends` gives each curve its colour, and `ends` are the least and the most seconds that the axis holds.
+    `ends` are the least and the most seconds that the axis holds.
     """
     sizes = sorted({point.size for points in curves.values() for point in points})
     top, bottom = LEGEND * len(curves) + 8, LEGEND * len(curves) + 8 + PLOT
@@ -97,7 +97,7 @@ def lines(curves: Mapping[str, Sequence[Point]], backends: Mapping[str, str], en
         )
     drawn.append(f'<text x="{WIDTH}" y="15" font-size="11" text-anchor="end">logarithmic scales</text>')
     for number, (name, points) in enumerate(curves.items()):
-        colour, places = colour_of(backends[name]), [(across(p.size), upwards(p.time.value)) for p in points]
+        colour, places = colour_of(name), [(across(p.size), upwards(p.time.value)) for p in points]
         drawn.append(f'<rect y="{LEGEND * number + 5}" width="14" height="10" fill="{colour}"/>')
         drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_named(name)}</text>')
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)

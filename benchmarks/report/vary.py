@@ -4,8 +4,6 @@ Rows of one combination of sizes took turns, and are compared as in any bench. R
 so the interval of a time includes what the machine did from one round to the next.
 """
 
-from collections.abc import Sequence
-
 from benchmarks.measure.plan import Axis
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import grouped
@@ -36,16 +34,17 @@ class VaryResults(BenchResults):
         self.axis, *self.second = self.training.axes  # the axis of charts and curves, and the second axis or none
 
     def curves(self) -> dict[tuple[str, tuple[int, ...]], list[BenchRow]]:
-        """The rows of each backend along the first axis, by its name and its sizes on the second axis."""
+        """The rows of each backend along the first axis, by the backend and its sizes on the second axis."""
         measured = [row for row in self.rows if row.step]
-        return grouped((_curve(row, self.second), row) for row in measured)
+        fixed = (tuple(row.row.sizes[axis] for axis in self.second) for row in measured)
+        return grouped(((row.row.backend, sizes), row) for row, sizes in zip(measured, fixed, strict=True))
 
     @property
     def headline(self) -> str:
         """A step at the largest size as a multiple of one at the smallest, by backend."""
-        grown = []
+        grown, largest = [], tuple(self.training.axes[axis][-1] for axis in self.second)
         for (name, sizes), rows in self.curves().items():
-            if len(rows) > 1 and rows[0].step and rows[-1].step and sizes == self.last_sizes:
+            if len(rows) > 1 and rows[0].step and rows[-1].step and sizes == largest:
                 grown.append(f"{times(rows[-1].step.value / rows[0].step.value)} in {name}")
         if not grown:
             return NOTHING if not self.rounds else "No answer yet: a curve needs three rounds of two sizes"
@@ -54,18 +53,8 @@ class VaryResults(BenchResults):
         return f"{grew} the time of a step grows this many times: {listed(grown)}."
 
     @property
-    def last_sizes(self) -> tuple[int, ...]:
-        """The sizes of the headline on the second axis: the largest ones."""
-        return tuple(self.training.axes[axis][-1] for axis in self.second)
-
-    @property
     def missing(self) -> list[str]:
         return []
-
-
-def _curve(row: BenchRow, second: Sequence[Axis]) -> tuple[str, tuple[int, ...]]:
-    """The curve of a row: its backend, and its sizes on the second axis."""
-    return row.row.backend, tuple(row.row.sizes[axis] for axis in second)
 
 
 def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
@@ -88,17 +77,13 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     ]
     for sizes, curves in by_second.items():
         at = "".join(f", {size:,} {AXES[axis]}" for axis, size in zip(results.second, sizes, strict=True))
-        points = {name: [_point(row, results.axis) for row in rows] for name, rows in curves}
-        backends = {name: rows[0].row.backend for name, rows in curves}
-        charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, backends, (min(ends), max(ends)))
+        points = {
+            name: [Point(row.row.sizes[results.axis], row.step) for row in rows if row.step] for name, rows in curves
+        }
+        charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, (min(ends), max(ends)))
     answer = table([*columns, *map(safe, names)], body)
     if known:
         reach = sorted(step.half_width for step in known)
         width = dict.fromkeys(render.percent(half_width) for half_width in (reach[0], reach[-1]))
         answer += f"\n\nThe interval of a time reaches {' to '.join(width)} to either side."
     return {"answer": answer}, charts
-
-
-def _point(row: BenchRow, axis: Axis) -> Point:
-    assert row.step
-    return Point(row.row.sizes[axis], row.step)

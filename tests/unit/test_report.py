@@ -162,6 +162,6 @@ def test_times_far_apart_have_a_logarithmic_scale() -> None:
 
 def test_a_curve_has_a_point_and_an_interval_for_each_size() -> None:
     points = [Point(size, Estimate(size / 1e3, size / 2e3, size / 5e2)) for size in (64, 128)]
-    drawn = lines({"<b>": points}, {"<b>": "torch"}, (0.03, 0.3))
+    drawn = lines({"<b>": points}, (0.03, 0.3))
     assert (drawn.count("<circle"), drawn.count("&lt;b&gt;"), drawn.count('stroke="var(--paper)"')) == (2, 1, 2)
     assert ">64</text>" in drawn

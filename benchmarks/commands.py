@@ -106,7 +106,7 @@ def bench(
     """
     from backends import frameworks
     from benchmarks.measure.bench import opened_benchmark
-    from benchmarks.measure.plan import CAREFUL, LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
+    from benchmarks.measure.plan import LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
     path = recording_path(context, out)
     names = options.installed_backends(backends) if backends is not None else frameworks()
@@ -120,7 +120,7 @@ def bench(
     decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
     training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
     usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
-    rows = rows_of(names, careful=narrow < CAREFUL, axes=axes)
+    rows = rows_of(names, axes=axes)
     plan = Plan(rows, narrow, usual if budget is None else budget, training)
     measure(path, json, lambda: opened_benchmark(path, plan))
 

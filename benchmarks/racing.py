@@ -9,7 +9,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from backends import commands as options
@@ -45,9 +44,6 @@ Lanes = Annotated[
 FailSlower = Annotated[
     float | None, share_option(help="Exit with 1 if the first script is surely slower by more than this, such as 5%.")
 ]
-Control = Annotated[
-    bool, typer.Option("--control", help="Race the first script twice, to see whether equal ones come out equal.")
-]
 
 
 def race(
@@ -56,7 +52,6 @@ def race(
     python: Pythons = None,
     env: Variables = None,
     lanes: Lanes = "matched",
-    control: Control = False,
     mapping: MappingOption = None,
     accept: Accept = None,
     within: Within = None,
@@ -78,7 +73,7 @@ def race(
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
-    rows = runners(scripts or [], python or [], env or [], lanes, control)
+    rows = runners(scripts or [], python or [], env or [], lanes)
     plan = Plan(rows, RACE_WITHIN if within is None else within, RACE_BUDGET if budget is None else budget)
     measure(path, json, lambda: Race(Recording.begin(path, plan), known, accepting))
     if fail_slower is not None:
@@ -102,7 +97,7 @@ def _require_as_fast(path: Path, limit: float) -> None:
 
 
 def runners(
-    scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str, control: bool
+    scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str
 ) -> "tuple[Row, ...]":
     """Return a row for each script in each lane, from what was typed. Raises CannotBeginError."""
     from benchmarks.measure.plan import Row
@@ -134,9 +129,8 @@ def runners(
         for lane in chosen
         for name, command in commands.items()
     ]
-    rows += [msgspec.structs.replace(rows[0], control=True)] if control and rows else []
     if len(rows) < 2:
-        raise CannotBeginError("a race needs two scripts, or one with --control or --lanes matched,installed")
+        raise CannotBeginError("a race needs two scripts, or one with --lanes matched,installed")
     if len(rows) > MOST_SCRIPTS:
         raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
     return tuple(rows)

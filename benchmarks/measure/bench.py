@@ -55,8 +55,8 @@ class Benchmark(Rounds[BackendContestant]):
         self.training, self.material, self.sentences = recording.plan.training, material, sentences
         super().__init__(recording, self.training.settings.seed)
         self.rows = self.plan.rows
-        # Rows that decode and are profiled: matched settings, without the control.
-        self.plain = [n for n, row in enumerate(self.rows) if not (row.installed or row.control)]
+        # Rows that decode and are profiled: matched settings.
+        self.plain = [n for n, row in enumerate(self.rows) if not row.installed]
         self.epoch_of = cache(self._epoch)  # by the row's index
 
     def _measure(self) -> None:

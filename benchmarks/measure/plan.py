@@ -16,7 +16,7 @@ from common.text import quoted
 WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
 LONG_BUDGET = 3600.0  # the same where --within is given; also the largest usual budget of --vary
-CAREFUL = 0.05  # for narrower intervals one row is measured twice, and the whole parity ladder is climbed
+CAREFUL = 0.05  # for narrower intervals the whole parity ladder is climbed
 LEAST_ROUNDS = 3  # rounds of new processes, at least, for an answer
 MOST_ROWS = 100
 MOST_AXES = 2  # of --vary together
@@ -34,7 +34,6 @@ class Row(Measured, frozen=True):
     lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all
     python: Long = ""  # path of a script's interpreter
     name: Short = ""  # a script's, in tables
-    control: bool = False  # a second measurement of the same row, whose difference shows a bias
     sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
     # A script's path and arguments, environment variables, and the SHA-256 of its file.
     command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
@@ -45,8 +44,7 @@ class Row(Measured, frozen=True):
     def label(self) -> str:
         """The name of this row in tables and charts."""
         sizes = f" ({', '.join(f'{axis} {size:,}' for axis, size in self.sizes.items())})" if self.sizes else ""
-        special = ", as installed" * self.installed + ", control" * self.control
-        return f"{self.name or self.backend}{sizes}{special}"
+        return f"{self.name or self.backend}{sizes}{', as installed' * self.installed}"
 
     @property
     def installed(self) -> bool:
@@ -55,12 +53,7 @@ class Row(Measured, frozen=True):
 
     @property
     def counterpart(self) -> "Row | None":
-        """The row that a special row is compared with; None for a row of the question.
-
-        It is the same row measured once, with matched settings.
-        """
-        if self.control:
-            return msgspec.structs.replace(self, control=False)
+        """The same row with matched settings, with which a row as installed is compared; None of other rows."""
         return msgspec.structs.replace(self, lane="matched") if self.installed else None
 
 
@@ -91,12 +84,8 @@ class Plan(Measured, frozen=True):
 
     @property
     def question(self) -> list[Row]:
-        """The rows of the same work, whose ratios among equal sizes must become as narrow as `within`.
-
-        In a race of a single script its control is among them.
-        """
-        rows = [row for row in self.rows if not (row.installed or row.control)]
-        return rows if self.training or len(rows) > 1 else list(self.rows)
+        """The rows of the same work, whose ratios among equal sizes must become as narrow as `within`."""
+        return [row for row in self.rows if not row.installed]
 
     @property
     def groups(self) -> list[list[int]]:
@@ -148,15 +137,10 @@ def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
     return min(rounds * BUDGET, LONG_BUDGET) if within == WITHIN else LONG_BUDGET
 
 
-def rows_of(
-    names: Sequence[str],
-    careful: bool = False,
-    axes: Mapping[Axis, Sequence[int]] | None = None,
-) -> tuple[Row, ...]:
+def rows_of(names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = None) -> tuple[Row, ...]:
     """The rows of a bench: one for each backend with matched settings, and one for each framework as installed.
 
-    In a `careful` plan the first row is measured twice. Where sizes vary along `axes`, there is a row with matched
-    settings for each backend at each combination of sizes.
+    Where sizes vary along `axes`, there is a row with matched settings for each backend at each combination of sizes.
     """
     rows = [Row(name) for name in names]
     if not rows:
@@ -169,11 +153,9 @@ def rows_of(
                 f"--vary asks for {len(varied)} rows, and {MOST_ROWS} are the most; name fewer sizes"
             )
         return varied
-    controlled = rows[:1] if careful else []
-    control = [msgspec.structs.replace(row, control=True) for row in controlled]
     # Variants share their framework's defaults, so only the plain rows are also measured as installed.
     plain = [row for row in rows if row.backend == framework_of(row.backend)]
-    return (*rows, *control, *(msgspec.structs.replace(row, lane="default") for row in plain))
+    return (*rows, *(msgspec.structs.replace(row, lane="default") for row in plain))
 
 
 def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:

@@ -49,7 +49,7 @@ class Race(Rounds[Script]):
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
-            if number == 1 and ready.record is not None and not runner.control:
+            if number == 1 and ready.record is not None:
                 self._keep(row, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
             starts.append(script.started(seconds))
             live.append(script)
@@ -68,7 +68,7 @@ class Race(Rounds[Script]):
     def _before_turns(self, live: Sequence[Script]) -> None:
         """Compare what each script computes with what the first one computes, in the first round."""
         for row, runner in enumerate(self.plan.rows):
-            if row and not runner.control and self._number == 1:
+            if row and self._number == 1:
                 self.status(f"comparing what {runner.label} computes")
                 self.recording.append(self._proof(row))
 

@@ -66,10 +66,6 @@ class Estimate:
         """The estimate of value × factor."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
-    def widened(self, share: float) -> "Estimate":
-        """The same value with an interval that reaches further by this share on both sides."""
-        return Estimate(self.value, self.low / (1 + share), self.high * (1 + share))
-
     def word(self, within: float) -> Word:
         """The verdict on a ratio; "same" if it contains 1 and reaches at most `within` to either side."""
         if self.low > 1:

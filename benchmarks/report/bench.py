@@ -131,13 +131,13 @@ class BenchResults(Results):
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
-        rows, cycles = self.plan.rows, [cycle for line in recording.rounds() for cycle in line.cycles]
+        cycles = [cycle for line in recording.rounds() for cycle in line.cycles]
         # Mean number of cores of other virtual machines.
         self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
         # Scores of the weights on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
-        # The rows that were started, without controls, from fast to slow. Rows that are not compared come last.
-        measured = [BenchRow(self, index) for index in sorted(self.starts) if not rows[index].control]
+        # The rows that were started, from fast to slow. Rows that are not compared come last.
+        measured = [BenchRow(self, index) for index in sorted(self.starts)]
         self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
         self.by_label = {row.label: row for row in self.rows}
 
@@ -165,7 +165,7 @@ class BenchResults(Results):
                 asked.append(("installed", index, rows.index(plain)))
         pairs = []
         for kind, left, right in asked:
-            ratio = self.ratio_of(left, right)
+            ratio = self.observed.ratio(left, right)
             if ratio and ratio.value < 1 and kind == "frameworks":
                 left, right, ratio = right, left, ratio.inverse
             if ratio:
@@ -278,8 +278,7 @@ class BenchResults(Results):
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
-        # Neither a lane nor measuring a second time changes mathematics.
-        plain = replace(self.plan.rows[index], lane="matched", control=False)
+        plain = replace(self.plan.rows[index], lane="matched")  # no lane changes mathematics
         certificate = self.certificates.get(self.plan.rows.index(plain) if plain in self.plan.rows else index)
         facts = self.starts[index][-1].facts
         if certificate is None or facts is None or certificate.version != facts.version:

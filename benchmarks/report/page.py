@@ -30,7 +30,7 @@ NOT_COMPARED = "not compared"
 
 # Results that `--json` prints, beside the command, the machine and sentences of the page.
 PRINTED = (
-    "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs control sentences "
+    "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs sentences "
     "doubts notes missing"
 ).split()
 
@@ -108,13 +108,6 @@ def report_of(recording: Recording) -> Report:
 
 def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str], shown: str = "") -> Report:
     """The page with these values and those that a bench and a race have in common; `drawn` are charts by title."""
-    control = ""
-    if results.control and results.twice:
-        again, first = (safe(results.plan.rows[row].label) for row in results.twice)
-        control = (
-            f"One row was measured twice: {again} is {ratio(results.control)} as fast as {first}. Without a bias the "
-            "interval contains 1."
-        )
     common = {
         "headline": safe(results.headline),
         "machine": _machine(results),
@@ -130,7 +123,6 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
         "again": count(results.again, "turn"),
         "others": f"{results.others:.2f}",
         "within": percent(results.plan.within),
-        "control": control,
     }
     return render.report("page.md", defaultdict(str, {**common, **values}), printed, drawn, shown)
 

@@ -41,7 +41,7 @@ class RacerResults(RowResults):
         ready = starts[-1].ready
         assert ready
         # Speed of the first script as a multiple of this one's, by the item; None for the first.
-        self.ratio = results.ratio_of(0, index) if index else None
+        self.ratio = results.observed.ratio(0, index) if index else None
         self.start = median(start.seconds for start in starts)  # until its call of take_turns
         self.versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items() if version)
         self.threads = starts[-1].threads
@@ -55,8 +55,7 @@ class RaceResults(Results):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
-        again = self.twice[0] if self.twice else None
-        self.rows = [RacerResults(self, row) for row in sorted(self.starts) if row != again]
+        self.rows = [RacerResults(self, row) for row in sorted(self.starts)]
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -159,7 +158,7 @@ START: Columns = {
     "versions": lambda row: safe(row.versions),
 }
 # Results that `--json` prints, beside the machine.
-PRINTED = "headline sentences doubts notes rows proofs control rounds cycles dropped seconds reached".split()
+PRINTED = "headline sentences doubts notes rows proofs rounds cycles dropped seconds reached".split()
 
 
 def report_of(recording: Recording) -> Report:

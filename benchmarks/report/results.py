@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from msgspec.structs import replace
-
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.statistics import Estimate, beside_others, counting, grouped, observations, widest
+from benchmarks.measure.statistics import beside_others, counting, grouped, observations, widest
 from common.text import count
 
 NOTHING = "Nothing was measured yet."
@@ -55,14 +53,6 @@ class Results(ABC):
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
         # Half-width of the widest interval, as a share; None before it is known.
         self.reached = pair[2].half_width if (pair := widest(recording)) else None
-        # Indices of the control and of the row that it measures again; None without a control.
-        controls = ((n, replace(row, control=False)) for n, row in enumerate(rows) if row.control)
-        twice = ((n, rows.index(plain)) for n, plain in controls if plain in rows and n not in self.question)
-        self.twice = next(twice, None)
-        # Speed of the control as a multiple of its row's, and the share by which both surely differ, or 0.
-        self.control = self.observed.ratio(*self.twice) if self.twice else None
-        biased = self.control and not self.control.low <= 1 <= self.control.high
-        self.bias = max(self.control.value, 1 / self.control.value) - 1 if self.control and biased else 0.0
 
     @property
     @abstractmethod
@@ -77,11 +67,6 @@ class Results(ABC):
     def _more_notes(self) -> Iterator[str]:
         """Notes on the figures of this kind of recording."""
 
-    def ratio_of(self, left: int, right: int) -> Estimate | None:
-        """Speed of the row `left` as a multiple of that of `right`, by their indices; a bias widens the interval."""
-        ratio = self.observed.ratio(left, right)
-        return ratio and ratio.widened(self.bias)
-
     @property
     def doubts(self) -> list[str]:
         """Reasons not to rely on the figures."""
@@ -92,12 +77,6 @@ class Results(ABC):
         elif used < least:
             which = f"{used} of {self.rounds} rounds" if used < self.rounds else count(used, "round")
             doubts.append(f"only {which} can be used, and {least} are the least for figures to rely on")
-        if self.bias and self.control and self.twice:
-            doubts.append(
-                f"{self.plan.rows[self.twice[0]].label} seems faster or slower than the same row measured before "
-                f"({self.control.low:.2f} to {self.control.high:.2f}): the measurement is biased by as much, and all "
-                "intervals are widened by it"
-            )
         return [*doubts, *self._doubts_of_rows()]
 
     @property

@@ -223,12 +223,11 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     """Times are those of an item: a step of twice as many that takes as long is twice as fast."""
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
-    race = answer("race", quick, slow, "--out", out, "--control", "--within", "50%", "--env", "slow:MINE=1")
+    race = answer("race", quick, slow, "--out", out, "--within", "50%", "--env", "slow:MINE=1")
     assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", race["headline"])
     assert 4 < race["rows"][1]["ratio"]["value"] < 64
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
-    assert 0.2 < race["control"]["value"] < 5
     assert race["rounds"] == 3
     assert Recording.read(out).head.plan.rows[1].variables["MINE"] == "1"
     assert rosetta("report", out, "-o", page)[0] == 0
@@ -264,7 +263,7 @@ def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, mo
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    matched, installed = runners([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed", control=False)
+    matched, installed = runners([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed")
     assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
         ("one, matched", "matched"),
         ("one, installed", "default"),

@@ -17,7 +17,7 @@ from backends import BASELINE
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
-from benchmarks.measure.plan import BUDGET, CAREFUL, WITHIN, Plan, Row, Training, rows_of
+from benchmarks.measure.plan import BUDGET, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
     Certified,
     Decoded,
@@ -89,7 +89,7 @@ def plan_of(
     axes: Any = (),
 ) -> Plan:
     """A plan of these backends on the default corpus, two threads each."""
-    rows = rows_of(list(names), careful=within < CAREFUL, axes=dict(axes))
+    rows = rows_of(list(names), axes=dict(axes))
     data, settings = DataConfig(split="grouped"), TrainConfig(seed=seed)
     training = Training(data, settings, 256, "cpu", 2, baseline, axes=dict(axes))
     return Plan(rows, within, budget, training)
@@ -115,8 +115,7 @@ def recording(
     head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
     bench = Recording(Path("made.jsonl"), head)
     matched = [n for n, row in enumerate(plan.rows) if not row.installed]
-    plain = [n for n in matched if not plan.rows[n].control]
-    for n in plain:
+    for n in matched:
         profile = RowProfile(n, Profile(3, 0.2, 0.1, 0.05, 0.006))
         bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
@@ -141,7 +140,7 @@ def recording(
             cycles.append(visits)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
-        decoders = [n for n in plain if plan.rows[n].backend != BASELINE]
+        decoders = [n for n in matched if plan.rows[n].backend != BASELINE]
         if last and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
             for work, characters in CHARACTERS.items():

@@ -104,7 +104,7 @@ def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
 def test_80_columns_show_the_answer_and_the_sentences(report: Report) -> None:
     text = printed(report.summary)
     assert text.startswith("PyTorch trains 1.4 times as fast as Paddle")
-    assert re.search(r"Paddle +7\.81 s \(7\.70 to 7\.91\) +1\.29× \(1\.27 to 1\.32\) +to \de-\d\d", text)
+    assert re.search(r"Paddle +7\.81 s \(7\.71 to 7\.91\) +1\.29× \(1\.27 to 1\.32\) +to \de-\d\d", text)
     assert re.search(r"Paddle +19\.8\sµs ±\s7\.\d\s% +8,087 +214\sµs ±\s9\s% +36", text), "with equal work"
     assert "Le gâteau est très mauvais." in text
 

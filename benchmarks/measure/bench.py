@@ -193,7 +193,8 @@ class Benchmark(Rounds[BackendContestant]):
             needed = (ONE_BY_ONE if slow else IN_A_BATCH) * contestant.step_seconds
             if contestant.row not in decoded and self.left >= needed:
                 self.status(f"decoding sentences in {row.label}")
-                line = self.sentences.decoded_by(contestant.process, contestant.row, shown_only=slow)
+                scored = not slow and not any(line.scores for line in self.recording.of_kind(Decoded))
+                line = self.sentences.decoded_by(contestant.process, contestant.row, not slow, scored)
                 self.recording.append(line)
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
         decoders = [contestant for contestant in live if contestant.row in ready]

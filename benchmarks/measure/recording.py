@@ -108,13 +108,13 @@ class Certified(Line, frozen=True):
 
 
 class Decoded(Line, frozen=True):
-    """The translations of a row and their scores; recorded once for each row."""
+    """The translations of a row; recorded once for each row."""
 
     row: CountOrZero
     translations: list[Words]  # of the shown sentences
     seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a row without batches
     sentences: CountOrZero  # number of sentences in the batch of the timed calls; 0 if these are not made
-    scores: Scores | None  # over all held-out sources; None if these were not decoded
+    scores: Scores | None = None  # over all held-out sources, of one row: all rows have the same weights
 
 
 class RowProfile(Line, frozen=True, tag="profiling"):

@@ -89,15 +89,18 @@ class Sentences:
         rows: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
         self.timed: Mapping[Work, Batch] = {work: self._batch(of_work) for work, of_work in rows.items()}
 
-    def decoded_by(self, process: BackendProcess, row: int, shown_only: bool) -> Decoded:
-        """Have a row's process decode the shown sentences and, unless `shown_only`, all held-out ones with scores."""
+    def decoded_by(self, process: BackendProcess, row: int, batched: bool, scored: bool) -> Decoded:
+        """Have a row's process decode the shown sentences and, if `scored`, all held-out ones.
+
+        A row that is not `batched` takes no turns of decoding.
+        """
         seconds, shown = self._decoded(process, self.shown_rows)
         seconds /= float(characters(shown, self.material.decoder_vocabulary.id_of["\n"]).sum())
-        if shown_only:
-            return Decoded(row, self._texts(shown), seconds, sentences=0, scores=None)
-        _, held_out = self._decoded(process, self.held_out_rows)
-        scores = score(self._texts(held_out), self.references)
-        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]), scores)
+        scores = None
+        if scored:
+            _, held_out = self._decoded(process, self.held_out_rows)
+            scores = score(self._texts(held_out), self.references)
+        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]) if batched else 0, scores)
 
     def _batch(self, rows: Sequence[int]) -> Batch:
         return self.material.batch.take(np.array(rows))

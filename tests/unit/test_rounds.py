@@ -280,6 +280,7 @@ def test_a_quick_machine_measures_everything_in_the_default_time(world, measure)
     assert not world.notes
     for kind in (Decoded, RowProfile):
         assert {line.row for line in run.results.recording.of_kind(kind)} == {0, 1, 2, 3}
+    assert sum(line.scores is not None for line in run.results.recording.of_kind(Decoded)) == 1
     early = run.rounds[:ENOUGH_ROUNDS]
     assert all(len(line.starts) == 4 for line in early), "rows as installed come after the answer"
     # Something was said at least every thirty seconds, after parity.

@@ -42,6 +42,9 @@ CASES = {
     ),
     "a token that is off by one beside bfloat16": Case(giving_tokens(100), giving_tokens(101), "forward", "bfloat16"),
     "a token that is a float on one side": Case(giving_tokens(100_000), giving_tokens(100_001, int), "forward"),
+    "a gradient that one side lacks": Case(
+        same, put("gradients fc", lambda of: {"kernel": of["kernel"]}), "gradients"
+    ),
     "a second loss that is larger by 8 %": Case(
         put("losses", lambda _: FALLING), put("losses", lambda _: [5000.0, 3.24, 1.0]), "trajectory"
     ),
@@ -119,6 +122,11 @@ TOLD = {
     "a token near a tie": Told(
         tied(4), tied(5), "numbers of tokens differ where logits is a tie", tied(5, token=3), "forward",
         "bfloat16",
+    ),
+    "a weight that no loss reaches, without a gradient": Told(
+        put("gradients fc bias", np.zeros_like), put("gradients fc", lambda of: {"kernel": of["kernel"]}),
+        "not compared, gradients: fc bias, of which one side has no gradient and the other one zeros",
+        put("gradients fc bias", lambda bias: bias + 1e-3), "gradients",
     ),
     "an output with an axis of one number": Told(
         put("logits", lambda logits: logits[0, 0]), put("logits", lambda logits: logits[:, None]),

@@ -96,8 +96,16 @@ class Rungs:
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
             smallest = self.tolerances.smallest_scale("gradients") * self.left.largest("gradients")
+            idle: list[str] = []
             for pair, name in self.tensors_of_pairs("gradients"):
-                yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
+                there = [array for array in pair.arrays(name, "gradients") if array is not None]
+                if len(there) == 1 and not there[0].any():
+                    idle.append(f"{pair.name} {name}")
+                else:
+                    yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
+            if idle:
+                words = "of which one side has no gradient and the other one zeros"
+                self._skipped("gradients", f"{some_of(idle)}, {words}")
 
     def _step(self) -> Iterator[Item]:
         for side in (self.left, self.right):

@@ -196,7 +196,7 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     files["slots"] = {
         f"{name}|{SLOTS[slot][framework]}": array
         for slot, of in data["slots"].items()
-        for name, array in own(of).items()
+        for name, array in own(of, second=np.array).items()
     }
     files["inputs"], files["outputs"], files["layers"] = (
         data["inputs"],

@@ -12,7 +12,7 @@ from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
 from tests.support.program import refusal, rosetta
-from tests.support.records import DATA, Array, Change, changed, edited, put, write
+from tests.support.records import DATA, Array, Change, changed, edited, put, resaved, write
 
 
 def same(_: object) -> None:
@@ -66,6 +66,23 @@ def test_a_difference_is_seen_at_its_stage_and_its_equal_twin_passes(name: str, 
     assert compared(tmp_path / "differ", case.both, case.right, case.precision).broken == case.stage
     twin = compared(tmp_path / "equal", case.both, same, case.precision)
     assert twin.passed, twin.explanation
+
+
+# Of the left side, which is torch's, a file and an array in it, and the stage that sees another array there. An LSTM
+# of torch has two biases, which are added up, and one of Keras has their sum.
+OF_FILES = {
+    "the gradient of a second bias": ("gradients", "lstm.bias_hh_l0", "gradients"),
+    "a slot of a second bias": ("slots", "lstm.bias_hh_l0|exp_avg", "step"),
+}
+
+
+@pytest.mark.parametrize("name", OF_FILES)
+def test_an_array_that_nothing_else_shows_is_read(name: str, tmp_path: Path) -> None:
+    file, array, stage = OF_FILES[name]
+    for times, broken in ((1.0, None), (1.01, stage)):
+        left, right = (write(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras"))
+        resaved(left, file, lambda arrays, times=times: arrays | {array: times * arrays[array]})
+        assert compare_records(Side(left), Side(right)).broken == broken
 
 
 class Told(NamedTuple):

@@ -97,7 +97,7 @@ class Rungs:
         if self._both("gradients", "gradients", "gradients"):
             smallest = self.tolerances.smallest_scale("gradients") * self.left.largest("gradients")
             idle: list[str] = []
-            for pair, name in self.tensors_of_pairs("gradients"):
+            for pair, name in self.tensors_of_pairs("gradients", terms=True):
                 there = [array for array in pair.arrays(name, "gradients") if array is not None]
                 if len(there) == 1 and not there[0].any():
                     idle.append(f"{pair.name} {name}")
@@ -135,7 +135,7 @@ class Rungs:
     def _slots(self) -> Iterator[Item]:
         slots = [
             (slot, pair, name, partial(pair.left_slot, name, slot), partial(pair.right_slot, name, slot))
-            for pair, name in self.tensors_of_pairs()
+            for pair, name in self.tensors_of_pairs(terms=True)
             for slot in pair.slots(name)
         ]
         most: dict[str, float] = {}
@@ -293,10 +293,11 @@ class Rungs:
         gradient, most = pair.left_array(name, "gradients"), self.left.largest("gradients")
         return gradient is not None and 0 < largest(gradient) < 100 * self.tolerances.unit * most
 
-    def tensors_of_pairs(self, file: str = "weights") -> Iterator[tuple[LayerPair, str]]:
-        """Each tensor of which either side's file has anything."""
+    def tensors_of_pairs(self, file: str = "weights", terms: bool = False) -> Iterator[tuple[LayerPair, str]]:
+        """Each tensor of which either side's file has anything; or each term of those that are sums, too."""
         for pair in self.pairing.pairs:
             yield from ((pair, name) for name in pair.names if pair.has(name, file))
+            yield from pair.further_terms(file) if terms else ()
 
     def _scales(self, file: str, smallest: float) -> list[tuple[LayerPair, str, float]]:
         """For each tensor how far it moved at most, and at least this share of the farthest that a weight did; on the

@@ -1,6 +1,6 @@
 """Weights, layers, and calls of layers that belong together."""
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -195,6 +195,16 @@ class LayerPair:
         alone = {**self.alone[0], **more.alone[0]}, {**self.alone[1], **more.alone[1]}
         how = more.how if self.lines and not more.lines else self.how
         return LayerPair(left, right, how, weights, alone)
+
+    def further_terms(self, file: str) -> Iterator[tuple["LayerPair", str]]:
+        """Yield what pairs the terms after the first of tensors that are sums, such as a second bias, if both files
+        have them. All terms have one gradient and the same slots, so the last of fewer stands for more."""
+        for name, weight in self.weights.items():
+            for place in range(1, max(len(tensor.terms) for tensor in weight.both)):
+                left, right = (tensor.terms[min(place, len(tensor.terms) - 1)] for tensor in weight.both)
+                pair = replace(self, weights={f"{name} {place + 1}": TensorPair(left, right)})
+                if all(array is not None for array in pair.arrays(f"{name} {place + 1}", file)):
+                    yield pair, f"{name} {place + 1}"
 
     def tensor(self, place: int, name: str) -> Tensor | None:
         """The left (0) or the right side's (1) tensor; None where the layer lacks it."""

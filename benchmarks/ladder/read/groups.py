@@ -171,8 +171,8 @@ class WeightGroup:
 
 
 def values(side: Side, tensor: Tensor, file: str = "weights") -> Array | None:
-    """A tensor out of one of the record's files; None where the file lacks it. All terms of a sum have the same
-    gradient, so one of them stands for them."""
+    """A tensor out of one of the record's files; None where the file lacks it. Of a sum's terms, which have one
+    gradient, the first there stands for the others."""
     read = partial(side.weight, file)
     if file == "gradients":
         return next((gradient for term in tensor.terms if (gradient := term.of(read)) is not None), None)
@@ -180,7 +180,7 @@ def values(side: Side, tensor: Tensor, file: str = "weights") -> Array | None:
 
 
 def slots(side: Side, tensor: Tensor) -> list[str]:
-    """Canonical names of a tensor's slots. All terms of a sum have the same ones."""
+    """Canonical names of the slots of a tensor's first term."""
     kept = [side.slots.get(weight, {}) for weight in tensor.terms[0].names]
     return [slot for slot in kept[0] if all(slot in of for of in kept)]
 

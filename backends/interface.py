@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from backends.beam import BeamSearch
 from common.errors import CannotBeginError
+from common.run import RunDirectory
 from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
-from common.tensors import Array, Batch, Batches, Ids
+from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length
 from common.weights import Arrays, ModelState
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
@@ -184,6 +185,16 @@ class Group:
 NO_GROUP = Group(rank=0, size=1, sum=lambda array: array)
 
 
+@dataclass(frozen=True)
+class Characters:
+    """The characters of a run, by which a backend reads and writes texts."""
+
+    encoder: CharVocabulary
+    decoder: CharVocabulary
+    width: int  # to which texts are padded, as in training; padded further, they would translate differently
+    max_length: int  # of a translation
+
+
 class Backend(ABC):
     """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it.
 
@@ -198,6 +209,7 @@ class Backend(ABC):
     reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, beside the facts' settings
     group: Group = NO_GROUP
+    characters: Characters  # see `read_characters`
 
     def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
         """Build the model on `device`, "cpu" or "gpu".
@@ -235,6 +247,12 @@ class Backend(ABC):
     @abstractmethod
     def dump(self) -> ModelState:
         """Copies of the weights and the optimizer slots, to the bit."""
+
+    @final
+    def read_characters(self, run: RunDirectory) -> None:
+        """Take the run's characters for those of the texts that are translated from now on."""
+        longest = max_decoded_length(run.max_decoder_seq_length)
+        self.characters = Characters(*run.vocabularies(), run.max_encoder_seq_length, longest)
 
     @final
     def save_native(self, folder: Path) -> list[str]:

@@ -90,6 +90,7 @@ def fit(
     try:
         with directory.only_writer():
             checkpoint = directory.begin()
+            backend.read_characters(directory)
             _begin_alike(backend, checkpoint.state, checkpoint.progress.epoch, epochs, data)
             if learning_rate != directory.train_config.learning_rate:
                 directory = directory.with_learning_rate(learning_rate)

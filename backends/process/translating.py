@@ -20,7 +20,7 @@ from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_fo
 from common.errors import CannotBeginError
 from common.run import RunDirectory
 from common.settings import Precision
-from common.tensors import STOP, Array, Batch, CharVocabulary, Ids, max_decoded_length
+from common.tensors import STOP, Array, Batch, CharVocabulary, Ids
 from common.text import quoted
 
 if TYPE_CHECKING:
@@ -102,17 +102,16 @@ class Opener:
 
         The weights are read and checked in that process alone.
         """
-        translator = Translator(process, self.run)  # while the process is being started
         process.call(load_run, run=self.run.path.resolve(), weights=self.weights)
-        return translator
+        return Translator(process, self.run)
 
 
+@dataclass(frozen=True)
 class Translator:
-    """A backend that has the weights of a run."""
+    """A backend that has the weights and the characters of a run."""
 
-    def __init__(self, process: BackendProcess, run: RunDirectory) -> None:
-        self.process, self.run = process, run
-        self.encoder_vocabulary, self.decoder_vocabulary = run.vocabularies()
+    process: BackendProcess
+    run: RunDirectory
 
     def __call__(self, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
         """Return the greedy translation of each text; see `decode`."""
@@ -131,19 +130,9 @@ class Translator:
 
         Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary; raises RosettaError.
         """
-        return self.process.call(
-            translate,
-            on_event,
-            timeout_for(sentences=len(texts) * (beam or 1)),
-            texts=list(texts),
-            encoder_characters="".join(self.encoder_vocabulary.characters),
-            decoder_characters="".join(self.decoder_vocabulary.characters),
-            width=self.run.max_encoder_seq_length,
-            max_length=max_decoded_length(self.run.max_decoder_seq_length),
-            beam=beam,
-            alone=alone,
-            choices=choices,
-        )
+        timeout = timeout_for(sentences=len(texts) * (beam or 1))
+        asked = list(texts)
+        return self.process.call(translate, on_event, timeout, texts=asked, beam=beam, alone=alone, choices=choices)
 
     def answers(
         self, texts: Sequence[str], show: Callable[..., None], beam: int | None = None
@@ -161,7 +150,10 @@ class Translator:
 
 
 def load_run(backend: "Backend", emit: "Emit", *, run: Path, weights: str) -> None:
-    """Load the `last` or `best` weights of a run. Raises CannotBeginError for those that training begins with."""
+    """Load a run's characters and its `last` or `best` weights.
+
+    Raises CannotBeginError for weights that training begins with.
+    """
     from common.weights import in_dtype, initial_state  # here, since the program imports this module, too
 
     directory = RunDirectory.open(run)
@@ -174,6 +166,7 @@ def load_run(backend: "Backend", emit: "Emit", *, run: Path, weights: str) -> No
                 "--resume --epochs TOTAL"
             )
     backend.load(state)
+    backend.read_characters(directory)
 
 
 def translate(
@@ -181,25 +174,19 @@ def translate(
     emit: "Emit",
     *,
     texts: Sequence[str],
-    encoder_characters: str,
-    decoder_characters: str,
-    width: int,
-    max_length: int,
     beam: int | None = None,
     alone: bool = False,
     choices: int = 0,
 ) -> list[Answer]:
     """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
 
-    The vocabularies are those of `encoder_characters`, in which the texts are written, and `decoder_characters`. A
-    text is padded to `width`, as in training; it would translate differently if it were padded further. A longer text
-    is as wide as itself. `alone` decodes each text by itself, so that its time is its own, and the first text of each
-    width once before, so that no time holds what a framework prepares. `choices` is the number of most probable
-    characters that an answer has at each position.
+    A text that is longer than the width of the backend's characters is as wide as itself. `alone` decodes each text
+    by itself, so that its time is its own, and the first text of each width once before, so that no time holds what a
+    framework prepares. `choices` is the number of most probable characters that an answer has at each position.
 
     Emits `translated`, the number of texts that are done, of all `sentences`.
     """
-    encoder, decoder = CharVocabulary([encoder_characters]), CharVocabulary([decoder_characters])
+    encoder, width = backend.characters.encoder, backend.characters.width
     answers: dict[int, Answer] = {}
     rows_of_width: dict[int, list[int]] = {}
     for row, text in enumerate(texts):
@@ -211,22 +198,17 @@ def translate(
         warmup = pieces[:1] if alone else []
         for piece in [*warmup, *pieces]:
             ids, lengths = encoder.encode([texts[row] for row in piece], width)
-            answers |= zip(piece, _decoded(backend, ids, lengths, decoder, max_length, beam, choices), strict=True)
+            answers |= zip(piece, _decoded(backend, ids, lengths, beam, choices), strict=True)
             emit(translated=len(answers), sentences=len(texts))
     of_blank = Answer((Candidate("", 0.0),))
     return [answers.get(row, of_blank) for row in range(len(texts))]
 
 
 def _decoded(
-    backend: "Backend",
-    encoder_ids: Ids,
-    encoder_lengths: Ids,
-    vocabulary: CharVocabulary,
-    max_length: int,
-    beam: int | None,
-    choices: int,
+    backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, choices: int
 ) -> Iterator[Answer]:
-    """Decode these rows at once; see `translate`. The vocabulary is the decoder's."""
+    """Decode these rows at once; see `translate`."""
+    vocabulary, max_length = backend.characters.decoder, backend.characters.max_length
     begun, sources = perf_counter(), (encoder_ids, encoder_lengths)
     if beam is None:
         ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)

@@ -63,7 +63,7 @@ class ServedBackend:
         """Start the process, load the weights, and translate once, so that no visitor waits for a compilation."""
         try:
             translator = self._process.enter_context(self._opener.open(self.name))
-            any_text = next(filter(str.strip, translator.encoder_vocabulary.characters), "")
+            any_text = next(filter(str.strip, translator.run.vocabularies()[0].characters), "")
             translator.decode([any_text], choices=1)
             self._translator = translator
         except (RosettaError, OSError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from backends import BASELINE, TABLE
-from backends.process.translating import translate
+from backends.interface import Characters
 from benchmarks.parity.cases import Answers
 from benchmarks.parity.comparer import Check
 from benchmarks.parity.comparison import Comparison
@@ -148,17 +148,15 @@ class TestDecoding:
         for num_rows, width in ((1, 11), (12, 12), (1, 9))[: 1 if ":" in backend.process.name else 3]:
             texts = [cases.material.pairs[row][0][:width] for row in range(num_rows)]
             vocabularies = cases.material.encoder_vocabulary, cases.material.decoder_vocabulary
-            encoder, decoder = ("".join(known.characters) for known in vocabularies)
-            asked: dict[str, Any] = {"texts": texts, "encoder_characters": encoder, "decoder_characters": decoder}
-            asked |= {"width": width, "max_length": 8}
+            asked: dict[str, Any] = {"texts": texts, "characters": Characters(*vocabularies, width, 8)}
             sides = (backend.actual, cases.reference)
-            answers = [side.process.call(translate, **asked, beam=4) for side in sides]
+            answers = [side.process.call(child.translate, **asked, beam=4) for side in sides]
             got, expected = ([answer.candidates for answer in of_side] for of_side in answers)
             for ours, theirs in zip(sum(got, ()), sum(expected, ()), strict=True):
                 assert ours.translation == theirs.translation
                 bound = 10 * backend.bounds["loss"]  # for each of 8 characters, whose logarithms are summed
                 assert ours.score == pytest.approx(theirs.score, rel=bound, abs=8 * bound)
-        narrow, greedy = (backend.process.call(translate, **asked, beam=beam) for beam in (1, None))
+        narrow, greedy = (backend.process.call(child.translate, **asked, beam=beam) for beam in (1, None))
         assert [answer.translation for answer in narrow] == [answer.translation for answer in greedy]
 
 

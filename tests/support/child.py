@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends import interface
-from backends.interface import Backend, Emit, Metrics, unreported
-from backends.process import SOCKET, in_child
+from backends.interface import Backend, Characters, Emit, Metrics, unreported
+from backends.process import SOCKET, in_child, translating
+from backends.process.translating import Answer
 from backends.profiling import Profiled, profile, tools
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
@@ -163,6 +164,14 @@ def taken(backend: Backend, emit: Emit, *, batch: Batch, rows: NDArray[np.int64]
 
 def load(backend: Backend, emit: Emit, *, state: ModelState) -> None:
     backend.load(state)
+
+
+def translate(
+    backend: Backend, emit: Emit, *, characters: Characters, texts: list[str], beam: int | None
+) -> list[Answer]:
+    """Translate as with a run of these characters."""
+    backend.characters = characters
+    return translating.translate(backend, emit, texts=texts, beam=beam)
 
 
 # Profiling

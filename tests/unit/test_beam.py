@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.interface import Characters
 from backends.lesson_backend import NumpyBackend
 from backends.process import translating
 from backends.process.translating import Answer
@@ -27,10 +28,6 @@ def ignored(**event: Any) -> None:
     pass
 
 
-def of_vocabularies(encoder: CharVocabulary, decoder: CharVocabulary) -> dict[str, str]:
-    return {"encoder_characters": "".join(encoder.characters), "decoder_characters": "".join(decoder.characters)}
-
-
 def columns(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | None]]]:
     """The translations of each answer, and their scores."""
     both = (
@@ -49,8 +46,8 @@ def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     ended = np.logical_or.accumulate(every == stop, axis=1)
     texts = np.unique(np.where(ended, stop, every), axis=0)  # (T, L), filled up after the stop token
     counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]  # up to the stop token
-    asked = {"texts": sources, "width": 6, "max_length": MAX_LENGTH} | of_vocabularies(ENCODER, DECODER)
-    answers = translating.translate(backend, ignored, **asked, beam=len(every))
+    backend.characters = Characters(ENCODER, DECODER, 6, MAX_LENGTH)
+    answers = translating.translate(backend, ignored, texts=sources, beam=len(every))
     ids, lengths = ENCODER.encode(sources, 6)
     for row, (translations, given) in enumerate(zip(*columns(answers), strict=True)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))

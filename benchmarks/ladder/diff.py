@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.explain.broken import Cause
+from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.explain.broken import LIKELY, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.exported import in_graph
 from benchmarks.ladder.explain.optimizers import other_optimizers
@@ -22,7 +23,7 @@ from benchmarks.ladder.pair.arrangement import line_of
 from benchmarks.ladder.pair.drafts import guessed
 from benchmarks.ladder.pair.mapping import MappingFile
 from benchmarks.ladder.pair.pairing import Pairing, paired
-from benchmarks.ladder.read.record import Side
+from benchmarks.ladder.read.record import Side, is_number
 from benchmarks.ladder.read.rules import PARENT, TAP
 from benchmarks.ladder.replay import Replay, replay_of
 from common.errors import CannotBeginError
@@ -193,8 +194,9 @@ def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
     if rung == "weights" and (rungs.left.known.folds_weights or rungs.right.known.folds_weights):
         checks = [replace(check, inside=not check.passed) for check in checks]
         diff.notes[:0] = remark_folded([check for check in checks if check.inside])
-    if rung == "forward" and outputs_agree(rungs, [check for check in checks if not check.item.pair]):
-        checks = [check if check.passed else replace(check, inside=True) for check in checks]
+    if rung == "forward" and not all(check.passed for check in checks):
+        vouched = vouched_for(rungs, checks)
+        checks = [replace(check, inside=not check.passed) for check in checks[:vouched]] + checks[vouched:]
         diff.notes[:0] = remark_inside([check for check in checks if check.inside])
     return checks
 
@@ -204,9 +206,21 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     broken = nearest([check for check in failed if not is_of_rounding(rungs, check)] or failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
     diff.explanation += in_graph(rungs, broken)
+    outputs = [check for check in checks if check.item.is_of_model]
+    if outputs and not any(check in failed for check in outputs):
+        names = some_of([check.tensor for check in outputs])
+        diff.explanation.append(f"{names}: equal, and no sign that this does not matter; record what depends on it")
     if most_weights_differ(diff):
         diff.explanation[0] += "; did the right side load the file that `rosetta carry` wrote?"
     diff.causes = causes_of(rungs, broken, failed)
+    inside = [check for check in diff.checks if check.rung == "forward" and check.inside]
+    if (
+        inside
+        and broken.rung not in ("forward", "step")
+        and not any(cause.standing == LIKELY for cause in diff.causes)
+    ):
+        diff.explanation.insert(1, inside[0].line)
+        diff.causes = [*causes_of(rungs, inside[0], inside), *diff.causes]
     weights = [check for check in diff.checks if check.rung == "weights" and check.inside]
     of_layer = [check for check in weights if broken.item.pair and check.item.pair is broken.item.pair]
     if of_layer and broken.rung == "forward":
@@ -254,11 +268,30 @@ def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
         yield f"axes turned, {rung}: {some_of(names)}: {words}"
 
 
-def outputs_agree(rungs: Rungs, outputs: Sequence[Check]) -> bool:
-    """True if the model's own outputs agree, or its loss where no outputs were recorded: then layers that differ are
-    cut, masked or called otherwise, and nothing comes of it."""
-    checks = outputs or [judge(item) for item in rungs.items("loss")]
-    return bool(checks) and all(check.passed for check in checks)
+def vouched_for(rungs: Rungs, checks: Sequence[Check]) -> int:
+    """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
+    comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
+    none, its loss does."""
+    outputs = [check for check in checks if check.item.is_of_model]
+    agree = [check.passed for check in outputs or map(judge, rungs.items("loss"))]
+    if not agree or not all(agree):
+        return 0
+    reach = 0 if outputs else len(checks)
+    for array in filter(vouches, (check.item.left() for check in outputs)):
+        layers = (place for place, check in enumerate(checks, 1) if not check.item.is_of_model)
+        given = [place for place in layers if same(checks[place - 1].item.left(), array)]
+        reach = max(reach, given[-1] if given else len(checks))
+    return reach
+
+
+def vouches(array: Array | None) -> bool:
+    """True for an output that tells of the layers before it: fractions that are not the same in each row."""
+    rows = np.squeeze(np.zeros(0) if array is None else array)
+    return is_number(rows) and bool(rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any())
+
+
+def same(left: Array | None, right: Array | None) -> bool:
+    return left is not None and right is not None and np.array_equal(left, right)
 
 
 def remark_folded(folded: Sequence[Check]) -> Iterator[str]:

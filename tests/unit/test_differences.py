@@ -30,6 +30,7 @@ def model() -> Data:
     logits = np.tanh(hidden) @ weights["head.weight"].T
     gradients = {name: normal(*array.shape) for name, array in weights.items()}
     return {
+        "framework": "torch",
         "inputs": inputs,
         "classes": {"hidden": "Linear", "head": "Linear", "": "mine.Model"},
         "calls": {"hidden": [hidden], "head": [logits], "": [logits]},
@@ -47,7 +48,7 @@ MODEL = model()
 
 
 def written(path: Path, data: Data) -> Side:
-    """A record of these data, as of torch."""
+    """A record of these data."""
     buffers = {name: before for name, (before, _) in data["buffers"].items()}
     weights = {**data["weights"], **buffers}
     layers = [
@@ -57,7 +58,7 @@ def written(path: Path, data: Data) -> Side:
             "parameters": owned(layer, data["weights"]),
             "buffers": owned(layer, buffers),
         }
-        for layer, of in {"": data["classes"][""], **data["classes"]}.items()
+        for layer, of in sorted(data["classes"].items(), key=lambda item: item[1] != "mine.Model")
     ]
     parts = {f"{layer}:{number}": a for layer, arrays in data["calls"].items() for number, a in enumerate(arrays)}
     calls = [
@@ -68,7 +69,7 @@ def written(path: Path, data: Data) -> Side:
     files = {name: data[name] for name in ("inputs", "outputs", "gradients") if data[name]}
     saved(
         path,
-        "torch",
+        data["framework"],
         layers,
         {**files, "weights": weights, "layers": parts} | ({"step-1": step} if step else {}),
         precision="float32",
@@ -214,6 +215,42 @@ MASKS = {
     "1e30 in a single place": put("calls ", lambda of: [np.where(of[0] == of[0].max(), np.float32(1e30), of[0])]),
 }
 
+
+def gives(*arrays: Any) -> Change:
+    """What the model gives, and all that is recorded of it."""
+    return all_of(
+        put("outputs", lambda _: {f"output{number}": array for number, array in enumerate(arrays)}),
+        put("calls ", lambda _: [*arrays]),
+    )
+
+
+def otherwise(*layers: str) -> Change:
+    """Layers give other numbers."""
+    return all_of(*(put(f"calls {layer}", lambda of: [array * np.float32(1.1) for array in of]) for layer in layers))
+
+
+def named(data: Data) -> None:
+    """The model has a name, as in Keras."""
+    data["framework"] = "keras"
+    for of in ("classes", "calls"):
+        data[of] = {name or "functional": value for name, value in data[of].items()}
+
+
+HIDDEN, LOGITS = MODEL["calls"]["hidden"][0], MODEL["calls"]["head"][0]
+LOG_PROBABILITIES = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+TOKENS, MASK = LOGITS.argmax(-1), np.tri(4, 5, dtype=bool)
+# Outputs that say nothing of the layers before them.
+SILENT: dict[str, list[Array]] = {
+    "a mask": [MASK],
+    "a mask of floats": [np.where(MASK, 0, np.float32(-1e9))],
+    "tokens": [TOKENS],
+    "tokens that are floats": [TOKENS.astype(np.float32)],
+    "an empty array": [np.zeros((0, 5), np.float32)],
+    "zeros": [np.zeros((4, 5), np.float32)],
+    "a bias": [np.tile(normal(5), (4, 1))],
+    "equal probabilities": [np.full((4, 5), 0.2, np.float32)],
+}
+
 DIFFERENCES: dict[str, Difference] = {
     "what a layer of buffers alone gives": Difference(
         "forward", "rotary_emb output",
@@ -232,6 +269,32 @@ DIFFERENCES: dict[str, Difference] = {
         "forward", "the model output", all_of(masked(-65504), noisy), larger(1.00002)
     ),
     "one number beside a mask": Difference("forward", "the model output", masked(-1e9), larger(1.1, (1, slice(4)))),
+    **{
+        f"a layer before {name}": Difference("forward", "hidden output", gives(*arrays), otherwise("hidden"))
+        for name, arrays in SILENT.items()
+    },
+    "a layer that gives NaN before a mask": Difference(
+        "forward", "hidden output", gives(MASK), put("calls hidden", lambda of: [of[0] * np.nan])
+    ),
+    "a layer after the only output that is no token": Difference(
+        "forward", "head output", gives(HIDDEN, TOKENS), otherwise("head")
+    ),
+    "what the model gives, with a loss alone": Difference(
+        "forward", "the model output", put("outputs", lambda _: {}), put("calls ", lambda _: [LOG_PROBABILITIES])
+    ),
+    "what a model with a name gives, with a loss alone": Difference(
+        "forward", "functional output",
+        all_of(put("outputs", lambda _: {}), named), put("calls functional", lambda _: [LOG_PROBABILITIES]),
+    ),
+    **{
+        f"a layer that only {stage} shows": Difference(
+            stage, "hidden output", lambda _: None, all_of(otherwise("hidden"), change), otherwise("hidden")
+        )
+        for stage, change in {
+            "loss": put("losses", lambda losses: [1.1 * loss for loss in losses]),
+            "gradients": put("gradients hidden.bias", lambda a: a + np.linspace(0, 1, 6, dtype=np.float32)),
+        }.items()
+    },
     "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
 }  # fmt: skip
 

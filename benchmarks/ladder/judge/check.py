@@ -74,6 +74,12 @@ class Item:
         """True if a left number that is larger than the scale, such as a constant of a mask, is its own scale."""
         return self.scale == 0.0 or (self.is_output and self.scale is None)
 
+    @property
+    def is_of_model(self) -> bool:
+        """True for an output of the whole model: a named one, or of the layer that is the model."""
+        layers = self.pair.left if self.pair else None
+        return self.rung == "forward" and (layers is None or layers.layer.path == layers.side.root)
+
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""
         if self.scale is not None:
@@ -134,14 +140,15 @@ class Check:
         return self.error if isfinite(self.error) else None
 
     @property
-    def measure(self) -> str:
-        """The error against its bound, for a sentence that goes on; "" where the error is not finite."""
-        return "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
-
-    @property
     def place(self) -> str:
         """The place of the largest difference, in words."""
         return self.item.place(self.where)
+
+    @property
+    def line(self) -> str:
+        """The tensor, the error against its bound, where it is, and both values."""
+        error = "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
+        return f"{self.tensor}: {error}{f'{self.place}: ' if self.place else ''}{self.note}"
 
     def as_json(self) -> dict[str, Any]:
         """An error that is not finite is null."""
@@ -218,10 +225,9 @@ def nearest(failed: Sequence[Check]) -> Check:
 
 
 def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
-    """Lines on a rung that breaks: the rung, the tensor, where in it, the size against the bound, and both values."""
-    at = f"{check.place}: " if check.place else ""
+    """Lines on a rung that breaks, and on the tensor that is shown."""
     return [
         f"{name} breaks at {check.rung}: {BREAKS[check.rung]}",
-        f"{check.tensor}: {check.measure}{at}{check.note}",
+        check.line,
         *([f"{failures} of {checks} checks of this rung fail"] if checks > 1 else []),
     ]

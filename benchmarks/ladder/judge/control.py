@@ -20,7 +20,9 @@ class Moved:
     quantity: str  # whose bound it has
     name: str
     error: float  # as a share of what differences are divided by; infinite where it is no number
-    makes_the_loss: bool = False  # whether the model gives it
+    is_of_model: bool = (
+        False  # an output of the model, whose rounding is the loss's, too, even if it cancels out there
+    )
 
 
 def moved_by_control(side: Side) -> Iterator[Moved]:
@@ -47,14 +49,14 @@ def share_of_output(number: float | None, array: Array) -> float:
 
 
 def moved_outputs(side: Side, control: RecordedControl) -> Iterator[Moved]:
-    of_model = {part for call in side.says.calls if not call.layer for part in call.parts}
+    of_model = {part for call in side.says.calls if call.layer == side.root for part in call.parts}
     parts = {part for call in side.says.calls for part in call.parts}
     for name, number, array in measured(side, control, "layers"):
         if name in parts:
             yield Moved("forward", "outputs", name, share_of_output(number, array), name in of_model)
     for name, number, array in measured(side, control, "outputs"):
         if not are_whole(array):  # of which none is near another
-            yield Moved("forward", "outputs", name, share_of_output(number, array), makes_the_loss=True)
+            yield Moved("forward", "outputs", name, share_of_output(number, array), is_of_model=True)
 
 
 def moved_losses(side: Side, control: RecordedControl) -> Iterator[Moved]:

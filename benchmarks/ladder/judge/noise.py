@@ -86,7 +86,7 @@ def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
     for item in chain.from_iterable(map(rungs.items, COMPARED)):
         check = judge(moved_back(item))
         if check.item.quantity:
-            yield Moved(item.rung, item.quantity, item.tensor, check.error, makes_the_loss(item))
+            yield Moved(item.rung, item.quantity, item.tensor, check.error, item.is_of_model)
         elif item.rung in COMPARED[:2] and not check.passed:
             raise UnfitRecordsError(
                 f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
@@ -99,7 +99,7 @@ def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
     most: dict[str, float] = {}
     for moved in errors:
         most[moved.quantity] = max(most.get(moved.quantity, 0.0), moved.error)
-    of_outputs = [moved.error for moved in errors if moved.makes_the_loss and left.computed in PRECISE]
+    of_outputs = [moved.error for moved in errors if moved.is_of_model and left.computed in PRECISE]
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
     if left.computed not in PRECISE:
@@ -107,11 +107,6 @@ def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
     unit = UNIT[left.precision]
     names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
     return {name: max(least.get(name, unit), most[name]) for name in names}
-
-
-def makes_the_loss(item: Item) -> bool:
-    """True for what the model gives, whose rounding is the loss's, too, though in one run it may cancel out there."""
-    return item.quantity == "outputs" and (item.pair is None or not item.pair.left.layer.path)
 
 
 def rounding_of_loss(left: Side) -> float:

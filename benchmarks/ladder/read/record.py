@@ -118,6 +118,12 @@ class Side:
         return calls
 
     @cached_property
+    def root(self) -> str:
+        """The path of the layer that is the whole model. In Keras it has a name, stands first, and ends last."""
+        named = [layer.path for layer in self.says.layers[:1]] if self.framework == "keras" else []
+        return next((call.layer for call in self.says.calls[-1:] if call.layer in named), "")
+
+    @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
         """The layer of each weight."""
         return {name: layer for layer in self.says.layers for name in layer.own.values()}

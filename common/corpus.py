@@ -11,7 +11,7 @@ from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folde
 from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
 from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
-
-if TYPE_CHECKING:
-    from common.run import RunDirectory
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"
@@ -240,16 +237,6 @@ class Material:
         encoder, decoder = known or vocabularies(pairs)
         batch = Batch.of_pairs(pairs, encoder, decoder, dtype, padding)
         return cls(pairs, encoder, decoder, batch, *split(pairs, config, seed))
-
-    @classmethod
-    def of_run(cls, run: "RunDirectory", dtype: Precision | None = None) -> "Material":
-        """The material of a run, in the run's precision or in `dtype`.
-
-        Its pairs give the same vocabularies and the same split as when it was begun.
-        """
-        model = run.model_config
-        settings = run.data_config, run.train_config.seed, dtype or model.dtype, model.padding
-        return cls.of_pairs(run.pairs(), *settings, run.vocabularies())
 
     @property
     def max_encoder_seq_length(self) -> int:

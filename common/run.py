@@ -23,12 +23,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 from safetensors import SafetensorError
 
-from common.corpus import Pair
+from common.corpus import Material, Pair
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import (
     LARGEST_JSON,
@@ -41,13 +41,10 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
-from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig
+from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, Precision, TrainConfig
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
-
-if TYPE_CHECKING:  # methods that need these import them, since the program does without while a backend translates
-    from common.checkpoint import Checkpoint, Epoch, Progress
-    from common.weights import ModelState
+from common.weights import Checkpoint, Epoch, ModelState, Progress, check_state, in_dtype, largest_block
 
 STATE = "state.safetensors"
 REWRITTEN = ("config.json", STATE)  # the files that training writes again
@@ -96,11 +93,9 @@ class RunDirectory:
         sha256: str,
         pairs: Sequence[Pair],
         vocabularies: tuple[CharVocabulary, CharVocabulary],
-        state: "ModelState",
+        state: ModelState,
     ) -> "RunDirectory":
         """Write a new run, which is at `path` whole or not at all. Raises CannotBeginError where `path` exists."""
-        from common.checkpoint import Checkpoint, Progress
-
         refuse_existing(path)
         with new_folder(path) as beside:
             sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
@@ -181,22 +176,27 @@ class RunDirectory:
                 raise ValueError("its characters are not those of the model in config.json")
         return encoder, decoder
 
-    def read(self) -> "Checkpoint":
-        """The last checkpoint, in the run's precision."""
-        from common.checkpoint import read_checkpoint
+    def material(self, dtype: Precision | None = None) -> Material:
+        """The run's pairs made ready for a model, in the run's precision or in `dtype`.
 
+        They have the same vocabularies and the same split as when the run was begun.
+        """
+        model = self.model_config
+        settings = self.data_config, self.train_config.seed, dtype or model.dtype, model.padding
+        return Material.of_pairs(self.pairs(), *settings, self.vocabularies())
+
+    def read(self) -> Checkpoint:
+        """The last checkpoint, in the run's precision."""
         path = self.path / STATE
         with _reading(path):
-            return read_checkpoint(path, self.model_config)
+            return Checkpoint.from_bytes(read_at_most(largest_block(self.model_config), path), self.model_config)
 
-    def read_state(self, which: str, dtype: str | None = None) -> "tuple[ModelState, Progress]":
+    def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Progress]:
         """The `last` or `best` state, in the run's precision or in `dtype`, and how far training had come.
 
         The slots of the best state are zeros, unless it is the last one. Raises RosettaError where the run was made
         of the weights of a later epoch alone.
         """
-        from common.weights import in_dtype
-
         checkpoint = self.read()
         if which == "best":
             if not checkpoint.best:
@@ -207,7 +207,7 @@ class RunDirectory:
             checkpoint = checkpoint.at_best()
         return in_dtype(checkpoint.state, dtype or self.model_config.dtype), checkpoint.progress
 
-    def history(self) -> "tuple[Epoch, ...]":
+    def history(self) -> tuple[Epoch, ...]:
         """The epochs of the run."""
         return self.read().progress.history
 
@@ -229,7 +229,7 @@ class RunDirectory:
         command += f" --workers {workers}" if workers > 1 else ""
         return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
 
-    def begin(self) -> "Checkpoint":
+    def begin(self) -> Checkpoint:
         """Make the run ready to be trained on, and return its last checkpoint. The lock of the run must be held.
 
         Temporary files that killed processes left are removed.
@@ -239,11 +239,15 @@ class RunDirectory:
                 unfinished.unlink()
         return self.read()
 
-    def write(self, checkpoint: "Checkpoint") -> None:
+    def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
-        from common.checkpoint import write_checkpoint
-
-        write_checkpoint(self.path / STATE, checkpoint, self.model_config)
+        check_state(checkpoint.state, self.model_config)
+        pieces = checkpoint.to_pieces()
+        if sum(memoryview(piece).nbytes for piece in pieces) > largest_block(self.model_config):
+            raise RosettaError(
+                f"{self.path} cannot keep epoch {checkpoint.progress.epoch}: its history is too long to be read"
+            )
+        write_atomically(self.path / STATE, pieces)
 
     def with_learning_rate(self, learning_rate: float) -> "RunDirectory":
         """The same run with another learning rate, a float32, which is written into its config.json."""
@@ -257,9 +261,6 @@ class RunDirectory:
 
         The history of the new run ends with the epoch of these weights. Raises CannotBeginError where `out` exists.
         """
-        from common.checkpoint import Checkpoint
-        from common.weights import ModelState
-
         refuse_existing(out, "choose another --out")
         state, progress = self.read_state(which)
         with new_folder(out) as beside:

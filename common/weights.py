@@ -1,20 +1,24 @@
-"""Weights and optimizer slots in the canonical layout, which is Keras's; drawn from a seed, kept as safetensors."""
+"""Weights and optimizer slots in the canonical layout, which is Keras's: drawn from a seed, and kept with the history
+of their training as safetensors."""
 
 import json
 import math
+import sys
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from common.errors import RosettaError
-from common.settings import ModelConfig
+from common.settings import LARGEST_INTEGER, ModelConfig, require
 from common.text import printable
 
 SLOT_PREFIX = "rmsprop/"
+BEST_PREFIX = "best/"  # of the best epoch's weights
 LARGEST_METADATA = 1 << 24  # bytes beside the arrays: the history of some 60,000 epochs
 
 Arrays = dict[str, NDArray[np.floating]]
@@ -185,3 +189,90 @@ def in_dtype(state: ModelState, dtype: str) -> ModelState:
     both = state.weights, state.mean_squares
     weights, slots = ({name: array.astype(dtype, copy=False) for name, array in arrays.items()} for arrays in both)
     return ModelState(weights, slots)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch."""
+
+    epoch: int  # counted from 1
+    loss: float
+    val_loss: float
+    accuracy: float
+    val_accuracy: float
+    val_accuracy_real: float
+    seconds: float  # duration of the training steps, without validation
+    backend: str  # that trained it
+
+    def __post_init__(self) -> None:
+        finite = (-sys.float_info.max, sys.float_info.max)
+        require(self, epoch=(1, LARGEST_INTEGER), loss=finite, val_loss=finite)
+
+
+class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The progress of training when a state was written; the metadata of the state's file."""
+
+    step: int  # optimizer steps taken
+    history: tuple[Epoch, ...]  # all epochs, in order
+
+    def __post_init__(self) -> None:
+        require(self, step=(0, LARGEST_INTEGER))
+        if [epoch.epoch for epoch in self.history] != list(range(1, self.epoch + 1)):
+            raise ValueError(f"expected one entry of the history for each of the epochs 1 to {self.epoch}")
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last epoch; 0 before the first one."""
+        return len(self.history)
+
+    @property
+    def best(self) -> int:
+        """The number of the epoch with the lowest validation loss; 0 before the first one."""
+        return min(self.history, key=lambda epoch: epoch.val_loss).epoch if self.history else 0
+
+    def at_best(self) -> "Progress":
+        """The progress at the end of the best epoch. All epochs of a run have the same number of steps."""
+        return Progress(self.step * self.best // (self.epoch or 1), self.history[: self.best])
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The content of state.safetensors."""
+
+    state: ModelState  # after the last epoch
+    best: Arrays  # weights after the best epoch; empty where a run was made of the weights of a later one alone
+    progress: Progress
+
+    @classmethod
+    def from_bytes(cls, block: bytes, config: ModelConfig) -> "Checkpoint":
+        """The checkpoint of a model of this size in the bytes of a file, in its precision.
+
+        Raises RosettaError, or as `from_bytes`, for a damaged one.
+        """
+        arrays, metadata = from_bytes(block)
+        progress = msgspec.convert(metadata, Progress)
+        best, slots = without_prefix(BEST_PREFIX, arrays), without_prefix(SLOT_PREFIX, arrays)
+        weights = {name: array for name, array in arrays.items() if not name.startswith((BEST_PREFIX, SLOT_PREFIX))}
+        state = ModelState(weights, slots or zeros_like(weights))  # a run of weights alone has no slots
+        check_state(state, config)
+        if progress.best == progress.epoch:
+            best = weights
+        elif best:
+            check_arrays("best weight", best, config)
+        return cls(state, best, progress)
+
+    def after(self, state: ModelState, steps: int, epoch: Epoch) -> "Checkpoint":
+        """The checkpoint after one more epoch, of so many optimizer steps."""
+        progress = Progress(self.progress.step + steps, (*self.progress.history, epoch))
+        return Checkpoint(state, state.weights if progress.best == progress.epoch else self.best, progress)
+
+    def to_pieces(self) -> list[bytes | memoryview]:
+        """The bytes of the file, in pieces."""
+        best = {} if self.progress.best == self.progress.epoch else self.best
+        return to_pieces(self.state.arrays() | prefixed(BEST_PREFIX, best), msgspec.to_builtins(self.progress))
+
+    def at_best(self) -> "Checkpoint":
+        """The checkpoint at the end of the best epoch. Slots are zeros, unless the best epoch is the last one."""
+        if self.progress.best == self.progress.epoch:
+            return self
+        return Checkpoint(ModelState(self.best, zeros_like(self.best)), self.best, self.progress.at_best())

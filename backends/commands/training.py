@@ -155,7 +155,7 @@ def _resumed(settings: Settings, run: RunDirectory, writes: bool) -> Prepared | 
     training = run.train_config
     if "learning_rate" in settings.given:
         training = replace(training, learning_rate=settings.training.learning_rate)
-    return Prepared(Material.of_run(run), run.model_config, training, lambda: run)
+    return Prepared(run.material(), run.model_config, training, lambda: run)
 
 
 def workers_here(settings: Settings, run: RunDirectory | None) -> list[Worker]:
@@ -192,7 +192,7 @@ def evaluate(translator: Translator, dtype: Precision | None, limit: int | None,
 
     One translation a distinct source, against all of its references in the corpus.
     """
-    material, batch_size = Material.of_run(translator.run, dtype), translator.run.train_config.batch_size
+    material, batch_size = translator.run.material(dtype), translator.run.train_config.batch_size
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from common.checkpoint import Epoch
 from common.errors import RosettaError, refusing, why
 from common.files import sync
 from common.run import RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
 from common.text import printable
-from common.weights import ModelState, initial_state
+from common.weights import Epoch, ModelState, initial_state
 
 if TYPE_CHECKING:  # commands import this module for the names of its functions
     from backends.interface import Backend, BackendFacts, Emit, Metrics

@@ -44,7 +44,7 @@ class Sentences:
         self.material, folder = material, Path(run) if run else BUNDLED_RUN
         model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
         directory = RunDirectory.open(folder)
-        of_run = Material.of_run(directory)
+        of_run = directory.material()
         if _shape(of_run) == _shape(material) and directory.model_config.latent_dim == latent_dim:
             self.state, place = directory.read_state("last", model.dtype)
             self.digest = sha256((folder / STATE).read_bytes()).hexdigest()

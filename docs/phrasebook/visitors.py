@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common.corpus import Material
 from common.run import BUNDLED_RUN, RunDirectory
 from common.scoring import references
 from common.sources import Sources
@@ -37,7 +36,7 @@ def visitors() -> Right:
 
 def held_out(run: RunDirectory) -> Right:
     """The sentences that a run's training held out."""
-    material = Material.of_run(run)
+    material = run.material()
     sources = dict.fromkeys(material.pairs[row][0] for row in material.validation_rows.tolist())
     known = references(material.pairs, sources)
     return {source: {text.rstrip(MARKS) for text in texts} for source, texts in known.items()}

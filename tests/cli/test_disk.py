@@ -133,7 +133,7 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
     trained(run, 1)
     with monkeypatch.context() as context:
         full = OSError(FULL.errno, FULL.strerror, str(run.path / STATE))
-        context.setattr("common.checkpoint.write_atomically", Mock(side_effect=full))
+        context.setattr("common.run.write_atomically", Mock(side_effect=full))
         with pytest.raises(RosettaError) as caught:
             trained(run, 3)
     assert str(caught.value) == f"{run.path / STATE} cannot be written: the disk is full. Mend that first"

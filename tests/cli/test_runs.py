@@ -13,7 +13,7 @@ from backends.lesson_backend import NumpyBackend
 from backends.process import in_child, translating
 from backends.process.parent import Runtime
 from backends.process.translating import Opener
-from common.corpus import Material, prepare
+from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig, TrainConfig, as_float32
@@ -68,7 +68,7 @@ def shared(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
 def referees() -> dict[str, str]:
     """Sources that the training of the bundled run held out, and what the referee makes of them."""
     run = RunDirectory.open(BUNDLED_RUN)
-    rows = Material.of_run(run).validation_rows
+    rows = run.material().validation_rows
     sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::40]))
     with Opener(run, "last", "float64", RUNTIME).open("numpy") as translator:
         return dict(zip(sources, translator(sources), strict=True))
@@ -159,7 +159,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)
     assert [epoch.backend for epoch in run.history()] == order
-    referee, material = NumpyBackend(run.model_config, settings), Material.of_run(run)
+    referee, material = NumpyBackend(run.model_config, settings), run.material()
     state = initial_state(run.model_config, settings.seed)
     referee.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)

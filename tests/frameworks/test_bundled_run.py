@@ -28,7 +28,7 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     assert run.data_config == DataConfig(split="grouped")
     assert (run.model_config.latent_dim, run.model_config.padding) == (256, "space")
     data = Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
-    read = Material.of_run(run)
+    read = run.material()
     for side in ("encoder_vocabulary", "decoder_vocabulary"):
         assert getattr(data, side).characters == getattr(read, side).characters
     assert sum(path.stat().st_size for path in BUNDLED_RUN.iterdir()) < 4e6

@@ -26,7 +26,6 @@ from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks.parity.cases import QUICK, Answers, Cases
 from benchmarks.parity.comparison import Comparison
-from common.corpus import Material
 from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig
@@ -240,7 +239,7 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 
 def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """The state after the same training by NumPy alone."""
-    material, backend = Material.of_run(run), NumpyBackend(run.model_config, run.train_config)
+    material, backend = run.material(), NumpyBackend(run.model_config, run.train_config)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
     follow(backend, lambda **event: None, run=None, epochs=epochs, data=data)
     return backend.dump()

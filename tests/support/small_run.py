@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from common.checkpoint import BEST_PREFIX, Epoch
 from common.files import UNFINISHED
 from common.run import STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
-from common.weights import Arrays, ModelState, initial_state, prefixed, to_pieces
+from common.weights import BEST_PREFIX, Arrays, Epoch, ModelState, initial_state, prefixed, to_pieces
 
 PAIRS = [("Go.", "Va !"), ("Go.", "Bouge\u2028!"), ("犬 \r", "é")]
 VOCABULARIES = vocabularies(PAIRS)

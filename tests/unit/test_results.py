@@ -8,7 +8,7 @@ import pytest
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
-from common.corpus import Material, prepare
+from common.corpus import prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
 from tests.support.recordings import (
@@ -150,6 +150,6 @@ def test_only_sentences_the_weights_saw_are_called_trained_on(num_samples, units
     material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
     shown = Sentences(material, units, "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
-    run = Material.of_run(RunDirectory.open(BUNDLED_RUN))
+    run = RunDirectory.open(BUNDLED_RUN).material()
     sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()
     assert all((sentence.source in sources) != sentence.held_out for sentence in shown)

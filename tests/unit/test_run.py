@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from common import weights
-from common.checkpoint import Progress
 from common.errors import CannotBeginError, RosettaError
 from common.files import UNFINISHED, new_folder, write_atomically
 from common.run import STATE, RunDirectory
-from common.weights import initial_state
+from common.weights import Progress, initial_state
 from tests.fuzz.attack.damaged_files import SAME_DIGEST, run_of
 from tests.fuzz.attack.limits import one_line
 from tests.support.small_run import (

@@ -33,7 +33,7 @@ from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.record import Side
 from benchmarks.measure.recording import Recording
 from benchmarks.report import page, render
-from common.corpus import Material, read_corpus
+from common.corpus import read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig, ModelConfig
@@ -143,7 +143,7 @@ unchecked_run = NO_CHECKSUM(SAME_DIGEST(run_of))
 def of_run(path: Path) -> None:
     """Read all that commands read of a run."""
     run = RunDirectory.open(path.parent)
-    Material.of_run(run)
+    run.material()
     run.history()
     for which in ("last", "best"):
         run.read_state(which)

@@ -10,9 +10,9 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from backends import find
-from backends.process import in_child
+from backends.process import in_child, timeout_for
 from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
-from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker, timeout_for
+from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker
 from backends.process.translating import Translator
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing

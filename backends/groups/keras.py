@@ -16,7 +16,7 @@ from tensorflow import Tensor
 from backends.groups import GroupWorker
 from backends.interface import Group
 from backends.lesson_backend import KerasBackend
-from common.settings import PATIENCE
+from backends.process import PATIENCE
 
 
 @final

@@ -8,7 +8,7 @@ from paddle import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import PaddleBackend
-from common.settings import PATIENCE
+from backends.process import PATIENCE
 
 
 @final

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from backends.groups import EagerWorker
 from backends.lesson_backend import TorchBackend
-from common.settings import PATIENCE
+from backends.process import PATIENCE
 
 
 @final

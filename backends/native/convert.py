@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backends import find
-from backends.process import in_child
+from backends.process import READ_SECONDS, in_child
 from backends.process.parent import PROJECT, Runtime
 from common.corpus import Pair, prepare
 from common.errors import CannotBeginError, RosettaError
@@ -28,7 +28,6 @@ VOCABULARY = "vocabulary.json"
 # In a process of its own, since it stands above this folder.
 DIFF = (sys.executable, str(PROJECT / "rosetta.py"), "diff")
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
-READ_SECONDS = 120.0  # timeout of reading the files of a model; HDF5's library reads some damaged ones without end
 
 
 def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The border between the program and a backend's process: how it is started, called, heard and ended.
 
-Here are the environment variables that such a process gets, which must be set before its framework is imported.
+Here are the timeouts, and the environment variables that such a process gets, which must be set before its framework
+is imported.
 
 There are two lanes:
 - `matched`, the default of every command, treats all frameworks alike: the same number of threads and the same way
@@ -19,6 +20,18 @@ from collections.abc import Mapping
 from backends import framework_of
 from common.machine import cores, is_amd
 from common.settings import FLUSH_DENORMALS
+
+# The timeouts, in seconds.
+START_SECONDS = 300.0  # of importing a framework and building a model, on a slow disk
+TIMEOUT = 600.0  # of each message of a call; one step, with its compilation, takes far less
+SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
+SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
+READ_SECONDS = 120.0  # of reading the files of a model; HDF5's library reads some damaged ones without end
+ENDING_SECONDS = 10.0  # of the end of a process that was killed or has closed its socket
+PATIENCE = 300  # of a worker of a group that waits for another one, when they meet and in each step
+NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
+GRACE = 10.0  # for the news of how a worker ended, after other workers have lost it
+SIGNAL_SECONDS = 0.5  # after which a program that waits for its workers looks whether Ctrl-C was pressed
 
 SOCKET = "ROSETTA_SOCKET"  # the variable that has the number of the process's end of the socket
 
@@ -66,6 +79,11 @@ LAUNCHERS = re.compile(
     "(PET|PADDLE|TORCHELASTIC)_|((GROUP|LOCAL|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|"
     "MASTER_(ADDR|PORT)$|TF_CONFIG$|TRAINING_ROLE$|POD_IP$|DISTRIBUTED_TRAINER_ENDPOINTS$"
 )
+
+
+def timeout_for(rows: int = 0, sentences: int = 0) -> float:
+    """Timeout of each message of a call over so many rows that decodes so many sentences, in seconds."""
+    return TIMEOUT + SECONDS_A_ROW * rows + SECONDS_A_SENTENCE * sentences
 
 
 def child_environment(

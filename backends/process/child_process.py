@@ -16,13 +16,13 @@ from functools import partial
 from threading import Lock, Thread, Timer
 from typing import IO, TYPE_CHECKING, Self, TypeVar
 
+from backends.process import ENDING_SECONDS
 from common.errors import RosettaError
 from common.text import printable
 
 if TYPE_CHECKING:
     import psutil
 
-ENDING_SECONDS = 10.0  # timeout of the end of a process that was killed or has closed its socket
 LAST_WORDS = 2000  # bytes at the end of the output, from which an error message quotes the last line
 # What an error says of the signals by which other programs end a process; before another one it has its last words.
 FROM_OUTSIDE = {

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import psutil
 
 from backends import framework_of
-from backends.process import LAUNCHERS
+from backends.process import GRACE, LAUNCHERS, NOTICE_SECONDS, PATIENCE, SIGNAL_SECONDS
 from backends.process.parent import BackendProcess, Runtime, Worker
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
-from common.settings import PATIENCE, ModelConfig, TrainConfig
+from common.settings import ModelConfig, TrainConfig
 
 GROUP_BACKENDS = {  # "module:Class" of each backend that can join a group
     "keras": "backends.groups.keras:KerasWorker",
@@ -35,9 +35,6 @@ LOST = re.compile("gloo|Connection|Collective|Unavailable|signal 6")  # in the e
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
-NOTICE_SECONDS = 10.0  # after which a worker that waits for others elsewhere says so
-GRACE = 10.0  # seconds allowed, after workers have lost another one, for the news of how that one ended
-SIGNAL_SECONDS = 0.5  # after which a program that waits for its workers looks whether Ctrl-C was pressed
 
 Place = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
 Item = TypeVar("Item")

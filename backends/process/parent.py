@@ -18,44 +18,25 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from backends import find
-from backends.process import SOCKET, child_environment
+from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment
 from backends.process.child_process import ChildProcess
 from common.errors import refusing
 from common.files import temporary_folder
-from common.settings import PATIENCE, ModelConfig, TrainConfig
+from common.settings import ModelConfig, TrainConfig
 from common.text import printable
 
 if TYPE_CHECKING:
     from backends.interface import Backend, BackendFacts, Emit
 
 PROJECT = Path(__file__).resolve().parents[2]
-START_SECONDS = 300.0  # timeout of importing a framework and building a model, on a slow disk
-TIMEOUT = 600.0  # of each message of a call, in seconds; one step, with its compilation, takes far less
-SECONDS_A_ROW = 0.2  # more for each row that a call goes through; several times what 1,024 units need
-SECONDS_A_SENTENCE = 60.0  # more for each sentence that a call decodes; far more than the slowest way needs
 SCRATCH = "rosetta-scratch"  # of the names of folders for temporary files
-# The program that a child runs. It takes our packages from where this process has them, so that neither a folder
-# common/ in the working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
-PROGRAM = """
-import sys
-from importlib.machinery import PathFinder
-class Ours:
-    def find_spec(name, path=None, target=None):
-        ours = name in ("backends", "benchmarks", "common", "tests")
-        return PathFinder.find_spec(name, [sys.argv[1]]) if ours else None
-sys.meta_path.insert(0, Ours)
-from backends.process.child import main
-main()
-"""
+# The program that a child runs, with our packages from where this process has them: neither a folder common/ in the
+# working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from backends.process.child import main; main()"
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 OnEvent = Callable[[Mapping[str, Any]], None]
-
-
-def timeout_for(rows: int = 0, sentences: int = 0) -> float:
-    """Timeout of each message of a call over so many rows that decodes so many sentences, in seconds."""
-    return TIMEOUT + SECONDS_A_ROW * rows + SECONDS_A_SENTENCE * sentences
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from backends import of_run
-from backends.process.parent import BackendProcess, OnEvent, Runtime, timeout_for
+from backends.process import timeout_for
+from backends.process.parent import BackendProcess, OnEvent, Runtime
 from common.errors import CannotBeginError
 from common.run import RunDirectory
 from common.settings import Precision

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.process.parent import BackendProcess, timeout_for
+from backends.process import timeout_for
+from backends.process.parent import BackendProcess
 from benchmarks import in_child
 from benchmarks.in_child import Work, characters
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence

@@ -12,8 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.process import timeout_for
 from backends.process.group import new_group, require_memory, started_group
-from backends.process.parent import BackendProcess, Runtime, Worker, timeout_for
+from backends.process.parent import BackendProcess, Runtime, Worker
 from benchmarks.parity.answers import answer
 from common.corpus import prepare
 from common.errors import RosettaError

@@ -57,12 +57,12 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Visit(Measured, frozen=True, omit_defaults=True):
-    """A contestant's turn in one cycle. Lists hold the seconds of each step or call.
+    """A runner's turn in one cycle. Lists hold the seconds of each step or call.
 
     The process leaves `row`, `others`, `stolen` and `tries` to its parent.
     """
 
-    row: CountOrZero  # index of the contestant in the plan
+    row: CountOrZero  # index of the runner in the plan
     lead: list[Seconds]  # steps before the timed ones, which do not count; of a script all in one number
     steps: SomeSeconds  # timed training steps, or calls that decode
     loop: Seconds  # from the start of the first step until the results of the last one are read back

@@ -73,7 +73,7 @@ def race(
 
     accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
-    rows = runners(scripts or [], python or [], env or [], lanes)
+    rows = script_rows(scripts or [], python or [], env or [], lanes)
     plan = Plan(rows, RACE_WITHIN if within is None else within, RACE_BUDGET if budget is None else budget)
     measure(path, json, lambda: Race(Recording.begin(path, plan), known, accepting))
     if fail_slower is not None:
@@ -96,7 +96,7 @@ def _require_as_fast(path: Path, limit: float) -> None:
         terminal.warn(f"whether it is {slower} is not told apart: {results.sentences[0]}")
 
 
-def runners(
+def script_rows(
     scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str
 ) -> "tuple[Row, ...]":
     """Return a row for each script in each lane, from what was typed. Raises CannotBeginError."""

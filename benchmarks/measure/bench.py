@@ -25,10 +25,10 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
-from benchmarks.measure.contestant import BackendContestant
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
+from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
 from benchmarks.parity.cases import QUICK, WHOLE, Cases
@@ -46,7 +46,7 @@ ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
 CHECKING = "checking that all compute the same"
 
 
-class Benchmark(Rounds[BackendContestant]):
+class Benchmark(Rounds[BackendRunner]):
     """A plan, the text for training and decoding, and the recording that is being filled."""
 
     def __init__(self, recording: Recording, material: Material, sentences: Sentences | None) -> None:
@@ -96,20 +96,20 @@ class Benchmark(Rounds[BackendContestant]):
 
     def _opened(
         self, stack: ExitStack, indices: Sequence[int], number: int
-    ) -> tuple[list[BackendContestant], list[Start]]:
+    ) -> tuple[list[BackendRunner], list[Start]]:
         names = ", ".join(self.rows[index].label for index in sorted(indices))
         self.status(starting := f"starting {names} for round {number} of new processes")
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
         live, seconds, began = [], [], machine.now()
         for index, process in stack.enter_context(started_side_by_side(indices, self._launch, at_once)):
-            contestant = BackendContestant(index, process.result(), self.epoch_of(index), counts=self.counts)
+            runner = BackendRunner(index, process.result(), self.epoch_of(index), counts=self.counts)
             if self.sentences:
-                contestant.state, contestant.sources = self.sentences.state, self.sentences.timed
-            live.append(contestant)
+                runner.state, runner.sources = self.sentences.state, self.sentences.timed
+            live.append(runner)
             seconds.append(machine.now() - began if at_once == 1 else 0.0)
             self.status(starting)
             began = machine.now()
-        return live, [contestant.started(taken) for contestant, taken in zip(live, seconds, strict=True)]
+        return live, [runner.started(taken) for runner, taken in zip(live, seconds, strict=True)]
 
     def _launch(self, index: int) -> BackendProcess:
         row, settings = self.rows[index], self.training.settings
@@ -155,12 +155,10 @@ class Benchmark(Rounds[BackendContestant]):
 
     # The rest of the time
 
-    def _after_turns(
-        self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator, extra: bool
-    ) -> None:
+    def _after_turns(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator, extra: bool) -> None:
         if self.sentences is None or self._used < LEAST_ROUNDS:
             return
-        plain = [contestant for contestant in live if contestant.row in self.plain]
+        plain = [runner for runner in live if runner.row in self.plain]
         # Decoding has its first turns before more rounds make intervals narrower, then with the last processes.
         if extra or not self.recording.rounds("batch") or not self._goes_on():
             self._decode(plain, number, rng)
@@ -182,22 +180,26 @@ class Benchmark(Rounds[BackendContestant]):
         starting = self.start_seconds * len(rows) / len(self.plan.groups[0])
         return self.left >= starting + self._cycle_seconds(range(len(rows)))
 
-    def _decode(self, live: Sequence[BackendContestant], number: int, rng: np.random.Generator) -> None:
+    def _decode(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
         """Decode the shown sentences in each row that has not done so, and take turns of decoding."""
         assert self.sentences
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for contestant in sorted(live, key=lambda present: self.rows[present.row].backend == BASELINE):
-            row = self.rows[contestant.row]
+        for runner in sorted(live, key=lambda present: self.rows[present.row].backend == BASELINE):
+            row = self.rows[runner.row]
             # The official example takes seconds for a single sentence, so it comes last, with the shown ones alone.
             slow = row.backend == BASELINE
-            needed = (ONE_BY_ONE if slow else IN_A_BATCH) * contestant.step_seconds
-            if contestant.row not in decoded and self.left >= needed:
+            needed = (ONE_BY_ONE if slow else IN_A_BATCH) * runner.step_seconds
+            if runner.row not in decoded and self.left >= needed:
                 self.status(f"decoding sentences in {row.label}")
+<<<<<<< HEAD
                 scored = not slow and not any(line.scores for line in self.recording.of_kind(Decoded))
                 line = self.sentences.decoded_by(contestant.process, contestant.row, not slow, scored)
+=======
+                line = self.sentences.decoded_by(runner.process, runner.row, shown_only=slow)
+>>>>>>> a478916 (What takes turns is a runner)
                 self.recording.append(line)
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
-        decoders = [contestant for contestant in live if contestant.row in ready]
+        decoders = [runner for runner in live if runner.row in ready]
         for work in self.sentences.timed:
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.plan.groups[0])
             if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
@@ -205,18 +207,14 @@ class Benchmark(Rounds[BackendContestant]):
                 turns = [take_turns(decoders, rng, say, self.most_tries, work=work) for _ in range(EXTRA_CYCLES)]
                 self.recording.append(Round(number, work, [], turns, machine.now() - began))
 
-    def _unprofiled(self) -> set[int]:
-        """The rows that lack their profile."""
-        return {*self.plain} - {line.row for line in self.recording.of_kind(RowProfile)}
-
-    def _profile(self, live: Sequence[BackendContestant]) -> None:
+    def _profile(self, live: Sequence[BackendRunner]) -> None:
         """Profile a few steps of each row, after the turns, so that no turn is disturbed."""
-        missing = self._unprofiled()
-        for contestant in live:
-            if contestant.row in missing and self.left >= PROFILING * contestant.step_seconds:
-                self.status(f"profiling {self.rows[contestant.row].label}")
-                profile = contestant.process.call(in_child.profiled, steps=PROFILED_STEPS)
-                self.recording.append(RowProfile(contestant.row, profile))
+        profiled = {line.row for line in self.recording.of_kind(RowProfile)}
+        for runner in live:
+            if runner.row not in profiled and self.left >= PROFILING * runner.step_seconds:
+                self.status(f"profiling {self.rows[runner.row].label}")
+                profile = runner.process.call(in_child.profiled, steps=PROFILED_STEPS)
+                self.recording.append(RowProfile(runner.row, profile))
 
 
 def opened_benchmark(path: Path, plan: Plan) -> Benchmark:

@@ -28,7 +28,7 @@ Long = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class Row(Measured, frozen=True):
-    """A contestant and the start of its process: a backend, or somebody's script."""
+    """A runner and the start of its process: a backend, or somebody's script."""
 
     backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
     lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all

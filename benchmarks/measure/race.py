@@ -42,20 +42,20 @@ class Race(Rounds[Script]):
         """One after another, since scripts may write the same files when they start."""
         live: list[Script] = []
         starts = []
-        for row in indices:
-            runner = self.plan.rows[row]
-            self.status(f"round {number}: starting {runner.label}")
-            script, began = Script(row, runner, GIVES_WAY * self.budget, counts=self.counts), machine.now()
+        for index in indices:
+            row = self.plan.rows[index]
+            self.status(f"round {number}: starting {row.label}")
+            script, began = Script(index, row, GIVES_WAY * self.budget, counts=self.counts), machine.now()
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
             if number == 1 and ready.record is not None:
-                self._keep(row, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
+                self._keep(index, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
             starts.append(script.started(seconds))
             live.append(script)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
             for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
-                script.planned = lambda step: max(racer.step_seconds for racer in live)
+                script.planned = lambda step: max(runner.step_seconds for runner in live)
         return live, starts
 
     def _keep(self, row: int, record: Path, folder: Path) -> None:
@@ -67,10 +67,10 @@ class Race(Rounds[Script]):
 
     def _before_turns(self, live: Sequence[Script]) -> None:
         """Compare what each script computes with what the first one computes, in the first round."""
-        for row, runner in enumerate(self.plan.rows):
-            if row and self._number == 1:
-                self.status(f"comparing what {runner.label} computes")
-                self.recording.append(self._proof(row))
+        for index, row in enumerate(self.plan.rows):
+            if index and self._number == 1:
+                self.status(f"comparing what {row.label} computes")
+                self.recording.append(self._proof(index))
 
     def _proof(self, row: int) -> Proof:
         """Compare a row's record with that of the first row."""

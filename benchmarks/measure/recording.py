@@ -80,7 +80,7 @@ class Ready(Measured, frozen=True):
 
 
 class Start(Measured, frozen=True, omit_defaults=True):
-    """The start of a contestant's process in a round."""
+    """The start of a runner's process in a round."""
 
     row: CountOrZero  # index of the row in the plan
     seconds: Amount  # from start until it was ready; 0 if not timed, as others were starting meanwhile
@@ -96,7 +96,7 @@ class Round(Line, frozen=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
     work: Work
     starts: list[Start]  # of the processes that were started for this line; empty where they had been before
-    cycles: list[list[Visit]]  # a cycle is one visit of each contestant
+    cycles: list[list[Visit]]  # a cycle is one visit of each runner
     seconds: Amount  # duration, with starting
 
 

@@ -1,6 +1,6 @@
-"""Rounds of new processes whose contestants take turns, until the question is answered or the time is over.
+"""Rounds of new processes whose runners take turns, until the question is answered or the time is over.
 
-- A round starts a process for every contestant, has them take turns and ends them. Each round has new processes,
+- A round starts a process for every runner, has them take turns and ends them. Each round has new processes,
   since two processes of the same program differ in speed.
 - No size rests on a guess: the number of a round's cycles follows from what a start and a step cost here, so that
   three rounds fit into the time on a slow machine too.
@@ -20,7 +20,7 @@ from benchmarks.measure import machine
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Recording, Round, Start
 from benchmarks.measure.statistics import Estimate, counting, widest
-from benchmarks.measure.turns import MOST_TRIES, Contestant, take_turns, undisturbed
+from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns, undisturbed
 from common.errors import RosettaError
 from common.text import count
 
@@ -36,10 +36,10 @@ BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting
 GIVES_WAY = 2  # largest factor by which the budget grows where the least number of rounds does not fit
 SLOWER = 3.0  # assumed step of an unmeasured row, as a multiple of the longest step so far
 
-AnyContestant = TypeVar("AnyContestant", bound=Contestant)
+AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 
-class Rounds(ABC, Generic[AnyContestant]):
+class Rounds(ABC, Generic[AnyRunner]):
     """The recording that is being filled, and this machine's speed so far. All durations are seconds."""
 
     timed_seconds = 0.4  # duration of a visit's timed steps
@@ -56,15 +56,13 @@ class Rounds(ABC, Generic[AnyContestant]):
         self.restless = False  # True if other programs left the machine no rest, so that turns are not retried
 
     @abstractmethod
-    def _opened(
-        self, stack: ExitStack, indices: Sequence[int], number: int
-    ) -> tuple[list[AnyContestant], list[Start]]:
+    def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[AnyRunner], list[Start]]:
         """Start a process for each of these rows and warm it up; the processes end with the stack."""
 
-    def _before_turns(self, live: Sequence[AnyContestant]) -> None:
+    def _before_turns(self, live: Sequence[AnyRunner]) -> None:
         """Work with the processes of a round before they take turns, not part of their start."""
 
-    def _after_turns(self, live: Sequence[AnyContestant], number: int, rng: np.random.Generator, extra: bool) -> None:
+    def _after_turns(self, live: Sequence[AnyRunner], number: int, rng: np.random.Generator, extra: bool) -> None:
         """Work with the processes of a round before they end."""
 
     @property
@@ -169,7 +167,7 @@ class Rounds(ABC, Generic[AnyContestant]):
         with ExitStack() as stack:
             shuffled = [indices[place] for place in rng.permutation(len(indices))]
             live, starts = self._opened(stack, shuffled, number)
-            live.sort(key=lambda contestant: contestant.row)
+            live.sort(key=lambda runner: runner.row)
             self._learn_steps(live)
             if not extra:
                 self.start_seconds = machine.now() - began
@@ -187,7 +185,7 @@ class Rounds(ABC, Generic[AnyContestant]):
 
     def _cycles(
         self,
-        live: Sequence[AnyContestant],
+        live: Sequence[AnyRunner],
         rng: np.random.Generator,
         cycles: list[list[Visit]],
         words: str,
@@ -197,7 +195,7 @@ class Rounds(ABC, Generic[AnyContestant]):
 
         Unless they are `extra`, they leave time for the rounds that an answer still needs.
         """
-        indices, began = [contestant.row for contestant in live], machine.now()
+        indices, began = [runner.row for runner in live], machine.now()
         to_come = 0 if extra else max(0, self._lacking - 1)
         seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
         most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
@@ -212,8 +210,8 @@ class Rounds(ABC, Generic[AnyContestant]):
             if number < most and not (self.restless or undisturbed(cycles[-1])):
                 self._wait_for_rest()
 
-    def _learn_steps(self, live: Sequence[AnyContestant]) -> None:
-        self.step_seconds |= {contestant.row: contestant.step_seconds for contestant in live}
+    def _learn_steps(self, live: Sequence[AnyRunner]) -> None:
+        self.step_seconds |= {runner.row: runner.step_seconds for runner in live}
 
     @property
     def most_tries(self) -> int:

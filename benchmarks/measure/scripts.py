@@ -1,4 +1,4 @@
-"""Contestants that are anybody's scripts: the parent's side of `take_turns` of rosetta_record.
+"""Runners that are anybody's scripts: the parent's side of `take_turns` of rosetta_record.
 
 A script has its own arguments, output and interpreter. Each line on its socket is a JSON object: the script sends
 `ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages have types and a limit, and
@@ -23,7 +23,7 @@ from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, W
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import WARM_UP_STEPS, Ready, Start
-from benchmarks.measure.turns import Contestant
+from benchmarks.measure.turns import Runner
 from common.errors import RosettaError, refusing
 from common.machine import cores, peak_memory
 from common.text import count, printable
@@ -53,19 +53,19 @@ class Message(Measured, frozen=True):
 
 
 @dataclass
-class Script(Contestant):
+class Script(Runner):
     """A script in its process. Methods raise RosettaError if it does anything but what it is asked."""
 
-    runner: Row
+    script: Row
     patience: float  # seconds after which a script that sends nothing is ended
     planned: Callable[[float], float] = lambda step: step  # the step that sizes its turns, from the script's
 
     def start(self, stack: ExitStack) -> None:
         """Start the process; it ends with the stack."""
-        command, environment = [self.runner.python, *self.runner.command], environment_of(self.runner)
-        with refusing(f"{self.runner.python} cannot be started"):
+        command, environment = [self.script.python, *self.script.command], environment_of(self.script)
+        with refusing(f"{self.script.python} cannot be started"):
             self.process = stack.enter_context(
-                ChildProcess(self.runner.label, command, environment, TURNS, SILENT, ExitStack(), adopts=True)
+                ChildProcess(self.script.label, command, environment, TURNS, SILENT, ExitStack(), adopts=True)
             )
         self.process.doing = " before its first turn"
 
@@ -121,7 +121,7 @@ class Script(Contestant):
         passed, sent = monotonic() - began, took.lead + each * sum(took.steps)
         if len(took.steps) != pieces or sent > passed + MOST_BEYOND:
             raise RosettaError(
-                f"{self.runner.label} sent {count(len(took.steps), 'time')}, {sent:.3g} s in all; expected {pieces}, "
+                f"{self.script.label} sent {count(len(took.steps), 'time')}, {sent:.3g} s in all; expected {pieces}, "
                 f"and the turn took {passed:.3g} s"
             )
         self._sleeps()
@@ -139,10 +139,10 @@ class Script(Contestant):
             content = getattr(msgspec.json.decode(line, type=Message), kind)
         except (ValueError, RecursionError) as error:
             wrong = printable(str(error))[:300]
-            raise RosettaError(f"{self.runner.label} sent what take_turns does not send: {wrong}") from error
+            raise RosettaError(f"{self.script.label} sent what take_turns does not send: {wrong}") from error
         if content is None:
             raise RosettaError(
-                f"{self.runner.label} sent another message than `{kind}`; is take_turns called in several processes?"
+                f"{self.script.label} sent another message than `{kind}`; is take_turns called in several processes?"
             )
         return content
 
@@ -166,15 +166,15 @@ def next_line(lines: IO[bytes]) -> bytes:
     return line
 
 
-def environment_of(runner: Row) -> dict[str, str]:
+def environment_of(script: Row) -> dict[str, str]:
     """The environment of a script: that of this process, in the matched lane with the same settings for all.
 
-    The runner's variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the code of
+    The script's variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the code of
     the script.
     """
     environment = dict(os.environ)
-    asked = runner.variables.get("OMP_NUM_THREADS", "").partition(",")[0]
+    asked = script.variables.get("OMP_NUM_THREADS", "").partition(",")[0]
     threads = int(asked) if asked.isdecimal() and int(asked) else cores()
-    for settings in matched_settings(threads).values() if runner.lane == "matched" else ():
+    for settings in matched_settings(threads).values() if script.lane == "matched" else ():
         environment |= {name: value for name, value in settings.items() if name != "NVIDIA_TF32_OVERRIDE"}
-    return environment | runner.variables
+    return environment | script.variables

@@ -189,7 +189,7 @@ def observed(
 
 
 def uneven(visits: Iterable[Visit]) -> bool:
-    """True if the steps of a contestant differ by more than UNEVEN in most of its visits."""
+    """True if the steps of a runner differ by more than UNEVEN in most of its visits."""
     spreads = grouped((visit.row, pstdev(visit.steps) / fmean(visit.steps)) for visit in visits)
     return any(median(of_row) > UNEVEN for of_row in spreads.values())
 

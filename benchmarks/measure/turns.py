@@ -1,9 +1,9 @@
-"""Contestants that take turns: contestants in, times out. Nothing here knows models or plans.
+"""Runners that take turns: runners in, times out. Nothing here knows models or plans.
 
-- A contestant is a process that is ready and answers each turn with the seconds of its steps. It sleeps until its
-  turn comes, and while it works all other contestants sleep.
-- A cycle visits every contestant once, in an order that is shuffled anew for each cycle. Since turns are short, slow
-  spells of the machine fall on all contestants alike.
+- A runner is a process that is ready and answers each turn with the seconds of its steps. It sleeps until its
+  turn comes, and while it works all other runners sleep.
+- A cycle visits every runner once, in an order that is shuffled anew for each cycle. Since turns are short, slow
+  spells of the machine fall on all runners alike.
 - A turn that other programs disturbed is retried at once. Their processor time alone decides, never the turn's own
   times, so nothing is chosen by its result.
 """
@@ -26,7 +26,7 @@ Counts = Callable[[float], tuple[int, int]]
 
 
 @dataclass
-class Contestant(ABC):
+class Runner(ABC):
     """A process that takes turns, with its children."""
 
     row: int  # index by which its visits are known
@@ -48,7 +48,7 @@ class Contestant(ABC):
 
 
 def take_turns(
-    contestants: Sequence[Contestant],
+    runners: Sequence[Runner],
     rng: np.random.Generator,
     before: Callable[[], None] = lambda: None,
     most_tries: int = MOST_TRIES,
@@ -57,27 +57,25 @@ def take_turns(
 ) -> list[Visit]:
     """Return the visits of a cycle, each after a call of `before` and with at most `most_tries` tries.
 
-    All contestants begin with batch number `first`, or with a number that is drawn.
+    All runners begin with batch number `first`, or with a number that is drawn.
     """
     if first is None:
         first = int(rng.integers(1 << 30))
     cycle = []
-    for place in rng.permutation(len(contestants)):
+    for place in rng.permutation(len(runners)):
         before()
-        cycle.append(_visit(contestants[place], work, first, contestants, most_tries))
+        cycle.append(_visit(runners[place], work, first, runners, most_tries))
     return cycle
 
 
-def _visit(
-    contestant: Contestant, work: Work, first: int, contestants: Sequence[Contestant], most_tries: int
-) -> Visit:
+def _visit(runner: Runner, work: Work, first: int, runners: Sequence[Runner], most_tries: int) -> Visit:
     """Return the last try of a turn, the first one that neither other programs nor other machines disturbed."""
     for tries in range(1, most_tries + 1):
         machine.wait_until_idle()
-        watch = machine.Watch([pid for present in contestants for pid in present.pids])
-        visit = contestant.turn(work, first)
+        watch = machine.Watch([pid for present in runners for pid in present.pids])
+        visit = runner.turn(work, first)
         beside = {"others": watch.others(), "stolen": watch.stolen(), "tries": tries}
-        visit = msgspec.structs.replace(visit, row=contestant.row, **beside)
+        visit = msgspec.structs.replace(visit, row=runner.row, **beside)
         if max(visit.others, visit.stolen) <= machine.MOST_OTHERS:
             break
     return visit

@@ -32,7 +32,7 @@ DIFFERS = "**not the same model**"  # stands in bold on the page
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first
 
 
-class RacerResults(RowResults):
+class ScriptResults(RowResults):
     """The results of a script."""
 
     def __init__(self, results: "RaceResults", index: int) -> None:
@@ -50,12 +50,12 @@ class RacerResults(RowResults):
 class RaceResults(Results):
     """The results of a race, so far if it is unfinished."""
 
-    rows: list[RacerResults]
+    rows: list[ScriptResults]
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
-        self.rows = [RacerResults(self, row) for row in sorted(self.starts)]
+        self.rows = [ScriptResults(self, row) for row in sorted(self.starts)]
 
     @cached_property
     def sentences(self) -> list[str]:
@@ -167,7 +167,7 @@ def report_of(recording: Recording) -> Report:
     rows, machine = results.plan.rows, recording.head.machine
     drawn = [Bar(row.label, "", row.item) for row in results.rows if row.item]
     charts = {"An item": bars(drawn)} if drawn else {}
-    one_python = len({runner.python for runner in rows}) == 1
+    one_python = len({row.python for row in rows}) == 1
     values = {
         "headline": _bold(results.headline),
         "answer": by_row(results.rows, ANSWER, "script"),
@@ -188,15 +188,15 @@ def report_of(recording: Recording) -> Report:
             ("script", "command", "threads and memory", "variables"),
             [
                 (
-                    safe(runner.label),
-                    code(" ".join(map(quoted, ["python" if one_python else runner.python, *runner.command]))),
-                    "matched" if runner.lane == "matched" else "as installed",
-                    ", ".join(code(f"{name}={value}") for name, value in runner.variables.items()),
+                    safe(row.label),
+                    code(" ".join(map(quoted, ["python" if one_python else row.python, *row.command]))),
+                    "matched" if row.lane == "matched" else "as installed",
+                    ", ".join(code(f"{name}={value}") for name, value in row.variables.items()),
                 )
-                for runner in rows
+                for row in rows
             ],
         ),
-        "lane": MATCHED if any(runner.lane == "matched" for runner in rows) else "",
+        "lane": MATCHED if any(row.lane == "matched" for row in rows) else "",
         "per_item": f"{PER_ITEM} {ROBUST if len(results.observed.logarithms) >= ROBUST_ROUNDS else STUDENTS}",
         "origin": render.origin(machine, {}),
     }

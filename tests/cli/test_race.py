@@ -21,7 +21,7 @@ from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import observations
-from benchmarks.racing import runners
+from benchmarks.racing import script_rows
 from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from common.machine import cores
@@ -263,7 +263,7 @@ def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, mo
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    matched, installed = runners([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed")
+    matched, installed = script_rows([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed")
     assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
         ("one, matched", "matched"),
         ("one, installed", "default"),

@@ -28,7 +28,7 @@ from benchmarks.measure.race import Race
 from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
-from benchmarks.measure.turns import MOST_TRIES, Contestant
+from benchmarks.measure.turns import MOST_TRIES, Runner
 from benchmarks.report.bench import BenchResults
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
@@ -135,7 +135,7 @@ class FakeProcess:
         return Profile(3, 0.3, 0.14, 0.06, 0.01)
 
 
-class FakeScript(Contestant):
+class FakeScript(Runner):
     """A script of a race, whose step takes 0.1 s."""
 
     pids = (1,)

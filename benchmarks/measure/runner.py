@@ -1,4 +1,4 @@
-"""Contestants that are backends: a process that trains our model, and decodes with it."""
+"""Runners that are backends: a process that trains our model, and decodes with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from backends.process.parent import BackendProcess
 from benchmarks import in_child
 from benchmarks.in_child import Visit, WarmUp, Work
 from benchmarks.measure.recording import WARM_UP_STEPS, Start
-from benchmarks.measure.turns import Contestant
+from benchmarks.measure.turns import Runner
 from common.tensors import Batch, Batches
 from common.weights import ModelState
 
 
 @dataclass
-class BackendContestant(Contestant):
+class BackendRunner(Runner):
     """A backend's process, which trains on the batches of an epoch over and over."""
 
     process: BackendProcess

@@ -191,12 +191,8 @@ class Benchmark(Rounds[BackendRunner]):
             needed = (ONE_BY_ONE if slow else IN_A_BATCH) * runner.step_seconds
             if runner.row not in decoded and self.left >= needed:
                 self.status(f"decoding sentences in {row.label}")
-<<<<<<< HEAD
                 scored = not slow and not any(line.scores for line in self.recording.of_kind(Decoded))
-                line = self.sentences.decoded_by(contestant.process, contestant.row, not slow, scored)
-=======
-                line = self.sentences.decoded_by(runner.process, runner.row, shown_only=slow)
->>>>>>> a478916 (What takes turns is a runner)
+                line = self.sentences.decoded_by(runner.process, runner.row, not slow, scored)
                 self.recording.append(line)
         ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
         decoders = [runner for runner in live if runner.row in ready]

@@ -236,6 +236,16 @@ def named(data: Data) -> None:
         data[of] = {name or "functional": value for name, value in data[of].items()}
 
 
+def buffer(before: float, after: float | None = None) -> Change:
+    """The model has a buffer of its own, which the step moves."""
+    both = tuple(np.full(3, number, np.float32) for number in (before, before if after is None else after))
+    return lambda data: data["buffers"].update(statistic=both)
+
+
+def ascends(data: Data) -> None:
+    data["step"] = {name: 2 * data["weights"][name] - after for name, after in data["step"].items()}
+
+
 HIDDEN, LOGITS = MODEL["calls"]["hidden"][0], MODEL["calls"]["head"][0]
 LOG_PROBABILITIES = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
 TOKENS, MASK = LOGITS.argmax(-1), np.tri(4, 5, dtype=bool)
@@ -295,6 +305,10 @@ DIFFERENCES: dict[str, Difference] = {
             "gradients": put("gradients hidden.bias", lambda a: a + np.linspace(0, 1, 6, dtype=np.float32)),
         }.items()
     },
+    "an optimizer that ascends, beside a buffer of -1e9": Difference("step", "", buffer(-1e9), ascends),
+    "a bias, beside a variance of 5,000": Difference(
+        "step", "hidden bias", buffer(5000.0, 4990.0), put("step hidden.bias", lambda a: a + np.float32(2e-3))
+    ),
     "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
 }  # fmt: skip
 

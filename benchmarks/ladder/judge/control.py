@@ -94,7 +94,7 @@ def moved_weights(side: Side, control: RecordedControl) -> Iterator[Moved]:
     statistics = {name for layer in side.says.layers for name in layer.buffers.values()}
     gradients, start = side.arrays("gradients"), side.arrays("weights")
     unit = UNIT["float64" if side.computed == "float64" else "float32"]
-    floor, rounding = 4 * unit * side.largest("weights"), 100 * unit * side.largest("gradients")
+    rounding = 100 * unit * side.largest("gradients")
     files: list[tuple[File, str, str, float]] = [
         ("step-1", "step", "updates", SMALLEST_SCALE[side.computed]),
         ("step-last", "trajectory", "last_weights", 1.0),
@@ -108,7 +108,7 @@ def moved_weights(side: Side, control: RecordedControl) -> Iterator[Moved]:
         most = max((far for name, (_, far) in numbers.items() if name not in statistics), default=0.0)
         for name, (number, far) in numbers.items():
             if file == "step-1":
-                number = number and max(number - floor, 0.0)
+                number = number and max(number - 4 * unit * largest(start[name]), 0.0)
             elif name in gradients and 0 < largest(gradients[name]) < rounding:  # Adam makes a whole step of it
                 continue
             of = "moving" if name in statistics and file == "step-1" else quantity

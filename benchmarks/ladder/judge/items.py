@@ -152,10 +152,9 @@ class Rungs:
             yield self._held("step", tensor, "slots", left, right, smallest_scale=smallest, **of_pair)
 
     def _updates(self) -> Iterator[Item]:
-        floor = 4 * self.tolerances.unit * self.left.largest("weights")
         decay = max(self.left.decay, self.right.decay)
         for pair, name, scale in self._scales("step-1", self.tolerances.smallest_scale()):
-            allowed = partial(allowed_of, pair, name, floor, decay)
+            allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
             quantity = "moving" if name.startswith("moving_") else "updates"
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
@@ -339,16 +338,18 @@ def moved(read: Callable[[str, str], Array | None], name: str, file: str) -> flo
     return largest_difference(before, after)[0]
 
 
-def allowed_of(pair: LayerPair, name: str, floor: float, decay: float) -> Callable[[slice], Array]:
-    """The accepted difference of weights after a step: what the accepted gradient difference explains, plus some ulp.
+def allowed_of(pair: LayerPair, name: str, units: float, decay: float) -> Callable[[slice], Array]:
+    """The accepted difference of weights after a step: what the accepted gradient difference explains, plus so many
+    units of each number where it starts.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
     decay, as a share of a weight, may have taken something. Where the square of a gradient vanishes, all is accepted.
     """
     both = [array for file in ("gradients", "step-1") for array in pair.arrays(name, file)]
     arrays = [np.atleast_1d(array) for array in (*both, pair.left_array(name)) if array is not None]
+    rounded = units * size_at_start(pair, name)
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
-        return lambda rows: np.array(floor)
+        return lambda rows: rounded[rows] if rounded.shape == arrays[0].shape else np.array(0.0)
     least = least_square(pair, name)
     squares = None if least is None or least.shape != arrays[0].shape else np.atleast_1d(least)
 
@@ -358,9 +359,19 @@ def allowed_of(pair: LayerPair, name: str, floor: float, decay: float) -> Callab
         size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
         share = share if squares is None else np.where(squares[rows] <= VANISHING, 1.0, share)
-        return np.asarray(floor + 2 * update * share)
+        return np.asarray(rounded[rows] + 2 * update * share)
 
     return allowed
+
+
+def size_at_start(pair: LayerPair, name: str) -> Array:
+    """The sizes of a weight's numbers before the first step, of those that the right side has in its own scale, if
+    that is more."""
+    start, weight = pair.left_array(name), pair.weights.get(name)
+    start = np.zeros(0) if start is None else np.atleast_1d(start)
+    if weight is None or not weight.is_scaled:
+        return np.abs(start)
+    return np.maximum(np.abs(start), np.abs(weight.from_left(start)) / abs(weight.times))
 
 
 def least_square(pair: LayerPair, name: str) -> Array | None:

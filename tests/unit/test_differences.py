@@ -309,6 +309,9 @@ DIFFERENCES: dict[str, Difference] = {
     "a bias, beside a variance of 5,000": Difference(
         "step", "hidden bias", buffer(5000.0, 4990.0), put("step hidden.bias", lambda a: a + np.float32(2e-3))
     ),
+    "a bias that the optimizer lacks, beside a counter": Difference(
+        "step", "hidden bias", buffer(0.0, 1e5), put("step hidden.bias", lambda _: MODEL["weights"]["hidden.bias"])
+    ),
     "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
 }  # fmt: skip
 

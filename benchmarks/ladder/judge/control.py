@@ -91,7 +91,7 @@ def moved_slots(side: Side, control: RecordedControl) -> Iterator[Moved]:
 
 def moved_weights(side: Side, control: RecordedControl) -> Iterator[Moved]:
     """Weights after a step count by how far they moved, a running statistic by how far that one did."""
-    statistics = {name for layer in side.says.layers for name in layer.buffers.values()}
+    statistics = {name for name, weight in side.says.weights.items() if not weight.trainable}
     gradients, start = side.arrays("gradients"), side.arrays("weights")
     unit = UNIT["float64" if side.computed == "float64" else "float32"]
     rounding = 100 * unit * side.largest("gradients")

@@ -155,7 +155,7 @@ class Rungs:
         decay = max(self.left.decay, self.right.decay)
         for pair, name, scale in self._scales("step-1", self.tolerances.smallest_scale()):
             allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
-            quantity = "moving" if name.startswith("moving_") else "updates"
+            quantity = "updates" if pair.is_trained(name) else "moving"
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
     def _trajectory(self) -> Iterator[Item]:
@@ -302,7 +302,7 @@ class Rungs:
         """For each tensor how far it moved at most, and at least this share of the farthest that a weight did; on the
         right side, where nothing moved on the left."""
         far = [(pair, name, moved(pair.left_array, name, file)) for pair, name in self.tensors_of_pairs()]
-        most = max((distance for _, name, distance in far if not name.startswith("moving_")), default=0.0)
+        most = max((distance for pair, name, distance in far if pair.is_trained(name)), default=0.0)
         return [
             (pair, name, max(distance, smallest * most) or moved(pair.right_array, name, file) or 1.0)
             for pair, name, distance in far

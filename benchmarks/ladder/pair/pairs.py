@@ -218,6 +218,12 @@ class LayerPair:
                 return True
         return False
 
+    def is_trained(self, name: str) -> bool:
+        """True for a tensor that either side trains; False for running statistics, counters and what is frozen."""
+        tensors = zip(self.both, (self.tensor(0, name), self.tensor(1, name)), strict=True)
+        weights = ((group.side.says.weights, array) for group, of in tensors if of for array in of.names)
+        return any(array not in known or known[array].trainable for known, array in weights)
+
     def left_array(self, name: str, file: str = "weights") -> Array | None:
         """A left tensor out of a file; None where the file or the layer lacks it."""
         tensor = self.tensor(0, name)

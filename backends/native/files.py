@@ -1,12 +1,10 @@
-"""Reads weights from files that anybody may have written: sizes, names, shapes and dtypes are checked.
+"""Checks weights that anybody may have written, after their framework has read them: names, shapes and dtypes.
 
 PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where the canonical layout has one.
 """
 
-import pickle
-import struct
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -16,29 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import size_of
 from common.settings import MOST_UNITS, ModelConfig
 from common.weights import ModelState, check_state, weight_shapes, zeros_like
-
-# What the readers of zips, pickles and HDF5 raise when a file is cut, garbled or made to confuse them.
-UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    struct.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-)
 
 # For each kind of canonical weight the tensors of torch and Paddle whose sum it is.
 LSTM_TENSORS = {
@@ -69,71 +49,69 @@ def reading(paths: Sequence[Path], expected: str, most: int = 2) -> Iterator[Non
             raise RosettaError(f"{path} has {size:,} bytes, expected at most {LARGEST_FILE:,}")
     names = " and ".join(map(str, paths))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a library warns of in a damaged file helps nobody
+        with warnings.catch_warnings(action="ignore"):  # what a library warns of in a damaged file helps nobody
             yield
     except RosettaError as error:
         raise RosettaError(f"{names}: {error}") from error
-    except UNREADABLE as error:
+    except Exception as error:  # a file that is cut, garbled or made to confuse may have a library raise anything
         raise RosettaError(f"{names}: not readable or damaged; expected {expected}") from error
 
 
-def canonical_state(
-    tensors: Mapping[str, Any],
-    slots: Mapping[str, Any],
-    names: Mapping[str, Sequence[str]],
-    config: ModelConfig,
-    transposed: Container[str] = (),
-) -> ModelState:
-    """The state made of a framework's tensors and RMSprop slots, which are arrays, or are read when they are indexed.
-
-    `names` has for each canonical weight those of the `tensors` whose sum it is. The first of them may have one of
-    the `slots`, by the same name. Without any slots those of the state are zero. Tensors of the roles that are
-    `transposed` have the canonical shapes backwards. The number of units is that of the tensors, and the rest is as
-    in `config`. Raises RosettaError for tensors that are not this model's, and for slots of a second bias.
-    """
-    if missing := [part for parts in names.values() for part in parts if part not in tensors]:
-        raise RosettaError(f"there is no {missing[0]}, expected an array in one piece")
-    units = min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0)
+def with_units(config: ModelConfig, units: int) -> ModelConfig:
+    """The settings with as many units as a file claims. Raises RosettaError for more than MOST_UNITS, or none."""
     if not 1 <= units <= MOST_UNITS:
         raise RosettaError(f"the LSTMs have {units} units, expected 1 to {MOST_UNITS:,}")
+    return replace(config, latent_dim=units)
+
+
+def canonical_state(
+    tensors: Mapping[str, NDArray[Any]],
+    slots: Mapping[str, NDArray[Any]],
+    names: Mapping[str, Sequence[str]],
+    config: ModelConfig,
+) -> ModelState:
+    """The state made of a framework's tensors and RMSprop slots, both in canonical shapes.
+
+    `names` has for each canonical weight those of the `tensors` whose sum it is. The first of them may have one of
+    the `slots`, by the same name. Without any slots those of the state are zero. The number of units is that of the
+    tensors, and the rest is as in `config`. Raises RosettaError for tensors that are not this model's, and for slots
+    of a second bias.
+    """
+    if missing := [part for parts in names.values() for part in parts if part not in tensors]:
+        raise RosettaError(f"there is no {missing[0]}, expected an array")
+    config = with_units(config, min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0))
     if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
         raise RosettaError(
             f"there is a slot for {second_bias[0]}: both biases of an LSTM were trained, so their sum moved twice in "
             "a step, and Rosetta's one bias cannot go on like that. Leave the optimizer's file out; slots then start "
             "at zero"
         )
-    config = replace(config, latent_dim=units)
     weights, mean_squares = {}, {}
     for name, shape in weight_shapes(config).items():
-        backwards, (first, *second) = name.partition("/")[0] in transposed, names[name]
-        weights[name] = _read(first, tensors[first], shape, config, backwards)
+        first, *second = names[name]
+        weights[name] = _checked(first, tensors[first], shape, config)
         for part in second:
-            bias = _read(part, tensors[part], shape, config, backwards)
+            bias = _checked(part, tensors[part], shape, config)
             if bias.any():  # zeros are not added, since that would make 0.0 of a -0.0
                 weights[name] = weights[name] + bias
         if slots and first not in slots:
             raise RosettaError(f"there is no slot for {first}, expected one for each weight")
         if slots:
-            mean_squares[name] = _read(f"the slot of {first}", slots[first], shape, config, backwards)
+            mean_squares[name] = _checked(f"the slot of {first}", slots[first], shape, config)
     state = ModelState(weights, mean_squares or zeros_like(weights))
     check_state(state, config)
     return state
 
 
-def _read(
-    what: str, array: Any, shape: tuple[int, ...], config: ModelConfig, backwards: bool
-) -> NDArray[np.floating]:
-    """The array in this shape, which the file may have backwards. Raises RosettaError for another shape before the
-    array is read: few bytes may claim a huge one."""
-    expected = shape[::-1] if backwards else shape
-    if array.shape != expected or array.dtype != config.dtype:
+def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], config: ModelConfig) -> NDArray[np.floating]:
+    """The array in one piece. Raises RosettaError for another shape before it is copied: few bytes may claim a huge
+    one."""
+    if array.shape != shape or array.dtype != config.dtype:
         raise RosettaError(
-            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {expected}; --dtype and the corpus must "
+            f"{what} is {array.dtype} {array.shape}, expected {config.dtype} {shape}; --dtype and the corpus must "
             "be those that it was trained with"
         )
-    numbers = array[()]
-    return np.ascontiguousarray(numbers.T if backwards else numbers)
+    return np.ascontiguousarray(array)
 
 
 def names_in_layers(names: Iterable[str]) -> dict[str, list[str]]:

@@ -91,7 +91,12 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         (tensors, parameters), *optimizer = map(_arrays_and_parameters, paths)
         slots = _slots(optimizer[0][0], parameters) if optimizer else {}
         names = names_in_layers(tensors)
-        return canonical_state(tensors, slots, names, config, transposed=("encoder", "decoder"))
+        return canonical_state(_in_layout_of_keras(tensors), _in_layout_of_keras(slots), names, config)
+
+
+def _in_layout_of_keras(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of an LSTM transposed; those of a linear layer are as Keras has them."""
+    return {name: array.T if name.endswith("_l0") else array for name, array in arrays.items()}
 
 
 def _slots(kept: Mapping[str, NDArray[Any]], parameters: Mapping[str, str]) -> dict[str, NDArray[Any]]:

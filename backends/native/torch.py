@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from backends.native.files import ROLES, canonical_state, listed, names_in_layers, reading
+from backends.native.files import canonical_state, listed, names_in_layers, reading
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -37,7 +37,7 @@ def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         model, *optimizer = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
         tensors = {str(name): _array(tensor) for name, tensor in model.items()}
         slots = _slots(optimizer[0], tensors) if optimizer else {}
-        return canonical_state(tensors, slots, names_in_layers(tensors), config, transposed=ROLES)
+        return canonical_state(tensors, slots, names_in_layers(tensors), config)
 
 
 def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:
@@ -56,9 +56,9 @@ def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDAr
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    """The tensor as an array of the same memory: few bytes may claim a huge shape, which a copy would fill."""
+    """The tensor in Keras's layout, in the same memory: few bytes may claim a huge shape, which a copy would fill."""
     array: NDArray[Any] = tensor.numpy(force=True)
-    return array
+    return array.T
 
 
 def write_state_dict(source: str, path: str) -> None:

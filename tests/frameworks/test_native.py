@@ -18,7 +18,6 @@ from backends.beam import log_softmax
 from backends.lesson_backend import NumpyBackend
 from backends.native import convert
 from backends.native.jax import read_jax
-from backends.native.keras import read_keras
 from backends.native.paddle import read_paddle
 from backends.process.parent import BackendProcess
 from common.errors import RosettaError
@@ -26,7 +25,6 @@ from common.run import STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state, weight_shapes
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
-from tests.fuzz.attack import damaged_files
 from tests.fuzz.attack.damage_bytes import layer_tensors
 from tests.fuzz.attack.limits import one_line
 from tests.support import child, small_run
@@ -40,7 +38,8 @@ FORMATS = {
     "keras:example": ["s2s_model.keras", "s2s_model.weights.h5"],
     "jax": ["model.safetensors", "optimizer.safetensors"],
 }
-READERS = {".pdparams": read_paddle, ".h5": read_keras, ".keras": read_keras, ".safetensors": read_jax}
+READERS = {".pdparams": read_paddle, ".safetensors": read_jax}
+IN_PROCESS = {".pt": "torch", ".h5": "keras"}  # which read their own files
 ReadFiles = Callable[..., ModelState]
 
 
@@ -63,12 +62,13 @@ def to_read(folder: Path, name: str) -> list[Path]:
 
 @pytest.fixture
 def read(backend_of: StartBackend) -> ReadFiles:
-    """Reader of a framework's files. Only torch's files need their framework."""
+    """Reader of a framework's files."""
 
     def read_files(*paths: Path, dtype: str = "float32") -> ModelState:
-        if paths[0].suffix != ".pt":
-            return READERS[paths[0].suffix](paths, replace(MODEL, dtype=dtype))
-        answer = backend_of("torch", "float32").call(child.read, paths=[*paths])
+        suffix = paths[0].suffix
+        if suffix in READERS:
+            return READERS[suffix](paths, replace(MODEL, dtype=dtype))
+        answer = backend_of(IN_PROCESS[suffix], dtype).call(child.read, paths=[*paths])
         if answer.state is None:
             raise RosettaError(answer.refusal)
         return answer.state
@@ -234,42 +234,56 @@ def test_paddle_files_of_others_are_refused_in_one_line(read: ReadFiles, tmp_pat
     assert (tmp_path / "executed").exists()
 
 
-def test_external_or_huge_arrays_of_keras_are_not_read(tmp_path: Path) -> None:
-    damaged_files.keras_file(tmp_path / "folder")
-    good, place = tmp_path / "folder" / "model.weights.h5", "layers/lstm/cell/vars/0"
-    state = read_keras([good], damaged_files.MODEL)
-    assert_same(state, damaged_files.STATE)
-    shape, huge = weight_shapes(damaged_files.MODEL)["encoder/kernel"], (1 << 20, 1 << 20)
+@pytest.fixture
+def keras_file(backend_of: StartBackend, tmp_path: Path) -> Path:
+    """Keras's own file, of `state_of`."""
+    (folder := tmp_path / "whole").mkdir()
+    backend_of("keras", "float32").call(child.save, state=state_of("float32"), folder=folder)
+    return folder / "model.weights.h5"
+
+
+def test_external_or_huge_arrays_of_keras_are_not_read(read: ReadFiles, keras_file: Path, tmp_path: Path) -> None:
+    place, shape = "layers/lstm/cell/vars/0", weight_shapes(MODEL)["encoder/kernel"]
     layout = h5py.VirtualLayout(shape, "f4")
-    layout[:] = h5py.VirtualSource(str(good), place, shape)
-    chunks: dict[str, Any] = {"maxshape": (None, None), "chunks": (1 << 11, 1 << 11), "compression": "gzip"}
-    changes: dict[str, Callable[[h5py.File], object]] = {  # each with what stands in place of an array
-        "a link": lambda file: file.update({place: h5py.ExternalLink(str(good), place)}),
-        "external": lambda file: file.create_dataset(place, shape, "f4", external=[(str(good), 0, 10_000)]),
-        "virtual": lambda file: file.create_virtual_dataset(place, layout),
-        "huge": lambda file: file.create_dataset(place, huge, "f4"),
-        "huge chunks": lambda file: file.create_dataset(place, data=np.ones(shape, "f4"), **chunks),
-        "more variables": lambda file: file.update({f"optimizer/vars/{number}": 1.0 for number in range(10, 20)}),
-        "another optimizer": lambda file: file["optimizer/vars"].attrs.update(name="adagrad"),
+    layout[:] = h5py.VirtualSource(str(keras_file), place, shape)
+    recurrent, huge = "layers/lstm/cell/vars/1", (1 << 20, 1 << 20)
+    changes: dict[str, tuple[str, Callable[[h5py.File], object]]] = {  # what is refused, and stands in a place
+        "with ExternalLink": (place, lambda file: file.update({place: h5py.ExternalLink(str(keras_file), place)})),
+        "external Dataset": (
+            place,
+            lambda file: file.create_dataset(place, shape, "f4", external=[(str(keras_file), 0, 1 << 20)]),
+        ),
+        "virtual Dataset": (place, lambda file: file.create_virtual_dataset(place, layout)),
+        "shape bomb": (place, lambda file: file.create_dataset(place, huge, "f4")),
+        "value.shape=(2, 3)": (place, lambda file: file.create_dataset(place, (2, 3), "f4")),
+        "are float64": (recurrent, lambda file: file.create_dataset(recurrent, (64, 256), "f8")),
+        "1048576 units": (recurrent, lambda file: file.create_dataset(recurrent, huge, "f4")),
+        "not readable": (recurrent, lambda file: file.update({recurrent: h5py.SoftLink(place)})),
+        "has 20 variables": (
+            "optimizer/vars/9",
+            lambda file: file.update({f"optimizer/vars/{number}": 1.0 for number in range(9, 20)}),
+        ),
+        "'adagrad' has 10": ("layers/dense/vars/1", lambda file: file["optimizer/vars"].attrs.update(name="adagrad")),
     }
-    for what, change in changes.items():
+    for expected, (removed, change) in changes.items():
         changed = tmp_path / "changed.weights.h5"
-        changed.write_bytes(good.read_bytes())
+        changed.write_bytes(keras_file.read_bytes())
         with h5py.File(changed, "a") as file:
-            if "optimizer" not in what and "variables" not in what:
-                del file[place]
+            del file[removed]
             change(file)
-        expected = {"more variables": "has 20 variables", "another optimizer": "'adagrad' has 10"}.get(what, place)
-        with pytest.raises(RosettaError, match=expected):
-            read_keras([changed], damaged_files.MODEL)
+        assert expected in refused(read, changed)
 
 
-def test_reading_without_end_is_ended(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_without_end_is_ended(
+    run: RunDirectory, keras_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """HDF5's library goes round in the heap of strings where its free room claims to be of no size."""
-    damaged_files.keras_file(tmp_path / "folder")
-    path = tmp_path / "folder" / "model.weights.h5"
-    heap, free = path.read_bytes().partition(b"rm_sprop_1")[::2]
-    path.write_bytes(heap + b"rm_sprop_1" + free[:14] + bytes(8) + free[22:])
+    content = bytearray(keras_file.read_bytes())
+    name = content.index(b"rm_sprop", content.rindex(b"GCOL"))  # the last string of the heap, after its length
+    free = name + -(-content[name - 8] // 8) * 8
+    content[free + 8 : free + 16] = bytes(8)
+    path = tmp_path / "endless.weights.h5"
+    path.write_bytes(content)
     monkeypatch.setattr(convert, "READ_SECONDS", 2.0)
     with pytest.raises(RosettaError, match="the keras backend's process did not answer for 2 s and was ended"):
         convert.import_native([path], "keras", tmp_path / "made", run.path, "float32", None)
@@ -359,7 +373,6 @@ def test_convert_says_what_it_needs(run: RunDirectory, tmp_path: Path) -> None:
         (read_paddle, [tmp_path / "model.pdparams"], r"model.pdparams cannot be read"),
         (read_paddle, [tmp_path] * 3, "3 files were given"),
         (read_paddle, [Path("/dev/zero")], "it is not a file"),
-        (read_keras, [tmp_path / "model.keras"], "save its weights by model.save_weights"),
     ):
         with pytest.raises(RosettaError, match=expected) as caught:
             read(paths, MODEL)

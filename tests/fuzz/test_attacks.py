@@ -9,6 +9,7 @@ from tests.fuzz.attack.__main__ import namespace, tried
 MOMENTS: dict[str, tuple[int, int, list[str]]] = {
     "files": (200, 35, []),
     "torch files": (200, 4, []),
+    "keras files": (100, 2, []),
     "recordings": (24, 5, []),
     "workers": (6, 2, []),
     "requests": (300, 6, []),

@@ -89,10 +89,9 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     readers = {
         "h5py": {"backends/native/keras.py"},
         "pickle": {
-            "backends/native/files.py",
             "backends/native/paddle.py",
             *OWN_PICKLES,
-        },  # the first for its exception
+        },
     }
     for package, expected in readers.items():
         importers = {str(path.relative_to(PROJECT)) for path in sources() if package in packages(path)}

@@ -32,6 +32,7 @@ ATTACKS = {  # module and function, cases at length, and the seconds that one ca
     "files": ("damaged_files.files", 5_000, INPUT_SECONDS),
     "recordings": ("damaged_files.recordings", 1_000, INPUT_SECONDS),
     "torch files": ("damaged_files.torch_files", 1_000, INPUT_SECONDS),
+    "keras files": ("damaged_files.keras_files", 1_000, INPUT_SECONDS),
     "workers": ("workers.workers", 300, INPUT_SECONDS),
     "requests": ("visitors.requests", 5_000, INPUT_SECONDS),
     "slow visitors": ("visitors.slow_visitors", 60, 180.0),

@@ -1,18 +1,16 @@
 """Damages corpora, runs, records, mappings, recordings and the frameworks' own files; each is read or refused.
 
-Only what damages PyTorch's files loads a framework. Weights, pairs and vocabularies in which a bit has changed must
-all be refused, or be read as they were.
+Only what damages PyTorch's and Keras's files loads a framework. Weights, pairs and vocabularies in which a bit has
+changed must all be refused, or be read as they were.
 """
 
 import json
-import os
 import pickle
 import random
 import shutil
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,10 +18,8 @@ from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
 
-import h5py
-
-from backends.native.keras import WEIGHT_PLACES, read_keras
 from backends.native.paddle import NAME_TABLE, read_paddle
+from backends.process.parent import BackendProcess, Runtime
 from benchmarks import commands
 from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import compare_records
@@ -36,17 +32,17 @@ from benchmarks.report import page, render
 from common.corpus import read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
-from common.settings import DataConfig, ModelConfig
+from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import ModelState, initial_state
 from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
 from tests.fuzz.attack.limits import Target, inputs
-from tests.support import records, small_run
+from tests.support import child, records, small_run
 from tests.support.recordings import COMMITTED, RACING, committed
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
-ENDLESS_SECONDS = 10.0  # after which a file is taken for one that is read without end
+ENDLESS_SECONDS = 10.0  # timeout of reading a file
 LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 
 
@@ -107,17 +103,6 @@ def of_lines(path: Path) -> None:
 
 
 # Frameworks' own files, of MODEL with STATE
-
-
-def keras_file(folder: Path) -> None:
-    """The weights and slots as Keras's `save_weights` has them; written without Keras."""
-    folder.mkdir()
-    with h5py.File(folder / "model.weights.h5", "w") as file:
-        for number, (name, place) in enumerate(WEIGHT_PLACES.items(), 2):
-            file[place] = STATE.weights[name]
-            file[f"optimizer/vars/{number}"] = STATE.mean_squares[name]
-        file["optimizer/vars/0"], file["optimizer/vars/1"] = 3, 0.1
-        file["optimizer/vars"].attrs["name"] = "rm_sprop_1"
 
 
 def paddle_files(folder: Path) -> None:
@@ -237,26 +222,11 @@ def of_recording_and_another(path: Path) -> None:
     render.html(both, {}), render.markdown(both)
 
 
-def of_keras(path: Path) -> ModelState:
-    """Read the file, in a process of its own first: HDF5's library reads some damaged files without end, which the
-    timeout of `convert` ends."""
-    if not (pid := os.fork()):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, were it in C
-        signal.setitimer(signal.ITIMER_REAL, ENDLESS_SECONDS)
-        with suppress(BaseException):
-            read_keras([path], MODEL)
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGALRM:
-        raise RosettaError("it is read without end")
-    return read_keras([path], MODEL)
-
-
 TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": LINES})}
 FILES = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
     "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
-    "Keras": Victim(keras_file, of_keras),
     "two records": Victim(cut_records, of_mapping),
     "a record": Victim(record_and_itself, of_record, "record/*"),
     "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
@@ -296,3 +266,33 @@ def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
         return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL)
 
     return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder, names)
+
+
+def keras_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """What Keras's `save_weights` writes, read by its `load_weights` in a process, as `convert` does.
+
+    HDF5's library reads some damaged files without end. The timeout ends such a process, and the next one is started.
+    """
+    with ExitStack() as stack:
+
+        def start() -> BackendProcess:
+            return stack.enter_context(Runtime(threads=1).start("keras", MODEL, TrainConfig()))
+
+        process = start()
+
+        def write(folder: Path) -> None:
+            folder.mkdir()
+            process.call(child.save, state=STATE, folder=folder)
+
+        def of_keras(path: Path) -> ModelState | None:
+            nonlocal process
+            try:
+                answer = process.call(child.read, None, ENDLESS_SECONDS, paths=[path])
+            except RosettaError:
+                process = start()
+                raise
+            if answer.refusal:
+                raise RosettaError(answer.refusal)
+            return answer.state
+
+        yield from damaging({"Keras": Victim(write, of_keras, "*.h5")}, rng, folder, names)

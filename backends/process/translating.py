@@ -37,19 +37,11 @@ class Candidate(msgspec.Struct, frozen=True):
     score: float | None = None  # natural logarithm of its probability; None after greedy decoding
 
 
-class PossibleCharacter(msgspec.Struct, frozen=True):
-    """A character that was possible at some position."""
-
-    character: str
-    probability: float
-
-
 class Position(msgspec.Struct, frozen=True):
-    """A character of a translation, and the most probable ones at its position."""
+    """A character of a translation."""
 
     character: str
     probability: float  # given all characters before it
-    choices: tuple[PossibleCharacter, ...]  # the most probable first
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -58,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
     candidates: tuple[Candidate, ...]  # at least one, the best first
     milliseconds: float | None = None  # of decoding all texts of the batch; None: not timed, or a blank text
     ended: bool = True  # False: decoding stopped at its greatest length
-    characters: tuple[Position, ...] = ()  # of the best candidate, with its end; only where choices were asked for
+    characters: tuple[Position, ...] = ()  # of the best candidate, with its end; only where they were asked for
 
     @property
     def translation(self) -> str:
@@ -125,15 +117,16 @@ class Translator:
         *,
         beam: int | None = None,
         alone: bool = False,
-        choices: int = 0,
+        characters: bool = False,
     ) -> list[Answer]:
         """Return the answer to each text; see `translate`. The timeout grows with the texts and the beam.
 
         Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary; raises RosettaError.
         """
         timeout = timeout_for(sentences=len(texts) * (beam or 1))
-        asked = list(texts)
-        return self.process.call(translate, on_event, timeout, texts=asked, beam=beam, alone=alone, choices=choices)
+        return self.process.call(
+            translate, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters
+        )
 
     def answers(
         self, texts: Sequence[str], show: Callable[..., None], beam: int | None = None
@@ -177,13 +170,13 @@ def translate(
     texts: Sequence[str],
     beam: int | None = None,
     alone: bool = False,
-    choices: int = 0,
+    characters: bool = False,
 ) -> list[Answer]:
     """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
 
     A text that is longer than the width of the backend's characters is as wide as itself. `alone` decodes each text
     by itself, so that its time is its own, and the first text of each width once before, so that no time holds what a
-    framework prepares. `choices` is the number of most probable characters that an answer has at each position.
+    framework prepares. With `characters`, answers have the probability of each character.
 
     Emits `translated`, the number of texts that are done, of all `sentences`.
     """
@@ -199,14 +192,14 @@ def translate(
         warmup = pieces[:1] if alone else []
         for piece in [*warmup, *pieces]:
             ids, lengths = encoder.encode([texts[row] for row in piece], width)
-            answers |= zip(piece, _decoded(backend, ids, lengths, beam, choices), strict=True)
+            answers |= zip(piece, _decoded(backend, ids, lengths, beam, characters), strict=True)
             emit(translated=len(answers), sentences=len(texts))
     of_blank = Answer((Candidate("", 0.0),))
     return [answers.get(row, of_blank) for row in range(len(texts))]
 
 
 def _decoded(
-    backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, choices: int
+    backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, characters: bool
 ) -> Iterator[Answer]:
     """Decode these rows at once; see `translate`."""
     vocabulary, max_length = backend.characters.decoder, backend.characters.max_length
@@ -221,26 +214,17 @@ def _decoded(
         backend.beam_search(*sources, search)
         ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
     milliseconds = 1000 * (perf_counter() - begun)
-    all_probabilities = probabilities(backend, *sources, ids[:, 0]) if choices else None  # (N, L, V_dec)
+    all_probabilities = probabilities(backend, *sources, ids[:, 0]) if characters else None  # (N, L, V_dec)
     for row, (of_row, scores_of_row) in enumerate(zip(ids, scores, strict=True)):
         scored = zip(map(vocabulary.text_of, of_row), scores_of_row, strict=True)
         candidates = tuple(Candidate(text, score) for text, score in scored if score != -inf)
         best = candidates[0].translation
         ended = len(best) < max_length
-        characters: tuple[Position, ...] = ()
+        positions: list[Position] = []
         if all_probabilities is not None:
-            characters = _positions(best + STOP * ended, all_probabilities[row], vocabulary, choices)
-        yield Answer(candidates, milliseconds, ended, characters)
-
-
-def _positions(text: str, of_each: Array, vocabulary: CharVocabulary, choices: int) -> tuple[Position, ...]:
-    """The characters of a text with the probabilities (L, V_dec) of all at each position."""
-    positions = []
-    for character, row in zip(text, of_each, strict=False):
-        best = np.argsort(-row, kind="stable")[:choices]
-        most_probable = tuple(PossibleCharacter(vocabulary.characters[n], float(row[n])) for n in best)
-        positions.append(Position(character, float(row[vocabulary.id_of[character]]), most_probable))
-    return tuple(positions)
+            for character, of_all in zip(best + STOP * ended, all_probabilities[row], strict=False):
+                positions.append(Position(character, float(of_all[vocabulary.id_of[character]])))
+        yield Answer(candidates, milliseconds, ended, tuple(positions))
 
 
 def probabilities(backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, decoded_ids: Ids) -> Array:

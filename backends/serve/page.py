@@ -64,7 +64,7 @@ class ServedBackend:
         try:
             translator = self._process.enter_context(self._opener.open(self.name))
             any_text = next(filter(str.strip, translator.run.vocabularies()[0].characters), "")
-            translator.decode([any_text], choices=1)
+            translator.decode([any_text], characters=True)
             self._translator = translator
         except (RosettaError, OSError) as error:
             self._failure = str(error)
@@ -80,7 +80,7 @@ class ServedBackend:
             if self._translator is None:
                 raise RosettaError(f"not opened: {self._failure}")
             try:
-                return self._translator.decode([text], alone=True, choices=1)[0]
+                return self._translator.decode([text], alone=True, characters=True)[0]
             except RosettaError as error:  # each of which ends the process
                 self.close()
                 held.pop_all()  # `open` releases the lock

@@ -58,7 +58,7 @@ class Quick:
     def answer(self, text: str) -> Answer:
         if self.name == "<dead>":
             raise RosettaError("ended by <b>signal 9")
-        shown = [Position(character, 0.95 - 0.2 * number % 0.8, ()) for number, character in enumerate(text.upper())]
+        shown = [Position(character, 0.95 - 0.2 * number % 0.8) for number, character in enumerate(text.upper())]
         return Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))
 
 

@@ -3,6 +3,8 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pkgutil import resolve_name
+from typing import Any
 
 from common.errors import CannotBeginError
 
@@ -11,42 +13,47 @@ BASELINE = "keras:example"  # the official example's own way of training; speeds
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a backend's class is found, and what it needs to run."""
+    """Where a backend's model file is found, and what it needs to run."""
 
-    target: str  # "module:Class"
+    file: str  # the module of the model file
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
     title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
     colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
+    driver: str = "backends.interface:Backend"  # "module:Class" of what drives the model file
     engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
-    float32_only: str = ""  # why it is compared with the referee in float32 alone; empty where float64 is, too
+    float32_only: str = ""  # why it is compared with the reference in float32 alone; empty where float64 is, too
+
+
+def _example(engine: str, extra: str, colour: str = "") -> Entry:
+    """The official example's program under one of Keras's engines."""
+    return Entry(
+        "backends.variants.keras_example",
+        "keras",
+        extra,
+        colour=colour,
+        driver="backends.variants.keras_example:Example",
+        engine=engine,
+        float32_only="its optimizer's constants are not rounded to float32, as the others' are",
+    )
 
 
 TF = "tensorflow"
-ON_ENGINE = "backends.variants.keras_engines:KerasOnEngine"
-IN_FLOAT32 = "Keras computes part of float64 in float32 on {} (keras-team/keras 23704)"
 
 # The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
-    "numpy": Entry("backends.lesson_backend:NumpyBackend", "numpy", "", "NumPy", "#cc79a7"),
-    "keras": Entry("backends.lesson_backend:KerasBackend", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
-    "keras:example": Entry(
-        "backends.variants.keras_example:KerasExample",
-        "tensorflow",
-        "keras",
-        colour="#7b818c",
-        engine=TF,
-        float32_only="its optimizer's constants are not rounded to float32, as the others' are",
-    ),
-    "keras:on-tensorflow": Entry(ON_ENGINE, "keras", "keras", engine=TF),
-    "keras:on-jax": Entry(ON_ENGINE, "keras", "keras,jax", engine="jax", float32_only=IN_FLOAT32.format("JAX")),
-    "keras:on-torch": Entry(
-        ON_ENGINE, "keras", "keras,torch", engine="torch", float32_only=IN_FLOAT32.format("torch")
-    ),
-    "torch": Entry("backends.lesson_backend:TorchBackend", "torch", "torch", "PyTorch", "#0072b2"),
-    "paddle": Entry("backends.lesson_backend:PaddleBackend", "paddle", "paddle", "Paddle", "#009e73"),
-    "jax": Entry("backends.lesson_backend:JaxBackend", "flax", "jax", "JAX", "#e69f00"),
+    "numpy": Entry("backends.lessons.numpy_lesson", "numpy", "", "NumPy", "#cc79a7"),
+    "keras": Entry("backends.lessons.keras_lesson", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
+    "keras:example": _example(TF, "keras", "#7b818c"),
+    "keras:on-tensorflow": _example(TF, "keras"),
+    "keras:on-jax": _example("jax", "keras,jax"),
+    "keras:on-torch": _example("torch", "keras,torch"),
+    "torch": Entry("backends.lessons.torch_lesson", "torch", "torch", "PyTorch", "#0072b2"),
+    "paddle": Entry("backends.lessons.paddle_lesson", "paddle", "paddle", "Paddle", "#009e73"),
+    "jax": Entry("backends.lessons.jax_lesson", "flax", "jax", "JAX", "#e69f00"),
 }
+ENGINES = "keras:on-"  # begins the name of Keras under one of its engines
+NATIVE = ("keras", "torch", "paddle", "jax")  # the frameworks that have a format of their own
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
 
 
@@ -87,7 +94,12 @@ def framework_of(name: str) -> str:
 
 def is_variant(name: str) -> bool:
     """True if a backend is another way of its framework. Keras under one of its engines is a framework of its own."""
-    return name != framework_of(name) and not (name in TABLE and TABLE[name].target == ON_ENGINE)
+    return name != framework_of(name) and not name.startswith(ENGINES)
+
+
+def runs_example(name: str) -> bool:
+    """True if a backend is the official example's program, under any engine."""
+    return name == BASELINE or name.startswith(ENGINES)
 
 
 def names(variants: bool) -> list[str]:
@@ -114,3 +126,21 @@ def of_run(backend: str) -> str:
     """The backend that opens a run by default: the run's, else an installed framework, else NumPy."""
     can_run = installed()
     return next(name for name in [backend, *frameworks(), "numpy"] if name in can_run)
+
+
+# What belongs to a framework stands in the files that bear its name.
+
+
+def framework_of_file(module: str) -> str:
+    """The framework of a model file: keras of backends.keras_model and of backends.variants.keras_example."""
+    return module.rpartition(".")[2].partition("_")[0]
+
+
+def native_tool(framework: str, verb: str) -> Any:
+    """The function that writes a backend's weights and slots into a folder, or reads them from paths, for "write" or
+    "read". Raises CannotBeginError where the framework has no format of its own."""
+    if framework not in NATIVE:
+        raise CannotBeginError(
+            f"{framework} has no format of its own; name keras, torch or paddle (numpy can open any run)"
+        )
+    return resolve_name(f"backends.native.{framework}:{verb}_{framework}")

@@ -1,6 +1,7 @@
-"""The interface of every backend. It takes NumPy arrays, and returns NumPy arrays or plain numbers.
+"""One class drives any model file: batches, timing, layouts and decoding. A protocol says what such a file has.
 
-With it stand a group of workers, which a backend may train in, and what it counts.
+A model file imports its framework and NumPy alone. What frameworks say differently, each says in its model file under
+the same name. All else takes NumPy arrays, and returns NumPy arrays or plain numbers.
 
 All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim units.
 Floating-point arrays have the model's dtype.
@@ -9,23 +10,24 @@ Floating-point arrays have the model's dtype.
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from pkgutil import resolve_name
 from time import perf_counter
-from typing import Annotated, Any, SupportsFloat, TypeVar, final
+from typing import Annotated, Any, Protocol, SupportsFloat, TypeVar, final
 from zlib import crc32
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.beam import BeamSearch
+from backends import framework_of_file, native_tool
+from backends.decoding import BeamSearch, GreedySearch
 from common.errors import CannotBeginError
 from common.run import RunDirectory
 from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
-from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length
-from common.weights import Arrays, ModelState
+from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length, one_hot
+from common.weights import Arrays, ModelState, check_state
 
 REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
 
@@ -33,8 +35,7 @@ Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, 
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
 Counts = TypeVar("Counts")  # a framework's vector of three numbers
-Lengths = TypeVar("Lengths")  # a framework's vector (N,)
-Sum = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Tensor = Any  # a framework's own array
 
 
 def unreported(step: int, loss: float) -> None:
@@ -160,14 +161,93 @@ class BackendFacts:
     os_threads: Integer  # number of threads of the process
 
 
-@dataclass(frozen=True)
-class Group:
-    """A worker's place among the workers, and how their framework adds up what they count."""
+class ModelFile(Protocol):
+    """The names of a model file, the same in every framework, in the order of the file."""
 
-    rank: int  # of this worker, counted from 0; the first worker writes the run
-    size: int  # number of workers
-    sum: Sum  # takes each worker's array, all of one shape, and gives every worker their sum
+    __name__: str  # ends with the framework's name and "_model"
+    Seq2Seq: Any  # of (V_enc, V_dec, H): the model, with weights of its own
+    Batch: Any  # a NamedTuple of tensors, whose fields are attributes of common.tensors.Batch
 
+    def has_gpu(self) -> bool:
+        """True if the framework sees a GPU."""
+
+    def prepare(self, dtype: str, device: str, flush_denormals: bool) -> None:
+        """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
+
+    def weights_of(self, model: Any) -> dict[str, Tensor]:
+        """The trained weights by their canonical names."""
+
+    def layout(self, name: str, array: Array) -> Array:
+        """A weight in the framework's layout, given in the canonical one, or the other way round."""
+
+    def loss_of(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """From logits (N, T_dec, V_dec) the loss and its counts (3,), which Metrics.of takes."""
+
+    RMSprop: Any  # of (model, learning_rate, rho, epsilon); its `mean_squares` stand in the order of weights_of
+
+    def gradients(self, model: Any, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss, its counts (3,), and the gradient of each weight by its name."""
+
+    def train_step(self, model: Any, optimizer: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss and its counts (3,) before the step, which is done when the loss can be read."""
+
+    def evaluate_step(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss and its counts (3,)."""
+
+    def forward(self, model: Any, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+
+    def start(self, model: Any, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> Sequence[Tensor]:
+        """The states (N, H) from which decoding starts, of (N, T_enc, V_enc) and, where padding is masked, (N,)."""
+
+    def step(self, model: Any, decoder_input_data: Tensor, state_h: Tensor, state_c: Tensor) -> Sequence[Tensor]:
+        """One character (N, V_dec) further: logits (N, V_dec), or log-probabilities, and the next states (N, H)."""
+
+    def assign(self, weight: Tensor, array: Array) -> None:
+        """Set a weight in place, to an array of the framework's layout and the model's precision."""
+
+    def to_tensor(self, array: NDArray[Any]) -> Tensor:
+        """The array's numbers on the device; the array has the model's precision or is of int64."""
+
+    def to_array(self, tensor: Tensor) -> NDArray[Any]:
+        """A copy of the tensor's numbers."""
+
+
+class Group(ABC):
+    """A worker's place among the workers, and how their framework trains together.
+
+    All workers train and evaluate alike. Whatever else is asked, each worker does for itself.
+    """
+
+    def __init__(self, file: ModelFile, rank: int = 0, size: int = 1) -> None:
+        self.file = file
+        self.rank = rank  # of this worker, counted from 0; the first worker writes the run
+        self.size = size  # number of workers
+
+    @abstractmethod
+    def sum(self, array: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take each worker's array, all of one shape, and give every worker their sum."""
+
+    @abstractmethod
+    def train_step(self, model: Any, optimizer: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss of the whole batch, of which each worker has a shard, and the shard's counts (3,)."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The context in which the model and its optimizer are made."""
+        return nullcontext()
+
+    @final
+    def shards(self, batches: Batches) -> Batches:
+        """This worker's shard of each batch."""
+        return replace(batches, rank=self.rank, workers=self.size)
+
+    @final
+    def total(self, metrics: Metrics) -> Metrics:
+        """The sums over all workers of what each has counted, with this worker's times."""
+        sums = self.sum(np.stack([getattr(metrics, name) for name in COUNTED]))
+        return replace(metrics, **dict(zip(COUNTED, sums, strict=True)))
+
+    @final
     def agree(self, *parts: bytes) -> None:
         """Raise CannotBeginError in every worker unless all of them call this with the same bytes."""
         digest = 0
@@ -182,7 +262,15 @@ class Group:
             )
 
 
-NO_GROUP = Group(rank=0, size=1, sum=lambda array: array)
+@final
+class Alone(Group):
+    """A worker that trains alone."""
+
+    def sum(self, array: NDArray[np.float64]) -> NDArray[np.float64]:
+        return array
+
+    def train_step(self, model: Any, optimizer: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        return self.file.train_step(model, optimizer, batch)
 
 
 @dataclass(frozen=True)
@@ -195,75 +283,73 @@ class Characters:
     max_length: int  # of a translation
 
 
-class Backend(ABC):
-    """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it.
+class Backend:
+    """The encoder-decoder in one framework. It is built with weights of its own; call `load` before using it."""
 
-    In a group, `train` and `evaluate` share each batch out among the workers, and all workers must call them alike.
-    Whatever else is asked, each worker does for itself.
-    """
-
-    framework: str  # what error messages call it
-    # "module:function" for `save_native`, of the backend and a folder, and for `read_native`, of paths and settings;
-    # "" where the framework has no format of its own.
-    writer: str = ""
-    reader: str = ""
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, beside the facts' settings
-    group: Group = NO_GROUP
     characters: Characters  # see `read_characters`
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, device: str = "cpu") -> None:
-        """Build the model on `device`, "cpu" or "gpu".
+    def __init__(
+        self,
+        file: ModelFile,
+        model: ModelConfig,
+        train: TrainConfig,
+        device: str = "cpu",
+        join: Callable[[ModelFile], Group] = Alone,
+    ) -> None:
+        """Build the model on `device`, "cpu" or "gpu". `join` waits until all workers of the group have come.
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches whose padding counts.
         """
-        if device == "gpu" and not self.sees_gpu():
+        self.framework = framework_of_file(file.__name__)
+        if device == "gpu" and not file.has_gpu():
             raise CannotBeginError(f"{self.framework} sees no GPU here; use --device cpu")
         if train.batches == "bucketed" and model.padding != "mask":
             raise CannotBeginError(
                 f"bucketed batches leave padding out, and padding {model.padding} lets it count; add --padding mask"
             )
-        self.config = model
-        self.train_config = train
-        self.device = device
-        self.build()
+        self.file, self.config, self.train_config, self.device = file, model, train, device
+        file.prepare(model.dtype, device, flush_denormals())
+        self.group = join(file)
+        with self.group.scope():
+            self.model = file.Seq2Seq(model.num_encoder_tokens, model.num_decoder_tokens, model.latent_dim)
+            self.optimizer = file.RMSprop(self.model, train.learning_rate, train.rho, train.epsilon)
 
-    @classmethod
-    @abstractmethod
-    def import_framework(cls) -> Any:
-        """Import the framework, which may take seconds, and return the backend's own module."""
+    def weights(self) -> dict[str, Tensor]:
+        """The framework's tensors of the weights."""
+        return self.file.weights_of(self.model)
 
-    @abstractmethod
-    def sees_gpu(self) -> bool:
-        """True if the framework can compute on a GPU here."""
+    def mean_squares(self) -> dict[str, Tensor]:
+        """The framework's tensors of RMSprop's slots."""
+        return dict(zip(self.weights(), self.optimizer.mean_squares, strict=True))
 
-    @abstractmethod
-    def build(self) -> None:
-        """Create the layers and the optimizer."""
-
-    @abstractmethod
     def load(self, state: ModelState) -> None:
         """Set the weights and the optimizer slots, to the bit."""
+        check_state(state, self.config)
+        for tensors, arrays in ((self.weights(), state.weights), (self.mean_squares(), state.mean_squares)):
+            for name, tensor in tensors.items():
+                self.file.assign(tensor, self.file.layout(name, arrays[name]))
 
-    @abstractmethod
     def dump(self) -> ModelState:
         """Copies of the weights and the optimizer slots, to the bit."""
+        return ModelState(self._arrays(self.weights()), self._arrays(self.mean_squares()))
 
-    @final
+    def _arrays(self, tensors: dict[str, Tensor]) -> Arrays:
+        return {name: self.file.layout(name, self.file.to_array(tensor)) for name, tensor in tensors.items()}
+
     def read_characters(self, run: RunDirectory) -> None:
         """Take the run's characters for those of the texts that are translated from now on."""
         longest = max_decoded_length(run.max_decoder_seq_length)
         self.characters = Characters(*run.vocabularies(), run.max_encoder_seq_length, longest)
 
-    @final
     def save_native(self, folder: Path) -> list[str]:
         """Write weights and slots into `folder` as this framework's users keep them, and return the files' names.
 
         Raises CannotBeginError where there is no such format.
         """
-        files: list[str] = self._native(self.writer)(self, folder)
+        files: list[str] = native_tool(self.framework, "write")(self, folder)
         return files
 
-    @final
     def read_native(self, paths: Sequence[Path]) -> ModelState:
         """Read weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
 
@@ -272,53 +358,83 @@ class Backend(ABC):
         any number of units. Raises RosettaError for files that are damaged or of another model, and CannotBeginError
         where there is no such format.
         """
-        state: ModelState = self._native(self.reader)(paths, self.config)
+        state: ModelState = native_tool(self.framework, "read")(paths, self.config)
         return state
 
-    def _native(self, name: str) -> Callable[..., Any]:
-        if not name:
-            raise CannotBeginError(
-                f"{self.framework} has no format of its own; name keras, torch or paddle (numpy can open any run)"
-            )
-        function: Callable[..., Any] = resolve_name(name)
-        return function
-
-    @abstractmethod
     def forward(self, batch: Batch) -> Forward:
         """The probabilities and the encoder's states for a batch."""
+        return Forward(*map(self.file.to_array, self.file.forward(self.model, self._tensors(batch))))
 
-    @abstractmethod
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         """The batch's loss, sum(weight x cross-entropy) / loss_positions, and its gradient for each weight."""
+        loss, _, gradients = self.file.gradients(self.model, self._tensors(batch))
+        return float(loss), self._arrays(gradients)
 
-    @abstractmethod
     def train(self, batches: Batches, report: Report) -> Metrics:
         """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed.
 
-        Where `report` returns true, the metrics are those of the steps up to then.
+        Where `report` returns true, the metrics are those of the steps up to then. In a group no worker stops before
+        the last batch: the workers report at different steps and must take equally many.
         """
 
-    @abstractmethod
+        def heard(step: int, loss: float) -> bool:
+            return bool(report(step, loss)) and self.group.size == 1
+
+        shards = self.group.shards(batches)
+        return self.group.total(
+            timed_steps(lambda batch: self._train_step(self._tensors(batch)), shards, self._stacked, heard)
+        )
+
+    def _train_step(self, batch: Any) -> tuple[Tensor, Tensor]:
+        return self.group.train_step(self.model, self.optimizer, batch)
+
     def evaluate(self, batches: Batches) -> Metrics:
         """Count and time the same, without optimizer steps."""
 
-    @abstractmethod
+        def step(batch: Batch) -> tuple[Tensor, Tensor]:
+            return self.file.evaluate_step(self.model, self._tensors(batch))
+
+        return self.group.total(timed_steps(step, self.group.shards(batches), self._stacked))
+
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         """Decode all rows at once, greedily, with the framework's own operators.
 
         Takes encoder_ids (N, T_enc) and encoder_lengths (N,). Returns ids (N, L) with L <= max_length: each row ends
         with "\\n", which also fills it up, or is cut at max_length.
         """
+        search = GreedySearch(len(encoder_ids), self.config, max_length)
+        self.decode(encoder_ids, encoder_lengths, search)
+        return search.ids
 
-    @abstractmethod
-    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
+    def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
         """Run the decoder's steps that `search` asks for, from the encoder's states (N, H) on, until it has ended.
 
         Takes encoder_ids (N, T_enc) and encoder_lengths (N,). In each step the states (R, H) are those of the last
         step, or in the first step the encoder's, at `search.rows` (R,); the decoder reads the characters
         `search.sampled` (R,); and `search.extend` is given the logits (R, V_dec), or log-probabilities.
         """
+        file, config = self.file, self.config
+        characters = one_hot(np.arange(config.num_decoder_tokens), config.num_decoder_tokens, config.dtype)
+        data = self._tensor(one_hot(encoder_ids, config.num_encoder_tokens, config.dtype))
+        states = [*file.start(self.model, data, self._lengths(encoder_lengths))]
+        while not search.ended:
+            if search.rows is not None:
+                states = [file.to_tensor(file.to_array(state)[search.rows]) for state in states]
+            logits, *states = file.step(self.model, file.to_tensor(characters[search.sampled]), *states)
+            search.extend(file.to_array(logits))
 
-    def _lengths(self, encoder_lengths: Lengths) -> Lengths | None:
+    def _tensors(self, batch: Batch) -> Any:
+        """The model file's Batch."""
+        names = [name for name in self.file.Batch._fields if name != "encoder_lengths"]
+        tensors = {name: self._tensor(getattr(batch, name)) for name in names}
+        return self.file.Batch(**tensors, encoder_lengths=self._lengths(batch.encoder_lengths))
+
+    def _lengths(self, encoder_lengths: Ids) -> Tensor | None:
         """The lengths if padding is masked; None if padding counts, since the encoder then reads it to its end."""
-        return encoder_lengths if self.config.padding == "mask" else None
+        return self._tensor(encoder_lengths) if self.config.padding == "mask" else None
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return self.file.to_tensor(array.astype(np.int64) if array.dtype.kind in "iu" else array)
+
+    def _stacked(self, counts: list[Tensor]) -> Array:
+        return np.stack([self.file.to_array(vector) for vector in counts])

@@ -1,44 +1,49 @@
 """Training in a group by tf.distribute.MultiWorkerMirroredStrategy.
 
 `keras.Model.fit` cannot train under it (https://github.com/keras-team/keras/issues/20585), so the strategy runs the
-lesson's own step.
+model file's own step.
 """
 
 import json
 import os
 import socket
+from contextlib import AbstractContextManager
 from time import monotonic, sleep
 from typing import Any, final
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow import Tensor
 
-from backends.groups import GroupWorker
-from backends.interface import Group
-from backends.lesson_backend import KerasBackend
+from backends.interface import Group, ModelFile
 from backends.process import PATIENCE
 
 
 @final
-class KerasWorker(GroupWorker, KerasBackend):
-    def build(self) -> None:
-        """Join the group and wait until all its workers have come, before anything else of TensorFlow."""
+class KerasGroup(Group):
+    def __init__(self, file: ModelFile) -> None:
+        """Wait until all workers have come, before anything else of TensorFlow."""
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if "TF_CONFIG" not in os.environ:
             cluster, task = {"worker": addresses_of_all(rank, size)}, {"type": "worker", "index": rank}
             os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
         options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=PATIENCE)
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-        self.group = Group(rank, size, lambda array: self.lesson.to_array(self._sum(tf.constant(array))))
-        with self.strategy.scope():
-            super().build()
+        super().__init__(file, rank, size)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        return self.strategy.scope()
+
+    def sum(self, array: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.file.to_array(self._sum(tf.constant(array)))
 
     @tf.function(reduce_retracing=True)
-    def _train_step(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """The lesson's step, in the strategy, under which Keras's optimizer sums the workers' gradients."""
-        step = self.lesson.train_step.python_function
-        loss, counts = self.strategy.run(step, args=(self.model, self.optimizer, batch))
-        return loss * self.group.size, counts  # the shard's loss is divided by the positions of the whole batch
+    def train_step(self, model: Any, optimizer: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """The model file's step, in the strategy, under which Keras's optimizer sums the workers' gradients."""
+        step = self.file.train_step.python_function
+        loss, counts = self.strategy.run(step, args=(model, optimizer, batch))
+        return loss * self.size, counts  # the shard's loss is divided by the positions of the whole batch
 
     @tf.function(reduce_retracing=True)
     def _sum(self, array: Tensor) -> Tensor:

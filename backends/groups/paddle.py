@@ -6,13 +6,12 @@ from typing import final
 import paddle.distributed as dist
 from paddle import Tensor
 
-from backends.groups import EagerWorker
-from backends.lesson_backend import PaddleBackend
+from backends.groups import EagerGroup
 from backends.process import PATIENCE
 
 
 @final
-class PaddleWorker(EagerWorker, PaddleBackend):
+class PaddleGroup(EagerGroup):
     def join(self) -> None:
         meeting = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         os.environ |= {

@@ -7,13 +7,12 @@ from typing import final
 import torch.distributed as dist
 from torch import Tensor
 
-from backends.groups import EagerWorker
-from backends.lesson_backend import TorchBackend
+from backends.groups import EagerGroup
 from backends.process import PATIENCE
 
 
 @final
-class TorchWorker(EagerWorker, TorchBackend):
+class TorchGroup(EagerGroup):
     def join(self) -> None:
         timeout = timedelta(seconds=PATIENCE)
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))

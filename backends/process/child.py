@@ -64,13 +64,14 @@ def _be_killed_with_parent() -> None:
         sys.exit(1)
 
 
-def _open(target: str, model: ModelConfig, train: TrainConfig, device: str) -> tuple[Backend, dict[str, float]]:
-    """The backend, and the seconds that its opening took."""
+def _open(
+    targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str
+) -> tuple[Backend, dict[str, float]]:
+    """The backend of a model file, its driver and the group that it joins; and the seconds that its opening took."""
     start = perf_counter()  # NumPy and our own modules are imported already
-    kind = resolve_name(target)
-    kind.import_framework()
+    file, driver, group = map(resolve_name, targets)
     imported = perf_counter()
-    backend = kind(model, train, device)
+    backend = driver(file, model, train, device, group)
     return backend, {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
 
 

@@ -26,10 +26,10 @@ from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 from common.settings import ModelConfig, TrainConfig
 
-GROUP_BACKENDS = {  # "module:Class" of each backend that can join a group
-    "keras": "backends.groups.keras:KerasWorker",
-    "torch": "backends.groups.torch:TorchWorker",
-    "paddle": "backends.groups.paddle:PaddleWorker",
+GROUP_BACKENDS = {  # "module:Class" of the group that each of these backends can join
+    "keras": "backends.groups.keras:KerasGroup",
+    "torch": "backends.groups.torch:TorchGroup",
+    "paddle": "backends.groups.paddle:PaddleGroup",
 }
 LOST = re.compile("gloo|Connection|Collective|Unavailable|signal 6")  # in the error of a worker that lost another
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
@@ -71,7 +71,7 @@ READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
 
 
 def engine_of(backend: str) -> str:
-    """ "module:Class" by which a backend joins a group. Raises CannotBeginError where it cannot."""
+    """ "module:Class" of the group that a backend joins. Raises CannotBeginError where it cannot."""
     if backend not in GROUP_BACKENDS:
         able = ", ".join(GROUP_BACKENDS)
         raise CannotBeginError(f"backend {backend} cannot train in a group of workers; choose one of {able}")

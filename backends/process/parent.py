@@ -61,7 +61,7 @@ class Worker:
     rank: int = 0  # counted from 0
     size: int = 1  # number of workers in the group
     on_this_machine: int = 1  # number of the group's workers that share this machine's cores
-    target: str = ""  # "module:Class" of the backend that joins the group; "" where the process trains alone
+    target: str = "backends.interface:Alone"  # "module:Class" of the group that it joins
     variables: Mapping[str, str] = field(default_factory=dict)  # of its environment, by which it joins
     meets_at: str = ""  # "host:port" of the first worker, where other programs start the others
 
@@ -83,7 +83,7 @@ class BackendProcess:
         self.name = name
         self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
         # In a group the framework gives its own reason, when it has waited long enough for the other workers.
-        self._start_timeout = START_SECONDS + (PATIENCE if worker.target else 0)
+        self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
         command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, entry.engine, worker.variables)
@@ -99,7 +99,7 @@ class BackendProcess:
                 opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
             )
-        self._send(name, worker.target or entry.target, model, train, runtime.device)
+        self._send(name, (entry.file, entry.driver, worker.target), model, train, runtime.device)
 
     @property
     def pid(self) -> int:

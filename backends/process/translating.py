@@ -208,10 +208,10 @@ def _decoded(
         ids = backend.translate(*sources, max_length)[:, None]  # (N, 1, L)
         scores: Sequence[Sequence[float | None]] = [[None]] * len(ids)
     else:
-        from backends.beam import BeamSearch  # here, since the program imports this module, too
+        from backends.decoding import BeamSearch  # here, since the program imports this module, too
 
         search = BeamSearch(len(encoder_ids), backend.config, max_length, beam)
-        backend.beam_search(*sources, search)
+        backend.decode(*sources, search)
         ids, scores = search.ids, search.scores.tolist()  # (N, beam, L), (N, beam)
     milliseconds = 1000 * (perf_counter() - begun)
     all_probabilities = probabilities(backend, *sources, ids[:, 0]) if characters else None  # (N, L, V_dec)

@@ -1,109 +1,205 @@
 """`keras:example`: the official Keras example's own way behind Rosetta's interface. Speeds are given as ratios to it.
 
-It holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and decodes
-by `predict` in a Python loop, one sentence and one character at a time. It starts from the same weights as all
-backends, and its epochs have the same order. Its optimizer keeps Keras's constants, which are not rounded to float32,
-so it is compared with the referee in float32 only.
+`keras:on-tensorflow`, `keras:on-jax` and `keras:on-torch` are the same program under each of Keras's engines. Its
+process names the engine in KERAS_BACKEND.
+
+The program holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and
+decodes by `predict` in a Python loop, one sentence and one character at a time. It starts from the same weights as
+all backends, and its epochs have the same order. Its optimizer keeps Keras's constants, which are not rounded to
+float32, so it is compared with the reference in float32 only.
+
+The functions are those of a model file, under the same names. Tensors are NumPy arrays, which Keras converts.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import keras
 import numpy as np
 
-from backends.beam import BeamSearch
-from backends.interface import Forward, Metrics, Report, report_is_due
-from backends.variants.keras_engines import KerasCompiled
+from backends.interface import Backend, Metrics, Report, report_is_due
+from common import tensors
 from common.errors import CannotBeginError
-from common.tensors import Array, Batch, Batches, Ids, one_hot
+from common.settings import ModelConfig
+from common.tensors import Array, Batches, Ids
+
+
+class Seq2Seq:
+    """Three models of the same layers: one trains, and two decode."""
+
+    def __init__(self, num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> None:
+        encoder_inputs = keras.Input(shape=(None, num_encoder_tokens))
+        encoder = keras.layers.LSTM(latent_dim, return_state=True)
+        _, state_h, state_c = encoder(encoder_inputs)
+        decoder_inputs = keras.Input(shape=(None, num_decoder_tokens))
+        decoder = keras.layers.LSTM(latent_dim, return_sequences=True, return_state=True)
+        decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])
+        dense = keras.layers.Dense(num_decoder_tokens, activation="softmax")
+        self.training = keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))
+
+        self.encoder = keras.Model(encoder_inputs, [state_h, state_c])
+        states_inputs = [keras.Input(shape=(latent_dim,)), keras.Input(shape=(latent_dim,))]
+        decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
+        self.decoder = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
+
+    @cached_property
+    def keeping(self) -> keras.Model:
+        """A fourth model, whose optimizer keeps the gradients that it is given: `train_on_batch` returns none."""
+        model = keras.Model(self.training.inputs, self.training.outputs)
+        model.compile(GradientKeeper(0.0), "categorical_crossentropy")
+        return model
+
+
+class Batch(NamedTuple):
+    """N sentence pairs, padded to T_enc and T_dec characters."""
+
+    encoder_input_data: Array  # (N, T_enc, V_enc), one-hot
+    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot
+    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input
+    encoder_lengths: None = None  # padding is never masked
+
+
+def has_gpu() -> bool:
+    """True if the engine sees a GPU."""
+    return keras.backend.backend() == "tensorflow" and bool(keras.distribution.list_devices("gpu"))
+
+
+def prepare(dtype: str = "float32", device: str = "cpu", flush_denormals: bool = False) -> None:
+    """Make models of this precision from now on. Each engine treats denormals in its own way."""
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+
+
+def weights_of(model: Seq2Seq) -> dict[str, keras.Variable]:
+    """The trained weights, by their names."""
+    return named(model.training.trainable_variables)
+
+
+def named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:
+    """Variables that stand in the order of the layers, by the names of the weights that they belong to."""
+    names = [f"{layer}/{kind}" for layer in ("encoder", "decoder") for kind in ("kernel", "recurrent_kernel", "bias")]
+    return dict(zip([*names, "dense/kernel", "dense/bias"], variables, strict=True))
+
+
+def layout(name: str, array: Array) -> Array:
+    """A weight in Keras's layout."""
+    return array
+
+
+class RMSprop:
+    """Keras's own, which `compile` makes; of the constants the learning rate alone is set."""
+
+    def __init__(self, model: Seq2Seq, learning_rate: float, rho: float, epsilon: float) -> None:
+        model.training.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+        self.of_model = model.training.optimizer
+        self.of_model.learning_rate = learning_rate
+        self.of_model.build(model.training.trainable_variables)  # usually the first step makes its variables
+
+    @property
+    def mean_squares(self) -> list[keras.Variable]:
+        return list(self.of_model.variables[2:])  # after the count of steps and the learning rate
+
+
+class GradientKeeper(keras.optimizers.Optimizer):
+    """Keeps the gradients that it is given, and changes no weight."""
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self.gradients = self.add_optimizer_variables(variables, "gradient")
+
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+        self.assign(self.gradients[self._get_variable_index(variable)], gradient)
+
+
+def gradients(model: Seq2Seq, batch: Batch) -> tuple[float, None, dict[str, keras.Variable]]:
+    """The loss and the gradient of each weight by its name."""
+    inputs = [batch.encoder_input_data, batch.decoder_input_data]
+    logs = model.keeping.train_on_batch(inputs, batch.decoder_target_data, return_dict=True)
+    return logs["loss"], None, named(model.keeping.optimizer.gradients)
+
+
+def forward(model: Seq2Seq, batch: Batch) -> tuple[Array, Array, Array]:
+    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    probabilities = model.training.predict([batch.encoder_input_data, batch.decoder_input_data], verbose=0)
+    return probabilities, *start(model, batch.encoder_input_data)
+
+
+def start(model: Seq2Seq, encoder_input_data: Array, encoder_lengths: None = None) -> list[Array]:
+    """The states (N, H) from which decoding starts."""
+    return model.encoder.predict(encoder_input_data, verbose=0)
+
+
+def step(model: Seq2Seq, decoder_input_data: Array, state_h: Array, state_c: Array) -> tuple[Array, ...]:
+    """One character (N, V_dec) further: log-probabilities (N, V_dec) and the next states (N, H)."""
+    output_tokens, *states = model.decoder.predict([decoder_input_data[:, None], state_h, state_c], verbose=0)
+    with np.errstate(divide="ignore"):
+        return np.log(output_tokens[:, -1]), *states
+
+
+def assign(weight: keras.Variable, array: Array) -> None:
+    """Set a weight in place."""
+    weight.assign(array)
+
+
+def to_tensor(array: Array) -> Array:
+    """The array, which Keras converts."""
+    return array
+
+
+def to_array(tensor: Any) -> Array:
+    """A copy of the tensor's numbers."""
+    return np.array(keras.ops.convert_to_numpy(tensor))
 
 
 @final
-class KerasExample(KerasCompiled):
-    writer = "backends.variants.keras_example:write_example"
+class Example(Backend):
+    """Trains and evaluates by `fit` and `evaluate`, and decodes one sentence after another."""
 
-    def build(self) -> None:
-        config = self.config
-        if config.padding != "space":
+    def __init__(self, file: Any, model: ModelConfig, *rest: Any) -> None:
+        """Raises CannotBeginError where padding is masked."""
+        if model.padding != "space":
             raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
-        self.lesson = self.import_framework()
-        self.lesson.prepare(config.dtype, self.device)
-        encoder_inputs = keras.Input(shape=(None, config.num_encoder_tokens))
-        encoder = keras.layers.LSTM(config.latent_dim, return_state=True)
-        _, state_h, state_c = encoder(encoder_inputs)
-        decoder_inputs = keras.Input(shape=(None, config.num_decoder_tokens))
-        decoder = keras.layers.LSTM(config.latent_dim, return_sequences=True, return_state=True)
-        decoder_outputs, _, _ = decoder(decoder_inputs, initial_state=[state_h, state_c])
-        dense = keras.layers.Dense(config.num_decoder_tokens, activation="softmax")
-        self.model = keras.Model([encoder_inputs, decoder_inputs], dense(decoder_outputs))
-        self.compile(self.model, optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
-        self.model.optimizer.learning_rate = self.train_config.learning_rate
-        self.own_settings = {"jit_compile": self.model.jit_compile}
-        self.trained = self.model
-
-        self.encoder_model = keras.Model(encoder_inputs, [state_h, state_c])
-        states_inputs = [keras.Input(shape=(config.latent_dim,)), keras.Input(shape=(config.latent_dim,))]
-        decoder_outputs, state_h, state_c = decoder(decoder_inputs, initial_state=states_inputs)
-        self.decoder_model = keras.Model([decoder_inputs, *states_inputs], [dense(decoder_outputs), state_h, state_c])
-
-    def forward(self, batch: Batch) -> Forward:
-        encoder_input_data = batch.encoder_input_data
-        state_h, state_c = self.encoder_model.predict(encoder_input_data, verbose=0)
-        probabilities = self.model.predict([encoder_input_data, batch.decoder_input_data], verbose=0)
-        return Forward(probabilities, state_h, state_c)
+        super().__init__(file, model, *rest)
+        self.own_settings = {"jit_compile": self.model.training.jit_compile}
 
     def train(self, batches: Batches, report: Report) -> Metrics:
         steps = StepRecorder(report)
-        inputs, targets = self.arguments(batches.whole())  # of all rows, made before `fit` begins, as in the example
-        size = batches.batch_size
-        self.model.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
+        inputs, targets = self._arguments(batches.whole())  # of all rows, made before `fit` begins, as in the example
+        size, training = batches.batch_size, self.model.training
+        training.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
         # `fit` counts no right answers among the real characters.
         return steps.metrics(batches, correct_real=[np.nan] * len(steps.losses))
 
     def evaluate(self, batches: Batches) -> Metrics:
         steps = StepRecorder(report=None)
-        whole, size = batches.whole(), batches.batch_size
-        inputs, targets = self.arguments(whole)
-        self.model.evaluate(inputs, targets, batch_size=size, verbose=0, callbacks=[steps])
-        predicted = self.model.predict(inputs, batch_size=size, verbose=0).argmax(-1)
+        whole, size, training = batches.whole(), batches.batch_size, self.model.training
+        inputs, targets = self._arguments(whole)
+        training.evaluate(inputs, targets, batch_size=size, verbose=0, callbacks=[steps])
+        predicted = training.predict(inputs, batch_size=size, verbose=0).argmax(-1)
         right = (predicted == whole.decoder_target_ids) * whole.real_positions
         correct_real = [right[start : start + size].sum() for start in range(0, len(whole), size)]
         return steps.metrics(batches, correct_real)
 
+    def _arguments(self, rows: tensors.Batch) -> tuple[list[Array], Array]:
+        """The arguments of `fit`."""
+        return [rows.encoder_input_data, rows.decoder_input_data], rows.decoder_target_data
+
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         ids = np.full((len(encoder_ids), max_length), self.config.stop_token)
-        encoder_input_data = one_hot(encoder_ids, self.config.num_encoder_tokens, self.config.dtype)
         for row in range(len(encoder_ids)):
-            sentence = self._decode_sequence(encoder_input_data[row : row + 1], max_length)
+            alone = slice(row, row + 1)
+            (sentence,) = super().translate(encoder_ids[alone], encoder_lengths[alone], max_length)
             ids[row, : len(sentence)] = sentence
         return ids
 
-    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
-        """The example has no beam search. This one computes each step by `predict`, as the example does."""
-        config = self.config
-        input_seqs = one_hot(encoder_ids, config.num_encoder_tokens, config.dtype)  # (N, T_enc, V_enc)
-        states = self.encoder_model.predict(input_seqs, verbose=0)
-        while not search.ended:
-            target_seqs = one_hot(search.sampled[:, None], config.num_decoder_tokens, config.dtype)  # (R, 1, V_dec)
-            states = [state[search.rows] for state in states]  # (R, H) each
-            output_tokens, *states = self.decoder_model.predict([target_seqs, *states], verbose=0)
-            search.extend(np.log(output_tokens[:, -1]))
-
-    def _decode_sequence(self, input_seq: Array, max_length: int) -> list[int]:
-        """The ids that follow from one sentence (1, T_enc, V_enc), "\\n" included."""
-        states = self.encoder_model.predict(input_seq, verbose=0)
-        sampled = self.config.start_token
-        sentence: list[int] = []
-        while len(sentence) < max_length:
-            target_seq = one_hot(np.array([[sampled]]), self.config.num_decoder_tokens, self.config.dtype)
-            output_tokens, *states = self.decoder_model.predict([target_seq, *states], verbose=0)
-            sampled = int(output_tokens[0, -1].argmax())
-            sentence.append(sampled)
-            if sampled == self.config.stop_token:
-                break
-        return sentence
+    def save_native(self, folder: Path) -> list[str]:
+        """Save the model as the example does, and its weights alone, which `convert --from` reads."""
+        self.model.training.save(folder / "s2s_model.keras")
+        self.model.training.save_weights(folder / "s2s_model.weights.h5")
+        return ["s2s_model.keras", "s2s_model.weights.h5"]
 
 
 class StepRecorder(keras.callbacks.Callback):
@@ -138,10 +234,3 @@ class StepRecorder(keras.callbacks.Callback):
         means = np.array([self.losses, self.accuracies]) * [weight_sum for weight_sum, _ in sums]
         counts = np.stack([*means, correct_real], axis=1)
         return Metrics.of(counts, sums, [*self.stamps, self.stamps[-1]])  # counts are read back within the steps
-
-
-def write_example(backend: KerasExample, folder: Path) -> list[str]:
-    """Save the model as the example does, and its weights alone, which `convert --from` reads."""
-    backend.model.save(folder / "s2s_model.keras")
-    backend.model.save_weights(folder / "s2s_model.weights.h5")
-    return ["s2s_model.keras", "s2s_model.weights.h5"]

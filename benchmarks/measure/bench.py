@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from backends import BASELINE
+from backends import runs_example
 from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
@@ -172,7 +172,7 @@ class Benchmark(Rounds[BackendRunner]):
         if not self.sentences or self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
             return False
         installed = {index for index, row in enumerate(rows) if row.installed}
-        if not installed and all(row.backend == BASELINE for row in rows):  # which has no turns of decoding
+        if not installed and all(runs_example(row.backend) for row in rows):  # which has no turns of decoding
             return False
         done = [line for line in self.recording.rounds() if installed & {start.row for start in line.starts}]
         if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
@@ -184,10 +184,10 @@ class Benchmark(Rounds[BackendRunner]):
         """Decode the shown sentences in each row that has not done so, and take turns of decoding."""
         assert self.sentences
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for runner in sorted(live, key=lambda present: self.rows[present.row].backend == BASELINE):
+        for runner in sorted(live, key=lambda present: runs_example(self.rows[present.row].backend)):
             row = self.rows[runner.row]
             # The official example takes seconds for a single sentence, so it comes last, with the shown ones alone.
-            slow = row.backend == BASELINE
+            slow = runs_example(row.backend)
             needed = (ONE_BY_ONE if slow else IN_A_BATCH) * runner.step_seconds
             if runner.row not in decoded and self.left >= needed:
                 self.status(f"decoding sentences in {row.label}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import BASELINE, TABLE
+from backends import TABLE, runs_example
 from backends.process.group import GROUP_BACKENDS, ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.parity.bounds import (
@@ -145,9 +145,9 @@ class Comparison:
         for tensor in self.expected["counts"]:
             how, name = tensor.split()
             near_ties = MISCOUNTED[self.dtype] * float(self.expected["counts"][f"{how} weight_sums"].min())
-            counts_none = self.process.name == BASELINE and np.isnan(self.actual["counts"][tensor]).all()
+            counts_none = runs_example(self.process.name) and np.isnan(self.actual["counts"][tensor]).all()
             if counts_none and tensor == "train correct_real":
-                note = f"{BASELINE} counts none, since the example's own `fit` does not"
+                note = f"{self.process.name} counts none, since the example's own `fit` does not"
                 yield Check("counts", tensor, 0.0, 0.0, note=note)
             elif name == "loss_sums":
                 yield self._compare("counts", tensor, self.bounds["loss_sums"], relative=True, dtype="float64")
@@ -156,7 +156,7 @@ class Comparison:
 
     def _strings(self) -> Iterator[Check]:
         cases, case = self.cases, self.actual.by_stage["strings"]
-        if self.process.name == BASELINE:
+        if runs_example(self.process.name):
             case = replace(case, rows=case.rows[: cases.size.sentences_of_example])
         translations = self.actual.ask(case)["ids"], self.expected["strings"]["ids"]
         answers = zip(case.rows, *translations, strict=False)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from backends import BASELINE, is_variant, title_of
+from backends import BASELINE, is_variant, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
@@ -86,8 +86,8 @@ class BenchRow(RowResults):
         # Seconds of each of a step's PARTS; empty where the profiler did not run.
         self.step_parts: dict[str, float] = {}
         if step and profiled:
-            # keras:example makes all of its tensors before its steps.
-            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=row.backend != BASELINE)
+            # The example makes all of its tensors before its steps.
+            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=not runs_example(row.backend))
 
 
 class RowPair:
@@ -237,7 +237,7 @@ class BenchResults(Results):
     def missing(self) -> list[str]:
         """Parts of a bench without time for them, in the order of their worth."""
         rows, question = self.plan.rows, {*self.question}
-        batched = any(rows[index].backend != BASELINE for index in question)
+        batched = any(not runs_example(rows[index].backend) for index in question)
         lacking = {
             "the ten sentences in every backend": not question <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),

@@ -9,7 +9,8 @@ import pytest
 
 from backends.commands import training
 from backends.commands.training import Settings, train
-from backends.lesson_backend import NumpyBackend
+from backends.interface import Backend
+from backends.lessons import numpy_lesson
 from backends.process import in_child, translating
 from backends.process.parent import Runtime
 from backends.process.translating import Opener
@@ -159,7 +160,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)
     assert [epoch.backend for epoch in run.history()] == order
-    referee, material = NumpyBackend(run.model_config, settings), run.material()
+    referee, material = Backend(numpy_lesson, run.model_config, settings), run.material()
     state = initial_state(run.model_config, settings.seed)
     referee.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)

@@ -11,12 +11,7 @@ from backends.process.parent import PROJECT
 
 NAME = "mimic"
 NEW = ["lessons/numpy_lesson.py", "profiling/numpy.py"]  # the files after which the new backend's are written
-ENTRY = f'    "{NAME}": Entry("backends.lesson_backend:MimicBackend", "{NAME}", "{NAME}"),\n'
-BACKEND = f'''
-
-class MimicBackend(LessonBackend):
-    framework = "{NAME}"
-'''
+ENTRY = f'    "{NAME}": Entry("backends.lessons.{NAME}_lesson", "{NAME}", "{NAME}"),\n'
 # The framework that is made up for this test: NumPy under another name.
 FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
 
@@ -43,7 +38,6 @@ def steps() -> dict[str, str]:
         text = files.get(name) or project_file(name)
         assert text.count(before) == 1
         files[name] = text.replace(before, before + line)
-    files["backends/lesson_backend.py"] = project_file("backends/lesson_backend.py") + BACKEND
     return files
 
 

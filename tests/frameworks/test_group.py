@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from backends.commands import training
-from backends.interface import Group
-from backends.lesson_backend import NumpyBackend
+from backends.interface import Alone, Backend
+from backends.lessons import numpy_lesson
 from backends.process import child_environment, group
 from backends.process.group import GROUP_BACKENDS, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
@@ -69,11 +69,12 @@ def test_only_planted_mistakes_of_groups_are_caught() -> None:
 
 
 def test_workers_that_begin_with_different_states_are_refused() -> None:
-    def sum_with_another(array: np.ndarray) -> np.ndarray:
-        return array + np.array([0.0, 5.0])
+    class WithAnother(Alone):
+        def sum(self, array: np.ndarray) -> np.ndarray:
+            return array + np.array([0.0, 5.0])
 
     with pytest.raises(CannotBeginError, match="the 2 workers were started with 2 different states or settings"):
-        Group(0, 2, sum_with_another).agree(b"state")
+        WithAnother(numpy_lesson, 0, 2).agree(b"state")
 
 
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
@@ -239,7 +240,7 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 
 def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """The state after the same training by NumPy alone."""
-    material, backend = run.material(), NumpyBackend(run.model_config, run.train_config)
+    material, backend = run.material(), Backend(numpy_lesson, run.model_config, run.train_config)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
     follow(backend, lambda **event: None, run=None, epochs=epochs, data=data)
     return backend.dump()

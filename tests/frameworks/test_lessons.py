@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from backends import TABLE
-from backends.lesson_backend import NumpyBackend
+from backends.interface import Backend
 from backends.lessons import numpy_lesson
 from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
@@ -79,7 +79,7 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
         initial_state(config, 3),
         Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS),
     )
-    referee = NumpyBackend(config, SETTINGS)
+    referee = Backend(numpy_lesson, config, SETTINGS)
     referee.load(state)
     arrays = dict(state.weights)
     for step, batch in enumerate(batches):
@@ -117,7 +117,7 @@ def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(monkeypat
 
     monkeypatch.setattr(numpy_lesson, "step", watched)
     config = model("float64")
-    backend = NumpyBackend(config, SETTINGS)
+    backend = Backend(numpy_lesson, config, SETTINGS)
     state = initial_state(config, 3)
     weights = {name: 8 * values for name, values in state.weights.items()}  # so that rows end at different places
     weights["dense/bias"][config.stop_token] += 8

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import BASELINE, TABLE
+from backends import TABLE, runs_example
 from backends.interface import Characters
 from benchmarks.parity.cases import Answers
 from benchmarks.parity.comparer import Check
@@ -23,8 +23,6 @@ from tests.conftest import ALLOW_MISSING, LATENT_DIM, CasesOf, Plant, require_fr
 from tests.support import child
 
 EXAMPLES_DIM = 256  # units of the example, with which the bounds of float32 are the narrow ones
-# The variants that mask in ways of their own; others are compared where padding counts.
-MASKED = ("keras:on-tensorflow",)
 # Errors in float64 that are allowed, by stage, where the bounds of parity allow more.
 TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e-13}
 
@@ -37,7 +35,7 @@ def ways() -> Iterator[tuple[str, str, str]]:
             yield name, "float32", "space"
             yield name, exact, "mask"
         else:
-            yield name, exact, "mask" if name in MASKED else "space"
+            yield name, exact, "space"
 
 
 @pytest.fixture(scope="module", params=ways(), ids=" ".join)
@@ -78,6 +76,8 @@ class TestLoss:
         case = replace(cases.by_stage["gradients"], state=state)
         got, expected = (side.ask(case)["loss"][0] for side in (backend.actual, cases.reference))
         assert expected > 99
+        if TABLE[backend.process.name].engine in ("jax", "torch"):  # under which Keras clips probabilities
+            expected = -np.log(1e-7)
         assert got == pytest.approx(expected, rel=10 * backend.bounds["loss"])
 
 
@@ -116,7 +116,7 @@ class TestSlots:
 class TestCounts:
     def test_what_training_and_evaluation_count(self, backend: Comparison) -> None:
         not_counted = [check.tensor for check in held(backend, "counts") if "counts none" in check.note]
-        assert not_counted == (["train correct_real"] if backend.process.name == BASELINE else [])
+        assert not_counted == (["train correct_real"] if runs_example(backend.process.name) else [])
 
 
 class TestDecoding:
@@ -124,7 +124,7 @@ class TestDecoding:
         held(backend, "strings")
 
     def test_a_sentence_is_translated_alone_as_it_is_among_others(self, backend: Comparison) -> None:
-        if backend.process.name == BASELINE:
+        if runs_example(backend.process.name):
             return  # which translates one after another anyway
         cases, asked = backend.cases, backend.actual.by_stage["strings"]
         # Weights so large that every row says something else, and a bias so that some end early.

@@ -89,7 +89,7 @@ def imported(backend: Backend, emit: Emit) -> list[str]:
 def refusal_of_gpu(backend: Backend, emit: Emit) -> str:
     """The refusal of building the same model once more, on a GPU."""
     try:
-        type(backend)(backend.config, backend.train_config, "gpu")
+        type(backend)(backend.file, backend.config, backend.train_config, "gpu")
     except CannotBeginError as error:
         return str(error)
     return "it was built"

@@ -1,7 +1,6 @@
-"""Mistakes at a backend's interface and in a lesson, so that they can be planted in any framework.
+"""Mistakes at a backend's interface and in a model file, so that they can be planted in any framework.
 
-Each is a class to stand before a backend's. tests/planted_FRAMEWORK.py has them with that of the framework, and
-mistakes in the framework's own ways.
+Each is a class that drives a model file. tests/support/planted_FRAMEWORK.py has mistakes in the framework's own ways.
 """
 
 from dataclasses import replace
@@ -11,27 +10,22 @@ from typing import Any
 import numpy as np
 
 from backends import TABLE, Entry
-from backends.beam import BeamSearch
+from backends.decoding import BeamSearch, GreedySearch
 from backends.interface import Backend, Forward, Metrics, Report, unreported
-from backends.lesson_backend import LessonBackend
+from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
 
 def entry_of(planted: str) -> Entry:
-    """The entry of a class of tests/planted_FRAMEWORK.py, given as "FRAMEWORK:CLASS"."""
-    framework, class_name = planted.split(":")
-    return replace(TABLE[framework], target=f"tests.support.planted_{framework}:{class_name}")
-
-
-def planted_in(backend: type[Backend]) -> dict[str, type]:
-    """A class of the backend for each mistake of this file, by the mistake's name."""
-    mistakes = [kind for kind in globals().values() if isinstance(kind, type) and kind.__module__ == __name__]
-    return {kind.__name__: type(kind.__name__, (kind, backend), {}) for kind in mistakes}
+    """The entry of a framework with a class of this file or of planted_FRAMEWORK.py, given as "FRAMEWORK:CLASS"."""
+    framework, name = planted.split(":")
+    module = __name__ if name in globals() else f"tests.support.planted_{framework}"
+    return replace(TABLE[framework], driver=f"{module}:{name}")
 
 
 def load_again(module: Any) -> Any:
-    """A second copy of a lesson, whose functions can be replaced without touching the first."""
+    """A second copy of a model file, whose functions can be replaced without touching the first."""
     found = module.__spec__
     again = module_from_spec(found)
     found.loader.exec_module(again)
@@ -105,50 +99,49 @@ class WrongGradient(Backend):
         return loss, gradients
 
 
-class OtherLesson(LessonBackend):
-    """Computes with a lesson of which `change` made something else; other backends in the process keep theirs.
+class ChangedFile(Backend):
+    """Drives a model file of which `change` made something else; other backends in the process keep theirs.
 
     NumPy's model gives layers where those of frameworks give states, so mistakes in the model are for frameworks.
     """
 
-    @classmethod
-    def import_framework(cls) -> Any:
-        lesson = load_again(super().import_framework())
-        cls.change(lesson)
-        return lesson
+    def __init__(self, file: Any, *rest: Any) -> None:
+        file = load_again(file)
+        self.change(file)
+        super().__init__(file, *rest)
 
     @staticmethod
-    def change(lesson: Any) -> None:
+    def change(file: Any) -> None:
         raise NotImplementedError
 
 
-class StatesExchanged(OtherLesson):
+class StatesExchanged(ChangedFile):
     """The encoder's two states change places, which frameworks name in different orders."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class Seq2Seq(lesson.Seq2Seq):
+    def change(file: Any) -> None:
+        class Seq2Seq(file.Seq2Seq):
             def encode(self, *arguments: Any) -> Any:
                 state_h, state_c = super().encode(*arguments)
                 return state_c, state_h
 
-        lesson.Seq2Seq = Seq2Seq
+        file.Seq2Seq = Seq2Seq
 
 
-class BiasLeftOut(OtherLesson):
+class BiasLeftOut(ChangedFile):
     """The output layer has no bias."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class Seq2Seq(lesson.Seq2Seq):
+    def change(file: Any) -> None:
+        class Seq2Seq(file.Seq2Seq):
             def decode(self, *arguments: Any) -> Any:
                 logits, *states = super().decode(*arguments)
                 return logits - self.dense.bias, *states
 
-        lesson.Seq2Seq = Seq2Seq
+        file.Seq2Seq = Seq2Seq
 
 
-class TeacherForcingOffByOne(LessonBackend):
+class TeacherForcingOffByOne(Backend):
     """The decoder reads the characters that it is to predict, and not those before them."""
 
     def _tensors(self, batch: Batch) -> Any:
@@ -156,54 +149,52 @@ class TeacherForcingOffByOne(LessonBackend):
         return tensors._replace(decoder_input_data=tensors.decoder_target_data)
 
 
-class TargetsPaddedWithZeros(OtherLesson):
+class TargetsPaddedWithZeros(ChangedFile):
     """The target's one-hot rows are zero on padding, where the example has the space's."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        loss_of = lesson.loss_of
+    def change(file: Any) -> None:
+        loss_of = file.loss_of
 
         def of_zeros(logits: Any, batch: Any) -> Any:
             targets = batch.decoder_target_data * batch.real_positions[..., None]
             return loss_of(logits, batch._replace(decoder_target_data=targets))
 
-        lesson.loss_of = of_zeros
+        file.loss_of = of_zeros
 
 
-class DividedByItsOwnPositions(OtherLesson):
+class DividedByItsOwnPositions(ChangedFile):
     """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        loss_of = lesson.loss_of
-        lesson.loss_of = lambda logits, batch: loss_of(
+    def change(file: Any) -> None:
+        loss_of = file.loss_of
+        file.loss_of = lambda logits, batch: loss_of(
             logits, batch._replace(loss_positions=batch.target_weights.sum())
         )
 
 
-class FarLogitsClipped(OtherLesson):
+class FarLogitsClipped(ChangedFile):
     """Logits that are far below the largest one are raised, as Paddle's softmax does."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        loss_of = lesson.loss_of
-        lesson.loss_of = lambda logits, batch: loss_of(logits.clip(logits.max() - 64), batch)
+    def change(file: Any) -> None:
+        loss_of = file.loss_of
+        file.loss_of = lambda logits, batch: loss_of(logits.clip(logits.max() - 64), batch)
 
 
 class OtherEpsilon(Backend):
     """Paddle's default epsilon in place of the example's."""
 
-    def build(self) -> None:
-        self.train_config = replace(self.train_config, epsilon=1e-6)
-        super().build()
+    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
+        super().__init__(file, model, replace(train, epsilon=1e-6), *rest)
 
 
 class OtherRho(Backend):
     """torch's default decay of the mean square in place of the example's."""
 
-    def build(self) -> None:
-        self.train_config = replace(self.train_config, rho=0.99)
-        super().build()
+    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
+        super().__init__(file, model, replace(train, rho=0.99), *rest)
 
 
 class SlotsForgotten(Backend):
@@ -261,9 +252,10 @@ class StopsEarlyAlone(Backend):
 class BeamsStopEarly(Backend):
     """A beam search ends at half the longest length."""
 
-    def beam_search(self, encoder_ids: Ids, encoder_lengths: Ids, search: BeamSearch) -> None:
-        search.max_length //= 2
-        super().beam_search(encoder_ids, encoder_lengths, search)
+    def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
+        if isinstance(search, BeamSearch):
+            search.max_length //= 2
+        super().decode(encoder_ids, encoder_lengths, search)
 
 
 def _swapped(arrays: Arrays) -> Arrays:

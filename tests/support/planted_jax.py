@@ -1,4 +1,4 @@
-"""Mistakes that porting to JAX makes, planted in its lesson, and some of those of any framework."""
+"""Mistakes that porting to JAX makes, planted in its model file."""
 
 from functools import cached_property
 from typing import Any
@@ -8,24 +8,24 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from backends.lesson_backend import JaxBackend
+from backends.interface import Backend
 from common.weights import ModelState
-from tests.support.planted import OtherLesson, planted_in
+from tests.support.planted import ChangedFile
 
 
-class SecondBiasTrained(OtherLesson, JaxBackend):
+class SecondBiasTrained(ChangedFile):
     """Both products of a cell have a bias, as torch's have; their sum is what Keras's one is."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class Seq2Seq(lesson.Seq2Seq):
+    def change(file: Any) -> None:
+        class Seq2Seq(file.Seq2Seq):
             def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
                 super().__init__(num_encoder_tokens, num_decoder_tokens, latent_dim)
                 made = {"param_dtype": jnp.result_type(float), "rngs": nnx.Rngs(0)}
                 self.encoder.cell.dense_i = nnx.Linear(num_encoder_tokens, 4 * latent_dim, **made)
                 self.decoder.cell.dense_i = nnx.Linear(num_decoder_tokens, 4 * latent_dim, **made)
 
-        lesson.Seq2Seq = Seq2Seq
+        file.Seq2Seq = Seq2Seq
 
     @staticmethod
     def second(model: Any) -> dict[str, Any]:
@@ -35,43 +35,43 @@ class SecondBiasTrained(OtherLesson, JaxBackend):
     def load(self, state: ModelState) -> None:
         super().load(state)
         for bias in self.second(self.model).values():
-            self.lesson.assign(bias, 0 * bias[...])
+            self.file.assign(bias, 0 * bias[...])
         for name, mean_square in self.second(self.optimizer.opt_state[0].nu).items():
-            self.lesson.assign(mean_square, state.mean_squares[name])
+            self.file.assign(mean_square, state.mean_squares[name])
 
     def dump(self) -> ModelState:
         state = super().dump()
-        second = {name: self.lesson.to_array(bias) for name, bias in self.second(self.model).items()}
+        second = {name: self.file.to_array(bias) for name, bias in self.second(self.model).items()}
         summed = {name: state.weights[name] + bias for name, bias in second.items()}
         return ModelState(state.weights | summed, state.mean_squares)
 
 
-class EpsilonOutsideTheRoot(OtherLesson, JaxBackend):
+class EpsilonOutsideTheRoot(ChangedFile):
     """RMSprop is optax's with epsilon where torch has it."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class RMSprop(lesson.RMSprop):
+    def change(file: Any) -> None:
+        class RMSprop(file.RMSprop):
             def __init__(self, model, learning_rate, rho, epsilon):
                 transformation = optax.rmsprop(learning_rate, decay=rho, eps=epsilon, eps_in_sqrt=False)
                 nnx.Optimizer.__init__(self, model, transformation, wrt=nnx.Param)
 
-        lesson.RMSprop = RMSprop
+        file.RMSprop = RMSprop
 
 
-class EncoderNotTaught(OtherLesson, JaxBackend):
+class EncoderNotTaught(ChangedFile):
     """No gradient goes through the states, so the encoder keeps its weights."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class Seq2Seq(lesson.Seq2Seq):
+    def change(file: Any) -> None:
+        class Seq2Seq(file.Seq2Seq):
             def encode(self, *arguments):
                 return jax.lax.stop_gradient(super().encode(*arguments))
 
-        lesson.Seq2Seq = Seq2Seq
+        file.Seq2Seq = Seq2Seq
 
 
-class WeightsOfTheFirstStep(JaxBackend):
+class WeightsOfTheFirstStep(Backend):
     """The compiled step finds the model outside of its arguments, so its first weights are constants of it."""
 
     def _train_step(self, batch: Any) -> tuple[Any, Any]:
@@ -83,7 +83,4 @@ class WeightsOfTheFirstStep(JaxBackend):
     def _gradients(self) -> Any:
         graph, state = nnx.split(self.model)
         arrays = nnx.as_pure(state)
-        return jax.jit(lambda batch: self.lesson._gradients(nnx.merge(graph, arrays), batch))
-
-
-globals().update(planted_in(JaxBackend))
+        return jax.jit(lambda batch: self.file._gradients(nnx.merge(graph, arrays), batch))

@@ -1,31 +1,28 @@
-"""Mistakes planted in the NumPy backend: those of any framework, and of how it counts right answers."""
+"""Mistakes planted in the NumPy backend, of how it counts right answers."""
 
 from typing import Any
 
 import numpy as np
 
-from backends.lesson_backend import NumpyBackend
-from tests.support.planted import load_again, planted_in
-
-globals().update(planted_in(NumpyBackend))
+from backends.interface import Backend
+from tests.support.planted import load_again
 
 
-class CountedAfterTheStep(NumpyBackend):
+class CountedAfterTheStep(Backend):
     """Right answers of a training step are counted with the weights after it; its loss is that before it."""
 
     def _train_step(self, batch: Any) -> tuple[Any, Any]:
         loss, counts = super()._train_step(batch)
-        return loss, np.array([counts[0], *self.lesson.evaluate_step(self.model, batch)[1][1:]])
+        return loss, np.array([counts[0], *self.file.evaluate_step(self.model, batch)[1][1:]])
 
 
-class OtherLoss(NumpyBackend):
-    """Counts otherwise than the lesson, whose functions look `loss_of` up."""
+class OtherLoss(Backend):
+    """Counts otherwise than the model file, whose functions look `loss_of` up."""
 
-    def build(self) -> None:
-        super().build()
-        self.lesson = load_again(self.lesson)  # the referee, in the same process, keeps its own
-        loss_of = self.lesson.loss_of
-        self.lesson.loss_of = lambda logits, batch: self.counted(logits, batch, *loss_of(logits, batch))
+    def __init__(self, file: Any, *rest: Any) -> None:
+        super().__init__(load_again(file), *rest)  # the reference, in the same process, keeps its own
+        loss_of = self.file.loss_of
+        self.file.loss_of = lambda logits, batch: self.counted(logits, batch, *loss_of(logits, batch))
 
     def counted(self, logits: Any, batch: Any, loss: Any, counts: Any) -> tuple[Any, Any]:
         raise NotImplementedError

@@ -1,19 +1,19 @@
-"""Mistakes that porting to torch makes, planted in its lesson, and some of those of any framework."""
+"""Mistakes that porting to torch makes, planted in its model file."""
 
 from typing import Any
 
 import torch
 
-from backends.lesson_backend import TorchBackend
+from backends.interface import Backend
 from common.weights import ModelState
-from tests.support.planted import OtherLesson, planted_in
+from tests.support.planted import ChangedFile
 
 
-class SecondBiasTrained(TorchBackend):
+class SecondBiasTrained(Backend):
     """Both of torch's biases are in the optimizer; their sum is what Keras's one is."""
 
-    def build(self) -> None:
-        super().build()
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.second = {"encoder/bias": self.model.encoder.bias_hh_l0, "decoder/bias": self.model.decoder.bias_hh_l0}
         for bias in self.second.values():
             bias.requires_grad_(True)
@@ -35,11 +35,11 @@ class SecondBiasTrained(TorchBackend):
         return ModelState(state.weights | summed, state.mean_squares)
 
 
-class EpsilonOutsideTheRoot(TorchBackend):
+class EpsilonOutsideTheRoot(Backend):
     """RMSprop is torch's own, with the constants of ours."""
 
-    def build(self) -> None:
-        super().build()
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         ours = self.optimizer
         self.optimizer = torch.optim.RMSprop(ours.weights, lr=ours.learning_rate, alpha=ours.rho, eps=ours.epsilon)
         for weight, mean_square in zip(ours.weights, ours.mean_squares, strict=True):
@@ -47,17 +47,14 @@ class EpsilonOutsideTheRoot(TorchBackend):
         self.optimizer.mean_squares = ours.mean_squares
 
 
-class EncoderNotTaught(OtherLesson, TorchBackend):
+class EncoderNotTaught(ChangedFile):
     """No gradient goes through the states, so the encoder keeps its weights."""
 
     @staticmethod
-    def change(lesson: Any) -> None:
-        class Seq2Seq(lesson.Seq2Seq):
+    def change(file: Any) -> None:
+        class Seq2Seq(file.Seq2Seq):
             def encode(self, *arguments):
                 # Gradients that are zero, where torch by itself has none.
                 return tuple(state.detach() + 0 * state for state in super().encode(*arguments))
 
-        lesson.Seq2Seq = Seq2Seq
-
-
-globals().update(planted_in(TorchBackend))
+        file.Seq2Seq = Seq2Seq

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from itertools import count
 from pkgutil import resolve_name
 from typing import Any, Self
@@ -26,19 +27,20 @@ Processes = Callable[[Entry], BackendProcess]  # of the framework in which this 
 
 
 def build(
-    backend: Backend, emit: Emit, *, number: int, target: str, model: ModelConfig, train: TrainConfig
+    backend: Backend, emit: Emit, *, number: int, entry: Entry, model: ModelConfig, train: TrainConfig
 ) -> BackendFacts:
     """Build a backend beside the others; returns its facts."""
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
-    BUILT[number] = resolve_name(target)(model, train, "cpu")
+    BUILT[number] = resolve_name(entry.driver)(import_module(entry.file), model, train)
     return facts(BUILT[number], emit, import_seconds=0.0, build_seconds=0.0)
 
 
 def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call a function with one of them."""
     backend = BUILT[number]
-    backend.lesson.prepare(backend.config.dtype)  # or the precision is that of the backend which was built last
+    # Otherwise the precision is that of the backend which was built last.
+    backend.file.prepare(backend.config.dtype, backend.device, False)
     if "keras" in sys.modules:  # which keeps the policy that it made of the first precision
         sys.modules["keras"].config.set_dtype_policy(backend.config.dtype)
     return asked(backend, emit, **arguments)
@@ -80,7 +82,7 @@ class Sharing:
         self.name, self._number = name, next(NUMBERS)
         self._process = processes(entry) if entry.extra else None
         self.pid = self._process.pid if self._process else os.getpid()
-        self.facts = self._run(build, target=entry.target, model=model, train=train)
+        self.facts = self._run(build, entry=entry, model=model, train=train)
         if self._process:
             self.facts = replace(self.facts, os_threads=self._process.facts.os_threads)
         self._seconds_to_open: dict[str, float] = {}  # by which BackendProcess.wait_until_open knows that it is open

@@ -30,7 +30,7 @@ ORDERS = {
     "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
     "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras onnx paddle torch "
     "framework rules view",
-    "backends": "commands serve native groups variants lesson_backend lessons process profiling interface beam",
+    "backends": "commands serve native groups variants process profiling interface decoding lessons",
 }
 
 
@@ -73,11 +73,11 @@ def test_a_framework_is_imported_only_in_files_of_its_name() -> None:
 
 
 def test_keras_runs_one_program_under_its_engines() -> None:
-    assert packages(PROJECT / "backends" / "variants" / "keras_engines.py") & FRAMEWORKS == {"keras"}
+    assert packages(PROJECT / "backends" / "variants" / "keras_example.py") & FRAMEWORKS == {"keras"}
     engines = {entry.engine for name, entry in TABLE.items() if name.startswith("keras:on-")}
     assert engines == {"tensorflow", "jax", "torch"}
-    assert {entry.target for name, entry in TABLE.items() if name.startswith("keras:on-")} == {
-        TABLE["keras:on-jax"].target
+    assert {(entry.file, entry.driver) for name, entry in TABLE.items() if name.startswith("keras:")} == {
+        ("backends.variants.keras_example", "backends.variants.keras_example:Example")
     }
 
 

@@ -14,7 +14,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations
 from statistics import fmean, median, pstdev
 from typing import Literal, TypeVar
@@ -286,13 +286,35 @@ def _residual_squares(table: np.ndarray) -> float:
     return float((residuals**2).sum())
 
 
-def _interval(logarithm: float, error: float, freedom: float) -> Estimate:
+def _interval(logarithm: float, error: float, freedom: int) -> Estimate:
     """The estimate whose logarithm has this value and this standard error, with Student's 95 % interval."""
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    half = reach(freedom) * error
     ends = (logarithm, logarithm - half, logarithm + half)
     return Estimate(*(math.exp(min(max(end, -FARTHEST), FARTHEST)) for end in ends))
+
+
+@cache
+def reach(freedom: int) -> float:
+    """The size that Student's t of so many degrees of freedom, one or more, stays below with 95 % probability.
+
+    The probability is a finite sum in the angle whose tangent is t / √freedom (Abramowitz and Stegun, 26.7.3 and
+    26.7.4).
+    """
+    odd = freedom % 2
+
+    def probability(angle: float) -> float:
+        cosine = math.cos(angle)
+        term, total = cosine**odd, 0.0
+        for k in range(1 + odd, freedom, 2):
+            total += term
+            term *= k / (k + 1) * cosine**2
+        total *= math.sin(angle)
+        return 2 / math.pi * (angle + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if probability(middle) < CONFIDENCE else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
 
 
 def grouped(items: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:

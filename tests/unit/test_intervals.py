@@ -15,6 +15,7 @@ from benchmarks.measure.statistics import (
     Observations,
     mean_of,
     observations,
+    reach,
     trimmed_mean,
 )
 from tests.support import simulated_races
@@ -62,20 +63,24 @@ KNOWN = Observations({1: {0: 0.0, 1: math.log(2)}, 2: {0: math.log(2), 1: math.l
 
 
 def test_ratios_are_of_geometric_means_with_students_intervals() -> None:
-    """Whatever the machine did; by SciPy's own tests, of the ratio of two rows and of a row by itself."""
-    from scipy.stats import t, ttest_rel
+    """Whatever the machine did; of the ratio of two rows and of a row by itself, by a printed table of t."""
+
+    def ends(values: list[float], t: float) -> tuple[float, float]:
+        half = t * np.std(values, ddof=1) / math.sqrt(len(values))
+        return np.mean(values) - half, np.mean(values) + half
 
     known = KNOWN.ratio(0, 1)
     assert known.value == pytest.approx(math.sqrt(2 * 2.2))
     observed = same(7, RESTLESS, 5, rows=2)
-    expected = ttest_rel(observed.of_row(1), observed.of_row(0)).confidence_interval(0.95)
+    differences = [right - left for left, right in zip(observed.of_row(0), observed.of_row(1), strict=True)]
     ratio = observed.ratio(0, 1)
-    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(tuple(expected))
+    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(ends(differences, 2.446912))
     values = [0.0, 0.1, 0.05]
     alone = Observations({number: {0: value} for number, value in enumerate(values)}).seconds(0)
     assert alone == mean_of(values)
-    ends = t.interval(0.95, 2, np.mean(values), np.std(values, ddof=1) / math.sqrt(3))
-    assert (math.log(alone.low), math.log(alone.high)) == pytest.approx(ends)
+    assert (math.log(alone.low), math.log(alone.high)) == pytest.approx(ends(values, 4.302653))
+    printed = {1: 12.70620, 5: 2.570582, 30: 2.042272, 1000: 1.962339}
+    assert [reach(freedom) for freedom in printed] == pytest.approx([*printed.values()], rel=1e-6)
 
 
 def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:

@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import weakref
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence, TypeVar
 
@@ -77,6 +78,7 @@ class Record:
         self._content["calls"] = self._calls.ended
         self._framework: Framework | None = None
         self._model: Any = None
+        self._types: Counter[str] = Counter()  # of weights
         self._layers: dict[str, Any] = {}  # of the model, by their paths
         self._watched = True  # until the first forward pass, after record.model if there is a model, has ended
         self._unwatch: list[Callable[[], None]] = []
@@ -131,8 +133,7 @@ class Record:
             self._replay.model(model)
             self._replay._content["layers"] = self._content["layers"]
             self._replay._watched = False
-        floating = [kind for kind in map(precision_of, weights.values()) if "float" in kind]
-        precision = framework.computes_in(max(floating, key=floating.count, default=None))
+        precision = framework.computes_in(self._precision_with(weights.values()))
         self._content.update(framework=framework.facts(), precision=precision)
         self._store.add("weights", weights)
 
@@ -281,7 +282,7 @@ class Record:
             raise RecordError(f"{name!r} is already recorded among the weights; expected each name once")
         copies = {name: np.array(writable(array, f"{name!r} of weights")) for name, array in arrays.items()}
         self._store.wait("weights", copies)
-        self._content["precision"] = self._content["precision"] or next(map(precision_of, arrays.values()), None)
+        self._content["precision"] = self._precision_with(copies.values())
         self._content["weights"].update({name: {"trainable": True, "tied_to": None} for name in arrays})
 
     # The parts of the methods above
@@ -292,6 +293,11 @@ class Record:
         record = Record.__new__(Record)
         record._begin(store)
         return record
+
+    def _precision_with(self, weights: Iterable[Any]) -> str | None:
+        """Return the floating type of most weights, those recorded before and these, and the finer one of two."""
+        self._types.update(kind for kind in map(precision_of, weights) if "float" in kind)
+        return max(self._types, key=lambda kind: (self._types[kind], DIGITS.get(kind, 0)), default=None)
 
     def _recorded(self, model: Any) -> Framework:
         """Return the framework of the recorded model. Raises RecordError for another model."""

@@ -72,7 +72,10 @@ class Folder:
             (folder / "record.json").unlink(missing_ok=True)
 
     def wait(self, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take arrays that the next `save` writes."""
+        """Take arrays that the next `save` writes. Until then record.json counts more than there are."""
+        if not any(self._waiting.values()):
+            self.content["files"][file] = self.content["files"].get(file, 0) + len(arrays)
+            self._describe()
         self._waiting.setdefault(file, {}).update(arrays)
 
     def forget(self) -> None:
@@ -88,6 +91,9 @@ class Folder:
         """Write what waits, and record.json."""
         while self._waiting:
             self._extend(*self._waiting.popitem())
+        self._describe()
+
+    def _describe(self) -> None:
         beside = self.path / "record.json.new"
         beside.write_text(json.dumps(self.content, indent=1, allow_nan=False) + "\n", "utf-8")
         os.replace(beside, self.path / "record.json")

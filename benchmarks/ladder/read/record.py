@@ -61,18 +61,19 @@ class Side:
             raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
+        for file, number in (self.says.files or {}).items():
+            if len(self.arrays(file)) != number:
+                raise UnfitRecordsError(
+                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
+                    f"says {number}: it is still being made, such as by a notebook, whose `del` of the Record writes "
+                    "the rest; or record this side again"
+                )
         parts = {part for call in self.says.calls for part in (*call.parts, *call.inputs.values())}
         for file, named in (("weights", self.owners.keys() | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
                 raise UnfitRecordsError(
                     f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
-                )
-        for file, number in (self.says.files or {}).items():
-            if len(self.arrays(file)) != number:
-                raise UnfitRecordsError(
-                    f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
-                    f"says {number}; record this side again"
                 )
 
     def arrays(self, file: str) -> ArrayFile:

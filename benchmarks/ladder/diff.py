@@ -157,7 +157,7 @@ def compare_records(
     """Compare two records. `again` are records of other runs of the left side, which show its noise; `accept` are
     names of deviations; `require` are rungs that must be compared. Raises CannotBeginError where layers cannot be
     paired, and where those records are of something else."""
-    control = noise_of(left, again)
+    control = noise_of(left, right, again)
     left, right = as_in_paddle(left, right)
     pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))

@@ -1,6 +1,7 @@
 """Records that differ do not pass `rosetta diff`, and records that are equal do."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,3 +253,38 @@ def test_outputs_of_other_names_are_not_compared(tmp_path: Path) -> None:
             Record(tmp_path / f"{side}-{name}").forward(**dict.fromkeys(names, NUMBERS))
             folders.append(tmp_path / f"{side}-{name}")
         assert rosetta("diff", *folders)[0] == (0 if name == "same" else 1)
+
+
+def test_most_weights_decide_the_precision(tmp_path: Path) -> None:
+    """The first one may be of another type."""
+    for name, share, broken in (("wrong", 1 + 1e-4, "forward"), ("equal", 1.0, None)):
+        for side, times in (("left", 1.0), ("right", share)):
+            record = Record(tmp_path / f"{side}-{name}")
+            record.weights(table=NUMBERS.astype(np.float16), ids=np.arange(3), **WEIGHTS)
+            record.forward(y=NUMBERS * times)
+        found = compare_records(Side(tmp_path / f"left-{name}"), Side(tmp_path / f"right-{name}"))
+        assert found.broken == broken
+
+
+def test_the_right_side_shows_no_noise_of_the_left_one(tmp_path: Path) -> None:
+    wrong = changed(DATA, put("logits", lambda logits: 1.01 * logits))
+    left, right = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "torch", wrong)
+    shutil.copytree(right, tmp_path / "copy")
+    keras, again = write(tmp_path / "keras", "keras", wrong), write(tmp_path / "again", "torch", DATA)
+    for other in (right, tmp_path / "copy", keras):
+        assert "no other run of left" in refusal(2, "diff", left, right, "--again", other)
+    assert rosetta("diff", left, right, "--again", again)[0] == 1
+    assert rosetta("diff", left, again, "--again", again)[0] == 0
+
+
+def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> None:
+    """As in a notebook, whose objects live on."""
+    sides = [Record(tmp_path / side) for side in ("left", "right")]
+    for side, output in zip(sides, (NUMBERS, 2 * NUMBERS), strict=True):
+        side.forward(y=NUMBERS)
+        side.layer("fc", "mine.Linear", {"w": NUMBERS}, output=output)
+    folders = tmp_path / "left", tmp_path / "right"
+    assert "is still being made" in refusal(2, "diff", *folders)
+    del sides, side
+    found = compare_records(*map(Side, folders))
+    assert [check.tensor for check in found.checks if not check.passed or check.inside] == ["fc:w output"]

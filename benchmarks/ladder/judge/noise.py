@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import inf, isfinite, sqrt
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from benchmarks.ladder.judge.check import Check, Item, judge, no_array
 from benchmarks.ladder.judge.control import Moved, moved_by_control
 from benchmarks.ladder.judge.items import COMPARED, Rungs
 from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.description import UnfitRecordsError
+from benchmarks.ladder.read.description import File, UnfitRecordsError
 from benchmarks.ladder.read.record import Side, is_number
 
 PLANTED = 100  # bounds by which a number is moved
@@ -64,8 +64,9 @@ def has_nan(array: Array) -> bool:
     return any(np.isnan(whole[rows]).any() for rows in pieces(whole.shape))
 
 
-def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
-    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it."""
+def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
+    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it, but of the right
+    side."""
     control, errors = Control(), [*moved_by_control(left)]
     for moved in errors:
         bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
@@ -74,10 +75,20 @@ def noise_of(left: Side, again: Sequence[Side] = ()) -> Control:
     control.recorded = bool(control.rounding)
     control.sources += [f"one ulp of {left.computed}"] if control.recorded else []
     for run in again:
+        if run.framework != left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
+            raise UnfitRecordsError(f"{run.name} is no other run of {left.name}, but one of {right.name}")
         errors += _errors_of(left, run)
         control.sources.append(run.name)
     control.noise = _largest(errors, left)
     return control
+
+
+def have_same_arrays(left: Side, right: Side) -> bool:
+    """Return True if all files of two records have the same arrays."""
+    files = [(left.arrays(file), right.arrays(file)) for file in get_args(File)]
+    return all(of_left.shapes == of_right.shapes for of_left, of_right in files) and all(
+        np.array_equal(of_left[name], of_right[name]) for of_left, of_right in files for name in of_left
+    )
 
 
 def _errors_of(left: Side, run: Side) -> Iterator[Moved]:

@@ -1,23 +1,16 @@
 """The same texts translated by several backends, one backend at a time, and how long each of them takes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 from msgspec.structs import replace
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess
-from backends.process.translating import Answer, Opener, Translator, translation_of_most
+from backends.process.translating import Answer, Opener, Translator
 from common.errors import RosettaError
-from common.terminal import table
-
-if TYPE_CHECKING:
-    from backends.commands.translate import InputLine
 
 # Takes the answers to the first text by backend, and the names of the backends that are waited for.
 Show = Callable[[Mapping[str, Answer], Sequence[str]], None]
@@ -100,24 +93,3 @@ def open_side_by_side(opener: Opener, names: Sequence[str], warn: Callable[[str]
     together = SideBySide(names, opened(), warn)
     with started_side_by_side(names, launch) as started:
         yield together
-
-
-def side_by_side_table(line: "InputLine", answers: Mapping[str, Answer], n_best: int | None) -> Table:
-    """Return the answers of backends to one line as a table."""
-    most, rows = translation_of_most(answers.values()), []
-    for name, answer in answers.items():
-        milliseconds = "" if answer.milliseconds is None else f"{answer.milliseconds:.1f}"
-        first, last = [name], [milliseconds, "yes" if answer.translation == most else "no"]
-        for candidate in answer.candidates[: n_best or 1]:
-            score = [] if n_best is None else [f"{candidate.score:.4f}"]
-            rows.append([*first, line.seen(candidate.translation), *score, *last])
-            first, last = [""], ["", ""]
-    columns = ["backend", "sentence", *(["score"] if n_best else []), "ms", "same"]
-    return table(line.source, columns, rows, numeric=["score", "ms"])
-
-
-def rows_so_far(
-    line: "InputLine", answers: Mapping[str, Answer], waiting: Iterable[str], n_best: int | None
-) -> RenderableType:
-    """Return the answers of backends to one line, with the names of those that are waited for below."""
-    return Group(side_by_side_table(line, answers, n_best), Text(f"waiting for {', '.join(waiting)}"))

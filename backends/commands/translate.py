@@ -4,32 +4,23 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from backends import commands as options
 from backends import installed
 from common import terminal
-from common.errors import CannotBeginError, RosettaError, UnknownCharactersError, refusing
-from common.settings import Precision
-from common.text import (
-    LONGEST_SENTENCE,
-    for_terminal,
-    lines_as_they_arrive,
-    normalize,
-    quoted,
-    typed_lines,
-)
+from common.errors import CannotBeginError, refusing
+from common.text import lines_as_they_arrive, quoted, typed_lines
 
 if TYPE_CHECKING:
+    from backends.commands.answers import InputLine, Output
     from backends.commands.side_by_side import SideBySide
     from backends.process.translating import Answer, Opener, Translator
     from common.sources import Sources
-    from common.tensors import CharVocabulary
 
 SIDE_BY_SIDE = (
     "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
@@ -78,93 +69,6 @@ NBest = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class InputLine:
-    """A line as it was typed, and as it is translated."""
-
-    source: str
-    written: str  # in Unicode's form NFC, as training would have written it
-    text: str  # the same without the characters that are to be dropped
-    read_as: str | None = None  # the text, where it differs from the line
-    error: str = ""  # why the line cannot be translated
-
-    @classmethod
-    def read(
-        cls, line: str, sources: "Sources", vocabulary: "CharVocabulary", drop_unknown: bool = False
-    ) -> "InputLine":
-        """Read a line that somebody typed, as the run's training wrote its own.
-
-        A line at fault has an `error`. If `drop_unknown`, characters that the encoder's vocabulary lacks are left out
-        of the text, and no fault.
-        """
-        normal, error = normalize(line), ""
-        written = sources.as_written(normal)
-        text = vocabulary.without_unknown(written) if drop_unknown else written
-        if len(normal) > LONGEST_SENTENCE:
-            error = f"the line has more than {LONGEST_SENTENCE:,} characters, the most that are translated; divide it"
-        elif missing := vocabulary.lacks(text):
-            error = str(UnknownCharactersError(missing))
-        return cls(line, written, text, text if text != normal else None, error)
-
-    def seen(self, translation: str) -> str:
-        """A translation of the line as a person reads it; an empty one has its reason in its place."""
-        return terminal.ENDED_AT_ONCE if translation == "" and self.text.strip() else translation
-
-
-@dataclass
-class Output:
-    """Prints the answers to lines as they come, or keeps them for JSON, and counts the lines at fault."""
-
-    file: Path | None
-    num_texts: int  # sentences given as arguments; 0 where lines are read
-    prompted: bool
-    json: bool
-    n_best: int | None
-    side_by_side: bool
-    number: int = 0  # lines so far
-    failed: int = 0  # lines at fault among them
-    last_error: str = ""  # of the last line
-    records: list[dict[str, Any]] = field(default_factory=list)  # for JSON, which is one object
-
-    def add(self, line: InputLine, answers: "Mapping[str, Answer]", doubt: str) -> None:
-        """Print a line's answers by backend, and its notes. A bad line has no answers."""
-        self.number += 1
-        self.failed += bool(line.error)
-        self.last_error = line.error
-        if line.error and self.num_texts != 1:  # the error of a single sentence is the program's
-            terminal.say(self._place() + line.error, terminal.err)
-        if doubt:
-            terminal.warn(self._place() + doubt)
-        if self.json:
-            self.records.append(as_record(line, answers, doubt, self.n_best, self.side_by_side))
-        elif answers or not self.alone:  # elsewhere a line at fault leaves an empty one
-            print_answers(line, answers, self.number, self.n_best, self.side_by_side)
-
-    @property
-    def alone(self) -> bool:
-        """True if a message needs no number of a line, since one line is asked at a time."""
-        return self.prompted or self.num_texts == 1
-
-    @property
-    def unit(self) -> str:
-        return "text" if self.num_texts else "line"
-
-    def _place(self) -> str:
-        """The beginning of what is said of the present line."""
-        if self.alone:
-            return ""
-        return f"{self.file}, {self.unit} {self.number}: " if self.file else f"{self.unit} {self.number}: "
-
-    def raise_failures(self) -> None:
-        """Raise an error for lines that could not be translated; at a prompt each was told."""
-        if not self.failed or self.prompted:
-            return
-        if self.num_texts == 1:
-            raise CannotBeginError(self.last_error)
-        error = CannotBeginError if self.num_texts and self.failed == self.number else RosettaError
-        raise error(f"{self.failed} of {self.number} {self.unit}s could not be translated")
-
-
 def translate(
     arguments: RunAndTexts = None,
     file: File = None,
@@ -186,9 +90,12 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
-    from backends.process.translating import translation_of_most
+    from backends.commands.answers import InputLine, Output
+    from backends.process.parent import Runtime
+    from backends.process.translating import Opener, translation_of_most
+    from common.run import BUNDLED_RUN, RunDirectory
 
-    run, texts = _run_and_texts(arguments or [])
+    run, texts = _run_and_texts(arguments or [], BUNDLED_RUN)
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     if len(texts) > 1 and not any(" " in text for text in texts):
@@ -198,7 +105,7 @@ def translate(
     if variants and backend != "all":
         raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
-    opener = _opener(run, weights, dtype, threads, device)
+    opener = Opener(RunDirectory.open(run), weights, dtype, Runtime(threads=threads, device=device))
     output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
     note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
@@ -214,7 +121,7 @@ def translate(
         lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
         search = beam if beam > 1 or n_best else None
         try:
-            for line, answers in chain.from_iterable(_answered(translator, chunk, search, n_best) for chunk in lines):
+            for line, answers in chain.from_iterable(_answered(translator, chunk, search, output) for chunk in lines):
                 doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
                 output.add(line, answers, doubt)
         finally:  # what came before an error, too
@@ -235,7 +142,7 @@ def _greet(translator: "Translator | SideBySide", sources: "Sources", note: str)
 
 
 def _answered(
-    translator: "Translator | SideBySide", lines: Sequence[InputLine], beam: int | None, n_best: int | None
+    translator: "Translator | SideBySide", lines: "Sequence[InputLine]", beam: int | None, output: "Output"
 ) -> "Iterator[tuple[InputLine, dict[str, Answer]]]":
     """Each line with its answers by backend, which a line at fault has not. Shows the first line's as they come."""
     good = [line for line in lines if not line.error]
@@ -244,22 +151,11 @@ def _answered(
         with terminal.showing() as show:
 
             def show_first(answers: "Mapping[str, Answer]", waiting: Sequence[str]) -> None:
-                from backends.commands.side_by_side import rows_so_far
-
-                show(rows_so_far(good[0], answers, waiting, n_best))
+                show(output.so_far(good[0], answers, waiting))
 
             answers = iter(translator.answers([line.text for line in good], show_first, beam))
     for line in lines:
         yield line, {} if line.error else next(answers)
-
-
-def _opener(run: Path | None, weights: str, dtype: Precision | None, threads: int | None, device: str) -> "Opener":
-    """Opens a run, by default the bundled one, in any backend."""
-    from backends.process.parent import Runtime
-    from backends.process.translating import Opener
-    from common.run import BUNDLED_RUN, RunDirectory
-
-    return Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
 
 
 def _open(
@@ -280,8 +176,8 @@ def _open(
         return opener.load(process), sources
 
 
-def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """The folder of a run, where the first argument names one, and the sentences.
+def _run_and_texts(arguments: list[str], by_default: Path) -> tuple[Path, list[str]]:
+    """The folder of a run, which the first argument may name, and the sentences.
 
     Raises CannotBeginError for what looks like a path, where there is no such folder.
     """
@@ -292,51 +188,4 @@ def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
         raise CannotBeginError(
             f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
-    return None, arguments
-
-
-def as_record(
-    line: InputLine, answers: "Mapping[str, Answer]", doubt: str, n_best: int | None, side_by_side: bool
-) -> dict[str, Any]:
-    """Return a line and its answers by backend, none where it is at fault, as machines read them."""
-    from backends.process.translating import translation_of_most
-
-    rows = []
-    for name, answer in answers.items():
-        row: dict[str, Any] = {"backend": name} if side_by_side else {}
-        row |= {"translation": answer.translation}
-        if n_best:
-            best = answer.candidates[:n_best]
-            row |= {
-                "n_best": [{"translation": candidate.translation, "score": candidate.score} for candidate in best]
-            }
-        if side_by_side:
-            same = answer.translation == translation_of_most(answers.values())
-            row |= {"milliseconds": answer.milliseconds, "same": same}
-        rows.append(row)
-    answered = {"backends": rows} if side_by_side else rows[0] if rows else {"translation": None}
-    notes = {"read_as": line.read_as, "error": line.error or None, "doubt": doubt or None}
-    return {"source": line.source} | answered | {name: note for name, note in notes.items() if note is not None}
-
-
-def print_answers(
-    line: InputLine, answers: "Mapping[str, Answer]", number: int, n_best: int | None, side_by_side: bool
-) -> None:
-    """Print the answers to a line by backend: a translation, the best with their scores, or a table of backends.
-
-    A line at fault has no answers and leaves an empty line.
-    """
-    if side_by_side and answers:
-        from backends.commands.side_by_side import side_by_side_table
-
-        return terminal.out.print(side_by_side_table(line, answers, n_best), "")
-    best = [candidate for answer in answers.values() for candidate in answer.candidates][:n_best]
-    if n_best is None:
-        translation = best[0].translation if best else ""
-        print(for_terminal(line.seen(translation)) if sys.stdout.isatty() else translation, flush=True)
-    elif best and sys.stdout.isatty():
-        rows = [[f"{candidate.score:.4f}", line.seen(candidate.translation)] for candidate in best]
-        terminal.out.print(terminal.table(line.source, ["score", "sentence"], rows, numeric=["score"]), "")
-    else:  # for another program, each translation as it is
-        for candidate in best:
-            print(number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)
+    return by_default, arguments

@@ -21,8 +21,9 @@ from backends.process.parent import BackendProcess, OnEvent, Runtime
 from common.errors import CannotBeginError
 from common.run import RunDirectory
 from common.settings import Precision
-from common.tensors import STOP, Array, Batch, CharVocabulary, Ids
+from common.tensors import STOP, Array, Batch, Ids
 from common.text import quoted
+from common.weights import in_dtype, initial_state
 
 if TYPE_CHECKING:
     from backends.interface import Backend, Emit
@@ -148,8 +149,6 @@ def load_run(backend: "Backend", emit: "Emit", *, run: Path, weights: str) -> No
 
     Raises CannotBeginError for weights that training begins with.
     """
-    from common.weights import in_dtype, initial_state  # here, since the program imports this module, too
-
     directory = RunDirectory.open(run)
     state, progress = directory.read_state(weights, backend.config.dtype)
     if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained

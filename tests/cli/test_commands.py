@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry
-from backends.commands.translate import InputLine, print_answers
+from backends.commands.answers import InputLine, Output
 from backends.process.translating import Answer, Candidate
 from benchmarks.parity.comparer import Check
 from common import machine
@@ -167,9 +167,8 @@ def test_only_a_terminal_gets_escaped_translations(monkeypatch, capsys, at_a_ter
         (" ", "", None, "", ""),
         ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
     ):
-        print_answers(
-            InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))}, 1, n_best, False
-        )
+        output = Output(None, 0, False, False, n_best, False, number=1)
+        output.print(InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))})
         printed = capsys.readouterr().out
         if at_a_terminal and n_best:
             assert re.search(r"score +sentence *\n.*\n *-1.0000 +\?\[2J", printed)

@@ -19,8 +19,8 @@ import pytest
 
 import backends
 from backends import TABLE, Entry
+from backends.commands.answers import InputLine, Output
 from backends.commands.side_by_side import SideBySide
-from backends.commands.translate import InputLine, as_record
 from backends.process.parent import PROJECT
 from backends.process.translating import Answer, Candidate
 from common.run import BUNDLED_RUN
@@ -239,7 +239,8 @@ def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
     assert asked == [(name, alone) for alone in (False, True) for name in names]
     assert [waiting for _, waiting in shown] == [names, names[1:], names[2:], [], [], [], []], "each when it is ready"
     assert [timed for timed, _ in shown] == [[], [], [], [], names[:1], names[:2], names], "none before all are open"
-    rows = as_record(InputLine("Yes.", "Yes.", "Yes."), answers, "", None, side_by_side=True)["backends"]
+    output = Output(None, 1, False, True, None, side_by_side=True)
+    rows = output.record(InputLine("Yes.", "Yes.", "Yes."), answers, "")["backends"]
     assert [row["same"] for row in rows] == [True, False, True]
 
 

@@ -140,7 +140,7 @@ for command in ([], ["train"], ["bench"]):
 
 
 OURS = ("rosetta", "backends", "benchmarks", "common")
-MOST_MODULES = 20  # of ours, packages counted, in the process that was started
+MOST_MODULES = 21  # of ours, packages counted, in the process that was started
 
 
 def test_a_translation_imports_few_modules_and_no_benchmarks() -> None:

@@ -13,6 +13,7 @@ from backends.process.translating import Answer, Candidate
 from benchmarks.parity.comparer import Check
 from common import machine
 from common.settings import as_float32
+from tests.support.planted import entry_of
 from tests.support.program import answer, refusal, rosetta
 
 NUMPY = ["--backend", "numpy"]
@@ -85,7 +86,7 @@ QUICK = ["--quick", "--dtype", "float64", "--latent-dim", 4, "--backends"]
 
 
 def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", Entry("tests.support.planted_numpy:OtherEpsilon", "numpy", ""))
+    monkeypatch.setitem(TABLE, "numpy:OtherEpsilon", entry_of("numpy:OtherEpsilon"))
     monkeypatch.setitem(TABLE, "numpy:Broken", Entry("tests.no_such_module:Backend", "numpy", ""))
     assert (
         rosetta("parity", *QUICK, "numpy")[1].splitlines()[-1].startswith("Every backend agrees with the reference")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from backends import find
 from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment
@@ -66,14 +66,14 @@ class Worker:
     meets_at: str = ""  # "host:port" of the first worker, where other programs start the others
 
 
-class BackendProcess:
-    """A backend running in a child process; a context manager that ends the process.
+class BackendProcess(ChildProcess):
+    """A backend running in a child process.
 
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
     of a group joins it; see backends/process/group.py.
 
-    Raises CannotBeginError where the backend or its device is missing; RosettaError where the
-    process fails or dies, or where a message takes longer than its timeout.
+    Raises CannotBeginError where the backend or its device is missing; RosettaError where the process fails or dies,
+    or where a message takes longer than its timeout.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class BackendProcess:
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.
             scratch = opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
-            self._child = ChildProcess(
+            super().__init__(
                 f"the {name} backend's process",
                 command,
                 environment | {"TMPDIR": str(scratch)},
@@ -99,11 +99,7 @@ class BackendProcess:
                 opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
             )
-        self._send(name, (entry.file, entry.driver, worker.target), model, train, runtime.device)
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
+        self._ask(TIMEOUT, name, (entry.file, entry.driver, worker.target), model, train, runtime.device)
 
     def wait_until_open(self) -> None:
         """Wait until the backend is open. Raises the error with which it failed."""
@@ -139,27 +135,17 @@ class BackendProcess:
         """
         with self._asking:
             self.wait_until_open()
-            self._send(function, arguments, timeout=timeout)
+            self._ask(timeout, function, arguments)
             result: Result = self._result(timeout, on_event)
             return result
 
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._child.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _send(self, *request: Any, timeout: float = TIMEOUT) -> None:
-        self._child.send(pickle.dumps(request), timeout)
+    def _ask(self, timeout: float, *request: Any) -> None:
+        self.send(pickle.dumps(request), timeout)
 
     def _result(self, timeout: float, on_event: OnEvent | None = None) -> Any:
         """Wait for the result of the last request, or raise its error."""
         while True:
-            kind, content = self._child.receive(unpickled, timeout)
+            kind, content = self.receive(unpickled, timeout)
             if kind == "result":
                 return content
             if kind == "error":

@@ -17,7 +17,7 @@ from common.errors import CannotBeginError, refusing
 from common.text import lines_as_they_arrive, quoted, typed_lines
 
 if TYPE_CHECKING:
-    from backends.commands.answers import InputLine, Output
+    from backends.commands.lines import InputLine, Output
     from backends.commands.side_by_side import SideBySide
     from backends.process.translating import Answer, Opener, Translator
     from common.sources import Sources
@@ -90,7 +90,7 @@ def translate(
 
     A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
     """
-    from backends.commands.answers import InputLine, Output
+    from backends.commands.lines import InputLine, Output
     from backends.process.parent import Runtime
     from backends.process.translating import Opener, translation_of_most
     from common.run import BUNDLED_RUN, RunDirectory

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends import TABLE, Entry
-from backends.commands.answers import InputLine, Output
+from backends.commands.lines import InputLine, Output
 from backends.process.translating import Answer, Candidate
 from benchmarks.parity.comparer import Check
 from common import machine

@@ -19,7 +19,7 @@ import pytest
 
 import backends
 from backends import TABLE, Entry
-from backends.commands.answers import InputLine, Output
+from backends.commands.lines import InputLine, Output
 from backends.commands.side_by_side import SideBySide
 from backends.process.parent import PROJECT
 from backends.process.translating import Answer, Candidate

@@ -95,7 +95,7 @@ def translate(
     from backends.process.translating import Opener, translation_of_most
     from common.run import BUNDLED_RUN, RunDirectory
 
-    run, texts = _run_and_texts(arguments or [], BUNDLED_RUN)
+    run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
     if len(texts) > 1 and not any(" " in text for text in texts):
@@ -105,7 +105,7 @@ def translate(
     if variants and backend != "all":
         raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
-    opener = Opener(RunDirectory.open(run), weights, dtype, Runtime(threads=threads, device=device))
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
     output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
     note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
@@ -176,8 +176,8 @@ def _open(
         return opener.load(process), sources
 
 
-def _run_and_texts(arguments: list[str], by_default: Path) -> tuple[Path, list[str]]:
-    """The folder of a run, which the first argument may name, and the sentences.
+def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """The folder of a run, where the first argument names one, and the sentences.
 
     Raises CannotBeginError for what looks like a path, where there is no such folder.
     """
@@ -188,4 +188,4 @@ def _run_and_texts(arguments: list[str], by_default: Path) -> tuple[Path, list[s
         raise CannotBeginError(
             f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
         )
-    return by_default, arguments
+    return None, arguments

@@ -288,6 +288,7 @@ class Backend:
 
     own_settings: Mapping[str, bool] = {}  # what a variant does otherwise, beside the facts' settings
     characters: Characters  # see `read_characters`
+    seconds_to_open: Mapping[str, float] = {"import_seconds": 0.0, "build_seconds": 0.0}  # in a process of its own
 
     def __init__(
         self,

@@ -40,8 +40,8 @@ def main() -> None:
 
     name, *opening = pickle.load(requests)
     try:
-        backend, seconds = _open(*opening)
-        send("result", seconds)
+        backend = _open(*opening)
+        send("result", None)
         while True:
             function, arguments = pickle.load(requests)
             send("result", function(backend, emit, **arguments))
@@ -64,15 +64,14 @@ def _be_killed_with_parent() -> None:
         sys.exit(1)
 
 
-def _open(
-    targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str
-) -> tuple[Backend, dict[str, float]]:
-    """The backend of a model file, its driver and the group that it joins; and the seconds that its opening took."""
+def _open(targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str) -> Backend:
+    """The backend of a model file, its driver and the group that it joins."""
     start = perf_counter()  # NumPy and our own modules are imported already
     file, driver, group = map(resolve_name, targets)
     imported = perf_counter()
-    backend = driver(file, model, train, device, group)
-    return backend, {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
+    backend: Backend = driver(file, model, train, device, group)
+    backend.seconds_to_open = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
+    return backend
 
 
 def _described(name: str, error: BaseException) -> tuple[type[RosettaError], str]:

@@ -34,8 +34,8 @@ MORE = 1 << 20  # bytes, written to learn why torch could write no more
 MOST_GROWTH = 20.0
 
 
-def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds: float) -> BackendFacts:
-    """Return the facts of the backend and its process, with the seconds that its opening took."""
+def facts(backend: Backend, emit: Emit) -> BackendFacts:
+    """Return the facts of the backend and its process."""
     import psutil  # like the framework's tools not needed to train or translate
 
     from backends.interface import BackendFacts
@@ -46,8 +46,8 @@ def facts(backend: Backend, emit: Emit, *, import_seconds: float, build_seconds:
     return BackendFacts(
         **described,
         precision=str(backend.dump().weights["dense/bias"].dtype),
-        import_seconds=import_seconds,
-        build_seconds=build_seconds,
+        import_seconds=backend.seconds_to_open["import_seconds"],
+        build_seconds=backend.seconds_to_open["build_seconds"],
         python=printable(sys.executable),
         python_version=platform.python_version(),
         os_threads=psutil.Process().num_threads(),

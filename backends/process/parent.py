@@ -81,7 +81,7 @@ class BackendProcess(ChildProcess):
     ) -> None:
         entry, worker = find(name), worker or Worker()
         self.name = name
-        self._seconds_to_open: dict[str, float] | None = None  # None: the backend is not open yet
+        self._is_open = False
         # In a group the framework gives its own reason, when it has waited long enough for the other workers.
         self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
@@ -103,9 +103,10 @@ class BackendProcess(ChildProcess):
 
     def wait_until_open(self) -> None:
         """Wait until the backend is open. Raises the error with which it failed."""
-        if self._seconds_to_open is None:
+        if not self._is_open:
             try:
-                self._seconds_to_open = self._result(self._start_timeout)
+                self._result(self._start_timeout)
+                self._is_open = True
             except BaseException:
                 self.close()
                 raise
@@ -115,9 +116,7 @@ class BackendProcess(ChildProcess):
         """The backend's facts about itself, with the seconds that import and build took."""
         from backends.process import in_child  # which translating does without
 
-        with self._asking:
-            self.wait_until_open()
-        return self.call(in_child.facts, **(self._seconds_to_open or {}))
+        return self.call(in_child.facts)
 
     def call(
         self,

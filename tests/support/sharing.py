@@ -33,7 +33,7 @@ def build(
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
     BUILT[number] = resolve_name(entry.driver)(import_module(entry.file), model, train)
-    return facts(BUILT[number], emit, import_seconds=0.0, build_seconds=0.0)
+    return facts(BUILT[number], emit)
 
 
 def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -85,7 +85,7 @@ class Sharing:
         self.facts = self._run(build, entry=entry, model=model, train=train)
         if self._process:
             self.facts = replace(self.facts, os_threads=self._process.facts.os_threads)
-        self._seconds_to_open: dict[str, float] = {}  # by which BackendProcess.wait_until_open knows that it is open
+        self._is_open = True  # as BackendProcess.wait_until_open asks
 
     def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         if self._process:

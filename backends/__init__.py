@@ -42,15 +42,15 @@ TF = "tensorflow"
 
 # The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
-    "numpy": Entry("backends.lessons.numpy_lesson", "numpy", "", "NumPy", "#cc79a7"),
-    "keras": Entry("backends.lessons.keras_lesson", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
+    "numpy": Entry("backends.numpy_model", "numpy", "", "NumPy", "#cc79a7"),
+    "keras": Entry("backends.keras_model", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
     "keras:example": _example(TF, "keras", "#7b818c"),
     "keras:on-tensorflow": _example(TF, "keras"),
     "keras:on-jax": _example("jax", "keras,jax"),
     "keras:on-torch": _example("torch", "keras,torch"),
-    "torch": Entry("backends.lessons.torch_lesson", "torch", "torch", "PyTorch", "#0072b2"),
-    "paddle": Entry("backends.lessons.paddle_lesson", "paddle", "paddle", "Paddle", "#009e73"),
-    "jax": Entry("backends.lessons.jax_lesson", "flax", "jax", "JAX", "#e69f00"),
+    "torch": Entry("backends.torch_model", "torch", "torch", "PyTorch", "#0072b2"),
+    "paddle": Entry("backends.paddle_model", "paddle", "paddle", "Paddle", "#009e73"),
+    "jax": Entry("backends.jax_model", "flax", "jax", "JAX", "#e69f00"),
 }
 ENGINES = "keras:on-"  # begins the name of Keras under one of its engines
 NATIVE = ("keras", "torch", "paddle", "jax")  # the frameworks that have a format of their own

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from backends import numpy_model
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from backends.process.translating import probabilities
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import TrainConfig
@@ -46,7 +46,7 @@ class Referee:
         run = RunDirectory.open(BUNDLED_RUN)
         self.vocabularies = run.vocabularies()
         self.corpus = Batch.of_pairs(run.pairs(), *self.vocabularies, "float64")
-        self.backend = Backend(numpy_lesson, replace(run.model_config, dtype="float64"), TrainConfig())
+        self.backend = Backend(numpy_model, replace(run.model_config, dtype="float64"), TrainConfig())
         self.backend.load(run.read_state("last", "float64")[0])
 
     def train(self) -> list[float]:

@@ -17,8 +17,8 @@ from unittest.mock import Mock, patch
 import numpy as np
 import pytest
 
+from backends import numpy_model
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure
@@ -120,7 +120,7 @@ def trained(run: RunDirectory, epochs: int) -> None:
     """Train a small run on in this process, as a backend's process does."""
     rows = np.arange(len(PAIRS))
     fit(
-        Backend(numpy_lesson, MODEL, CONFIGS[1]),
+        Backend(numpy_model, MODEL, CONFIGS[1]),
         lambda **event: None,
         run=run.path,
         name="numpy",

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backends import numpy_model
 from backends.commands import training
 from backends.commands.training import Settings, train
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from backends.process import in_child, translating
 from backends.process.parent import Runtime
 from backends.process.translating import Opener
@@ -160,7 +160,7 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)
     assert [epoch.backend for epoch in run.history()] == order
-    referee, material = Backend(numpy_lesson, run.model_config, settings), run.material()
+    referee, material = Backend(numpy_model, run.model_config, settings), run.material()
     state = initial_state(run.model_config, settings.seed)
     referee.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)

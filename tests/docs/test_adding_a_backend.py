@@ -10,8 +10,8 @@ from pathlib import Path
 from backends.process.parent import PROJECT
 
 NAME = "mimic"
-NEW = ["lessons/numpy_lesson.py", "profiling/numpy.py"]  # the files after which the new backend's are written
-ENTRY = f'    "{NAME}": Entry("backends.lessons.{NAME}_lesson", "{NAME}", "{NAME}"),\n'
+NEW = ["numpy_model.py", "profiling/numpy.py"]  # the files after which the new backend's are written
+ENTRY = f'    "{NAME}": Entry("backends.{NAME}_model", "{NAME}", "{NAME}"),\n'
 # The framework that is made up for this test: NumPy under another name.
 FRAMEWORK = 'from numpy import *\n__version__ = "1.0"\n'
 

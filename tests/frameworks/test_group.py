@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 import pytest
 
+from backends import numpy_model
 from backends.commands import training
 from backends.interface import Alone, Backend
-from backends.lessons import numpy_lesson
 from backends.process import child_environment, group
 from backends.process.group import GROUP_BACKENDS, ask_each, free_port, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
@@ -74,7 +74,7 @@ def test_workers_that_begin_with_different_states_are_refused() -> None:
             return array + np.array([0.0, 5.0])
 
     with pytest.raises(CannotBeginError, match="the 2 workers were started with 2 different states or settings"):
-        WithAnother(numpy_lesson, 0, 2).agree(b"state")
+        WithAnother(numpy_model, 0, 2).agree(b"state")
 
 
 ADDRESSES = ["10.0.0.1:4000", "10.0.0.2:4000", "10.0.0.2:4001"]
@@ -240,7 +240,7 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
 
 def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
     """The state after the same training by NumPy alone."""
-    material, backend = run.material(), Backend(numpy_lesson, run.model_config, run.train_config)
+    material, backend = run.material(), Backend(numpy_model, run.model_config, run.train_config)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
     follow(backend, lambda **event: None, run=None, epochs=epochs, data=data)
     return backend.dump()

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
+from backends import numpy_model
 from backends.decoding import log_softmax
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from backends.native import convert
 from backends.native.jax import read_jax
 from backends.native.paddle import read_paddle
@@ -126,7 +126,7 @@ def test_the_official_examples_own_model_is_read(backend_of: StartBackend, read:
 
 def assert_same_function(state: ModelState, saved: Mapping[str, Any], softmax: bool) -> None:
     """Assert that the weights mean what they meant in their own framework."""
-    numpy = Backend(numpy_lesson, MODEL, TrainConfig())
+    numpy = Backend(numpy_model, MODEL, TrainConfig())
     numpy.load(state)
     outputs, _, _ = numpy.model(saved["x"], saved["y"])
     outputs = np.exp(log_softmax(outputs)) if softmax else outputs

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from backends import numpy_model
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from common.weights import ModelState, in_dtype, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 
@@ -14,7 +14,7 @@ from tests.conftest import SETTINGS, batch_of, model
 def referee(padding: str = "space") -> Backend:
     """With weights as after some training, so that no block of them is zero or all alike."""
     backend, fresh = (
-        Backend(numpy_lesson, replace(model("float64"), padding=padding), SETTINGS),
+        Backend(numpy_model, replace(model("float64"), padding=padding), SETTINGS),
         initial_state(model("float32"), 7),
     )
     rng = np.random.default_rng(3)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from backends.lessons.numpy_lesson import Lstm
+from backends.numpy_model import Lstm
 from tests.support.porting_side import Array, Side, lstm_returns
 
 N, T, V, H = 3, 5, 7, 4

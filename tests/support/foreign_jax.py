@@ -9,7 +9,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from backends.interface import Backend, Emit
-from backends.lessons.jax_lesson import RMSprop, Seq2Seq
+from backends.jax_model import RMSprop, Seq2Seq
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:

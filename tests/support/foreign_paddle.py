@@ -7,7 +7,7 @@ import paddle
 from paddle import nn
 
 from backends.interface import Backend, Emit
-from backends.lessons.paddle_lesson import Seq2Seq
+from backends.paddle_model import Seq2Seq
 
 
 class Translator(nn.Layer):

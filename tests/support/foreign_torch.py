@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from backends.interface import Backend, Emit
-from backends.lessons.torch_lesson import Seq2Seq
+from backends.torch_model import Seq2Seq
 from tests.support.child import Malicious
 
 

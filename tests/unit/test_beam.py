@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from backends import numpy_model
 from backends.interface import Backend, Characters
-from backends.lessons import numpy_lesson
 from backends.process import translating
 from backends.process.translating import Answer
 from common.settings import ModelConfig, TrainConfig
@@ -39,7 +39,7 @@ def columns(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | N
 
 def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     """The search is one for all backends; this is the referee's, which needs no process."""
-    backend, stop = Backend(numpy_lesson, TINY, TrainConfig()), TINY.stop_token
+    backend, stop = Backend(numpy_model, TINY, TrainConfig()), TINY.stop_token
     backend.load(sharpened(initial_state(TINY, seed=5)))
     sources = ["abcdab", "dbca", "cabad"]
     every = np.array(list(product(range(TINY.num_decoder_tokens), repeat=MAX_LENGTH)))

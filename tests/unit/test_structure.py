@@ -30,7 +30,7 @@ ORDERS = {
     "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
     "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras onnx paddle torch "
     "framework rules view",
-    "backends": "commands serve native groups variants process profiling interface decoding lessons",
+    "backends": "commands serve native groups variants process profiling interface decoding",
 }
 
 

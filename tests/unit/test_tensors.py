@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backends import numpy_model
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from common import tensors
 from common.corpus import Pair, corpus_statistics, read_corpus
 from common.errors import CannotBeginError, UnknownCharactersError
@@ -198,7 +198,7 @@ def test_where_padding_is_masked_trimming_changes_no_number() -> None:
     """States, probabilities of what is left, loss and every gradient, by the referee in float64."""
     pairs = [("a" * 30, "b" * 50), ("ab" * 3, "cd" * 4), ("ab", "cd" * 6)]
     corpus = batch_of(pairs, "float64", "mask")
-    backend = Backend(numpy_lesson, model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED)
+    backend = Backend(numpy_model, model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED)
     whole = corpus.take([1, 2])
     trimmed = whole.trimmed()
     got, expected = backend.forward(trimmed), backend.forward(whole)

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from backends import TABLE
+from backends import TABLE, numpy_model
 from backends.interface import Backend
-from backends.lessons import numpy_lesson
 from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
 from common.tensors import Array, Batches
 from common.weights import ModelState, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 
-LESSONS = {name: PROJECT / "backends" / "lessons" / f"{name}_lesson.py" for name in TABLE if ":" not in name}
+LESSONS = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
 NAMES = """
     Seq2Seq Batch has_gpu prepare weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
     start step assign to_tensor to_array
@@ -51,7 +50,7 @@ for step in range(3):
     batches.append(lesson.Batch(**{name[2:]: lesson.to_tensor(array) for name, array in given.items()}))
 print(json.dumps([float(lesson.train_step(model, optimizer, batch)[0]) for batch in batches]))
 sys.argv = ["", sys.argv[1], "pairs.tsv", "3"]
-runpy.run_path("use_a_lesson.py")
+runpy.run_path("use_a_model.py")
 """
 
 
@@ -79,17 +78,17 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
         initial_state(config, 3),
         Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS),
     )
-    referee = Backend(numpy_lesson, config, SETTINGS)
+    referee = Backend(numpy_model, config, SETTINGS)
     referee.load(state)
     arrays = dict(state.weights)
     for step, batch in enumerate(batches):
         tensors = referee._tensors(batch)._asdict()
         arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
-    for path in (LESSONS[name], PROJECT / "docs" / "tutorial" / "use_a_lesson.py", BUNDLED_RUN / "pairs.tsv"):
+    for path in (LESSONS[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
         copy(path, tmp_path)
     constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
-    command = [sys.executable, "-c", SCRIPT, f"{name}_lesson", json.dumps(constants)]
+    command = [sys.executable, "-c", SCRIPT, f"{name}_model", json.dumps(constants)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -102,22 +101,22 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
 
 
 def test_layers_of_one_shape_begin_with_other_weights() -> None:
-    weights = numpy_lesson.Seq2Seq(5, 7, 4).weights
+    weights = numpy_model.Seq2Seq(5, 7, 4).weights
     assert not np.array_equal(weights["encoder/recurrent_kernel"], weights["decoder/recurrent_kernel"])
 
 
 def test_all_batches_of_a_size_are_decoded_in_the_same_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """For each of them a framework may compile anew."""
     seen: set[int] = set()
-    step = numpy_lesson.step
+    step = numpy_model.step
 
     def watched(network: Any, data: Array, *states: Array) -> Any:
         seen.add(len(data))
         return step(network, data, *states)
 
-    monkeypatch.setattr(numpy_lesson, "step", watched)
+    monkeypatch.setattr(numpy_model, "step", watched)
     config = model("float64")
-    backend = Backend(numpy_lesson, config, SETTINGS)
+    backend = Backend(numpy_model, config, SETTINGS)
     state = initial_state(config, 3)
     weights = {name: 8 * values for name, values in state.weights.items()}  # so that rows end at different places
     weights["dense/bias"][config.stop_token] += 8

@@ -1,6 +1,6 @@
 """A lesson in use. In a folder with one lesson and a file of pairs, source TAB target:
 
-python use_a_lesson.py torch_lesson pairs.tsv 300
+python use_a_model.py torch_model pairs.tsv 300
 
 trains 300 steps and translates the first sentences.
 """

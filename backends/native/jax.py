@@ -14,7 +14,7 @@ from common.settings import ModelConfig
 from common.weights import ModelState
 
 EXPECTED = "a safetensors file with one array for each weight, by its path in the model, and one of slots likewise"
-# The path of each canonical weight in the lesson's model.
+# The path of each canonical weight in the model of jax_model.py.
 PATHS = {
     "encoder/kernel": "encoder.cell.dense_i.kernel",
     "encoder/recurrent_kernel": "encoder.cell.dense_h.kernel",

@@ -1,4 +1,4 @@
-"""A lesson in use. In a folder with one lesson and a file of pairs, source TAB target:
+"""A model file in use. In a folder with one model file and a file of pairs, source TAB target:
 
 python use_a_model.py torch_model pairs.tsv 300
 
@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 
-lesson, num_steps = import_module(sys.argv[1]), int(sys.argv[3])
+api, num_steps = import_module(sys.argv[1]), int(sys.argv[3])
 with open(sys.argv[2], encoding="utf-8") as file:
     pairs = [line.rstrip("\n").split("\t")[:2] for line in file][:10_000]
 sources = [source for source, _ in pairs]
@@ -28,7 +28,7 @@ def one_hot(texts, characters, length):
 
 
 def batch_of(rows):
-    """The lesson's Batch of these rows. Padding counts, as in Keras's example."""
+    """The model file's Batch of these rows. Padding counts, as in Keras's example."""
     inputs, outputs = [sources[row] for row in rows], [targets[row] for row in rows]
     target_data = one_hot([text[1:] for text in outputs], decoder_characters, decoder_length)
     shape = len(rows), decoder_length
@@ -42,28 +42,28 @@ def batch_of(rows):
         "real_positions": (np.arange(decoder_length) < lengths[:, None]).astype("float32"),
         "loss_positions": np.array(np.prod(shape), "float32"),
     }
-    return lesson.Batch(**{name: lesson.to_tensor(array) for name, array in arrays.items()})
+    return api.Batch(**{name: api.to_tensor(array) for name, array in arrays.items()})
 
 
 def translate(model, source):
     """The most probable next character, one after another."""
-    states = lesson.start(model, lesson.to_tensor(one_hot([source], encoder_characters, encoder_length)))
+    states = api.start(model, api.to_tensor(one_hot([source], encoder_characters, encoder_length)))
     text = "\t"
     while text[-1] != "\n" and len(text) <= decoder_length:
         data = one_hot([text[-1]], decoder_characters, 1)[:, 0]  # (1, V_dec)
-        logits, *states = lesson.step(model, lesson.to_tensor(data), *states)
-        text += decoder_characters[lesson.to_array(logits)[0].argmax()]
+        logits, *states = api.step(model, api.to_tensor(data), *states)
+        text += decoder_characters[api.to_array(logits)[0].argmax()]
     return text.strip()
 
 
-lesson.prepare("float32")
-model = lesson.Seq2Seq(len(encoder_characters), len(decoder_characters), 256)
-optimizer = lesson.RMSprop(model)
+api.prepare("float32")
+model = api.Seq2Seq(len(encoder_characters), len(decoder_characters), 256)
+optimizer = api.RMSprop(model)
 rng = np.random.default_rng(0)
 for step in range(num_steps):
-    loss, counts = lesson.train_step(model, optimizer, batch_of(rng.choice(len(pairs), 64)))
+    loss, counts = api.train_step(model, optimizer, batch_of(rng.choice(len(pairs), 64)))
     if step % 100 == 0 or step + 1 == num_steps:
-        accuracy = lesson.to_array(counts)[1] / (64 * decoder_length)
+        accuracy = api.to_array(counts)[1] / (64 * decoder_length)
         print(f"step {step + 1}: loss {float(loss):.3f}, right {accuracy:.0%}")
 for source in sources[:3]:
     print(source, "->", translate(model, source))

@@ -1,4 +1,4 @@
-"""The lessons: files that a learner copies, with the same names in the same order, which import nothing of ours."""
+"""The model files, which a learner copies, with the same names in the same order, which import nothing of ours."""
 
 import ast
 import json
@@ -14,41 +14,41 @@ import pytest
 from safetensors.numpy import save_file
 
 from backends import TABLE, numpy_model
-from backends.interface import Backend
+from backends.interface import Backend, ModelFile
 from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
 from common.tensors import Array, Batches
 from common.weights import ModelState, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 
-LESSONS = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
+FILES = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
 NAMES = """
     Seq2Seq Batch has_gpu prepare weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
     start step assign to_tensor to_array
 """.split()
-# What a lesson has besides, which the others leave to their framework.
+# What a model file has besides, which the others leave to their framework.
 OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}
 STEPS, ROWS = 3, 8
 
-# Weights and batches from a file, three steps, the losses printed; then the script that shows a lesson in use, in
+# Weights and batches from a file, three steps, the losses printed; then the script that shows a model file in use, in
 # another precision.
 SCRIPT = """
 import json, runpy, sys
 from importlib import import_module
 from safetensors.numpy import load_file
 
-lesson = import_module(sys.argv[1])
+api = import_module(sys.argv[1])
 arrays = load_file("arrays.safetensors")
-lesson.prepare("float64")
+api.prepare("float64")
 sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays["encoder/recurrent_kernel"])
-model = lesson.Seq2Seq(*sizes)
-for name, weight in lesson.weights_of(model).items():
-    lesson.assign(weight, lesson.layout(name, arrays[name]))
-optimizer, batches = lesson.RMSprop(model, *json.loads(sys.argv[2])), []
+model = api.Seq2Seq(*sizes)
+for name, weight in api.weights_of(model).items():
+    api.assign(weight, api.layout(name, arrays[name]))
+optimizer, batches = api.RMSprop(model, *json.loads(sys.argv[2])), []
 for step in range(3):
     given = {name: array for name, array in arrays.items() if name.startswith(f"{step} ")}
-    batches.append(lesson.Batch(**{name[2:]: lesson.to_tensor(array) for name, array in given.items()}))
-print(json.dumps([float(lesson.train_step(model, optimizer, batch)[0]) for batch in batches]))
+    batches.append(api.Batch(**{name[2:]: api.to_tensor(array) for name, array in given.items()}))
+print(json.dumps([float(api.train_step(model, optimizer, batch)[0]) for batch in batches]))
 sys.argv = ["", sys.argv[1], "pairs.tsv", "3"]
 runpy.run_path("use_a_model.py")
 """
@@ -60,10 +60,15 @@ def public_names(path: Path) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
 
 
-@pytest.mark.parametrize("name", LESSONS)
-def test_lessons_have_the_same_names_and_import_nothing_of_ours(name: str) -> None:
-    assert [public for public in public_names(LESSONS[name]) if public not in OWN.get(name, ())] == NAMES
-    source = LESSONS[name].read_text("utf-8")
+def test_the_protocol_has_the_names_of_a_model_file() -> None:
+    members = {*vars(ModelFile), *ModelFile.__annotations__}
+    assert {name for name in members if not name.startswith("_")} == {*NAMES}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_model_files_have_the_same_names_and_import_nothing_of_ours(name: str) -> None:
+    assert [public for public in public_names(FILES[name]) if public not in OWN.get(name, ())] == NAMES
+    source = FILES[name].read_text("utf-8")
     modules = {
         alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
     }
@@ -71,8 +76,8 @@ def test_lessons_have_the_same_names_and_import_nothing_of_ours(name: str) -> No
     assert not {module.partition(".")[0] for module in modules} & {"common", "backends", "benchmarks"}
 
 
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tmp_path: Path) -> None:
     config = model("float64")
     state, batches = (
         initial_state(config, 3),
@@ -85,7 +90,7 @@ def test_a_lesson_copied_alone_trains_to_the_referees_losses(name: str, tmp_path
         tensors = referee._tensors(batch)._asdict()
         arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
-    for path in (LESSONS[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
+    for path in (FILES[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
         copy(path, tmp_path)
     constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
     command = [sys.executable, "-c", SCRIPT, f"{name}_model", json.dumps(constants)]

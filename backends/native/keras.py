@@ -79,8 +79,8 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
     try:
         model.load_weights(path)
     except ValueError as error:
-        why = shorten(printable(str(error)), 500)
-        raise RosettaError(f"Keras cannot load it: {why}; expected {EXPECTED}") from error
+        why = shorten(printable(str(error)).partition(" Target variable")[0], 400)
+        raise RosettaError(f"Keras cannot load it: {why}; expected {EXPECTED}, of the same corpus") from error
     weights = dict(zip(names, model.get_weights(), strict=True))
     slots = [variable.numpy() for variable in model.optimizer.variables[-len(names) :]]
     state = ModelState(weights, dict(zip(names, slots, strict=True)) if count > 2 else zeros_like(weights))

@@ -119,10 +119,11 @@ def run_of(folder: Path) -> None:
     small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
 
 
-# A checksum of a state or of a text would find damage before it is looked at.
-NO_CHECKSUM = patch("common.weights._crc32", lambda *of: None)
-SAME_DIGEST = patch("hashlib.file_digest", lambda *of: sha256())
-unchecked_run = NO_CHECKSUM(SAME_DIGEST(run_of))
+def unchecked(function: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The function without checksums of a state and of texts, which would find damage before it is looked at."""
+    return patch("common.weights._crc32", lambda *of: None)(
+        patch("hashlib.file_digest", lambda *of: sha256())(function)
+    )
 
 
 def of_run(path: Path) -> None:
@@ -229,7 +230,7 @@ FILES = {
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
     "two records": Victim(cut_records, of_mapping),
     "a record": Victim(record_and_itself, of_record, "record/*"),
-    "a run": Victim(unchecked_run, SAME_DIGEST(of_run)),
+    "a run": Victim(unchecked(run_of), unchecked(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
 }

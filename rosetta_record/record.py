@@ -152,10 +152,6 @@ class Record:
                 return output_of_feed(record, call, tensor)
         return tensor
 
-    def operators(self) -> Any:
-        """Raise RecordError: operators between layers are not recorded."""
-        raise RecordError("operators between layers are not recorded; give what stands there to tap(NAME, TENSOR)")
-
     def forward(self, **outputs: Any) -> None:
         """Record what the model computed, by names that both sides use."""
         self._end_of_pass()

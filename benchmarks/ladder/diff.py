@@ -303,7 +303,5 @@ def remark_folded(folded: Sequence[Check]) -> Iterator[str]:
 
 def remark_inside(inside: Sequence[Check]) -> Iterator[str]:
     if inside:
-        first, number = inside[0], len(inside)
-        which = f"{number} outputs of layers differ" if number > 1 else "the output of a layer differs"
-        error = "" if first.finite_error is None else f"error {first.error:.1e}; "
-        yield f"inside, {which}, and what the model gives agrees: {first.tensor}, {error}{first.note}"
+        which = f"{len(inside)} outputs of layers differ" if inside[1:] else "the output of a layer differs"
+        yield f"inside, {which}, and what the model gives agrees: {inside[0].line}"

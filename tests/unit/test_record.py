@@ -653,7 +653,6 @@ REFUSED: list[tuple[Callable[[Record], Any], str]] = [
         lambda record: record.inputs(y=[1, 2]),
         "'y' is of builtins.list; expected arrays, or dicts, tuples or dataclasses of them",
     ),
-    (lambda record: record.operators(), "operators between layers are not recorded; give what stands there to tap"),
     (lambda record: record.forward(y=None), "'y' is of builtins.NoneType; expected arrays"),
     (lambda record: record.loss(np.ones(3)), r"the loss has shape \(3,\); expected one number"),
     (lambda record: [record.loss(1.0), record.loss(1.0)], "a loss is already recorded"),

@@ -108,14 +108,10 @@ def _digest() -> str:
     return digest.hexdigest()[:12]
 
 
-@cache
 def _processor() -> str:
-    """The name of the processor. The system's file has it on x86; elsewhere finding it out takes a second."""
-    if line := re.search(r"^model name\s*: (.+)$", system_text(CPUINFO), re.MULTILINE):
-        return line[1].strip()
-    import cpuinfo
-
-    return str(cpuinfo.get_cpu_info().get("brand_raw", platform.processor()))
+    """The name of the processor, which the system's file has on x86; elsewhere the architecture."""
+    line = re.search(r"^model name\s*: (.+)$", system_text(CPUINFO), re.MULTILINE)
+    return line[1].strip() if line else platform.machine()
 
 
 def _instructions() -> str:

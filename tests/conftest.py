@@ -103,12 +103,6 @@ def signals_are_heard() -> None:
 
 
 @pytest.fixture
-def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On some machines asking the processor takes a second."""
-    monkeypatch.setattr("common.run.describe_machine", lambda: {"processor": "known"})
-
-
-@pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has NumPy translate in this process, where what its own does is not what is tested."""
     monkeypatch.setattr(

@@ -29,7 +29,6 @@ from common.tensors import Batch
 from tests.support.saves import SAVES, TEMPORARY
 from tests.support.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 
-pytestmark = pytest.mark.usefixtures("known_machine")
 FULL = OSError(28, "No space left on device")
 
 

@@ -3,13 +3,10 @@
 import errno
 from pathlib import Path
 
-import pytest
-
 from backends.commands import training
 from common.run import RunDirectory
 from tests.support.program import answer, refusal, rosetta
 
-pytestmark = pytest.mark.usefixtures("known_machine")
 TRAIN = ["train", "--backend", "numpy", "--num-samples", 100, "--latent-dim", 8, "--threads", 1]
 TRAIN += ["--resume-or-begin"]
 

@@ -25,7 +25,6 @@ from tests.support.program import started, wait_until
 from tests.support.sharing import Processes, Sharing
 from tests.support.small_run import same_training
 
-pytestmark = pytest.mark.usefixtures("known_machine")
 RUNTIME = Runtime(threads=1)  # models this small gain nothing from more
 DATA = DataConfig(num_samples=300, split="grouped")
 # Small and hasty, so that epochs differ within seconds.

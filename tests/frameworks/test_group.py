@@ -35,7 +35,6 @@ from tests.support import planted_in_groups
 from tests.support.hosts import two_hosts
 from tests.support.program import is_backend, refusal, rosetta, started, wait_until
 
-pytestmark = pytest.mark.usefixtures("known_machine")
 WORKERS = 2
 # In float64, with masked padding and a last batch of one row.
 SMALL = ["--num-samples", 200, "--batch-size", 53, "--latent-dim", 16, "--dtype", "float64"]

@@ -34,7 +34,6 @@ from tests.support.small_run import (
     write,
 )
 
-pytestmark = pytest.mark.usefixtures("known_machine")
 VAL_LOSSES = [3.0, 1.0, 2.0]  # of the run below
 
 

@@ -106,7 +106,6 @@ def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Ite
     with ExitStack() as stack:
         for name in BEGUN:
             stack.enter_context(patch(name, refused))
-        stack.enter_context(patch("common.machine._processor", str))  # which takes a second to find out
         stack.enter_context(patch("os.fsync"))
         variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))

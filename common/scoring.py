@@ -18,12 +18,11 @@ class Scores(TypedDict):
 
 def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
     """Score the translations of a corpus, one for each source, against one or more references for each source."""
-    from rapidfuzz.distance import Levenshtein
     from sacrebleu.metrics.chrf import CHRF
 
     exact = sum(t in refs for t, refs in zip(translations, references, strict=True))
     nearest = [
-        min(((Levenshtein.distance(t, ref), len(ref)) for ref in refs), key=lambda edits: edits[0] / edits[1])
+        min(((distance(t, ref), len(ref)) for ref in refs), key=lambda edits: edits[0] / edits[1])
         for t, refs in zip(translations, references, strict=True)
     ]
     # sacrebleu takes a list of all first references, one of all second ones, and so on; None where there is none.
@@ -37,6 +36,16 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> S
         "character_error_rate": sum(edits for edits, _ in nearest) / sum(length for _, length in nearest),
         "sentences": len(translations),
     }
+
+
+def distance(left: str, right: str) -> int:
+    """The Levenshtein distance: the fewest insertions, deletions and substitutions of a character between both."""
+    row = [*range(len(right) + 1)]  # the distances of the left text so far from each beginning of the right one
+    for number, character in enumerate(left, 1):
+        above, row = row, [number]
+        for place, candidate in enumerate(right):
+            row.append(min(row[-1] + 1, above[place + 1] + 1, above[place] + (character != candidate)))
+    return row[-1]
 
 
 def references(pairs: Iterable[tuple[str, str]], sources: Iterable[str]) -> dict[str, list[str]]:

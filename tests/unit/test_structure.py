@@ -21,7 +21,7 @@ PACKAGES_OF = {name: {name, entry.package} for name, entry in TABLE.items() if e
 PACKAGES_OF["jax"] |= {"optax"}
 FRAMEWORKS = {*chain(*PACKAGES_OF.values())}
 ONNX = {"onnx", "onnxruntime", "onnxscript"}
-HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests rapidfuzz jinja2".split())
+HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests jinja2".split())
 # Of each folder: a part may import those to its right. The recorder stands alone.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common rosetta_record",

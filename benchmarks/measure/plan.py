@@ -51,11 +51,6 @@ class Row(Measured, frozen=True):
         """True for a backend without changed settings, as a user gets it who installs it and starts."""
         return bool(self.backend) and self.lane == "default"
 
-    @property
-    def counterpart(self) -> "Row | None":
-        """The same row with matched settings, with which a row as installed is compared; None of other rows."""
-        return msgspec.structs.replace(self, lane="matched") if self.installed else None
-
 
 class Training(Measured, frozen=True):
     """The model, data and settings that the backends of a bench train."""

@@ -228,17 +228,6 @@ def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
     return alone if len(alone) >= (1 - MOST_DROPPED) * len(cycles) else cycles
 
 
-def beside_others(counted: Sequence[tuple[Round, list[Visit]]]) -> list[str]:
-    """The reason not to rely on figures where cycles count that other programs disturbed; empty if none does."""
-    if all(undisturbed(cycle) for _, cycle in counted):
-        return []
-    cores = fmean(visit.others for _, cycle in counted for visit in cycle)
-    return [
-        f"other programs used {cores:.2f} cores meanwhile beside the turns, which slows some rows more than others "
-        "and widens intervals; a machine at rest tells more, and so do fewer threads than cores"
-    ]
-
-
 def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
     """The two rows of a plan's question whose ratio has the widest interval; None before every pair has an interval.
 

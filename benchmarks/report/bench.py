@@ -35,7 +35,7 @@ PARTS = {
     "waiting": "Python and waiting",
 }
 
-# The rows of a pair: two backends with matched settings, or a row as installed and its counterpart (see Row).
+# The rows of a pair: two backends with matched settings, or a row as installed and with matched settings.
 Kind = Literal["frameworks", "installed"]
 
 
@@ -149,7 +149,7 @@ class BenchResults(Results):
 
     @cached_property
     def pairs(self) -> list[RowPair]:
-        """Every two rows of the question, the faster one on the left; then each special row and its counterpart.
+        """Every two rows of the question, the faster one on the left; then each row as installed and its matched row.
 
         They are compared by their training steps.
         """
@@ -160,9 +160,9 @@ class BenchResults(Results):
         both = [pair for group in alike.values() for pair in combinations(group, 2)]
         asked: list[tuple[Kind, int, int]] = [("frameworks", *pair) for pair in both]
         for index in sorted(compared):
-            plain = rows[index].counterpart
-            if plain in rows and rows.index(plain) in compared:
-                asked.append(("installed", index, rows.index(plain)))
+            plain = self.matched(index)
+            if plain != index and plain in compared:
+                asked.append(("installed", index, plain))
         pairs = []
         for kind, left, right in asked:
             ratio = self.observed.ratio(left, right)
@@ -276,10 +276,14 @@ class BenchResults(Results):
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
 
+    def matched(self, index: int) -> int:
+        """Return the index of the same row with matched settings; that of the row itself if there is none."""
+        rows, plain = self.plan.rows, replace(self.plan.rows[index], lane="matched")
+        return rows.index(plain) if plain in rows else index
+
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
-        plain = replace(self.plan.rows[index], lane="matched")  # no lane changes mathematics
-        certificate = self.certificates.get(self.plan.rows.index(plain) if plain in self.plan.rows else index)
+        certificate = self.certificates.get(self.matched(index))  # no lane changes mathematics
         facts = self.starts[index][-1].facts
         if certificate is None or facts is None or certificate.version != facts.version:
             return None, "there is no parity certificate of this version"

@@ -301,7 +301,7 @@ def _sentences(results: BenchResults) -> dict[str, str]:
 
 
 def advice(results: BenchResults) -> list[str]:
-    """Advice on each row as installed that is slower than its counterpart: the matched settings that it lacks.
+    """Advice on each row as installed that is slower than its matched row: the settings that it lacks.
 
     Each piece ends with the words to type for them.
     """

@@ -298,12 +298,8 @@ def minutes_until(within: float, half_width: float, seconds: float) -> int:
     return ceil(seconds * ((half_width / max(within, 1e-3)) ** 2 - 1) / 60)
 
 
-def percent(share: float | Estimate | None) -> str:
-    """A share in per cent: 69.6 %, 3 %; of an estimate with its interval: 81.2 % (79.0 to 83.5)."""
-    if isinstance(share, Estimate):
-        return f"{percent(share.value)} ({100 * share.low:.1f} to {100 * share.high:.1f})"
-    if share is None or not isfinite(share):
-        return MISSING
+def percent(share: float) -> str:
+    """A share in per cent: 69.6 %, 3 %."""
     return f"{100 * share:,.1f}".removesuffix(".0") + f"{SPACE}%"
 
 

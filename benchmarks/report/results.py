@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.statistics import beside_others, counting, grouped, observations, widest
+from benchmarks.measure.statistics import counting, grouped, observations, widest
+from benchmarks.measure.turns import undisturbed
 from common.text import count
 
 NOTHING = "Nothing was measured yet."
@@ -70,8 +71,12 @@ class Results(ABC):
     @property
     def doubts(self) -> list[str]:
         """Reasons not to rely on the figures."""
-        doubts, used = beside_others(self.counted), len(self.observed.logarithms)
-        least = LEAST_ROUNDS * len(self.plan.groups)
+        doubts, used, least = [], len(self.observed.logarithms), LEAST_ROUNDS * len(self.plan.groups)
+        if not all(undisturbed(cycle) for _, cycle in self.counted):
+            doubts.append(
+                f"other programs used {self.others:.2f} cores meanwhile beside the turns, which slows some rows more "
+                "than others and widens intervals; a machine at rest tells more, and so do fewer threads than cores"
+            )
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")
         elif used < least:

@@ -13,7 +13,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations
 from statistics import fmean, median, pstdev
@@ -151,41 +151,26 @@ def observations(recording: Recording, work: Work = "training") -> Observations:
     """The observations of one kind of work, by the cycles that count.
 
     They are logarithms of the seconds of an item: a pair that is trained, a character that a call puts out, a
-    script's item.
+    script's item. If a script's steps are uneven, only steps of the same number are compared.
     """
-    visits = [(line.number, visit) for line, cycle in counting(recording.rounds(work)) for visit in cycle]
-    scripts = recording.plan.training is None
+    counted, scripts = counting(recording.rounds(work)), recording.plan.training is None
+    visits = grouped((line.number, visit) for line, cycle in counted for visit in cycle)
+    rounds = {number: grouped((visit.row, visit) for visit in of_round) for number, of_round in visits.items()}
     # A script's steps may be anything, so the mean counts: the time of all its work.
-    usual = observed(visits, middle=fmean if scripts else median)
-    if scripts and uneven(visit for _, visit in visits):
-        same = observed(visits, same_steps=True)
-        if (
-            len(same.logarithms) > len(usual.logarithms) / 2
-        ):  # else scripts were not told in time to do the same steps
-            usual = same
-    return replace(usual, robust=scripts)
-
-
-def observed(
-    visits: Iterable[tuple[int, Visit]],
-    same_steps: bool = False,
-    middle: Callable[[Sequence[float]], float] = median,
-) -> Observations:
-    """The observations of visits, each with its round's number.
-
-    With `same_steps` only steps of the same number are compared, and the median of their ratios counts; else the
-    `middle` of each visit's steps.
-    """
-    logarithms: dict[int, dict[int, float]] = {}
-    for number, of_round in grouped(visits).items():
-        rows = grouped((visit.row, visit) for visit in of_round)
-        if same_steps:
-            steps = _of_same_steps(rows)
-        else:
-            steps = {row: fmean(math.log(middle(visit.steps)) for visit in of_row) for row, of_row in rows.items()}
-        if steps:
-            logarithms[number] = {row: step - math.log(rows[row][0].items) for row, step in steps.items()}
-    return Observations(logarithms, same_steps)
+    middle: Callable[[Sequence[float]], float] = fmean if scripts else median
+    steps = {
+        number: {row: fmean(math.log(middle(visit.steps)) for visit in of_row) for row, of_row in rows.items()}
+        for number, rows in rounds.items()
+    }
+    same: dict[int, dict[int, float]] = {}
+    if scripts and uneven(visit for of_round in visits.values() for visit in of_round):
+        same = {number: of_round for number, rows in rounds.items() if (of_round := _of_same_steps(rows))}
+    same_steps = len(same) > len(steps) / 2  # else scripts were not told in time to do the same steps
+    logarithms = {
+        number: {row: step - math.log(rounds[number][row][0].items) for row, step in of_round.items()}
+        for number, of_round in (same if same_steps else steps).items()
+    }
+    return Observations(logarithms, same_steps, robust=scripts)
 
 
 def uneven(visits: Iterable[Visit]) -> bool:

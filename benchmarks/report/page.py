@@ -5,7 +5,6 @@ Above the line `---` is the answer, fit for a talk: headline, charts, a small ta
 sections that support the answer, which a browser folds.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -23,7 +22,6 @@ from common.text import count, listed, printable, quoted
 SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
 SLOWER = 1.1  # least ratio of steps, as installed to matched, for advice
-SENTENCES = "Decoded sentences"  # the section that a terminal shows, too
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
 NOT_COMPARED = "not compared"
@@ -103,10 +101,10 @@ def report_of(recording: Recording) -> Report:
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
     printed |= {"surprise": surprise(results), "advice": advice(results)}
-    return page(results, _support(results) | answer, printed, drawn, shown=SENTENCES)
+    return page(results, _support(results) | answer, printed, drawn)
 
 
-def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str], shown: str = "") -> Report:
+def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str]) -> Report:
     """The page with these values and those that a bench and a race have in common; `drawn` are charts by title."""
     common = {
         "headline": safe(results.headline),
@@ -124,7 +122,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
         "others": f"{results.others:.2f}",
         "within": percent(results.plan.within),
     }
-    return render.report("page.md", defaultdict(str, {**common, **values}), printed, drawn, shown)
+    return render.report({**common, **values}, printed, drawn)
 
 
 def _reached(half_width: float) -> str:

@@ -6,6 +6,7 @@ mention or an address goes into a code span, which all renderers show as it is.
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
@@ -21,6 +22,7 @@ from benchmarks.measure.statistics import Estimate
 from common.machine import Machine
 from common.text import count, for_terminal, printable
 
+SENTENCES = "## Decoded sentences"  # the heading of a section that a terminal shows, too
 MISSING = "–"  # in place of a figure that was not measured
 UNSURE = "(not known well)"  # in place of an interval that says nothing
 SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
@@ -175,18 +177,16 @@ def template(name: str) -> str:
     return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def report(
-    name: str, values: Mapping[str, str], content: Any, charts: dict[str, str] | None = None, shown: str = ""
-) -> Report:
-    """The page of a template with these values in place of their names, the results for --json, and charts by title.
+def report(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> Report:
+    """The page of page.md with these values in place of their names, the results for --json, and charts by title.
 
-    - A paragraph that consists of an empty value is left out, with the text about it below. An empty section is left
-      out, too.
-    - A terminal shows the part above the line `---`, and the section with the title `shown`.
+    - A paragraph that consists of an empty or missing value is left out, with the text about it below. An empty
+      section is left out, too.
+    - A terminal shows the part above the line `---`, and the sentences that were decoded.
     - NaN and infinity are null in JSON.
     """
-    sections: dict[str, list[str]] = {}
-    for section in re.split(r"^(?=## |---$)", template(name), flags=re.MULTILINE):
+    sections, values = dict[str, list[str]](), defaultdict(str, values)
+    for section in re.split(r"^(?=## |---$)", template("page.md"), flags=re.MULTILINE):
         heading, *paragraphs = section.strip().split("\n\n")
         kept, there = [], True
         for paragraph in paragraphs:
@@ -198,9 +198,9 @@ def report(
         if kept or not heading.startswith("## "):
             sections[heading.format_map(values)] = kept
     page = joined(*(joined(heading, *kept) for heading, kept in sections.items())) + "\n"
-    summary = joined(page.partition("\n\n---\n")[0], *sections.get(f"## {shown}", []))
+    summary = joined(page.partition("\n\n---\n")[0], *sections.get(SENTENCES, []))
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(content, enc_hook=vars))
-    return Report(page, summary, plain, charts or {})
+    return Report(page, summary, plain, charts)
 
 
 def origin(machine: Machine, more: Mapping[str, str]) -> str:

@@ -3,11 +3,13 @@ the training with the epsilons of norms that Paddle has."""
 
 from __future__ import annotations
 
+import weakref
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import numpy as np
 
+from . import RecordError
 from .control import Differences, Distances, Start, coarsest, one_unit_moved
 from .framework import put_back
 from .replay import replay_model
@@ -28,11 +30,13 @@ class Training:
     ) -> None:
         self.record, self.model, self.batches = record, model, batches
         self.loss_of, self.optimizer, self.steps = loss_of, optimizer, steps
+        self._former: Callable[[], Any] = lambda: None  # the optimizer of the last training
+        record._content["finished"] = False
+        record._store.save()
 
     def run(self) -> None:
         """Record the training; in the end the model is as it was, if the optimizer is a function that makes one."""
         record, content = self.record, self.record._content
-        content["finished"] = False
         for number, batch in enumerate(self.batches):  # names of the first one's arrays are those of record.inputs
             record._store.add("inputs", arrays_in(batch, f"batch{number}" if number else ""))
         record.model(self.model)
@@ -55,7 +59,6 @@ class Training:
     def _train(self) -> None:
         record, framework, model = self.record, self.framework, self.model
         optimizer = self._begun()
-        framework.refuse_strange(optimizer)
         for number in range(1, self.steps + 1):
             with framework.casts(record._cast) if number == 1 else nullcontext():
                 batch = self.batches[(number - 1) % len(self.batches)]
@@ -75,10 +78,16 @@ class Training:
             del computed, gradients  # which are as large as the model, before the next ones are computed
 
     def _begun(self) -> Any:
-        """Return the optimizer, which a function of the model's trainable weights may make."""
+        """Return the optimizer, which a function of the trainable weights may make. Raises RecordError for one of
+        another framework, and where such a function gives one that it gave before."""
         make = self.optimizer
         made = make(self.framework.trained(self.model)) if callable(make) else make
-        return self.framework.begun(self.model, made)
+        begun = self.framework.begun(self.model, made)
+        self.framework.refuse_strange(begun)
+        if callable(make) and begun is self._former():
+            raise RecordError("the function of weights gave an optimizer that has made a step; expected a new one")
+        self._former = weakref.ref(begun)
+        return begun
 
     def _step_of_feed(self, computed: Any) -> None:
         """Record, in the replay, the loss, and one step of a new optimizer with the feed's gradients."""
@@ -140,8 +149,7 @@ class Training:
     def _again(self, store: Any) -> Record:
         """Train from the weights that the model has now, and return what was recorded into a store."""
         record: Record = self.record._within(store)
-        optimizer = self.optimizer(self.framework.trained(self.model))
-        record.training(self.model, self.batches, self.loss_of, optimizer, self.steps)
+        record.training(self.model, self.batches, self.loss_of, self._begun(), self.steps)
         return record
 
     def _moved(self, unit: str) -> Distances:

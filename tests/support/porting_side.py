@@ -166,10 +166,10 @@ def record_small(program: Any, folder: Path) -> dict[str, str]:
         losses = iter([loss_of])
         moody = lambda *given: next(losses, lambda *_: 1 / 0)(*given)  # noqa: E731
         Record(folder / "midway").training(model, [batch], moody, optimizer, 2)
-    model, record = program.small(), Record(folder / "refused")
+    small, record = program.small(), Record(folder / "refused")
     lines = {"step": _refused(lambda: record.step(1, 0.5))}
-    record.model(model)
-    lines["gradients"] = _refused(lambda: record.gradients(model))
+    record.model(small)
+    lines["gradients"] = _refused(lambda: record.gradients(small))
     lines["other model"] = _refused(lambda: record.gradients(program.small()))
     lines["optimizer"] = _refused(lambda: record.optimizer(object()))
     trained = Record(folder / "trained")
@@ -178,6 +178,9 @@ def record_small(program: Any, folder: Path) -> dict[str, str]:
     )
     if hasattr(program, "lazy"):
         lines["lazy"] = _refused(lambda: Record(folder / "lazy").model(program.lazy()))
+        made: list[Any] = []
+        same = lambda weights: made.append(optimizer(weights)) or made[0]  # noqa: E731
+        lines["used"] = _refused(lambda: Record(folder / "used").training(model, [batch], loss_of, same, 1))
     return lines
 
 

@@ -23,9 +23,9 @@ class Inference(Training):
         self.exported = isinstance(model, (str, os.PathLike))
         if self.exported and record._feed:
             raise RecordError("a feed goes into the layers of a framework; record an exported model without")
-        model = import_module(".onnx", __package__).Graph(model) if self.exported else model
         batches = [(batch,) if is_array(batch) else batch for batch in batches]
         super().__init__(record, model, batches, lambda model, batch: self._given(batch), None, 0)
+        self.model = import_module(".onnx", __package__).Graph(model) if self.exported else model
         self.outputs = outputs
 
     def _train(self) -> None:

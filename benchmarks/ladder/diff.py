@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.arrays import Array
+from benchmarks.ladder.arrays import COARSER_TYPES, Array
 from benchmarks.ladder.explain.broken import LIKELY, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.exported import in_graph
@@ -192,7 +192,7 @@ def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
         checks.append(judge(item))
         diff.control.add(item)
     if rung == "weights" and (rungs.left.known.folds_weights or rungs.right.known.folds_weights):
-        checks = [replace(check, inside=not check.passed) for check in checks]
+        checks = [replace(check, inside=not (check.passed or is_rounded(check.item))) for check in checks]
         diff.notes[:0] = remark_folded([check for check in checks if check.inside])
     if rung == "forward" and not all(check.passed for check in checks):
         vouched = vouched_for(rungs, checks)
@@ -225,6 +225,14 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     of_layer = [check for check in weights if broken.item.pair and check.item.pair is broken.item.pair]
     if of_layer and broken.rung == "forward":
         diff.causes = [*causes_of(rungs, of_layer[0], of_layer), *diff.causes]
+
+
+def is_rounded(item: Item) -> bool:
+    """Return True if the right array is the left one rounded to a coarser type, which no exporter does by itself."""
+    left, right = item.left(), item.right()
+    if left is None or right is None or not is_number(left):
+        return False
+    return any(np.array_equal(rounded(left), right) for rounded in COARSER_TYPES.values())
 
 
 def most_weights_differ(diff: Diff) -> bool:

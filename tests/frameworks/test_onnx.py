@@ -187,6 +187,21 @@ def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> 
     (tmp_path / "no.onnx").write_bytes(b"no graph")
     with pytest.raises(RecordError, match="is not loaded by ONNX Runtime"):
         Record(tmp_path / "record").inference(tmp_path / "no.onnx", [IDS])
+    assert not Side(tmp_path / "record").says.finished
+
+
+def test_a_weight_that_is_rounded_is_no_exporters_doing(exports: Path) -> None:
+    """Though it changes nothing here, since what it is multiplied with is rounded anyway."""
+
+    def rounded(model: Any) -> None:
+        name = node(model, "LayerNormalization").input[2]
+        change_array(model, name, lambda array: array.astype(np.float16).astype(array.dtype))
+
+    diff = compared(
+        exports / "tagger", recorded(exports / "tagger.onnx", "rounded", inputs_of(exports / "tagger"), rounded)
+    )
+    assert diff.broken == "weights"
+    assert any("rounded to float16" in cause.sentence for cause in diff.causes)
 
 
 def test_a_quantized_file_is_compared_with_its_original(exports: Path) -> None:

@@ -1,29 +1,24 @@
-"""Files and folders that are written whole or not at all, locks, and reading within limits.
+"""Files and folders that are written whole or not at all, and reading within limits.
 
 What is written survives a power loss: the disk holds a file before the file gets its name, and holds the name before
 anything else is written.
 """
 
 import errno
-import fcntl
-import glob
 import io
 import json
 import os
-import re
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
-from time import monotonic, sleep
 from typing import Any, BinaryIO
 
 from common.errors import CannotBeginError, RosettaError, refusing, why
-from common.machine import system_text
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".unfinished"  # suffix of temporary files and folders; killed processes leave them
@@ -77,10 +72,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises CannotBeginError where nothing can be written, or where `path` was made in the meantime; RosettaError where
     the disk is full before the folder is.
     """
+    beside = _beside(path)
     with ExitStack() as stack:
         with refusing(f"{path} cannot be written"):
             make_folder(path.parent)
-            beside = stack.enter_context(temporary_folder(path))
+            stack.callback(shutil.rmtree, beside, ignore_errors=True)
+            beside.mkdir()
         with refusing(f"{path} cannot be written", "; nothing is left of it", RosettaError):
             yield beside
             sync(beside)
@@ -93,88 +90,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-@contextmanager
-def temporary_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
-    """A new folder beside `path`, removed at the end. Folders whose processes were killed are removed now.
-
-    This process holds a lock on the folder, so a folder that is not locked belongs to a process that has ended.
-    """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
-        with suppress(OSError, CannotBeginError), locked(left):
-            shutil.rmtree(left)
-    # Named before it is made, so that it is removed at whatever moment a signal ends this program.
-    beside = _beside(path)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, beside, ignore_errors=True)  # or by a later process, if it cannot be removed
-        while True:
-            beside.mkdir(mode)
-            with suppress(FileNotFoundError):  # another process saw the folder before it was locked, and removed it
-                lock = os.open(beside, os.O_RDONLY)
-                stack.callback(os.close, lock)
-                fcntl.flock(lock, fcntl.LOCK_SH)  # not LOCK_EX, which NFS refuses for a folder
-                if beside.exists():
-                    break
-        yield beside
-
-
 def _beside(path: Path) -> Path:
     """A name for a temporary file or folder that is to become `path`."""
     return path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
-
-
-def _refuse(holder: str) -> None:
-    raise CannotBeginError(f"it is locked by another process ({holder})")
-
-
-@contextmanager
-def locked(
-    path: Path,
-    held: Callable[[str], None] = _refuse,
-    seconds: float = 0,
-    advice: str = "wait for the end of what uses it",
-) -> Iterator[None]:
-    """Hold the lock of a file or folder while the block runs.
-
-    If another process still holds the lock after `seconds`, `held` is called with the name of that process. Where
-    `held` returns, this waits until the lock is free. The operating system frees a lock when its process ends, even
-    when the process is killed. Other machines that share a folder by a network do not see its lock.
-
-    Raises CannotBeginError, which ends with `advice`, where the path cannot be opened or its disk gives no locks.
-    """
-    with refusing(f"{path} cannot be opened", f"; {advice}"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        with refusing(f"{path} cannot be locked", f"; {advice}"):
-            if not _lock_within(seconds, descriptor):
-                held(holder_of(descriptor))
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits without using the processor; Ctrl-C ends the wait
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock_within(seconds: float, descriptor: int) -> bool:
-    """Try to lock an open file until `seconds` have passed. True if it is locked."""
-    deadline = monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                return False
-            sleep(0.05)
-
-
-def holder_of(descriptor: int) -> str:
-    """The process that holds the lock of an open file, in words.
-
-    Linux lists all locks in /proc/locks: "1: FLOCK  ADVISORY  WRITE 4711 08:01:2 0 EOF", where 4711 is the process
-    and 2 the inode. The device before the inode is not compared, since some file systems name another one there.
-    """
-    entry = rf"^\d+: FLOCK +ADVISORY +WRITE (\d+) \S+:{os.fstat(descriptor).st_ino} "
-    holder = re.search(entry, system_text(Path("/proc/locks")), re.MULTILINE)
-    return f"process {holder[1]}" if holder else "which process is not known"
 
 
 def cache_folder() -> Path:

@@ -10,7 +10,7 @@ state.safetensors  weights and RMSprop slots of the last epoch; under best/ the 
                    figures of every epoch, and a checksum
 
 An epoch is one rename of state.safetensors, so a crash leaves the epoch before or this one. One process at a time
-writes a run: it holds the lock of the folder. A file that differs from its SHA-256 or checksum is refused.
+writes a run: it holds the lock of its file .lock. A file that differs from its SHA-256 or checksum is refused.
 
 A run of weights alone has no slots, which are read as zeros, and no best/.
 """
@@ -29,11 +29,10 @@ import msgspec
 from safetensors import SafetensorError
 
 from common.corpus import Material, Pair
-from common.errors import CannotBeginError, RosettaError, why
+from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import (
     LARGEST_JSON,
     UNFINISHED,
-    locked,
     new_folder,
     open_at_most,
     read_at_most,
@@ -47,6 +46,7 @@ from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import Checkpoint, Epoch, ModelState, Progress, check_state, in_dtype, largest_block
 
 STATE = "state.safetensors"
+LOCK = ".lock"
 REWRITTEN = ("config.json", STATE)  # the files that training writes again
 # Bytes of a file of text that are read. Unicode's normal form may take three times the bytes of a corpus.
 LARGEST_TEXTS = {"pairs.tsv": 3 * LARGEST_TEXT, "vocabulary.json": LARGEST_JSON, "machine.json": LARGEST_JSON}
@@ -134,15 +134,24 @@ class RunDirectory:
 
     @contextmanager
     def only_writer(self) -> Iterator[None]:
-        """Hold the lock of the run while the block writes it. Raises CannotBeginError if another process has it."""
+        """Hold the lock of the run while the block writes it. Raises CannotBeginError if another process has it.
 
-        def held(holder: str) -> None:
-            raise CannotBeginError(
-                f"another process is training {self.path} ({holder}); wait for its end, or train a copy of the folder"
-            )
+        The operating system frees the lock when its process ends, even when the process is killed.
+        """
+        from filelock import FileLock, Timeout
 
-        with locked(self.path, held, LOCK_SECONDS):
+        lock = FileLock(self.path / LOCK, timeout=LOCK_SECONDS)
+        with refusing(f"{self.path} cannot be locked"):
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise CannotBeginError(
+                    f"another process is training {self.path}; wait for its end, or train a copy of the folder"
+                ) from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def pairs(self) -> list[Pair]:
         """The sentence pairs of the run, those of training and of validation."""

@@ -8,12 +8,12 @@ modules that import no framework.
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +21,6 @@ from backends import find
 from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment
 from backends.process.child_process import ChildProcess
 from common.errors import refusing
-from common.files import temporary_folder
 from common.settings import ModelConfig, TrainConfig
 from common.text import printable
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from backends.interface import Backend, BackendFacts, Emit
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCRATCH = "rosetta-scratch"  # of the names of folders for temporary files
 # The program that a child runs, with our packages from where this process has them: neither a folder common/ in the
 # working directory (hence also the flag -P) nor a package that somebody installed is taken for them.
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from backends.process.child import main; main()"
@@ -89,11 +87,11 @@ class BackendProcess(ChildProcess):
         environment = child_environment(runtime.lane, runtime.threads, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.
-            scratch = opened.enter_context(temporary_folder(Path(tempfile.gettempdir(), SCRATCH), 0o700))
+            scratch = opened.enter_context(TemporaryDirectory(prefix="rosetta-", ignore_cleanup_errors=True))
             super().__init__(
                 f"the {name} backend's process",
                 command,
-                environment | {"TMPDIR": str(scratch)},
+                environment | {"TMPDIR": scratch},
                 SOCKET,
                 "is the machine overloaded or out of memory?",
                 opened.pop_all(),

@@ -1,8 +1,7 @@
 """The machine: the lock of benchmarks, and the wait for other programs and for idle threads.
 
-The lock keeps two benchmarks from slowing each other down. It is an `flock` on the root folder, which the operating
-system frees when its process ends, even by a kill. Every user may open that folder and only the administrator may
-replace it, so no other user can free the lock or plant something in its place.
+The lock keeps two benchmarks of a user from slowing each other down. The operating system frees it when its process
+ends, even by a kill.
 """
 
 import os
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
-from common.files import locked
+from common.errors import refusing
+from common.files import cache_folder
 from common.machine import allowed_cores
 from common.text import printable
 
-PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of the root folder
+PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of that in the cache
 WINDOW = 0.05  # seconds of an idle machine before a timing begins
 IDLE = 0.2  # cores that may be busy in this window, in which one clock tick, the smallest time counted, is 0.2 cores
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
@@ -31,17 +32,23 @@ now = time.perf_counter  # the clock of all measuring; tests replace it
 
 @contextmanager
 def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the machine's benchmark lock while the block runs.
+    """Hold the lock of this user's benchmarks while the block runs.
 
-    If another benchmark holds the lock, `on_wait` gets a message that names its process, and this waits for its end.
+    If another benchmark holds the lock, `on_wait` gets a message, and this waits for its end.
     """
-    place = Path(os.environ.get(PLACE) or "/")  # the same for all users of the machine, whatever their TMPDIR is
-
-    def held(holder: str) -> None:
-        on_wait(f"another benchmark runs ({holder}); waiting for its end")
-
-    with locked(place, held, advice=f"let {PLACE} name another file"):
+    place = Path(os.environ.get(PLACE) or cache_folder() / "benchmark.lock")
+    lock = FileLock(place)
+    with refusing(f"{place} cannot be locked", f"; let {PLACE} name another file"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait("another benchmark runs; waiting for its end")
+            lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class Watch:

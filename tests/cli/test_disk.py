@@ -26,7 +26,7 @@ from common.errors import RosettaError, in_words
 from common.files import UNFINISHED
 from common.run import STATE, RunDirectory
 from common.tensors import Batch
-from tests.support.saves import SAVES, TEMPORARY
+from tests.support.saves import SAVES
 from tests.support.small_run import CONFIGS, MODEL, PAIRS, VOCABULARIES, create
 
 FULL = OSError(28, "No space left on device")
@@ -65,7 +65,7 @@ def on_the_disk(folder: Path) -> Iterator[None]:
     assert not lost(folder)
 
 
-@pytest.mark.parametrize("name", [name for name in SAVES if name != TEMPORARY])
+@pytest.mark.parametrize("name", SAVES)
 def test_what_is_saved_is_on_the_disk(tmp_path: Path, name: str) -> None:
     save = SAVES[name]
     save.before(tmp_path)

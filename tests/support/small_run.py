@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.files import UNFINISHED
-from common.run import STATE, RunDirectory
+from common.run import LOCK, STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
 from common.weights import BEST_PREFIX, Arrays, Epoch, ModelState, initial_state, prefixed, to_pieces
@@ -63,7 +63,8 @@ def assert_same(arrays: Arrays, expected: Arrays) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def same_training(run: RunDirectory) -> tuple[object, ...]:
@@ -76,5 +77,5 @@ def same_training(run: RunDirectory) -> tuple[object, ...]:
 
 
 def names(run: Path) -> list[str]:
-    """The names of a run's files, without what killed processes left, which goes when training goes on."""
-    return sorted(path.name for path in run.iterdir() if path.suffix != UNFINISHED)
+    """The names of a run's files, without its lock, and what killed processes left until training goes on."""
+    return sorted(path.name for path in run.iterdir() if path.suffix != UNFINISHED and path.name != LOCK)

@@ -107,8 +107,7 @@ def killed(told: Told, rng: random.Random) -> str:
         times += status != 0
         if told.look() == "all of it" or status == 0:
             break
-    told.check_end(unfinished=told.story.out.startswith("page"))  # which stays hidden, beside the page's place
-    told.assert_nothing_temporary()
+    told.check_end()
     return f"killed {times} times, and went on to the same end"
 
 
@@ -127,7 +126,6 @@ def signalled(told: Told, rng: random.Random) -> str:
     if number in ENDING:
         assert os.listdir(told.temporary) == [], os.listdir(told.temporary)
     told.look()
-    told.assert_nothing_temporary()
     return f"ended by {number.name}, with {status}" if status else "done"
 
 
@@ -162,7 +160,7 @@ def met_a_full_disk(told: Told, rng: random.Random) -> str:
         outcome = told.look()
         assert {*folder.rglob(f"*{UNFINISHED}")} <= before, "something is left half done"
         remount(f"size={ROOM * PAGE},nr_inodes=0")
-        told.check_end(unfinished=bool(before))
+        told.check_end()
     return f"status {status}, with {outcome}"
 
 

@@ -17,7 +17,6 @@ from backends.process.parent import PROJECT
 from common.files import UNFINISHED
 from common.run import RunDirectory
 from tests.fuzz.attack.programs import Program
-from tests.support.saves import temporary_files
 from tests.support.small_run import FILES, contents, names, same_training
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
@@ -127,20 +126,11 @@ class Told:
             assert program.ended() == 0, program.lines()
         self.seconds = time.monotonic() - began
 
-    def check_end(self, unfinished: bool = False) -> None:
-        """Go on until it is done. Fails for what differs from the whole, or is left; `unfinished` files may be."""
+    def check_end(self) -> None:
+        """Go on until it is done. Fails for what differs from the whole, or is left, but for unfinished files."""
         if self.look() != "all of it":
             self.go_on()
             assert self.look() == "all of it"
-        left = [path.name for path in self.out.parent.iterdir() if not (unfinished and path.suffix == UNFINISHED)]
+        left = [path.name for path in self.out.parent.iterdir() if path.suffix != UNFINISHED]
         assert left == [self.out.name], left
         assert contents(self.run) == contents(self.whole.run)
-
-    def assert_nothing_temporary(self) -> None:
-        """Fail where the next program with temporary files leaves any, its own or those of killed programs.
-
-        An empty file of eight letters may stay: Python makes it where it looks for a folder for temporary files.
-        """
-        temporary_files(self.temporary)
-        left = [path for path in self.temporary.iterdir() if len(path.name) != 8 or path.stat().st_size]
-        assert not left, left

@@ -1,6 +1,7 @@
 """The commands `backends` and `data`, which show what is there."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +10,8 @@ from backends import commands as options
 from backends import names as names_in_table
 from backends import require_known
 from common import terminal
-from common.errors import CannotBeginError
-from common.settings import DataConfig
+from common.errors import CannotBeginError, RosettaError
+from common.settings import DataConfig, ModelConfig, TrainConfig
 
 Names = Annotated[
     list[str] | None,
@@ -32,8 +33,8 @@ def backends(
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
-    from backends.process.group import describe_backends
-    from backends.process.parent import Runtime
+    from backends.process.group import started_side_by_side
+    from backends.process.parent import BackendProcess, Runtime
 
     if names and variants:
         raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
@@ -42,11 +43,16 @@ def backends(
         require_known(name)
     if not json:
         terminal.say(BACKENDS_HEADER)
-    facts_of = {}
-    for name, facts in describe_backends(chosen, Runtime(threads=threads)):
-        facts_of[name] = facts
-        if not json:
-            _say_backend(name, facts)
+    model, runtime, facts_of = ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4), Runtime(threads), {}
+    with started_side_by_side(chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
+        for name, future in started:
+            try:
+                with future.result() as process:
+                    facts_of[name] = asdict(process.facts)
+            except RosettaError as error:  # it is not there, or it is there and broken
+                facts_of[name] = {"missing": str(error)}
+            if not json:
+                _say_backend(name, facts_of[name])
     if json:
         terminal.print_json({"backends": {name: facts_of[name] for name in chosen}})
 

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from math import inf
 from threading import Timer
 from time import monotonic, sleep
@@ -21,10 +20,9 @@ import psutil
 
 from backends import framework_of
 from backends.process import GRACE, LAUNCHERS, NOTICE_SECONDS, PATIENCE, SIGNAL_SECONDS
-from backends.process.parent import BackendProcess, Runtime, Worker
+from backends.process.parent import BackendProcess, Worker
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
-from common.settings import ModelConfig, TrainConfig
 
 GROUP_BACKENDS = {  # "module:Class" of the group that each of these backends can join
     "keras": "backends.groups.keras:KerasGroup",
@@ -249,17 +247,3 @@ def started_side_by_side(
                 for process in processes:
                     process.close()
                 sleep(0 if all_done else 0.02)
-
-
-def describe_backends(names: Sequence[str], runtime: Runtime) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each backend, as soon as it has answered, with the facts that it reports of itself (those of BackendFacts), or
-    with the reason why it cannot start as `missing`. The processes are started side by side."""
-    model = ModelConfig(num_encoder_tokens=2, num_decoder_tokens=3, start_token=0, stop_token=1, latent_dim=4)
-    with started_side_by_side(names, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
-        for name, future in started:
-            try:
-                with future.result() as process:
-                    facts = asdict(process.facts)
-            except RosettaError as error:  # it is not there, or it is there and broken
-                facts = {"missing": str(error)}
-            yield name, facts

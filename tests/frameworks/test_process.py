@@ -21,10 +21,9 @@ import psutil
 import pytest
 
 import backends
-from backends import TABLE, Entry, process
+from backends import TABLE, process
 from backends.process import child_environment, child_process
 from backends.process.child_process import ChildProcess
-from backends.process.group import describe_backends
 from backends.process.parent import PROJECT, BackendProcess, Runtime
 from benchmarks.measure.scripts import next_line
 from common.errors import CannotBeginError, RosettaError
@@ -221,14 +220,3 @@ def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: 
 def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
     with start(lane=lane) as process:
         assert process.call(child.page_faults, megabytes=64) in faults
-
-
-# Processes that are started side by side
-
-
-def test_backends_that_cannot_start_are_told_beside_the_others(monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    facts = dict(describe_backends(["unknown", "broken", "numpy"], Runtime(threads=1)))
-    assert "there is no backend 'unknown'" in facts["unknown"]["missing"]
-    assert "No module named" in facts["broken"]["missing"]
-    assert facts["numpy"]["version"] == np.__version__

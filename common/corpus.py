@@ -4,7 +4,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -37,14 +37,8 @@ class Corpus:
     """Sentence pairs and where they come from."""
 
     pairs: Sequence[Pair]
-    # Of the whole text, or of the first LARGEST_TEXT bytes of a larger one. Published logs of the example come from
-    # different versions of its text.
-    sha256: str
+    sha256: str  # of the whole text; published logs of the example come from different versions of its text
     skipped_lines: int = 0  # lines that were left out because they hold no pair
-
-
-class _TextGoesOnError(CannotBeginError):
-    """A text is larger than LARGEST_TEXT."""
 
 
 def read_corpus(config: DataConfig) -> Corpus:
@@ -54,7 +48,7 @@ def read_corpus(config: DataConfig) -> Corpus:
     """
     pairs, digest, skipped = list[Pair](), hashlib.sha256(), 0
     with _opened(config.data) as text:
-        pieces = _pieces(text, config, digest)
+        pieces = _pieces(text, config.data, digest)
         for number, line in enumerate(chain.from_iterable(split_lines(pieces)), 1):
             try:
                 pairs.append(_pair(line))
@@ -69,32 +63,27 @@ def read_corpus(config: DataConfig) -> Corpus:
                 raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} pairs; give --num-samples")
             if len(pairs) == config.num_samples:
                 break
-        with suppress(_TextGoesOnError):
-            for _ in pieces:  # the rest, which is only hashed
-                pass
+        for _ in pieces:  # the rest, which is only hashed
+            pass
     if not pairs:
         raise CannotBeginError(f"{config.data} holds no sentence pair; expected lines of source, tab, target")
     return Corpus(pairs, digest.hexdigest(), skipped)
 
 
-def _pieces(text: IO[bytes], config: DataConfig, digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The first LARGEST_TEXT bytes of a text, in pieces, which the digest takes in.
-
-    Raises CannotBeginError where the text cannot be read, and _TextGoesOnError for the piece after them.
-    """
+def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """A text in pieces, which the digest takes in. Raises CannotBeginError if it cannot be read or is too large."""
     left = LARGEST_TEXT
     try:
-        while piece := text.read(min(PIECE, left or 1)):
-            if not left:
-                raise _TextGoesOnError(
-                    f"the first {LARGEST_TEXT >> 20:,} MiB of {config.data} hold fewer than the "
-                    f"{config.num_samples:,} pairs of --num-samples, and no more is read; give fewer"
+        while piece := text.read(PIECE):
+            left -= len(piece)
+            if left < 0:
+                raise CannotBeginError(
+                    f"{data} holds more than {LARGEST_TEXT >> 20:,} MiB of text; take its first lines"
                 )
             digest.update(piece)
-            left -= len(piece)
             yield piece
     except UNZIP_ERRORS as error:
-        raise CannotBeginError(f"{config.data} cannot be read to its end, or be unpacked: {error}") from error
+        raise CannotBeginError(f"{data} cannot be read to its end, or be unpacked: {error}") from error
 
 
 def _pair(line: bytes) -> Pair:

@@ -13,7 +13,7 @@ from common.errors import BadSettingError
 LARGEST_INTEGER = 2**63 - 1  # of whole numbers
 MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
-LARGEST_TEXT = 1 << 28  # bytes that are read of a corpus, also of an archive or a pipe; and bytes of a run's pairs
+LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; and of a run's pairs
 MOST_PAIRS = 1 << 20  # of a corpus; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none

@@ -1,6 +1,7 @@
 """The same texts translated by several backends, one backend at a time, and how long each of them takes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,11 +25,15 @@ class SideBySide:
     """
 
     def __init__(
-        self, names: Sequence[str], opened: Iterator[tuple[str, Translator]], warn: Callable[[str], None]
+        self,
+        names: Sequence[str],
+        started: Iterator[tuple[str, "Future[BackendProcess]"]],
+        load: Callable[[BackendProcess], Translator],
+        warn: Callable[[str], None],
     ) -> None:
-        """`opened` gives each backend when it is ready."""
+        """`started` gives each backend's process when it is open; `load` has it load the run."""
         self.left_out: dict[str, str] = {}  # backends, and why
-        self._names, self._opened, self._warn = names, opened, warn
+        self._names, self._started, self._load, self._warn = names, started, load, warn
         self._translators: dict[str, Translator] = {}
 
     @property
@@ -43,13 +48,16 @@ class SideBySide:
         """
         given: dict[str, list[Answer]] = {}
 
-        def ask(name: str, texts: Sequence[str], alone: bool) -> None:
+        def ask(name: str, texts: Sequence[str], alone: bool, future: "Future[BackendProcess] | None" = None) -> None:
             try:
+                if future:
+                    self._translators[name] = self._load(future.result())
                 answers = self._translators[name].decode(texts, beam=beam, alone=alone)
                 given[name] = answers if alone else [replace(answer, milliseconds=None) for answer in answers]
             except RosettaError as error:
                 given.pop(name, None)
-                self.leave_out(name, error)
+                self.left_out[name] = str(error)
+                self._warn(f"{name} is left out: {error}")
             show_first()
 
         def show_first() -> None:
@@ -58,20 +66,15 @@ class SideBySide:
             show(answers, [name for name in left if name not in given])
 
         show_first()
-        for name, translator in self._opened:
-            self._translators[name] = translator
-            ask(name, texts[:1], alone=False)  # which compiles what is compiled, while others are started
+        for name, future in self._started:
+            ask(name, texts[:1], False, future)  # which compiles what is compiled, while others are started
         for name in self._names:
             if name not in self.left_out:
-                ask(name, texts, alone=True)
+                ask(name, texts, True)
         if not given:
             raise RosettaError(next(iter(self.left_out.values())))
         names = [name for name in self._names if name in given]
         return [{name: given[name][row] for name in names} for row in range(len(texts))]
-
-    def leave_out(self, name: str, error: RosettaError) -> None:
-        self.left_out[name] = str(error)
-        self._warn(f"{name} is left out: {error}")
 
 
 @contextmanager
@@ -83,13 +86,5 @@ def open_side_by_side(opener: Opener, names: Sequence[str], warn: Callable[[str]
             raise RosettaError("too little memory is free for one more backend")
         return opener.launch(name)
 
-    def opened() -> Iterator[tuple[str, Translator]]:
-        for name, future in started:
-            try:
-                yield name, opener.load(future.result())
-            except RosettaError as error:
-                together.leave_out(name, error)
-
-    together = SideBySide(names, opened(), warn)
     with started_side_by_side(names, launch) as started:
-        yield together
+        yield SideBySide(names, started, opener.load, warn)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from select import select
 from types import SimpleNamespace
 from typing import Any
@@ -222,10 +223,10 @@ def test_side_by_side_json_has_variants_but_no_failed_backend(only) -> None:
 def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
     asked, shown = [], list[tuple[list[str], list[str]]]()
 
-    def translator(name: str, translation: str) -> Any:
+    def load(name: str) -> Any:
         def decode(texts: list[str], beam: int | None, alone: bool) -> list[Answer]:
             asked.append((name, alone))
-            return [Answer((Candidate(translation),), 2.5)] * len(texts)
+            return [Answer((Candidate(translations[name]),), 2.5)] * len(texts)
 
         return SimpleNamespace(decode=decode)
 
@@ -233,8 +234,8 @@ def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
         shown.append(([name for name, answer in answers.items() if answer.milliseconds], waiting))
 
     translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
-    opened = ((name, translator(name, translation)) for name, translation in translations.items())
-    (answers,) = SideBySide(list(translations), opened, pytest.fail).answers(["Yes."], show)
+    started = ((name, SimpleNamespace(result=partial(str, name))) for name in translations)
+    (answers,) = SideBySide(list(translations), started, load, pytest.fail).answers(["Yes."], show)
     names = list(translations)
     assert asked == [(name, alone) for alone in (False, True) for name in names]
     assert [waiting for _, waiting in shown] == [names, names[1:], names[2:], [], [], [], []], "each when it is ready"

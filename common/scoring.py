@@ -40,7 +40,8 @@ def score(translations: Sequence[str], references: Sequence[Sequence[str]]) -> S
 
 def distance(left: str, right: str) -> int:
     """The Levenshtein distance: the fewest insertions, deletions and substitutions of a character between both."""
-    row = [*range(len(right) + 1)]  # the distances of the left text so far from each beginning of the right one
+    # The distances of the left text so far from each beginning of the right one.
+    row: list[int] = [*range(len(right) + 1)]
     for number, character in enumerate(left, 1):
         above, row = row, [number]
         for place, candidate in enumerate(right):

@@ -160,13 +160,13 @@ class ChildProcess:
             yield
         except (EOFError, OSError, ValueError) as error:  # also where another thread has closed what the block uses
             with self._ending:
-                how = self._how_it_ended(timeout)
+                how = self._how_it_ended(error, timeout)
                 self._opened.close()
             raise RosettaError(f"{self._name} {how}") from error
         finally:
             watchdog.cancel()
 
-    def _how_it_ended(self, timeout: float) -> str:
+    def _how_it_ended(self, error: Exception, timeout: float) -> str:
         """Describe the end of a process whose messages stopped."""
         if self._output.closed:
             return "was ended before"
@@ -176,7 +176,10 @@ class ChildProcess:
         try:
             status = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:
-            return f"stopped its messages without ending{self.doing}, and was ended{self._last_words()}"
+            what = (
+                "sent what is no message" if isinstance(error, ValueError) else "stopped its messages without ending"
+            )
+            return f"{what}{self.doing}, and was ended{self._last_words()}"
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return f"{how}{self.doing}" + (FROM_OUTSIDE.get(-status) or self._last_words() or ", without a word")
 

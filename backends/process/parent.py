@@ -93,7 +93,7 @@ class BackendProcess(ChildProcess):
                 command,
                 environment | {"TMPDIR": scratch},
                 SOCKET,
-                "is the machine overloaded or out of memory?",
+                "the machine may be overloaded or out of memory",
                 opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
             )

@@ -31,7 +31,10 @@ LONG = 30.0  # seconds; nobody waits for their end
 HOSTILE_WORDS = "an error of its own\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e\n"
 READ = "SOCKET.recv(1 << 16)"
 # Words by which an error names what the process did.
-BLAMED = ["did not answer", "stopped its messages", "was ended by signal", "ended with status", "an error of its own"]
+BLAMED = "did not answer;sent what is no message;stopped its messages;was ended by signal;ended with status".split(
+    ";"
+)
+BLAMED += ["an error of its own"]
 OPENED = pickle.dumps(("result", None))
 
 

@@ -65,9 +65,6 @@ def diff(
     ] = "forward",
     accept: Accept = None,
     json: options.Json = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a report in Markdown for a pull request.")
-    ] = False,
 ) -> None:
     """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
 
@@ -81,8 +78,6 @@ def diff(
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.read.record import Side
 
-    if json and markdown:
-        raise CannotBeginError("--json and --markdown were given; give one of them")
     accepting = acceptable(accept.split(",") if accept is not None else ())
     required = known_rungs(require.split(","))
     hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
@@ -98,22 +93,12 @@ def diff(
     comparison = compare_records(*sides, known, [Side(record) for record in again or []], accepting, required)
     if json:
         terminal.print_json(comparison.as_json())
-    elif markdown:
-        print(report.report(comparison, _command(left, right, mapping, again or [], accept)))
     else:
         terminal.out.print(report.diff_table(comparison))
         for line in filter(None, (*report.lines(comparison), hint)):
             terminal.say(line)
     if not comparison.passed:
         raise RosettaError(comparison.why_failed)
-
-
-def _command(left: Path, right: Path, mapping: Path | None, again: list[Path], accept: str | None) -> str:
-    """The command that prints a report of this comparison."""
-    given = [f"--mapping {quoted(mapping)}"] if mapping else []
-    given += [f"--again {quoted(record)}" for record in again]
-    given += [f"--accept {accept}"] if accept is not None else []
-    return " ".join(["rosetta diff", quoted(left), quoted(right), *given, "--markdown"])
 
 
 def _records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:

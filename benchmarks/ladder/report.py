@@ -1,12 +1,8 @@
-"""The ladder in words: tables and lines for a terminal, and a report for a pull request."""
+"""The ladder in words: a table and lines for a terminal."""
 
-import re
 from collections.abc import Iterator, Sequence
-from io import StringIO
-from itertools import islice
-from math import inf, prod
+from math import inf
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ladder.diff import Diff
@@ -14,14 +10,9 @@ from benchmarks.ladder.judge.check import Check
 from benchmarks.ladder.judge.items import COMPARED
 from benchmarks.ladder.judge.noise import PLANTED
 from benchmarks.ladder.judge.tolerances import noises
-from benchmarks.ladder.read.record import Side
 from common.terminal import table
-from common.text import printable
 
 MOST_NAMED = 10  # remarks
-MOST_OUTPUTS, MOST_STEPS, MOST_TOKENS = 20, 10, 10  # that a report lists
-LONGEST = 300  # characters of a sentence or a name
-COLUMNS = 100  # of a report
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:
@@ -47,7 +38,8 @@ def diff_table(diff: Diff) -> Table:
     numeric = [head for head in heads if head != "from"]
     shown = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
     for rung, checks, worst, ulp in worst_of_rungs(diff):
-        shown.add_row(rung, f"{len(checks)}", cell(checks), bound_of(worst), origin_of(worst), ulp)
+        bound = f"{worst.tolerance:.0e}" if worst.tolerance else "equal"
+        shown.add_row(rung, f"{len(checks)}", cell(checks), bound, origin_of(worst), ulp)
     return shown
 
 
@@ -58,10 +50,6 @@ def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
         if checks:
             ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
             yield rung, checks, worst_of(checks), ulp
-
-
-def bound_of(check: Check) -> str:
-    return f"{check.tolerance:.0e}" if check.tolerance else "equal"
 
 
 def origin_of(check: Check) -> str:
@@ -112,65 +100,3 @@ def lines(diff: Diff) -> Iterator[str]:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
     yield bounds_line(diff)
     yield planted_line(diff)
-
-
-def report(diff: Diff, command: str) -> str:
-    """The verdict, remarks, versions, errors, outputs and losses as plain text in a fence of Markdown.
-
-    Nothing in a fence is markup, a link or a mention, whatever names a record has. The report has less than 60 KB,
-    however large the records are; `command` is what made it.
-    """
-    shown = table("", ["", "left", "right"], zip(FACTS, *map(facts, diff.pairing.sides), strict=True))
-    outputs = table("", ["output", "error", "bound", "tokens on the left", "on the right"], output_rows(diff))
-    losses = table("", ["step", "loss on the left", "on the right"], loss_rows(diff))
-    tables = [shown, diff_table(diff), *(filled for filled in (outputs, losses) if filled.row_count)]
-    console = Console(file=StringIO(), width=COLUMNS, color_system=None)
-    for each in tables:
-        each.title = None
-        console.print(each, "")
-    printed = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
-    text = "\n".join([*map(short, lines(diff)), "", printed.rstrip(), "", f"$ {short(command)}"])
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
-    return f"{fence}text\n{text}\n{fence}"
-
-
-FACTS = ("record", "framework", "Python", "NumPy", "precision", "numbers in trained weights")
-
-
-def facts(side: Side) -> list[str]:
-    """Facts about a side, in the order of FACTS."""
-    framework, weights = side.says.framework, side.says.weights.items()
-    versions = f"{framework.name} {framework.version}" + (f" on {framework.backend}" if framework.backend else "")
-    trained = [name for name, weight in weights if weight.trainable and weight.tied_to is None]
-    known = side.arrays("weights")
-    number = sum(prod(known.shape(name)) for name in trained if name in known)
-    precision = side.precision + (f", computed in {side.computed}" if side.computed != side.precision else "")
-    told = [side.name, versions, side.says.python or "", side.says.numpy or "", precision, f"{number:,}"]
-    return [*map(short, told)]
-
-
-def output_rows(diff: Diff) -> Iterator[list[str]]:
-    """The model's own outputs, with the first numbers of those that are whole, such as greedily decoded tokens."""
-    arrays = [side.arrays("outputs") for side in diff.pairing.sides]
-    outputs = [check for check in diff.checks if check.rung == "forward" and check.tensor in arrays[0]]
-    for check in outputs[:MOST_OUTPUTS]:
-        row = [short(check.tensor), cell([check], False) + ("" if check.passed else ", breaks"), bound_of(check)]
-        for of_side in arrays:
-            name = check.tensor if check.tensor in of_side else next(iter(of_side))
-            array = of_side[name]
-            tokens = array.ravel()[:MOST_TOKENS] if array.dtype.kind in "iu" else ()
-            row.append(" ".join(map(str, tokens)))
-        yield row
-
-
-def loss_rows(diff: Diff) -> Iterator[list[str]]:
-    """The losses of the first steps that both sides recorded."""
-    left, right = ({step.step: step.loss for step in side.says.steps} for side in diff.pairing.sides)
-    for step in islice((step for step in left if step in right), MOST_STEPS):
-        yield [str(step), str(left[step]), str(right[step])]
-
-
-def short(words: str) -> str:
-    """Words in one line of at most so many characters."""
-    line = printable(words)
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

@@ -106,6 +106,7 @@ def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Ite
     with ExitStack() as stack:
         for name in BEGUN:
             stack.enter_context(patch(name, refused))
+        stack.enter_context(patch("common.run.describe_machine", dict))  # which starts a program
         stack.enter_context(patch("os.fsync"))
         variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))

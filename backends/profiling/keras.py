@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from backends.profiling import Array, Kernel, denormals, tools
+from backends.profiling import Kernel, denormals, tools
 from common.machine import allowed_cores
 
 ENGINE = keras.backend.backend()
@@ -52,17 +52,12 @@ def describe(backend: Any) -> dict[str, Any]:
     from tensorflow.python.util._pywrap_util_port import IsMklEnabled
 
     intra_op = tf.config.threading.get_intra_op_parallelism_threads()
-    halved = tf.function(lambda numbers: numbers * 0.5)  # compiled, since training runs in such a function
-
-    def halve(numbers: Array) -> Array:
-        return halved(numbers).numpy()
-
     return {
         "version": f"{keras.__version__}, tf {tf.__version__}",
         "device": backend.weights()["dense/kernel"].value.device.rpartition("device:")[-1],
         "threads": intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", len(allowed_cores()))),
         "settings": {
             "matrix_library": "oneDNN" if IsMklEnabled() else "Eigen",
-            "denormals": denormals(halve, backend.config.dtype),
+            "denormals": denormals(lambda numbers: (tf.constant(numbers) * 0.5).numpy(), backend.config.dtype),
         },
     }

@@ -97,10 +97,26 @@ def test_tokens_must_be_the_same_in_every_precision(said: dict[str, Any], tmp_pa
 def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_path: Path) -> None:
     bound = TOLERANCES_OF_ANY_MODEL["outputs"][precision]
     says = {"precision": precision}
-    found = compared(tmp_path, off("forward", 2 * bound), off("forward", bound), says, says)
+    found = compared(tmp_path, off("forward", 2 * bound), off("forward", 0.9 * bound), says, says)
     assert found.broken == "forward"
     assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
     assert not any(check.item.measured for check in found.checks if check.rung == "forward")
+
+
+@pytest.mark.parametrize("rung", QUANTITIES)
+def test_noise_of_float32_counts_where_it_exceeds_the_table(rung: str, tmp_path: Path) -> None:
+    """As in a stack of 60 layers. In float64 the table holds."""
+    quantity = "outputs" if rung == "forward" else rung
+    noise = 2 * TOLERANCES_OF_ANY_MODEL[quantity]["float32"]
+    for times in (3, 5):
+        says = {"precision": "float32"}
+        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), says, says)
+        assert found.broken == (None if times == 3 else rung), found.explanation
+        assert found.passed == (times == 3)
+        words = f"rounding alone moves {quantity} by "
+        assert any(words in note for note in found.notes)
+    says = {"precision": "float64"}
+    assert compared(tmp_path, off(rung, 3 * noise), off(rung, noise), says, says).broken == rung
 
 
 def test_another_left_run_shows_noise_of_the_same_weights(

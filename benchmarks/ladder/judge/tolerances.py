@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 
@@ -69,6 +68,8 @@ def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Ma
     remarks += [why_table] if why_table else []
     weights = coarsest(left.precision, right.precision)
     measured = {} if why_table else _measured(noise, noises(left, right), table, precision, weights)
+    above = [quantity for quantity in measured if precision == "float32" and noise[quantity] > table[quantity]]
+    remarks += [f"rounding alone moves {of.replace('_', ' ')} by {noise[of]:.0e}, which counts" for of in above]
     wide = [quantity for quantity, bound in measured.items() if bound >= 1]
     if wide:
         words = ", ".join(wide).replace("_", " ")
@@ -99,10 +100,14 @@ def noises(left: Side, right: Side) -> float:
 def _measured(
     noise: Mapping[str, float], times: float, table: Mapping[str, float], precision: str, weights: str
 ) -> dict[str, float]:
-    """The bounds that follow from the noise. In float64 and float32 the table's are never widened."""
+    """The bounds that follow from the noise. In float64 the table's are never widened, and in float32 only where the
+    noise itself exceeds them."""
     bounds = {quantity: times * error for quantity, error in noise.items()}
     if precision in PRECISE:
-        return {name: bounds[name] for name in MEASURED if bounds.get(name, inf) < table[name]}
+        wide = [name for name in noise if precision == "float32" and noise[name] > table[name]]
+        return {
+            name: bounds[name] for name in bounds if name in wide or (name in MEASURED and bounds[name] < table[name])
+        }
     least = {
         "updates": TOLERANCES_OF_ANY_MODEL["updates"][weights],
         "last_weights": table["last_weights"],

@@ -32,7 +32,7 @@ DIFFERS = "**not the same model**"  # stands in bold on the page
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first
 
 
-class ScriptResults(RowResults):
+class RaceRow(RowResults):
     """The results of a script."""
 
     def __init__(self, results: "RaceResults", index: int) -> None:
@@ -50,12 +50,12 @@ class ScriptResults(RowResults):
 class RaceResults(Results):
     """The results of a race, so far if it is unfinished."""
 
-    rows: list[ScriptResults]
+    rows: list[RaceRow]
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
-        self.rows = [ScriptResults(self, row) for row in sorted(self.starts)]
+        self.rows = [RaceRow(self, row) for row in sorted(self.starts)]
 
     @cached_property
     def sentences(self) -> list[str]:

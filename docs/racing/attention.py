@@ -1,4 +1,4 @@
-"""A contestant of a race: attention in torch or NumPy, forward and backward. `python attention.py own` is written by
+"""A script of a race: attention in torch or NumPy, forward and backward. `python attention.py own` is written by
 hand, `compiled` is the same by torch.compile, `framework` is torch's own, and `numpy` does without torch."""
 
 import sys

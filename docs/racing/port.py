@@ -1,4 +1,4 @@
-"""A contestant of a race: one side of a port in docs/porting, such as `python port.py tagger_keras`. It records
+"""A script of a race: one side of a port in docs/porting, such as `python port.py tagger_keras`. It records
 itself in a folder of this name, with the weights that `rosetta carry` wrote where there are such, and then trains."""
 
 import sys

@@ -1,4 +1,4 @@
-"""A contestant of a race: a training step of a recurrent network of torch. `python recurrent.py gru` is a GRU, `lstm`
+"""A script of a race: a training step of a recurrent network of torch. `python recurrent.py gru` is a GRU, `lstm`
 is an LSTM, and `python recurrent.py gru 63` reads sequences of 63 positions in place of 60, 5 % more work."""
 
 import sys

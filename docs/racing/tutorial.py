@@ -1,4 +1,4 @@
-"""A contestant of a race: the training step of a script of docs/tutorial. `python tutorial.py torch RUN` takes a run
+"""A script of a race: the training step of a script of docs/tutorial. `python tutorial.py torch RUN` takes a run
 of Rosetta."""
 
 import sys

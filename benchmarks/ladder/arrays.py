@@ -17,9 +17,9 @@ PRECISE = PRECISIONS[:2]
 # How far two neighbouring numbers are apart at most, as a share of them.
 UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
-# Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, and how many
-# sizes of them an array has at most, to a digit, where masks are added up.
-LEAST_OF_MASKS, BEYOND, SIZES_OF_MASKS = 1e3, 100.0, 3
+# Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, how many there
+# are at most, where masks are added up, and how far, as a share, their numbers are rounded.
+LEAST_OF_MASKS, BEYOND, MOST_OF_MASKS, ROUNDED = 1e3, 100.0, 3, 1e-6
 FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
 # How the axes of a right array may be turned to stand as the left one's.
@@ -63,12 +63,14 @@ def largest_unmasked(array: Array) -> float:
     most = largest(array)
     sizes = np.abs(array[np.isfinite(array)]) if most >= LEAST_OF_MASKS else np.zeros(0)
     while most >= LEAST_OF_MASKS:
-        huge = sizes * 16.0 >= most
-        rest = largest(sizes[~huge])
-        digits = np.unique(np.round(sizes[huge] / most, 1))
-        if huge.all() or rest * BEYOND > most or digits.size > SIZES_OF_MASKS:
+        huge, others = np.sort(sizes[sizes * 16.0 >= most]), sizes[sizes * 16.0 < most]
+        rest = largest(others)
+        # Other numbers may have been added to a constant. One that stands alone is one of three numbers at least.
+        constants = 1 + int((np.diff(huge) > max(2 * rest, ROUNDED * most)).sum())
+        is_repeated = constants < huge.size or huge.size == 1 < others.size
+        if not others.size or rest * BEYOND > most or constants > MOST_OF_MASKS or not is_repeated:
             break
-        sizes, most = sizes[~huge], rest
+        sizes, most = others, rest
     return most
 
 

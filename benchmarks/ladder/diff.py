@@ -209,7 +209,8 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
     outputs = [check for check in checks if check.item.is_of_model]
     if outputs and not any(check in failed for check in outputs):
         names = some_of([check.tensor for check in outputs])
-        diff.explanation.append(f"{names}: equal, and no sign that this does not matter; record what depends on it")
+        words = "agree, which tells nothing of this layer; record an output that depends on it"
+        diff.explanation.append(f"{names} {words}")
     if most_weights_differ(diff):
         diff.explanation[0] += "; did the right side load the file that `rosetta carry` wrote?"
     diff.causes = causes_of(rungs, broken, failed)

@@ -333,6 +333,12 @@ def test_a_difference_breaks_its_stage(name: str, tmp_path: Path) -> None:
     assert diff.why_failed
 
 
+def test_an_output_that_tells_nothing_is_named(tmp_path: Path) -> None:
+    diff = compared(tmp_path, gives(TOKENS), otherwise("hidden"))
+    told = "the model output, output0 agree, which tells nothing of this layer; record an output that depends on it"
+    assert told in diff.explanation
+
+
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_its_equal_twin_passes(name: str, tmp_path: Path) -> None:
     difference = DIFFERENCES[name]

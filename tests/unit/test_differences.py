@@ -77,7 +77,7 @@ def written(path: Path, data: Data) -> Side:
         weights={name: {"trainable": name in data["weights"]} for name in weights},
         optimizer={"class": "SGD", "settings": {"lr": RATE}},
         loss=next(iter(data["losses"]), None),
-        control={"distances": data["distances"]} if data["distances"] else None,
+        control={"distances": data["distances"], "loss": data["losses"][0]} if data["distances"] else None,
         steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
     )  # fmt: skip
     return Side(path)
@@ -295,6 +295,11 @@ DIFFERENCES: dict[str, Difference] = {
     "what a model with a name gives, with a loss alone": Difference(
         "forward", "functional output",
         all_of(put("outputs", lambda _: {}), named), put("calls functional", lambda _: [LOG_PROBABILITIES]),
+    ),
+    "a loss, beside the rounding of a model with a name": Difference(
+        "loss", "loss",
+        all_of(named, put("distances", lambda _: {"layers": {"functional:0": 1e-6 * float(np.abs(LOGITS).max())}})),
+        put("losses", lambda _: [2.0001]), put("losses", lambda _: [2.0 + 6e-6]),
     ),
     **{
         f"a layer that only {stage} shows": Difference(

@@ -1,6 +1,6 @@
 """Lines of a mapping: arrays of both sides that hold the same numbers, by names, axes and sizes.
 
-Sizes of axes are solved from the arrays' shapes. A line reads the same in both directions.
+Sizes of axes are solved from the arrays' shapes.
 """
 
 import json

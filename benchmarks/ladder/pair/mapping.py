@@ -1,6 +1,6 @@
 """Mapping files: which weights of the left record are which of the right one, and how their axes belong together.
 
-A line gives names, axes and sizes, and no operations, so that it reads the same in both directions:
+A line gives names, axes and sizes of both sides, left = right:
 
     [weights]
     "l.{i}.qkv" = {to = ["b_{i}/q", "b_{i}/k", "b_{i}/v"], axes = "parts m -> m parts"}
@@ -11,12 +11,12 @@ from the arrays' shapes.
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.ladder.pair.arrangement import MappingLine, Shapes, arranged, line_of, quoted
+from benchmarks.ladder.pair.arrangement import MappingLine, Shapes, arranged
 from benchmarks.ladder.pair.pairs import Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import axes_of
@@ -33,7 +33,7 @@ Key = tuple[tuple[str, int], ...]  # values of indices
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    left: Name = ""  # whose names stand left, a framework or a record, where the names do not tell
+    left: Name = ""  # whose names stand left, a framework or a record; the left side's by default
     weights: dict[Name, Name | MappingLine] = {}
     layers: dict[Name, Name] = {}  # left layer -> right layer, whose outputs are compared
     axes: dict[Name, Name] = {}  # of an input, an output, a tap or a layer: its axes, "left -> right"
@@ -134,10 +134,10 @@ def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]
             yield name, dict(values)
 
 
-def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool | None:
-    """True if the names that stand left in the file are the right side's; None where the file does not say."""
+def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool:
+    """True if the names that stand left in the file are the right side's."""
     left, right = (file.left in (side.name, side.framework) for side in sides)
-    return None if left == right else right
+    return right and not left
 
 
 Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
@@ -158,40 +158,13 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
     return turns
 
 
-def read_either_way(
-    file: MappingFile, sides: tuple[Side, Side], left_layers: Collection[str]
-) -> tuple[list[TensorPair], Mapping[str, Name]]:
-    """The pairs of weights and of layers of a file, written for these sides or for the same two exchanged.
-
-    Raises UnfitRecordsError for a file that fits neither way, or means another thing each way.
-    """
+def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[TensorPair], Mapping[str, Name]]:
+    """The pairs of weights and of layers of a file. Raises UnfitRecordsError for a file that does not fit."""
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
-    told = is_turned(file, sides)
-    ways: dict[bool, list[TensorPair]] = {}  # by whether left and right change places
-    errors = []
-    for turned in (False, True) if told is None else [told]:
-        try:
-            pairs = expanded_all(file, *((right, left) if turned else (left, right)))
-            ways[turned] = [pair.exchanged() for pair in pairs] if turned else pairs
-        except UnfitRecordsError as error:
-            errors.append(error)
-    if not ways:
-        raise errors[0]
-    meanings = [{pair.meaning for pair in pairs} for pairs in ways.values()]
-    odd = [pair for pair in next(iter(ways.values())) if pair.meaning not in meanings[-1]]
-    if odd:
-        left_name, right_name = (
-            side.framework if sides[0].framework != sides[1].framework else side.name for side in sides
-        )
-        raise UnfitRecordsError(
-            f"the mapping's line {line_of(odd[0])} has names of both sides and means another thing in each "
-            f"direction; say whose names stand left, above all sections: left = {quoted(left_name)} or "
-            f"{quoted(right_name)}"
-        )
-    layers_turned = {right_name: name for name, right_name in file.layers.items()}
-    backwards = not file.weights and not file.layers.keys() & left_layers and layers_turned.keys() <= {*left_layers}
-    turned = (backwards or False not in ways) if told is None else told
-    return next(iter(ways.values())), layers_turned if turned else file.layers
+    if not is_turned(file, sides):
+        return expanded_all(file, left, right), file.layers
+    pairs = [pair.exchanged() for pair in expanded_all(file, right, left)]
+    return pairs, {right_name: name for name, right_name in file.layers.items()}
 
 
 def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPair]:

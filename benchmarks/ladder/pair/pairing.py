@@ -13,7 +13,7 @@ from itertools import permutations, product
 
 from benchmarks.ladder.pair.arrangement import axes_between, quoted
 from benchmarks.ladder.pair.bare import call_by_call, with_parents, without_weights
-from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_either_way, read_turns
+from benchmarks.ladder.pair.mapping import MappingFile, Turn, read_lines, read_turns
 from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.pair.skipping import Skips
 from benchmarks.ladder.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
@@ -87,7 +87,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     skips.check((*whole[0], *whole[1]), sides)
     turns = read_turns(mapping, sides)
     check_turns(turns, sides, order.keys())
-    lines, layers = read_either_way(mapping, sides, order.keys() | {group.name for group in whole[0]})
+    lines, layers = read_lines(mapping, sides)
     by_mapping: list[Way] = [lambda *_: [of_line(line, left, right) for line in lines]]
     by_mapping += [partial(by_names, names) for names in layers.items()]
     tries = []

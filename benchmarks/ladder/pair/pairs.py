@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,17 +46,6 @@ class TensorPair:
     @property
     def is_scaled(self) -> bool:
         return (self.times, self.add) != (1.0, 0.0)
-
-    @property
-    def meaning(self) -> tuple[Any, ...]:
-        """Equal for two lines that do the same, whatever their axes are called."""
-        assert self.line
-        left, right = self.line.axes
-        places = {axis: place for place, axis in enumerate(dict.fromkeys(flat(left + right)))}
-        axes = [[[places[axis] for axis in group] for group in of_side] for of_side in (left, right)]
-        sizes = [self.line.sizes[axis] for axis in places]
-        arrangement = str((axes, sizes, places.get(PARTS)))
-        return (*self.line.names, arrangement, self.line.order, self.times, self.add)
 
     def exchanged(self) -> "TensorPair":
         """The pair of a line with left and right in each other's place."""

@@ -15,9 +15,9 @@ from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.exported import in_graph
 from benchmarks.ladder.explain.optimizers import other_optimizers
 from benchmarks.ladder.judge.accepted import acceptable
-from benchmarks.ladder.judge.check import Check, Item, explained, judge, nearest
+from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
 from benchmarks.ladder.judge.constants import as_in_paddle
-from benchmarks.ladder.judge.items import COMPARED, Rungs
+from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.judge.noise import Control, noise_of
 from benchmarks.ladder.pair.arrangement import line_of
 from benchmarks.ladder.pair.drafts import guessed
@@ -70,8 +70,8 @@ class Diff:
     @property
     def missing(self) -> list[str]:
         """The rungs below the end of the climb on which nothing was compared."""
-        end = COMPARED.index(self.broken) if self.broken else len(COMPARED)
-        return [rung for rung in COMPARED[:end] if rung not in self.climbed]
+        end = RUNGS.index(self.broken) if self.broken else len(RUNGS)
+        return [rung for rung in RUNGS[:end] if rung not in self.climbed]
 
     @property
     def broken(self) -> str | None:
@@ -139,9 +139,9 @@ class Diff:
 def known_rungs(names: Iterable[str]) -> list[str]:
     """The rungs of these names. Raises CannotBeginError for one that is none."""
     rungs = [name.strip() for name in names]
-    unknown = [rung for rung in rungs if rung not in COMPARED]
+    unknown = [rung for rung in rungs if rung not in RUNGS]
     if unknown:
-        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(COMPARED)}")
+        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(RUNGS)}")
     return rungs
 
 
@@ -165,7 +165,7 @@ def compare_records(
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, required=require)
     diff.notes += remarks_on_pairing(pairing)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
-    for rung in COMPARED[: COMPARED.index("forward") + 1] if exported else COMPARED:
+    for rung in RUNGS[: RUNGS.index("forward") + 1] if exported else RUNGS:
         checks = judged(rungs, rung, diff)
         diff.checks += checks
         diff.notes += turned_axes(rung, checks)

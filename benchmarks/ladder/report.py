@@ -6,8 +6,7 @@ from math import inf
 from rich.table import Table
 
 from benchmarks.ladder.diff import Diff
-from benchmarks.ladder.judge.check import Check
-from benchmarks.ladder.judge.items import COMPARED
+from benchmarks.ladder.judge.check import RUNGS, Check
 from benchmarks.ladder.judge.noise import PLANTED
 from benchmarks.ladder.judge.tolerances import noises
 from common.terminal import table
@@ -45,7 +44,7 @@ def diff_table(diff: Diff) -> Table:
 
 def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
     """Each rung that was compared, its checks, the worst of them, and the error after one unit in the last place."""
-    for rung in COMPARED:
+    for rung in RUNGS:
         checks = [check for check in diff.checks if check.rung == rung]
         if checks:
             ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)

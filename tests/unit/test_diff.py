@@ -18,8 +18,7 @@ from benchmarks.ladder.activations import gelu
 from benchmarks.ladder.carry import carried, write_carried
 from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.explain.optimizers import steps_differ
-from benchmarks.ladder.judge.check import BREAKS
-from benchmarks.ladder.judge.items import COMPARED
+from benchmarks.ladder.judge.check import BREAKS, RUNGS
 from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.pair.pairs import TensorPair
@@ -72,7 +71,7 @@ def test_equal_sides_pass_every_rung_and_carry_their_weights(left: str, right: s
     found = compared(*sides(tmp_path, left=left, right=right))
     assert found.passed
     assert found.control.passed
-    assert {check.rung for check in found.checks} == set(COMPARED)
+    assert {check.rung for check in found.checks} == set(RUNGS)
     turned = {left, right} & {"torch", "paddle"} and {left, right} & {"keras", "flax"}  # channels, by the frameworks
     assert [note.partition(" output")[0] for note in found.notes] == ["axes turned, forward: bn"] * bool(turned)
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
@@ -424,8 +423,8 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     reaching = both(case.right, put("logits", lambda a: a + 1)) if case.rung == "forward" else case.right
     found = compared(*sides(tmp_path, reaching, data=changed(DATA, case.left)))
     assert found.broken == case.rung, found.explanation
-    end = COMPARED.index(case.rung) + 1 if case.rung else None
-    assert {check.rung for check in found.checks} == set(COMPARED[:end])
+    end = RUNGS.index(case.rung) + 1 if case.rung else None
+    assert {check.rung for check in found.checks} == set(RUNGS[:end])
     told = "\n".join([*report.lines(found), *(check.note for check in found.checks)])
     assert case.words in told
     assert case.rung is None or BREAKS[case.rung] in told
@@ -916,7 +915,7 @@ def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
         edited(right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2))
     found = compared(left, right)
     assert found.passed
-    assert {check.rung for check in found.checks} == set(COMPARED)
+    assert {check.rung for check in found.checks} == set(RUNGS)
     assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
     assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
     assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_rungs(found))

@@ -25,8 +25,7 @@ from benchmarks.ladder.arrays import (
 )
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 
-RUNGS = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory")
-# What the first failed rung says about the cause, given that all rungs below it passed.
+# By rung what its failure says about the cause, given that all rungs below it passed.
 BREAKS = {
     "tensors": "the two sides are not fed the same arrays",
     "weights": "the two sides do not begin with the same weights",
@@ -38,8 +37,8 @@ BREAKS = {
     "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
     "between steps",
 }
+RUNGS = (*BREAKS,)
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
-COUNTED_FROM_ONE = ("step", "batch")  # axes
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Item:
             if gates and self.units:  # an axis of the blocks of all gates
                 words += [f"{gates[min(number // self.units, len(gates) - 1)]} gate", f"unit {number % self.units}"]
             else:
-                words.append(f"{axis} {number + (axis in COUNTED_FROM_ONE)}")
+                words.append(f"{axis} {number + (axis == 'step')}")
         return ", ".join(words)
 
 

@@ -17,7 +17,7 @@ from benchmarks.ladder.arrays import (
 from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
-from benchmarks.ladder.judge.check import RUNGS, Item
+from benchmarks.ladder.judge.check import Item
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.outputs import (
     activations,
@@ -35,7 +35,6 @@ from benchmarks.ladder.read.groups import values
 from benchmarks.ladder.read.record import SQUARE, VANISHING, Side, coarsest
 from common.text import count, some_of
 
-COMPARED = RUNGS[: RUNGS.index("trajectory") + 1]
 LAST = "step-last"
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
 from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
-from benchmarks.ladder.judge.check import Check, Item, judge, no_array
+from benchmarks.ladder.judge.check import RUNGS, Check, Item, judge, no_array
 from benchmarks.ladder.judge.control import Moved, moved_by_control
-from benchmarks.ladder.judge.items import COMPARED, Rungs
+from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.description import File, UnfitRecordsError
 from benchmarks.ladder.read.record import Side, is_number
@@ -92,11 +92,11 @@ def have_same_arrays(left: Side, right: Side) -> bool:
 def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
     """Errors of another run of the left side, which must have its inputs and weights."""
     rungs = Rungs(left, run, paired(left, run))
-    for item in chain.from_iterable(map(rungs.items, COMPARED)):
+    for item in chain.from_iterable(map(rungs.items, RUNGS)):
         check = judge(moved_back(item))
         if check.item.quantity:
             yield Moved(item.rung, item.quantity, item.tensor, check.error, item.is_of_model)
-        elif item.rung in COMPARED[:2] and not check.passed:
+        elif item.rung in RUNGS[:2] and not check.passed:
             raise UnfitRecordsError(
                 f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
                 f"{check.note}; record both with the same inputs and weights"

@@ -63,7 +63,7 @@ def has_nan(array: Array) -> bool:
 
 
 def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
-    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it, but of the right
+    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it, such as the right
     side."""
     control, errors = Control(), [*moved_by_control(left)]
     for moved in errors:
@@ -74,7 +74,7 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
     control.sources += [f"one ulp of {left.computed}"] if control.recorded else []
     for run in again:
         if run.framework != left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
-            raise UnfitRecordsError(f"{run.name} is no other run of {left.name}, but one of {right.name}")
+            raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
         errors += _errors_of(left, run)
         control.sources.append(run.name)
     control.noise = _largest(errors, left)

@@ -196,7 +196,6 @@ MISTAKES: dict[str, Mistake] = {
         place="blocks.0|norms.0|model/", model={"scaled": True}, instead={"scaled": False}),
     "padding_idx": Mistake("forward", "padding_idx is None", place="embedding output", rights=["paddle"],
         instead=computed(padding_idx=0)),
-    "rows of padding shifted": Mistake("", "", place="embedding", instead={"padding": 3, "shifted": True}),
     "dropout left on": Mistake("forward", "", perhaps="of the right side|the right side's", block=DROPOUT,
         within=[DECODER, TEXT, ENCODER], model={"training": False}, instead={"training": True}),
     "dtype of a constant": Mistake("forward", "float32", SCALE, computed(dtype="float32"),
@@ -256,7 +255,8 @@ MISTAKES: dict[str, Mistake] = {
     "biases in another order": Mistake("", "", perhaps="the right side has the numbers of", block=STACK,
         wrong=converted("biases in another order"), cuts=[("second", "list"), ("list", "list")]),
     "norm of the other axis": Mistake("", "", NORMED, converted("norm of the other axis")),
-    "gains in another order": Mistake("", "", NORMED, converted("gains in another order")),
+    "gains in another order": Mistake("", "", NORMED, converted("gains in another order"),
+        perhaps="the right side has the same rows in another order"),
     # Loss and gradients
     "label smoothing": Mistake("loss", "by 0 on the left and 0.1", place="loss", instead={"smoothing": 0.1}),
     "labels shifted": of_loss("shifted by 0 on the left and 1", {"shift": 1}),

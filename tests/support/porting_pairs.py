@@ -209,19 +209,16 @@ def random_pair(rng: np.random.Generator, number: int, precision: str = "") -> P
         own_only = (framework, norm) == ("paddle", "rmsnorm")  # which has no such layer
         cut = "own" if own_only else str(rng.choice(["own", "framework"]))
         more = {"norm": {"kind": norm, "cut": cut}} if norm else {}
-        more["padding"] = 0 if base["tied"] else int(rng.choice([0, 0, 3]))
         return {**base, "blocks": [both[side] for both in blocks], "compat": bool(rng.integers(2)), **more}
 
     return Pair(f"{number}-{left}-{right}", (left, right), (config(0, left), config(1, right)))
 
 
 def of_other_numbers(side: Recorded, folder: Path) -> Recorded:
-    """The record with other numbers in its weights, but for what the other side may lack: rows of padding, counts."""
+    """The record with other numbers in its weights, but for counts, which the other side may lack."""
     rng, arrays = np.random.default_rng(1000), {}
     for name, array in side.arrays("weights").items():
         other = rng.normal(size=array.shape).astype(array.dtype)
-        if "embed" in name:
-            other = np.where(np.arange(len(array))[:, None] < WORDS, other, array)
         arrays[name] = other if array.ndim else array
     folder.mkdir()
     save_file(arrays, folder / "weights.safetensors")

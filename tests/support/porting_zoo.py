@@ -513,12 +513,12 @@ class Norm(Block):
 
 
 class Model(Block):
-    """Blocks, each behind a norm and with a residual where the configuration has a `norm`. The table may have rows of
-    padding at its end; where it is `tied`, the logits are computed with it too."""
+    """Blocks, each behind a norm and with a residual where the configuration has a `norm`. Where the table
+    is `tied`, the logits are computed with it too."""
 
     def arrange(self) -> None:
         api, config, rng = self.api, self.config, np.random.default_rng(self.config["seed"])
-        words, width, padding = config["words"], config["width"], config.get("padding", 0)
+        words, width = config["words"], config["width"]
         # Numbers are small since Paddle clips logits (docs/deviations.md#paddle-log-softmax-clip).
         table, head = 0.5 * rng.normal(size=(words, width)), 0.5 * rng.normal(size=(width, words))
         blocks = [block(api, one, width, rng) for one in config["blocks"]]
@@ -527,8 +527,6 @@ class Model(Block):
             table[config["padding_idx"]] = 0.0
         if config.get("tied"):
             head = table.T
-        table = np.concatenate([table, np.random.default_rng(7).normal(size=(padding, width))])
-        table = np.roll(table, 1, 0) if config.get("shifted") else table
         self.embedding = api.embedding(table, self.computed.get("padding_idx"))
         self.norms, self.blocks = api.List(norms), api.List(blocks)
         self.head = None if self.computed.get("tied") and not api.TIES else api.dense(head)

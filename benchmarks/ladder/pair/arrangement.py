@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.ladder.pair.pairs import Arrangement, Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import pattern_of
-from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, Span, Tensor, equal_spans, flat, side_by_side
+from benchmarks.ladder.read.view import PARTS, Axes, Shape, Tensor, View, flat
 
 LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is made; no array has more
 
@@ -28,7 +28,6 @@ class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to: Name | list[Name]
     axes: Name = ""
     sizes: dict[str, int] = {}
-    order: list[int] = []  # of the left array's equal parts, in the right array
     times: float = 1.0
     add: float = 0.0
 
@@ -52,28 +51,31 @@ def arranged(
         axes = plain, plain
     _check(where, more, names, axes)
     sizes, widths = _sizes_and_widths(where, names, axes, shapes, more.sizes)
-    kept = _kept(where, names, widths)
-    if more.order and sum(widths[0]) % len(more.order):
-        raise UnfitRecordsError(f"{where}: order has {len(more.order)} places for {sum(widths[0])} {PARTS}")
-    sizes[PARTS] = sum(end - first for first, end in kept)
-    spans = equal_spans(sizes[PARTS], len(more.order)) if more.order else []
-    in_order = [spans[more.order.index(part)] for part in range(len(spans))]
+    sums = [" + ".join(map(str, of_side)) for of_side in widths]
+    sizes[PARTS] = sum(widths[0])
+    if sizes[PARTS] != sum(widths[1]):
+        raise UnfitRecordsError(
+            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them"
+        )
     whole = axes[0] if len(names[0]) == 1 else axes[1]
     if PARTS in flat(axes[0] + axes[1]) and PARTS not in flat(whole):
         whole = (PARTS,), *whole
     left, right = (
-        Tensor((*side_by_side(names[side], axes[side], sizes, widths[side], parts),), whole)
-        for side, parts in enumerate((kept, in_order or kept))
+        Tensor(
+            tuple(
+                View(name, axes[side], {**sizes, PARTS: width} if PARTS in flat(axes[side]) else sizes)
+                for name, width in zip(names[side], widths[side], strict=True)
+            ),
+            whole,
+        )
+        for side in range(2)
     )
-    arrangement = Arrangement(names, axes, sizes, tuple(more.order))
-    return TensorPair(left, right, more.times, more.add, "mapping", arrangement)
+    return TensorPair(left, right, more.times, more.add, "mapping", Arrangement(names, axes, sizes))
 
 
 def _described(names: Names, shapes: Shapes) -> str:
     """Arrays of one side in words, with their shapes."""
-    return " + ".join(
-        name if name == LACKING else f"{name} {'×'.join(map(str, shapes[name])) or '1'}" for name in names
-    )
+    return " + ".join(f"{name} {'×'.join(map(str, shapes[name])) or '1'}" for name in names)
 
 
 def _sizes_and_widths(
@@ -83,42 +85,17 @@ def _sizes_and_widths(
     shapes: tuple[Shapes, Shapes],
     given: Mapping[str, int],
 ) -> tuple[dict[str, int], list[list[int]]]:
-    """The sizes of all axes, and for each array of each side its number of parts; 0 for what is lacking."""
+    """The sizes of all axes, and for each array of each side its number of parts."""
     parts_of = [[f"{PARTS}:{side}:{place}" for place in range(len(names[side]))] for side in range(2)]
     equations = [
         equation
         for side in range(2)
         for name, parts in zip(names[side], parts_of[side], strict=True)
-        if name != LACKING
         for equation in _equations(where, name, axes[side], shapes[side][name], parts)
     ]
     sizes = _solved(where, equations, given)
-    widths = [
-        [
-            0 if name == LACKING else sizes.get(parts, 1)
-            for name, parts in zip(names[side], parts_of[side], strict=True)
-        ]
-        for side in range(2)
-    ]
+    widths = [[sizes.get(parts, 1) for parts in of_side] for of_side in parts_of]
     return {axis: size for axis, size in sizes.items() if ":" not in axis}, widths
-
-
-def _kept(where: str, names: tuple[Names, Names], widths: list[list[int]]) -> list[Span]:
-    """The parts that both sides have. What one side lacks gets its width. Raises UnfitRecordsError where the sides
-    have other numbers of parts."""
-    sums = [" + ".join(str(width) for width in of_side if width) for of_side in widths]
-    kept = [(0, max(map(sum, widths)))]
-    for side, of_side in enumerate(widths):
-        if LACKING in names[side]:
-            place = names[side].index(LACKING)
-            of_side[place] = max(0, sum(widths[1 - side]) - sum(of_side))
-            kept = [(0, sum(of_side[:place])), (sum(of_side[: place + 1]), sum(of_side))]
-    if sum(widths[0]) != sum(widths[1]) or any(0 in of_side for of_side in widths):
-        raise UnfitRecordsError(
-            f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them, "
-            f'or "{LACKING}" for those that the other side lacks'
-        )
-    return kept
 
 
 def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
@@ -170,15 +147,11 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
         wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"
     elif several and PARTS not in left_names | right_names:
         wrong = f"several arrays need an axis {PARTS} in {pattern!r}"
-    elif any(of_side.count(LACKING) > 1 or set(of_side) == {LACKING} for of_side in names):
-        wrong = f"expected one {LACKING} beside arrays that are there"
     elif left_names ^ right_names and not (several and left_names ^ right_names == {PARTS}):
         alone = ", ".join(sorted(left_names ^ right_names))
         wrong = f"{alone} of {pattern!r} stands on one side; expected the same axes on both"
     elif line.sizes.keys() - left_names - right_names or min(line.sizes.values(), default=1) < 1:
         wrong = f"sizes are {line.sizes}; expected positive ones of axes in {pattern!r}"
-    elif line.order and (several or PARTS not in left_names or sorted(line.order) != list(range(len(line.order)))):
-        wrong = f"order is {line.order}; expected each number once, for an axis {PARTS} of one array on each side"
     elif not line.times or not np.isfinite([line.times, line.add]).all():
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
     if wrong:
@@ -216,8 +189,6 @@ def line_of(pair: TensorPair) -> str:
     }
     if sizes:
         settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
-    if line.order:
-        settings["order"] = str(list(line.order))
     if pair.is_scaled:
         settings |= {"times": str(pair.times), "add": str(pair.add)}
     words = ", ".join(f"{name} = {value}" for name, value in settings.items())

@@ -8,7 +8,7 @@ found is written as a line of a mapping, and counts only if both sides are equal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, chain, islice, pairwise, permutations
+from itertools import accumulate, islice, pairwise, permutations
 from math import gcd
 from operator import mul
 
@@ -19,11 +19,10 @@ from benchmarks.ladder.arrays import Array, pieces
 from benchmarks.ladder.pair.arrangement import MappingLine, arranged
 from benchmarks.ladder.pair.pairs import TensorPair
 from benchmarks.ladder.read.description import UnfitRecordsError
-from benchmarks.ladder.read.view import LACKING, PARTS, Axes
+from benchmarks.ladder.read.view import PARTS, Axes
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
 MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
-MOST_BLOCKS = 128  # equal parts of one axis that may stand in another order, such as heads
 
 ByName = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
@@ -31,7 +30,7 @@ WHOLE = -1  # the axis of a row that is a whole array
 Digests = NDArray[np.uint64]
 Table = Mapping[int, list[Row]]
 GOLDEN, STEPS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # of SplitMix64
-Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int], list[int]]  # names, axes, sizes, order
+Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int]]  # names, axes, sizes
 
 
 def found_by_value(left: ByName, right: ByName) -> list[TensorPair]:
@@ -40,16 +39,15 @@ def found_by_value(left: ByName, right: ByName) -> list[TensorPair]:
     sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
     marks = [{name: digests(array) for name, array in side.items()} for side in sides]
     tables = [rows_of(of_side) for of_side in marks]
-    for lacking in (False, True):  # what is part of an array is looked for among what is left
-        for place in (0, 1):  # one array of the left side and one or several of the right, and the reverse
-            arrays, candidates = sides[place], sides[1 - place]
-            for name, array in list(arrays.items()):
-                pair = next(_pairs(name, array, marks[place][name], candidates, tables[1 - place], lacking), None)
-                if pair:
-                    pairs.append(pair.exchanged() if place else pair)
-                    del arrays[name]
-                    for part in pair.right.names:
-                        del candidates[part]
+    for place in (0, 1):  # one array of the left side and one or several of the right, and the reverse
+        arrays, candidates = sides[place], sides[1 - place]
+        for name, array in list(arrays.items()):
+            pair = next(_pairs(name, array, marks[place][name], candidates, tables[1 - place]), None)
+            if pair:
+                pairs.append(pair.exchanged() if place else pair)
+                del arrays[name]
+                for part in pair.right.names:
+                    del candidates[part]
     return pairs
 
 
@@ -93,17 +91,15 @@ def rows_of(arrays: Mapping[str, list[Digests]]) -> dict[int, list[Row]]:
 
 
 def _pairs(
-    name: str, array: Array, marks: Sequence[Digests], candidates: ByName, table: Table, lacking: bool
+    name: str, array: Array, marks: Sequence[Digests], candidates: ByName, table: Table
 ) -> Iterator[TensorPair]:
-    """The pairs of one array, each of which is seen to hold; of those that lack a part, or of all others."""
+    """The pairs of one array, each of which is seen to hold."""
     for axis in range(array.ndim):
-        for to, axes, sizes, order in _along(array, axis, marks[axis], candidates, table):
-            if (LACKING in to) != lacking:
-                continue
-            there = {part: candidates[part].shape for part in to if part != LACKING}
+        for to, axes, sizes in _along(array, axis, marks[axis], candidates, table):
+            there = {part: candidates[part].shape for part in to}
             shapes = {name: array.shape}, there
             try:
-                pair = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes, order=order))
+                pair = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
             left, right = pair.left.of({name: array}.get), pair.right.of(candidates.get)
@@ -119,9 +115,9 @@ def _along(array: Array, axis: int, marks: Digests, candidates: ByName, table: T
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
         known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
         rows = [[row for row in of if row[0] in candidates and (count == length or row[1] == WHOLE)] for of in known]
-        if count == length or all(rows):
-            for to, (left, right), sizes, order in _arranged(split, axis, candidates, _assigned(rows)):
-                yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes, order
+        if all(rows):
+            for to, (left, right), sizes in _arranged(split, axis, candidates, _assigned(rows)):
+                yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes
 
 
 def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
@@ -142,32 +138,26 @@ def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
 
 
 def _arranged(array: Array, axis: int, candidates: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
-    """Names, axes, sizes and order of lines by which an array's rows along an axis may stand where they were seen."""
+    """Names, axes and sizes of lines by which an array's rows along an axis may stand where they were seen."""
     there = [row for row in rows if row]
+    if len(there) < len(rows):
+        return
     names = tuple(dict.fromkeys(name for name, _, _ in there))
     their_axes = {other_axis for _, other_axis, _ in there}
     lengths = [1 if WHOLE in their_axes else candidates[name].shape[a] for name in names for a in their_axes]
     if len(their_axes) != 1 or len(there) != sum(lengths):
         return
     (other_axis,) = their_axes
-    places, to = [(names.index(name), place) for name, _, place in there], names
-    lacking = len(rows) - len(there)
-    if lacking:  # rows that stand nowhere, which must be the last or the first ones
-        row_size = array.size // len(rows)
-        sizes = [candidate.size for name, candidate in candidates.items() if name not in names]
-        may_be_there = any(size <= lacking * row_size and size % row_size == 0 for size in sizes)
-        if may_be_there or not (all(rows[:-lacking]) or all(rows[lacking:])):
-            return
-        to = (*names, LACKING) if rows[0] else (LACKING, *names)
-    row = array.take(rows.index(there[0]), axis)
+    places = [(names.index(name), place) for name, _, place in there]
+    row = array.take(0, axis)
     first = candidates[names[0]]
     other_row = first if other_axis == WHOLE else first.take(there[0][2], other_axis)
     for (axes, other_axes), inner_sizes in _inner(row, other_row):
-        for outer, outer_sizes, order in _outer(places, lengths, several=len(to) > 1 or other_axis == WHOLE):
+        for outer, outer_sizes in _outer(places, lengths, several=len(names) > 1 or other_axis == WHOLE):
             left, right = (*axes[:axis], outer[0], *axes[axis:]), other_axes
             if other_axis != WHOLE:
                 right = (*other_axes[:other_axis], outer[1], *other_axes[other_axis:])
-            yield to, (left, right), {**inner_sizes, **outer_sizes}, order
+            yield names, (left, right), {**inner_sizes, **outer_sizes}
 
 
 def _inner(row: Array, candidate: Array) -> Iterator[tuple[tuple[Axes, Axes], dict[str, int]]]:
@@ -195,7 +185,7 @@ def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]
     return tuple(tuple(letters[start:end]) for start, end in pairwise(ends))
 
 
-Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int], list[int]]  # both groups, sizes, order
+Outer = tuple[tuple[tuple[str, ...], tuple[str, ...]], dict[str, int]]  # both groups, sizes
 
 
 def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: bool) -> Iterator[Outer]:
@@ -206,9 +196,9 @@ def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: b
         return
     rows = np.argsort([place for _, place in places])  # the row that stands at each place of the other array
     if np.array_equal(rows, np.arange(len(rows))):
-        yield (("n",), ("n",)), {}, []
+        yield (("n",), ("n",)), {}
     else:
-        yield from islice(chain(_transposed(rows), _in_blocks(rows)), 1)
+        yield from islice(_transposed(rows), 1)
 
 
 def _side_by_side(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[Outer]:
@@ -217,7 +207,7 @@ def _side_by_side(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> 
         parts = [length // groups for length in lengths]
         if list(places) == [(k, g * n + j) for g in range(groups) for k, n in enumerate(parts) for j in range(n)]:
             axis = (PARTS,) if groups == 1 else ("g", PARTS)
-            yield (axis, axis), {"g": groups} if groups > 1 else {}, []
+            yield (axis, axis), {"g": groups} if groups > 1 else {}
 
 
 def _transposed(rows: NDArray[np.int64]) -> Iterator[Outer]:
@@ -231,22 +221,7 @@ def _transposed(rows: NDArray[np.int64]) -> Iterator[Outer]:
                 if np.array_equal(whole.transpose(["abc".index(letter) for letter in order]).ravel(), rows):
                     kept = {letter: size for letter, size in sizes.items() if size > 1}
                     left, right = (tuple(name for name in of if name in kept) for of in ("abc", order))
-                    yield (left, right), kept, []
-
-
-def _in_blocks(rows: NDArray[np.int64]) -> Iterator[Outer]:
-    """Equal blocks of the axis, such as heads, stand in another order; those of one side may be in turns."""
-    number = len(rows)
-    for count in [count for count in divisors(number) if 1 < count <= MOST_BLOCKS]:
-        for axes in (((PARTS,), (PARTS,)), (("n", PARTS), (PARTS, "n")), ((PARTS, "n"), ("n", PARTS))):
-            left, right = (
-                of_side.reshape(-1, count).T if axis[0] == "n" else of_side.reshape(count, -1)
-                for of_side, axis in zip((np.arange(number), rows), axes, strict=True)
-            )
-            blocks = {row: block for block, row in enumerate(left[:, 0].tolist())}
-            order = [blocks.get(row, 0) for row in right[:, 0].tolist()]
-            if np.array_equal(left[order], right):
-                yield axes, {"n": number // count} if "n" in axes[0] else {}, order
+                    yield (left, right), kept
 
 
 def divisors(number: int) -> list[int]:

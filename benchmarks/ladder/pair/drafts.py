@@ -64,7 +64,7 @@ def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
             for candidate in found_by_value(left, right):
                 assert candidate.line
                 within = any(len(group) > 1 for axes in candidate.line.axes for group in axes)
-                if within or candidate.line.order:  # a transposed kernel is a mistake where both frameworks know it
+                if within:  # a transposed kernel is a mistake where both frameworks know it
                     yield candidate
 
 

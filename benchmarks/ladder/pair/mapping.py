@@ -21,7 +21,7 @@ from benchmarks.ladder.pair.pairs import Names, TensorPair
 from benchmarks.ladder.read.description import Name, UnfitRecordsError
 from benchmarks.ladder.read.patterns import axes_of
 from benchmarks.ladder.read.record import Side
-from benchmarks.ladder.read.view import LACKING, Axes
+from benchmarks.ladder.read.view import Axes
 from common.errors import CannotBeginError, RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 
@@ -100,8 +100,8 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
     """
     places_of: dict[Key, list[list[tuple[Key, str]]]] = {}
     for place, template in enumerate(templates):
-        matches = list(_matches(template, names)) if template != LACKING else []
-        if not matches and template != LACKING:
+        matches = list(_matches(template, names))
+        if not matches:
             raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
         for name, values in matches:
             key = tuple(sorted(item for item in values.items() if item[0] in common))
@@ -111,9 +111,9 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
     for key, of_places in places_of.items():
         names_in_order: list[str] = []
         for template, matched in zip(templates, of_places, strict=True):
-            if not matched and template != LACKING:
+            if not matched:
                 raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
-            names_in_order += [name for _, name in sorted(matched)] or [LACKING]
+            names_in_order += [name for _, name in sorted(matched)]
         matched_names[key] = tuple(names_in_order)
     return matched_names
 

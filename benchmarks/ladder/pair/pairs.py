@@ -19,10 +19,9 @@ Tensors = Mapping[str, Tensor]
 class Arrangement:
     """A line of [weights]: arrays of both sides that hold the same numbers in another arrangement."""
 
-    names: tuple[Names, Names]  # of the left and of the right arrays; LACKING for a part that this side lacks
+    names: tuple[Names, Names]  # of the left and of the right arrays
     axes: tuple[Axes, Axes]  # of each of the left arrays, and of the right ones
-    sizes: Mapping[str, int]  # of all axes; of the parts, how many both sides have
-    order: tuple[int, ...] = ()  # of equal parts: which of the left array stands at each place of the right one
+    sizes: Mapping[str, int]  # of all axes
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,7 @@ class TensorPair:
     def exchanged(self) -> "TensorPair":
         """The pair of a line with left and right in each other's place."""
         assert self.line
-        order = self.line.order
-        line = replace(
-            self.line,
-            names=self.line.names[::-1],
-            axes=self.line.axes[::-1],
-            order=tuple(order.index(place) for place in range(len(order))),
-        )
+        line = replace(self.line, names=self.line.names[::-1], axes=self.line.axes[::-1])
         return TensorPair(self.right, self.left, 1 / self.times, -self.add / self.times, self.how, line)
 
     def from_left(self, array: Array) -> Array:

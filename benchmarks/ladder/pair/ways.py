@@ -22,7 +22,7 @@ from benchmarks.ladder.read.description import RecordedLayer, UnfitRecordsError
 from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import TAP
-from benchmarks.ladder.read.view import LACKING, PARTS, Axes, Shape, flat
+from benchmarks.ladder.read.view import PARTS, Axes, Shape, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -183,7 +183,7 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
         {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
-    pairs = [pair for pair in found_by_value(left, right) if not _cut_short(pair, sides)]
+    pairs = found_by_value(left, right)
     yield from (of_line(pair, *sides) for pair in pairs)
     rest = {*left}, {*right}
     for pair in pairs:
@@ -194,13 +194,6 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
             yield companion
             rest[0].difference_update(companion.left.names)
             rest[1].difference_update(companion.right.names)
-
-
-def _cut_short(pair: TensorPair, sides: Sides) -> bool:
-    """True if a weight of no layer, which is known by its name, has rows under this name on one side alone."""
-    assert pair.line
-    named = ({*tensor.names} - side.owners.keys() for tensor, side in zip(pair.both, sides, strict=True))
-    return LACKING in pair.line.names[0] + pair.line.names[1] and bool(set.intersection(*named))
 
 
 def in_precision(array: Array, sides: Sides) -> Array:
@@ -234,10 +227,7 @@ def _fitting(
     sizes: Mapping[str, int] | None = None,
 ) -> Pairs:
     """The pair of these arrays, if their shapes fit the axes."""
-    left, right = (
-        {name: side.shape(name) for name in of_side if name != LACKING}
-        for side, of_side in zip(sides, names, strict=True)
-    )
+    left, right = ({name: side.shape(name) for name in of_side} for side, of_side in zip(sides, names, strict=True))
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
         pair = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
@@ -297,19 +287,6 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     return named
 
 
-def _by_more_rows(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs in order of embeddings of which one has more rows, such as padding at its end."""
-    for left_group, right_group in zip(
-        *([g for g in of if "embeddings" in g.tensors] for of in (lefts, rights)), strict=False
-    ):
-        left, right = (group.tensors["embeddings"] for group in (left_group, right_group))
-        if left.shape[1:] == right.shape[1:]:
-            more = left.shape > right.shape
-            names = (left.names, (*right.names, LACKING)) if more else ((*left.names, LACKING), right.names)
-            axes = (PARTS,), ("m",)
-            yield from _fitting(sides, names, (axes, axes))
-
-
 def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
     as many; axes of one number do not count. A square matrix may be either, so it has no partner here unless no
@@ -332,5 +309,5 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
 
 
 WAYS: tuple[Way, ...] = (
-    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_more_rows, _by_shape
+    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_shape
 )  # fmt: skip

@@ -19,7 +19,6 @@ Span = tuple[int, int]  # the first of some parts that follow one another, and t
 Read = Callable[[str], Array | None]  # reads an array by its name; None where there is none
 
 PARTS = "parts"  # the axis along which several arrays of one side are one of the other
-LACKING = "_"  # stands for a part that this side lacks
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def side_by_side(
         start = 0
         for name, width in zip(names, widths, strict=True):
             low, high = max(start, first), min(start + width, end)
-            if name != LACKING and low < high:
+            if low < high:
                 picked = {PARTS: slice(low - start, high - start)} if PARTS in flat(axes) else {}
                 yield View(name, axes, {**sizes, PARTS: width} if picked else sizes, picked)
             start += width

@@ -5,8 +5,8 @@ process names the engine in KERAS_BACKEND.
 
 The program holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and
 decodes by `predict` in a Python loop, one sentence and one character at a time. It starts from the same weights as
-all backends, and its epochs have the same order. Its optimizer keeps Keras's constants, which are not rounded to
-float32, so it is compared with the reference in float32 only.
+all backends, its optimizer has the same constants, and its epochs have the same order. It is compared with the
+reference in float32 only, in which it trains.
 
 The functions are those of a model file, under the same names. Tensors are NumPy arrays, which Keras converts.
 """
@@ -90,12 +90,12 @@ def layout(name: str, array: Array) -> Array:
 
 
 class RMSprop:
-    """Keras's own, which `compile` makes; of the constants the learning rate alone is set."""
+    """Keras's own, which `compile` makes, with these constants."""
 
     def __init__(self, model: Seq2Seq, learning_rate: float, rho: float, epsilon: float) -> None:
         model.training.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
         self.of_model = model.training.optimizer
-        self.of_model.learning_rate = learning_rate
+        self.of_model.learning_rate, self.of_model.rho, self.of_model.epsilon = learning_rate, rho, epsilon
         self.of_model.build(model.training.trainable_variables)  # usually the first step makes its variables
 
     @property

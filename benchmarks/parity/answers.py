@@ -5,10 +5,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.decoding import BeamSearch, log_softmax
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
 from benchmarks.in_child import TENSORS, greedy
-from common.tensors import Batch, Batches, max_decoded_length
+from common.tensors import Array, Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
+
+STEPPED = "probabilities step by step"
+DICTATED = 12  # characters that are decoded one by one
+SEARCHED, BEAM = 2, 3  # sentences whose translations are searched for, and kept beginnings of each
 
 
 def answer(
@@ -20,19 +25,20 @@ def answer(
     corpus: Batch,
     rows: NDArray[np.integer],
     batch_size: int,
+    trimmed: bool,
 ) -> dict[str, NDArray[Any]]:
     """Load `state` and compute the arrays of a stage, by name, from the rows of the corpus in the order (rows,).
 
     The stages of training and counting cut the rows into batches; the last one may be smaller.
     """
     backend.load(state)
-    batches = Batches(corpus, rows, batch_size)
+    batches = Batches(corpus, rows, batch_size, trimmed)
     if stage == "tensors":
         return {name: getattr(batches.whole(), name) for name in TENSORS}
     if stage == "weights":
         return _named(backend.dump())
     if stage == "forward":
-        return dict(vars(backend.forward(batches.whole())))
+        return vars(backend.forward(batches.whole())) | {STEPPED: _stepped(backend, batches.whole())}
     if stage == "gradients":
         loss, gradients = backend.gradients(batches.whole())
         return {"loss": np.array([loss]), **gradients}
@@ -49,9 +55,44 @@ def answer(
             greedy(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
             for part in parts
         ]
-        return {"ids": np.concatenate(decoded)}
+        return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **_named(backend.dump())}
+
+
+class Dictated:
+    """Stands for a beam search: has a backend decode given characters (N, L), and keeps what each step gives."""
+
+    def __init__(self, characters: Ids) -> None:
+        self.rows, self._characters = np.arange(len(characters)), characters
+        self.logits: list[Array] = []  # (N, V_dec) of each step
+
+    @property
+    def ended(self) -> bool:
+        return len(self.logits) >= int(self._characters.shape[1])
+
+    @property
+    def sampled(self) -> Ids:
+        """(N,), the last character of each row."""
+        return self._characters[:, len(self.logits)]
+
+    def extend(self, logits: Array) -> None:
+        self.logits.append(logits)
+
+
+def _stepped(backend: Backend, batch: Batch) -> Array:
+    """The probabilities (N, L, V_dec) of the first characters, decoded one by one from the encoder's states on."""
+    dictated = Dictated(batch.decoder_input_ids[:, :DICTATED])
+    backend.decode(batch.encoder_ids, batch.encoder_lengths, dictated)  # type: ignore[arg-type]
+    return np.exp(log_softmax(np.stack(dictated.logits, axis=1)))
+
+
+def _scores(backend: Backend, encoder_ids: Ids, encoder_lengths: Ids) -> Array:
+    """The logarithms (N, BEAM) of the probabilities of the best beginnings of some sentences' translations."""
+    sources = encoder_ids[:SEARCHED], encoder_lengths[:SEARCHED]
+    search = BeamSearch(len(sources[0]), backend.config, DICTATED, BEAM)
+    backend.decode(*sources, search)
+    return search.scores
 
 
 def _named(state: ModelState) -> dict[str, NDArray[Any]]:

@@ -18,11 +18,16 @@ from backends.process.parent import BackendProcess, Runtime, Worker
 from benchmarks.parity.answers import answer
 from common.corpus import prepare
 from common.errors import RosettaError
-from common.settings import DataConfig, Padding, Precision, TrainConfig
-from common.tensors import Batch, epoch_order, model_config
-from common.weights import ModelState, in_dtype, initial_state
+from common.settings import DataConfig, Order, Padding, Precision, TrainConfig
+from common.tensors import Batch, epoch_batches, model_config
+from common.weights import ModelState, in_dtype, initial_state, permute_units
 
 REFERENCE = "numpy"
+# Settings of the optimizer other than the defaults, so that a backend that has the defaults built in is seen.
+OPTIMIZER: dict[str, Any] = {"learning_rate": 5e-4, "rho": 0.8, "epsilon": 4e-7}
+# Added to the output layer's bias of "\n"; the first one with which enough of the texts end is taken.
+STOP_BIASES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+ENDED = 0.5  # share of the decoded texts that end, at least; the batch loses rows by quarters
 ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # stages
 
 
@@ -39,7 +44,7 @@ class Size:
 
 
 WHOLE = Size(num_samples=1500, steps=50, batch_rows=64, sentences=200, permutations=5)
-QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0, sentences_of_example=1)
+QUICK = Size(num_samples=640, steps=10, batch_rows=32, sentences=50, permutations=0, sentences_of_example=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,7 @@ class Case:
     corpus: Batch
     rows: NDArray[np.int64]
     batch_size: int
+    trimmed: bool = False  # whether each batch is only as wide as its longest rows
 
     @property
     def timeout(self) -> float:
@@ -85,6 +91,7 @@ class Answers:
             corpus=replace(case.corpus, dtype=self.dtype),
             rows=case.rows,
             batch_size=case.batch_size,
+            trimmed=case.trimmed,
         )
 
 
@@ -106,7 +113,9 @@ class Cases:
         # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
         self.material, _ = prepare(data, settings.seed, "float64", padding)
-        self.settings, self.size, self.runtime = settings, size, runtime
+        bucketed: Order = "bucketed" if padding == "mask" else "shuffled"  # trimming padding is right if it is masked
+        self.settings = replace(settings, batches=bucketed)
+        self.size, self.runtime = size, runtime
         self.workers = workers  # number of those in the group that trains the trajectory, too; 1: there is none
         self.model = model_config(self.material.batch, self.material.decoder_vocabulary, latent_dim, "float64")
         self.fresh = initial_state(self.model, settings.seed)
@@ -115,6 +124,7 @@ class Cases:
         self._starting = Lock()
         self._started: list[BackendProcess] | None = []  # None: the comparison has ended
         self.reference = Answers(self._start_numpy("float64"), "float64", self.by_stage)
+        self.by_stage["strings"] = self._strings()
 
     def __enter__(self) -> Self:
         return self
@@ -133,21 +143,35 @@ class Cases:
         """Cases by stage; the loss is asked for together with its gradients."""
         corpus, size, pairs = self.material.batch, self.size, len(self.material.pairs)
         epochs = range(1, 2 + size.steps * self.settings.batch_size // pairs)
-        order = np.concatenate([epoch_order(pairs, self.settings.seed, epoch) for epoch in epochs])
-        trained = order[: size.steps * self.settings.batch_size]
+        batches = [epoch_batches(corpus, np.arange(pairs), self.settings, epoch) for epoch in epochs]
+        trained = np.concatenate([epoch.rows for epoch in batches])[: size.steps * self.settings.batch_size]
         first = trained[: size.batch_rows]
         whole_and_smaller = trained[: size.batch_rows + size.batch_rows * 3 // 4]
         of_group = 2 * self.workers + 1  # rows of a batch, which no number of workers divides; the last one has one
         decided = _decided(self.probe, corpus.take(first), self.model.stop_token)
         asked = [
             *(Case(stage, self.probe, corpus, first, len(first)) for stage in ON_ONE_BATCH),
-            Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size),
+            Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size, batches[0].trimmed),
             Case("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
             Case("counts", decided, corpus, whole_and_smaller, size.batch_rows),
-            # Fresh weights give every sentence another translation, so that mixed-up rows are seen.
-            Case("strings", self.fresh, corpus, self._sources(), size.sentences),
         ]
         return {case.stage: case for case in asked}
+
+    def _strings(self) -> Case:
+        """The case of decoding. Its weights are so large that each sentence has a translation of its own, by which
+        mixed-up rows are seen, and texts end at different lengths, so that rows leave the batch."""
+        weights = {name: 8 * weight for name, weight in self.probe.weights.items()}
+        bias, rows = weights["dense/bias"], self._sources()
+        for more in STOP_BIASES:
+            weights["dense/bias"] = bias + more * (np.arange(len(bias)) == self.model.stop_token)
+            case = Case("strings", ModelState(weights, self.probe.mean_squares), self.material.batch, rows, len(rows))
+            ended = (self.reference.ask(case)["ids"] == self.model.stop_token).any(1)  # (N,)
+            if ended.mean() >= ENDED:
+                break
+        # A text that ends and one that does not come first, for who decodes few; one that does not is decoded alone.
+        ends, goes_on = np.flatnonzero(ended), np.flatnonzero(~ended)
+        rest = np.setdiff1d(np.arange(len(rows)), [*ends[:1], *goes_on[:1], *goes_on[-1:]])
+        return replace(case, rows=rows[[*ends[:1], *goes_on[:1], *rest, *goes_on[1:][-1:]]])
 
     def _sources(self) -> NDArray[np.int64]:
         """The rows of distinct sources to decode, spread evenly over the corpus."""
@@ -183,14 +207,27 @@ class Cases:
         """The record of NumPy in float32, whose error is the one that is normal."""
         return Answers(self._start_numpy("float32"), "float32", self.by_stage)
 
+    @cached_property
+    def spread(self) -> float:
+        """The standard deviation of the mean loss of NumPy's float32 training and of those with permuted units.
+
+        They compute the same and differ by rounding alone.
+        """
+        rng, case = np.random.default_rng(self.settings.seed), self.by_stage["trajectory"]
+        means = [self.float32["trajectory"]["losses"].mean()]
+        for _ in range(self.size.permutations):
+            state = permute_units(case.state, rng.permutation(self.model.latent_dim))
+            means.append(self.float32.ask(replace(case, state=state))["losses"].mean())
+        return float(np.std(means, ddof=1))
+
     def margin(self, row: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> float:
         """The margin of the best character over the second best where two translations (L,) of a row's source first
-        differ, by the reference with the fresh weights."""
+        differ, by the reference."""
         step, start = int((left != right).argmax()), self.model.start_token
         decoder_ids = np.array([[start, *left[:step], start]])  # the last one, a target, is not looked at
         lengths = np.array([decoder_ids.shape[1]], np.int32)
         source = replace(self.material.batch.take([row]), decoder_ids=decoder_ids, decoder_lengths=lengths)
-        case = Case("forward", self.fresh, source, np.arange(1), 1)
+        case = Case("forward", self.by_stage["strings"].state, source, np.arange(1), 1)
         second, first = np.sort(self.reference.ask(case)["probabilities"][0, step])[-2:]
         return float(first - second)
 

@@ -10,7 +10,7 @@ import typer
 from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
+from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
 
 
+PaddingOrBoth = Annotated[
+    Padding | None,
+    options.setting(ModelConfig, "padding", show_default="both, and padding that counts alone with --quick"),
+]
+
+
 def parity(
     backends: Annotated[str | None, options.several_backends("those installed")] = None,
     dtype: Annotated[
@@ -30,7 +36,7 @@ def parity(
     data: options.Data = DataConfig.data,
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
-    padding: options.Padding = "space",
+    padding: PaddingOrBoth = None,
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
     workers: Annotated[
@@ -46,26 +52,27 @@ def parity(
     Each backend is compared stage by stage until a stage fails; the failure is explained, and the exit status is 1.
     """
     from backends.process.parent import Runtime
-    from benchmarks.parity.cases import QUICK, WHOLE, Cases
+    from benchmarks.parity.cases import OPTIMIZER, QUICK, WHOLE, Cases
     from benchmarks.parity.comparison import Parity, why_float32_only
 
     names = _compared_backends(backends, device)
     dtypes: list[Precision] = [dtype] if dtype else ["float64", "float32"]
-    for why in why_float32_only(names).values() if "float64" in dtypes else ():
+    for why in why_float32_only(names).values() if "float64" in dtypes and not json else ():
         terminal.say(why)
     open_cases = partial(
         Cases,
         DataConfig(data, skip_bad_lines=skip_bad_lines),
-        TrainConfig(seed=seed),
+        TrainConfig(seed=seed, **OPTIMIZER),
         latent_dim,
         QUICK if quick else WHOLE,
         Runtime(threads=threads, device=device),
-        padding,
-        workers,
+        workers=workers,
     )
+    paddings: list[Padding] = [padding] if padding else ["space"] if quick else ["space", "mask"]
     result = Parity()
     try:
-        _compare_in_sight(open_cases, names, dtypes, result)
+        for of_cases in paddings:
+            _compare_in_sight(partial(open_cases, padding=of_cases), names, dtypes, of_cases, result)
     except CannotBeginError as error:
         raise RosettaError(str(error)) if result.checks else error from None
     except KeyboardInterrupt:
@@ -91,20 +98,27 @@ def _compared_backends(chosen: str | None, device: str) -> list[str]:
 
 
 def _compare_in_sight(
-    open_cases: "Callable[[], Cases]", names: list[str], dtypes: list[Precision], result: "Parity"
+    open_cases: "Callable[[], Cases]",
+    names: list[str],
+    dtypes: list[Precision],
+    padding: Padding,
+    result: "Parity",
 ) -> None:
     """Compare all backends; a table on the terminal grows meanwhile."""
     from rich.console import Group
     from rich.live import Live
 
     from benchmarks.parity.cases import REFERENCE
-    from benchmarks.parity.comparison import backends_and_dtypes, compare_backends
+    from benchmarks.parity.comparison import backends_and_dtypes, compare_backends, label_of
     from common.machine import cores
 
-    compared = [f"{name} {dtype}" for name, dtype in backends_and_dtypes(names, dtypes)]
+    pairs = backends_and_dtypes(names, dtypes, padding)
+    compared = [label_of(name, dtype, padding) for name, dtype in pairs]
+    if not compared:
+        return
 
     def so_far() -> Group:
-        left = [name for name in compared if name not in result.certificates]
+        left = [label for label in compared if label not in result.certificates]
         return Group(parity_table(result.comparisons), f"starting and comparing: {', '.join(left)}")
 
     with (

@@ -36,6 +36,7 @@ OF_LSTM = {"kernel": ("row", "gate"), "recurrent_kernel": ("row", "gate"), "bias
 AXES: dict[str, tuple[str, ...]] = {
     **{f"{lstm}/{name}": axes for lstm in ("encoder", "decoder") for name, axes in OF_LSTM.items()},
     "dense/kernel": ("unit", "character"),
+    "dense/bias": ("character",),
     "state_h": ("row", "unit"),
     "state_c": ("row", "unit"),
     "probabilities": ("row", "time step", "character"),

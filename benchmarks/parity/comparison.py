@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from backends import TABLE, runs_example
 from backends.process.group import GROUP_BACKENDS, ask_each
 from backends.process.parent import BackendProcess
+from benchmarks.parity.answers import STEPPED
 from benchmarks.parity.bounds import (
     BOUNDS,
     MISCOUNTED,
@@ -27,8 +28,8 @@ from benchmarks.parity.cases import REFERENCE, Answers, Cases
 from benchmarks.parity.certificate import Certificate, StageResult
 from benchmarks.parity.comparer import STAGES, Check, compare, explained
 from common.errors import CannotBeginError
-from common.settings import Precision
-from common.weights import SLOT_PREFIX, permute_units
+from common.settings import Padding, Precision
+from common.weights import SLOT_PREFIX
 
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
 
@@ -71,6 +72,9 @@ class Comparison:
                 rounded, exact = (side["forward"][name] for side in (self.cases.float32, self.expected))
                 bound = min(bound, TIMES_FLOAT32 * float(np.abs(rounded - exact).max()))
             yield self._compare("forward", name, bound)
+        steps = self.expected["forward"][STEPPED].shape[1]  # of which the decoder gives the same one by one
+        whole, stepped = self.expected["forward"]["probabilities"][:, :steps], self.actual["forward"][STEPPED]
+        yield compare("forward", STEPPED, whole, stepped, bound, dtype=self.dtype)
 
     def _loss(self) -> Iterator[Check]:
         expected, actual = (side["gradients"]["loss"] for side in (self.expected, self.actual))
@@ -110,22 +114,11 @@ class Comparison:
         expected, actual = (side["trajectory"]["losses"] for side in (self.expected, self.actual))
         yield self._losses("trajectory", expected, actual)
         if self.dtype == "float32" and self.cases.size.permutations:
-            bound = SPREADS * self._spread(actual)
+            bound = SPREADS * self.cases.spread
             yield compare("trajectory", "mean loss", expected.mean(), actual.mean(), bound, dtype="float64")
         if self.cases.workers > 1 and self.process.name in GROUP_BACKENDS:
             with self.cases.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
-
-    def _spread(self, losses: NDArray[Any]) -> float:
-        """The standard deviation of the mean loss of this training and of those with permuted units; zero, which no
-        training is near enough for, where one of them diverged."""
-        rng, case = np.random.default_rng(self.cases.settings.seed), self.actual.by_stage["trajectory"]
-        means = [losses.mean()]
-        for _ in range(self.cases.size.permutations):
-            state = permute_units(case.state, rng.permutation(self.cases.model.latent_dim))
-            means.append(self.actual.ask(replace(case, state=state))["losses"].mean())
-        spread = float(np.std(means, ddof=1))
-        return spread if isfinite(spread) else 0.0
 
     def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
         """The checks that a group of workers trains as the reference does alone, and that they end in one state."""
@@ -156,29 +149,34 @@ class Comparison:
 
     def _strings(self) -> Iterator[Check]:
         cases, case = self.cases, self.actual.by_stage["strings"]
+        stop_token, bound = cases.model.stop_token, self.bounds["scores"]
         if runs_example(self.process.name):
             case = replace(case, rows=case.rows[: cases.size.sentences_of_example])
-        translations = self.actual.ask(case)["ids"], self.expected["strings"]["ids"]
+        actual, expected = self.actual.ask(case), self.expected["strings"]
+        yield compare("strings", "scores of beams", expected["scores"], actual["scores"], bound, dtype="float64")
+        translations = actual["ids"], expected["ids"]
         answers = zip(case.rows, *translations, strict=False)
         different = [answer for answer in answers if not np.array_equal(*answer[1:])]
         wrong = [answer for answer in different if cases.margin(*answer) > NEAR_TIE[self.dtype]]
         error, number = len(different) / len(case.rows), len(case.rows)
-        distinct = len(np.unique(translations[1], axis=0))
-        note = f"{number} sentences, {distinct} distinct strings, {len(different)} near-ties"
+        distinct, ended = len(np.unique(expected["ids"], axis=0)), int((expected["ids"] == stop_token).any(1).sum())
+        note = f"{number} sentences, {distinct} distinct strings, {ended} ended, {len(different)} near-ties"
         if wrong:
             row, *both = wrong[0]
-            text, expected = map(cases.material.decoder_vocabulary.text_of, both)
-            note = f"{cases.material.pairs[row][0]!r}: got {text!r}, expected {expected!r}"
-        yield Check("strings", "strings", inf if wrong else error, PARTED[self.dtype], note=note)
+            got, right = map(cases.material.decoder_vocabulary.text_of, both)
+            note = f"{cases.material.pairs[row][0]!r}: got {got!r}, expected {right!r}"
+        if not ended:
+            note = "no text ends, so nothing shows that rows end rightly"
+        yield Check("strings", "strings", inf if wrong or not ended else error, PARTED[self.dtype], note=note)
 
 
 @dataclass
 class Parity:
     """The results so far."""
 
-    comparisons: dict[str, list[Check]] = field(default_factory=dict)  # by "NAME dtype"
+    comparisons: dict[str, list[Check]] = field(default_factory=dict)  # by label, see `label_of`
     explanations: list[str] = field(default_factory=list)  # why each failed backend failed
-    certificates: dict[str, Certificate] = field(default_factory=dict)  # by "NAME dtype"
+    certificates: dict[str, Certificate] = field(default_factory=dict)  # by label
     whole: bool = False  # whether every backend was compared
 
     @property
@@ -194,23 +192,31 @@ class Parity:
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
-def _of(comparison: str) -> dict[str, str]:
-    """The backend, its variant, and the dtype of its weights, of "NAME dtype"."""
-    name, _, dtype = comparison.partition(" ")
+def label_of(name: str, dtype: Precision, padding: Padding) -> str:
+    """The label of a comparison: "torch float32", or "torch float32 mask" where padding is masked."""
+    return f"{name} {dtype}" + (" mask" if padding == "mask" else "")
+
+
+def _of(label: str) -> dict[str, str]:
+    """The backend, its variant, the dtype of its weights and the padding of a label."""
+    name, dtype, *masked = label.split()
     backend, _, variant = name.partition(":")
-    return {"backend": backend, "variant": variant, "dtype": dtype}
+    return {"backend": backend, "variant": variant, "dtype": dtype, "padding": "mask" if masked else "space"}
 
 
-def backends_and_dtypes(names: Sequence[str], dtypes: Sequence[Precision]) -> list[tuple[str, Precision]]:
+def backends_and_dtypes(
+    names: Sequence[str], dtypes: Sequence[Precision], padding: Padding = "space"
+) -> list[tuple[str, Precision]]:
     """Pairs of a backend and a dtype of its weights in which it can be compared with the reference.
 
-    Backends of which the table tells why are compared in float32 only. Raises CannotBeginError if no pair is left.
+    Backends of which the table tells why are compared in float32 only, and the example where padding counts. Raises
+    CannotBeginError if no dtype is left.
     """
     why = why_float32_only(names)
     pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
     if not pairs:
         raise CannotBeginError(f"{'; '.join(why.values())}; use --dtype float32")
-    return pairs
+    return [pair for pair in pairs if padding == "space" or not runs_example(pair[0])]
 
 
 def why_float32_only(names: Sequence[str]) -> dict[str, str]:
@@ -238,16 +244,18 @@ def compare_backends(
             process = cases.start(name, dtype)
             return process, list(Comparison(cases, Answers(process, dtype, cases.by_stage)).run())
 
-        pairs = backends_and_dtypes(names, dtypes)
+        padding = cases.model.padding
+        pairs = backends_and_dtypes(names, dtypes, padding)
         comparing = [pool.submit(checks_of, name, dtype) for name, dtype in pairs]
         try:
             for (name, dtype), future in zip(pairs, comparing, strict=True):
                 process, checks = future.result()
-                parity.comparisons[f"{name} {dtype}"] = checks
+                label = label_of(name, dtype, padding)
+                parity.comparisons[label] = checks
                 passed = all(check.passed for check in checks)
                 if not passed:
-                    parity.explanations.append(explained(f"{name} {dtype}", checks))
-                parity.certificates[f"{name} {dtype}"] = Certificate(
+                    parity.explanations.append(explained(label, checks))
+                parity.certificates[label] = Certificate(
                     version=process.facts.version,
                     reference=f"{REFERENCE} {cases.reference.process.facts.version} float64",
                     passed=passed,

@@ -75,7 +75,7 @@ class TestLoss:
         state = ModelState(cases.probe.weights | {"dense/bias": bias}, cases.probe.mean_squares)
         case = replace(cases.by_stage["gradients"], state=state)
         got, expected = (side.ask(case)["loss"][0] for side in (backend.actual, cases.reference))
-        assert expected > 99
+        assert expected > 50
         if TABLE[backend.process.name].engine in ("jax", "torch"):  # under which Keras clips probabilities
             expected = -np.log(1e-7)
         assert got == pytest.approx(expected, rel=10 * backend.bounds["loss"])

@@ -53,6 +53,10 @@ PLANTED |= {
     "numpy:LaterStepsDisturbed": ("forward", ["probabilities"]),
     "numpy:WrongGradient": ("gradients", ["encoder/kernel", "forget gate"]),
     "numpy:OtherEpsilon": ("step", ["look at its constants"]),
+    "numpy:ConstantsBuiltIn": ("step", ["look at its constants"]),
+    "numpy:LearningRateIgnored": ("step", []),
+    "numpy:StartScaled": ("forward", ["probabilities step by step"]),
+    "numpy:RowsMixed": ("strings", ["got ", "expected "]),
     "numpy:BatchesShuffled": ("trajectory", ["look at the order of batches"]),
     "jax:WeightsOfTheFirstStep": ("trajectory", ["what is kept between steps"]),
     "numpy:LossOfALastBatchWeighedAsAWhole": ("counts", ["evaluate loss_sums", "batch 2"]),
@@ -78,7 +82,8 @@ def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: 
     (explanation,) = found.explanations
     for word in words:
         assert word in explanation, explanation
-    assert found.certificates[f"{target} float32"].passed is False
+    (certificate,) = found.certificates.values()
+    assert not certificate.passed
 
 
 def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:
@@ -111,7 +116,9 @@ def test_the_bound_of_float32_losses_follows_numpys_rounding(cases_of: CasesOf) 
 
 def test_the_examples_program_is_held_in_float32_alone() -> None:
     assert backends_and_dtypes(["keras:on-jax", "torch"], ["float64"]) == [("torch", "float64")]
-    with pytest.raises(CannotBeginError, match=r"keras:on-jax is compared in float32 only, since .* constants"):
+    with pytest.raises(
+        CannotBeginError, match="keras:on-jax is compared in float32 only"
+    ):
         backends_and_dtypes(["keras:on-jax"], ["float64"])
 
 
@@ -120,4 +127,4 @@ def test_gpu_backends_are_held_to_results_of_the_cpu() -> None:
     with Cases(data, CASE_SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as cases:
         assert len(cases.by_stage["trajectory"].rows) == QUICK.steps * CASE_SETTINGS.batch_size
         for record in (cases.reference, cases.float32):
-            assert record["forward"].keys() == {"state_h", "state_c", "probabilities"}
+            assert record["forward"].keys() >= {"state_h", "state_c", "probabilities"}

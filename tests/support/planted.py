@@ -197,6 +197,22 @@ class OtherRho(Backend):
         super().__init__(file, model, replace(train, rho=0.99), *rest)
 
 
+class ConstantsBuiltIn(Backend):
+    """The optimizer has the example's constants, whatever is asked."""
+
+    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
+        constants = {name: getattr(TrainConfig(), name) for name in self.built_in}
+        super().__init__(file, model, replace(train, **constants), *rest)
+
+    built_in: tuple[str, ...] = ("rho", "epsilon")
+
+
+class LearningRateIgnored(ConstantsBuiltIn):
+    """The learning rate is the example's, whatever is asked."""
+
+    built_in = ("learning_rate",)
+
+
 class SlotsForgotten(Backend):
     """A state's mean squares are left, and begin at zero again."""
 
@@ -247,6 +263,42 @@ class StopsEarlyAlone(Backend):
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         most = max_length // 2 if len(encoder_ids) == 1 else max_length
         return super().translate(encoder_ids, encoder_lengths, most)
+
+
+class StartScaled(ChangedFile):
+    """Decoding starts from a little less than the encoder's cell state."""
+
+    @staticmethod
+    def change(file: Any) -> None:
+        start = file.start
+
+        def scaled(*arguments: Any) -> Any:
+            state_h, state_c = start(*arguments)
+            return state_h, 0.999 * state_c
+
+        file.start = scaled
+
+
+class RowsMixed(Backend):
+    """When rows that have ended leave the batch, those that stay take each other's states."""
+
+    def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
+        super().decode(encoder_ids, encoder_lengths, Mixed(search) if isinstance(search, GreedySearch) else search)
+
+
+class Mixed:
+    """A search that names the rows that stay in the wrong order."""
+
+    def __init__(self, search: GreedySearch) -> None:
+        self._search = search
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._search, name)
+
+    @property
+    def rows(self) -> Any:
+        rows = self._search.rows
+        return None if rows is None else rows[::-1]
 
 
 class BeamsStopEarly(Backend):

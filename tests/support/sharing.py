@@ -16,13 +16,15 @@ from backends import TABLE, Entry
 from backends.interface import Backend, BackendFacts, Emit
 from backends.process.in_child import facts
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.parity.cases import QUICK, Cases
+from benchmarks.parity.cases import OPTIMIZER, QUICK, Cases
 from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
 NUMBERS = count()
 OWNER = ModelConfig(2, 2, 0, 1, latent_dim=1)  # of the backend for which a process is started, which is not used
-CASE_SETTINGS = TrainConfig(seed=7, batch_size=QUICK.batch_rows)  # so that graphs are compiled for few shapes
+CASE_SETTINGS = TrainConfig(
+    seed=7, batch_size=QUICK.batch_rows, **OPTIMIZER
+)  # so that graphs are compiled for few shapes
 Processes = Callable[[Entry], BackendProcess]  # of the framework in which this backend computes
 
 

@@ -109,8 +109,6 @@ class Again(ABC):
             with self._folder.open(file) as recorded:
                 self._take(file, recorded, arrays)
 
-    write = add
-
     @abstractmethod
     def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take the arrays of a file, of which `recorded` has the record's own."""
@@ -132,7 +130,7 @@ class Distances(Again):
 
     def _take(self, file: str, recorded: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         numbers, names = self.numbers.setdefault(file, {}), set(recorded.keys())
-        of_step = file.startswith("step")
+        of_step = file == "step-1"
         for name, *starts in self._starts() if of_step else ((name,) for name in arrays):
             if name in names & arrays.keys():
                 left, right = recorded.get_tensor(name), arrays[name]

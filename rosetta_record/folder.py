@@ -17,7 +17,7 @@ from . import RecordError
 from .values import writable
 
 FORMAT, VERSION = "rosetta-record", 1
-FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1", "step-last")
+FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1")
 ROUNDED = "rounded"  # the folder of differences, within a record, which epsilons of norms as Paddle has them make
 REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
 
@@ -101,11 +101,6 @@ class Folder:
     def add(self, file: str, values: Mapping[str, Any]) -> None:
         """Write arrays into a file, beside those that it holds. Raises RecordError for a name that it has already."""
         self._extend(file, {**self._waiting.pop(file, {}), **values})
-        self.save()
-
-    def write(self, file: str, values: Mapping[str, Any]) -> None:
-        """Write a file of these arrays alone."""
-        self._replace(file, values)
         self.save()
 
     def open(self, file: str) -> Any:

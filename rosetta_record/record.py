@@ -221,8 +221,8 @@ class Record:
         self._store.add("slots", self._of_weights(slots))
 
     def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:
-        """Record step `number` of the optimizer, from 1, after the step: the loss from which it was computed, and the
-        model's weights as they are now, or the weights that are given by name."""
+        """Record step `number` of the optimizer, from 1, after the step: the loss from which it was computed, and
+        after the first step the model's weights as they are now, or the weights that are given by name."""
         self._step(number, loss, self._weights() if weights is None else self._of_weights(weights))
 
     @of_its_model
@@ -337,16 +337,16 @@ class Record:
             self._watched = False
             self._store.add("layers", arrays)
 
-    def _step(self, number: int, loss: Any, weights: Mapping[str, Any] | None, **rate: float) -> None:
+    def _step(self, number: int, loss: Any, weights: Mapping[str, Any], **rate: float) -> None:
         self._end_of_pass()
         last = self._content["steps"][-1]["step"] if self._content["steps"] else 0
         if number <= last or (last == 0 and number != 1):
             raise RecordError(f"step {number} came after step {last}; expected steps in order, the first being 1")
         self._content["steps"].append(dict({"step": number, "loss": number_in(loss)}, **rate))
-        if weights is None:
-            self._store.save()
+        if number == 1:
+            self._store.add("step-1", weights)
         else:
-            self._store.write("step-1" if number == 1 else "step-last", weights)
+            self._store.save()
 
     # Calls of layers
 

@@ -73,8 +73,7 @@ class Training:
             framework.update(model, optimizer, gradients)
             if number == 1:
                 record.optimizer(optimizer)
-            weights = record._weights() if number in (1, self.steps) else None
-            record._step(number, loss_in(computed), weights, **rate)
+            record._step(number, loss_in(computed), record._weights() if number == 1 else {}, **rate)
             del computed, gradients  # which are as large as the model, before the next ones are computed
 
     def _begun(self) -> Any:

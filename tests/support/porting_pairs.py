@@ -144,7 +144,7 @@ def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
     """The cuts of a block on both sides.
 
     No line of a mapping says how "q k+v" and groups belong together, since it has one arrangement for all parts of an
-    array, nor how one array with query and key in RoPE's other order does.
+    array, nor how one array with query and key in RoPE's other order does, nor one with gate and up exchanged.
     """
     cuts = [*CUTS[block["kind"]], *(["framework"] * 2 if block.get("own") else [])]
     if block["kind"] == "recurrent" and (block["lengths"] or not block["both"] or block["layers"] > 1):
@@ -153,6 +153,8 @@ def random_cuts(rng: np.random.Generator, block: Config) -> list[Config]:
     one, other = (str(rng.choice(cuts)) for _ in range(2))
     if {one, other} == {"q k+v", "grouped q+k+v"}:
         one, other = "q k+v", "q+k+v"
+    if "up+gate" in (one, other) and "gate up" not in (one, other):
+        other = one
     orders = [str(rng.choice(["halves", "interleaved"])) if one == other == "q k v" else "halves" for _ in range(2)]
     rope = [{"rope": order} if block.get("rope") else {} for order in orders]
     return [{**block, "cut": cut, **more} for cut, more in zip((one, other), rope, strict=True)]

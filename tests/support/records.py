@@ -67,7 +67,6 @@ def tagger(seed: int = 0) -> dict[str, Any]:
             "mean_square": {layer: {n: 1e-3 * g**2 for n, g in of.items()} for layer, of in gradients.items()},
         },
         "step-1": after,
-        "step-last": {layer: {n: a - 9 * RATE for n, a in of.items()} for layer, of in after.items()},
         "losses": list(np.linspace(2.0, 1.0, 10)),
         "settings": {},  # of a layer: what is not as usual, by the framework's own names
         "optimizer": {},
@@ -162,7 +161,7 @@ def arrays(path: Path, file: str) -> dict[str, Array]:
 def controlled(path: Path, control: Path) -> Path:
     """Give a record a control, whose arrays are those of another record of the same names."""
     distances: dict[str, dict[str, float]] = {}
-    for file in ("layers", "outputs", "gradients", "slots", "step-1", "step-last"):
+    for file in ("layers", "outputs", "gradients", "slots", "step-1"):
         moved = arrays(control, file)
         distances[file] = {name: float(np.abs(a - moved[name]).max()) for name, a in arrays(path, file).items()}
     again = {name: described(control)[name] for name in ("loss", "steps")}
@@ -191,7 +190,7 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
                     made[f"{layer}{dot}bias_hh_l0"] = second(array)
         return made
 
-    files = {name: own(data[name]) for name in ("weights", "step-1", "step-last")}
+    files = {name: own(data[name]) for name in ("weights", "step-1")}
     files["gradients"] = own(data["gradients"], second=np.array)
     files["slots"] = {
         f"{name}|{SLOTS[slot][framework]}": array
@@ -316,18 +315,13 @@ def put(place: str, value: Callable[[Any], Any]) -> Change:
     return change
 
 
-def divided_otherwise(variance: Array, steps: int = 1, less: int = 1) -> Array:
-    """The running variance after so many steps, as of batches of N * T numbers whose variances the left side divides
-    by so much less."""
-    kept = 0.9**steps * DATA["weights"]["bn"]["moving_variance"]
+def divided_otherwise(variance: Array, less: int = 1) -> Array:
+    """The running variance after a step, as of a batch of N * T numbers whose variance the left side divides by so
+    much less."""
+    kept = 0.9 * DATA["weights"]["bn"]["moving_variance"]
     return np.asarray(kept + (variance - kept) * (N * T - less) / (N * T))
 
 
 def by_n(less: int = 1) -> Change:
     """The running variances are those of a framework that divides by n, where the data's are torch's."""
-
-    def change(data: dict[str, Any]) -> None:
-        for step, number in (("1", 1), ("last", 10)):
-            put(f"step-{step} bn moving_variance", lambda a, n=number: divided_otherwise(a, n, less))(data)
-
-    return change
+    return put("step-1 bn moving_variance", lambda a: divided_otherwise(a, less))

@@ -280,7 +280,6 @@ class Case(NamedTuple):
 LARGE = 1 << 60  # whose next number float64 lacks
 other_optimizer = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
 last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))  # as Keras's LSTM gives it
-moved_bias = put("step-last fc bias", lambda a: a + 1e-3)
 of_padding, on_both = "of emb only row 2 differs and is zero on the right only", "NaN on both sides"
 # Mistakes of models of the frameworks themselves are in tests/support/porting_mistakes.py.
 CASES = {
@@ -364,14 +363,13 @@ CASES = {
         "optimizer-epsilon adam-epsilon weight-decay clipping",
     ),
     "order of batches": Case(
-        both(put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), moved_bias), "trajectory", "step 2",
-        "shuffling",
+        put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2", "shuffling",
     ),
     "a loss that is clipped": Case(
-        put("losses", lambda of: [of[0], of[1] / 2, *of[2:]]), "trajectory", "the loss alone is computed otherwise"
+        put("losses", lambda of: [of[0], of[1] / 2, *of[2:]]), "trajectory", "or clipped"
     ),
     "kept between steps": Case(
-        both(put("losses", lambda of: [*of[:4], *(loss * 1.01 for loss in of[4:])]), moved_bias), "trajectory",
+        put("losses", lambda of: [*of[:4], *(loss * 1.01 for loss in of[4:])]), "trajectory",
         "the losses part at step 5", "optimizer-slots",
     ),
     "a loss that is lost": Case(
@@ -387,7 +385,7 @@ CASES = {
     ),
     "fewer steps on one side": Case(
         put("losses", lambda of: of[:5]), None,
-        "not compared, trajectory: 5 steps, which one side alone recorded, and the weights after the last one",
+        "not compared, trajectory: 5 steps, which one side alone recorded",
     ),
     # What layouts and rounding do passes, and more does not.
     "the last output": Case(last_output, None),
@@ -396,10 +394,6 @@ CASES = {
     "zero gradients": Case(zero_gradients(-1e-17), None, left=zero_gradients(1e-17)),
     "a step from rounding": Case(decayed(2.8e-13, 0.7e-5), None, left=decayed(4e-13, 1e-5)),
     "a step that is wrong": Case(decayed(2.8e-13, 4e-5), "step", left=decayed(4e-13, 1e-5)),
-    "steps from rounding": Case(
-        moved_bias, None, "fc bias, whose gradient is rounding alone", left=zero_gradients(1e-16)
-    ),
-    "steps that are wrong": Case(moved_bias, "trajectory"),
     # What is no number on both sides is not equal, and what is infinite there is.
     "inputs of NaN": Case(unchanged, "tensors", on_both, left=nan("inputs x")),
     "weights of NaN": Case(unchanged, "weights", on_both, left=nan("weights fc bias")),
@@ -443,11 +437,6 @@ ACCEPTING: dict[str, tuple[str, str, Change, str, str | None, str]] = {
         "torch", "keras", both(by_n(), put("step-1 bn moving_mean", lambda a: a * 1.001)), VARIANCE, "step",
         "bn moving_mean",
     ),
-    "batches of other numbers of rows": (
-        "torch", "keras",
-        both(by_n(), put("step-last bn moving_variance", lambda a: a + 1)),
-        VARIANCE, None, "not compared, trajectory: bn moving_variance, since batches have other numbers of rows",
-    ),
     "what the sides do not have": ("keras", "flax", unchanged, VARIANCE, None, "right computes what left computes: "),
     "what the right side should have": ("torch", "keras", unchanged, VARIANCE, "step", "bn moving_variance"),
 }  # fmt: skip
@@ -456,8 +445,7 @@ ACCEPTING: dict[str, tuple[str, str, Change, str, str | None, str]] = {
 @pytest.mark.parametrize("name", ACCEPTING)
 def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path: Path) -> None:
     left, right, change, accept, broken, words = ACCEPTING[name]
-    smaller = put("inputs batch1.x", lambda _: DATA["inputs"]["x"][:2]) if name.startswith("batches") else unchanged
-    of = sides(tmp_path, change, left, right, changed(DATA, smaller))
+    of = sides(tmp_path, change, left, right)
     status, out, _ = rosetta("diff", *of, *(["--accept", accept] if accept else []))
     assert status == (1 if broken else 0)
     assert words in out.replace("\n", " ")
@@ -929,7 +917,7 @@ def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
 def test_nothing_passes_by_default(tmp_path: Path) -> None:
     of = sides(tmp_path)
     for side in of:
-        for file in ("slots", "step-1", "step-last"):
+        for file in ("slots", "step-1"):
             (side / f"{file}.safetensors").unlink()
         edited(side, lambda said: said.update(steps=[]))
     out = rosetta("diff", *of)[1]

@@ -8,23 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.arrays import head, largest, largest_difference, pieces
+from benchmarks.ladder.arrays import head, largest, pieces
 from benchmarks.ladder.explain.broken import Broken, Cause, dropouts
 from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
 from benchmarks.ladder.explain.operators import OPERATORS, PER_AXIS
 from benchmarks.ladder.explain.optimizers import optimizers_differ
 from benchmarks.ladder.explain.search import choices_of
 from benchmarks.ladder.judge.check import judge
-from benchmarks.ladder.judge.items import LAST
 from benchmarks.ladder.pair.arrangement import line_of
 from benchmarks.ladder.pair.drafts import line_of_axes, rearranged
 from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
-# Share of how far weights were moved, by which they may differ after the last step where all gradients were the same.
-# Batches in another order come nearer to that than one may think: SGD adds up their gradients.
-AGREES, AGREES_IN_FLOAT32 = 1e-6, 1e-5
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
 # Entries of the register for settings of layers: those of operators, by the kind of the layer, and those of settings
@@ -210,28 +206,13 @@ def when(broken: Broken) -> Iterator[Cause]:
         return
     part = ~(np.abs(right - left) <= broken.check.tolerance * np.abs(left)) & ~(np.isnan(right) & np.isnan(left))
     first = int(part.argmax()) + 1
-    if first > 1 and weights_agree_all_along(broken):
-        paddle = any(side.framework == "paddle" for side in broken.sides)
-        words = "so batches and gradients are the same, and the loss alone is computed otherwise, such as clipped"
-        entry = "paddle-log-softmax-clip" if paddle else ""
-        yield Cause(f"the losses part at step {first} and the weights after the last step agree, {words}", entry)
-    elif first == 2:
-        words = "it is of another batch, or of something kept between steps or random, such as a recurrent state"
+    if first == 2:
+        kept = "something kept between steps or random, such as a recurrent state"
+        words = f"it is of another batch, or of {kept}, or clipped"
         yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
     elif first > 2:
-        words = f"the update of step {first - 1} or the batch of step {first} is another"
+        words = f"the update of step {first - 1}, or the batch or the loss of step {first}, is another"
         yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
-
-
-def weights_agree_all_along(broken: Broken) -> bool:
-    """True if the weights after the last step are those of the same gradients."""
-    far = apart = 0.0
-    for pair, name in broken.rungs.tensors_of_pairs(LAST):
-        start, (left, right) = pair.left_array(name), pair.arrays(name, LAST)
-        if start is None or left is None or right is None or not start.shape == left.shape == right.shape:
-            return False
-        far, apart = max(far, largest_difference(start, left)[0]), max(apart, largest_difference(left, right)[0])
-    return apart < (AGREES if broken.rungs.tolerances.precision == "float64" else AGREES_IN_FLOAT32) * far
 
 
 def rates_differ(broken: Broken) -> Iterator[Cause]:

@@ -13,8 +13,8 @@ from benchmarks.ladder.pair.pairs import LayerPair
 from common.errors import CannotBeginError
 
 
-def running_variance(pair: LayerPair, name: str, steps: int, right: Load) -> Load | None:
-    """The right side's running variance after `steps` steps, converted from dividing by n to n - 1, or back.
+def running_variance(pair: LayerPair, name: str, right: Load) -> Load | None:
+    """The right side's running variance after a step, converted from dividing by n to n - 1, or back.
 
     n is the number of rows and positions that the layer was given. None where both sides divide alike, or where n is
     not known.
@@ -31,7 +31,7 @@ def running_variance(pair: LayerPair, name: str, steps: int, right: Load) -> Loa
     n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
     if n < 2:
         return None
-    left_of_start = kept ** (steps * len(shapes)) * start.astype(np.float64)
+    left_of_start = kept ** len(shapes) * start.astype(np.float64)
 
     def divided() -> Array | None:
         array = right()
@@ -43,8 +43,8 @@ def running_variance(pair: LayerPair, name: str, steps: int, right: Load) -> Loa
     return divided
 
 
-# By name, the function that converts a tensor of the right side after a number of steps.
-ACCEPTABLE: dict[str, Callable[[LayerPair, str, int, Load], Load | None]] = {"batchnorm-variance": running_variance}
+# By name, the function that converts a tensor of the right side after a step.
+ACCEPTABLE: dict[str, Callable[[LayerPair, str, Load], Load | None]] = {"batchnorm-variance": running_variance}
 
 
 def acceptable(names: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ NOISES_OF_EXPORTED = 16.0
 # as of gradients in a stack of 60 layers, where rounding makes 2e-2. What becomes of an optimizer's constants, which
 # some frameworks keep in float32, and of gradients that are almost zero, of which Adam makes whole steps, is no noise
 # of the left side. In coarser precisions it holds for all else; but updates have the bound of the weights' precision
-# at least, and the last weights that of the table, since a gradient that changes its sign takes Adam the other way.
+# at least.
 MEASURED = ("outputs", "loss", "gradients")
 # The noise of a loss in units in its last place at least; correct pairs differed by 5.4 units at most.
 UNITS_OF_LOSS = 4
@@ -39,9 +39,6 @@ TOLERANCES_OF_ANY_MODEL = {
     "moving": {"float64": 5e-7, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
     # Relative, each loss; 1.1e-12, 2.6e-7.
     "trajectory": {"float64": 1e-8, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2},
-    # Weights after the last step, to how far any moved; 3.3e-10, 7.3e-3, and 8.4e-2 in one of 100 million. Adam makes
-    # steps of any rounding error where gradients are almost zero.
-    "last_weights": {"float64": 1e-6, "float32": 5e-1, "float16": 2.0, "bfloat16": 2.0},
 }
 # How much wider these bounds are in float64 where a framework computes with a constant of float32, which is off by
 # 3e-8 at most. Layers with such a constant were off by up to 7e-9 of their largest output.

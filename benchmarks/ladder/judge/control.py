@@ -92,27 +92,17 @@ def moved_slots(side: Side, control: RecordedControl) -> Iterator[Moved]:
 def moved_weights(side: Side, control: RecordedControl) -> Iterator[Moved]:
     """Weights after a step count by how far they moved, a running statistic by how far that one did."""
     statistics = {name for name, weight in side.says.weights.items() if not weight.trainable}
-    gradients, start = side.arrays("gradients"), side.arrays("weights")
-    unit = UNIT["float64" if side.computed == "float64" else "float32"]
-    rounding = 100 * unit * side.largest("gradients")
-    files: list[tuple[File, str, str, float]] = [
-        ("step-1", "step", "updates", SMALLEST_SCALE[side.computed]),
-        ("step-last", "trajectory", "last_weights", 1.0),
-    ]
-    for file, rung, quantity, least in files:
-        numbers = {
-            name: (number, largest_difference(after, start[name])[0])
-            for name, number, after in measured(side, control, file)
-            if name in start and start.shape(name) == after.shape
-        }
-        most = max((far for name, (_, far) in numbers.items() if name not in statistics), default=0.0)
-        for name, (number, far) in numbers.items():
-            if file == "step-1":
-                number = number and max(number - 4 * unit * largest(start[name]), 0.0)
-            elif name in gradients and 0 < largest(gradients[name]) < rounding:  # Adam makes a whole step of it
-                continue
-            of = "moving" if name in statistics and file == "step-1" else quantity
-            yield Moved(rung, of, name, share(number, max(far, least * most)))
+    start, unit = side.arrays("weights"), UNIT["float64" if side.computed == "float64" else "float32"]
+    numbers = {
+        name: (number, largest_difference(after, start[name])[0])
+        for name, number, after in measured(side, control, "step-1")
+        if name in start and start.shape(name) == after.shape
+    }
+    most = max((far for name, (_, far) in numbers.items() if name not in statistics), default=0.0)
+    for name, (number, far) in numbers.items():
+        number = number and max(number - 4 * unit * largest(start[name]), 0.0)
+        quantity = "moving" if name in statistics else "updates"
+        yield Moved("step", quantity, name, share(number, max(far, SMALLEST_SCALE[side.computed] * most)))
 
 
 def measured(side: Side, control: RecordedControl, file: File) -> Iterator[tuple[str, float | None, Array]]:

@@ -1,6 +1,5 @@
 """Makes the pairs of arrays that `rosetta diff` compares on each rung. The left side is what is expected."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -34,8 +33,6 @@ from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 from benchmarks.ladder.read.groups import values
 from benchmarks.ladder.read.record import SQUARE, VANISHING, Side, coarsest
 from common.text import count, some_of
-
-LAST = "step-last"
 
 
 @dataclass
@@ -152,7 +149,7 @@ class Rungs:
 
     def _updates(self) -> Iterator[Item]:
         decay = max(self.left.decay, self.right.decay)
-        for pair, name, scale in self._scales("step-1", self.tolerances.smallest_scale()):
+        for pair, name, scale in self._scales():
             allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
             quantity = "updates" if pair.is_trained(name) else "moving"
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
@@ -174,19 +171,7 @@ class Rungs:
             self._skipped("trajectory", "no losses of steps on both sides")
         alone = len(left.keys() ^ right.keys())
         if steps and alone:
-            words = "steps, which one side alone recorded, and the weights after the last one"
-            self._skipped("trajectory", f"{alone} {words}")
-        elif self._both("trajectory", LAST, "weights after the last step") and not alone:
-            yield from self._last_weights()
-
-    def _last_weights(self) -> Iterator[Item]:
-        for pair, name, scale in self._scales(LAST, 1.0):
-            if self.accepted and name == "moving_variance" and not batches_alike(self.left):
-                self._skipped("trajectory", f"{pair.name} {name}, since batches have other numbers of rows")
-            elif self.rounding_alone(pair, name):
-                self._skipped("trajectory", f"{pair.name} {name}, whose gradient is rounding alone")
-            else:
-                yield self._item("trajectory", pair, name, LAST, "last_weights", scale=scale)
+            self._skipped("trajectory", f"{alone} steps, which one side alone recorded")
 
     def _outputs_of_layers(self) -> Iterator[Item]:
         alone: list[str] = []  # those that one side computes without such layers
@@ -258,15 +243,15 @@ class Rungs:
         a deviation."""
         left: Load = partial(pair.left_array, name, file)
         right: Load = partial(pair.right_array, name, file)
-        steps = {"step-1": 1, LAST: max((step.step for step in self.left.says.steps), default=1)}.get(file, 0)
-        for deviation in self.accept if steps else ():
-            turned = ACCEPTABLE[deviation](pair, name, steps, right)
+        after_step = file == "step-1"
+        for deviation in self.accept if after_step else ():
+            turned = ACCEPTABLE[deviation](pair, name, right)
             if turned:
                 self.accepted.add(deviation)
                 right = turned
         of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
         item = self._held(rung, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
-        if steps and name.startswith("moving_"):
+        if after_step and name.startswith("moving_"):
             return replace(item, tolerance=max(item.tolerance, 2 * rounding_of_momentum(pair)))
         return item
 
@@ -297,13 +282,14 @@ class Rungs:
             yield from ((pair, name) for name in pair.names if pair.has(name, file))
             yield from pair.further_terms(file) if terms else ()
 
-    def _scales(self, file: str, smallest: float) -> list[tuple[LayerPair, str, float]]:
-        """For each tensor how far it moved at most, and at least this share of the farthest that a weight did; on the
-        right side, where nothing moved on the left."""
-        far = [(pair, name, moved(pair.left_array, name, file)) for pair, name in self.tensors_of_pairs()]
+    def _scales(self) -> list[tuple[LayerPair, str, float]]:
+        """For each tensor how far the left step moved it, and at least a share of the farthest that the step moved a
+        weight; how far the right step did where nothing moved on the left."""
+        smallest = self.tolerances.smallest_scale()
+        far = [(pair, name, moved(pair.left_array, name)) for pair, name in self.tensors_of_pairs()]
         most = max((distance for pair, name, distance in far if pair.is_trained(name)), default=0.0)
         return [
-            (pair, name, max(distance, smallest * most) or moved(pair.right_array, name, file) or 1.0)
+            (pair, name, max(distance, smallest * most) or moved(pair.right_array, name) or 1.0)
             for pair, name, distance in far
         ]
 
@@ -322,16 +308,9 @@ def _as_carried(item: Item) -> Item:
     return replace(item, left=partial(weight.from_left, left), right=stored)
 
 
-def batches_alike(side: Side) -> bool:
-    """True if the arrays of all batches that were recorded have the shapes of the first one's."""
-    shapes = side.arrays("inputs").shapes
-    later = {name: shape for name, shape in shapes.items() if re.match(r"batch\d+(\.|$)", name)}
-    return all(shapes.get(name.partition(".")[2], shape) == shape for name, shape in later.items())
-
-
-def moved(read: Callable[[str, str], Array | None], name: str, file: str) -> float:
-    """The largest distance of a tensor from its start."""
-    before, after = read(name, "weights"), read(name, file)
+def moved(read: Callable[[str, str], Array | None], name: str) -> float:
+    """The largest distance of a tensor after a step from its start."""
+    before, after = read(name, "weights"), read(name, "step-1")
     if before is None or after is None or before.shape != after.shape:
         return 0.0
     return largest_difference(before, after)[0]

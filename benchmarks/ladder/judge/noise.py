@@ -140,7 +140,7 @@ def rounding_of_loss(left: Side) -> float:
 
 def moved_back(item: Item) -> Item:
     """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
-    if item.pair is None or item.quantity not in ("updates", "moving", "last_weights"):
+    if item.pair is None or item.quantity not in ("updates", "moving"):
         return item
     left_start, right_start = item.pair.arrays(item.name)
 

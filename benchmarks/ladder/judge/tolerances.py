@@ -108,8 +108,5 @@ def _measured(
         return {
             name: bounds[name] for name in bounds if name in wide or (name in MEASURED and bounds[name] < table[name])
         }
-    least = {
-        "updates": TOLERANCES_OF_ANY_MODEL["updates"][weights],
-        "last_weights": table["last_weights"],
-    }
+    least = {"updates": TOLERANCES_OF_ANY_MODEL["updates"][weights]}
     return {name: max(bound, least.get(name, 0.0)) for name, bound in bounds.items()}

@@ -1,7 +1,7 @@
 """The model in NumPy, with its backward pass written by hand.
 
-In float64 it is the referee, with which every framework is compared. It also trains and translates where no framework
-is installed. Read it to see what the others leave to their framework.
+In float64 it is the reference, with which every framework is compared. It also trains and translates where no
+framework is installed. Read it to see what the others leave to their framework.
 """
 
 from typing import NamedTuple

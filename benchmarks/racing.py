@@ -22,7 +22,7 @@ from common.machine import cores
 if TYPE_CHECKING:
     from benchmarks.measure.plan import Row
 
-LANES: dict[str, Any] = {"matched": "matched", "installed": "default"}  # recorded names, by the typed ones
+LANES = ("tuned", "installed")
 
 Scripts = Annotated[
     list[str] | None,
@@ -39,7 +39,7 @@ Variables = Annotated[
     typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
 ]
 Lanes = Annotated[
-    str, typer.Option(help="matched: the same threads and memory for all; installed: as your shell has it; or both.")
+    str, typer.Option(help="tuned: the same threads and memory for all; installed: as your shell has it; or both.")
 ]
 FailSlower = Annotated[
     float | None, share_option(help="Exit with 1 if the first script is surely slower by more than this, such as 5%.")
@@ -51,7 +51,7 @@ def race(
     scripts: Scripts = None,
     python: Pythons = None,
     env: Variables = None,
-    lanes: Lanes = "matched",
+    lanes: Lanes = "tuned",
     mapping: MappingOption = None,
     accept: Accept = None,
     within: Within = None,
@@ -106,7 +106,7 @@ def script_rows(
     commands = dict(map(_named, scripts))
     if len(commands) < len(scripts):
         raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
-    chosen = dict.fromkeys(lanes.split(","))
+    chosen: dict[Any, None] = dict.fromkeys(lanes.split(","))
     if unknown := chosen.keys() - LANES:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     interpreters = dict(_of_names(commands, "--python NAME=PATH", "(.+?)=(.+)", pythons))
@@ -119,28 +119,28 @@ def script_rows(
             digests[name] = sha256(Path(command[0]).read_bytes()).hexdigest()
     rows = [
         Row(
-            lane=LANES[lane],
+            lane=lane,
             python=interpreters.get(name, sys.executable),
             name=f"{name}, {lane}" if len(chosen) > 1 else name,
             command=command,
-            variables=(_set_by_shell() if lane == "matched" else {}) | set_for[name],
+            variables=(_set_by_shell() if lane == "tuned" else {}) | set_for[name],
             sha256=digests[name],
         )
         for lane in chosen
         for name, command in commands.items()
     ]
     if len(rows) < 2:
-        raise CannotBeginError("a race needs two scripts, or one with --lanes matched,installed")
+        raise CannotBeginError("a race needs two scripts, or one with --lanes tuned,installed")
     if len(rows) > MOST_SCRIPTS:
         raise CannotBeginError(f"{len(rows)} scripts were given, and {MOST_SCRIPTS} are the most")
     return tuple(rows)
 
 
 def _set_by_shell() -> dict[str, str]:
-    """The variables of the matched lane that the shell has set."""
-    from backends.process import matched_settings
+    """The variables of the tuned lane that the shell has set."""
+    from backends.process import tuned_settings
 
-    settings = [variable for group in matched_settings(cores()).values() for variable in group]
+    settings = [variable for group in tuned_settings(cores()).values() for variable in group]
     return {variable: os.environ[variable] for variable in settings if variable in os.environ}
 
 

@@ -4,12 +4,12 @@ Here are the timeouts, and the environment variables that such a process gets, w
 is imported.
 
 There are two lanes:
-- `matched`, the default of every command, treats all frameworks alike: the same number of threads and the same way
+- `tuned`, the default of every command, treats all frameworks alike: the same number of threads and the same way
   of keeping memory for all, the fast path of its matrix library for Paddle, oneDNN for TensorFlow, and for torch
   TensorFlow's treatment of denormals and idle threads that soon stop spinning.
-- `default` sets none of this. So a framework runs as it does for somebody who has installed it and changes nothing.
+- `installed` sets none of this. So a framework runs as it does for somebody who has installed it and changes nothing.
 
-Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `matched` respects
+Neither lane passes on what the caller's shell sets for arithmetic or threads, with one exception: `tuned` respects
 the caller's TF_ENABLE_ONEDNN_OPTS. Nor does a process get what a launcher has set for another one.
 """
 
@@ -58,7 +58,7 @@ KEEP_MEMORY = ":".join(
 # no such setting.
 SPINS = "3000"
 
-# The groups of the matched lane's settings, and what each group decides, the most important group first.
+# The groups of the tuned lane's settings, and what each group decides, the most important group first.
 GROUPS = {
     "threads": "the number of threads",
     "library": "the path that its matrix library takes",
@@ -98,16 +98,16 @@ def child_environment(
         name: value for name, value in os.environ.items() if not (STEERING.match(name) or LAUNCHERS.match(name))
     }
     environment |= BOTH_LANES | ({"KERAS_BACKEND": engine} if engine else {})
-    if lane == "matched":
-        for settings in matched_settings(threads or cores()).values():
+    if lane == "tuned":
+        for settings in tuned_settings(threads or cores()).values():
             environment |= settings
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     return environment | dict(group or {})
 
 
-def matched_settings(threads: int, amd: bool | None = None, onednn: str | None = None) -> dict[str, dict[str, str]]:
-    """The matched lane's variables and their values, for each group of GROUPS.
+def tuned_settings(threads: int, amd: bool | None = None, onednn: str | None = None) -> dict[str, dict[str, str]]:
+    """The tuned lane's variables and their values, for each group of GROUPS.
 
     `amd` is whether the processor is one of AMD's, and `onednn` the value of TF_ENABLE_ONEDNN_OPTS; None stands for
     this machine's processor and the caller's environment.
@@ -140,7 +140,7 @@ def matched_settings(threads: int, amd: bool | None = None, onednn: str | None =
 
 
 def variables_of(backend: str) -> set[str]:
-    """The matched lane's variables that a user of this backend's framework would set by hand."""
+    """The tuned lane's variables that a user of this backend's framework would set by hand."""
     framework = framework_of(backend)
     variables = {
         "numpy": {"OPENBLAS_NUM_THREADS"},

@@ -43,7 +43,7 @@ class Runtime:
 
     threads: int | None = None  # None: one for each core that this process may use
     device: str = "cpu"
-    lane: str = "matched"
+    lane: str = "tuned"
 
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
         """Start the backend's process and wait until it is open."""

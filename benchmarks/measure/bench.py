@@ -2,7 +2,7 @@
 
 - A round starts one process for every row, has them take turns and ends them. Each round has new processes, since
   two processes of the same program differ in speed.
-- The question comes first: rows with matched settings take turns in three rounds. Then the sentences are decoded and
+- The question comes first: rows with tuned settings take turns in three rounds. Then the sentences are decoded and
   decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. The rest of the time goes
   to rows as installed, and to profiles, which tell why one row is slower.
 - Where sizes vary, a round starts the rows of one combination of sizes, and nothing is decoded.
@@ -55,7 +55,7 @@ class Benchmark(Rounds[BackendRunner]):
         self.training, self.material, self.sentences = recording.plan.training, material, sentences
         super().__init__(recording, self.training.settings.seed)
         self.rows = self.plan.rows
-        # Rows that decode and are profiled: matched settings.
+        # Rows that decode and are profiled: tuned settings.
         self.plain = [n for n, row in enumerate(self.rows) if not row.installed]
         self.epoch_of = cache(self._epoch)  # by the row's index
 
@@ -75,7 +75,7 @@ class Benchmark(Rounds[BackendRunner]):
     def _certify(self) -> None:
         """Compare each backend with the reference, and record the certificates.
 
-        A lane changes no mathematics, so the matched rows suffice. Of sizes that vary, only the units make another
+        A lane changes no mathematics, so the tuned rows suffice. Of sizes that vary, only the units make another
         model. Nothing is timed, so backends are compared side by side.
         """
         alike: dict[int, dict[str, list[int]]] = {}  # rows by units and backend
@@ -84,7 +84,7 @@ class Benchmark(Rounds[BackendRunner]):
             alike.setdefault(self._units(row), {}).setdefault(row.backend, []).append(index)
         for units, rows in alike.items():
             self.status(f"starting {', '.join(rows)}")
-            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime("matched")
+            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime("tuned")
             with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
                 status = partial(self.status, CHECKING)
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())

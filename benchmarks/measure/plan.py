@@ -31,7 +31,7 @@ class Row(Measured, frozen=True):
     """A runner and the start of its process: a backend, or somebody's script."""
 
     backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
-    lane: Literal["matched", "default"] = "matched"  # matched: the same threads and memory for all
+    lane: Literal["tuned", "installed"] = "tuned"  # tuned: the same threads and memory for all
     python: Long = ""  # path of a script's interpreter
     name: Short = ""  # a script's, in tables
     sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
@@ -49,7 +49,7 @@ class Row(Measured, frozen=True):
     @property
     def installed(self) -> bool:
         """True for a backend without changed settings, as a user gets it who installs it and starts."""
-        return bool(self.backend) and self.lane == "default"
+        return bool(self.backend) and self.lane == "installed"
 
 
 class Training(Measured, frozen=True):
@@ -133,9 +133,9 @@ def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
 
 
 def rows_of(names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = None) -> tuple[Row, ...]:
-    """The rows of a bench: one for each backend with matched settings, and one for each framework as installed.
+    """The rows of a bench: one for each backend with tuned settings, and one for each framework as installed.
 
-    Where sizes vary along `axes`, there is a row with matched settings for each backend at each combination of sizes.
+    Where sizes vary along `axes`, there is a row with tuned settings for each backend at each combination of sizes.
     """
     rows = [Row(name) for name in names]
     if not rows:
@@ -150,7 +150,7 @@ def rows_of(names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = No
         return varied
     # Variants share their framework's defaults, so only the plain rows are also measured as installed.
     plain = [row for row in rows if row.backend == framework_of(row.backend)]
-    return (*rows, *(msgspec.structs.replace(row, lane="default") for row in plain))
+    return (*rows, *(msgspec.structs.replace(row, lane="installed") for row in plain))
 
 
 def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:

@@ -101,7 +101,7 @@ class Round(Line, frozen=True):
 
 
 class Certified(Line, frozen=True):
-    """The parity certificate of a backend's row: its errors against the referee."""
+    """The parity certificate of a backend's row: its errors against the reference."""
 
     row: CountOrZero
     certificate: Certificate

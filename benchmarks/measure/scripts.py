@@ -17,7 +17,7 @@ from typing import IO, Annotated, Any
 import msgspec
 import psutil
 
-from backends.process import matched_settings
+from backends.process import tuned_settings
 from backends.process.child_process import ChildProcess
 from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp, Work
 from benchmarks.measure import machine
@@ -167,7 +167,7 @@ def next_line(lines: IO[bytes]) -> bytes:
 
 
 def environment_of(script: Row) -> dict[str, str]:
-    """The environment of a script: that of this process, in the matched lane with the same settings for all.
+    """The environment of a script: that of this process, in the tuned lane with the same settings for all.
 
     The script's variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the code of
     the script.
@@ -175,6 +175,6 @@ def environment_of(script: Row) -> dict[str, str]:
     environment = dict(os.environ)
     asked = script.variables.get("OMP_NUM_THREADS", "").partition(",")[0]
     threads = int(asked) if asked.isdecimal() and int(asked) else cores()
-    for settings in matched_settings(threads).values() if script.lane == "matched" else ():
+    for settings in tuned_settings(threads).values() if script.lane == "tuned" else ():
         environment |= {name: value for name, value in settings.items() if name != "NVIDIA_TF32_OVERRIDE"}
     return environment | script.variables

@@ -35,7 +35,7 @@ PARTS = {
     "waiting": "Python and waiting",
 }
 
-# The rows of a pair: two backends with matched settings, or a row as installed and with matched settings.
+# The rows of a pair: two backends with tuned settings, or a row as installed and with tuned settings.
 Kind = Literal["frameworks", "installed"]
 
 
@@ -149,7 +149,7 @@ class BenchResults(Results):
 
     @cached_property
     def pairs(self) -> list[RowPair]:
-        """Every two rows of the question, the faster one on the left; then each row as installed and its matched row.
+        """Every two rows of the question, the faster one on the left; then each row as installed and its tuned row.
 
         They are compared by their training steps.
         """
@@ -160,7 +160,7 @@ class BenchResults(Results):
         both = [pair for group in alike.values() for pair in combinations(group, 2)]
         asked: list[tuple[Kind, int, int]] = [("frameworks", *pair) for pair in both]
         for index in sorted(compared):
-            plain = self.matched(index)
+            plain = self.tuned(index)
             if plain != index and plain in compared:
                 asked.append(("installed", index, plain))
         pairs = []
@@ -270,20 +270,20 @@ class BenchResults(Results):
                 f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
                 f"--budget {enough}m would do"
             )
-        matched = [row for row in self.rows if not row.row.installed]
-        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.row.backend) for row in matched)
+        tuned = [row for row in self.rows if not row.row.installed]
+        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.row.backend) for row in tuned)
         if len(fates) > 1:
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
 
-    def matched(self, index: int) -> int:
-        """Return the index of the same row with matched settings; that of the row itself if there is none."""
-        rows, plain = self.plan.rows, replace(self.plan.rows[index], lane="matched")
+    def tuned(self, index: int) -> int:
+        """Return the index of the same row with tuned settings; that of the row itself if there is none."""
+        rows, plain = self.plan.rows, replace(self.plan.rows[index], lane="tuned")
         return rows.index(plain) if plain in rows else index
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
-        certificate = self.certificates.get(self.matched(index))  # no lane changes mathematics
+        certificate = self.certificates.get(self.tuned(index))  # no lane changes mathematics
         facts = self.starts[index][-1].facts
         if certificate is None or facts is None or certificate.version != facts.version:
             return None, "there is no parity certificate of this version"

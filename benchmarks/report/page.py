@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import BASELINE, framework_of
-from backends.process import GROUPS, matched_settings, variables_of
+from backends.process import GROUPS, tuned_settings, variables_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import UNSURE_FROM
 from benchmarks.report import charts, render, vary
@@ -21,7 +21,7 @@ from common.text import count, listed, printable, quoted
 
 SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
-SLOWER = 1.1  # least ratio of steps, as installed to matched, for advice
+SLOWER = 1.1  # least ratio of steps, as installed to tuned, for advice
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
 NOT_COMPARED = "not compared"
@@ -223,7 +223,7 @@ def _to_baseline(results: BenchResults, row: BenchRow) -> str:
 
 
 def _equality(row: BenchRow) -> str:
-    """The largest error of a row against the referee, by its certificate."""
+    """The largest error of a row against the reference, by its certificate."""
     if row.certificate is None or row.error is None:
         return NOT_COMPARED
     return f"to {row.error:.0e}" if row.certificate.passed else "**no**: parity is broken"
@@ -299,7 +299,7 @@ def _sentences(results: BenchResults) -> dict[str, str]:
 
 
 def advice(results: BenchResults) -> list[str]:
-    """Advice on each row as installed that is slower than its matched row: the settings that it lacks.
+    """Advice on each row as installed that is slower than its tuned row: the settings that it lacks.
 
     Each piece ends with the words to type for them.
     """
@@ -309,18 +309,18 @@ def advice(results: BenchResults) -> list[str]:
         if pair.kind != "installed" or slower <= SLOWER:
             continue
         backend = results.by_label[pair.left].row.backend
-        installed, matched = (results.by_label[label].facts for label in (pair.left, pair.right))
+        installed, tuned = (results.by_label[label].facts for label in (pair.left, pair.right))
         amd = "AMD" in results.head.machine["processor"]
-        onednn = "0" if "Eigen" in str(matched.settings.get("matrix_library")) else "1"  # as it was when measured
+        onednn = "0" if "Eigen" in str(tuned.settings.get("matrix_library")) else "1"  # as it was when measured
         lacked, typed = [], []
-        for group, values in matched_settings(matched.threads, amd, onednn).items():
+        for group, values in tuned_settings(tuned.threads, amd, onednn).items():
             settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
-            if settings and (group != "threads" or installed.threads != matched.threads):
+            if settings and (group != "threads" or installed.threads != tuned.threads):
                 lacked.append(GROUPS[group])
                 typed += settings
         if lacked:
             pieces.append(
-                f"A step of {backend} as installed takes {slower:.2f} times as long as with matched settings, "
+                f"A step of {backend} as installed takes {slower:.2f} times as long as with tuned settings, "
                 f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
             )
     return pieces

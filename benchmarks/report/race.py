@@ -24,8 +24,8 @@ ROBUST = (
     f"Ratios are means over the rounds without the fifth at either end, as they are from {ROBUST_ROUNDS} rounds on, "
     "with the intervals of Tukey and McLaughlin."
 )
-MATCHED = (
-    "Matched scripts get the same number of threads and keep freed memory alike, but for what the shell or `--env` "
+TUNED = (
+    "Tuned scripts get the same number of threads and keep freed memory alike, but for what the shell or `--env` "
     "sets, which is listed; `--lanes installed` leaves all as the shell has it."
 )
 DIFFERS = "**not the same model**"  # stands in bold on the page
@@ -190,13 +190,13 @@ def report_of(recording: Recording) -> Report:
                 (
                     safe(row.label),
                     code(" ".join(map(quoted, ["python" if one_python else row.python, *row.command]))),
-                    "matched" if row.lane == "matched" else "as installed",
+                    "tuned" if row.lane == "tuned" else "as installed",
                     ", ".join(code(f"{name}={value}") for name, value in row.variables.items()),
                 )
                 for row in rows
             ],
         ),
-        "lane": MATCHED if any(row.lane == "matched" for row in rows) else "",
+        "lane": TUNED if any(row.lane == "tuned" for row in rows) else "",
         "per_item": f"{PER_ITEM} {ROBUST if len(results.observed.logarithms) >= ROBUST_ROUNDS else STUDENTS}",
         "origin": render.origin(machine, {}),
     }

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from pygments.lexers import PythonLexer
 from pygments.token import Comment, Keyword, String
-from walk import Referee, Walk
+from walk import Reference, Walk
 
 from backends import colour_of
 from common.files import write_atomically
@@ -48,11 +48,11 @@ class Line:
 
 def results() -> tuple[Walk, list[float], dict[str, str]]:
     """The numbers on the pages: the walk of one sentence, and the losses and the translations of the scripts."""
-    referee = Referee()
-    walk = referee.walk(SENTENCE)
-    losses = referee.train()  # after which it decodes as the scripts do
+    reference = Reference()
+    walk = reference.walk(SENTENCE)
+    losses = reference.train()  # after which it decodes as the scripts do
     sentences = re.findall(r"for text in (.*):\n", source("keras"))[0]
-    return walk, losses, {text: referee.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
+    return walk, losses, {text: reference.translate(text) for text in re.findall(r'"([^"]*)"', sentences)}
 
 
 def source(name: str) -> str:

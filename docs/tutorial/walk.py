@@ -39,7 +39,7 @@ class Walk:
     steps: list[Step]
 
 
-class Referee:
+class Reference:
     """The bundled run in the NumPy backend."""
 
     def __init__(self) -> None:

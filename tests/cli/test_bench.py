@@ -36,12 +36,12 @@ def test_a_benchmark_answers_in_json(tmp_path: Path) -> None:
     recording = Recording.read(out)
     assert [line.number for line in recording.rounds()] == [*range(1, answered["rounds"] + 1)]
     assert (answered["results"], answered["missing"], answered["dropped"]) == (str(out), [], 0)
-    (matched, installed) = sorted(answered["rows"], key=lambda row: row["row"]["lane"], reverse=True)
-    assert (matched["label"], installed["label"]) == ("numpy", "numpy, as installed")
-    for row in (matched, installed):
+    (tuned, installed) = sorted(answered["rows"], key=lambda row: row["row"]["lane"], reverse=True)
+    assert (tuned["label"], installed["label"]) == ("numpy", "numpy, as installed")
+    for row in (tuned, installed):
         assert (row["why_not"], row["certificate"]["version"]) == ("", row["facts"]["version"])
         assert row["peak_memory"] > 20_000_000
-    assert (matched["facts"]["threads"], matched["sentences"] > 1, bool(matched["step_parts"])) == (1, True, True)
+    assert (tuned["facts"]["threads"], tuned["sentences"] > 1, bool(tuned["step_parts"])) == (1, True, True)
     assert answered["sentences"][0]["translations"].keys() == {"numpy"}
     assert "--threads 1" in answered["command"]
     starts = [start for line in recording.rounds() for start in line.starts]

@@ -57,7 +57,7 @@ def start(tmp_path: Path) -> Any:
         def started(text: str, patience: float = 20.0) -> Script:
             path = tmp_path / "side.py"
             path.write_text(text.format(project=str(PROJECT)))
-            row = Row(lane="default", python=sys.executable, name="side", command=(str(path),))
+            row = Row(lane="installed", python=sys.executable, name="side", command=(str(path),))
             script = Script(0, row, patience, counts=lambda step: (1, 2))
             script.start(stack)
             return script
@@ -256,31 +256,29 @@ def test_a_surely_slower_script_ends_with_status_1(tmp_path: Path, short: None) 
     assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", errors)
 
 
-def test_variables_of_shell_and_env_win_over_the_matched_lane(tmp_path: Path, monkeypatch) -> None:
+def test_variables_of_shell_and_env_win_over_the_tuned_lane(tmp_path: Path, monkeypatch) -> None:
     """OMP_NUM_THREADS sets all numbers of threads; the installed lane sets nothing."""
     script = str(side(tmp_path / "one.py", 0.0))
     threads = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
     for name in (*threads, "GLIBC_TUNABLES", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
-    matched, installed = script_rows([script], [], ["one:GOMP_SPINCOUNT=7"], "matched,installed")
-    assert [(runner.label, runner.lane) for runner in (matched, installed)] == [
-        ("one, matched", "matched"),
-        ("one, installed", "default"),
+    tuned, installed = script_rows([script], [], ["one:GOMP_SPINCOUNT=7"], "tuned,installed")
+    assert [(runner.label, runner.lane) for runner in (tuned, installed)] == [
+        ("one, tuned", "tuned"),
+        ("one, installed", "installed"),
     ]
-    assert matched.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
+    assert tuned.variables.items() >= {"OMP_NUM_THREADS": "3,1", "GOMP_SPINCOUNT": "7"}.items()
     assert installed.variables == {"GOMP_SPINCOUNT": "7"}
-    of_matched, of_installed = environment_of(matched), environment_of(installed)
-    assert [of_matched[name] for name in threads] == ["3,1", "3", "3"]
-    assert of_matched["GOMP_SPINCOUNT"] == "7"
-    assert "GLIBC_TUNABLES" in of_matched
-    assert of_matched.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), "the code decides"
+    of_tuned, of_installed = environment_of(tuned), environment_of(installed)
+    assert [of_tuned[name] for name in threads] == ["3,1", "3", "3"]
+    assert of_tuned["GOMP_SPINCOUNT"] == "7"
+    assert "GLIBC_TUNABLES" in of_tuned
+    assert of_tuned.get("NVIDIA_TF32_OVERRIDE") == os.environ.get("NVIDIA_TF32_OVERRIDE"), "the code decides"
     assert not {*threads[1:], "GLIBC_TUNABLES"} & of_installed.keys()
     for asked in ("", "0", "many"):
         variables = {"OMP_NUM_THREADS": asked}
-        assert environment_of(msgspec.structs.replace(matched, variables=variables))["MKL_NUM_THREADS"] == str(
-            cores()
-        )
+        assert environment_of(msgspec.structs.replace(tuned, variables=variables))["MKL_NUM_THREADS"] == str(cores())
 
 
 def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch, short: None) -> None:
@@ -298,7 +296,7 @@ def test_a_race_that_cannot_begin_says_what_to_type(tmp_path: Path, monkeypatch,
         ): "--env NAME:VARIABLE=VALUE, where NAME is one of one, b; found c:A=1",
         (script, f"b={script}", "--env", "b:A"): "it is --env NAME:VARIABLE=VALUE",
         (script, f"b={script}", "--python", "b=/no/python"): "/no/python cannot be started: No such file",
-        (script, f"b={script}", "--lanes", "default"): "--lanes names default; the lanes are matched, installed",
+        (script, f"b={script}", "--lanes", "all"): "--lanes names all; the lanes are tuned, installed",
     }.items():
         status, _, errors = rosetta("race", *arguments)
         assert (status, message in errors) == (2, True), errors

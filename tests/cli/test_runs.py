@@ -65,8 +65,8 @@ def shared(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def referees() -> dict[str, str]:
-    """Sources that the training of the bundled run held out, and what the referee makes of them."""
+def references() -> dict[str, str]:
+    """Sources that the training of the bundled run held out, and what the reference makes of them."""
     run = RunDirectory.open(BUNDLED_RUN)
     rows = run.material().validation_rows
     sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::40]))
@@ -76,16 +76,16 @@ def referees() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_run_translates_alike_in_all_backends_batched_or_not(
-    referees: dict[str, str], name: str, shared: None
+    references: dict[str, str], name: str, shared: None
 ) -> None:
-    sources = list(referees)
+    sources = list(references)
     with Opener(RunDirectory.open(BUNDLED_RUN), "last", "float32", RUNTIME).open(name) as translator:
         longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
         *together, _, of_nothing = translator([*sources, longest, ""])
         alone = [translator([source])[0] for source in sources[:6]]
-    assert len(set(referees.values())) > 40, "decoding must mean something"
+    assert len(set(references.values())) > 40, "decoding must mean something"
     assert of_nothing == ""
-    assert dict(zip(sources, together, strict=True)) == referees
+    assert dict(zip(sources, together, strict=True)) == references
     assert alone == together[:6]
 
 
@@ -152,19 +152,19 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
 
 
 def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
-    """Begun in one and gone on with in others, it is the referee's run, at the example's settings but its size."""
+    """Begun in one and gone on with in others, it is the reference's run, at the example's settings but its size."""
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
     first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
     run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)
     assert [epoch.backend for epoch in run.history()] == order
-    referee, material = Backend(numpy_model, run.model_config, settings), run.material()
+    reference, material = Backend(numpy_model, run.model_config, settings), run.material()
     state = initial_state(run.model_config, settings.seed)
-    referee.load(state)
+    reference.load(state)
     rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
     for epoch in run.history():
-        trained, validated = in_child.train_epoch(referee, unheard, rows, epoch.epoch)
+        trained, validated = in_child.train_epoch(reference, unheard, rows, epoch.epoch)
         assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
 
 

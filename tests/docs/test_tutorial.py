@@ -1,4 +1,4 @@
-"""The tutorial: its scripts held to the referee, its pages to what they are made of, and both seen in a browser."""
+"""The tutorial: its scripts held to the reference, its pages to what they are made of, and both seen in a browser."""
 
 import re
 import runpy
@@ -47,7 +47,7 @@ Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the t
 
 @pytest.fixture(scope="session")
 def rendered() -> tuple[dict[str, str], Outcome]:
-    """The pages that their sources make, and what the referee made of the run for them, as the scripts do."""
+    """The pages that their sources make, and what the reference made of the run for them, as the scripts do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TUTORIAL)
         program = runpy.run_path(str(TUTORIAL / "render.py"))
@@ -72,7 +72,7 @@ def usual(code: str) -> list[str]:
 
 def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
     """Losses and translations that scripts of one framework print, in float64 on one thread."""
-    environment = child_environment("matched", 1, "cpu") | {"PYTHONUTF8": "1"}
+    environment = child_environment("tuned", 1, "cpu") | {"PYTHONUTF8": "1"}
     command = [sys.executable, "-c", RUN_EACH, BUNDLED_RUN, out, *scripts]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_only_a_script_as_written_gives_the_referees_results(
+def test_only_a_script_as_written_gives_the_references_results(
     name: str, tmp_path: Path, rendered: tuple[dict[str, str], Outcome]
 ) -> None:
     """It stands alone and has the blocks, too."""

@@ -83,11 +83,11 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tm
         initial_state(config, 3),
         Batches(batch_of(STEPS * ROWS, "float64"), np.arange(STEPS * ROWS), ROWS),
     )
-    referee = Backend(numpy_model, config, SETTINGS)
-    referee.load(state)
+    reference = Backend(numpy_model, config, SETTINGS)
+    reference.load(state)
     arrays = dict(state.weights)
     for step, batch in enumerate(batches):
-        tensors = referee._tensors(batch)._asdict()
+        tensors = reference._tensors(batch)._asdict()
         arrays |= {f"{step} {field}": array for field, array in tensors.items() if array is not None}
     save_file({name: np.array(array, order="C") for name, array in arrays.items()}, tmp_path / "arrays.safetensors")
     for path in (FILES[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
@@ -97,7 +97,7 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tm
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    expected = referee.train(batches, lambda step, loss: None).step_losses
+    expected = reference.train(batches, lambda step, loss: None).step_losses
     losses, *in_use = done.stdout[done.stdout.index("[") :].splitlines()
     np.testing.assert_allclose(json.loads(losses), expected, rtol=1e-13)
     first, last, *sentences = in_use

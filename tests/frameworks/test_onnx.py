@@ -37,7 +37,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: list[str]) -> None:
-    environment = child_environment("matched", 1, "cpu") | {"PYTHONPATH": str(PROJECT)}
+    environment = child_environment("tuned", 1, "cpu") | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 

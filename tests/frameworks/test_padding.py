@@ -11,7 +11,7 @@ from common.weights import ModelState, in_dtype, initial_state
 from tests.conftest import SETTINGS, batch_of, model
 
 
-def referee(padding: str = "space") -> Backend:
+def reference(padding: str = "space") -> Backend:
     """With weights as after some training, so that no block of them is zero or all alike."""
     backend, fresh = (
         Backend(numpy_model, replace(model("float64"), padding=padding), SETTINGS),
@@ -29,7 +29,7 @@ def test_a_batch_without_its_last_padding_changes_the_loss() -> None:
     longest = int(batch.decoder_lengths.max())
     cut = replace(batch, decoder_ids=batch.decoder_ids[:, :longest])
     assert cut.decoder_ids.shape != batch.decoder_ids.shape
-    assert abs(referee().gradients(cut)[0] - referee().gradients(batch)[0]) > 1e-6
+    assert abs(reference().gradients(cut)[0] - reference().gradients(batch)[0]) > 1e-6
 
 
 def test_a_character_weighs_the_same_in_batches_of_any_length() -> None:
@@ -38,7 +38,7 @@ def test_a_character_weighs_the_same_in_batches_of_any_length() -> None:
     by_length = np.argsort(corpus.decoder_lengths, kind="stable")
     short, long = (corpus.take(rows).trimmed() for rows in np.split(by_length, 2))
     assert short.target_weights.sum() < 0.8 * long.target_weights.sum()
-    backend = referee("mask")
+    backend = reference("mask")
     (loss, whole), (short_loss, short_part), (long_loss, long_part) = map(backend.gradients, (corpus, short, long))
     assert loss == pytest.approx((short_loss + long_loss) / 2, rel=1e-12)
     for tensor, gradient in whole.items():

@@ -165,7 +165,7 @@ class TestResume:
         held(backend, "weights")
         held(backend, "weights", slots=True)
 
-    def test_the_referee_and_it_go_on_with_each_others_training(self, backend: Comparison) -> None:
+    def test_the_reference_and_it_go_on_with_each_others_training(self, backend: Comparison) -> None:
         case, reference = backend.cases.by_stage["trajectory"], backend.cases.reference
         first, second = np.split(case.rows, 2)
         for begins, ends in ((reference, backend.actual), (backend.actual, reference)):
@@ -192,7 +192,7 @@ MISTAKES: dict[Callable[..., None], str] = {
     TestDecoding.test_a_sentence_is_translated_alone_as_it_is_among_others: "StopsEarlyAlone",
     TestDecoding.test_beams_and_their_scores: "BeamsStopEarly",
     TestResume.test_a_state_comes_back_to_the_bit: "TransposedOnce",
-    TestResume.test_the_referee_and_it_go_on_with_each_others_training: "SlotsForgotten",
+    TestResume.test_the_reference_and_it_go_on_with_each_others_training: "SlotsForgotten",
 }
 
 

@@ -116,9 +116,7 @@ def test_the_bound_of_float32_losses_follows_numpys_rounding(cases_of: CasesOf) 
 
 def test_the_examples_program_is_held_in_float32_alone() -> None:
     assert backends_and_dtypes(["keras:on-jax", "torch"], ["float64"]) == [("torch", "float64")]
-    with pytest.raises(
-        CannotBeginError, match="keras:on-jax is compared in float32 only"
-    ):
+    with pytest.raises(CannotBeginError, match="keras:on-jax is compared in float32 only"):
         backends_and_dtypes(["keras:on-jax"], ["float64"])
 
 

@@ -195,8 +195,8 @@ def test_a_missing_engine_of_keras_is_named_with_its_extras(monkeypatch) -> None
 
 def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "shell")
-    assert child_environment("matched", 1, "cpu", "jax")["KERAS_BACKEND"] == "jax"
-    assert "KERAS_BACKEND" not in child_environment("default", 1, "cpu")
+    assert child_environment("tuned", 1, "cpu", "jax")["KERAS_BACKEND"] == "jax"
+    assert "KERAS_BACKEND" not in child_environment("installed", 1, "cpu")
     assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
 
 
@@ -206,17 +206,17 @@ def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: 
         monkeypatch.setenv(name, "shell")
     monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
     monkeypatch.setattr(process, "is_amd", lambda: is_amd)
-    matched, default = child_environment("matched", 1, "cpu"), child_environment("default", 1, "cpu")
-    assert "shell" not in [*matched.values(), *default.values()]
+    tuned, installed = child_environment("tuned", 1, "cpu"), child_environment("installed", 1, "cpu")
+    assert "shell" not in [*tuned.values(), *installed.values()]
     names = ["OMP_NUM_THREADS", "GOMP_SPINCOUNT", "MKL_DEBUG_CPU_TYPE"]  # the last one for Paddle's MKL
-    assert [matched.get(name) for name in names] == ["1", process.SPINS, "5" if is_amd else None]
-    assert [default.get(name) for name in names] == [None, None, None]
+    assert [tuned.get(name) for name in names] == ["1", process.SPINS, "5" if is_amd else None]
+    assert [installed.get(name) for name in names] == [None, None, None]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
 @pytest.mark.parametrize(
-    ("lane", "faults"), [("matched", range(100)), ("default", range(PAGES * 98 // 100, PAGES * 6 // 5))]
+    ("lane", "faults"), [("tuned", range(100)), ("installed", range(PAGES * 98 // 100, PAGES * 6 // 5))]
 )
-def test_the_matched_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
+def test_the_tuned_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
     with start(lane=lane) as process:
         assert process.call(child.page_faults, megabytes=64) in faults

@@ -74,8 +74,8 @@ def test_keras_trains_without_tensorflows_format_of_profiles(backend_of: StartBa
 
 
 def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("default", 1, "cpu")
-    assert child_environment("matched", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("installed", 1, "cpu")
+    assert child_environment("tuned", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:
         assert process.facts.settings["matrix_library"] == "Eigen"
@@ -113,8 +113,8 @@ def test_keras_computes_under_the_engine_that_its_row_names(
     requires_products(process, tmp_path)
 
 
-def test_torch_flushes_denormals_in_the_matched_lane_alone(backend_of: StartBackend) -> None:
-    assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("default", None, "cpu")
+def test_torch_flushes_denormals_in_the_tuned_lane_alone(backend_of: StartBackend) -> None:
+    assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("installed", None, "cpu")
     assert backend_of("torch", "float32").call(child.denormals_without_the_switch) == "kept"
 
 

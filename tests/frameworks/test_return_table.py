@@ -27,7 +27,7 @@ def example() -> dict[str, Array]:
 
 
 def expected_rows(arrays: dict[str, Array]) -> dict[str, list[Array]]:
-    """The referee's, in float64."""
+    """The reference's, in float64."""
     x, h, c, *weights = (
         arrays[name].astype("float64") for name in ("x", "state_h", "state_c", "kernel", "recurrent_kernel", "bias")
     )

@@ -36,7 +36,7 @@ class Side:
 
     def __init__(self, name: str) -> None:
         self._framework, _, backend = name.partition(":")
-        variables = child_environment("matched", 1, "cpu") | ({"KERAS_BACKEND": backend} if backend else {})
+        variables = child_environment("tuned", 1, "cpu") | ({"KERAS_BACKEND": backend} if backend else {})
         if name == "flax":  # which compiles each operator
             variables |= {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_ENABLE_X64": "1"}
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _silence)

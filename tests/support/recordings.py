@@ -114,14 +114,14 @@ def recording(
     corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
     head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
     bench = Recording(Path("made.jsonl"), head)
-    matched = [n for n, row in enumerate(plan.rows) if not row.installed]
-    for n in matched:
+    tuned = [n for n, row in enumerate(plan.rows) if not row.installed]
+    for n in tuned:
         profile = RowProfile(n, Profile(3, 0.2, 0.1, 0.05, 0.006))
         bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
     level = 0.0
     for number in range(1, rounds + 1):
         last = number > rounds - extra
-        numbers = list(range(len(plan.rows))) if last else matched
+        numbers = list(range(len(plan.rows))) if last else tuned
         off = rng.normal(0, noise.process, len(plan.rows))
         off += np.log(1.15) * (rng.random(len(plan.rows)) < noise.outliers)
         cycles = []
@@ -140,7 +140,7 @@ def recording(
             cycles.append(visits)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
-        decoders = [n for n in matched if not runs_example(plan.rows[n].backend)]
+        decoders = [n for n in tuned if not runs_example(plan.rows[n].backend)]
         if last and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
             for work, characters in CHARACTERS.items():

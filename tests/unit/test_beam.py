@@ -38,7 +38,7 @@ def columns(answers: list[Answer]) -> tuple[list[list[str]], list[list[float | N
 
 
 def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
-    """The search is one for all backends; this is the referee's, which needs no process."""
+    """The search is one for all backends; this is the reference's, which needs no process."""
     backend, stop = Backend(numpy_model, TINY, TrainConfig()), TINY.stop_token
     backend.load(sharpened(initial_state(TINY, seed=5)))
     sources = ["abcdab", "dbca", "cabad"]

@@ -41,7 +41,7 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
     noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_visits=0.1)
     intervals: dict[str, list[Estimate | None]] = {}
     plan, seconds = plan_of(["torch", "keras"]), dict.fromkeys(("torch", "keras"), 0.06)
-    late = plan.rows.index(Row("torch", lane="default"))
+    late = plan.rows.index(Row("torch", lane="installed"))
     for seed in range(SIMULATIONS):
         installed = observations(recording(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
         intervals.setdefault("installed", []).append(installed)

@@ -83,4 +83,4 @@ def test_the_quota_of_the_control_group_bounds_threads(
     plant(tmp_path, {f"sys/fs/cgroup/{folder}/cpu.max": limit for folder, limit in quotas.items()})
     assert (quota(tmp_path), cores(tmp_path)) == (allowed, usable)
     monkeypatch.setattr(common.machine, "quota", lambda root: allowed)
-    assert child_environment("matched", None, "cpu")["OMP_NUM_THREADS"] == str(usable)
+    assert child_environment("tuned", None, "cpu")["OMP_NUM_THREADS"] == str(usable)

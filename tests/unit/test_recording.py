@@ -100,7 +100,7 @@ HOSTILE = [
     ("head plan training settings batch_size", 0, "batch_size is 0, expected 1 to"),
     ("head plan training", None, "its lines contradict its plan"),
     ("head plan rows 1 backend", "torch", "its lines contradict its plan"),
-    ("head plan rows", [{"backend": "torch", "lane": "default"}], "its lines contradict its plan"),
+    ("head plan rows", [{"backend": "torch", "lane": "installed"}], "its lines contradict its plan"),
     ("head plan rows 0 lane", "\x1b[2J", "Invalid enum value '"),
     ("head plan training data num_samples", 10**400, "num_samples is 1"),
     ("head text shown 0 source", "x" * 10_001, "length <= 10000"),

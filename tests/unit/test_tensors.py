@@ -195,7 +195,7 @@ def test_bucketed_batches_are_shuffled_and_have_few_shapes() -> None:
 
 
 def test_where_padding_is_masked_trimming_changes_no_number() -> None:
-    """States, probabilities of what is left, loss and every gradient, by the referee in float64."""
+    """States, probabilities of what is left, loss and every gradient, by the reference in float64."""
     pairs = [("a" * 30, "b" * 50), ("ab" * 3, "cd" * 4), ("ab", "cd" * 6)]
     corpus = batch_of(pairs, "float64", "mask")
     backend = Backend(numpy_model, model_config(corpus, vocabularies(pairs)[1], 8, "float64"), BUCKETED)

@@ -17,7 +17,7 @@ UNITS_OF_LOSS = 4
 # The same of gradients in float16 and bfloat16, where a single control may show less; correct pairs differed by 6.1
 # units of the type at most where a control showed 1.3.
 UNITS_OF_GRADIENTS = 2
-# The same for `rosetta diff`, which compares two frameworks, neither with a referee, and layers of any kind. A
+# The same for `rosetta diff`, which compares two frameworks, neither with a reference, and layers of any kind. A
 # comment has the scale, and the largest error of 51 correct pairs in float64 and in float32: 17 random small models
 # of recurrent layers, attention, norms and convolutions in torch, Paddle and Keras, with ten steps of SGD, Adam or
 # AdamW. In float64 nearly all of it comes of the ε that Paddle rounds to float32; other rounding makes 1e-15. Of the

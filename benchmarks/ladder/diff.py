@@ -1,6 +1,6 @@
 """Compares two records rung by rung, up to the first rung that breaks, and says what is known of it.
 
-The control shows that the comparison can fail, and what rounding does to it: the left side against itself, changed.
+The control shows what rounding does to the comparison: the left side against itself, changed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,7 +105,7 @@ class Diff:
         if self.lacks:
             return f"required and not compared, {self.lacks}; --require {self.climbed[-1]} asks for what was"
         if not self.control.passed:
-            return "the control failed, so the comparison is not to be trusted; see the table's last line"
+            return "the control failed, so the comparison is not to be trusted: one ulp exceeds the bounds"
         return ""
 
     def as_json(self) -> dict[str, Any]:
@@ -126,8 +126,7 @@ class Diff:
                 "one_ulp": [
                     {"rung": check.rung, "tensor": check.tensor, "error": check.finite_error}
                     for check in self.control.rounding
-                ],
-                "planted_mistakes_seen": self.control.seen,
+                ]
             },
             "replay": self.replay.as_json() if self.replay else None,
             "noise": {"sources": self.control.sources, "quantities": self.control.noise},

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from benchmarks.ladder.diff import Diff
 from benchmarks.ladder.judge.check import RUNGS, Check
-from benchmarks.ladder.judge.noise import PLANTED
 from benchmarks.ladder.judge.tolerances import noises
 from common.terminal import table
 
@@ -65,13 +64,6 @@ def bounds_line(diff: Diff) -> str:
     return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
 
 
-def planted_line(diff: Diff) -> str:
-    missed = [rung for rung, seen in diff.control.seen.items() if not seen]
-    if missed:
-        return f"control: a number moved by {PLANTED} bounds was NOT seen on the rungs {', '.join(missed)}"
-    return f"control: a number moved by {PLANTED} bounds was seen in every array of {len(diff.control.seen)} rungs"
-
-
 def lines(diff: Diff) -> Iterator[str]:
     """The sentences below the table."""
     if diff.explanation:
@@ -98,4 +90,3 @@ def lines(diff: Diff) -> Iterator[str]:
     if len(diff.notes) > MOST_NAMED:
         yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
     yield bounds_line(diff)
-    yield planted_line(diff)

@@ -722,15 +722,6 @@ def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path:
     assert place.startswith(expected if expected.startswith("drop") else "logits")
 
 
-def test_the_control_fails_where_a_planted_mistake_is_not_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("benchmarks.ladder.judge.check.largest_difference", lambda one, *_: (0.0, (0,) * one.ndim))
-    found = compared(*sides(tmp_path, put("weights fc kernel", np.transpose)))
-    assert not found.control.passed
-    assert "NOT seen" in report.planted_line(found)
-
-
 def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
     (tmp_path / "mapping.toml").write_text(f"[weights]\n{line}\n")
@@ -956,7 +947,6 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
         0
     ].keys()
     assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
-    assert all(found["control"]["planted_mistakes_seen"].values())
     status, out, err = rosetta("diff", left, wrong)
     assert (status, err) == (1, "rosetta: wrong and left differ\n")
     assert "transposed (docs/deviations.md#output-layer-layout)" in out

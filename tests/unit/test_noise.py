@@ -1,6 +1,7 @@
 """The bounds of `rosetta diff`: four times the left side's own noise where that was measured, and else those of the
 table."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.ladder import report
+from benchmarks.ladder.arrays import AS_IT_IS
 from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
-from benchmarks.ladder.judge.check import Item
+from benchmarks.ladder.judge.check import RUNGS, Item, judge
 from benchmarks.ladder.judge.noise import Control, rounding_of_loss
 from benchmarks.ladder.read.record import Side
 from rosetta_record import Record
@@ -230,22 +232,47 @@ def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None
 MASK = np.where(np.eye(3), 0.0, -np.inf)
 
 
+def planted(item: Item) -> Item:
+    """The item with its left array on the right, but for the first finite number, or the first of all: moved by 100
+    bounds beyond what is allowed, or by an ulp where all must be equal."""
+    left = np.asarray(item.left())
+    right = np.array(left, np.float64 if item.tolerance and left.dtype.kind == "f" else left.dtype)
+    place = np.unravel_index(int(np.isfinite(left).argmax()), left.shape)
+    if not np.isfinite(left[place]):
+        right[place] = 0
+    elif left.dtype.kind != "f":
+        right[place] = ~right[place]
+    elif item.tolerance:
+        size = max(item.scale_of(left), abs(right[place]) if item.by_number else 0.0) or 1.0
+        slack = item.allowed()(slice(None)) if item.allowed else np.array(0.0)
+        right[place] += 100 * item.tolerance * size + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
+    else:
+        right[place] = np.nextafter(right[place], np.inf)
+    return replace(item, right=lambda: right, ways=AS_IT_IS)
+
+
 @pytest.mark.parametrize("bound", [0.0, 1e-9])
 @pytest.mark.parametrize(
     "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
 )
 def test_a_planted_mistake_is_seen_beside_infinities(array: Array, bound: float) -> None:
+    item = Item("forward", "mask", lambda: array, lambda: array, bound)
+    assert not judge(planted(item)).passed
     control = Control(precision="float64")
-    control.add(Item("forward", "mask", lambda: array, lambda: array, bound))
-    assert control.seen == {"forward": True}
+    control.add(item)
     assert control.passed
+
+
+def test_a_planted_mistake_is_seen_in_every_array(tmp_path: Path) -> None:
+    checks = compared(tmp_path, DATA, {}, {}, {}).checks
+    assert {check.rung for check in checks} == {*RUNGS}
+    assert [check.tensor for check in checks if judge(planted(check.item)).passed] == []
 
 
 def test_float32_positions_are_no_rounding_of_a_float64_model() -> None:
     control, positions = Control(precision="float64"), np.arange(3, dtype=np.float32)
     control.add(Item("forward", "positions", lambda: positions, lambda: positions, 1e-9))
     assert control.passed
-    assert control.seen == {"forward": True}
 
 
 # What torch, in float64, has computed beside that; the type whose bounds hold, and what the remark names.

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -20,14 +19,17 @@ from common.files import size_of
 from common.settings import MOST_UNITS, ModelConfig
 from common.weights import ModelState, check_state, weight_shapes, zeros_like
 
-# For each kind of canonical weight the tensors of torch and Paddle whose sum it is.
-LSTM_TENSORS = {
-    "kernel": ["weight_ih_l0"],
-    "recurrent_kernel": ["weight_hh_l0"],
-    "bias": ["bias_ih_l0", "bias_hh_l0"],
+# For each canonical weight the tensors of torch and Paddle whose sum it is.
+TENSORS = {
+    "encoder/kernel": ["encoder.weight_ih_l0"],
+    "encoder/recurrent_kernel": ["encoder.weight_hh_l0"],
+    "encoder/bias": ["encoder.bias_ih_l0", "encoder.bias_hh_l0"],
+    "decoder/kernel": ["decoder.weight_ih_l0"],
+    "decoder/recurrent_kernel": ["decoder.weight_hh_l0"],
+    "decoder/bias": ["decoder.bias_ih_l0", "decoder.bias_hh_l0"],
+    "dense/kernel": ["dense.weight"],
+    "dense/bias": ["dense.bias"],
 }
-LINEAR_TENSORS = {"kernel": ["weight"], "bias": ["bias"]}
-ROLES = {"encoder": LSTM_TENSORS, "decoder": LSTM_TENSORS, "dense": LINEAR_TENSORS}
 
 LARGEST_FILE = 1 << 30  # bytes; the weights of MOST_UNITS take half of it in float32
 
@@ -77,8 +79,9 @@ def canonical_state(
     tensors, and the rest is as in `config`. Raises RosettaError for tensors that are not this model's, and for slots
     of a second bias.
     """
-    if missing := [part for parts in names.values() for part in parts if part not in tensors]:
-        raise RosettaError(f"there is no {missing[0]}, expected an array")
+    expected = [part for parts in names.values() for part in parts]
+    if tensors.keys() != set(expected):
+        raise RosettaError(f"it holds {listed(tensors)}; expected {', '.join(expected)}, and nothing else")
     config = with_units(config, min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0))
     if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
         raise RosettaError(
@@ -112,29 +115,6 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], config: Mod
             "be those that it was trained with"
         )
     return np.ascontiguousarray(array)
-
-
-def names_in_layers(names: Iterable[str]) -> dict[str, list[str]]:
-    """For each canonical weight the names of its tensors in torch and Paddle.
-
-    A layer is found by its role's name, or by its place among all.
-    """
-    layers: dict[str, set[str]] = {}
-    for name in names:
-        prefix, _, tensor = name.rpartition(".")
-        layers.setdefault(prefix, set()).add(tensor)
-    prefixes = list(ROLES) if layers.keys() == ROLES.keys() else list(layers)
-    expected = [{*chain(*kinds.values())} for kinds in ROLES.values()]
-    if [layers[prefix] for prefix in prefixes] != expected:
-        raise RosettaError(
-            f"it holds {listed(names)}; expected encoder and decoder, each an LSTM of one layer with "
-            f"{', '.join(sorted(expected[0]))}, and dense with weight, bias; or three such layers in this order"
-        )
-    return {
-        f"{role}/{kind}": [f"{prefix}.{tensor}" for tensor in tensors]
-        for prefix, (role, kinds) in zip(prefixes, ROLES.items(), strict=True)
-        for kind, tensors in kinds.items()
-    }
 
 
 def listed(names: Iterable[object]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import canonical_state, listed, names_in_layers, reading
+from backends.native.files import TENSORS, canonical_state, listed, reading
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -90,8 +90,7 @@ def read_paddle(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     with reading(paths, EXPECTED):
         (tensors, parameters), *optimizer = map(_arrays_and_parameters, paths)
         slots = _slots(optimizer[0][0], parameters) if optimizer else {}
-        names = names_in_layers(tensors)
-        return canonical_state(_in_layout_of_keras(tensors), _in_layout_of_keras(slots), names, config)
+        return canonical_state(_in_layout_of_keras(tensors), _in_layout_of_keras(slots), TENSORS, config)
 
 
 def _in_layout_of_keras(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

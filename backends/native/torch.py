@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from backends.native.files import canonical_state, listed, names_in_layers, reading
+from backends.native.files import TENSORS, canonical_state, listed, reading
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -37,7 +37,7 @@ def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
         model, *optimizer = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
         tensors = {str(name): _array(tensor) for name, tensor in model.items()}
         slots = _slots(optimizer[0], tensors) if optimizer else {}
-        return canonical_state(tensors, slots, names_in_layers(tensors), config)
+        return canonical_state(tensors, slots, TENSORS, config)
 
 
 def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDArray[Any]]:

@@ -11,16 +11,16 @@ from backends.paddle_model import Seq2Seq
 
 
 class Translator(nn.Layer):
-    """Two biases an LSTM, both trained; names of its own."""
+    """Two biases an LSTM, both trained."""
 
     def __init__(self, source: int, target: int, hidden: int) -> None:
         super().__init__()
-        self.reader = nn.LSTM(source, hidden)
-        self.writer = nn.LSTM(target, hidden)
-        self.out = nn.Linear(hidden, target)
+        self.encoder = nn.LSTM(source, hidden)
+        self.decoder = nn.LSTM(target, hidden)
+        self.dense = nn.Linear(hidden, target)
 
     def forward(self, x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
-        return self.out(self.writer(y, self.reader(x)[1])[0])
+        return self.dense(self.decoder(y, self.encoder(x)[1])[0])
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol: int = 4) -> Mapping[str, Any]:
@@ -32,7 +32,7 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str, protocol:
     config = backend.config
     paddle.seed(5)
     model = Translator(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
-    for lstm in (model.reader, model.writer):  # Paddle begins with zeros
+    for lstm in (model.encoder, model.decoder):  # Paddle begins with zeros
         nn.initializer.Uniform(-0.5, 0.5)(lstm.bias_ih_l0)
         nn.initializer.Uniform(-0.5, 0.5)(lstm.bias_hh_l0)
     trained = [p for name, p in model.named_parameters() if optimizer != "first" or "bias_hh" not in name]

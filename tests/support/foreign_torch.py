@@ -13,16 +13,16 @@ from tests.support.child import Malicious
 
 
 class Translator(nn.Module):
-    """Two biases an LSTM, both trained; names of its own."""
+    """Two biases an LSTM, both trained."""
 
     def __init__(self, source: int, target: int, hidden: int) -> None:
         super().__init__()
-        self.reader = nn.LSTM(source, hidden, batch_first=True)
-        self.writer = nn.LSTM(target, hidden, batch_first=True)
-        self.out = nn.Linear(hidden, target)
+        self.encoder = nn.LSTM(source, hidden, batch_first=True)
+        self.decoder = nn.LSTM(target, hidden, batch_first=True)
+        self.dense = nn.Linear(hidden, target)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.out(self.writer(y, self.reader(x)[1])[0])
+        return self.dense(self.decoder(y, self.encoder(x)[1])[0])
 
 
 def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mapping[str, Any]:
@@ -35,7 +35,7 @@ def save(backend: Backend, emit: Emit, *, folder: str, optimizer: str) -> Mappin
     torch.manual_seed(5)
     model = Translator(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
     if optimizer == "first":
-        for lstm in (model.reader, model.writer):
+        for lstm in (model.encoder, model.decoder):
             lstm.bias_hh_l0.requires_grad_(False)
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.RMSprop
     rmsprop = kind(model.parameters(), lr=1e-2)
@@ -78,7 +78,7 @@ def save_other(backend: Backend, emit: Emit, *, folder: str) -> list[str]:
         "float16": Translator(*sizes).half().state_dict(),
         "bfloat16": Translator(*sizes).bfloat16().state_dict(),
         "layers": nn.ModuleList([nn.LSTM(source, hidden, 2), nn.LSTM(target, hidden)]).state_dict(),
-        "huge": {**good, "out.weight": huge},
+        "huge": {**good, "dense.weight": huge},
         "nested": {"model": good, "epoch": 3},
         "malicious": Malicious(folder),
         "model": Translator(*sizes),

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Protocol, SupportsFloat, TypeVar, final
 from zlib import crc32
@@ -21,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import framework_of_file, native_tool
+from backends import framework_of_file
 from backends.decoding import BeamSearch, GreedySearch
 from common.errors import CannotBeginError
 from common.run import RunDirectory
@@ -342,25 +341,6 @@ class Backend:
         """Take the run's characters for those of the texts that are translated from now on."""
         longest = max_decoded_length(run.max_decoder_seq_length)
         self.characters = Characters(*run.vocabularies(), run.max_encoder_seq_length, longest)
-
-    def save_native(self, folder: Path) -> list[str]:
-        """Write weights and slots into `folder` as this framework's users keep them, and return the files' names.
-
-        Raises CannotBeginError where there is no such format.
-        """
-        files: list[str] = native_tool(self.framework, "write")(self, folder)
-        return files
-
-    def read_native(self, paths: Sequence[Path]) -> ModelState:
-        """Read weights and slots, to the bit, from such files. Anybody may have written them; nothing in them is run.
-
-        The first path is the model's file. The second is the optimizer's, where the framework has a separate one;
-        without it the slots become zero. The model in the files has this backend's vocabularies and precision, and
-        any number of units. Raises RosettaError for files that are damaged or of another model, and CannotBeginError
-        where there is no such format.
-        """
-        state: ModelState = native_tool(self.framework, "read")(paths, self.config)
-        return state
 
     def forward(self, batch: Batch) -> Forward:
         """The probabilities and the encoder's states for a batch."""

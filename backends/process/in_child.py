@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backends import native_tool
 from common.errors import RosettaError, refusing, why
 from common.files import sync
 from common.run import RunDirectory
@@ -182,13 +184,13 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
 
 
 def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
-    """Write the `last` or `best` weights of a run into the new `folder`; returns the names of the files.
+    """Write the `last` or `best` weights of a run into the new `folder` as the framework's users keep them.
 
-    Raises RosettaError where the disk is full.
+    Returns the names of the files. Raises RosettaError where the disk is full.
     """
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    return written(folder, backend.save_native)
+    return written(folder, partial(native_tool(backend.framework, "write"), backend))
 
 
 def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
@@ -205,5 +207,11 @@ def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
 
 
 def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path]) -> ModelState:
-    """The weights and slots in a framework's own files. Raises RosettaError for files that hold no such state."""
-    return backend.read_native(paths)
+    """The weights and slots, to the bit, in a framework's own files: the model's and, where there is one, the
+    optimizer's, without which the slots are zeros.
+
+    The model has the backend's vocabularies and precision, and any number of units. Raises RosettaError for files
+    that are damaged or of another model.
+    """
+    state: ModelState = native_tool(backend.framework, "read")(paths, backend.config)
+    return state

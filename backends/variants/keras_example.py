@@ -13,7 +13,6 @@ The functions are those of a model file, under the same names. Tensors are NumPy
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, final
 
@@ -194,12 +193,6 @@ class Example(Backend):
             (sentence,) = super().translate(encoder_ids[alone], encoder_lengths[alone], max_length)
             ids[row, : len(sentence)] = sentence
         return ids
-
-    def save_native(self, folder: Path) -> list[str]:
-        """Save the model as the example does, and its weights alone, which `convert --from` reads."""
-        self.model.training.save(folder / "s2s_model.keras")
-        self.model.training.save_weights(folder / "s2s_model.weights.h5")
-        return ["s2s_model.keras", "s2s_model.weights.h5"]
 
 
 class StepRecorder(keras.callbacks.Callback):

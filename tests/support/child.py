@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -16,7 +17,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import interface
+from backends import interface, native_tool
 from backends.interface import Backend, Characters, Emit, Metrics, unreported
 from backends.process import SOCKET, in_child, translating
 from backends.process.translating import Answer
@@ -226,7 +227,7 @@ class Malicious:
 def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
     """Have the backend write a state into `folder`; returns the files' names."""
     backend.load(state)
-    return backend.save_native(folder)
+    return in_child.written(folder, partial(native_tool(backend.framework, "write"), backend))
 
 
 @dataclass(frozen=True, eq=False)

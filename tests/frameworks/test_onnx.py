@@ -16,7 +16,6 @@ from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side
 from common.run import BUNDLED_RUN
 from rosetta_record import Record, RecordError
-from tests.support.exported_others import FOLDER
 from tests.support.program import answer, rosetta
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -24,6 +23,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
+FOLDER = PROJECT / "tests" / "frameworks" / "exported"
 IDS = np.random.default_rng(0).integers(1, 20, (4, 7))
 Change = Callable[[Any], None]
 
@@ -161,7 +161,7 @@ def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str)
 
 @pytest.mark.parametrize("framework", ["keras", "paddle"])
 def test_what_other_exporters_wrote_is_read(tmp_path: Path, framework: str) -> None:
-    """The taggers of the worked port, as tests/support/exported_others.py exported them."""
+    """The taggers of the worked port, with other weights, as tf2onnx and paddle2onnx exported them."""
     folder = FOLDER / framework
     Record(tmp_path / "onnx").inference(folder / "model.onnx", inputs_of(folder / "record"))
     diff = compared(folder / "record", tmp_path / "onnx")

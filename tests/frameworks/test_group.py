@@ -29,7 +29,6 @@ from benchmarks.parity.comparison import Comparison
 from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig
-from common.weights import ModelState
 from tests.conftest import SETTINGS
 from tests.support import planted_in_groups
 from tests.support.hosts import two_hosts
@@ -42,10 +41,10 @@ SMALL += ["--padding", "mask", "--batches", "bucketed"]
 RESUMED = "rosetta train --out {} --resume --epochs 9999 --workers 2"  # as an error tells to go on
 
 
-def catch_planted_mistakes(name: str) -> None:
-    """Have a group of this backend compared as it is, with each mistake, and again as it is in the end."""
+def test_only_planted_mistakes_of_groups_are_caught() -> None:
+    """A group is compared as it is, with each mistake, and again as it is in the end."""
     cases = Cases(DataConfig(), SETTINGS, 16, QUICK, Runtime(threads=1), "mask", WORKERS)
-    with cases, cases.start_group(name, "float64") as processes:
+    with cases, cases.start_group("torch", "float64") as processes:
 
         def broken(mistake: str) -> list[str]:
             ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
@@ -61,10 +60,6 @@ def catch_planted_mistakes(name: str) -> None:
             parted = any("states" in tensor for tensor in tensors)  # the workers end in different states
             assert parted == (mistake == "slots_of_its_own"), mistake
         assert broken("") == []
-
-
-def test_only_planted_mistakes_of_groups_are_caught() -> None:
-    catch_planted_mistakes("torch")
 
 
 def test_workers_that_begin_with_different_states_are_refused() -> None:
@@ -237,18 +232,14 @@ def disturbed(run: Path, name: str, disturb: Callable[[list[psutil.Process]], ob
     return said.splitlines()[-1]
 
 
-def trained_alone(run: RunDirectory, epochs: int) -> ModelState:
-    """The state after the same training by NumPy alone."""
+def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
+    """Compare a run's weights with those after the same training by NumPy alone."""
     material, backend = run.material(), Backend(numpy_model, run.model_config, run.train_config)
     data = TrainingData(material.batch, material.training_rows, material.validation_rows)
     follow(backend, lambda **event: None, run=None, epochs=epochs, data=data)
-    return backend.dump()
-
-
-def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
     state, place = run.read_state("last")
     assert (place.epoch, place.step) == (epochs, 4 * epochs), "the last of four batches has one row"
-    for name, weight in trained_alone(run, epochs).weights.items():
+    for name, weight in backend.dump().weights.items():
         np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-11, err_msg=name, strict=True)
 
 

@@ -4,7 +4,6 @@ Everything that is expected here is computed apart, in plain loops as the offici
 """
 
 from dataclasses import replace
-from functools import cache
 from math import exp, log, tanh
 
 import numpy as np
@@ -16,6 +15,7 @@ from common.corpus import Material
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import epoch_batches, max_decoded_length, model_config
 from common.weights import ModelState, initial_state
+from tests.support.example import by_loops
 
 PAIRS = [
     ("Go.", "Va !"),
@@ -37,29 +37,11 @@ EPOCHS = {1: [4, 1, 2, 8, 5, 0, 7, 9, 6, 3], 2: [7, 4, 1, 8, 6, 0, 2, 9, 3, 5]}
 ENCODER = sorted({character for source, _ in PAIRS for character in source} | {" "})
 DECODER = sorted({character for _, target in PAIRS for character in f"\t{target}\n"} | {" "})
 T_ENC, T_DEC = max(len(source) for source, _ in PAIRS), max(len(target) + 2 for _, target in PAIRS)
+TENSORS = by_loops(PAIRS)
 
 
 def material(padding: str = "space") -> Material:
     return Material.of_pairs(PAIRS, DataConfig(), SEED, "float64", padding)
-
-
-@cache
-def example_tensors() -> dict[str, np.ndarray]:
-    """The three tensors as the example fills them, character by character."""
-    tensors = {
-        "encoder_input_data": np.zeros((len(PAIRS), T_ENC, len(ENCODER))),
-        "decoder_input_data": np.zeros((len(PAIRS), T_DEC, len(DECODER))),
-        "decoder_target_data": np.zeros((len(PAIRS), T_DEC, len(DECODER))),
-    }
-    for row, (source, target) in enumerate(PAIRS):
-        for t in range(T_ENC):
-            tensors["encoder_input_data"][row, t, ENCODER.index(source[t] if t < len(source) else " ")] = 1
-        text = f"\t{target}\n"
-        for t in range(T_DEC):
-            tensors["decoder_input_data"][row, t, DECODER.index(text[t] if t < len(text) else " ")] = 1
-            following = text[t + 1] if t + 1 < len(text) else " "
-            tensors["decoder_target_data"][row, t, DECODER.index(following)] = 1
-    return tensors
 
 
 def lstm(weights: dict[str, np.ndarray], name: str, row: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:
@@ -92,13 +74,13 @@ def encoded(weights: dict[str, np.ndarray], rows: np.ndarray) -> tuple:
 
 def counted(weights: dict[str, np.ndarray], row: int, masked: bool) -> np.ndarray:
     """Of a pair the summed cross-entropy, its weights, right positions, right real positions and real positions."""
-    tensors, (source, target) = example_tensors(), PAIRS[row]
-    h, c = encoded(weights, tensors["encoder_input_data"][row][: len(source) if masked else None])
+    source, target = PAIRS[row]
+    h, c = encoded(weights, TENSORS["encoder_input_data"][row][: len(source) if masked else None])
     counts = np.zeros(5)
     for t in range(T_DEC):
-        h, c = lstm(weights, "decoder", tensors["decoder_input_data"][row, t], h, c)
+        h, c = lstm(weights, "decoder", TENSORS["decoder_input_data"][row, t], h, c)
         likely = probabilities(weights, h)
-        asked = int(tensors["decoder_target_data"][row, t].argmax())
+        asked = int(TENSORS["decoder_target_data"][row, t].argmax())
         real = t < len(target) + 1  # the characters of the target and its "\n"
         right, weight = likely.index(max(likely)) == asked, real or not masked
         counts += [-weight * log(likely[asked]), weight, weight * right, real * right, real]
@@ -130,13 +112,6 @@ def backend_of(padding: str = "space") -> Backend:
         weights["dense/bias"][DECODER.index(character)] += more
     backend.load(ModelState(weights, state.mean_squares))
     return backend
-
-
-def test_tensors_are_those_of_the_example() -> None:
-    whole = material().batch
-    for name, expected in example_tensors().items():
-        assert np.array_equal(getattr(whole, name), expected), name
-    assert np.array_equal(whole.decoder_target_ids, example_tensors()["decoder_target_data"].argmax(-1))
 
 
 def test_two_epochs_have_their_orders_and_leave_no_row_out() -> None:

@@ -22,6 +22,7 @@ from common.tensors import (
     model_config,
     vocabularies,
 )
+from tests.support.example import by_loops
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !"), ("I see.", "Je comprends.")]
 PAIRS += [("Wow!", "Ça alors !"), ("犬", "é"), ("Hi.", "X")]
@@ -78,30 +79,6 @@ def test_a_corpus_beyond_memory_or_disk_is_refused_first(monkeypatch: pytest.Mon
         assert len(batch_of(pairs[:2])) == 2
 
 
-def by_loops(pairs: list[Pair], dtype: str = "float32") -> dict[str, np.ndarray]:
-    """The example's three tensors, a position at a time."""
-    inputs = [source for source, _ in pairs]
-    targets = ["\t" + target + "\n" for _, target in pairs]
-    input_tokens = sorted({c for text in inputs for c in text} | {" "})
-    target_tokens = sorted({c for text in targets for c in text} | {" "})
-    encoder_length, decoder_length = max(len(t) for t in inputs), max(len(t) for t in targets)
-    tensors = {
-        "encoder_input_data": np.zeros((len(pairs), encoder_length, len(input_tokens)), dtype),
-        "decoder_input_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), dtype),
-        "decoder_target_data": np.zeros((len(pairs), decoder_length, len(target_tokens)), dtype),
-    }
-    for i, (source, target) in enumerate(zip(inputs, targets, strict=True)):
-        for t in range(encoder_length):
-            character = source[t] if t < len(source) else " "
-            tensors["encoder_input_data"][i, t, input_tokens.index(character)] = 1.0
-        for t in range(decoder_length):
-            character = target[t] if t < len(target) else " "
-            tensors["decoder_input_data"][i, t, target_tokens.index(character)] = 1.0
-            ahead = target[t + 1] if t + 1 < len(target) else " "
-            tensors["decoder_target_data"][i, t, target_tokens.index(ahead)] = 1.0
-    return tensors
-
-
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(PAIRS_OF_TEXT, st.sampled_from(["float32", "float64"]))
 def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair], dtype: str) -> None:
@@ -110,6 +87,7 @@ def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair], dty
         got = getattr(batch, name)
         assert (got.shape, got.dtype) == (expected.shape, expected.dtype), name
         assert got.tobytes() == expected.tobytes(), name
+    assert np.array_equal(batch.decoder_target_ids, batch.decoder_target_data.argmax(-1))
     config = model_config(batch, decoder, 5, dtype)
     assert (config.num_encoder_tokens, config.num_decoder_tokens) == (batch.num_encoder_tokens, len(decoder))
     assert (decoder.characters[config.start_token], decoder.characters[config.stop_token]) == ("\t", "\n")

@@ -19,11 +19,12 @@ from backends.process.translating import ROWS_AT_ONCE
 from backends.profiling import profile
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
-from common.weights import ModelState, initial_state
+from common.weights import Arrays, ModelState, initial_state
 
 TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
+CHECKED_STEPS = 2
 
 
 def greedy(
@@ -93,6 +94,18 @@ def steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) ->
     trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
     return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
+
+
+def checked(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Arrays:
+    """The weights after the first steps from fresh weights, by the function whose steps turns time.
+
+    The steps are of the kept epoch, unless another one is given to be kept.
+    """
+    if epoch is not None:
+        _kept["epoch"] = epoch
+    backend.load(initial_state(backend.config, backend.train_config.seed))
+    backend.train(part(0, CHECKED_STEPS), unreported)
+    return backend.dump().weights
 
 
 class WarmUp(Measured, frozen=True):

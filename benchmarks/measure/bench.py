@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +20,25 @@ import psutil
 from numpy.typing import NDArray
 
 from backends import runs_example
-from backends.process.group import PROCESS_BYTES, started_side_by_side
+from backends.process.group import PROCESS_BYTES, ask_each, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round, RowProfile, Start, Text
+from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
 from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
-from benchmarks.parity.cases import QUICK, WHOLE, Cases
+from benchmarks.parity.cases import QUICK, REFERENCE, WHOLE, Cases
 from benchmarks.parity.comparison import Parity, compare_backends
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError
 from common.machine import cores
 from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
+from common.weights import Arrays, in_dtype
 
 EXTRA_ROUNDS = 3  # rounds of rows as installed and of decoding, where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
@@ -58,6 +59,8 @@ class Benchmark(Rounds[BackendRunner]):
         # Rows that decode and are profiled: tuned settings.
         self.plain = [n for n, row in enumerate(self.rows) if not row.installed]
         self.epoch_of = cache(self._epoch)  # by the row's index
+        # The reference's weights after the first steps, and its translations of a batch that is timed.
+        self.expected: tuple[Arrays, NDArray[np.integer]] | None = None
 
     def _measure(self) -> None:
         self._certify()
@@ -91,6 +94,18 @@ class Benchmark(Rounds[BackendRunner]):
             for name, indices in rows.items():
                 for index in indices:
                     self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
+
+        if self.sentences:
+            self._ask_reference(self.sentences)
+
+    def _ask_reference(self, sentences: Sentences) -> None:
+        """Have NumPy in float64 compute what processes are checked by after their turns."""
+        model, epoch = replace(self._model(self.rows[0]), dtype="float64"), self.epoch_of(0)
+        with Runtime(self.training.threads).start(REFERENCE, model, self.training.settings) as process:
+            exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
+            weights = process.call(in_child.checked, epoch=exact)
+            state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
+            self.expected = weights, process.call(in_child.decoded, state=state, batch=batch)[1]
 
     # Starting processes
 
@@ -156,6 +171,8 @@ class Benchmark(Rounds[BackendRunner]):
     # The rest of the time
 
     def _after_turns(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator, extra: bool) -> None:
+        if self.expected:
+            self._check(live, number)
         if self.sentences is None or self._used < LEAST_ROUNDS:
             return
         plain = [runner for runner in live if runner.row in self.plain]
@@ -164,6 +181,27 @@ class Benchmark(Rounds[BackendRunner]):
             self._decode(plain, number, rng)
         if extra or not (self._goes_on() or self._wants_extra()):
             self._profile(plain)
+
+    def _check(self, live: Sequence[BackendRunner], number: int) -> None:
+        """Compare the steps of processes whose turns of training are over with the reference's."""
+        assert self.expected
+        self.status("checking that the timed processes compute the same")
+        answers = ask_each([runner.process for runner in live], lambda process: process.call(in_child.checked))
+        for runner, weights in zip(live, answers, strict=True):
+            differences = [np.abs(weights[name] - expected).max() for name, expected in self.expected[0].items()]
+            error = float(max(differences)) / self.training.settings.learning_rate
+            self.recording.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
+
+    def _check_decoding(self, decoders: Sequence[BackendRunner], number: int) -> None:
+        """Compare what processes decode whose turns of decoding are over with what the reference decodes."""
+        assert self.sentences
+        if self.expected is None:
+            return
+        for runner in decoders:
+            state, batch = self.sentences.state, self.sentences.timed["batch"]
+            _, ids = runner.process.call(in_child.decoded, state=state, batch=batch)
+            parted = float((ids != self.expected[1]).any(axis=1).mean())
+            self.recording.append(Checked(runner.row, number, "batch", parted))
 
     def _wants_extra(self) -> bool:
         """True if rows as installed and decoding lack a round, and there is time and memory for it."""
@@ -202,6 +240,7 @@ class Benchmark(Rounds[BackendRunner]):
                 began, say = machine.now(), partial(self.status, "decoding in turns")
                 turns = [take_turns(decoders, rng, say, self.most_tries, work=work) for _ in range(EXTRA_CYCLES)]
                 self.recording.append(Round(number, work, [], turns, machine.now() - began))
+        self._check_decoding(decoders, number)
 
     def _profile(self, live: Sequence[BackendRunner]) -> None:
         """Profile a few steps of each row, after the turns, so that no turn is disturbed."""

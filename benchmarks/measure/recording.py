@@ -27,6 +27,8 @@ from common.scoring import Scores
 from common.text import printable
 
 MOST_BYTES = 32 << 20  # of a file, which bounds memory and time: about sixteen hours of seven rows
+# Largest error with which a process passes after its turns.
+MOST_APART: dict[Work, float] = {"training": 0.01, "batch": 0.01}
 MOST_ROUNDS = 10_000
 MOST_REFERENCES = 100  # of a sentence; a corpus may have more
 MOST_OF_A_SENTENCE = 2000  # characters of a proof's; a setting that it names may have more
@@ -107,6 +109,21 @@ class Certified(Line, frozen=True):
     certificate: Certificate
 
 
+class Checked(Line, frozen=True):
+    """A process of a row compared with the reference after its turns."""
+
+    row: CountOrZero
+    number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # of the round
+    work: Work
+    # Largest error of a weight after some steps, as a share of the learning rate; or the share of sentences that are
+    # decoded otherwise. None: not finite.
+    error: Amount | None
+
+    @property
+    def passed(self) -> bool:
+        return self.error is not None and self.error <= MOST_APART[self.work]
+
+
 class Decoded(Line, frozen=True):
     """The translations of a row; recorded once for each row."""
 
@@ -135,7 +152,7 @@ class Proof(Line, frozen=True):
     accepted: Said = msgspec.field(default_factory=list)  # deviations
 
 
-Later = Round | Certified | Decoded | RowProfile | Proof  # every line but the first
+Later = Round | Certified | Checked | Decoded | RowProfile | Proof  # every line but the first
 Kind = TypeVar("Kind", bound=Line)
 
 

@@ -16,7 +16,7 @@ from backends import BASELINE, is_variant, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.recording import Certified, Decoded, Recording, RowProfile, ShownSentence
+from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
 from benchmarks.measure.statistics import Estimate, grouped, observations
 from benchmarks.parity.certificate import Certificate
 from benchmarks.report.render import minutes_until, times
@@ -289,6 +289,8 @@ class BenchResults(Results):
             return None, "there is no parity certificate of this version"
         if not certificate.passed:
             return certificate, "parity is broken, and `rosetta parity` explains where"
+        if any(line.row == index and not line.passed for line in self.recording.of_kind(Checked)):
+            return certificate, "its process computed something else after its turns"
         finite = all(visit.finite for visit in self.visits.get(index, []))
         return certificate, "" if finite else "the loss is not finite"
 

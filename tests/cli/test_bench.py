@@ -48,6 +48,18 @@ def test_a_benchmark_answers_in_json(tmp_path: Path) -> None:
     assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts), "each round has new processes"
 
 
+def test_a_row_that_computes_something_else_while_it_is_timed_has_no_speed(tmp_path: Path) -> None:
+    cheats = ["NothingLater", "CoarserLater", "WithoutUpdatesLater", "NothingWhileTimed", "DecodesHalfLater"]
+    names = ["numpy", *(f"numpy:{cheat}" for cheat in cheats)]
+    given = [",".join(names) if word == "numpy" else word for word in TINY]
+    answered = short(ROUNDS, *given, "--out", tmp_path / "measured.jsonl")
+    reasons = {row["row"]["backend"]: row["why_not"] for row in answered["rows"] if row["row"]["lane"] == "tuned"}
+    assert reasons.pop("numpy") == ""
+    assert "parity is broken" in reasons.pop("numpy:NothingWhileTimed")  # which counts by the same function
+    assert {*reasons.values()} == {"its process computed something else after its turns"}
+    assert len(reasons) == 4
+
+
 def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
     out = tmp_path / "a.jsonl"

@@ -224,7 +224,7 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
     race = answer("race", quick, slow, "--out", out, "--within", "50%", "--env", "slow:MINE=1")
-    assert re.fullmatch(r"quick is .* times as fast as slow .*; computes the same \(forward\)\.", race["headline"])
+    assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", race["headline"])
     assert 4 < race["rows"][1]["ratio"]["value"] < 64
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
@@ -244,7 +244,7 @@ def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: No
         scripts[-1].write_text(STEPS.format(project=str(PROJECT)) + turns)
     asked = "race", *scripts, "--within", "50%", "--accept"
     race = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
-    assert "; computes the same but for batchnorm-variance to " in race["headline"]
+    assert "; its record computes the same but for batchnorm-variance" in race["headline"]
     assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from backends import TABLE, Entry
 from backends.decoding import BeamSearch, GreedySearch
-from backends.interface import Backend, Forward, Metrics, Report, unreported
+from backends.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
@@ -308,6 +308,71 @@ class BeamsStopEarly(Backend):
         if isinstance(search, BeamSearch):
             search.max_length //= 2
         super().decode(encoder_ids, encoder_lengths, search)
+
+
+class Later(Backend):
+    """Computes something else once it has trained for some steps, as no comparison before sees."""
+
+    honest_steps = 50
+    taken = 0
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        self.taken += len(batches)
+        return self.otherwise(batches, report) if self.taken > self.honest_steps else super().train(batches, report)
+
+    def otherwise(self, batches: Batches, report: Report) -> Metrics:
+        raise NotImplementedError
+
+
+class NothingLater(Later):
+    """No step computes anything."""
+
+    honest_steps = 8
+
+    def otherwise(self, batches: Batches, report: Report) -> Metrics:
+        return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
+
+
+class CoarserLater(Later):
+    """Weights are rounded to half precision before the steps."""
+
+    honest_steps = 8
+
+    def otherwise(self, batches: Batches, report: Report) -> Metrics:
+        state = self.dump()
+        half = {name: weight.astype(np.float16).astype(weight.dtype) for name, weight in state.weights.items()}
+        self.load(ModelState(half, state.mean_squares))
+        return super(Later, self).train(batches, report)
+
+
+class WithoutUpdatesLater(Later):
+    """Losses are computed, and no weight is changed."""
+
+    honest_steps = 8
+
+    def otherwise(self, batches: Batches, report: Report) -> Metrics:
+        return self.evaluate(batches)
+
+
+class NothingWhileTimed(Later):
+    """Turns, which hear no report, compute nothing."""
+
+    def train(self, batches: Batches, report: Report) -> Metrics:
+        if report is unreported:
+            return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
+        return Backend.train(self, batches, report)
+
+
+class DecodesHalfLater(Later):
+    """Once it has decoded a few times, each text ends at half its length."""
+
+    honest_steps = 10**9
+    decoded = 0
+
+    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
+        self.decoded += 1
+        most = max_length // 6 if self.decoded > 3 else max_length
+        return super().translate(encoder_ids, encoder_lengths, most)
 
 
 def _swapped(arrays: Arrays) -> Arrays:

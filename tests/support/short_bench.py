@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 from math import inf
 
+from backends import TABLE
 from benchmarks import in_child
 from benchmarks.measure import bench, machine, race, rounds
 from benchmarks.report import results
 from rosetta import main
+from tests.support.planted import entry_of
 
 
 def make_short(number: int) -> None:
@@ -29,4 +31,7 @@ def make_short(number: int) -> None:
 if __name__ == "__main__":
     make_short(int(sys.argv.pop(1)))
     sys.argv[0] = "rosetta"
+    for name in ",".join(sys.argv).split(","):
+        if name.startswith("numpy:"):  # a mistake of tests/support/planted.py
+            TABLE[name] = entry_of(name)
     main()

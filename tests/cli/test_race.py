@@ -224,7 +224,8 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     slow, quick = side(tmp_path / "slow.py", 0.02), side(tmp_path / "quick.py", 0.02, batch=16)
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
     race = answer("race", quick, slow, "--out", out, "--within", "50%", "--env", "slow:MINE=1")
-    assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", race["headline"])
+    headline = race["headline"]
+    assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", headline)
     assert 4 < race["rows"][1]["ratio"]["value"] < 64
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02

@@ -96,7 +96,7 @@ def compare(
     if wrong := _incomparable(expected, actual, dtype):
         return Check(stage, tensor, inf, bound, note=wrong)
     with np.errstate(divide="ignore"):
-        differences = np.abs(actual.astype(np.float64) - expected)
+        differences = np.asarray(np.abs(actual.astype(np.float64) - expected))
         if relative:
             np.divide(differences, np.abs(expected), out=differences, where=differences != 0)
     where = tuple(int(index) for index in np.unravel_index(differences.argmax(), differences.shape))

@@ -1,4 +1,4 @@
-"""The comparer: equal arrays pass, and every way of not being equal fails, with its place."""
+"""Parity's comparer: equal arrays pass, and every way of not being equal fails, with its place."""
 
 from math import inf
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ladder.arrays import largest, largest_difference, pieces
-from benchmarks.ladder.judge.check import Check, Item, judge
+from benchmarks.parity.comparer import Check, compare
 
 Array = np.ndarray
 SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}
@@ -20,8 +20,7 @@ def array(*shape: int) -> Array:
 
 def compared(got: Array, expected: Array, scale: str = "absolute", dtype: str | None = None) -> Check:
     """The check of an array that is promised to be finite and of its own dtype, or of this one."""
-    item = Item("forward", "it", lambda: expected, lambda: got, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
-    return judge(item)
+    return compare("forward", "it", expected, got, 1e-9, dtype=dtype or str(got.dtype), **SCALES[scale])
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -168,19 +168,22 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
         assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "a kill"])
+def test_a_run_that_was_ended_resumes_to_the_same_bits(tmp_path, number: int) -> None:
     """Its batches are bucketed."""
     run = tmp_path / "run"
     sizes = "--backend numpy --num-samples 300 --latent-dim 16 --split grouped --batches bucketed --padding mask"
     process = started("train", "--out", run, "--epochs", 100_000, "--threads", 1, *sizes.split())
     begun = lambda: (run / "config.json").exists() and len(RunDirectory.open(run).history()) >= 2  # noqa: E731
     wait_until(lambda: process.poll() is not None or begun())
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
+    assert process.returncode == (130 if number == signal.SIGINT else -number), said
     kept = RunDirectory.open(run).read_state("last")[1].epoch
     assert kept >= 1
-    assert f"keeps epoch {kept}. Go on with: rosetta train --out {run} --resume" in said
+    assert (f"keeps epoch {kept}. Go on with: rosetta train --out {run} --resume" in said) == (
+        number == signal.SIGINT
+    )
     assert "Traceback" not in said
     total = kept + 2
     resumed = resume(RunDirectory.open(run), "numpy", total)

@@ -31,9 +31,8 @@ from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
 from tests.fuzz.attack.limits import one_line
-from tests.fuzz.attack.programs import alive
 from tests.support import child
-from tests.support.program import wait_until
+from tests.support.program import alive, wait_until
 
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)
@@ -58,6 +57,11 @@ def test_values_cross_unchanged_and_events_come_in_order() -> None:
         assert process.call(child.inheritable) == [], "no program that a framework starts has the socket"
         returned = process.call(child.echo, lambda event: events.append(event["number"]), content=content)
         taken = process.call(child.taken, batch=batch, rows=np.array([3, 1]))
+        asked = psutil.Process(process.pid)
+        before = asked.num_fds(), asked.num_threads()
+        for _ in range(200):
+            process.call(child.echo, content={})
+        assert (asked.num_fds(), asked.num_threads()) == before, "calls leave nothing open"
     assert events == list(range(5))
     np.testing.assert_equal(returned, content, strict=True)
     assert returned["floats"].flags.writeable

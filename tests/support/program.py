@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 from unittest.mock import patch
@@ -72,6 +73,16 @@ def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "wa
     while not what():
         assert time.monotonic() < end, why
         time.sleep(0.05)  # seconds; asking takes some of the processor that is waited for
+
+
+def alive(temporary: Path) -> list[psutil.Process]:
+    """Return the processes that have their temporary files there: programs and backends' processes."""
+    living = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("TMPDIR", "").startswith(str(temporary)):
+                living.append(process)
+    return living
 
 
 def is_backend(process: psutil.Process) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from common.files import UNFINISHED
 from common.run import LOCK, STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
@@ -74,8 +73,3 @@ def same_training(run: RunDirectory) -> tuple[object, ...]:
     timeless = [repr(replace(epoch, seconds=0)) for epoch in checkpoint.progress.history]  # in which NaN is like NaN
     kept = ((run.path / name).read_bytes() for name in FILES if name not in (STATE, "machine.json"))
     return arrays, checkpoint.progress.step, timeless, *kept
-
-
-def names(run: Path) -> list[str]:
-    """The names of a run's files, without its lock, and what killed processes left until training goes on."""
-    return sorted(path.name for path in run.iterdir() if path.suffix != UNFINISHED and path.name != LOCK)

@@ -7,7 +7,7 @@ or examine the machine is refused there.
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -101,7 +101,7 @@ def typed(here: Path, words: list[str]) -> str:
     return f"status {status}"
 
 
-def command_lines(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+def command_lines(rng: random.Random, folder: Path) -> Iterator[str]:
     (folder / "lock").touch()
     with ExitStack() as stack:
         for name in BEGUN:

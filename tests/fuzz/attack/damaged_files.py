@@ -9,7 +9,7 @@ import pickle
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -56,7 +56,7 @@ class Victim:
     damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a name and content
 
 
-def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path) -> Iterator[str]:
     def copied(file: Path, victim: Victim, rng: random.Random | None = None) -> Path:
         """Copy the folder of a victim, damage the file in it, and return the path of the damaged file."""
         shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
@@ -76,7 +76,7 @@ def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path, na
                 file = path.relative_to(folder / "whole")
                 victim.read(copied(file, victim))
                 targets[f"{path.name} of {name}"] = Target(partial(copied, file, victim), victim.read)
-        yield from inputs(targets, names, rng)
+        yield from inputs(targets, rng)
 
 
 def files_of(contents: Mapping[str, bytes], folder: Path) -> None:
@@ -242,7 +242,7 @@ files = partial(damaging, FILES)
 recordings = partial(damaging, RECORDINGS)
 
 
-def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+def torch_files(rng: random.Random, folder: Path) -> Iterator[str]:
     """A model's file in both formats of PyTorch, and its optimizer's."""
     import torch
 
@@ -266,10 +266,10 @@ def torch_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
         optimizer = [path] if path.stem == "optimizer" else []
         return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL)
 
-    return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder, names)
+    return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder)
 
 
-def keras_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
+def keras_files(rng: random.Random, folder: Path) -> Iterator[str]:
     """What Keras's `save_weights` writes, read by its `load_weights` in a process, as `convert` does.
 
     HDF5's library reads some damaged files without end. The timeout ends such a process, and the next one is started.
@@ -296,4 +296,4 @@ def keras_files(rng: random.Random, folder: Path, names: Sequence[str]) -> Itera
                 raise RosettaError(answer.refusal)
             return answer.state
 
-        yield from damaging({"Keras": Victim(write, of_keras, "*.h5")}, rng, folder, names)
+        yield from damaging({"Keras": Victim(write, of_keras, "*.h5")}, rng, folder)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from pathlib import Path
 from types import FrameType
@@ -55,15 +55,15 @@ def is_cut_off(point: int, what: Callable[[], object]) -> bool:
     return status == CUT_OFF
 
 
-def exits(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    """Try each point of all saves, or of the saves of these names; then each again, with an exit while mending."""
+def exits(rng: random.Random, folder: Path) -> Iterator[str]:
+    """Try each point of all saves; then each again, with an exit while mending."""
     place = folder / "saved"
     with (
         patch("common.run.describe_machine", dict),  # asking the processor takes a second
         patch.object(os, "fsync", os.fstat),  # what was written outlives the process, so no disk is waited for
     ):
-        for number, name in enumerate(cycle(names or SAVES)):
-            save, twice = SAVES[name], ", twice" if number >= len(names or SAVES) else ""
+        for number, name in enumerate(cycle(SAVES)):
+            save, twice = SAVES[name], ", twice" if number >= len(SAVES) else ""
             for point in count():
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()

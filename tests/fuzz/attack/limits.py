@@ -1,13 +1,11 @@
 """The shape of all attacks, and the rules by which every outcome is judged.
 
-An attack is a generator. It is given a random number generator, an empty folder, which is its working folder too, and
-the names of what to attack; without names it attacks everything. It yields the outcome of each case, as "what was
-attacked: outcome". The rules of every case:
+An attack is a generator. It is given a random number generator and an empty folder, which is its working folder too.
+It yields the outcome of each case, as "what was attacked: outcome". The rules of every case:
 
 - an input is read, or refused by a RosettaError of one printable line;
-- a program ends with 0, 1 or 2, or as the signal that ended it says, with one line of error at most, without a
-  traceback, and leaves no process (see `programs`);
-- what was there before is unchanged, or is what the program makes, whole (see `stories`);
+- a command ends with 0, 1 or 2, with one line of error at most, without a traceback;
+- what was there before is unchanged, or is what the command makes, whole;
 - a case takes no longer than its limit, and an attack no more than a gigabyte above what it began with;
 - nothing that a file holds was run.
 """
@@ -17,7 +15,7 @@ import resource
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, closing
 from itertools import cycle
 from pathlib import Path
@@ -30,7 +28,7 @@ from common.errors import RosettaError
 MOST_MEMORY = 1 << 30  # bytes above what the process had before
 HARMED = "harmed"  # file that hostile code would leave in the attack's folder
 
-Attack = Callable[[random.Random, Path, Sequence[str]], Iterator[str]]
+Attack = Callable[[random.Random, Path], Iterator[str]]
 
 
 class Target(NamedTuple):
@@ -40,9 +38,9 @@ class Target(NamedTuple):
     read: Callable[[Any], object]
 
 
-def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """Yield the outcomes of hostile inputs, for the targets of these names, or for all, in turn."""
-    for name in cycle(names or targets):
+def inputs(targets: Mapping[str, Target], rng: random.Random) -> Iterator[str]:
+    """Yield the outcomes of hostile inputs, for the targets in turn."""
+    for name in cycle(targets):
         target = targets[name].make(rng)
         try:
             outcome = targets[name].read(target)
@@ -52,7 +50,7 @@ def inputs(targets: Mapping[str, Target], names: Sequence[str], rng: random.Rand
             yield f"{name}: refused in one line"
 
 
-def judged(attack: Attack, count: int, seconds: float, seed: int, names: Sequence[str]) -> Counter[str]:
+def judged(attack: Attack, count: int, seconds: float, seed: int) -> Counter[str]:
     """Try `count` cases, each within its seconds, and count the outcomes.
 
     Raises AssertionError at the first outcome that must not be; the folder that it names is then left.
@@ -61,7 +59,7 @@ def judged(attack: Attack, count: int, seconds: float, seed: int, names: Sequenc
     folder, before = Path(mkdtemp(prefix="attack-")), most_memory()
     signal.signal(signal.SIGALRM, too_long)  # which the main thread hears, wherever it is
     try:
-        with chdir(folder), closing(attack(random.Random(seed), folder, names)) as cases:  # type: ignore[type-var]
+        with chdir(folder), closing(attack(random.Random(seed), folder)) as cases:  # type: ignore[type-var]
             for _ in range(count):
                 signal.setitimer(signal.ITIMER_REAL, seconds)
                 outcomes[next(cases)] += 1

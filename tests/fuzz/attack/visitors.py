@@ -1,28 +1,27 @@
-"""Visits the page of `rosetta serve`: with requests of every kind, with bytes that are none, and slowly.
+"""Visits the page of `rosetta serve`: with requests of every kind, and with bytes that are none.
 
 Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the headers that bind a
-browser; the program says nothing. Whatever slow visitors do, a quick one is answered.
+browser.
 """
 
 import random
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 from backends.process.translating import Answer, Candidate, Position
 from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer
+from common.errors import RosettaError
 from common.sources import Sources
 from common.tensors import CharVocabulary
 from tests.fuzz.attack.damage_bytes import damaged, odd_text
 from tests.fuzz.attack.limits import Target, inputs
-from tests.fuzz.attack.programs import Program
-from tests.support.program import wait_until
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
 ALLOWED = {"200", *"400 403 404 414 431 501 505".split(), "nothing"}
@@ -44,47 +43,29 @@ RAW = {
     WHOLE + b"X: a\r\n" * 20_000 + b"\r\n": "431 nothing",
     (WHOLE + b"\r\n") * 100: "200 nothing",
 }
-# What a slow visitor has sent, and then sends a byte of from time to time, or nothing more.
-HALVES = [b"", b"G", WHOLE, HALF]
 
 
 class Quick:
-    """In place of backends: one gives a sentence back in capitals, each with less probability; one is left out."""
+    """A backend that gives a sentence back in capitals, each with less probability; one named "<dead>" fails."""
 
-    left_out: ClassVar = {"<dead>": "ended by <b>signal 9"}
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def answers(self, texts: Sequence[str], characters: bool) -> list[dict[str, Answer]]:
-        (text,) = texts
+    def answer(self, text: str) -> Answer:
+        if self.name == "<dead>":
+            raise RosettaError("ended by <b>signal 9")
         shown = [Position(character, 0.95 - 0.2 * number % 0.8) for number, character in enumerate(text.upper())]
-        return [{"quick": Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))}]
+        return Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))
 
 
 @contextmanager
-def served(run: str, examples: Mapping[str, Sequence[str]]) -> Iterator[int]:
-    """The page of a quick backend on a port of this machine."""
-    quick: Any = Quick()
-    with PageServer(0, run, VOCABULARY, Sources([("go on.", "")], examples)) as server:
-        server.backends = quick
+def served(*names: str, run: str = "a run", examples: Mapping[str, Sequence[str]] | None = None) -> Iterator[int]:
+    """The page of quick backends on a port of this machine."""
+    backends: Any = [Quick(name) for name in names]
+    with PageServer(0, run, backends, VOCABULARY, Sources([("go on.", "")], examples)) as server:
         Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         yield server.server_address[1]
         server.shutdown()
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[tuple[Program, int]]:
-    """`rosetta serve` with NumPy's backend, and its port; it must say nothing until it is ended."""
-    printed = folder / "printed"
-    with printed.open("wb") as output:
-        words = "rosetta serve --backends numpy --port 0".split()
-        program = Program(folder / "server", words, output=output.fileno())
-    with program:
-        wait_until(lambda: b":" in printed.read_bytes() or not program.runs_for(0), why="it does not begin")
-        try:
-            yield program, int(re.findall(r":(\d+)/", printed.read_text())[0])
-        finally:  # also where an attack has had all its cases, and is closed
-            program.process.terminate()
-            assert program.ended(143) == 143
-            assert program.lines() == []
 
 
 def request(rng: random.Random) -> bytes:
@@ -121,21 +102,6 @@ def visited(sent: bytes, port: int, seconds: float = ANSWER_SECONDS) -> str:
     return status.decode()
 
 
-def requests(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    with serving(folder) as (_, port):
-        yield from inputs({"request": Target(request, partial(visited, port=port))}, names, rng)
-
-
-def slow_visitors(rng: random.Random, folder: Path, names: Sequence[str]) -> Iterator[str]:
-    with serving(folder) as (_, port):
-        while True:
-            half, count = rng.choice(HALVES), rng.randint(1, 200)
-            with ExitStack() as stack:
-                slow = [
-                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0)) for _ in range(count)
-                ]
-                for sent in (half, b"x", b"x"):
-                    for visitor in slow:
-                        visitor.sendall(sent)
-                    assert visited(WHOLE + b"\r\n", port) == "200"
-            yield f"{count // 50 * 50} or more visitors: a quick one is answered"
+def requests(rng: random.Random, folder: Path) -> Iterator[str]:
+    with served("quick", "<dead>") as port:
+        yield from inputs({"request": Target(request, partial(visited, port=port))}, rng)

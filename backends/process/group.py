@@ -1,8 +1,8 @@
 """Several processes at once: groups of workers, which train one backend together, and backends side by side.
 
 A worker reads its rank, the group's size and the address of the first worker from its environment, by the names
-that torchrun gives them. `rosetta train --workers` sets them; those of other launchers are translated. What a
-framework needs beyond them is derived in its file of backends/groups/. See docs/parallel.md.
+that torchrun gives them, and Keras's worker the addresses of all from TF_CONFIG. `rosetta train --workers` sets them;
+those of other launchers are translated. See docs/parallel.md.
 """
 
 import json
@@ -125,8 +125,12 @@ def new_group(backend: str, size: int) -> list[Worker]:
     """
     engine_of(backend)
     require_memory(size)
-    address = f"127.0.0.1:{free_port()}"
-    return [_worker(backend, rank, size, size, address, ONLY_HERE) for rank in range(size)]
+    addresses, workers = [f"127.0.0.1:{port}" for port in free_ports(size)], []
+    for rank in range(size):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        variables = ONLY_HERE | {"TF_CONFIG": json.dumps(config)}
+        workers.append(_worker(backend, rank, size, size, addresses[0], variables))
+    return workers
 
 
 def require_memory(workers: int) -> None:
@@ -139,11 +143,11 @@ def require_memory(workers: int) -> None:
         )
 
 
-def free_port() -> int:
-    """A port of this machine's loopback at which nobody listens now."""
-    with refusing("no worker can be started"), socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def free_ports(number: int) -> list[int]:
+    """Ports of this machine's loopback at which nobody listens now."""
+    with refusing("no worker can be started"), ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def lost_another(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from backends import numpy_model
 from backends.commands import training
 from backends.interface import Alone, Backend
 from backends.process import child_environment, group
-from backends.process.group import GROUP_BACKENDS, ask_each, free_port, new_group, place_in_group
+from backends.process.group import GROUP_BACKENDS, ask_each, free_ports, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks.parity.cases import QUICK, Answers, Cases
@@ -79,7 +79,7 @@ LAUNCHED = {  # a backend with the variables of a launcher, and the workers on t
     "torchrun": ("torch", TORCHRUN, 2),
     "TF_CONFIG": ("keras", {"TF_CONFIG": json.dumps(CLUSTER)}, 2),
     "paddle.distributed.launch": ("paddle", PADDLE | {"PADDLE_TRAINER_ENDPOINTS": ",".join(ADDRESSES)}, 2),
-    "variables of another name": ("keras", TORCHRUN, 2),
+    "torchrun's variables": ("paddle", TORCHRUN, 2),
     "another framework's launcher besides": ("torch", TORCHRUN | PADDLE | {"TF_CONFIG": ""}, 2),
 }
 
@@ -107,7 +107,8 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
         monkeypatch.setenv(name, "2")
     (worker, _) = new_group("torch", 2)
     environment = child_environment("tuned", 1, "cpu", group=worker.variables)
-    assert environment.keys() & {*launched} == {"MASTER_ADDR", "RANK"}
+    assert environment.keys() & {*launched} == {"MASTER_ADDR", "RANK", "TF_CONFIG"}
+    assert environment["TF_CONFIG"] != "2"
     assert (environment["MASTER_ADDR"], environment["GLOO_SOCKET_IFNAME"]) == ("127.0.0.1", "lo")
 
 
@@ -131,7 +132,8 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
         ("train --out run --backend torch", {"WORLD_SIZE": "2"}, "WORLD_SIZE is set, .*'MASTER_ADDR' is missing"),
         ("train --out run --backend torch", TORCHRUN | {"RANK": "3"}, "WORLD_SIZE is set, .*worker 3 of 3"),
         ("train --out run --backend keras", {"TF_CONFIG": '{"cluster": {"chief": []}}'}, "TF_CONFIG is set, .*alone"),
-        ("train --out run --backend keras", TORCHRUN | {"MASTER_ADDR": "no.such.invalid"}, "no.such.invalid:4000"),
+        ("train --out run --backend torch", TORCHRUN | {"MASTER_ADDR": "no.such.invalid"}, "no.such.invalid:4000"),
+        ("train --out run --backend keras", TORCHRUN, "needs the addresses of all workers in TF_CONFIG"),
     ],
 )
 def test_a_group_that_cannot_train_is_refused_at_once(
@@ -292,7 +294,7 @@ def test_workers_on_two_hosts_train_one_run_and_tell_of_a_loss(tmp_path: Path) -
     """Each is started by hand, as a cluster's scheduler does, with the variables of torchrun."""
     run, command = tmp_path / "run", [sys.executable, "-m", "rosetta", *train_arguments("torch", tmp_path / "run")]
     with two_hosts() as hosts:
-        port, programs = free_port(), []
+        (port,), programs = free_ports(1), []
         for rank, host in enumerate(hosts):
             variables = {
                 "RANK": str(rank),

@@ -1,74 +1,34 @@
 """Two benchmarks do not run at once, whoever starts them."""
 
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from backends.process.parent import PROJECT
 from benchmarks.measure.machine import PLACE, only_benchmark
 from common.errors import CannotBeginError
 from tests.support.program import refusal
 
-# A benchmark that says what it does and ends when its input does.
-BENCHMARK = """
-import sys
-from benchmarks.measure.machine import only_benchmark
-say = lambda text: print(text, flush=True)
-with only_benchmark(lambda message: say("waits: " + message)):
-    say("holds")
-    sys.stdin.read()
-say("released")
-"""
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts benchmarks that share a lock with this process."""
-    started: list[subprocess.Popen[str]] = []
-    monkeypatch.setenv(PLACE, str(tmp_path / "lock"))
-
-    def begin() -> "subprocess.Popen[str]":
-        command, pipe = [sys.executable, "-c", BENCHMARK], subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        with process:  # which closes its pipes
-            process.kill()
-
-
-def line(process: "subprocess.Popen[str]") -> str:
-    return process.stdout.readline().strip()
+WAITS = "another benchmark runs; waiting for its end"
 
 
 def no_wait(message: str) -> None:
     raise CannotBeginError(message)
 
 
-def test_a_second_benchmark_waits_for_the_end_of_the_first(start: Start) -> None:
-    first = start()
-    assert line(first) == "holds"
-    second, third = start(), start()
-    waits = "another benchmark runs; waiting for its end"
-    for waiting in (second, third):
-        assert line(waiting) == f"waits: {waits}"
-    with pytest.raises(CannotBeginError, match=re.escape(waits)), only_benchmark(no_wait):
+def test_a_second_benchmark_waits_for_the_end_of_the_first(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path / "lock"))
+    said, first = list[str](), ExitStack()
+    first.enter_context(only_benchmark(no_wait))
+    with pytest.raises(CannotBeginError, match=WAITS), only_benchmark(no_wait):
         pass
-    third.send_signal(signal.SIGINT)  # Ctrl-C ends the wait and leaves the lock
-    assert third.wait(timeout=10) != 0
-    assert third.stderr.read().rstrip().endswith("KeyboardInterrupt")
-    assert first.poll() is None
-    first.send_signal(signal.SIGKILL)
-    assert line(second) == "holds"
-    second.stdin.close()
-    assert line(second) == "released"
+
+    def end_the_first(message: str) -> None:
+        said.append(message)
+        first.close()
+
+    with only_benchmark(end_the_first):
+        assert said == [WAITS]
 
 
 def test_a_lock_that_cannot_be_had_is_refused_and_an_error_frees_it(tmp_path: Path, monkeypatch) -> None:

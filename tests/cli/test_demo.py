@@ -7,7 +7,7 @@ import pytest
 
 from backends import TABLE
 from backends.process.parent import PROJECT
-from tests.support.program import answer, refusal, rosetta
+from tests.support.program import answer, rosetta
 
 
 @pytest.fixture
@@ -30,14 +30,6 @@ def test_the_demo_names_both_mistakes(shown: str) -> None:
 
 def test_the_mended_port_passes() -> None:
     assert answer("diff", "--demo", "fixed")["passed"]
-
-
-def test_the_demo_takes_two_records_or_none() -> None:
-    for arguments, message in (
-        (["left"], "one record was given; expected two records or none"),
-        (["left", "right", "--demo", "fixed"], "--demo compares bundled records, and a record was given"),
-    ):
-        assert message in refusal(2, "diff", *arguments)
 
 
 def test_the_demo_needs_no_framework() -> None:

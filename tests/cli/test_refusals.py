@@ -9,8 +9,32 @@ from common.run import BUNDLED_RUN
 from tests.support.program import refusal, rosetta
 
 TRAIN = "train --backend numpy --num-samples 1000 --latent-dim 16 --epochs 1 --out new"
+IMPORT = "convert new --from model.pt --backend torch"
 EMPTY_NAME = ["there is no backend ''", "choose one of numpy, keras"]
-# The exit status, the command, typed in a folder that holds pairs.txt and bad.txt, and what must be named.
+BENCH = {  # its options, and what must be named
+    "--budget soon": "10m",
+    "--budget 0s": "'0s' is no duration of a second or more",
+    "--within narrow": "10%",
+    "--backends mxnet": "there is no backend",
+    "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
+    "--backends numpy --run nowhere": "nowhere is not a run",
+    "--backends numpy --vary units=2": "--vary is AXIS=SIZES",
+    "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
+    "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
+    "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
+    "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
+    "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
+}
+RACE = {
+    "none.py a.py": "none.py is not a file",
+    "a.py a.py": "two scripts have one name; name them: A=a.py B=a.py",
+    "a.py": "a race needs two scripts",
+    "a.py b=a.py --env c:A=1": "--env NAME:VARIABLE=VALUE, where NAME is one of a, b; found c:A=1",
+    "a.py b=a.py --env b:A": "it is --env NAME:VARIABLE=VALUE",
+    "a.py b=a.py --lanes default": "--lanes names default; the lanes are tuned, installed",
+    "a.py b=a.py --budget 0.5s": "'0.5s' is no duration",
+}
+# The exit status, the command, typed in a folder of some files, and what must be named.
 REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "backends torch mxnet", ["no backend 'mxnet'", "choose one of numpy, keras"]),
     (2, "backends torch --variants", ["torch", "leave one"]),
@@ -27,8 +51,24 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "evaluate .", [". is not a run", "rosetta train --out ."]),
     (1, "evaluate damaged --backend numpy", ["damaged/state.safetensors is damaged"]),
     (1, "translate damaged Go. --backend numpy", ["damaged/state.safetensors is damaged"]),
-    (2, "convert new", ["--to NAME", "--from FILE"]),
-    (2, "convert new --to torch --latent-dim 3", ["--to writes a run as it is", "leave out --latent-dim"]),
+    (2, "convert damaged", ["needs --to NAME, or --from FILE"]),
+    (2, "convert damaged --to torch --latent-dim 3", ["--to writes a run as it is", "leave out --latent-dim"]),
+    (2, "convert damaged --to torch --dtype float32", ["leave out --dtype"]),
+    (2, "convert damaged optimizer.pt --to torch", ["leave out optimizer.pt"]),
+    (2, "convert damaged --to mxnet", ["choose one of"]),
+    (2, f"convert {BUNDLED_RUN} --to numpy --out new", ["numpy has no format of its own"]),
+    (2, "convert new --to torch", ["is not a run"]),
+    (2, "convert new --from model.pt", ["and --backend NAME"]),
+    (2, IMPORT, ["no vocabulary: give --data"]),
+    (2, f"{IMPORT} --to torch", ["leave out --from"]),
+    (2, f"{IMPORT} --out other", ["leave out --out"]),
+    (2, f"{IMPORT} --vocabulary damaged --data phrasebook", ["leave out --data"]),
+    (2, f"{IMPORT} --vocabulary none", ["is not a run ("]),
+    (2, f"{IMPORT} --backend numpy --vocabulary damaged", ["numpy has no format of its own; "]),
+    (2, "diff left", ["one record was given; expected two records or none"]),
+    (2, "diff left right --demo fixed", ["--demo compares bundled records, and a record was given"]),
+    *((2, f"bench --out a.jsonl {options}", [words]) for options, words in BENCH.items()),
+    *((2, f"race --out a.jsonl {typed}", [words]) for typed, words in RACE.items()),
     *((2, f"{command} --backends=", EMPTY_NAME) for command in ("bench", "parity", "serve")),
     *((2, f"{command} --backends numpy,,torch", EMPTY_NAME) for command in ("bench", "parity", "serve")),
 ]
@@ -41,6 +81,7 @@ OUT_OF_BOUNDS += ["--learning-rate nan", "--validation-split nan", "--seed -1"]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("pairs.txt").write_bytes(b"Go.\tVa !\nRun!\tCours !\n")
+    Path("a.py").touch()
     Path("bad.txt").write_bytes(b"Go.\tVa !\nRun!\n")
     damaged = Path(shutil.copytree(BUNDLED_RUN, "damaged")) / "state.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-99])

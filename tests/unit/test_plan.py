@@ -1,7 +1,6 @@
 """The plan of a benchmark: the rows that options ask for, and the command that asks for them again."""
 
 import shlex
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from benchmarks.measure import bench
 from benchmarks.measure.plan import Plan, Row, rows_of
 from common.errors import CannotBeginError
-from tests.support.program import refusal, rosetta
+from tests.support.program import rosetta
 from tests.support.recordings import plan_of
 
 
@@ -50,25 +49,3 @@ def test_each_framework_has_a_row_as_installed_too() -> None:
     both = ["torch", "keras:example"]
     assert [row.label for row in rows_of(both)] == [*both, "torch, as installed"]
     assert plan_of(both).question == [Row(name) for name in both]
-
-
-def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path: Path) -> None:
-    out = ["--out", tmp_path / "a.jsonl"]
-    expected = {
-        "--budget soon": "10m",
-        "--budget 0s": "'0s' is no duration of a second or more",
-        "--within narrow": "10%",
-        "--backends mxnet": "there is no backend",
-        "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
-        "--backends numpy --run nowhere": "nowhere is not a run",
-        "--backends numpy --vary units=2": "--vary is AXIS=SIZES",
-        "--backends numpy --vary length=0": "--vary is AXIS=SIZES",
-        "--backends numpy --vary length=8 --vary length=9": "--vary names length twice",
-        "--backends numpy --vary batch-size=9999": "a batch of 9999 is larger than the",
-        "--backends numpy --vary latent-dim=8 --latent-dim 16": "at its own sizes; leave out --latent-dim",
-        "--backends numpy --vary latent-dim=8 --baseline numpy": "leave out --baseline",
-    }
-    for typed, message in expected.items():
-        assert message in refusal(2, "bench", *typed.split(), *out), typed
-    assert "'0.5s' is no duration" in refusal(2, "race", "a.py", "b.py", "--budget", "0.5s", *out)
-    assert not list(tmp_path.iterdir())

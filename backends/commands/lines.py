@@ -1,15 +1,13 @@
 """Lines that somebody types, and their answers as people and machines read them."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from backends.process.translating import Answer, translation_of_most
 from common import terminal
@@ -148,7 +146,3 @@ class Output:
                 first, last = [""], ["", ""]
         columns = ["backend", "sentence", *(["score"] if self.n_best else []), "ms", "same"]
         return terminal.table(line.source, columns, rows, numeric=["score", "ms"])
-
-    def so_far(self, line: InputLine, answers: Mapping[str, Answer], waiting: Iterable[str]) -> RenderableType:
-        """Return the answers of backends to one line, with the names of those that are waited for below."""
-        return Group(self.table(line, answers), Text(f"waiting for {', '.join(waiting)}"))

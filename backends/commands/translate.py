@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,8 @@ from common.errors import CannotBeginError, refusing
 from common.text import lines_as_they_arrive, quoted, typed_lines
 
 if TYPE_CHECKING:
-    from backends.commands.lines import InputLine, Output
-    from backends.commands.side_by_side import SideBySide
+    from backends.commands.lines import InputLine
+    from backends.process.side_by_side import SideBySide
     from backends.process.translating import Answer, Opener, Translator
     from common.sources import Sources
 
@@ -121,7 +121,7 @@ def translate(
         lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
         search = beam if beam > 1 or n_best else None
         try:
-            for line, answers in chain.from_iterable(_answered(translator, chunk, search, output) for chunk in lines):
+            for line, answers in chain.from_iterable(_answered(translator, chunk, search) for chunk in lines):
                 doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
                 output.add(line, answers, doubt)
         finally:  # what came before an error, too
@@ -142,18 +142,11 @@ def _greet(translator: "Translator | SideBySide", sources: "Sources", note: str)
 
 
 def _answered(
-    translator: "Translator | SideBySide", lines: "Sequence[InputLine]", beam: int | None, output: "Output"
+    translator: "Translator | SideBySide", lines: "Sequence[InputLine]", beam: int | None
 ) -> "Iterator[tuple[InputLine, dict[str, Answer]]]":
-    """Each line with its answers by backend, which a line at fault has not. Shows the first line's as they come."""
-    good = [line for line in lines if not line.error]
-    answers: Iterator[dict[str, Answer]] = iter(())
-    if good:
-        with terminal.showing() as show:
-
-            def show_first(answers: "Mapping[str, Answer]", waiting: Sequence[str]) -> None:
-                show(output.so_far(good[0], answers, waiting))
-
-            answers = iter(translator.answers([line.text for line in good], show_first, beam))
+    """Each line with its answers by backend, which a line at fault has not."""
+    good = [line.text for line in lines if not line.error]
+    answers = iter(translator.answers(good, beam) if good else [])
     for line in lines:
         yield line, {} if line.error else next(answers)
 
@@ -165,10 +158,11 @@ def _open(
     from common.sources import Sources
 
     if backend == "all":
-        from backends.commands.side_by_side import open_side_by_side
+        from backends.process.side_by_side import open_side_by_side
 
         names = installed(variants)
-        together = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
+        with terminal.starting(", ".join(names)):
+            together = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
         return together, Sources.of_run(opener.run)
     process = stack.enter_context(opener.launch(backend))
     with terminal.starting(process.name):

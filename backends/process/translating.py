@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -129,10 +129,8 @@ class Translator:
             translate, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters
         )
 
-    def answers(
-        self, texts: Sequence[str], show: Callable[..., None], beam: int | None = None
-    ) -> list[dict[str, Answer]]:
-        """Return each text's answer by the backend's name, as `SideBySide.answers` does; `show` is not called."""
+    def answers(self, texts: Sequence[str], beam: int | None = None) -> list[dict[str, Answer]]:
+        """Return each text's answer by the backend's name, as `SideBySide.answers` does, timed together."""
         return [{self.process.name: answer} for answer in self.decode(texts, beam=beam)]
 
     @property

@@ -7,29 +7,27 @@ machine is refused for that name.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import SimpleQueue
 from string import Template
-from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from backends.process.parent import Runtime
-from backends.process.translating import Answer, Opener, Translator
+from backends.process.side_by_side import SideBySide, open_side_by_side
+from backends.process.translating import Answer, Opener
 from common.errors import RosettaError, refusing
 from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from common.tensors import STOP, CharVocabulary
-from common.terminal import say, starting
+from common.terminal import say, starting, warn
 from common.text import normalize, some_of
 
 LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
 LONGEST_QUESTION = 200  # characters
-WAIT_SECONDS = 120.0  # timeout of a visitor for a backend that is being opened or answers others
 SHADES = {0.9: "sure", 0.7: "likely", 0.5: "unsure", 0.0: "guess"}  # a character's class, by its least probability
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
@@ -42,55 +40,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-
-
-class ServedBackend:
-    """A backend of the page. `open` and `close` belong to one thread; `answer` may be called from any.
-
-    The lock is held while the process is opened, and while it answers a visitor. The backend stands in the queue
-    `to_open` at first, and again when its process has died.
-    """
-
-    def __init__(self, name: str, opener: Opener, to_open: "SimpleQueue[ServedBackend]") -> None:
-        self.name, self._opener, self._to_open = name, opener, to_open
-        self._failure = ""  # the error that ended the opening
-        self._lock, self._process = Lock(), ExitStack()
-        self._translator: Translator | None = None
-        self._lock.acquire()
-        to_open.put(self)
-
-    def open(self) -> None:
-        """Start the process, load the weights, and translate once, so that no visitor waits for a compilation."""
-        try:
-            translator = self._process.enter_context(self._opener.open(self.name))
-            any_text = next(filter(str.strip, translator.run.vocabularies()[0].characters), "")
-            translator.decode([any_text], characters=True)
-            self._translator = translator
-        except (RosettaError, OSError) as error:
-            self._failure = str(error)
-            self.close()
-        self._lock.release()
-
-    def answer(self, text: str) -> Answer:
-        """Translate a sentence whose characters the run knows. Raises RosettaError."""
-        if not self._lock.acquire(timeout=WAIT_SECONDS):
-            raise RosettaError("still being opened, or busy with other sentences; ask again in a moment")
-        with ExitStack() as held:
-            held.callback(self._lock.release)
-            if self._translator is None:
-                raise RosettaError(f"not opened: {self._failure}")
-            try:
-                return self._translator.decode([text], alone=True, characters=True)[0]
-            except RosettaError as error:  # each of which ends the process
-                self.close()
-                held.pop_all()  # `open` releases the lock
-                self._to_open.put(self)
-                raise RosettaError(f"{error}; it is opened again, so ask again in a moment") from error
-
-    def close(self) -> None:
-        """End the process."""
-        self._translator = None
-        self._process.close()
 
 
 class _Visit(BaseHTTPRequestHandler):
@@ -111,20 +60,18 @@ class _Visit(BaseHTTPRequestHandler):
         return named
 
     def do_GET(self) -> None:
-        """Send the page in parts, each as soon as it is there, or its style."""
+        """Send the page or its style."""
         path, _, query = self.path.partition("?")
-        parts: Iterable[str]
-        if path == "/":
-            kind, parts = "html", self.server.page(parse_qs(query).get("text", [""])[0])
-        elif path == "/page.css":
-            kind, parts = "css", [(STATIC / "page.css").read_text(encoding="utf-8")]
-        else:
+        if path not in ("/", "/page.css"):
             return self.send_error(404)
+        kind = "html" if path == "/" else "css"
         self.send_response(200)
         self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
         self.end_headers()
-        for part in parts if self.command == "GET" else ():
-            self.wfile.write(part.encode(errors="replace"))
+        if self.command == "GET":
+            question = parse_qs(query).get("text", [""])[0]
+            content = self.server.page(question) if kind == "html" else (STATIC / "page.css").read_text("utf-8")
+            self.wfile.write(content.encode(errors="replace"))
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -147,29 +94,28 @@ class PageServer(ThreadingHTTPServer):
     """
 
     request_queue_size = 128  # connections that may wait to be accepted
+    backends: SideBySide  # set before a visitor is answered
 
-    def __init__(
-        self, port: int, run: str, served: Sequence[ServedBackend], vocabulary: CharVocabulary, sources: Sources
-    ) -> None:
-        self.run, self.served, self.vocabulary, self.sources = run, served, vocabulary, sources
+    def __init__(self, port: int, run: str, vocabulary: CharVocabulary, sources: Sources) -> None:
+        self.run, self.vocabulary, self.sources = run, vocabulary, sources
         with refusing(
             f"the page cannot be served at port {port}", "; choose another --port, such as 0 for any free one"
         ):
             super().__init__(("127.0.0.1", port), _Visit)
 
-    def page(self, question: str) -> Iterator[str]:
-        """The parts of the page: its form, a row for each backend where there is a question, notices, its end."""
-        head, foot = (STATIC / "page.html").read_text(encoding="utf-8").split("$answers")
+    def page(self, question: str) -> str:
+        """The page, with the answers where there is a question."""
         examples = [
             f"{escape(name)}: {' '.join(map(example_link, sentences))}"
             for name, sentences in self.sources.examples.items()
         ]
-        yield Template(head).substitute(
-            run=escape(self.run), question=escape(question), longest=LONGEST_QUESTION, examples=" ".join(examples)
+        return Template((STATIC / "page.html").read_text(encoding="utf-8")).substitute(
+            run=escape(self.run),
+            question=escape(question),
+            longest=LONGEST_QUESTION,
+            examples=" ".join(examples),
+            answers="".join(self.answers(normalize(question))) if question else "",
         )
-        if question:
-            yield from self.answers(normalize(question))
-        yield foot
 
     def answers(self, question: str) -> Iterator[str]:
         """A row for each backend, and then what a visitor should know about the translations."""
@@ -184,15 +130,14 @@ class PageServer(ThreadingHTTPServer):
         if not text.strip():
             yield notice("There is nothing to translate; type a sentence.")
             return
-        doubts = dict.fromkeys([""])
-        for backend in self.served:
-            try:
-                answer = backend.answer(text)
-            except RosettaError as error:
-                yield row(backend.name, note=str(error))
-            else:
-                yield answer_row(backend.name, answer)
-                doubts[self.sources.doubt(text, answer.translation)] = None
+        answers: dict[str, Answer] = {}
+        with suppress(RosettaError):  # no backend is left
+            (answers,) = self.backends.answers([text], characters=True)
+        for name, answer in answers.items():
+            yield answer_row(name, answer)
+        for name, why in self.backends.left_out.items():
+            yield row(name, note=f"left out: {why}")
+        doubts = dict.fromkeys(self.sources.doubt(text, answer.translation) for answer in answers.values())
         yield from (notice(f"{doubt[0].upper()}{doubt[1:]}.") for doubt in doubts if doubt)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -241,17 +186,10 @@ def serve(run: Path, port: int, names: Sequence[str], runtime: Runtime) -> None:
     directory = RunDirectory.open(run)
     directory.read_state("last")
     vocabulary, _ = directory.vocabularies()
-    to_open, opener = SimpleQueue[ServedBackend](), Opener(directory, "last", None, runtime)
-    served = [ServedBackend(name, opener, to_open) for name in names]
     title = "the bundled run" if run == BUNDLED_RUN else str(run)
-    server = PageServer(port, title, served, vocabulary, Sources.of_run(directory))
-    Thread(target=server.serve_forever, daemon=True).start()
-    say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
-    try:
-        while True:  # in this thread, since a signal interrupts it: a process half open is then ended too
-            backend = to_open.get()
-            with starting(backend.name):
-                backend.open()
-    finally:
-        for backend in served:
-            backend.close()
+    with PageServer(port, title, vocabulary, Sources.of_run(directory)) as server, ExitStack() as stack:
+        with starting(", ".join(names)):
+            opener = Opener(directory, "last", None, runtime)
+            server.backends = stack.enter_context(open_side_by_side(opener, names, warn))
+        say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
+        server.serve_forever()

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
-from queue import SimpleQueue
+from subprocess import Popen
 from urllib.parse import quote
 
 import psutil
@@ -14,9 +14,10 @@ import pytest
 from playwright.sync_api import Browser
 
 from backends.process.parent import Runtime
+from backends.process.side_by_side import open_side_by_side
 from backends.process.translating import Opener
 from backends.serve import page as page_module
-from backends.serve.page import HEADERS, LONGEST_QUESTION, ServedBackend
+from backends.serve.page import HEADERS, LONGEST_QUESTION
 from common.errors import RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
 from tests.conftest import note_wrongs
@@ -27,35 +28,20 @@ SENTENCE, TRANSLATION = "I love you!", "Je t'aime\u202f!"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$text\u2028\u202e😀"
 
 
-def opened(name: str) -> ServedBackend:
-    """A backend with the bundled run, after its opening."""
+def test_answers_have_time_and_probabilities_and_a_dead_backend_is_left_out() -> None:
+    warned: list[str] = []
     opener = Opener(RunDirectory.open(BUNDLED_RUN), "last", None, Runtime(threads=1))
-    backend = ServedBackend(name, opener, SimpleQueue())
-    backend._to_open.get_nowait().open()
-    return backend
-
-
-def test_an_answer_has_time_and_probabilities_and_a_dead_backend_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
-    numpy = opened("numpy")
-    answer = numpy.answer(SENTENCE)
-    assert answer.translation == TRANSLATION
-    assert "".join(at.character for at in answer.characters) == TRANSLATION + "\n"
-    assert all(0 < at.probability <= 1 for at in answer.characters)
-    assert answer.milliseconds > 0
-    psutil.Process(numpy._translator.process.pid).kill()
-    with pytest.raises(RosettaError, match=r"ended by signal 9.*opened again"):
-        numpy.answer(SENTENCE)
-    monkeypatch.setattr(page_module, "WAIT_SECONDS", 0.1)
-    with pytest.raises(RosettaError, match="ask again in a moment"):
-        numpy.answer(SENTENCE)
-    numpy._to_open.get_nowait().open()
-    assert numpy.answer(SENTENCE).translation == TRANSLATION
-    numpy.close()
-
-
-def test_a_backend_that_cannot_be_opened_says_why() -> None:
-    with pytest.raises(RosettaError, match="not opened: there is no backend 'tensors'"):
-        opened("tensors").answer("a")
+    with open_side_by_side(opener, ["numpy", "tensors"], warned.append) as backends:
+        ((name, answer),) = backends.answers([SENTENCE], characters=True)[0].items()
+        assert (name, answer.translation) == ("numpy", TRANSLATION)
+        assert "".join(at.character for at in answer.characters) == TRANSLATION + "\n"
+        assert all(0 < at.probability <= 1 for at in answer.characters)
+        assert answer.milliseconds > 0
+        psutil.Process(backends.translators["numpy"].process.pid).kill()
+        with pytest.raises(RosettaError, match="there is no backend 'tensors'"):
+            backends.answers([SENTENCE])
+        assert "ended by signal 9" in backends.left_out["numpy"]
+    assert [warning.partition(" is left out")[0] for warning in warned] == ["tensors", "numpy"]
 
 
 # Of a page whose backends answer at once
@@ -63,7 +49,7 @@ def test_a_backend_that_cannot_be_opened_says_why() -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with visitors.served("quick", "<dead>", run=HOSTILE, examples={"Hostile": [HOSTILE, "go on."]}) as number:
+    with visitors.served(HOSTILE, {"Hostile": [HOSTILE, "go on."]}) as number:
         yield number
 
 
@@ -146,23 +132,30 @@ def test_a_request_that_cannot_be_begun_is_one_line(tmp_path) -> None:
         assert f"port {port}" in refusal(2, "serve", "--port", port)
 
 
-def test_the_server_has_no_framework_and_ends_while_one_opens() -> None:
+def test_the_server_has_no_framework_and_answers_this_machine_alone() -> None:
     with started("serve", "--port", "0", "--backends", "torch") as program:
-        port = re.search(r"http://127\.0\.0\.1:(\d+)/", program.stdout.readline())[1]
-        assert visitors.visited(visitors.WHOLE + b"\r\n", int(port)) == "200"
+        port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", program.stdout.readline())[1])
+        assert "<h2>torch</h2>" in ask(port, f"/?text={quote(SENTENCE)}")[1]
         server = psutil.Process(program.pid)
-        assert {at.laddr for at in server.net_connections() if at.status == psutil.CONN_LISTEN} == {
-            ("127.0.0.1", int(port))
-        }
-        assert not re.search(
-            "/site-packages/(torch|paddle)/", " ".join(mapped.path for mapped in server.memory_maps())
-        )
-        wait_until(server.children)
-        opening = server.children()
-        program.send_signal(signal.SIGINT)
-        _, err = program.communicate(timeout=30)
-        assert (program.returncode, err) == (128 + signal.SIGINT, "")
-        assert psutil.wait_procs(opening, timeout=10)[1] == []
+        listening = {at.laddr for at in server.net_connections() if at.status == psutil.CONN_LISTEN}
+        assert listening == {("127.0.0.1", port)}
+        assert not re.search("/site-packages/torch/", " ".join(mapped.path for mapped in server.memory_maps()))
+        assert ends(program) == []
+
+
+def test_ctrl_c_ends_it_while_a_backend_opens() -> None:
+    with started("serve", "--port", "0", "--backends", "torch") as program:
+        wait_until(psutil.Process(program.pid).children)
+        assert ends(program) == []
+
+
+def ends(program: Popen[str]) -> list[psutil.Process]:
+    """Press Ctrl-C, which ends the program without a word; return its children that have not ended."""
+    children = psutil.Process(program.pid).children()
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=30)
+    assert (program.returncode, err) == (128 + signal.SIGINT, "")
+    return psutil.wait_procs(children, timeout=10)[1]
 
 
 # The page in a browser

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from select import select
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,8 @@ import pytest
 import backends
 from backends import TABLE, Entry
 from backends.commands.lines import InputLine, Output
-from backends.commands.side_by_side import SideBySide
 from backends.process.parent import PROJECT
+from backends.process.side_by_side import SideBySide
 from backends.process.translating import Answer, Candidate
 from common.run import BUNDLED_RUN
 from tests.support.program import answer, refusal, rosetta, started
@@ -221,25 +220,20 @@ def test_side_by_side_json_has_variants_but_no_failed_backend(only) -> None:
 
 
 def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
-    asked, shown = [], list[tuple[list[str], list[str]]]()
+    asked = []
 
-    def load(name: str) -> Any:
-        def decode(texts: list[str], beam: int | None, alone: bool) -> list[Answer]:
+    def translator(name: str, translation: str) -> Any:
+        def decode(texts: list[str], alone: bool, **settings: Any) -> list[Answer]:
             asked.append((name, alone))
-            return [Answer((Candidate(translations[name]),), 2.5)] * len(texts)
+            return [Answer((Candidate(translation),), 2.5)] * len(texts)
 
         return SimpleNamespace(decode=decode)
 
-    def show(answers: dict[str, Answer], waiting: list[str]) -> None:
-        shown.append(([name for name, answer in answers.items() if answer.milliseconds], waiting))
-
+    together = SideBySide(pytest.fail)
     translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
-    started = ((name, SimpleNamespace(result=partial(str, name))) for name in translations)
-    (answers,) = SideBySide(list(translations), started, load, pytest.fail).answers(["Yes."], show)
-    names = list(translations)
-    assert asked == [(name, alone) for alone in (False, True) for name in names]
-    assert [waiting for _, waiting in shown] == [names, names[1:], names[2:], [], [], [], []], "each when it is ready"
-    assert [timed for timed, _ in shown] == [[], [], [], [], names[:1], names[:2], names], "none before all are open"
+    together.translators = {name: translator(name, translation) for name, translation in translations.items()}
+    (answers,) = together.answers(["Yes."])
+    assert asked == [(name, True) for name in translations]
     output = Output(None, 1, False, True, None, side_by_side=True)
     rows = output.record(InputLine("Yes.", "Yes.", "Yes."), answers, "")["backends"]
     assert [row["same"] for row in rows] == [True, False, True]

@@ -7,7 +7,7 @@ import pytest
 from backends.native.files import LARGEST_FILE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
-from backends.serve.page import LONGEST_QUESTION, WAIT_SECONDS, _Visit
+from backends.serve.page import LONGEST_QUESTION, _Visit
 from benchmarks.ladder.read.description import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.plan import MOST_ROWS
 from benchmarks.measure.race import MOST_SCRIPTS
@@ -55,4 +55,3 @@ def test_the_pages_limits_are_those_of_the_source() -> None:
     page = TEXT.partition("\n## The page\n")[2].partition("\n## ")[0]
     assert f"sentences of {LONGEST_QUESTION} characters" in page
     assert f"on which nothing comes for {_Visit.timeout:.0f} s" in page
-    assert f"lets a visitor wait {WAIT_SECONDS:.0f} s" in page

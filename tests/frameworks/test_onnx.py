@@ -143,7 +143,6 @@ def test_a_wrong_export_is_placed_at_its_node(exports: Path, name: str) -> None:
     assert diff.broken == "forward"
     assert diff.explanation[1].startswith(place)
     assert any("it is the node" in line and operator in line for line in diff.explanation)
-    assert any("the graph has the numbers of" in line for line in diff.explanation)
     assert any(cause in each.sentence and (each.standing == "likely" or not cause) for each in diff.causes)
 
 

@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.carry import carried
 from benchmarks.ladder.diff import Diff, compare_records
-from benchmarks.ladder.pair.alignment import MOST_ALONE
 from benchmarks.ladder.pair.drafts import write_mapping
 from benchmarks.ladder.pair.mapping import read_mapping
 from benchmarks.ladder.pair.pairing import paired
@@ -207,7 +206,7 @@ def dense(framework: str, widths: Mapping[str, int], names: str = "{name}", bloc
     found: Layers = {}
     for block in range(blocks):
         for name, width in widths.items():
-            kernel, path = RNG.normal(size=(M, width)), names.format(block=block, name=name, count=len(found))
+            kernel, path = RNG.normal(size=(M, width)), names.format(block=block, name=name)
             found[path] = (linear if framework == "torch" else dense_of)(kernel, RNG.normal(size=(N, width)))
     return found
 
@@ -216,30 +215,23 @@ def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
     return {pair.name: [layer.path for layer in pair.right.layers] for pair in paired(*sides).pairs}
 
 
-@pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}", "model/dense_{count}"])
+@pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}"])
 def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_path: Path) -> None:
-    """Or in which they ran, where names tell nothing. A layer has the shape of three others until these are one."""
+    """A layer has the shape of three others until these are one."""
     left, right = dense("torch", FUSED, names, 3), dense("keras", APART, names, 3)
     wanted = {}
     for block in range(3):
         for whole, parts in RUN.items():
-            parts = parts if "name" not in names else sorted(parts, key=whole.find)
-            one, *others = (
-                names.format(block=block, name=name, count=len(of) * block + [*of].index(name))
-                for of, name in [(FUSED, whole), *((APART, part) for part in parts)]
-            )
+            one, *others = (names.format(block=block, name=name) for name in (whole, *sorted(parts, key=whole.find)))
             wanted[one] = others
     assert partners(both(tmp_path, left, right)) == wanted
 
 
-def test_ambiguous_parts_are_of_one_parent_or_not_told(
-    tmp_path: Path,
-) -> None:
+def test_parts_are_of_one_parent_and_follow_what_is_like_on_both_sides(tmp_path: Path) -> None:
     left, parts = dense("torch", {"qkv": 3 * M}), dense("keras", dict.fromkeys("qkv", M), "attention/{name}")
-    found = partners(both(tmp_path, left, dense("keras", {"first": M}) | parts))
-    assert found == {"qkv": ["attention/q", "attention/k", "attention/v"]}
-    alone = dense("torch", dict.fromkeys(map(str, range(MOST_ALONE + 1)), M + 1))
-    assert partners(both(tmp_path / "alone", alone | left, parts)) == {}
+    assert partners(both(tmp_path, left, parts)) == {"qkv": ["attention/q", "attention/k", "attention/v"]}
+    assert partners(both(tmp_path / "odd", left, dense("keras", {"first": M}) | parts)) == {}
+    assert partners(both(tmp_path / "alone", dense("torch", {"first": M + 1}) | left, parts)) == {}
 
 
 def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from benchmarks.ladder.judge.tolerances import tolerances_of
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 from benchmarks.ladder.read.groups import values
-from benchmarks.ladder.read.record import SQUARE, VANISHING, Side, coarsest
+from benchmarks.ladder.read.record import Side, coarsest
 from common.text import count, some_of
 
 
@@ -117,16 +117,6 @@ class Rungs:
             yield self._held("step", "step counter", "", *both, scale=1.0)
         yield from self._slots() if slots else ()
         yield from self._updates() if updates else ()
-        if self._steps_of_rounding:
-            self._skipped("step", f"numbers {self._steps_of_rounding}")
-
-    @cached_property
-    def _steps_of_rounding(self) -> str:
-        """Words for the numbers of weights whose steps are rounding alone; "" where there are none."""
-        names = " and ".join(side.name for side in (self.left, self.right) if side.squares_vanish)
-        return f"whose squared gradients are zero in float16 in {names}, so that rounding makes any step" * bool(
-            names
-        )
 
     def _slots(self) -> Iterator[Item]:
         slots = [
@@ -143,8 +133,6 @@ class Rungs:
             smallest = most[slot] * (share**2 if "square" in slot else share)
             tensor = f"{slot} of {pair.name} {name}"
             of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
-            if slot == SQUARE and least_square(pair, name) is not None:
-                of_pair["allowed"] = lambda: lambda rows: np.array(VANISHING)
             yield self._held("step", tensor, "slots", left, right, smallest_scale=smallest, **of_pair)
 
     def _updates(self) -> Iterator[Item]:
@@ -155,9 +143,6 @@ class Rungs:
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
 
     def _trajectory(self) -> Iterator[Item]:
-        if self._steps_of_rounding:
-            self._skipped("trajectory", f"there are numbers {self._steps_of_rounding}")
-            return
         left, right = (
             {step.step: step.loss for step in side.says.steps if step.loss is not None}
             for side in (self.left, self.right)
@@ -321,22 +306,19 @@ def allowed_of(pair: LayerPair, name: str, units: float, decay: float) -> Callab
     units of each number where it starts.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
-    decay, as a share of a weight, may have taken something. Where the square of a gradient vanishes, all is accepted.
+    decay, as a share of a weight, may have taken something.
     """
     both = [array for file in ("gradients", "step-1") for array in pair.arrays(name, file)]
     arrays = [np.atleast_1d(array) for array in (*both, pair.left_array(name)) if array is not None]
     rounded = units * size_at_start(pair, name)
     if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
         return lambda rows: rounded[rows] if rounded.shape == arrays[0].shape else np.array(0.0)
-    least = least_square(pair, name)
-    squares = None if least is None or least.shape != arrays[0].shape else np.atleast_1d(least)
 
     def allowed(rows: slice) -> Array:
         left_gradient, right_gradient, left, right, start = (array[rows] for array in arrays)
         update = np.maximum(np.abs(left - start), np.abs(right - start)) + decay * np.abs(start)
         size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
-        share = share if squares is None else np.where(squares[rows] <= VANISHING, 1.0, share)
         return np.asarray(rounded[rows] + 2 * update * share)
 
     return allowed
@@ -350,12 +332,3 @@ def size_at_start(pair: LayerPair, name: str) -> Array:
     if weight is None or not weight.is_scaled:
         return np.abs(start)
     return np.maximum(np.abs(start), np.abs(weight.from_left(start)) / abs(weight.times))
-
-
-def least_square(pair: LayerPair, name: str) -> Array | None:
-    """Return the lesser mean of squares of both sides; None unless a side has it in float16."""
-    if SQUARE not in pair.slots(name):
-        return None
-    left, right = pair.left_slot(name, SQUARE), pair.right_slot(name, SQUARE)
-    in_float16 = np.float16 in (left.dtype, right.dtype) and left.shape == right.shape
-    return np.minimum(left, right) if in_float16 else None

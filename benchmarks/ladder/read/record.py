@@ -31,8 +31,6 @@ from common.files import LARGEST_JSON, read_at_most
 from common.text import count
 
 ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
-SQUARE = "mean_square"  # the slot of squares of gradients
-VANISHING = 2.0**-23  # twice the least number of float16, for such a square
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 
 
@@ -267,20 +265,6 @@ class Side:
             if canonical:
                 keys.setdefault(weight, {})[canonical] = key
         return keys
-
-    @cached_property
-    def squares_vanish(self) -> bool:
-        """True if the optimizer has means of squares in float16, of which one is nearly zero where the gradient is
-        not. Then rounding makes any step of this gradient."""
-        gradients, slots = self.arrays("gradients"), self.arrays("slots")
-        for weight, kept in self.slots.items():
-            key = kept.get(SQUARE, "")
-            if weight in gradients and key in slots and slots.dtype(key) == np.float16:
-                squares, gradient = slots[key], gradients[weight]
-                alike = squares.shape == gradient.shape
-                if alike and bool(np.any((squares <= VANISHING) & (gradient != 0))):
-                    return True
-        return False
 
     def slot(self, key: str) -> NDArray[Any]:
         """An array of slots.safetensors; a momentum without the learning rate that this framework keeps in it."""

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from backends.process.translating import Answer, Candidate, Position
 from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer
-from common.errors import RosettaError
 from common.sources import Sources
 from common.tensors import CharVocabulary
 from tests.fuzz.attack.damage_bytes import damaged, odd_text
@@ -46,23 +45,22 @@ RAW = {
 
 
 class Quick:
-    """A backend that gives a sentence back in capitals, each with less probability; one named "<dead>" fails."""
+    """In place of backends: one gives a sentence back in capitals, each with less probability; one is left out."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    left_out: ClassVar = {"<dead>": "ended by <b>signal 9"}
 
-    def answer(self, text: str) -> Answer:
-        if self.name == "<dead>":
-            raise RosettaError("ended by <b>signal 9")
+    def answers(self, texts: Sequence[str], characters: bool) -> list[dict[str, Answer]]:
+        (text,) = texts
         shown = [Position(character, 0.95 - 0.2 * number % 0.8) for number, character in enumerate(text.upper())]
-        return Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))
+        return [{"quick": Answer((Candidate(text.upper()),), 1234.5, characters=tuple(shown))}]
 
 
 @contextmanager
-def served(*names: str, run: str = "a run", examples: Mapping[str, Sequence[str]] | None = None) -> Iterator[int]:
-    """The page of quick backends on a port of this machine."""
-    backends: Any = [Quick(name) for name in names]
-    with PageServer(0, run, backends, VOCABULARY, Sources([("go on.", "")], examples)) as server:
+def served(run: str, examples: Mapping[str, Sequence[str]]) -> Iterator[int]:
+    """The page of a quick backend on a port of this machine."""
+    quick: Any = Quick()
+    with PageServer(0, run, VOCABULARY, Sources([("go on.", "")], examples)) as server:
+        server.backends = quick
         Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         yield server.server_address[1]
         server.shutdown()

@@ -48,6 +48,8 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (2, f"{TRAIN} --validation-split 1", ["1000 pairs", "--validation-split 1.0", "at least one of each"]),
     (2, "train --out . --backend numpy", [". exists already", "--resume"]),
     (2, "train --out . --resume --epochs 2", [". is not a run", "config.json"]),
+    (2, "serve --backends mxnet", ["there is no backend 'mxnet'"]),
+    (2, "serve none", ["none is not a run"]),
     (2, "evaluate .", [". is not a run", "rosetta train --out ."]),
     (1, "evaluate damaged --backend numpy", ["damaged/state.safetensors is damaged"]),
     (1, "translate damaged Go. --backend numpy", ["damaged/state.safetensors is damaged"]),

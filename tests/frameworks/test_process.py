@@ -168,15 +168,6 @@ def test_temporary_files_are_in_a_folder_of_its_own_that_goes(tmp_path, monkeypa
 # What the child finds
 
 
-def test_other_packages_of_our_names_are_not_taken_for_ours(tmp_path, monkeypatch) -> None:
-    (tmp_path / "common").mkdir()
-    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('shadowed')")
-    (tmp_path / "backends.py").write_text("raise RuntimeError('shadowed')")
-    monkeypatch.chdir(tmp_path)
-    with start() as process:
-        assert process.facts.version == np.__version__
-
-
 @pytest.mark.parametrize("name", ["numpy", *FRAMEWORKS])
 def test_threads_are_as_asked_and_no_two_frameworks_meet(backend_of: StartBackend, name: str) -> None:
     process = backend_of(name, "float32")

@@ -30,16 +30,9 @@ def example_model(config: ModelConfig, optimizer: Any) -> Any:
 
     Its weights, and the last of the optimizer's variables, stand in the canonical order.
     """
-    import keras  # which `ordered_weights_file` does without
-    from keras import layers
+    from backends.variants.keras_example import Seq2Seq  # imports Keras, which `ordered_weights_file` does without
 
-    encoder_inputs = keras.Input((None, config.num_encoder_tokens))
-    decoder_inputs = keras.Input((None, config.num_decoder_tokens))
-    _, state_h, state_c = layers.LSTM(config.latent_dim, return_state=True, name="encoder")(encoder_inputs)
-    decoder = layers.LSTM(config.latent_dim, return_sequences=True, name="decoder")
-    decoder_outputs = decoder(decoder_inputs, initial_state=[state_h, state_c])
-    probabilities = layers.Dense(config.num_decoder_tokens, activation="softmax", name="dense")(decoder_outputs)
-    model = keras.Model([encoder_inputs, decoder_inputs], probabilities)
+    model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim).training
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
     optimizer.build(model.trainable_variables)
     return model

@@ -92,11 +92,6 @@ def framework_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def is_variant(name: str) -> bool:
-    """True if a backend is another way of its framework. Keras under one of its engines is a framework of its own."""
-    return name != framework_of(name) and not name.startswith(ENGINES)
-
-
 def runs_example(name: str) -> bool:
     """True if a backend is the official example's program, under any engine."""
     return name == BASELINE or name.startswith(ENGINES)
@@ -129,11 +124,6 @@ def of_run(backend: str) -> str:
 
 
 # What belongs to a framework stands in the files that bear its name.
-
-
-def framework_of_file(module: str) -> str:
-    """The framework of a model file: keras of backends.keras_model and of backends.variants.keras_example."""
-    return module.rpartition(".")[2].partition("_")[0]
 
 
 def native_tool(framework: str, verb: str) -> Any:

@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import framework_of_file
 from backends.decoding import BeamSearch, GreedySearch
 from common.errors import CannotBeginError
 from common.run import RunDirectory
@@ -134,11 +133,6 @@ def timed_steps(
         if ends:
             break
     return Metrics.of(read(counts), sums, [*stamps, perf_counter()])
-
-
-def flush_denormals() -> bool:
-    """True if the backend in this process shall treat denormal numbers as zero, where its framework can."""
-    return os.environ.get(FLUSH_DENORMALS) == "1"
 
 
 Integer = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]  # that JSON keeps
@@ -301,7 +295,7 @@ class Backend:
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches whose padding counts.
         """
-        self.framework = framework_of_file(file.__name__)
+        self.framework = file.__name__.rpartition(".")[2].partition("_")[0]  # keras of keras_model, keras_example
         if device == "gpu" and not file.has_gpu():
             raise CannotBeginError(f"{self.framework} sees no GPU here; use --device cpu")
         if train.batches == "bucketed" and model.padding != "mask":
@@ -309,7 +303,7 @@ class Backend:
                 f"bucketed batches leave padding out, and padding {model.padding} lets it count; add --padding mask"
             )
         self.file, self.config, self.train_config, self.device = file, model, train, device
-        file.prepare(model.dtype, device, flush_denormals())
+        file.prepare(model.dtype, device, flush_denormals=os.environ.get(FLUSH_DENORMALS) == "1")
         self.group = join(file)
         with self.group.scope():
             self.model = file.Seq2Seq(model.num_encoder_tokens, model.num_decoder_tokens, model.latent_dim)

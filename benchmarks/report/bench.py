@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from backends import BASELINE, is_variant, runs_example, title_of
+from backends import BASELINE, TABLE, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
@@ -201,9 +201,9 @@ class BenchResults(Results):
         ]
 
     def of_frameworks(self, rows: Sequence[BenchRow]) -> list[BenchRow]:
-        """The rows of the question, without variants if two frameworks or more remain."""
+        """The rows of the question, without the example and unknown backends if two rows or more remain."""
         rows = [row for row in rows if row.row in self.plan.question]
-        plain = [row for row in rows if not is_variant(row.row.backend)]
+        plain = [row for row in rows if row.row.backend in TABLE and row.row.backend != BASELINE]
         return plain if len(plain) > 1 else rows
 
     @property

@@ -1,11 +1,13 @@
 """The command `serve`."""
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 from backends import commands as options
 from backends import installed
+from common import terminal
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")]
 Backends = Annotated[
@@ -21,8 +23,18 @@ def serve(
 ) -> None:
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends.process.parent import Runtime
-    from backends.serve.page import serve as serve_page
-    from common.run import BUNDLED_RUN
+    from backends.process.side_by_side import open_side_by_side
+    from backends.process.translating import Opener
+    from backends.serve.page import PageServer
+    from common.run import BUNDLED_RUN, RunDirectory
+    from common.sources import Sources
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
-    serve_page(run or BUNDLED_RUN, port, names, Runtime(threads=threads))
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), "last", None, Runtime(threads=threads))
+    vocabulary, _ = opener.run.vocabularies()
+    title = str(run or "the bundled run")
+    with PageServer(port, title, vocabulary, Sources.of_run(opener.run)) as server, ExitStack() as stack:
+        with terminal.starting(", ".join(names)):
+            server.backends = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
+        terminal.say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
+        server.serve_forever()

@@ -7,8 +7,8 @@ machine is refused for that name.
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,14 +16,11 @@ from string import Template
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from backends.process.parent import Runtime
-from backends.process.side_by_side import SideBySide, open_side_by_side
-from backends.process.translating import Answer, Opener
+from backends.process.side_by_side import SideBySide
+from backends.process.translating import Answer
 from common.errors import RosettaError, refusing
-from common.run import BUNDLED_RUN, RunDirectory
 from common.sources import Sources
 from common.tensors import STOP, CharVocabulary
-from common.terminal import say, starting, warn
 from common.text import normalize, some_of
 
 LOCAL_NAMES = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)  # in a request's Host field
@@ -176,20 +173,3 @@ def answer_row(name: str, answer: Answer) -> str:
         "" if answer.ended else "It found no end; decoding stops here.",
     ]
     return row(name, f"{answer.milliseconds:,.1f} ms", "".join(marks), " ".join(notes).strip())
-
-
-def serve(run: Path, port: int, names: Sequence[str], runtime: Runtime) -> None:
-    """Serve the page of a run with these backends until KeyboardInterrupt, which ends the backends' processes.
-
-    Port 0 stands for any that is free. Raises CannotBeginError.
-    """
-    directory = RunDirectory.open(run)
-    directory.read_state("last")
-    vocabulary, _ = directory.vocabularies()
-    title = "the bundled run" if run == BUNDLED_RUN else str(run)
-    with PageServer(port, title, vocabulary, Sources.of_run(directory)) as server, ExitStack() as stack:
-        with starting(", ".join(names)):
-            opener = Opener(directory, "last", None, runtime)
-            server.backends = stack.enter_context(open_side_by_side(opener, names, warn))
-        say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
-        server.serve_forever()

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from backends.native.files import TENSORS, canonical_state, listed, reading
 from common.errors import RosettaError
@@ -59,8 +58,3 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
     """The tensor in Keras's layout, in the same memory: few bytes may claim a huge shape, which a copy would fill."""
     array: NDArray[Any] = tensor.numpy(force=True)
     return array.T
-
-
-def write_state_dict(source: str, path: str) -> None:
-    """Write the arrays of a safetensors file as torch.save writes a state dict."""
-    torch.save(load_file(source), path)

@@ -26,7 +26,7 @@ LOADING = {
     ".pdparams": "paddle.load reads it and model.set_state_dict takes it",
     ".safetensors": "safetensors' load_file has an array for each name",
 }
-TORCH = "from backends.native.torch import write_state_dict; import sys; write_state_dict(sys.argv[1], sys.argv[2])"
+TORCH = "import sys, torch; from safetensors.torch import load_file; torch.save(load_file(sys.argv[1]), sys.argv[2])"
 
 
 def carried(pairing: Pairing) -> dict[str, Array]:

@@ -79,11 +79,11 @@ def request(rng: random.Random) -> bytes:
     return rng.choice([whole, whole, odd_text, damaged])(sent, rng)
 
 
-def visited(sent: bytes, port: int, seconds: float = ANSWER_SECONDS) -> str:
+def visited(sent: bytes, port: int) -> str:
     """The status of the answer to the bytes of a request, after which the visitor says no more; it has to come in
     time."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as visitor:
+    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as visitor:
         try:
             visitor.sendall(sent)
             visitor.shutdown(socket.SHUT_WR)

@@ -64,15 +64,14 @@ def assert_same(
     right_python: str = sys.executable,
     mapping: str | os.PathLike[str] | None = None,
     require: str = "forward",
-    accept: str | None = None,
     seconds: float = SECONDS,
 ) -> str:
     """Fail with the table of `rosetta diff` unless both scripts compute the same; returns the table.
 
     `folder` gets both records, under the names `left` and `right`, which must be new. Each side may have an
     interpreter of its own, with that framework alone installed. `mapping` is a file that says which weights belong
-    together; `require` names the rungs that must be compared, such as "forward,step", and `accept` the deviations
-    that are accepted, such as "batchnorm-variance". A script may take `seconds`.
+    together; `require` names the rungs that must be compared, such as "forward,step". A script may take
+    `seconds`.
     """
     if not 0 < seconds <= MOST_SECONDS:
         pytest.fail(f"seconds is {seconds}, expected more than 0 and at most {MOST_SECONDS:,.0f}", pytrace=False)
@@ -80,7 +79,6 @@ def assert_same(
     records = [run_side(name, script, python, Path(folder), seconds) for name, (script, python) in sides.items()]
     command = [sys.executable, "-P", str(ROSETTA), "diff", *map(str, records), "--require", require]
     command += ["--mapping", os.fspath(mapping)] if mapping is not None else []
-    command += ["--accept", accept] if accept is not None else []
     done = run(command, env=os.environ | {"COLUMNS": WIDTH})
     if done.returncode:
         pytest.fail(f"{left} and {right} do not compute the same\n{done.stdout}{done.stderr}", pytrace=False)

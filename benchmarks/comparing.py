@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from benchmarks.ladder.pair.pairing import Pairing
     from benchmarks.ladder.read.record import Side
 
-Accept = Annotated[
-    str | None,
-    typer.Option(
-        help="Deviations of docs/deviations.md to accept, such as batchnorm-variance; the verdict names them."
-    ),
-]
 DEMO = Path(__file__).with_name("demo")  # the bundled records; docs/demo/make.py makes them
 DEMO_HINTS = {
     "mistakes": "These records are bundled. `rosetta diff --demo fixed` compares the mended port, and "
@@ -63,7 +57,6 @@ def diff(
     require: Annotated[
         str, typer.Option(help="Fail where one of these rungs is not compared; weights, for records of these alone.")
     ] = "forward",
-    accept: Accept = None,
     json: options.Json = False,
 ) -> None:
     """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
@@ -74,11 +67,9 @@ def diff(
     """
     from benchmarks.ladder import report
     from benchmarks.ladder.diff import compare_records, known_rungs
-    from benchmarks.ladder.judge.accepted import acceptable
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.ladder.read.record import Side
 
-    accepting = acceptable(accept.split(",") if accept is not None else ())
     required = known_rungs(require.split(","))
     hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
     left, right = _records(left, right, demo)
@@ -90,7 +81,7 @@ def diff(
     if feed:
         print(_fed(feed, sides, known))
         return
-    comparison = compare_records(*sides, known, [Side(record) for record in again or []], accepting, required)
+    comparison = compare_records(*sides, known, [Side(record) for record in again or []], required)
     if json:
         terminal.print_json(comparison.as_json())
     else:

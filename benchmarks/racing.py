@@ -13,7 +13,6 @@ import typer
 
 from backends import commands as options
 from benchmarks.commands import Budget, Out, Within, measure, recording_path, share_option
-from benchmarks.comparing import Accept
 from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
@@ -53,7 +52,6 @@ def race(
     env: Variables = None,
     lanes: Lanes = "tuned",
     mapping: MappingOption = None,
-    accept: Accept = None,
     within: Within = None,
     budget: Budget = None,
     fail_slower: FailSlower = None,
@@ -65,17 +63,15 @@ def race(
     Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
     is compared with each other one.
     """
-    from benchmarks.ladder.judge.accepted import acceptable
     from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
     from benchmarks.measure.recording import Recording
 
-    accepting = acceptable(accept.split(",") if accept is not None else ())
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
     rows = script_rows(scripts or [], python or [], env or [], lanes)
     plan = Plan(rows, RACE_WITHIN if within is None else within, RACE_BUDGET if budget is None else budget)
-    measure(path, json, lambda: Race(Recording.begin(path, plan), known, accepting))
+    measure(path, json, lambda: Race(Recording.begin(path, plan), known))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)
 

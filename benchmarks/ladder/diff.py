@@ -14,7 +14,6 @@ from benchmarks.ladder.explain.broken import LIKELY, Cause
 from benchmarks.ladder.explain.causes import causes_of
 from benchmarks.ladder.explain.exported import in_graph
 from benchmarks.ladder.explain.optimizers import other_optimizers
-from benchmarks.ladder.judge.accepted import acceptable
 from benchmarks.ladder.judge.check import RUNGS, Check, Item, explained, judge, nearest
 from benchmarks.ladder.judge.constants import as_in_paddle
 from benchmarks.ladder.judge.items import Rungs
@@ -45,7 +44,6 @@ class Diff:
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
     replay: Replay | None = None  # of each layer by itself
-    accepted: list[str] = field(default_factory=list)  # deviations that the sides have and a person accepts
     required: Sequence[str] = REQUIRED  # rungs on which something must have been compared
 
     @property
@@ -79,11 +77,6 @@ class Diff:
         return next((check.rung for check in self.checks if not check.passed), None)
 
     @property
-    def but_for(self) -> str:
-        """The accepted deviations in words, for a verdict."""
-        return f" but for {', '.join(self.accepted)}" if self.accepted else ""
-
-    @property
     def lacks(self) -> str:
         """The required rungs that were not compared, and why; "" if all were, or one broke before them."""
         missing = [rung for rung in self.required if rung in self.missing]
@@ -115,7 +108,6 @@ class Diff:
             "right": self.right,
             "breaks_at": self.broken,
             "not_compared": self.missing,
-            "accepted": self.accepted,
             "explanation": self.explanation,
             "causes": [
                 {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
@@ -150,16 +142,15 @@ def compare_records(
     right: Side,
     mapping: MappingFile | None = None,
     again: Sequence[Side] = (),
-    accept: Sequence[str] = (),
     require: Sequence[str] = REQUIRED,
 ) -> Diff:
-    """Compare two records. `again` are records of other runs of the left side, which show its noise; `accept` are
-    names of deviations; `require` are rungs that must be compared. Raises CannotBeginError where layers cannot be
-    paired, and where those records are of something else."""
+    """Compare two records. `again` are records of other runs of the left side, which show its noise; `require` are
+    rungs that must be compared. Raises CannotBeginError where layers cannot be paired, and where those records are of
+    something else."""
     control = noise_of(left, right, again)
     left, right = as_in_paddle(left, right)
     pairing = paired(left, right, mapping).require()
-    rungs = Rungs(left, right, pairing, control.noise, acceptable(accept))
+    rungs = Rungs(left, right, pairing, control.noise)
     control.precision = rungs.tolerances.precision
     diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, required=require)
     diff.notes += remarks_on_pairing(pairing)
@@ -175,7 +166,6 @@ def compare_records(
     told = " ".join(cause.sentence for cause in diff.causes)
     differ = [cause for cause in other_optimizers(left, right) if cause.sentence.partition(" is ")[0] not in told]
     diff.notes[:0] = [cause.line for cause in differ]
-    diff.accepted = sorted(rungs.accepted)
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
         diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")

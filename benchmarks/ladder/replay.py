@@ -317,7 +317,7 @@ def rungs_of(rungs: Rungs, side: Side) -> Rungs:
     pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in rungs.pairing.pairs]
     noise = {} if rungs.tolerances.precision in PRECISE else rungs.noise
     pairing = replace(rungs.pairing, sides=(rungs.left, side), pairs=pairs, left=[], right=[])
-    return Rungs(rungs.left, side, pairing, noise, rungs.accept)
+    return Rungs(rungs.left, side, pairing, noise)
 
 
 def places(item: Item) -> list[tuple[str, int]]:

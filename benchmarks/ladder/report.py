@@ -79,9 +79,9 @@ def lines(diff: Diff) -> Iterator[str]:
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
         rungs = f"{', '.join(diff.climbed)}{without}"
-        sentence = f"{diff.right} computes what {diff.left} computes{diff.but_for}: {rungs}"
+        sentence = f"{diff.right} computes what {diff.left} computes: {rungs}"
         if diff.lacks:
-            sentence = f"{diff.right} has what {diff.left} has{diff.but_for}: {rungs}"
+            sentence = f"{diff.right} has what {diff.left} has: {rungs}"
         yield f"as far as they go, {sentence}" if diff.unfinished else sentence
     if diff.unfinished:
         yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"

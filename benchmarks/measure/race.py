@@ -24,7 +24,7 @@ WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
 
 
 class Race(Rounds[Script]):
-    """A race in progress. `mapping` pairs the weights of the records; `accept` names accepted deviations."""
+    """A race in progress. `mapping` pairs the weights of the records."""
 
     timed_seconds = 0.75  # longer than a bench's: scripts start sooner, so visits are most of the time
 
@@ -32,10 +32,9 @@ class Race(Rounds[Script]):
         self,
         recording: Recording,
         mapping: MappingFile | None = None,
-        accept: Sequence[str] = (),
     ) -> None:
         super().__init__(recording, seed=0)
-        self.mapping, self.accept = mapping, accept
+        self.mapping = mapping
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
@@ -80,7 +79,7 @@ class Race(Rounds[Script]):
             return Proof(row, "not compared", [], None, [reason])
         try:
             sides = Side(self.records[0]), Side(self.records[row])
-            diff = compare_records(*sides, self.mapping, accept=self.accept)
+            diff = compare_records(*sides, self.mapping)
         except RosettaError as error:
             return Proof(row, "not compared", [], None, [str(error)[:MOST_OF_A_SENTENCE]])
         if diff.broken or diff.wrong_alone:
@@ -89,7 +88,7 @@ class Race(Rounds[Script]):
             return Proof(row, "differs", diff.climbed, None, why[:20])
         if not diff.passed:
             return Proof(row, "not compared", diff.climbed, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
-        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks), accepted=diff.accepted)
+        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
 
     def _first(self, before: Sequence[Visit]) -> int:
         """Continue the count of steps in each process, after those of warming up."""

@@ -149,7 +149,6 @@ class Proof(Line, frozen=True):
     rungs: Said  # that were compared
     error: Amount | None = None  # the largest; None where the scripts differ, or nothing was compared
     why: Said = msgspec.field(default_factory=list)
-    accepted: Said = msgspec.field(default_factory=list)  # deviations
 
 
 Later = Round | Certified | Checked | Decoded | RowProfile | Proof  # every line but the first

@@ -102,8 +102,7 @@ class RaceResults(Results):
         if proof.word == "same":
             climbed = [rung for rung in RUNGS[RUNGS.index("forward") :] if rung in proof.rungs] or ["forward"]
             rungs = climbed[0] if len(climbed) == 1 else f"{climbed[0]} to {climbed[-1]}"
-            but_for = f" but for {', '.join(proof.accepted)}" if proof.accepted else ""
-            return f"its record computes the same{but_for}{f' to {proof.error:.0e}' if proof.error else ''} ({rungs})"
+            return f"its record computes the same{f' to {proof.error:.0e}' if proof.error else ''} ({rungs})"
         if proof.word == "differs":
             return f"{DIFFERS}: parts at {proof.rungs[-1] if proof.rungs else 'its records'}"
         return "not compared"

@@ -26,9 +26,8 @@ from benchmarks.report.race import misfits
 from common.errors import RosettaError
 from common.machine import cores
 from rosetta_record import Record, RecordError, take_turns
-from tests.support.program import answer, refusal, rosetta, wait_until
+from tests.support.program import answer, rosetta, wait_until
 from tests.support.recordings import RACING, each_visit
-from tests.support.records import DATA, by_n, changed, edited, write
 
 STEPS = """
 import os, sys, threading, time
@@ -234,19 +233,6 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "computes the same (forward)" in page.read_text()
     assert rosetta("report", out, out)[0] == 1, "races do not stand side by side"
-
-
-def test_an_accepted_deviation_is_told_in_the_headline(tmp_path: Path, short: None) -> None:
-    scripts = []
-    for name, framework, data in (("one", "torch", DATA), ("two", "keras", changed(DATA, by_n()))):
-        record = edited(write(tmp_path / name, framework, data), lambda said: said.update(files={"outputs": 1}))
-        turns = f"take_turns(step, after={str(record)!r})"
-        scripts.append(tmp_path / f"{name}.py")
-        scripts[-1].write_text(STEPS.format(project=str(PROJECT)) + turns)
-    asked = "race", *scripts, "--within", "50%", "--accept"
-    race = answer(*asked, "batchnorm-variance", "--out", tmp_path / "r.jsonl")
-    assert "; its record computes the same but for batchnorm-variance" in race["headline"]
-    assert "--accept names dropout; " in refusal(2, *asked, "dropout", "--out", tmp_path / "s.jsonl")
 
 
 def test_a_surely_slower_script_ends_with_status_1(tmp_path: Path, short: None) -> None:

@@ -119,6 +119,8 @@ SLOTS = {
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
     "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
     "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
+    "paddle": {"bn": {"_momentum": 0.9}},
+    "flax": {"bn": {"momentum": 0.9}},
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
@@ -174,7 +176,9 @@ def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str
 
 
 def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
-    """Write `data`, as `tagger` gives it, as a record of this framework."""
+    """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
+    if framework != "torch":
+        data = changed(data, by_n())
     dot = "/" if framework == "keras" else "."
 
     def own(
@@ -315,13 +319,14 @@ def put(place: str, value: Callable[[Any], Any]) -> Change:
     return change
 
 
-def divided_otherwise(variance: Array, less: int = 1) -> Array:
-    """The running variance after a step, as of a batch of N * T numbers whose variance the left side divides by so
-    much less."""
-    kept = 0.9 * DATA["weights"]["bn"]["moving_variance"]
-    return np.asarray(kept + (variance - kept) * (N * T - less) / (N * T))
+def by_n() -> Change:
+    """The running variance after a step is that of a framework that divides by n numbers of a batch, where the data's
+    is divided by n - 1."""
 
+    def change(data: dict[str, Any]) -> None:
+        share = data["settings"].get("bn", {}).get("_momentum", 0.9)
+        kept = share * data["weights"]["bn"]["moving_variance"]
+        divided = put("step-1 bn moving_variance", lambda a: kept + (a - kept) * (N * T - 1) / (N * T))
+        divided(data)
 
-def by_n(less: int = 1) -> Change:
-    """The running variances are those of a framework that divides by n, where the data's are torch's."""
-    return put("step-1 bn moving_variance", lambda a: divided_otherwise(a, less))
+    return change

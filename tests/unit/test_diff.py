@@ -37,7 +37,6 @@ from tests.support.records import (
     V,
     by_n,
     changed,
-    divided_otherwise,
     edited,
     of_layers,
     put,
@@ -73,7 +72,8 @@ def test_equal_sides_pass_every_rung_and_carry_their_weights(left: str, right: s
     assert found.control.passed
     assert {check.rung for check in found.checks} == set(RUNGS)
     turned = {left, right} & {"torch", "paddle"} and {left, right} & {"keras", "flax"}  # channels, by the frameworks
-    assert [note.partition(" output")[0] for note in found.notes] == ["axes turned, forward: bn"] * bool(turned)
+    notes = [note.partition(" output")[0] for note in found.notes if not note.startswith("converted, step: ")]
+    assert notes == ["axes turned, forward: bn"] * bool(turned)
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
     expected = load_file(tmp_path / "right" / "weights.safetensors")
@@ -346,7 +346,7 @@ CASES = {
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
     "variance by n": Case(
-        put("step-1 bn moving_variance", divided_otherwise), "step", "divided by n", "batchnorm-variance"
+        by_n(), "step", "divided by n", "batchnorm-variance"
     ),
     "slots": Case(put("slots mean_square fc kernel", lambda a: a * 2), "step", "mean_square of fc kernel"),
     "squares of an embedding's slices": Case(
@@ -426,41 +426,32 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     assert case.words != on_both or not any("the loss of step" in cause.sentence for cause in found.causes)
 
 
-VARIANCE = "batchnorm-variance"
-# The left framework and the right one, what the right side has otherwise, what is accepted, the rung that breaks, and
-# what is told.
-ACCEPTING: dict[str, tuple[str, str, Change, str, str | None, str]] = {
-    "nothing": ("torch", "keras", by_n(), "", "step", f"to go on: --accept {VARIANCE}"),
-    "it": ("torch", "keras", by_n(), VARIANCE, None, f"computes what left computes but for {VARIANCE}: tensors"),
-    "another divisor": ("torch", "keras", by_n(less=2), VARIANCE, "step", "bn moving_variance"),
-    "another mean": (
-        "torch", "keras", both(by_n(), put("step-1 bn moving_mean", lambda a: a * 1.001)), VARIANCE, "step",
-        "bn moving_mean",
-    ),
-    "what the sides do not have": ("keras", "flax", unchanged, VARIANCE, None, "right computes what left computes: "),
-    "what the right side should have": ("torch", "keras", unchanged, VARIANCE, "step", "bn moving_variance"),
+# The left framework and the right one, what the right side has otherwise, the rung that breaks, and whether a remark
+# tells that the running variance is converted.
+CONVERTED: dict[str, tuple[str, str, Change, str | None, bool]] = {
+    "a right port": ("torch", "keras", unchanged, None, True),
+    "another divisor": ("torch", "keras", by_n(), "step", True),
+    "another mean": ("torch", "keras", put("step-1 bn moving_mean", lambda a: a * 1.001), "step", True),
+    "sides that divide alike": ("keras", "flax", unchanged, None, False),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ACCEPTING)
-def test_an_accepted_deviation_is_told_and_hides_no_mistake(name: str, tmp_path: Path) -> None:
-    left, right, change, accept, broken, words = ACCEPTING[name]
+@pytest.mark.parametrize("name", CONVERTED)
+def test_running_variances_are_converted_with_a_remark(name: str, tmp_path: Path) -> None:
+    left, right, change, broken, told = CONVERTED[name]
     of = sides(tmp_path, change, left, right)
-    status, out, _ = rosetta("diff", *of, *(["--accept", accept] if accept else []))
-    assert status == (1 if broken else 0)
-    assert words in out.replace("\n", " ")
-    found = compare_records(*map(Side, of), accept=accept.split())
-    assert (found.broken, found.accepted) == (broken, [VARIANCE] if accept and right == "keras" else [])
-    assert "--accept names dropout; " in refusal(2, "diff", *of, "--accept", "dropout")
+    found = compared(*of)
+    assert found.broken == broken
+    assert broken is None or found.explanation[1].startswith(f"bn moving_{'mean' if 'mean' in name else 'variance'}")
+    assert sum(note.startswith("converted, step: running variances of bn, ") for note in found.notes) == told
 
 
-def test_a_deviation_is_accepted_of_updated_statistics_alone(tmp_path: Path) -> None:
-    left, right, change, *_ = next(case for case in ACCEPTING.values() if case[3] and not case[4])
+def test_updated_statistics_alone_are_converted(tmp_path: Path) -> None:
     for training in (True, False):
-        of = sides(tmp_path / str(training), change, left, right)
+        of = sides(tmp_path / str(training))
         for path in of:
             edited(path, lambda said, mode=training: [layer.update(training=mode) for layer in said["layers"]])
-        assert compare_records(*map(Side, of), accept=[VARIANCE]).accepted == [VARIANCE] * training
+        assert any(note.startswith("converted, step: ") for note in compared(*of).notes) == training
 
 
 # Settings of a layer without weights in torch and in Paddle, and what is told of them where its outputs differ.

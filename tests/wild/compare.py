@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.wild.job import Job
-from tests.wild.pairs import ACCEPT, DIFFERENCES, LEFT, RIGHT, Pair
+from tests.wild.pairs import DIFFERENCES, LEFT, RIGHT, Pair
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / ".wild"  # where `make wild` installs what it compares
@@ -90,7 +90,7 @@ class Comparison:
         self.pair, self.mode, self.folder = pair, mode, folder
         self.guessed = self.peak = 0
         self.seconds = 0.0
-        self.recorded: tuple[tuple[str, ...], tuple[str, ...]] | None = None  # mends of the records that are there
+        self.recorded: tuple[str, ...] | None = None  # mends of the left record that is there
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
@@ -138,13 +138,10 @@ class Comparison:
     def compare(self, mended: list[str]) -> dict[str, Any]:
         """Return what `rosetta diff --json` tells of both sides with these differences mended."""
         pair = self.pair
-        lefts, rights, accepted = (
-            tuple(name for name in mended if DIFFERENCES[name].side == side) for side in (LEFT, RIGHT, ACCEPT)
-        )
+        lefts, rights = (tuple(name for name in mended if DIFFERENCES[name].side == side) for side in (LEFT, RIGHT))
         planted = {"planted": pair.planted if pair.planted not in mended else ""}
         weights = {"weights": pair.file or "left-weights"}  # a checkpoint that the left side saved for a converter
-        sides = lefts, (*rights, *planted.values())
-        new_left = self.recorded is None or self.recorded[0] != lefts
+        new_left = self.recorded != lefts
         new_start = self.recorded is None or bool(pair.planted and not planted["planted"])  # weights may be cut anew
         if new_left:
             self.record(pair.left, "left", lefts)
@@ -154,11 +151,9 @@ class Comparison:
             self.carry()
         if new_left or new_start:
             self.rosetta("diff", "left", "start", "--feed", "feed")
-        if self.recorded != sides:  # else only what is accepted is another
-            self.record(pair.right, "right", rights, feed="feed", **weights, **planted)
-        self.recorded = sides
-        options = ["--accept", ",".join(DIFFERENCES[name].accept for name in accepted)] if accepted else []
-        return json.loads(self.rosetta("diff", "left", "right", "--json", *options, expected=(0, 1)))
+        self.record(pair.right, "right", rights, feed="feed", **weights, **planted)
+        self.recorded = lefts
+        return json.loads(self.rosetta("diff", "left", "right", "--json", expected=(0, 1)))
 
     def carry(self) -> None:
         to = self.pair.file.rpartition(".")[2]

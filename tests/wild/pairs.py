@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from tests.wild.job import ADAMW, EVAL, SGD, TRAINING, WARMED
 
-# Where a mend is made. ACCEPT is an option of `rosetta diff`. PLANTED leaves out a mistake of ours in the right side.
-LEFT, RIGHT, ACCEPT, PLANTED = "left", "right", "accept", "planted"
+# Where a mend is made. PLANTED leaves out a mistake of ours in the right side.
+LEFT, RIGHT, PLANTED = "left", "right", "planted"
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Difference:
     cause: str  # pattern of a cause
     told: str  # what differs, in Markdown
     mended: str  # what mends it, in Markdown
-    side: str = RIGHT  # whose MENDS have a change of this difference's name; or ACCEPT
-    accept: str = ""  # name of the deviation that `--accept` takes
+    side: str = RIGHT  # whose MENDS have a change of this difference's name
     fault: str = ""  # project to tell of it; "" where it is nobody's fault
     source: str = ""  # FILE::TEXT of the line that differs, within the installed packages; or words
     script: str = ""  # program in finds/ that shows it alone
@@ -194,16 +193,6 @@ DIFFERENCES = {
         source="keras_hub/src/utils/transformers/convert_vit.py::return {",
         script="keras_hub_vit_epsilon.py",
     ),
-    "running variance": Difference(
-        "variance",
-        "one side's variance is divided by n, the other's by n - 1",
-        "torch's batch normalization keeps variances that are divided by n - 1, Paddle's those that are "
-        "divided by n. No layer can be told otherwise "
-        "([batchnorm-variance](deviations.md#batchnorm-variance)).",
-        "`rosetta diff --accept batchnorm-variance`",
-        side=ACCEPT,
-        accept="batchnorm-variance",
-    ),
     "Inception's epsilon": Difference(
         r"\.bn |\.1 ",
         "epsilon is",
@@ -316,7 +305,7 @@ MISSES: dict[str, str] = {
     "feedforward_output_dense is given another inputs": INSIDE,
 }
 
-SLOPE = ("hardsigmoid's slope", "hardsigmoid's gradient", "running variance")
+SLOPE = ("hardsigmoid's slope", "hardsigmoid's gradient")
 
 
 def to_paddle(model: str, *differences: str, modes: tuple[str, ...] = (EVAL, TRAINING)) -> Pair:
@@ -351,25 +340,24 @@ SHIPPED = (
     to_paddle("squeezenet1_1", "SqueezeNet's padding", "SqueezeNet's pools", "dropout's mode"),
     to_paddle("alexnet", "dropout's mode"),
     to_paddle("mobilenet_v3_small", *SLOPE),
-    to_paddle("shufflenet_v2_x0_5", "running variance"),
+    to_paddle("shufflenet_v2_x0_5"),
     to_paddle("inception_v3", "Inception's epsilon", "dropout's mode", modes=(EVAL,)),
-    to_paddle("mobilenet_v2", "running variance"),
-    to_paddle("resnext50", "running variance"),
-    to_paddle("resnet50", "running variance"),
-    to_paddle("densenet121", "running variance"),
-    to_paddle("vgg11_bn", "running variance"),
-    to_paddle("resnet18", "running variance"),
+    to_paddle("mobilenet_v2"),
+    to_paddle("resnext50"),
+    to_paddle("resnet50"),
+    to_paddle("densenet121"),
+    to_paddle("vgg11_bn"),
+    to_paddle("resnet18"),
     Pair("mamba2", "transformers_side", "mamba2_jax_side", "model.safetensors", (TRAINING,), ()),
     to_keras("vgg16_features", modes=(EVAL,)),
     replace(to_keras("convnext"), mapping="convnext.toml"),
-    to_keras("efficientnet_v2", "padding of strides", "running variance"),
+    to_keras("efficientnet_v2", "padding of strides"),
     to_keras("densenet121", "DenseNet's epsilon", modes=(EVAL,)),
     to_keras("mobilenet_v2", "MobileNet's epsilon", "padding of strides", modes=(EVAL,)),
     to_keras(
         "mobilenet_v3_small",
         "padding of strides",
         "norms' momentum",
-        "running variance",
         "hardsigmoid's gradient",
     ),
     to_keras(
@@ -389,10 +377,10 @@ PAIRS = (
     *SHIPPED,
     planted(to_paddle("resnet18"), "ReLU after a shortcut", EVAL),
     planted(to_paddle("mobilenet_v2"), "a convolution's padding", EVAL),
-    planted(to_paddle("shufflenet_v2_x0_5", "running variance"), "a norm's momentum", TRAINING),
+    planted(to_paddle("shufflenet_v2_x0_5"), "a norm's momentum", TRAINING),
     planted(to_paddle("densenet121"), "a norm's epsilon", EVAL),
     planted(to_paddle("alexnet"), "label smoothing", TRAINING),
-    planted(to_paddle("shufflenet_v2_x0_5", "running variance"), "decay of all weights", TRAINING, ADAMW),
+    planted(to_paddle("shufflenet_v2_x0_5"), "decay of all weights", TRAINING, ADAMW),
     planted(to_paddle("alexnet"), "a warm-up left out", TRAINING, WARMED),
     planted(to_keras_hub("qwen2"), "causal mask left out", TRAINING),
     planted(to_keras_hub("qwen2"), "an attention's scale", TRAINING),

@@ -16,7 +16,7 @@ from benchmarks.ladder.read.groups import WeightGroup
 from benchmarks.ladder.read.record import LARGEST_SETTING, Side
 
 REGISTER = "docs/deviations.md"
-LIKELY, SEEN, MORE, GO_ON = "likely", "differs", "to see more", "to go on"
+LIKELY, SEEN, MORE = "likely", "differs", "to see more"
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladder.arrays import COARSER_TYPES, Array
-from benchmarks.ladder.explain.broken import GO_ON, LIKELY, MORE, SEEN, Broken, Cause, dropouts
+from benchmarks.ladder.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from benchmarks.ladder.explain.forward import forward
 from benchmarks.ladder.explain.inputs import OF_RIGHT
 from benchmarks.ladder.explain.search import Both, Choice, Chosen, Parting, Search
 from benchmarks.ladder.explain.training import gradients, losses, steps
-from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.description import RecordedWeight
@@ -41,8 +40,6 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
         causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
         causes += [Cause(more, standing=MORE)] if more else []
-    for name in dict.fromkeys(cause.entry for cause in causes if cause.entry in ACCEPTABLE):
-        causes.append(Cause(f"--accept {name} turns the one convention into the other", standing=GO_ON))
     if rung == "weights":
         causes += [replace(cause, standing=SEEN) for cause in arranged(broken)]
     if check.item.is_output:

@@ -1,6 +1,6 @@
 """Makes the pairs of arrays that `rosetta diff` compares on each rung. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,10 +13,9 @@ from benchmarks.ladder.arrays import (
     largest,
     largest_difference,
 )
-from benchmarks.ladder.judge.accepted import ACCEPTABLE
 from benchmarks.ladder.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight
 from benchmarks.ladder.judge.bounds import ROUNDED_WEIGHTS
-from benchmarks.ladder.judge.check import Item
+from benchmarks.ladder.judge.check import Item, no_array
 from benchmarks.ladder.judge.constants import rounding_of_momentum
 from benchmarks.ladder.judge.outputs import (
     activations,
@@ -28,6 +27,7 @@ from benchmarks.ladder.judge.outputs import (
     with_ones_of,
 )
 from benchmarks.ladder.judge.tolerances import tolerances_of
+from benchmarks.ladder.judge.variances import converted_variance
 from benchmarks.ladder.pair.pairing import Pairing
 from benchmarks.ladder.pair.pairs import CallPair, LayerPair
 from benchmarks.ladder.read.groups import values
@@ -43,8 +43,6 @@ class Rungs:
     right: Side
     pairing: Pairing
     noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
-    accept: Sequence[str] = ()  # deviations that a person accepts
-    accepted: set[str] = field(default_factory=set)  # those of them that the sides have
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -137,10 +135,17 @@ class Rungs:
 
     def _updates(self) -> Iterator[Item]:
         decay = max(self.left.decay, self.right.decay)
+        converted = list[str]()
         for pair, name, scale in self._scales():
+            converted += [pair.name] if converted_variance(pair, name, no_array) else []
             allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
             quantity = "updates" if pair.is_trained(name) else "moving"
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
+        if converted:
+            self.notes.append(
+                f"converted, step: running variances of {some_of(converted)}, which one side divides by n and the "
+                "other one by n - 1 (docs/deviations.md#batchnorm-variance)"
+            )
 
     def _trajectory(self) -> Iterator[Item]:
         left, right = (
@@ -224,16 +229,11 @@ class Rungs:
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 
     def _item(self, rung: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
-        """A tensor of a pair out of a file, the right side's turned into the left's convention where a person accepts
-        a deviation."""
+        """A tensor of a pair out of a file, the right side's in the left side's convention."""
         left: Load = partial(pair.left_array, name, file)
         right: Load = partial(pair.right_array, name, file)
         after_step = file == "step-1"
-        for deviation in self.accept if after_step else ():
-            turned = ACCEPTABLE[deviation](pair, name, right)
-            if turned:
-                self.accepted.add(deviation)
-                right = turned
+        right = (after_step and converted_variance(pair, name, right)) or right
         of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
         item = self._held(rung, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
         if after_step and name.startswith("moving_"):

@@ -1,23 +1,21 @@
-"""Deviations that no port can end. `--accept NAME` has a comparison accept one, by its name in docs/deviations.md.
+"""Running variances of batch normalizations, which frameworks divide by n or by n - 1.
 
-What deviates is compared all the same: the right side's numbers are converted to the left side's convention.
+They are compared all the same: the right side's numbers are converted to the left side's convention.
 """
 
-from collections.abc import Callable, Iterable
 from math import prod
 
 import numpy as np
 
 from benchmarks.ladder.arrays import Array, Load
 from benchmarks.ladder.pair.pairs import LayerPair
-from common.errors import CannotBeginError
 
 
-def running_variance(pair: LayerPair, name: str, right: Load) -> Load | None:
+def converted_variance(pair: LayerPair, name: str, right: Load) -> Load | None:
     """The right side's running variance after a step, converted from dividing by n to n - 1, or back.
 
-    n is the number of rows and positions that the layer was given. None where both sides divide alike, or where n is
-    not known.
+    n is the number of rows and positions that the layer was given. None for another tensor, where both sides divide
+    alike, or where n is not known.
     """
     by_less = [not group.side.known.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
     start, kept = pair.right_array(name), pair.right.settings.get("momentum")
@@ -41,17 +39,3 @@ def running_variance(pair: LayerPair, name: str, right: Load) -> Load | None:
         return left_of_start + converted
 
     return divided
-
-
-# By name, the function that converts a tensor of the right side after a step.
-ACCEPTABLE: dict[str, Callable[[LayerPair, str, Load], Load | None]] = {"batchnorm-variance": running_variance}
-
-
-def acceptable(names: Iterable[str]) -> tuple[str, ...]:
-    """The names. Raises CannotBeginError for one that cannot be accepted."""
-    deviations = tuple(name.strip() for name in names)
-    unknown = [name for name in deviations if name not in ACCEPTABLE]
-    if unknown:
-        known = ", ".join(ACCEPTABLE)
-        raise CannotBeginError(f"--accept names {', '.join(unknown)}; what docs/deviations.md has for it is {known}")
-    return deviations

@@ -1,11 +1,7 @@
 """`rosetta diff` without records: what a stranger sees first."""
 
-import subprocess
-import sys
-
 import pytest
 
-from backends import TABLE
 from backends.process.parent import PROJECT
 from tests.support.program import answer, rosetta
 
@@ -30,17 +26,6 @@ def test_the_demo_names_both_mistakes(shown: str) -> None:
 
 def test_the_mended_port_passes() -> None:
     assert answer("diff", "--demo", "fixed")["passed"]
-
-
-def test_the_demo_needs_no_framework() -> None:
-    program = (
-        "import rosetta, sys; sys.argv = ['rosetta', 'diff', '--demo', 'fixed', '--json']\ntry:\n rosetta.main()\n"
-    )
-    program += "finally:\n print('|'.join({name.partition('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
-    modules = done.stdout.splitlines()[-1].split("|")
-    assert "numpy" in modules
-    assert not {entry.package for entry in TABLE.values() if entry.extra} & {*modules}
 
 
 def test_the_readme_shows_the_demo(shown: str) -> None:

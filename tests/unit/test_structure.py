@@ -129,14 +129,17 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """
     assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY
-    of_help = """
+    commands = """
 import contextlib, rosetta, sys
-for command in ([], ["train"], ["bench"]):
-    sys.argv = ["rosetta", *command, "--help"]
+for command in {}:
+    sys.argv = ["rosetta", *command.split()]
     with contextlib.suppress(SystemExit):
         rosetta.main()
 """
+    of_help = commands.format(["--help", "train --help", "bench --help"])
     assert not imported_by(of_help) & {*HEAVY, "numpy"}, "help needs no NumPy either"
+    of_demo = imported_by(commands.format(["diff"]))
+    assert of_demo & {*HEAVY, "numpy"} == {"numpy"}, "the demo needs no framework"
 
 
 OURS = ("rosetta", "backends", "benchmarks", "common")

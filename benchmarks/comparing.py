@@ -116,11 +116,10 @@ def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None"
 def _fed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
     """Write a feed for the right side; what it has, in a sentence."""
     from benchmarks.ladder.feed import write_feed
-    from benchmarks.ladder.judge.constants import as_in_paddle
     from benchmarks.ladder.judge.items import Rungs
     from benchmarks.ladder.pair.pairing import paired
 
-    left, right = as_in_paddle(*sides)
+    left, right = sides
     calls = write_feed(path, Rungs(left, right, paired(left, right, known).require()))
     return f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with feed={path!s}"
 

@@ -16,7 +16,7 @@ from .values import array_of, arrays_in, joined, loss_in, name_of
 
 
 class Flax(Framework):
-    name, entry, base, epsilon = "flax", "__call__", "nnx.Module", "epsilon"
+    name, entry, base = "flax", "__call__", "nnx.Module"
     whole = ("nnx.nn.recurrent.RNN", "nnx.nn.recurrent.RNNCellBase")
 
     def __init__(self) -> None:

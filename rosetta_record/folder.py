@@ -18,7 +18,7 @@ from .values import writable
 
 FORMAT, VERSION = "rosetta-record", 1
 FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1")
-ROUNDED = "rounded"  # the folder of differences, within a record, which epsilons of norms as Paddle has them make
+CONTROL = "control"  # the record, within a record, of the same from weights that are moved by one unit
 REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
 
 
@@ -64,7 +64,7 @@ class Folder:
                 raise RecordError(f"{path} exists and is no record; expected a new name or a record")
         path.mkdir(parents=True, exist_ok=True)
         self.save()
-        within = [path / name for name in (REPLAY, ROUNDED)]
+        within = [path / name for name in (REPLAY, CONTROL)]
         for folder in (*within, path):
             for name in FILES:
                 (folder / f"{name}.safetensors").unlink(missing_ok=True)

@@ -9,14 +9,10 @@ import sys
 from contextlib import nullcontext
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Protocol, Tuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from . import RecordError
 from .values import first_names, framework_of, joined, loss_in, name_of, qualified
-
-# Classes of norms whose counterparts in Paddle round epsilon to float32; its GroupNorm does not.
-NORMS = {"_NormBase", "LayerNorm", "BatchNorm", "InstanceNorm", "BatchNormalization", "LayerNormalization"}
 
 
 class Layer(NamedTuple):
@@ -57,7 +53,6 @@ class Framework(Protocol):
     base: str  # the class of all layers and models, within the framework's module
     entry: str = "forward"  # the method by which a layer computes
     children: str = ""  # the attribute in which a layer keeps its parts
-    epsilon: str = ""  # the attribute in which a norm keeps its epsilon; "" for Paddle's own
     unsaved: str = ""  # the attribute in which a layer keeps the names of its buffers that are not saved
     whole: tuple[str, ...] = ()  # classes of layers that count as one with their parts, whose weights they use
 
@@ -163,16 +158,6 @@ class Framework(Protocol):
         """Return the arguments that the layer was made with, under the framework's own names."""
         common = vars(self.layer_class()())
         return {name: value for name, value in vars(layer).items() if name not in common}
-
-    def epsilons(self, model: Any) -> States:
-        """Return the epsilons of norms that Paddle would round to another number."""
-        norms = [layer.layer for layer in self.layers(model) if NORMS & {*self.classes(layer.layer)}]
-        epsilons = [(layer, getattr(layer, self.epsilon, None)) for layer in norms if self.epsilon]
-        return [
-            (functools.partial(setattr, layer, self.epsilon), epsilon)
-            for layer, epsilon in epsilons
-            if isinstance(epsilon, float) and epsilon != float(np.float32(epsilon))
-        ]
 
     def _closed(self) -> tuple[Any, ...]:
         return tuple(operator.attrgetter(name)(self.api) for name in self.whole)

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from . import RecordError
-from .framework import put_back
 from .training import Training
 from .values import arrays_in, is_array, joined
 
@@ -28,17 +27,16 @@ class Inference(Training):
         self.model = import_module(".onnx", __package__).Graph(model) if self.exported else model
         self.outputs = outputs
 
+    @property
+    def is_repeatable(self) -> bool:
+        return not self.exported
+
     def _train(self) -> None:
         self._compute(self.record)
-        if not self.exported:
-            states, unit = self.framework.states(self.model), self.record._coarsest()
-            distances = self._moved(unit)
-            moved = self.record._within(distances)
-            moved.model(self.model)
-            self._compute(moved)
-            self.record._content["control"] = {"unit": unit, "distances": distances.numbers}
-            put_back(states)
-            self._put_weights()
+
+    def _repeat(self, record: Record) -> None:
+        record.model(self.model)
+        self._compute(record)
 
     def _given(self, batch: Any) -> Any:
         return self.model(**batch) if isinstance(batch, Mapping) else self.model(*batch)

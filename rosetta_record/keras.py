@@ -15,7 +15,7 @@ from .values import first_names, framework_named, loss_in
 
 
 class Keras(Framework):
-    name, entry, base, epsilon = "keras", "call", "layers.Layer", "epsilon"
+    name, entry, base = "keras", "call", "layers.Layer"
 
     def facts(self) -> dict[str, Any]:
         return dict(super().facts(), backend=self.api.backend.backend())

@@ -74,7 +74,7 @@ class Record:
         weakref.finalize(self, self._store.flush)  # when the record is dropped, or the program ends
 
     def _begin(self, store: Any, feed: Feed | None = None) -> None:
-        self._store, self._content, self._calls = store, store.content, Calls()  # a Folder, Distances or Differences
+        self._store, self._content, self._calls = store, store.content, Calls()
         self._content["calls"] = self._calls.ended
         self._framework: Framework | None = None
         self._model: Any = None
@@ -234,8 +234,7 @@ class Record:
 
         With such a function a control is recorded too. It shows how much of a difference is rounding: the same
         training from weights that are moved by one unit in the last place, of the coarsest type in which anything was
-        computed of weights. In float64 a third training is recorded if float32 does not hold the epsilon of a norm
-        exactly: with that epsilon rounded to float32, as Paddle computes it.
+        computed of weights. In float64, whose bounds are known, there is none.
         """
         batches = list(itertools.islice(batches, max(steps, 0)))
         if not batches:

@@ -13,7 +13,7 @@ from .values import arrays_in, precision_of
 
 
 class Torch(Framework):
-    name, children, epsilon, unsaved = "torch", "_modules", "eps", "_non_persistent_buffers_set"
+    name, children, unsaved = "torch", "_modules", "_non_persistent_buffers_set"
     base, whole = "nn.Module", ("nn.MultiheadAttention",)
 
     def exists(self, weight: Any) -> bool:

@@ -1,17 +1,19 @@
-"""A short training of a model, which is recorded: the replay of its first step, the training itself, the control, and
-the training with the epsilons of norms that Paddle has."""
+"""A short training of a model, which is recorded: the replay of its first step, the training itself, the control."""
 
 from __future__ import annotations
 
 import weakref
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
 from . import RecordError
-from .control import Differences, Distances, Start, coarsest, one_unit_moved
-from .framework import put_back
+from .control import coarsest, one_unit_moved
+from .folder import CONTROL, Folder
+from .framework import States, put_back
 from .replay import replay_model
 from .values import arrays_in, loss_in, plain_value, precision_of
 
@@ -46,13 +48,8 @@ class Training:
             replay_model(record, lambda: self.loss_of(self.model, self.batches[0]), self._step_of_feed)
             record._replay = None
         self._train()
-        if callable(self.optimizer):
-            for again in (self._control, self._with_rounded_epsilons):
-                put_back(states)
-                self._put_weights()
-                again()
-            put_back(states)
-            self._put_weights()
+        if self.is_repeatable:
+            self._control(states)
         content["finished"] = True
         record._store.save()
 
@@ -109,66 +106,59 @@ class Training:
 
     # The same again
 
-    def _control(self) -> None:
-        """Train from weights that are moved by one unit, and keep how far each array is from the record's own."""
-        record, framework, states = self.record, self.framework, self.framework.states(self.model)
+    @property
+    def is_repeatable(self) -> bool:
+        """True if there is a new optimizer for another training."""
+        return callable(self.optimizer)
+
+    def _control(self, states: States) -> None:
+        """Put the model back, and record the same from weights that are moved by one unit, unless in float64, whose
+        bounds are known."""
+        record = self.record
+        self._restore(states)
         if record._coarsest() != record._coarsest(outside=True):
-            # Where an array changes with the weights, it is not outside. All frameworks show this; only torch and
-            # Paddle tell of a tensor whether gradients flow through it.
-            distances = self._moved(record._coarsest(outside=True))
-            moved = record._within(distances)
-            moved.model(self.model)
-            framework.backward(self.model, self.loss_of, self.batches[0])
-            moved._end_of_pass()
-            of_layers = distances.numbers.get("layers", {})
-            for call in record._calls.ended:
-                if "outside" in call:
-                    call["outside"] = [part for part in call["outside"] if not of_layers.get(call["parts"][part])]
-            put_back(states)
+            self._find_outside()
+            self._restore(states)
         unit = record._coarsest()
-        distances = self._moved(unit)
-        moved = self._again(distances)
-        again = {name: moved._content[name] for name in ("loss", "steps")}
-        record._content["control"] = dict(again, unit=unit, distances=distances.numbers)
+        if unit != "float64":
+            self._put_weights(unit)
+            self._repeat(record._within(Folder(record.folder / CONTROL)))
+            self._restore(states)
 
-    def _with_rounded_epsilons(self) -> None:
-        """Train in float64 with the epsilons of norms rounded to float32, where that makes them other numbers, and
-        keep the differences."""
-        record, framework = self.record, self.framework
-        epsilons = framework.epsilons(self.model) if record._content["precision"] == "float64" else []
-        if epsilons:
-            put_back([(put, float(np.float32(epsilon))) for put, epsilon in epsilons])
-            try:
-                rounded = self._again(Differences(record._store))
-                if rounded._calls.ended == record._calls.ended:  # and the model was called alike
-                    record._content["rounded"] = {name: rounded._content[name] for name in ("loss", "steps")}
-            finally:
-                put_back(epsilons)
-
-    def _again(self, store: Any) -> Record:
-        """Train from the weights that the model has now, and return what was recorded into a store."""
-        record: Record = self.record._within(store)
+    def _repeat(self, record: Record) -> None:
+        """Record the training once more, from the weights that the model has now."""
         record.training(self.model, self.batches, self.loss_of, self._begun(), self.steps)
-        return record
 
-    def _moved(self, unit: str) -> Distances:
-        """Move the weights by one unit in the last place of a type, and return what measures how far arrays get."""
-        self._put_weights(unit)
-        return Distances(self.record._store, lambda: self._starts(unit))
+    def _find_outside(self) -> None:
+        """Keep among the parts of calls that are outside those that stay where the weights move. All frameworks show
+        this; only torch and Paddle tell of a tensor whether gradients flow through it."""
+        record = self.record
+        self._put_weights(record._coarsest(outside=True))
+        with TemporaryDirectory() as folder:
+            moved = record._within(Folder(Path(folder) / CONTROL))
+            moved.model(self.model)
+            self.framework.backward(self.model, self.loss_of, self.batches[0])
+            moved._end_of_pass()
+            with record._store.open("layers") as left, moved._store.open("layers") as right:
+                names = {*left.keys()} & {*right.keys()}
+                stay = {name for name in names if np.array_equal(left.get_tensor(name), right.get_tensor(name))}
+        for call in record._calls.ended:
+            if "outside" in call:
+                call["outside"] = [part for part in call["outside"] if call["parts"][part] in stay]
+
+    def _restore(self, states: States) -> None:
+        """Give the model its recorded weights, and its states of random numbers."""
+        put_back(states)
+        self._put_weights()
 
     def _put_weights(self, unit: str = "") -> None:
-        """Give the model the recorded weights; or each of them moved by one unit in the last place of a type."""
-        weights = self.record._weights()
-        for name, _, start in self._starts(unit):
-            self.framework.put(weights[name], start)
-
-    def _starts(self, unit: str) -> Iterator[Start]:
-        """Yield the name of each weight, its recorded array, and the array moved by one unit of a type, if one is
-        given, or of the weight's type if that is coarser: a smaller unit vanishes where weights are rounded."""
+        """Give the model the recorded weights; or each of them moved by one unit in the last place of a type, or of
+        the weight's type if that is coarser: a smaller unit vanishes where weights are rounded."""
         record, rng = self.record, np.random.default_rng(SEED)
         with record._store.open("weights") as recorded:
             for name, weight in record._weights().items():
                 if record._content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
-                    precision = coarsest(unit, precision_of(weight))
-                    yield name, array, one_unit_moved(array, precision, rng) if unit else array
+                    if unit:
+                        array = one_unit_moved(array, coarsest(unit, precision_of(weight)), rng)
+                    self.framework.put(weight, array)

@@ -32,12 +32,16 @@ def worst_of(checks: Sequence[Check]) -> Check:
 
 def diff_table(diff: Diff) -> Table:
     """One row for each rung: its worst error, and what rounding does there."""
-    heads = ["checks", "error", "bound", "from", "one ulp"]
+    measured = bool(diff.control.rounding)
+    heads = ["checks", "error", "bound", "from", "one ulp"][: 4 + measured]
     numeric = [head for head in heads if head != "from"]
-    shown = table(f"{diff.right} against {diff.left}", ["rung", *heads], [], numeric=numeric)
+    title = f"{diff.right} against {diff.left}"
+    shown = table(title, ["rung", *heads], [], numeric=numeric)
+    shown.min_width = len(title)
     for rung, checks, worst, ulp in worst_of_rungs(diff):
         bound = f"{worst.tolerance:.0e}" if worst.tolerance else "equal"
-        shown.add_row(rung, f"{len(checks)}", cell(checks), bound, origin_of(worst), ulp)
+        cells = [f"{len(checks)}", cell(checks), bound, origin_of(worst), ulp]
+        shown.add_row(rung, *cells[: 4 + measured])
     return shown
 
 
@@ -61,7 +65,8 @@ def bounds_line(diff: Diff) -> str:
         times = noises(*diff.pairing.sides)
         return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
-    return f"bounds from table: those of {diff.control.precision}{'' if diff.control.sources else how}"
+    is_known = diff.control.sources or diff.control.precision == "float64"
+    return f"bounds from table: those of {diff.control.precision}{'' if is_known else how}"
 
 
 def lines(diff: Diff) -> Iterator[str]:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.in_child import Visit
 from benchmarks.ladder.diff import compare_records
 from benchmarks.ladder.pair.mapping import MappingFile
-from benchmarks.ladder.read.record import ROUNDED, Side
+from benchmarks.ladder.read.record import CONTROL, Side
 from benchmarks.measure import machine
 from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
@@ -20,7 +20,7 @@ from common.errors import RosettaError, refusing
 RACE_WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 RACE_BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
-WITHIN_RECORD = ("record.json", "control", ROUNDED)  # beside files of arrays
+WITHIN_RECORD = ("record.json", CONTROL)  # beside files of arrays
 
 
 class Race(Rounds[Script]):

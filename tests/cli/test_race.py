@@ -293,7 +293,7 @@ def test_uneven_steps_are_compared_step_by_step() -> None:
 
 
 def test_only_a_record_is_copied_from_a_scripts_folder() -> None:
-    assert not_of_a_record("", ["record.json", "home", "rounded", "control"]) == ["home"]
+    assert not_of_a_record("", ["record.json", "home", "control"]) == ["home"]
 
 
 def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:

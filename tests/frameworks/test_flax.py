@@ -18,7 +18,7 @@ TIED = {"again": "words.embedding"}  # of two names, and the one by which a weig
 def folder(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flax")
     arguments = ["script_of_flax.py", str(folder)]
-    side_of("flax").do(script, folder=PROJECT / "tests" / "support", arguments=arguments, steps=1, control=True)
+    side_of("flax").do(script, folder=PROJECT / "tests" / "support", arguments=arguments, steps=1)
     return folder
 
 

@@ -151,7 +151,6 @@ def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str)
     left = exports / name.removesuffix("-old")
     diff = compared(left, recorded(exports / f"{name}.onnx", f"{name}-onnx", inputs_of(left)))
     assert diff.passed
-    assert diff.control.passed
     assert {"tensors", "weights", "forward"} <= {*diff.climbed}
     outputs = [check for check in diff.checks if check.rung == "forward"]
     assert all(check.item.measured for check in outputs)

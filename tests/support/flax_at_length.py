@@ -46,7 +46,7 @@ def main() -> None:
         shutil.copytree(PROJECT / "docs" / "porting", folder, dirs_exist_ok=True)
 
         def record(side: str, *arguments: str) -> None:
-            sides[side].do(script, folder=folder, arguments=[*arguments], steps=2, control=False)
+            sides[side].do(script, folder=folder, arguments=[*arguments], steps=2)
 
         def compared(left: str, right: str) -> Diff:
             return compare_records(Recorded(folder / left), Recorded(folder / right))

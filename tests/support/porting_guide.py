@@ -18,7 +18,6 @@ from tests.support.porting_side import FRAMEWORKS, Side, script
 
 GUIDE = PROJECT / "docs" / "porting" / "README.md"
 SCRIPTS = PROJECT / "docs" / "porting"
-LEFT = ("tagger_keras", "translator_torch", "encoder_torch", "decoder_torch")  # the sides that are ported
 FIRST_TRIES = runpy.run_path(str(SCRIPTS / "first_tries.py"))
 BLOCK = re.compile(r"^```(console|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -30,8 +29,7 @@ class Session:
     folder: Path
     sides: dict[str, Side]
     left_out: list[str] = field(default_factory=list)  # what tells the lines of loops that were not gone through
-    # Or the last round of a loop alone, one step or three, and without the controls that the guide does not show.
-    whole: bool = True
+    whole: bool = True  # or the last round of a loop alone, and one step or three
 
     def __post_init__(self) -> None:
         shutil.copytree(SCRIPTS, self.folder, dirs_exist_ok=True)
@@ -78,8 +76,7 @@ class Session:
         if typed == "python":
             name = arguments[0].removesuffix(".py").removesuffix("_first")
             steps = 10 if self.whole else 3 if shown else 1  # as many as there are batches
-            asked = {"steps": steps, "control": self.whole or (name in LEFT and shown)}
-            self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, **asked)
+            self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, steps=steps)
             return []
         command, _, wanted = command.partition(" | grep ")
         printed = rosetta(self.folder, shlex.split(command)[1:])

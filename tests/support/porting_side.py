@@ -22,7 +22,6 @@ from safetensors.numpy import load_file, save_file
 
 from backends.process import child_environment
 from rosetta_record import Record, RecordError
-from rosetta_record.values import framework_of
 from tests.support import porting_zoo as zoo
 from tests.support.porting_zoo import KEPT, Array, array_of
 
@@ -73,25 +72,23 @@ def _answer(framework: str, function: Callable[..., Any], arguments: dict[str, A
 # What may be asked for
 
 
-def script(program: Any, folder: Path, arguments: list[str], steps: int, control: bool, compat: bool = False) -> None:
+def script(program: Any, folder: Path, arguments: list[str], steps: int, compat: bool = False) -> None:
     """Run a script of a folder as if it were the whole program, but for at most so many steps; perhaps one of torch
     in Paddle, as under `paddle.enable_compat()`."""
     with (
         chdir(folder),
         patch.object(sys, "argv", arguments),
         patch.object(sys, "path", [str(folder), *sys.path]),
-        patch.object(Record, "training", partialmethod(_shortened, steps, control)),
+        patch.object(Record, "training", partialmethod(_shortened, steps)),
         sys.modules["paddle"].use_compat_guard(silent=True) if compat else nullcontext(),
     ):
         runpy.run_path(arguments[0], run_name="__main__")
 
 
 def _shortened(
-    record: Record, most: int, control: bool, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
+    record: Record, most: int, model: Any, batches: Any, loss_of: Any, optimizer: Any, steps: int = 10
 ) -> None:
-    """Record.training of at most so many steps, without the control if that is not wanted."""
-    if callable(optimizer) and not control and record._feed is None:
-        optimizer = optimizer(framework_of(model).trained(model))
+    """Record.training of at most so many steps."""
     TRAINING(record, model, batches, loss_of, optimizer, min(steps, most))
 
 

@@ -1,5 +1,6 @@
 """Records that differ by one thing, and beside each its equal twin, whose numbers are rounded otherwise."""
 
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.ladder.diff import Diff, compare_records
 from benchmarks.ladder.read.record import Side
-from tests.support.records import Array, saved
+from tests.support.records import Array, resaved, saved
 
 Data = dict[str, Any]
 Change = Callable[[Data], None]
@@ -40,7 +41,7 @@ def model() -> Data:
         "gradients": gradients,
         "step": {name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()},
         "losses": [2.0],
-        "distances": {},  # that a control has moved arrays, by file
+        "control": 0.0,  # share by which a control has moved the logits
     }
 
 
@@ -77,9 +78,14 @@ def written(path: Path, data: Data) -> Side:
         weights={name: {"trainable": name in data["weights"]} for name in weights},
         optimizer={"class": "SGD", "settings": {"lr": RATE}},
         loss=next(iter(data["losses"]), None),
-        control={"distances": data["distances"], "loss": data["losses"][0]} if data["distances"] else None,
         steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
     )  # fmt: skip
+    if data["control"]:
+        shutil.copytree(path, path / "control")
+        for file, name in (("outputs", "logits"), ("layers", ":0")):
+            resaved(
+                path / "control", file, lambda of, name=name: {**of, name: of[name] * np.float32(1 + data["control"])}
+            )
     return Side(path)
 
 
@@ -189,7 +195,7 @@ def inference(data: Data) -> None:
 
 def noisy(data: Data) -> None:
     """The left side's control has moved the logits by some units in the last place."""
-    data["distances"] = {"outputs": {"logits": 1e-6}, "layers": {":0": 1e-6}}
+    data["control"] = 1e-6
 
 
 def scores(root: float) -> Change:

@@ -35,7 +35,7 @@ def modules(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFac
 
 
 def record(torch: Side, folder: Path, *arguments: str) -> None:
-    torch.do(script, folder=folder, arguments=[*arguments], steps=1, control=False)
+    torch.do(script, folder=folder, arguments=[*arguments], steps=1)
 
 
 def compared(torch: Side, folder: Path, change: Callable[[str], str] = str) -> tuple[Diff, str]:

@@ -184,8 +184,10 @@ def with_noise(share: float) -> Callable[[Record], Any]:
 
     def recorded(record: Record) -> None:
         record.forward(y=NUMBERS)
-        control = {"distances": {"outputs": {"y": share * 2.0}}}
-        edited(record.folder, lambda said: said.update(precision="bfloat16", control=control))
+        control = Record(record.folder / "control")
+        control.forward(y=NUMBERS * (1 + share))
+        for folder in (record.folder, control.folder):
+            edited(folder, lambda said: said.update(precision="bfloat16"))
 
     return recorded
 

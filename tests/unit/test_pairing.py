@@ -94,7 +94,6 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
     sides = both(tmp_path, left, right, of_left, of_right)
     found = compare_records(*sides)
     assert found.passed, found.explanation
-    assert found.control.passed
     assert {
         ("weights", "block.qkv weight"),
         ("weights", "block.qkv bias"),

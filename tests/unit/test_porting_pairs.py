@@ -71,9 +71,8 @@ def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Si
         for left in ("torch", "keras")
         for epsilon in (1e-5, 1.001e-5)
     ]
-    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, steps=1, control=True), strict=True):
+    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, steps=1), strict=True):
         found = compare_records(*sides)
-        assert any(check.item.measured for check in found.checks), told(found)
         if "1.001" in pair.name:
             assert found.broken == "forward"
             assert "epsilon is 1e-05 on the left and 1.001e-05 on the right" in told(found)
@@ -97,7 +96,7 @@ def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side
         side, more = ("torch" if name == "torch" else "paddle"), ["wrong"] * (name == "wrong")
         arguments = ["script_of_torch.py", str(tmp_path / name), *more]
         asked = {"folder": PROJECT / "tests" / "support", "arguments": arguments, "compat": side == "paddle"}
-        started[side].do(script, **asked, steps=1, control=False)
+        started[side].do(script, **asked, steps=1)
     torch, paddle, wrong = (Recorded(tmp_path / name) for name in ("torch", "paddle", "wrong"))
     assert "compat.Linear" in paddle.owners["hidden.weight"].classes
     found = compare_records(torch, paddle)

@@ -1,6 +1,6 @@
 """Constants that a framework rounds to float32, and what they take from a comparison in float64."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -12,28 +12,15 @@ from common.text import some_of
 MOST_NORMS = 3  # norms with a rounded epsilon that are named
 
 
-def as_in_paddle(left: Side, right: Side) -> tuple[Side, Side]:
-    """Return both sides; against Paddle's norms the other one as it computes with their epsilons, if recorded."""
-    rounds = [any(FLOAT32_EPSILON & {*layer.classes} for layer in side.says.layers) for side in (left, right)]
-    paddle = [side.framework == "paddle" for side in (left, right)]
-    return (
-        left.rounded or left if paddle[1] and rounds[1] and not paddle[0] else left,
-        right.rounded or right if paddle[0] and rounds[0] and not paddle[1] else right,
-    )
-
-
-def epsilons_remark(left: Side, right: Side, pairs: Iterable[LayerPair]) -> tuple[str, bool]:
-    """The remark on norms whose epsilon Paddle rounds, "" where there are none; True if the other side is compared as
-    it computes with such epsilons."""
+def remark_on_epsilons(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[str]:
+    """A remark on norms whose epsilon Paddle rounds."""
     norms = [pair.name for pair in pairs if rounds_epsilon(pair)]
-    exact = right if left.framework == "paddle" else left
-    if not norms:
-        return "", False
-    known = f", and {exact.name} is compared as it computes with these" if exact.as_in_paddle else ""
-    words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}{known}"
-    setting = f"layer.{exact.known.epsilon}"
-    remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
-    return f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)", exact.as_in_paddle
+    if norms:
+        exact = right if left.framework == "paddle" else left
+        setting = f"layer.{exact.known.epsilon}"
+        remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
+        words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}"
+        yield f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)"
 
 
 def rounds_epsilon(pair: LayerPair) -> bool:
@@ -62,8 +49,3 @@ def coarse_layers(side: Side) -> list[str]:
     return [
         layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
     ]
-
-
-def rounded_layers(side: Side) -> list[str]:
-    """Paths of layers with other constants that the framework rounds to float32."""
-    return [layer.path for layer in side.says.layers if side.known.rounds_constants(layer.settings, layer.parameters)]

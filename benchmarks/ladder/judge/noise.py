@@ -1,7 +1,7 @@
 """Measures how far rounding alone takes the left side from itself; `rosetta diff` bounds the right side by it.
 
-Its record has the distances of a control, a training from weights that were moved by one unit in the last place. A
-person may give other records of it, which it is compared with: of a repeated run, of other threads, or of float64.
+But in float64 its record has a control: the same from weights that were moved by one unit in the last place. A person
+may give other records of it: of a repeated run, of other threads, or of float64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,9 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks.ladder.arrays import AS_IT_IS, PRECISE, UNIT, Array, head, pieces
+from benchmarks.ladder.arrays import PRECISE, UNIT, Array, pieces
 from benchmarks.ladder.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
-from benchmarks.ladder.judge.check import RUNGS, Check, Item, judge, no_array
-from benchmarks.ladder.judge.control import Moved, moved_by_control
+from benchmarks.ladder.judge.check import RUNGS, Check, Item, judge
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.pair.pairing import paired
 from benchmarks.ladder.read.description import File, UnfitRecordsError
@@ -24,49 +23,26 @@ from benchmarks.ladder.read.record import Side, is_number
 
 @dataclass
 class Control:
-    """Differences of the left side from other runs of itself, and from its own numbers when they are changed."""
+    """Differences of the left side from other runs of itself."""
 
     sources: list[str] = field(default_factory=list)  # of noise, in words
     noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
-    rounding: list[Check] = field(default_factory=list)  # errors of one unit in the last place
-    recorded: bool = False  # True: of a training of other weights; False: of changed numbers
+    rounding: list[Check] = field(default_factory=list)  # of the run whose weights were moved by one unit
     precision: str = ""  # of the comparison
-
-    @property
-    def passed(self) -> bool:
-        """Only in float64 must rounding be within the table; elsewhere what exceeds it widens the bounds."""
-        return all(check.passed or self.precision != "float64" for check in self.rounding)
-
-    def add(self, item: Item) -> None:
-        """Change the first rows of an item's left array by one unit in the last place, unless rounding was recorded
-        or the array has NaN."""
-        if self.recorded or not item.tolerance or (left := item.left()) is None or not left.size or has_nan(left):
-            return
-        rows, is_fine = head(left), is_number(left) and np.finfo(left.dtype).eps <= UNIT.get(self.precision, 1.0)
-        if is_fine and np.isfinite(rows).any():
-            moved = replace(item, left=lambda: rows, right=lambda: nudged(rows), ways=AS_IT_IS)
-            self.rounding.append(judge(moved))
-
-
-def has_nan(array: Array) -> bool:
-    whole = np.atleast_1d(array)
-    return any(np.isnan(whole[rows]).any() for rows in pieces(whole.shape))
 
 
 def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
     """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it, such as the right
     side."""
-    control, errors = Control(), [*moved_by_control(left)]
-    for moved in errors:
-        bound = TOLERANCES_OF_ANY_MODEL[moved.quantity][left.computed]
-        item = Item(moved.rung, moved.name, no_array, no_array, bound, quantity=moved.quantity)
-        control.rounding.append(Check(item, moved.error))
-    control.recorded = bool(control.rounding)
-    control.sources += [f"one ulp of {left.computed}"] if control.recorded else []
+    control = Control()
+    if left.control:
+        control.rounding = [*errors_of(left, left.control, RUNGS[2:])]
+        control.sources.append(f"one ulp of {left.computed}")
+    errors = [*control.rounding]
     for run in again:
         if run.framework != left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
             raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
-        errors += _errors_of(left, run)
+        errors += errors_of(left, run)
         control.sources.append(run.name)
     control.noise = _largest(errors, left)
     return control
@@ -80,13 +56,13 @@ def have_same_arrays(left: Side, right: Side) -> bool:
     )
 
 
-def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
-    """Errors of another run of the left side, which must have its inputs and weights."""
+def errors_of(left: Side, run: Side, names: Sequence[str] = RUNGS) -> Iterator[Check]:
+    """Errors of another run of the left side on these rungs, of which inputs and weights must be the same."""
     rungs = Rungs(left, run, paired(left, run))
-    for item in chain.from_iterable(map(rungs.items, RUNGS)):
+    for item in chain.from_iterable(map(rungs.items, names)):
         check = judge(moved_back(item))
         if check.item.quantity:
-            yield Moved(item.rung, item.quantity, item.tensor, check.error, item.is_of_model)
+            yield check
         elif item.rung in RUNGS[:2] and not check.passed:
             raise UnfitRecordsError(
                 f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
@@ -94,12 +70,12 @@ def _errors_of(left: Side, run: Side) -> Iterator[Moved]:
             )
 
 
-def _largest(errors: Sequence[Moved], left: Side) -> dict[str, float]:
+def _largest(errors: Sequence[Check], left: Side) -> dict[str, float]:
     """The largest error of each quantity, and what rounding does at least; none of a quantity that is not finite."""
     most: dict[str, float] = {}
-    for moved in errors:
-        most[moved.quantity] = max(most.get(moved.quantity, 0.0), moved.error)
-    of_outputs = [moved.error for moved in errors if moved.is_of_model and left.computed in PRECISE]
+    for check in errors:
+        most[check.item.quantity] = max(most.get(check.item.quantity, 0.0), check.error)
+    of_outputs = [check.error for check in errors if check.item.is_of_model and left.computed in PRECISE]
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
     if left.computed not in PRECISE:
@@ -142,11 +118,3 @@ def moved_back(item: Item) -> Item:
         return np.asarray(array + (left_start - right_start)) if array.shape == left_start.shape else array
 
     return replace(item, right=right)
-
-
-def nudged(array: Array) -> Array:
-    """The array with its largest finite number moved by one unit in the last place."""
-    changed = np.array(array)
-    where = np.unravel_index(int(np.where(np.isfinite(changed), np.abs(changed), -1).argmax()), changed.shape)
-    changed[where] = np.nextafter(changed[where], changed.dtype.type(0))
-    return changed

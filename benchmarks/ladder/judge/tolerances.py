@@ -15,7 +15,7 @@ from benchmarks.ladder.judge.bounds import (
     TOLERANCES_OF_ANY_MODEL,
     WIDENED,
 )
-from benchmarks.ladder.judge.constants import coarse_layers, epsilons_remark, rounded_layers
+from benchmarks.ladder.judge.constants import coarse_layers, remark_on_epsilons
 from benchmarks.ladder.pair.pairs import LayerPair
 from benchmarks.ladder.read.record import Side, coarsest
 from common.text import some_of
@@ -50,19 +50,11 @@ def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Ma
     table = {quantity: bounds[precision] for quantity, bounds in TOLERANCES_OF_ANY_MODEL.items()}
     remarks, why_table = _remarks_on_types(left, right), ""
     if precision == "float64":
-        epsilons, as_in_paddle = epsilons_remark(left, right, pairs)
-        coarse, rounded = (
-            [path for side in (left, right) for path in paths(side)] for paths in (coarse_layers, rounded_layers)
-        )
-        remarks += [epsilons] if as_in_paddle else []
+        remarks += remark_on_epsilons(left, right, pairs)
+        coarse = [path for side in (left, right) for path in coarse_layers(side)]
         if coarse:
             table |= {quantity: COARSER * table[quantity] for quantity in WIDENED}
             why_table = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {some_of(coarse)}"
-        elif epsilons and not as_in_paddle:
-            why_table = f"bounds are those of the table, since {epsilons}"
-        elif rounded and noise:
-            names = some_of(rounded)
-            why_table = f"bounds are those of the table, since Paddle rounds constants to float32 in {names}"
     elif left.computed != precision and noise:
         why_table = f"bounds are those of the table, since {right.name} alone computes in {precision}"
     remarks += [why_table] if why_table else []

@@ -79,27 +79,12 @@ class RecordedOptimizer(msgspec.Struct, frozen=True):
 
 
 Loss = float | Literal["nan", "inf", "-inf"] | None  # JSON has no number for what is not finite
-Distance = Annotated[float, msgspec.Meta(ge=0)] | None  # None where it is not finite
 
 
 class RecordedStep(msgspec.Struct, frozen=True):
     step: int
     loss: Loss = None
     rate: float | None = None  # the learning rate of this step
-
-
-class RecordedAgain(msgspec.Struct, frozen=True):
-    """Another training of the same model."""
-
-    loss: Loss = None
-    steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
-
-
-class RecordedControl(RecordedAgain, frozen=True):
-    """A training from weights that were moved by one unit in the last place: the largest distance of each array from
-    the record's own, where weights after a step count by how far they moved."""
-
-    distances: dict[File, dict[Name, Distance]] = {}
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -123,5 +108,3 @@ class Description(msgspec.Struct, frozen=True):
     steps: Annotated[list[RecordedStep], msgspec.Meta(max_length=MOST_LAYERS)] = []
     fed: Name | None = None  # of a replay: what tells the record whose numbers its layers were given
     finished: bool = True  # whether Record.training came to its end, where it was called
-    control: RecordedControl | None = None
-    rounded: RecordedAgain | None = None  # with epsilons of norms as Paddle rounds them; its arrays are in a folder

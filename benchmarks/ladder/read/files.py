@@ -27,28 +27,16 @@ DTYPES = {  # of safetensors, whose numbers begin with the least byte
 Place = tuple[np.dtype[Any], tuple[int, ...], int, Path]  # type and shape of an array, and where in which file it is
 
 
-def map_array(place: Place) -> NDArray[Any]:
-    dtype, shape, start, path = place
-    return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
-
-
 class ArrayFile(Mapping[str, NDArray[Any]]):
     """The arrays of a safetensors file, each read when it is asked for; none where there is no such file.
-
-    The file `changes` has arrays that stand for those of the same names. One of float32 for one of float64 is the
-    difference from it.
 
     The library checks that the arrays' sizes add up to the file's, so no array is larger than its file. Large arrays
     are mapped: the system reads what is looked at, and takes the memory back when it needs room.
     """
 
-    def __init__(self, path: Path, changes: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
         self._places = self._opened(path)
-        self._differences: dict[str, Place] = {}
-        for name, place in self._opened(changes).items() if changes else ():
-            types = self._places[name][0].name, place[0].name
-            (self._differences if types == ("float64", "float32") else self._places)[name] = place
 
     def _opened(self, path: Path) -> dict[str, Place]:
         if not path.exists():
@@ -91,15 +79,15 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._last:
             dtype, shape, start, path = self._places[name]
-            if prod(shape) * dtype.itemsize > LARGEST_READ or name in self._differences:
+            if prod(shape) * dtype.itemsize > LARGEST_READ:
                 return self.mapped(name)
             self._last = {name: np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)}
         return self._last[name]
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """The array in its file, which cannot be written to; or the sum of an array and its difference."""
-        array = map_array(self._places[name])
-        return array + map_array(self._differences[name]) if name in self._differences else array
+        """The array in its file, which cannot be written to."""
+        dtype, shape, start, path = self._places[name]
+        return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # a mapping's own would read the array

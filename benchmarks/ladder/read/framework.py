@@ -104,10 +104,6 @@ class Framework(ABC):
         """By an optimizer's class its settings of which it makes constants of float32 even in float64."""
         return {}
 
-    def rounds_constants(self, settings: Settings, roles: Container[str]) -> bool:
-        """True for a layer with a constant that becomes one of float32 even in float64; epsilons of norms apart."""
-        return False
-
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
         """Second names that a loader has for the weights of a layer, and the first ones."""
         return {}

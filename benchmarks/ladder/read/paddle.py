@@ -4,8 +4,6 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, final
 
-import numpy as np
-
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacked_outputs
 from benchmarks.ladder.read.rules import (
@@ -106,15 +104,6 @@ class Paddle(Framework):
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
         return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}
-
-    def rounds_constants(self, settings: Settings, roles: Container[str]) -> bool:
-        """Also of weight_norm, which adds a constant to a norm. A momentum moves running statistics alone, whose
-        bound is the table's, and a dropout's rate is of no output that can be compared."""
-        return "weight_g" in roles or any(
-            isinstance(value, float) and value != float(np.float32(value))
-            for name, value in settings.items()
-            if name not in ("_epsilon", "_momentum", "p")
-        )
 
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
         """Second names of recurrent layers; Paddle warns of a file that lacks them."""

@@ -1,12 +1,11 @@
 """Reads one side of a comparison: a record, or a part of it."""
 
 from collections.abc import Iterator
-from copy import copy
 from difflib import get_close_matches
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from benchmarks.ladder.arrays import PRECISIONS, largest
 from benchmarks.ladder.read.description import (
     Description,
-    File,
     RecordedCall,
     RecordedLayer,
     RecordedOptimizer,
@@ -30,7 +28,7 @@ from common.errors import RosettaError, why
 from common.files import LARGEST_JSON, read_at_most
 from common.text import count
 
-ROUNDED = "rounded"  # the folder, within a record, that Side.rounded reads
+CONTROL = "control"  # the folder, within a record, that Side.control reads
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 
 
@@ -47,7 +45,6 @@ class Side:
     def __init__(self, path: Path) -> None:
         """Raises UnfitRecordsError for a folder that holds no record."""
         self.path, self.name = path, path.resolve().name or str(path)
-        self.as_in_paddle = False  # whether epsilons of its norms are rounded as Paddle's are
         try:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
@@ -77,8 +74,7 @@ class Side:
     def arrays(self, file: str) -> ArrayFile:
         """The arrays of a file, none where the record has no such file."""
         if file not in self._files:
-            name = f"{file}.safetensors"
-            self._files[file] = ArrayFile(self.path / name, self.path / ROUNDED / name if self.as_in_paddle else None)
+            self._files[file] = ArrayFile(self.path / f"{file}.safetensors")
         return self._files[file]
 
     def weight(self, file: str, name: str) -> NDArray[Any] | None:
@@ -177,23 +173,18 @@ class Side:
             yield from ((call, dtype) for part, dtype in enumerate(call.dtypes) if part not in call.outside)
 
     @cached_property
-    def rounded(self) -> "Side | None":
-        """This side as it trains with the epsilons of norms rounded to float32, as Paddle has them, where that was
-        recorded."""
-        again = self.says.rounded
-        changed = {file: ArrayFile(self.path / ROUNDED / f"{file}.safetensors").shapes for file in get_args(File)}
-        if again is None or any(changed[file].items() - self.arrays(file).shapes.items() for file in changed):
-            return None
-        side = copy(self)
-        side.as_in_paddle, side._files, side._largest = True, {}, {}
-        side.says = msgspec.structs.replace(self.says, loss=again.loss, steps=again.steps)
-        return side
-
-    @cached_property
     def replay(self) -> "Side | None":
         """The replay, in which each layer computed after layers whose outputs were another record's; None without
         one."""
-        folder = self.path / "replay"
+        return self._within("replay")
+
+    @cached_property
+    def control(self) -> "Side | None":
+        """The same from weights that were moved by one unit in the last place; None without one."""
+        return self._within(CONTROL)
+
+    def _within(self, name: str) -> "Side | None":
+        folder = self.path / name
         return Side(folder) if (folder / "record.json").exists() else None
 
     @property

@@ -97,15 +97,10 @@ def runs_example(name: str) -> bool:
     return name == BASELINE or name.startswith(ENGINES)
 
 
-def names(variants: bool) -> list[str]:
-    """The names of all backends of the table, with or without those that have a colon."""
-    return [name for name in TABLE if variants or name == framework_of(name)]
-
-
 def installed(variants: bool = True) -> list[str]:
-    """The `names` of the backends that can run here, since their packages are installed."""
+    """The backends that can run here, since their packages are installed, with or without those that have a colon."""
     can_run = []
-    for name in names(variants):
+    for name in TABLE if variants else dict.fromkeys(map(framework_of, TABLE)):
         with suppress(CannotBeginError):
             find(name)
             can_run.append(name)

@@ -40,7 +40,7 @@ from common.files import (
     write_json,
 )
 from common.machine import describe_machine
-from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, Precision, TrainConfig
+from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, ModelConfig, TrainConfig
 from common.tensors import START, STOP, CharVocabulary
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, printable, quoted
 from common.weights import Checkpoint, Epoch, ModelState, Progress, check_state, in_dtype, largest_block
@@ -185,13 +185,13 @@ class RunDirectory:
                 raise ValueError("its characters are not those of the model in config.json")
         return encoder, decoder
 
-    def material(self, dtype: Precision | None = None) -> Material:
-        """The run's pairs made ready for a model, in the run's precision or in `dtype`.
+    def material(self) -> Material:
+        """The run's pairs made ready for its model.
 
         They have the same vocabularies and the same split as when the run was begun.
         """
         model = self.model_config
-        settings = self.data_config, self.train_config.seed, dtype or model.dtype, model.padding
+        settings = self.data_config, self.train_config.seed, model.dtype, model.padding
         return Material.of_pairs(self.pairs(), *settings, self.vocabularies())
 
     def read(self) -> Checkpoint:

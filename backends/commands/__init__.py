@@ -45,10 +45,6 @@ Seed = Annotated[int, setting(TrainConfig, "seed")]
 LatentDim = Annotated[int, setting(ModelConfig, "latent_dim")]
 Padding = Annotated[settings.Padding, setting(ModelConfig, "padding")]
 DtypeOfModel = Annotated[settings.Precision, setting(ModelConfig, "dtype")]
-DtypeOfRun = Annotated[
-    settings.Precision | None,
-    typer.Option("--dtype", help="Precision of the arithmetic.", show_default="the run's own"),
-]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
@@ -58,9 +54,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 RunOrBundled = Annotated[
     Path | None,
     typer.Argument(help="The folder of a run.", show_default="the bundled run"),
-]
-Variants = Annotated[
-    bool, typer.Option("--variants", help="Take the variants too, whose names have a colon, such as keras:example.")
 ]
 BackendOfRun = Annotated[str | None, one_backend(f"Backend that computes: {BACKENDS}.", "the run's own")]
 Weights = Annotated[

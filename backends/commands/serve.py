@@ -30,7 +30,7 @@ def serve(
     from common.sources import Sources
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), "last", None, Runtime(threads=threads))
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), "last", Runtime(threads=threads))
     vocabulary, _ = opener.run.vocabularies()
     title = str(run or "the bundled run")
     with PageServer(port, title, vocabulary, Sources.of_run(opener.run)) as server, ExitStack() as stack:

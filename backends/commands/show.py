@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from backends import TABLE, framework_of, require_known
 from backends import commands as options
-from backends import names as names_in_table
-from backends import require_known
 from common import terminal
-from common.errors import CannotBeginError, RosettaError
+from common.errors import RosettaError
 from common.settings import DataConfig, ModelConfig, TrainConfig
 
 Names = Annotated[
@@ -25,7 +24,6 @@ BACKENDS_HEADER = BACKENDS_ROW.format("backend", "version", "device", "threads",
 
 def backends(
     names: Names = None,
-    variants: options.Variants = False,
     threads: options.Threads = None,
     json: options.Json = False,
 ) -> None:
@@ -36,9 +34,7 @@ def backends(
     from backends.process.group import started_side_by_side
     from backends.process.parent import BackendProcess, Runtime
 
-    if names and variants:
-        raise CannotBeginError(f"--variants shows all backends, not only {', '.join(names)}; leave one of both out")
-    chosen = list(dict.fromkeys(names or names_in_table(variants)))
+    chosen = list(dict.fromkeys(names or map(framework_of, TABLE)))
     for name in chosen:
         require_known(name)
     if not json:

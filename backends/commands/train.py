@@ -144,7 +144,6 @@ def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
 def evaluate(
     run: options.RunOrBundled = None,
     backend: options.BackendOfRun = None,
-    dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     limit: Limit = None,
     threads: options.Threads = None,
@@ -157,11 +156,10 @@ def evaluate(
     from backends.process.translating import Opener
     from common.run import BUNDLED_RUN, RunDirectory
 
-    runtime = Runtime(threads=threads, device=device)
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, runtime)
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, Runtime(threads=threads, device=device))
     run, name = opener.run.path, backend or of_run(opener.run.backend)
     with terminal.training_progress(name) as on_event, opener.open(name) as translator:
-        figures = training.evaluate(translator, dtype, limit, on_event)
+        figures = training.evaluate(translator, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     title = f"{run}, {weights} epoch, in {name}"

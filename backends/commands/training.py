@@ -187,12 +187,12 @@ def workers_here(settings: Settings, run: RunDirectory | None) -> list[Worker]:
     return new_group(settings.backend, workers) if workers > 1 else [launched]
 
 
-def evaluate(translator: Translator, dtype: Precision | None, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+def evaluate(translator: Translator, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
     """Scores over the validation rows of the translator's run, or the first `limit` of them.
 
     One translation a distinct source, against all of its references in the corpus.
     """
-    material, batch_size = translator.run.material(dtype), translator.run.train_config.batch_size
+    material, batch_size = translator.run.material(), translator.run.train_config.batch_size
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))

@@ -73,8 +73,6 @@ def translate(
     arguments: RunAndTexts = None,
     file: File = None,
     backend: BackendOrAll = None,
-    variants: options.Variants = False,
-    dtype: options.DtypeOfRun = None,
     weights: options.Weights = "last",
     unknown: Unknown = "error",
     beam: Beam = 1,
@@ -102,16 +100,14 @@ def translate(
         terminal.warn(f"each argument is a sentence; to translate one of {len(texts)} words, put quotes around it")
     if n_best is not None and n_best > beam:
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
-    if variants and backend != "all":
-        raise CannotBeginError("--variants adds the variants to --backend all; give both, or the name of one backend")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, dtype, Runtime(threads=threads, device=device))
+    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, Runtime(threads=threads, device=device))
     output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
     note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
         stream = file.open("rb") if file else sys.stdin.buffer
     with stream, ExitStack() as stack:
-        translator, sources = _open(opener, backend, variants, stack)
+        translator, sources = _open(opener, backend, stack)
         if prompted:
             _greet(translator, sources, note)
         vocabulary, _ = opener.run.vocabularies()
@@ -151,16 +147,14 @@ def _answered(
         yield line, {} if line.error else next(answers)
 
 
-def _open(
-    opener: "Opener", backend: str | None, variants: bool, stack: ExitStack
-) -> "tuple[Translator | SideBySide, Sources]":
+def _open(opener: "Opener", backend: str | None, stack: ExitStack) -> "tuple[Translator | SideBySide, Sources]":
     """The translator of lines in one backend or in all, until the stack is closed, and the run's sources."""
     from common.sources import Sources
 
     if backend == "all":
         from backends.process.side_by_side import open_side_by_side
 
-        names = installed(variants)
+        names = installed(variants=False)
         with terminal.starting(", ".join(names)):
             together = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
         return together, Sources.of_run(opener.run)

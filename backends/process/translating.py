@@ -6,7 +6,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +20,6 @@ from backends.process import timeout_for
 from backends.process.parent import BackendProcess, OnEvent, Runtime
 from common.errors import CannotBeginError
 from common.run import RunDirectory
-from common.settings import Precision
 from common.tensors import STOP, Array, Batch, Ids
 from common.text import quoted
 from common.weights import in_dtype, initial_state
@@ -69,11 +68,10 @@ def translation_of_most(answers: Collection[Answer]) -> str:
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens a run in any backend and precision, at once or in two steps, so that several can be started together."""
+    """Opens a run in any backend, at once or in two steps, so that several can be started together."""
 
     run: RunDirectory
     weights: str  # "last" or "best"
-    dtype: Precision | None  # None: the run's own
     runtime: Runtime
 
     @contextmanager
@@ -87,9 +85,8 @@ class Opener:
 
     def launch(self, backend: str | None) -> BackendProcess:
         """Start a backend's process without waiting for it. Raises RosettaError where it cannot be started."""
-        model = self.run.model_config
-        model = replace(model, dtype=self.dtype or model.dtype)
-        return BackendProcess(backend or of_run(self.run.backend), model, self.run.train_config, self.runtime)
+        name = backend or of_run(self.run.backend)
+        return BackendProcess(name, self.run.model_config, self.run.train_config, self.runtime)
 
     def load(self, process: BackendProcess) -> "Translator":
         """A translator with the run's weights, in a process that was launched. Raises RosettaError.

@@ -63,7 +63,7 @@ def main() -> None:
 
     run = RunDirectory.open(sys.argv[1] if len(sys.argv) > 1 else BUNDLED_RUN)
     sources, typed, unseen = Sources.of_run(run), visitors(), held_out(run)
-    with Opener(run, "last", None, Runtime()).open(None) as translate:
+    with Opener(run, "last", Runtime()).open(None) as translate:
         for title, sentences, known in (
             ("as they are typed", list(typed), typed),
             ("in small letters, without marks", carelessly(typed), typed),

@@ -37,7 +37,6 @@ RACE = {
 # The exit status, the command, typed in a folder of some files, and what must be named.
 REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "backends torch mxnet", ["no backend 'mxnet'", "choose one of numpy, keras"]),
-    (2, "backends torch --variants", ["torch", "leave one"]),
     (2, "data --data none.txt", ["none.txt cannot be read", "No such file", '"phrasebook"']),
     (2, "data --data bad.txt", ["bad.txt, line 2: 1 column", "--skip-bad-lines"]),
     (2, "train --out new", ["a new run needs --backend", "`rosetta backends`"]),

@@ -33,7 +33,7 @@ def test_a_run_whose_first_epoch_failed_does_not_translate(tmp_path: Path) -> No
         f"rosetta: {out} has 0 epochs, so its weights are random; train it first: rosetta train --out {out} --resume "
         "--epochs TOTAL"
     )
-    assert refusal(2, "evaluate", out, "--dtype", "float64").startswith(f"rosetta: {out} has 0 epochs")
+    assert refusal(2, "evaluate", out).startswith(f"rosetta: {out} has 0 epochs")
 
 
 def test_an_unwritable_run_is_refused_before_the_first_epoch(tmp_path: Path, monkeypatch) -> None:

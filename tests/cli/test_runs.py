@@ -70,7 +70,7 @@ def references() -> dict[str, str]:
     run = RunDirectory.open(BUNDLED_RUN)
     rows = run.material().validation_rows
     sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::40]))
-    with Opener(run, "last", "float64", RUNTIME).open("numpy") as translator:
+    with Opener(run, "last", RUNTIME).open("numpy") as translator:
         return dict(zip(sources, translator(sources), strict=True))
 
 
@@ -79,7 +79,7 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
     references: dict[str, str], name: str, shared: None
 ) -> None:
     sources = list(references)
-    with Opener(RunDirectory.open(BUNDLED_RUN), "last", "float32", RUNTIME).open(name) as translator:
+    with Opener(RunDirectory.open(BUNDLED_RUN), "last", RUNTIME).open(name) as translator:
         longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
         *together, _, of_nothing = translator([*sources, longest, ""])
         alone = [translator([source])[0] for source in sources[:6]]

@@ -30,7 +30,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$text\u2028\u
 
 def test_answers_have_time_and_probabilities_and_a_dead_backend_is_left_out() -> None:
     warned: list[str] = []
-    opener = Opener(RunDirectory.open(BUNDLED_RUN), "last", None, Runtime(threads=1))
+    opener = Opener(RunDirectory.open(BUNDLED_RUN), "last", Runtime(threads=1))
     with open_side_by_side(opener, ["numpy", "tensors"], warned.append) as backends:
         ((name, answer),) = backends.answers([SENTENCE], characters=True)[0].items()
         assert (name, answer.translation) == ("numpy", TRANSLATION)

@@ -200,17 +200,16 @@ def test_all_backends_are_shown_side_by_side_despite_a_bad_line(only) -> None:
     assert len(re.findall(r"^torch .* yes *$", out, re.MULTILINE)) == 2
     assert not re.search("twin|starting|waiting", out + err)
     assert "warm" in out, "what the milliseconds leave out"
-    assert "--backend all" in refusal(2, *NUMPY, "--variants", "I love you!")
 
 
-def test_side_by_side_json_has_variants_but_no_failed_backend(only) -> None:
-    only("numpy", "numpy:twin", broken=Entry("tests.no_such_module:Backend", "numpy", ""))
+def test_side_by_side_json_has_no_failed_backend(only) -> None:
+    only("numpy", "twin", broken=Entry("tests.no_such_module:Backend", "numpy", ""))
     beam = ["--beam", "3", "--n-best", "2"]
-    table, err = answered_by_all("--variants", *beam, "I love you!", "\u4e2d", "", expected=1)
+    table, err = answered_by_all(*beam, "I love you!", "\u4e2d", "", expected=1)
     assert "No module named" in table["left_out"]["broken"]
     assert "broken is left out" in err
     first, bad, blank = table["translations"]
-    assert [row["backend"] for row in first["backends"]] == ["numpy", "numpy:twin"]
+    assert [row["backend"] for row in first["backends"]] == ["numpy", "twin"]
     for row in first["backends"]:
         assert (row["translation"], row["same"], len(row["n_best"])) == (LOVE, True, 2)
         assert 0 < row["milliseconds"] < 60_000

@@ -38,7 +38,7 @@ def test_it_translates_visitors_sentences_and_flags_most_errors(run, here) -> No
     sources, known, unseen = Sources.of_run(run), visitors(), held_out(run)
     assert len(known) == 150
     sample = {text: unseen[text] for text in list(unseen)[::4]}
-    with Opener(run, "last", None, RUNTIME).open("numpy") as translate:
+    with Opener(run, "last", RUNTIME).open("numpy") as translate:
         for least, texts, right in (
             (115, list(known), known),
             (115, carelessly(known), known),
@@ -72,5 +72,5 @@ def test_a_missing_backend_is_replaced_by_an_installed_one(run, here, monkeypatc
     monkeypatch.setattr("backends.installed", lambda: there)
     assert of_run(run.backend) == "paddle"
     there.remove("paddle")
-    with Opener(run, "last", None, RUNTIME).open(None) as translator:
+    with Opener(run, "last", RUNTIME).open(None) as translator:
         assert translator.process.name == "numpy"

@@ -102,10 +102,10 @@ def cache_folder() -> Path:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing, and have the disk hold their names."""
-    if not path.exists():
-        make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        sync(path.parent)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:

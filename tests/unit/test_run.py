@@ -1,8 +1,10 @@
 """A run on disk: whole or not there, read whatever a crash left, and one clear error when damaged."""
 
+import inspect
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -15,7 +17,7 @@ import pytest
 
 from common import weights
 from common.errors import CannotBeginError, RosettaError
-from common.files import UNFINISHED, new_folder, write_atomically
+from common.files import UNFINISHED, make_folder, new_folder, write_atomically
 from common.run import LOCK, STATE, RunDirectory
 from common.weights import Progress, initial_state
 from tests.fuzz.attack.damaged_files import run_of
@@ -65,6 +67,16 @@ def test_what_is_created_is_opened_again_wherever_it_is_moved(tmp_path: Path) ->
         state, progress = opened.read_state("best", dtype)
         assert {array.dtype for array in state.arrays().values()} == {np.dtype(expected)}
         assert progress == Progress(0, ())
+
+
+def test_a_folder_is_made_however_deep(tmp_path: Path) -> None:
+    deep, limit = tmp_path.joinpath(*["d"] * 300), sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 200)
+    try:
+        make_folder(deep)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert deep.is_dir()
 
 
 def test_nothing_is_overwritten_nor_made_where_no_run_can_be(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import ast
 import os
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
@@ -56,7 +57,10 @@ class Graph(Node):
             ) from error
         self._onnx, self._runtime, self._file = onnx, onnxruntime, os.fspath(path)
         self._session = self._opened(self._file)
-        self._copy = onnx.load(self._file)
+        with self._loading():
+            self._copy = onnx.load(self._file)
+        for node in self._copy.graph.node:
+            node.name = node.name or next(filter(None, node.output))
         self._types = {each.name: each.type[len("tensor(") : -1] for each in self._session.get_inputs()}
         self._outputs = [output.name for output in self._copy.graph.output]
         self.constants = self._fold()
@@ -67,11 +71,10 @@ class Graph(Node):
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         arrays = [array_of(each) for each in arrays_in([*inputs, *named.values()]).values()]
-        names = list(named if named.keys() == self._types.keys() else self._types)
-        if len(arrays) != len(names):
-            raise RecordError(
-                f"a batch has {len(arrays)} arrays; {self._file} takes {len(names)}: {', '.join(names)}"
-            )
+        names = list(named or self._types)
+        if len(arrays) != len(names) or {*names} != {*self._types}:
+            given = ", ".join(named) or f"{len(arrays)} arrays"
+            raise RecordError(f"a batch has {given}; {self._file} takes {len(self._types)}: {', '.join(self._types)}")
         for place, name in enumerate(names):
             if arrays[place].dtype.kind in "iu" and "int" in self._types[name]:
                 arrays[place] = arrays[place].astype(self._types[name])
@@ -94,13 +97,19 @@ class Graph(Node):
         computed as it is written."""
         options, levels = self._runtime.SessionOptions(), self._runtime.GraphOptimizationLevel
         options.log_severity_level = 3  # errors alone
-        if names:
-            options.graph_optimization_level = levels.ORT_DISABLE_ALL
-            del model.graph.output[:]
-            model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
-            model = model.SerializeToString()
-        try:
+        with self._loading():
+            if names:
+                options.graph_optimization_level = levels.ORT_DISABLE_ALL
+                del model.graph.output[:]
+                model.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in names)
+                model = model.SerializeToString()  # of 2 GiB at most
             return self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Raise RecordError where the block does not load the file."""
+        try:
+            yield
         except Exception as error:
             raise RecordError(f"{self._file} is not loaded by ONNX Runtime: {words_of(error)}") from error
 
@@ -129,7 +138,7 @@ class Graph(Node):
                 known.update(node.output)
             else:
                 rest.append(self._onnx.NodeProto.FromString(node.SerializeToString()))
-        taken = {*self._outputs, *(name for node in rest for name in node.input)}
+        taken = {*self._outputs, *(name for node in rest for name in taken_by(node))}
         names = [name for node in part.graph.node for name in node.output if name in taken]
         if names:
             constants.update(self._ran(self._opened(part, names), names, {}))
@@ -156,7 +165,7 @@ class Graph(Node):
             small = {role: self.constants[constants[role]] for role in constants.keys() - parameters.keys()}
             settings.update({role: one.tolist() for role, one in small.items() if one.size <= LONGEST_SETTING})
             alone = scope and sum(is_within(each, scope) for each in scopes) == 1
-            path = scope if alone else f"{scope}/{node.name.rpartition('/')[2] or node.output[0]}".lstrip("/")
+            path = scope if alone else f"{scope}/{node.name.rpartition('/')[2]}".lstrip("/")
             layer = Node(path, node.op_type, settings, parameters)
             key = (node.op_type, scope, *parameters.values()) if parameters else path
             computed = {role: name for role, name in inputs.items() if role not in constants}
@@ -166,7 +175,7 @@ class Graph(Node):
         """Return by the output of a product the Add of a vector to it, perhaps after a Reshape, and the vector."""
         nodes = list(self._copy.graph.node)
         self._nodes = nodes  # or a node that is asked for again would be another object
-        uses = Counter([*self._outputs, *(name for node in nodes for name in node.input)])
+        uses = Counter([*self._outputs, *(name for node in nodes for name in taken_by(node))])
         makers = {node.output[0]: node for node in nodes}
         biases = {}
         for add in [node for node in nodes if node.op_type == "Add"]:
@@ -191,9 +200,11 @@ class Graph(Node):
             attributes = [*(each.default_value for each in schema.attributes.values()), *attributes]
         settings = {each.name: value_of(each) for each in attributes if each.type}
         settings = {name: value.decode() if isinstance(value, bytes) else value for name, value in settings.items()}
-        settings["node"] = node.name or node.output[0]
+        settings["node"] = node.name
         roles += map(str, range(len(roles), len(node.input)))
-        return settings, {role: name for role, name in zip(roles, node.input) if name}
+        inputs = {role: name for role, name in zip(roles, node.input) if name}
+        within = [name for name in taken_by(node) if name in self.constants and name not in node.input]
+        return settings, {**inputs, **dict(zip(within, within))}
 
 
 class Onnx(Framework):
@@ -240,6 +251,12 @@ def scope_of(node: Any) -> str:
         if entry.key == SCOPES:
             return str(["", *ast.literal_eval(entry.value)][-2])
     return str(node.name.strip("/").rpartition("/")[0])
+
+
+def taken_by(node: Any) -> list[str]:
+    """Return the names of what a node takes, also within its graphs, such as a loop's body."""
+    within = (inner for attribute in node.attribute for inner in attribute.g.node)
+    return [*node.input, *(name for inner in within for name in taken_by(inner))]
 
 
 def is_within(path: str, scope: str) -> bool:

@@ -179,13 +179,57 @@ def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> 
             [np.zeros((4, 5, 7), np.float32)],
             "does not compute a batch: .*Got: 7 Expected: 6.* exported as a constant",
         ),
+        ([{"y": np.zeros((4, 5, 6), np.float32)}], "a batch has y; .* takes 1: x"),
     ):
         with pytest.raises(RecordError, match=words):
             Record(tmp_path / "record").inference(file, batches)
     (tmp_path / "no.onnx").write_bytes(b"no graph")
     with pytest.raises(RecordError, match="is not loaded by ONNX Runtime"):
         Record(tmp_path / "record").inference(tmp_path / "no.onnx", [IDS])
+    model = onnx.load(file)
+    onnx.save(model, tmp_path / "mean.onnx", save_as_external_data=True, location="mean.data", size_threshold=0)
+    (tmp_path / "second").hardlink_to(tmp_path / "mean.data")
+    with pytest.raises(RecordError, match=r"is not loaded .* multiple hard links"):
+        Record(tmp_path / "record").inference(tmp_path / "mean.onnx", [IDS])
     assert not Side(tmp_path / "record").says.finished
+
+
+# A loop whose body alone takes a folded weight, and unnamed nodes.
+LOOP = """<ir_version: 9, opset_import: ["": 17]>
+graph (float[rows, 2] x) => (float[rows, 2] y)
+    <float[2, 2] w = {1, 2, 3, 4}, float[2] b = {5, 6}, bool go = {1}, int64 times = {2}> {
+    kernel = Neg(w)
+    shift = Neg(b)
+    start = Mul(x, shift)
+    y = Loop(times, go, start) <body = turn (int64 number, bool going, float[r, 2] value) =>
+        (bool goes, float[r, 2] next) { goes = Identity(going) next = MatMul(value, kernel) }>
+}"""
+UNNAMED = """<ir_version: 9, opset_import: ["": 17]>
+graph (float[times, rows, 2] x) => (float[1, rows, 1] y)
+    <float[1, 1, 2] w = {1, 2}, float[1, 1, 1] r = {3}, float[1, 1, 2] w2 = {4, 5}, float[1, 1, 1] r2 = {6}> {
+    unread, left = RNN <hidden_size = 1> (x, w, r)
+    unread2, right = RNN <hidden_size = 1> (x, w2, r2)
+    y = Add(left, right)
+}"""
+
+
+def test_a_weight_that_a_loop_takes_is_the_loops(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(LOOP), tmp_path / "loop.onnx")
+    given = np.array([[1, 2], [3, 4]], np.float32)
+    side = Side(recorded(tmp_path / "loop.onnx", "loop", [given]))
+    assert side.owners.keys() == {"kernel", "shift"}
+    assert side.owners["kernel"].classes == ["Loop"]
+    kernel = -np.array([[1, 2], [3, 4]])
+    np.testing.assert_array_equal(side.arrays("outputs")["output0"], given * [-5, -6] @ kernel @ kernel)
+
+
+def test_nodes_without_names_are_layers(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(UNNAMED)
+    for node in model.graph.node[:2]:
+        node.output[0] = ""
+    onnx.save(model, tmp_path / "unnamed.onnx")
+    side = Side(recorded(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
+    assert [layer.path for layer in side.says.layers] == ["", "left", "right", "y"]
 
 
 def test_a_weight_that_is_rounded_is_no_exporters_doing(exports: Path) -> None:

@@ -79,7 +79,7 @@ def diff(
         terminal.say(_drafted(write_mapping, sides, known))
         return
     if feed:
-        print(_fed(feed, sides, known))
+        terminal.say(_fed(feed, sides, known))
         return
     comparison = compare_records(*sides, known, [Side(record) for record in again or []], required)
     if json:

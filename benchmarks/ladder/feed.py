@@ -19,7 +19,7 @@ from benchmarks.ladder.read.description import RecordedCall, UnfitRecordsError
 from benchmarks.ladder.read.record import Side
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 from common.errors import CannotBeginError
-from common.files import write_atomically
+from common.files import size_of, write_atomically
 
 FORMAT = "rosetta-feed"
 FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what the layer is given
@@ -137,6 +137,7 @@ def write_feed(folder: Path, rungs: Rungs) -> int:
 def is_feed(path: Path) -> bool:
     """Return whether `write_feed` wrote this file."""
     try:
+        size_of(path)
         with safe_open(path, "np") as file:
             return bool((file.metadata() or {}).get("format") == FORMAT)
     except (OSError, SafetensorError):

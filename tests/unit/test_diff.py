@@ -1,6 +1,7 @@
 """`rosetta diff` and `rosetta carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -848,6 +849,14 @@ def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) ->
     damaged, words = HOSTILE[damage]
     damaged(left)
     assert words in refusal(2, "diff", left, right)
+
+
+def test_weights_that_may_not_be_read_are_not_called_missing(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    (left / "weights.safetensors").chmod(0)
+    if os.access(left / "weights.safetensors", os.R_OK):
+        pytest.skip("root reads every file")
+    assert "weights.safetensors cannot be read: Permission denied" in refusal(2, "diff", left, right)
 
 
 def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:

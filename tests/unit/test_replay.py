@@ -1,5 +1,6 @@
 """A replay: each layer is judged by itself, so all mistakes are named in one run and nothing else is."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -271,7 +272,13 @@ def test_an_impossible_feed_is_refused(records: Path) -> None:
         "rosetta: mine exists and is no feed; give --feed the name of a new folder"
     ]
     assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
+    (records / "pipe").mkdir()
+    os.mkfifo(records / "pipe" / "feed.safetensors")
+    assert rosetta(records, ["diff", "left", "right", "--feed", "pipe"]) == [
+        "rosetta: pipe exists and is no feed; give --feed the name of a new folder"
+    ]
     assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]  # once more
+    assert "feed=a?b" in rosetta(records, ["diff", "left", "right", "--feed", "a\33b"])[0]
     whole = arrays(records / "left", "gradients")
     name = next(name for name in whole if whole[name].ndim == 2)
     resaved(records / "left", "gradients", lambda found: found | {name: np.ones((1, 1))})

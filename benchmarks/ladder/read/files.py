@@ -45,9 +45,9 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
-            with safe_open(path, framework="numpy") as file:
+            # Python opens it first: safetensors says of a file without permission that there is none.
+            with open(path, "rb") as raw, safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
-            with open(path, "rb") as raw:
                 size = int.from_bytes(raw.read(8), "little")
                 header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
         except OSError as error:

@@ -1,6 +1,7 @@
 """The errors that a user may see. A message is one line: what was found, what was expected, what to try."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ FULL = {
     errno.EFBIG: "the largest size that a file may have is reached (`ulimit -f` shows and sets it)",
 }
 REASONS = FULL | {errno.ENAMETOOLONG: "the name is too long; choose one of 200 bytes at most"}  # some bytes are added
+NO_TEMPORARY_FOLDER = "no folder takes temporary files; free space in one, and let TMPDIR name it"
 
 
 class RosettaError(Exception):
@@ -47,7 +49,8 @@ class CtrlCError(RosettaError):
 
 def why(error: OSError) -> str:
     """The operating system's reason for an error."""
-    return REASONS.get(error.errno or 0) or error.strerror or str(error)
+    words = REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return NO_TEMPORARY_FOLDER if words.startswith("No usable temporary directory") else words  # and a list
 
 
 @contextmanager
@@ -77,6 +80,7 @@ def in_words(error: BaseException) -> str | None:
         )
     if not isinstance(error, OSError):
         return None
-    unnamed = "standard output or a temporary file" if error.errno in FULL else ""
+    gone = "the working folder" if why(error) == os.strerror(errno.ENOENT) else ""
+    unnamed = "standard output or a temporary file" if error.errno in FULL else gone
     where = error.filename or unnamed
     return f"{where}: {why(error)}" if where else why(error)

@@ -6,6 +6,7 @@ Where a save may be cut off between two of its steps, tests/fuzz/attack/exits.py
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -113,6 +114,13 @@ def test_what_cannot_be_saved_leaves_the_old_and_no_litter(tmp_path: Path, name:
 
 
 # What a full disk says
+
+
+def test_full_folders_for_temporary_files_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with patch("os.open", side_effect=FULL), pytest.raises(FileNotFoundError) as raised:
+        tempfile.gettempdir()
+    assert in_words(raised.value) == "no folder takes temporary files; free space in one, and let TMPDIR name it"
 
 
 def trained(run: RunDirectory, epochs: int) -> None:

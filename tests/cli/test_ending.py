@@ -1,14 +1,16 @@
 """Ends by signals, and starts where the system gives little."""
 
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from backends.process.parent import PROJECT
 from common.terminal import run_to_the_end
-from tests.support.program import started, wait_until, workers
+from tests.support.program import refusal, started, wait_until, workers
 
 TRANSLATE = ["translate", "--backend", "numpy"]
 SENTENCE = "I love you!"
@@ -78,8 +80,16 @@ def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_removed_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    said = "rosetta: the working folder: No such file or directory"
+    assert refusal(1, "carry", "a", "--to", "torch", "--like", "b", "-o", "c.pt") == said
+
+
 def test_few_open_files_are_refused() -> None:
-    command = f"ulimit -n 8; {sys.executable} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'"
+    command = f"ulimit -n 8; {shlex.quote(sys.executable)} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'"
     done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
     said = "rosetta: the numpy backend's process cannot be started: Too many open files\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

@@ -243,11 +243,8 @@ class Group(ABC):
     @final
     def agree(self, *parts: bytes) -> None:
         """Raise CannotBeginError in every worker unless all of them call this with the same bytes."""
-        digest = 0
-        for part in parts:
-            digest = crc32(part, digest)
         digests = np.zeros(self.size)
-        digests[self.rank] = digest
+        digests[self.rank] = crc32(b"".join(parts))
         if len(distinct := set(self.sum(digests))) > 1:
             raise CannotBeginError(
                 f"the {self.size} workers were started with {len(distinct)} different states or settings; give all "

@@ -35,22 +35,11 @@ SIGNAL_SECONDS = 0.5  # after which a program that waits for its workers looks w
 
 SOCKET = "ROSETTA_SOCKET"  # the variable that has the number of the process's end of the socket
 
-# Set in both lanes: log messages would only fill the captured output.
-BOTH_LANES = {"TF_CPP_MIN_LOG_LEVEL": "2"}
-
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
 # By default glibc returns it to the system, which maps and clears new pages for the next step: 13,000 page faults and
 # up to a fifth of the step in torch and in TensorFlow. Paddle keeps its memory by itself.
-KEEP_MEMORY = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in {
-        "trim_threshold": 2**32,
-        "mmap_max": 0,
-        "arena_max": 1,
-        "top_pad": 2**26,
-        "hugetlb": 1,
-    }.items()
-)
+TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
+KEEP_MEMORY = ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())
 
 # Number of times that an idle thread of GNU's OpenMP, which torch uses, looks for work before it sleeps. With the
 # default of 300,000 a step of torch takes 9 to 17 times as long where another program wants the core. With this
@@ -97,7 +86,8 @@ def child_environment(
     environment = {
         name: value for name, value in os.environ.items() if not (STEERING.match(name) or LAUNCHERS.match(name))
     }
-    environment |= BOTH_LANES | ({"KERAS_BACKEND": engine} if engine else {})
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "2"  # more messages would only fill the captured output
+    environment |= {"KERAS_BACKEND": engine} if engine else {}
     if lane == "tuned":
         for settings in tuned_settings(threads or cores()).values():
             environment |= settings

@@ -72,12 +72,12 @@ def covered(kernels: Iterable[Kernel]) -> float:
     return total
 
 
-def denormals(halve: Callable[[Array], Array], dtype: str) -> str:
+def denormals(backend: Backend, halve: Callable[[Array], Array]) -> str:
     """The treatment of denormal numbers, which the framework makes by halving the smallest normal number.
 
     It is "kept", "flushed", or "some flushed" where one thread flushes them to zero and another does not.
     """
-    halves = halve(np.full(ENOUGH, np.finfo(dtype).tiny, dtype))
+    halves = halve(np.full(ENOUGH, np.finfo(backend.config.dtype).tiny, backend.config.dtype))
     # The bits are compared, since a thread that flushes denormals also takes them for zero in comparisons.
     share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
     return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")

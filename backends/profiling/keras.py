@@ -58,6 +58,6 @@ def describe(backend: Any) -> dict[str, Any]:
         "threads": intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", len(allowed_cores()))),
         "settings": {
             "matrix_library": "oneDNN" if IsMklEnabled() else "Eigen",
-            "denormals": denormals(lambda numbers: (tf.constant(numbers) * 0.5).numpy(), backend.config.dtype),
+            "denormals": denormals(backend, lambda x: (tf.constant(x) * 0.5).numpy()),
         },
     }

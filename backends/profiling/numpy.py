@@ -33,5 +33,5 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": np.__version__,
         "device": backend.device,
         "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
-        "settings": {"denormals": denormals(lambda numbers: numbers * 0.5, backend.config.dtype)},
+        "settings": {"denormals": denormals(backend, lambda x: x * 0.5)},
     }

@@ -6,7 +6,7 @@ from typing import Any
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget
 
-from backends.profiling import Array, Kernel, denormals
+from backends.profiling import Kernel, denormals
 
 
 def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]]:
@@ -32,9 +32,5 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": paddle.__version__,
         "device": str(paddle.get_device()),
         "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
-        "settings": {"denormals": denormals(_halved, backend.config.dtype)},
+        "settings": {"denormals": denormals(backend, lambda x: (paddle.to_tensor(x) * 0.5).numpy())},
     }
-
-
-def _halved(numbers: Array) -> Array:
-    return (paddle.to_tensor(numbers) * 0.5).numpy()

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from backends.profiling import Array, Kernel, denormals
+from backends.profiling import Kernel, denormals
 
 
 def traced(train: Callable[[], float], device: str) -> tuple[float, list[Kernel]]:
@@ -26,9 +26,5 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": str(torch.__version__),
         "device": str(torch.detach(backend.weights()["dense/kernel"]).device),
         "threads": torch.get_num_threads(),
-        "settings": {"denormals": denormals(_halved, backend.config.dtype)},
+        "settings": {"denormals": denormals(backend, lambda x: (torch.as_tensor(x) * 0.5).numpy(force=True))},
     }
-
-
-def _halved(numbers: Array) -> Array:
-    return (torch.as_tensor(numbers) * 0.5).numpy(force=True)

@@ -1,15 +1,16 @@
 """Visits the page of `rosetta serve`: with requests of every kind, and with bytes that are none.
 
 Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the headers that bind a
-browser.
+browser; the server says nothing.
 """
 
 import random
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -101,5 +102,7 @@ def visited(sent: bytes, port: int) -> str:
 
 
 def requests(rng: random.Random, folder: Path) -> Iterator[str]:
-    with served("quick", "<dead>") as port:
-        yield from inputs({"request": Target(request, partial(visited, port=port))}, rng)
+    with served("a run", {"Try": ["go on."]}) as port, redirect_stderr(StringIO()) as said:
+        for outcome in inputs({"request": Target(request, partial(visited, port=port))}, rng):
+            assert not said.getvalue(), said.getvalue()
+            yield outcome

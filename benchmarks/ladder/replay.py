@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.ladder.arrays import PRECISE, Array
 from benchmarks.ladder.explain.broken import LIKELY, SEEN, Broken, Cause
 from benchmarks.ladder.explain.causes import causes_of
-from benchmarks.ladder.explain.facts import settings_differ
+from benchmarks.ladder.explain.settings import settings_differ
 from benchmarks.ladder.feed import Partners, Place, checksum, left_calls
 from benchmarks.ladder.judge.axes import OUTPUT, time_is_turned
 from benchmarks.ladder.judge.check import Check, Item, judge, nearest

@@ -65,10 +65,6 @@ def of_layer(path: str, kind: str, weights: Arrays, settings: dict[str, Any], ou
     return Facts((path, kind, weights, settings, output))
 
 
-def sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
 QKV, OUT = RNG.normal(size=(3, N, T, 8)), RNG.normal(size=(8, D))
 FULL, PAST = np.ones((T, T), bool), np.tril(np.ones((T, T), bool))
 
@@ -112,20 +108,6 @@ def called_twice(taken: int) -> Facts:
     return of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, made)._replace(before=before)
 
 
-OF_GRU = [RNG.normal(size=shape) for shape in ((D, 3 * D), (D, 3 * D), 3 * D)]
-
-
-def gru(after: bool) -> Facts:
-    (kernel, own, bias), h, out = OF_GRU, np.zeros((N, D)), np.zeros((N, T, D))
-    for t in range(T):
-        inputs, of_own = X[:, t] @ kernel + bias, h @ own
-        z, r = sigmoid(inputs[:, :D] + of_own[:, :D]), sigmoid(inputs[:, D : 2 * D] + of_own[:, D : 2 * D])
-        last = r * of_own[:, 2 * D :] if after else (r * h) @ own[:, 2 * D :]
-        h = out[:, t] = z * h + (1 - z) * np.tanh(inputs[:, 2 * D :] + last)
-    weights = {"kernel": kernel, "recurrent_kernel": own, "bias": np.stack([bias, 0 * bias])}
-    return of_layer("gru", "GRU", weights, {}, out)
-
-
 def conv(kernel: Array) -> Facts:
     return of_layer("conv", "Conv2D", {"kernel": kernel}, {}, X)
 
@@ -157,7 +139,6 @@ OF_KERNEL, OF_BIAS = GRADIENTS["fc.kernel"], GRADIENTS["fc.bias"]
 # What both sides compute, the rung that breaks, and words of the cause.
 CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights", "the right side is the left one flipped"),
-    "reset gate": (gru(True), gru(False), "forward", "reset_after is True on the left and False on the right"),
     "lengths": (
         attention(FULL, within=True), attention((np.arange(T) < LENGTHS[:, None])[:, None, None], within=True),
         "forward", "mask is none on the left and of as many positions as lengths says on",
@@ -358,6 +339,39 @@ def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, axis: 
         == "epsilon is 1e-06 on the left and 2e-05 on the right"
     )
     assert not likely(compare_records(sides["left"], sides["near"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "right", "given", "words"),
+    [
+        ("Conv2D", {"stride": [2, 2]}, {"stride": 1}, 0.0, "the stride of conv is (2, 2) on the left and 1 on"),
+        ("Conv2D", {"stride": [2, 2]}, {"stride": 2}, 0.0, ""),
+        ("Conv2D", {"padding": "same"}, {"padding": 0}, 0.0, "the padding of conv is (1, 1) on the left and (0, 0)"),
+        ("Conv2D", {"padding": "same"}, {"padding": 1}, 0.0, ""),
+        ("Conv2D", {"padding": "same", "stride": 2}, {"padding": 1, "stride": 2}, 0.0, "same on the left and (1, 1)"),
+        ("Conv2D", {"padding": 2, "dilation": 2}, {"padding": 1, "dilation": 1}, 0.0, "the dilation of conv is 2"),
+        ("Conv2D", {"padding": 0, "dilation": 2, "stride": 1}, {"padding": 0, "dilation": 1, "stride": 2}, 0.0, ""),
+        ("Conv2D", {"stride": [2, 2]}, {"stride": 1}, 0.1, ""),
+        ("mine.Conv2D", {"stride": [2, 2]}, {"stride": 1}, 0.0, ""),
+        ("Conv2DTranspose", {"padding": "same"}, {"padding": 0}, 0.0, ""),
+        ("MaxPooling2D", {"ceil_mode": True}, {"ceil_mode": False}, 0.0, ""),
+    ],
+)
+def test_the_only_setting_that_differs_is_the_cause(
+    kind: str, left: dict[str, Any], right: dict[str, Any], given: float, words: str, tmp_path: Path
+) -> None:
+    """It is none in a layer of one's own class or without weights, where several differ, where their meaning is not
+    known, and where what is given differs."""
+    image, sides = RNG.normal(size=(N, 4, 6, 2)), []
+    for name, settings, more in (("left", left, 0.0), ("right", right, given)):
+        record = Record(tmp_path / name)
+        weights = {"kernel": FILTER} if "Conv" in kind else {}
+        record.layer("x", "Identity", {}, {}, image + more)
+        record.layer("conv", kind, weights, settings, image + (more or name == "right"))
+        record.forward(out=image + (more or name == "right"))
+        sides.append(connected(Side(record.folder), "x"))
+    assert words in likely(found := compare_records(*sides)), found.causes
+    assert bool(words) == bool(likely(found)), found.causes
 
 
 @pytest.mark.parametrize("padded", [True, False])

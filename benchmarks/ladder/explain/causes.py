@@ -17,8 +17,9 @@ from benchmarks.ladder.arrays import COARSER_TYPES, Array
 from benchmarks.ladder.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from benchmarks.ladder.explain.forward import forward
-from benchmarks.ladder.explain.inputs import OF_RIGHT
+from benchmarks.ladder.explain.inputs import OF_RIGHT, given_to
 from benchmarks.ladder.explain.search import Both, Choice, Chosen, Parting, Search
+from benchmarks.ladder.explain.settings import the_only_one
 from benchmarks.ladder.explain.training import gradients, losses, steps
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
@@ -36,6 +37,8 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     broken, rung = Broken(rungs, check, failed), check.rung
     search = Search(broken.criterion)
     causes = undone(broken, search) or computed_anew(broken, search)
+    if not any(cause.standing == LIKELY for cause in causes):
+        causes += the_only_one(broken)
     if not any(cause.standing == LIKELY for cause in causes):
         causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
@@ -245,6 +248,17 @@ def multiplied(broken: Broken) -> Iterator[Test]:
         yield left + ratio * of_kernel, right, Cause(f"{what} {1 + ratio:.6g} times as large on the right")
 
 
+def shifted(broken: Broken) -> Iterator[Test]:
+    """The right side's embedding is given other ids or positions, as those that begin at 1."""
+    given = [given_to(broken, place) for place in (0, 1)] if broken.kind == "embedding" else []
+    if all(given) and given and given[0][0].shape == given[1][0].shape:
+        left, right = (arrays[0].astype(np.int64) for arrays in given)
+        more = int((right - left).flat[0])
+        words = f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the right"
+        if more:
+            yield left + more, right, Cause(words)
+
+
 def squared_slices(broken: Broken) -> Iterator[Test]:
     """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
     slots = [check.item for check in broken.failed if not check.item.is_update]
@@ -277,7 +291,7 @@ def counters(broken: Broken) -> Iterator[Test]:
 HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "tensors": (elsewhere, other_places),
     "weights": (exchanged, rounded, other_places),
-    "forward": (other_places, dropped, multiplied),
+    "forward": (other_places, dropped, multiplied, shifted),
     "loss": (),
     "gradients": (trained_on_one_side, untied, other_places),
     "step": (counters, squared_slices),

@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice, permutations
-from typing import Any
 
 import numpy as np
 
 from benchmarks.ladder.arrays import head, largest, pieces
 from benchmarks.ladder.explain.broken import Broken, Cause, dropouts
-from benchmarks.ladder.explain.inputs import alike, computed_before, given_to
-from benchmarks.ladder.explain.operators import OPERATORS, PER_AXIS
+from benchmarks.ladder.explain.inputs import computed_before, given_the_same
 from benchmarks.ladder.explain.optimizers import optimizers_differ
-from benchmarks.ladder.explain.search import choices_of
+from benchmarks.ladder.explain.settings import settings_differ
 from benchmarks.ladder.judge.check import judge
 from benchmarks.ladder.pair.arrangement import line_of
 from benchmarks.ladder.pair.drafts import line_of_axes, rearranged
@@ -22,42 +20,6 @@ from benchmarks.ladder.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
-
-# Entries of the register for settings of layers: those of operators, by the kind of the layer, and those of settings
-# that no operator has.
-ENTRIES = {
-    (kind, choice.setting): choice.entry
-    for kind, operator in OPERATORS.items()
-    for choice in choices_of(operator).values()
-}
-OTHER_ENTRIES = {
-    "momentum": "batchnorm-momentum",
-    "approximate": "gelu-approximation",
-    "mode": "paddle-dropout-mode",
-    "time_first": "time-axis",
-}
-
-
-def settings_differ(broken: Broken) -> Iterator[Cause]:
-    """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
-    forward = broken.item.rung in ("weights", "forward")
-    for check in [broken.check] if forward else broken.failed:
-        pair = check.item.pair
-        left, right = [group.settings for group in pair.both] if pair else ({}, {})
-        for name in [name for name in left if name in right]:
-            both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
-            comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
-            if both[0] != both[1] and comparable and (forward or name in ("padding_idx", "momentum")):
-                words = f"{name} is {left[name]} on the left and {right[name]} on the right"
-                kind = pair.left.kind if pair else ""
-                yield Cause(words, ENTRIES.get((kind, name), "") or OTHER_ENTRIES.get(name, ""))
-
-
-def per_axis(value: Any) -> Any:
-    """Return a setting of each axis; one number stands for all that are equal."""
-    if isinstance(value, list) and value and all(size == value[0] for size in value):
-        return per_axis(value[0])
-    return 0 if value == "valid" else value
 
 
 # Weights and their pairs
@@ -258,8 +220,7 @@ def next_record(broken: Broken) -> str:
     if not np.isfinite(broken.check.error):
         return ""
     if rung == "forward":
-        given = [given_to(broken, place) for place in range(len(broken.groups))]
-        if given and all(given) and all(alike(broken, right, [left]) for left, right in zip(*given, strict=False)):
+        if given_the_same(broken):
             words = f"{broken.name} is given the same on both sides, so it differs inside"
             return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
         before = [*computed_before(broken)[0]][:1]

@@ -4,7 +4,7 @@ settings before the usual ones."""
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from inspect import Parameter, signature
+from inspect import signature
 from itertools import islice
 from math import prod
 from typing import Any
@@ -16,14 +16,13 @@ from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain import operators
 from benchmarks.ladder.explain.broken import Broken, number
 from benchmarks.ladder.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from benchmarks.ladder.explain.operators import BASES, BY_GROUPS, OPERATORS, PER_AXIS, PROJECTIONS, REPEATED
+from benchmarks.ladder.explain.operators import BASES, BY_GROUPS, OPERATORS, PROJECTIONS
 from benchmarks.ladder.explain.search import Both, Choice, Computation, Operator, choice, choices_of
-from benchmarks.ladder.read.rules import PARENT, RECURRENT
+from benchmarks.ladder.read.rules import PARENT
 
 COST_OF_SCORE = 256  # multiplications as long as the scores of two positions
 HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # how models of one's own call settings
 BASES_OF_ROPE = ("base", "rope_theta", "theta", "rope_base")
-NUMBERS_OF_GROUPS = ("num_groups", "_num_groups", "groups", "_groups")
 UNUSUAL, OTHERWISE = (3, 2)  # choices that may be unusual on the left, and otherwise on the right
 
 
@@ -49,65 +48,27 @@ def operator_of(context: Context) -> tuple[Operator, int] | None:
     if kind not in OPERATORS:
         known = kind == PARENT or not context.group.tensors
         return (operators.unchanged, context.output.shape[-1]) if known else None
-    if kind == "embedding":  # which takes no numbers
-        return None
     parameters = signature(OPERATORS[kind]).parameters
-    of_side: dict[str, Any] = {**weights, "output": context.output, "ids": context.ids}
-    bound = {name: of_side[name] for name in parameters if name in of_side}
-    needed = [name for name, parameter in parameters.items() if parameter.default is Parameter.empty]
-    if not {*needed[1:]} <= bound.keys():  # the first is what the layer takes
-        return None
-    return partial(OPERATORS[kind], **bound), width_of(context)
-
-
-def width_of(context: Context) -> int:
-    """Return the length of the last axis of what the layer takes."""
-    weights, kind = context.weights, context.group.kind
-    if kind != "conv":
-        name = next(name for name in ("kernel", "gamma", "moving_mean") if name in weights)
-        return int(weights[name].shape[-1 if kind == "conv_transpose" or name != "kernel" else 0])
-    kernel, settings = weights["kernel"], context.group.layer.settings
-    each = kernel.shape[-2]
-    known = [each * groups for name in NUMBERS_OF_GROUPS if isinstance(groups := settings.get(name), int)]
-    channels = [array.shape[-1] for array in context.before.values() if array.ndim == kernel.ndim]
-    return next((width for width in (*known, *channels) if width and width % each == 0), 0)
+    bound = {name: weights[name] for name in parameters if name in weights}
+    name = "kernel" if kind == "dense" else "gamma"
+    return (partial(OPERATORS[kind], **bound), len(weights[name])) if name in weights else None
 
 
 def recorded(broken: Broken, choice: Choice) -> list[Any]:
     """Return a setting of the layer on the left and on the right, where it is a value that an operator may have."""
-    values = [tuple(value) if isinstance(value, list) else value for value in broken.settings(choice.setting)]
-    return [value for value in values if value in choice.values or is_number_of(value)]
-
-
-def is_number_of(value: Any) -> bool:
-    """Return True for a number, or one for each axis."""
-    if isinstance(value, tuple):
-        return all(isinstance(size, int) for size in value)
-    return isinstance(value, int | float) and number(value) == value
+    values = broken.settings(choice.setting)
+    return [value for value in values if value in choice.values or isinstance(value, int | float)]
 
 
 def choices_with_settings(context: Context, operator: Operator) -> dict[str, Choice]:
     """Return an operator's choices, with what is recorded before what is usual."""
-    usual, kind = choices_of(operator), context.group.kind
+    usual = choices_of(operator)
     first = {name: recorded(context.broken, choice) for name, choice in usual.items() if choice.setting}
-    if kind in NORMS:
+    if context.group.kind in NORMS:
         first["epsilon"] += epsilons(context)
-    elif kind == "groupnorm":
-        settings = [group.layer.settings for group in context.broken.groups]
-        numbers = [of.get(name) for of in settings for name in NUMBERS_OF_GROUPS]
-        numbers += [1, width_of(context)]
-        first["groups"] = [groups for groups in numbers if isinstance(groups, int) and groups > 0]
-    elif kind in RECURRENT:
-        padded = [name for name, ids in context.ids.items() if ids.ndim == 2 and (ids == 0).any()]
-        repeated = [f"{name}{REPEATED}" for name in padded if context.output.ndim == 3]
-        first["lengths"] = ["none", *padded, *repeated]
     if "activation" in first:  # within a layer, which another framework has after it
         first["activation"] = [name for name in first["activation"] if name != "linear"]
-    known = {name: [*first.get(name, ()), *choice.values] for name, choice in usual.items()}
-    for name in {*PER_AXIS} & {*known}:
-        axes = context.weights["kernel"].ndim - 2
-        known[name] = [(value,) * axes if isinstance(value, int) else value for value in known[name]]
-    return choices_of(operator, **known)
+    return choices_of(operator, **{name: [*first.get(name, ()), *choice.values] for name, choice in usual.items()})
 
 
 def epsilons(context: Context) -> Iterator[float]:
@@ -149,7 +110,7 @@ def layer_of(
     if not inputs or output is None:
         return
     choices = choices_of(taken, takes=[*inputs], before=activations) | dict(choices)
-    if context.group.kind not in OPERATORS:
+    if not context.has_weights:
         choices["before"] = replace(choices["before"], words="the activation before or in {} is")
     each = max((array.size // max(1, array.shape[-1]) for array in context.weights.values()), default=1)
     yield Computation(partial(taken, inputs, operator), choices, output, output.size * each)
@@ -171,7 +132,7 @@ def of_given(context: Context) -> Iterator[Computation]:
 
 def of_input(context: Context) -> Iterator[Computation]:
     """The input of a known layer, where it is recorded, made of what was computed before."""
-    if len(context.given) == 1 and context.group.kind in OPERATORS:
+    if len(context.given) == 1 and context.has_weights:
         before = replace(context, output=context.given[0])
         yield from layer_of(before, lambda x: x, {}, inputs_of(before, before.output.shape[-1]))
 
@@ -182,17 +143,6 @@ def of_layer(context: Context) -> Iterator[Computation]:
     if known and known[1]:
         choices = choices_with_settings(context, known[0])
         yield from layer_of(context, known[0], choices, inputs_of(context, known[1]))
-
-
-def of_embedding(context: Context) -> Iterator[Computation]:
-    """A table of which rows are looked up, by ids or by positions."""
-    table, shape = context.weights.get("embeddings"), context.output.shape[:-1]
-    if context.group.kind == "embedding" and table is not None:
-        ids = {name: array for name, array in context.ids.items() if array.shape == shape}
-        ids["positions"] = np.broadcast_to(np.arange(shape[-1]), shape)
-        rows = [row for row in (*context.broken.settings("padding_idx"), 0) if isinstance(row, int)]
-        choices = choices_of(operators.embedding, looks_up=[*ids], padding_idx=[None, *rows])
-        yield Computation(partial(operators.embedding, ids, table), choices, context.output, context.output.size)
 
 
 def of_attention(context: Context) -> Iterator[Computation]:
@@ -301,4 +251,4 @@ def masks_of(context: Context, queries: int, keys: int) -> dict[str, Array]:
     return masks | {f"1 {name} and else 0, added": 1.0 * array for name, array in seen.items() if name[:5] == "where"}
 
 
-FORMS = (of_embedding, of_given, of_input, of_layer, of_attention)
+FORMS = (of_given, of_input, of_layer, of_attention)

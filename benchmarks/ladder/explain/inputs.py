@@ -12,14 +12,14 @@ import numpy as np
 from benchmarks.ladder.activations import ACTIVATIONS
 from benchmarks.ladder.arrays import ARRANGEMENTS, Array
 from benchmarks.ladder.explain.broken import Broken
-from benchmarks.ladder.explain.operators import BY_ROW, OPERATORS, PROJECTIONS
+from benchmarks.ladder.explain.operators import OPERATORS, PROJECTIONS
 from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.outputs import activations
 from benchmarks.ladder.read.description import RecordedCall, RecordedLayer
 from benchmarks.ladder.read.groups import Call, WeightGroup, groups_of
 from benchmarks.ladder.read.rules import PARENT, RECURRENT
 
-NUMBERS_TRIED, LARGEST_BATCH = 1 << 16, 1 << 24  # of an array, in its first rows
+NUMBERS_TRIED = 1 << 16  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
 NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
 BEFORE = 9  # outputs that a layer may take, those computed last before it
@@ -27,6 +27,7 @@ LOOKED_AT = 36  # calls of the right side before the layer
 IS_GIVEN = " is given"
 OF_RIGHT = "the right side's "  # begins the name of what the right side computed
 NORMS = ("layernorm", "rmsnorm")
+WEIGHTED = ("dense", "embedding", *NORMS, *CHANNELLED, *RECURRENT)  # kinds of layers
 Way = Callable[[Array], Array]
 AS_THEY_ARE: tuple[Way, Way] = np.asarray, np.asarray
 
@@ -49,6 +50,11 @@ class Context:
         return {name: array.astype(np.float64) for name, array in arrays.items() if array is not None}
 
     @property
+    def has_weights(self) -> bool:
+        """True for a layer of a kind that is known by its weights."""
+        return self.group.kind in WEIGHTED
+
+    @property
     def is_bare(self) -> bool:
         """True for a layer without weights that contains no other layer."""
         return not self.group.tensors and self.group.kind != PARENT
@@ -57,7 +63,7 @@ class Context:
     def rows(self) -> tuple[Array, ...] | None:
         """The indices of some rows of a layer that computes each by itself: the first ones, and those in which the
         sides differ most. None for other layers."""
-        if self.group.kind in OPERATORS and self.group.kind not in BY_ROW:
+        if self.has_weights and self.group.kind not in OPERATORS:
             return None
         lead, (left, right) = self.output.shape[:-1], self.broken.arrays
         total, (fewest, most) = prod(lead), ROWS_TRIED
@@ -88,7 +94,7 @@ def contexts(broken: Broken) -> list[Context]:
         return []
     groups = [known(group) for group in broken.groups]
     groups = groups or [WeightGroup(broken.sides[0], PARENT, (RecordedLayer("", []),))]
-    group = next((group for group in groups if group.kind in OPERATORS), groups[0])
+    group = next((group for group in groups if group.kind in WEIGHTED), groups[0])
     before, of_right = computed_before(broken)
     given = [given_to(broken, place) for place in range(len(broken.groups))]
     if group.kind in CHANNELLED or (group.kind in NORMS and len(broken.groups) == 2):
@@ -102,11 +108,15 @@ def contexts(broken: Broken) -> list[Context]:
     if group.kind in RECURRENT and all(map(len, given)) and given[0][0].shape != given[1][0].shape:
         turned = given[1][0].swapaxes(0, 1)  # time may stand first
         given[1] = [turned] if turned.shape == given[0][0].shape else given[1]
-    if not given or not all(given) or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape):
+    if (
+        group.kind == "embedding"
+        or not given
+        or not all(given)
+        or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape)
+    ):
         given = [[], []]  # one side may have zeros around it
-    numbers = LARGEST_BATCH if group.kind == "batchnorm" else NUMBERS_TRIED  # its statistics are of all rows
     every = left, right, *chain(*given), *before.values(), *of_right.values()
-    cut = min(max(1, numbers // max(1, prod(array.shape[1:]))) for array in every)
+    cut = min(max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:]))) for array in every)
 
     def rows(array: Array) -> Array:
         return array[:cut].astype(np.float64)
@@ -149,8 +159,18 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     for group in groups:
         inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
         names = [inputs[group.part]] if group.part in inputs else inputs.values()
-        arrays += [array for array in map(side.arrays("layers").mapped, names) if is_usable(array)][:1]
+        of_group = [*map(side.arrays("layers").mapped, names)]
+        ids = [array for array in of_group if group.kind == "embedding" and array.dtype.kind in "iu" and array.size]
+        arrays += [*ids, *filter(is_usable, of_group)][:1]
     return arrays if len(arrays) == len(groups) else []
+
+
+def given_the_same(broken: Broken) -> bool:
+    """Return True if both sides recorded what the layer that is shown was given, and that agrees."""
+    given = [given_to(broken, place) for place in range(len(broken.groups))]
+    return bool(given and all(given)) and all(
+        alike(broken, right, [left]) for left, right in zip(*given, strict=False)
+    )
 
 
 def shown_call(broken: Broken, place: int, group: WeightGroup) -> list[Call]:

@@ -8,12 +8,11 @@ An operator returns None where its choices do not fit its arrays, or make no dif
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import permutations
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from benchmarks.ladder.activations import ACTIVATIONS, sigmoid, softmax
+from benchmarks.ladder.activations import ACTIVATIONS, softmax
 from benchmarks.ladder.arrays import Array
 from benchmarks.ladder.explain.search import Operator, choice
 from benchmarks.ladder.read.rules import (
@@ -22,25 +21,22 @@ from benchmarks.ladder.read.rules import (
     GRADIENT,
     INSIDE,
     OUTSIDE,
-    RECURRENT,
     STRAIGHT,
 )
 
-Sizes = tuple[int, ...]
-Steps = int | Sizes  # of all axes, or of each
-Pads = Sequence[tuple[int, int]]  # for each axis how many zeros stand before and after
-LARGEST_STEP = 1000  # of a convolution
-LARGEST_CONVOLVED = 1 << 20  # numbers of a padded input, unless the input itself has a fourth of them
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
-
-
-AFTER = choice("the activation after {} is", tuple(ACTIVATIONS), "activation")  # which is in the layer or follows it
 
 
 # Dense layers and norms
 
 
-def dense(x: Array, kernel: Array, bias: Array | float = 0.0, *, activation: str = AFTER) -> Array:
+def dense(
+    x: Array,
+    kernel: Array,
+    bias: Array | float = 0.0,
+    *,
+    activation: str = choice("the activation after {} is", tuple(ACTIVATIONS), "activation"),  # in it or after it
+) -> Array:
     return ACTIVATIONS[activation](x @ kernel + bias)
 
 
@@ -52,8 +48,6 @@ def unchanged(
 
 
 EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
-EPSILON = choice("epsilon is", EPSILONS, "epsilon")
-ROOT = choice("epsilon of {} is", (INSIDE, "added to the root"))
 CENTERED, KEPT = "takes off the mean", "keeps the mean"
 GAINS = ("its gain", "its gain plus 1", "its shift")
 
@@ -62,253 +56,24 @@ def rooted(square: Array, epsilon: float, root: str) -> Array:
     return np.sqrt(square + epsilon) if root == INSIDE else np.sqrt(square) + epsilon
 
 
-def normalized(x: Array, axes: Sizes, epsilon: float, root: str, center: str = CENTERED, divisor: str = "n") -> Array:
-    """Return x with mean 0, where it is centered, and mean square 1 along these axes."""
-    x = x - x.mean(axes, keepdims=True) if center == CENTERED else x
-    numbers = prod(x.shape[axis] for axis in axes) - (divisor == "n - 1")
-    return x / rooted((x**2).sum(axes, keepdims=True) / numbers, epsilon, root)
-
-
 def layernorm(
     x: Array,
     gamma: Array,
     beta: Array | float = 0.0,
     *,
     epsilon: float = choice("epsilon is", EPSILONS, "epsilon", "layernorm-epsilon"),
-    root: str = ROOT,
+    root: str = choice("epsilon of {} is", (INSIDE, "added to the root")),
     center: str = choice("{}", (CENTERED, KEPT)),
     divisor: str = choice("the variance of {} is divided by", ("n", "n - 1")),
     gain: str = choice("{} multiplies by", GAINS),
 ) -> Array:
     factor, shift = (beta, gamma) if gain == GAINS[2] else (gamma + (gain == GAINS[1]), beta)
-    return normalized(x, (-1,), epsilon, root, center, divisor) * factor + shift
+    x = x - x.mean(-1, keepdims=True) if center == CENTERED else x
+    square = (x**2).sum(-1, keepdims=True) / (x.shape[-1] - (divisor == "n - 1"))
+    return np.asarray(x / rooted(square, epsilon, root) * factor + shift)
 
 
-def groupnorm(
-    x: Array,
-    gamma: Array,
-    beta: Array | float = 0.0,
-    *,
-    groups: int = choice("the number of groups of {} is"),
-    epsilon: float = EPSILON,
-    root: str = ROOT,
-) -> Array:
-    of_groups = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
-    return normalized(of_groups, (1, 3), epsilon, root).reshape(x.shape) * gamma + beta
-
-
-def batchnorm(
-    x: Array,
-    moving_mean: Array,
-    moving_variance: Array,
-    gamma: Array | float = 1.0,
-    beta: Array | float = 0.0,
-    *,
-    statistics: str = choice("the statistics of {} are", ("the running ones", "those of the batch")),
-    epsilon: float = choice("epsilon is", EPSILONS, "epsilon", "batchnorm-epsilon"),
-    root: str = ROOT,
-) -> Array:
-    if statistics == "the running ones":
-        return (x - moving_mean) / rooted(moving_variance, epsilon, root) * gamma + beta
-    return normalized(x, (*range(x.ndim - 1),), epsilon, root) * gamma + beta
-
-
-# Convolutions
-
-PER_AXIS = ("stride", "dilation", "padding")  # settings that may have a number for each axis
-
-STRIDE = choice("the stride of {} is", (1, 2, 3), "stride")
-USED = choice("the kernel of {} is used", ("as it is stored", "flipped"))
-
-
-def conv(
-    x: Array,
-    kernel: Array,  # (..., C / groups, F)
-    bias: Array | float = 0.0,
-    *,
-    stride: Steps = STRIDE,
-    dilation: Steps = choice("the dilation of {} is", (1, 2, 3), "dilation"),
-    padding: Steps | str = choice("the padding of {} is", (0, "same", 1, 2, 3, "causal"), "padding"),
-    used: str = USED,
-    activation: str = AFTER,
-    groups: str = choice("the channels of {} are divided into groups", ("in blocks", "in turns")),
-) -> Array | None:
-    axes, of_group = kernel.ndim - 2, kernel.shape[-2]
-    number = x.shape[-1] // of_group
-    if x.ndim != kernel.ndim or (number == 1 and groups == "in turns"):
-        return None
-    if groups == "in turns":
-        x = np.concatenate([x[..., group::number] for group in range(number)], -1)
-    strides, dilations = each_axis(stride, axes), each_axis(dilation, axes)
-    pads = pads_of(padding, x.shape[1:-1], kernel.shape, strides, dilations)
-    output = convolved(x, turned_round(kernel, used), strides, dilations, pads)
-    return None if output is None else ACTIVATIONS[activation](output + bias)
-
-
-def conv_transpose(
-    x: Array,
-    kernel: Array,  # (..., F, C)
-    bias: Array | float = 0.0,
-    *,
-    output: Array,
-    stride: Steps = STRIDE,
-    crop: int = choice("the number of positions that {} leaves out first is", range(8)),
-    used: str = USED,
-    activation: str = AFTER,
-) -> Array | None:
-    if x.ndim != kernel.ndim or crop >= max(kernel.shape[:-2]):
-        return None
-    result = spread(x, turned_round(kernel, used), each_axis(stride, kernel.ndim - 2), crop, output.shape)
-    return None if result is None else ACTIVATIONS[activation](result + bias)
-
-
-def each_axis(steps: Steps, axes: int) -> Sizes:
-    """Return a step for each axis. Raises ValueError where there are others or one is too large."""
-    sizes = steps if isinstance(steps, tuple) else (int(steps),) * axes
-    if len(sizes) != axes or not all(0 <= step < LARGEST_STEP for step in sizes):
-        raise ValueError(f"{steps} for {axes} axes")
-    return sizes
-
-
-def turned_round(kernel: Array, used: str) -> Array:
-    return kernel if used == "as it is stored" else np.flip(kernel, tuple(range(kernel.ndim - 2)))
-
-
-def pads_of(padding: Steps | str, sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> Pads:
-    """Return how many zeros a setting means: so many on each side of each axis, "causal", or "same" as in Keras,
-    where the odd zero stands after."""
-    if not isinstance(padding, str):
-        return [(pad, pad) for pad in each_axis(padding, len(sizes))]
-    pads = []
-    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=False):
-        span = (width - 1) * dilation
-        whole = max(0, (-(-size // stride) - 1) * stride + span + 1 - size)
-        pads.append((whole // 2, whole - whole // 2) if padding == "same" else (span, 0))
-    return pads
-
-
-def convolved(x: Array, kernel: Array, stride: Sizes, dilation: Sizes, pads: Pads) -> Array | None:
-    """The convolution of x (N, ..., C) with a kernel (..., C / groups, F); None where x is too small or,
-    padded, too large for it."""
-    around = prod(size + sum(pad) for size, pad in zip(x.shape[1:], pads, strict=False))
-    if around * len(x) * x.shape[-1] > max(LARGEST_CONVOLVED, 4 * x.size):
-        return None
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    groups = x.shape[-1] // kernel.shape[-2]
-    axes = list(zip(x.shape[1:], kernel.shape[:-2], stride, dilation, strict=False))
-    spans = [size - (width - 1) * step for size, width, _, step in axes]  # positions at which the kernel may begin
-    if min(spans) < 1:
-        return None
-    total: Any = 0.0
-    for place in np.ndindex(kernel.shape[:-2]):
-        starts = [at * axis[3] for at, axis in zip(place, axes, strict=True)]
-        window = x[:, *(slice(at, at + span, axis[2]) for at, span, axis in zip(starts, spans, axes, strict=True))]
-        of_groups = zip(np.split(window, groups, -1), np.split(kernel[place], groups, -1), strict=True)
-        total = total + np.concatenate([part @ weights for part, weights in of_groups], -1)
-    return np.asarray(total)
-
-
-def spread(x: Array, kernel: Array, stride: Sizes, first: int, shape: Sizes) -> Array | None:
-    """The transposed convolution of x (N, ..., C) with a kernel (..., F, C): as much as has this shape and begins at
-    `first` on each axis, with zeros after it."""
-    if len(shape) != x.ndim:
-        return None
-    spans = [(size - 1) * step + 1 for size, step in zip(x.shape[1:-1], stride, strict=True)]
-    sizes = [max(span + kernel.shape[axis], first + shape[1 + axis]) for axis, span in enumerate(spans)]
-    if len(x) * prod(sizes) * kernel.shape[-2] > max(LARGEST_CONVOLVED, 4 * prod(shape)):
-        return None
-    full = np.zeros((len(x), *sizes, kernel.shape[-2]))
-    for place in np.ndindex(kernel.shape[:-2]):
-        window = [slice(at, at + span, step) for at, span, step in zip(place, spans, stride, strict=True)]
-        full[:, *window] += x @ kernel[place].T
-    return full[:, *(slice(first, first + size) for size in shape[1:-1])]
-
-
-# Recurrent layers
-
-REPEATED = ", with the last output repeated,"  # where a sequence has ended, which else has zeros
-LAST_STEP = "the last time step"
-
-
-def recurrent(
-    x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | float = 0.0,
-    recurrent_bias: Array | float = 0.0,
-    *,
-    kind: str,
-    output: Array,
-    ids: Mapping[str, Array],  # by which sequences may end
-    begins: str = choice("{} begins with", ("the first time step", LAST_STEP)),
-    time: str = choice("the axis of time in {} is", ("the second", "the first"), entry="time-axis"),
-    gates: str = choice("sigmoid and tanh of {} are", ("as usual", "exchanged")),
-    reset_after: bool = choice("reset_after is", (True, False), "reset_after", "gru-reset-after"),
-    start: str = choice("the initial state of {} is", ("zeros", "another"), entry="state-shape"),
-    lengths: str = choice("the lengths by which {} stops are", ("none",)),
-) -> Array | None:
-    """The outputs (N, T, H), or the last ones (N, H) where the output has no axis of time. Gates are in the order
-    i f c o of an LSTM and z r h of a GRU, whose reset gate may stand after the recurrent product."""
-    if (kind != "gru" and not reset_after) or (kind == "rnn" and gates == "exchanged"):
-        return None
-    gate, squash = (np.tanh, sigmoid) if gates == "exchanged" else (sigmoid, np.tanh)
-    x = x.swapaxes(0, 1) if time == "the first" else x
-    inputs = (x[:, ::-1] if begins == LAST_STEP else x) @ kernel + bias  # (N, T, gates * H)
-    units = len(recurrent_kernel)
-    h, c, states = np.zeros((len(x), units)), np.zeros((len(x), units)), list[Array]()
-    if start == "another":  # then each later step follows from the output that the side has of the first
-        if kind == "lstm" or output.ndim != 3 or begins == LAST_STEP:
-            return None
-        h = output[:, 0]
-        states.append(h)
-    for step in range(len(states), inputs.shape[1]):
-        of_input, of_state = inputs[:, step], h @ recurrent_kernel + recurrent_bias
-        if kind == "rnn":
-            h = squash(of_input + of_state)
-        elif kind == "lstm":
-            i, f, new, o = np.split(of_input + of_state, 4, -1)
-            c = gate(f) * c + gate(i) * squash(new)
-            h = gate(o) * squash(c)
-        else:
-            z, r = np.split(gate((of_input + of_state)[:, : 2 * units]), 2, -1)
-            reset = (
-                r * of_state[:, 2 * units :]
-                if reset_after
-                else ((r * h) @ recurrent_kernel + recurrent_bias)[:, 2 * units :]
-            )
-            h = z * h + (1 - z) * squash(of_input[:, 2 * units :] + reset)
-        states.append(h)
-    sequence = np.stack(states, 1)
-    sequence = sequence[:, ::-1] if begins == LAST_STEP else sequence
-    sequence = sequence.swapaxes(0, 1) if time == "the first" else sequence
-    if sequence.shape[:2] != output.shape[:2] and output.ndim == 3:  # the record's axes are in one order
-        sequence = sequence.swapaxes(0, 1)
-    if lengths == "none":
-        return sequence if output.ndim == 3 else sequence[:, -1]
-    real = ids[lengths.removesuffix(REPEATED)] != 0
-    last: Array = sequence[np.arange(len(sequence)), real.sum(1) - 1]
-    if output.ndim == 2:
-        return last
-    return np.where(real[..., None], sequence, last[:, None] if lengths.endswith(REPEATED) else 0.0)
-
-
-# Embeddings and attention
-
-
-def embedding(
-    ids: Mapping[str, Array],
-    embeddings: Array,
-    *,
-    looks_up: str = choice("{} looks up"),
-    first: int = choice("positions begin at", (0, 1, 2, -1)),
-    padding_idx: int | None = choice("padding_idx is", (None,), "padding_idx", "padding-idx"),
-) -> Array | None:
-    """The rows of a table, by ids or by positions."""
-    rows = ids[looks_up] + first
-    if rows.min() < 0 or rows.max() >= len(embeddings):
-        return None
-    return np.asarray(embeddings[rows] * (rows != padding_idx)[..., None])
-
+# Attention
 
 PROJECTIONS = ("query", "key", "value")
 ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
@@ -376,19 +141,14 @@ def rotated(x: Array, order: str, base: float) -> Array:
     return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
 
 
-# By the kind of a layer.
+# By the kind of a layer; each computes rows by themselves.
 OPERATORS: dict[str, Operator] = {
     "dense": dense,
     "layernorm": layernorm,
-    "rmsnorm": partial(layernorm, center=choice("{}", (KEPT, CENTERED)), epsilon=EPSILON),
-    "groupnorm": groupnorm,
-    "batchnorm": batchnorm,
-    "conv": conv,
-    "conv_transpose": conv_transpose,
-    "embedding": embedding,
-    **{kind: partial(recurrent, kind=kind) for kind in RECURRENT},
+    "rmsnorm": partial(
+        layernorm, center=choice("{}", (KEPT, CENTERED)), epsilon=choice("epsilon is", EPSILONS, "epsilon")
+    ),
 }
-BY_ROW = ("dense", "layernorm", "rmsnorm")  # compute each row by itself
 
 
 # Losses

@@ -90,6 +90,7 @@ class Flax(Framework):
         stride="strides",
         dilation="kernel_dilation",
         padding="padding",
+        groups="num_groups",
     )
     meanings = {"padding": lambda padding: padding.lower() if isinstance(padding, str) else padding}
     always = {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}, "dropout": UPSCALED}

@@ -77,11 +77,13 @@ class Keras(Framework):
         reset_after="reset_after",
         approximate="approximate",
         activation="activation",
+        recurrent_activation="recurrent_activation",
         num_heads="num_heads",
         negative_slope="negative_slope",
         stride="strides",
         dilation="dilation_rate",
         padding="padding",
+        groups="groups",
     )
     always = {
         "embedding": {"padding_idx": None},
@@ -128,8 +130,8 @@ class Keras(Framework):
 
 # Canonical names.
 SETTINGS = (
-    "epsilon momentum rate reset_after padding_idx time_first approximate activation num_heads negative_slope stride "
-    "dilation padding ceil_mode mode"
+    "epsilon momentum rate reset_after padding_idx time_first approximate activation recurrent_activation num_heads "
+    "negative_slope stride dilation padding ceil_mode groups mode"
 ).split()
 OF_OPTIMIZERS = (
     "learning_rate epsilon beta_1 beta_2 momentum rho weight_decay nesterov centered amsgrad dampening"

@@ -9,6 +9,7 @@ from benchmarks.ladder.read.framework import Framework, Parts, Recurrent, stacke
 from benchmarks.ladder.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
+    GATED,
     INSIDE,
     LINEAR,
     NORM_OF_ALL,
@@ -54,10 +55,11 @@ class Paddle(Framework):
         dilation="_dilation",
         padding="_padding padding",
         ceil_mode="ceil_mode",
+        groups="_num_groups",
         mode="mode",
     )
     meanings = {"_padding_idx": lambda row: None if row == -1 else row}
-    always = {"gru": {"reset_after": True}}
+    always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}}
     channels_first = True
     optimizers = canonical(
         learning_rate="learning_rate",

@@ -12,6 +12,7 @@ from benchmarks.ladder.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
     CONV,
+    GATED,
     LINEAR,
     OUTSIDE,
     RNN,
@@ -72,6 +73,7 @@ class Torch(Framework):
         dilation="dilation",
         padding="padding",
         ceil_mode="ceil_mode",
+        groups="num_groups",
     )
     meanings = {
         # The new batch's share, where Keras and Paddle have the old statistics'; None is a mean of all.
@@ -79,7 +81,7 @@ class Torch(Framework):
         "batch_first": lambda batch_first: not batch_first,
         "approximate": lambda approximate: approximate == "tanh",
     }
-    always = {"gru": {"reset_after": True}, "dropout": UPSCALED}
+    always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}, "dropout": UPSCALED}
     channels_first = True
     divides_by_n = False
     epsilon = "eps"

@@ -345,9 +345,7 @@ CASES = {
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
-    "variance by n": Case(
-        by_n(), "step", "divided by n", "batchnorm-variance"
-    ),
+    "variance by n": Case(by_n(), "step", "bn moving_variance"),
     "slots": Case(put("slots mean_square fc kernel", lambda a: a * 2), "step", "mean_square of fc kernel"),
     "squares of an embedding's slices": Case(
         put("slots mean_square emb embeddings", lambda a: a * 0.5), "step", "", "keras-sparse-embeddings"

@@ -66,11 +66,6 @@ CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
         )
         for name, update in UPDATES.items()
     },
-    "running statistics": (
-        operators.running_statistics,
-        {"batch": GAIN, "start": SHIFT},
-        {"kept": [0.9, 0.1], "variance": [1.0, 1.2]},
-    ),
 }
 
 

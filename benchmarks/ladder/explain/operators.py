@@ -199,14 +199,13 @@ def cross_entropy(
     return np.asarray(each.sum() / divisors[mean])
 
 
-# Gradients, optimizers and running statistics
+# Gradients and optimizers
 
 CLIPPED = choice("gradients are clipped", entry="clipping")
 PLACES_OF_ADAM = (AFTER_CORRECTION, BEFORE_CORRECTION, INSIDE)
 MOVED, LEFT_ALONE = "moved by the optimizer", "not moved by the optimizer"
 NOWHERE = "nowhere"
 TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
-ANOTHER_DIVISOR = "one side's variance is divided by n, the other's by n - 1"
 # What an optimizer keeps of a weight after its first step, and the update, as a multiple of the rate.
 Update = tuple[dict[str, Array], Array]
 
@@ -284,14 +283,3 @@ def stepped(
     if slot:
         return kept.get(slot)
     return np.asarray(-rate * (biases * step + (weight_decay * weight if decay == STRAIGHT else 0.0)))
-
-
-def running_statistics(
-    batch: Array,  # the batch's own
-    start: Array,
-    *,
-    kept: float = choice("momentum, as the share of the old statistics that is kept, is", entry="batchnorm-momentum"),
-    variance: float = choice(ANOTHER_DIVISOR, (1.0,), entry="batchnorm-variance", is_sentence=True),
-) -> Array:
-    """Return how far a batch moves them."""
-    return np.asarray((1 - kept) * (variance * batch - start))

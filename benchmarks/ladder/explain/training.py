@@ -116,31 +116,12 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
 
 
 def steps(broken: Broken) -> Iterator[Both]:
-    """Yield first steps of a weight or of a slot, and of running statistics."""
+    """Yield first steps of a weight or of a slot."""
     kinds = [side.optimizer_family for side in broken.sides]
-    if broken.groups and broken.item.name.startswith("moving_"):
-        yield from of_statistics(broken)
-    elif broken.groups and kinds[0] == kinds[1] in UPDATES:
+    if broken.groups and not broken.item.name.startswith("moving_") and kinds[0] == kinds[1] in UPDATES:
         left, right = (of_step(broken, place, kinds[0]) for place in range(2))
         if left and right:
             yield [left], [right], (2, 2)
-
-
-def of_statistics(broken: Broken) -> Iterator[Both]:
-    """Running means and variances, of which the left side's batch has those that its momentum leads to."""
-    assert broken.item.pair
-    (left, right), start = broken.moved, broken.item.pair.left_array(broken.item.name)
-    shares = [number(share) for share in broken.settings("momentum")]
-    if not 0 < shares[0] < 1 or start is None or not left.shape == right.shape == head(start).shape:
-        return
-    old = head(start).astype(np.float64)
-    shapes = [broken.sides[0].shape(of.parts[0], "layers") for of in broken.groups[0].calls if of.parts]
-    counts = {prod(shape) // left.size for shape in shapes if left.size and broken.item.name == "moving_variance"}
-    ratios = [ratio for count in counts - {0, 1} for ratio in (count / (count - 1), (count - 1) / count)]
-    operator = partial(operators.running_statistics, left / (1 - shares[0]) + old, old)
-    kept = [candidate for share in shares for candidate in (share, round(1 - share, 12))]
-    choices = choices_of(operator, kept=kept, variance=[1.0, *ratios])
-    yield [Computation(operator, choices, left)], [Computation(operator, choices, right)], (0, 2)
 
 
 def of_step(broken: Broken, place: int, kind: str) -> Computation | None:

@@ -216,7 +216,7 @@ MISTAKES: dict[str, Mistake] = {
     "stride": Mistake("forward", "the stride of", {**CONVNET, "stride": 2}, computed(stride=1)),
     "dilation": Mistake("forward", "the dilation of", {**CONVNET, "dilation": 2, "pad": (2, 2)},
         computed(dilation=1, pad=(1, 1))),
-    "groups of channels": Mistake("forward", "", {**CONVNET, "groups": 2, "each": 2},
+    "groups of channels": Mistake("forward", "has its channels in another order", {**CONVNET, "groups": 2, "each": 2},
         {"computed": {"in turns": True}}),
     "kernel flipped": Mistake("forward", "", CONVNET, computed(flipped=True)),
     "crop of a transposed convolution": Mistake("forward",

@@ -17,10 +17,11 @@ from benchmarks.ladder.arrays import COARSER_TYPES, Array
 from benchmarks.ladder.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from benchmarks.ladder.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from benchmarks.ladder.explain.forward import forward
-from benchmarks.ladder.explain.inputs import OF_RIGHT, given_to
+from benchmarks.ladder.explain.inputs import OF_RIGHT, channels_last, given_to
 from benchmarks.ladder.explain.search import Both, Choice, Chosen, Parting, Search
 from benchmarks.ladder.explain.settings import the_only_one
 from benchmarks.ladder.explain.training import gradients, losses, steps
+from benchmarks.ladder.judge.axes import CHANNELLED, channels_stand_first
 from benchmarks.ladder.judge.check import GATES, Check
 from benchmarks.ladder.judge.items import Rungs
 from benchmarks.ladder.read.description import RecordedWeight
@@ -38,7 +39,8 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     search = Search(broken.criterion)
     causes = undone(broken, search) or computed_anew(broken, search)
     if not any(cause.standing == LIKELY for cause in causes):
-        causes += the_only_one(broken)
+        reorderings = (cause for right, left, cause in reordered(broken) if search.passes(right, left))
+        causes += the_only_one(broken) or reorderings
     if not any(cause.standing == LIKELY for cause in causes):
         causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
@@ -257,6 +259,21 @@ def shifted(broken: Broken) -> Iterator[Test]:
         words = f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the right"
         if more:
             yield left + more, right, Cause(words)
+
+
+def reordered(broken: Broken) -> Iterator[Test]:
+    """What the layer is given has the same channels in another order, such as in groups in turns."""
+    groups = broken.groups if broken.item.is_output and broken.kind in CHANNELLED else ()
+    given = [given_to(broken, place)[:1] for place in range(len(groups))]
+    if not given or not all(given):
+        return
+    both = [
+        channels_last(of[0]) if channels_stand_first(group) else of[0]
+        for of, group in zip(given, groups, strict=True)
+    ]
+    left, right = (array[..., np.argsort(array.reshape(-1, array.shape[-1]).sum(0))] for array in both)
+    if both[0].shape == both[1].shape and not broken.criterion.explains(both[1], both[0]):
+        yield right, left, Cause(f"what {broken.name} is given has its channels in another order on the right")
 
 
 def squared_slices(broken: Broken) -> Iterator[Test]:

@@ -82,7 +82,7 @@ _kept: dict[str, Batches] = {}  # the epoch on whose batches this process trains
 
 
 def part(first: int, steps: int) -> Batches:
-    """So many batches of the kept epoch from number `first` on; its first batch follows its last one."""
+    """Return batches of the kept epoch from number `first` on; its first batch follows its last one."""
     epoch = _kept["epoch"]
     rows = np.arange(first * epoch.batch_size, (first + steps) * epoch.batch_size) % len(epoch.rows)
     return replace(epoch, rows=epoch.rows[rows])

@@ -70,7 +70,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training begins with."""
+    """Data and first state of a training."""
 
     material: Material
     model: ModelConfig

@@ -262,7 +262,7 @@ def shifted(broken: Broken) -> Iterator[Test]:
 
 
 def reordered(broken: Broken) -> Iterator[Test]:
-    """What the layer is given has the same channels in another order, such as in groups in turns."""
+    """Test whether both layers are given the same channels in different orders, such as groups in turns."""
     groups = broken.groups if broken.item.is_output and broken.kind in CHANNELLED else ()
     given = [given_to(broken, place)[:1] for place in range(len(groups))]
     if not given or not all(given):

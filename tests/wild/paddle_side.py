@@ -37,13 +37,6 @@ class Hardsigmoid(nn.Layer):
         return F.relu6(x + 3) / 6
 
 
-class Mean(nn.Layer):
-    """Average of each channel."""
-
-    def forward(self, x):
-        return x.mean([2, 3], keepdim=True)
-
-
 def exchange(model: nn.Layer, kind: type[nn.Layer], make) -> None:
     """Put `make(layer)` in the place of each layer of this class."""
     for parent in model.sublayers(include_self=True):
@@ -67,7 +60,6 @@ MENDS = {
     "SqueezeNet's padding": lambda model: setattr(model, "_conv", nn.Conv2D(3, 64, 3, stride=2)),
     "SqueezeNet's pools": lambda model: setattr(model, "_pool", nn.MaxPool2D(3, 2, ceil_mode=True)),
     "dropout's mode": lambda model: set_all(model, nn.Dropout, mode="upscale_in_train"),
-    "average pools' gradient": lambda model: exchange(model, nn.AdaptiveAvgPool2D, lambda _: Mean()),
     "hardsigmoid's slope": lambda model: exchange(model, nn.Hardsigmoid, lambda _: Hardsigmoid()),
     "Inception's epsilon": lambda model: set_all(model, nn.BatchNorm2D, _epsilon=1e-3),
 }

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -84,8 +85,16 @@ def narrowed(layer: nn.Linear) -> nn.Linear:
     return nn.Linear(*sizes)
 
 
+def round_epsilons(model: nn.Module) -> None:
+    """Give norms the epsilon in float32 that Paddle's have."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = float(np.float32(layer.eps))
+
+
 MENDS = {
     "hardsigmoid's gradient": lambda model: exchange(model, nn.Hardsigmoid, lambda _: Hardsigmoid()),
+    "norms' epsilon": round_epsilons,
 }
 
 

@@ -178,7 +178,7 @@ def cases_of(processes: Processes) -> Iterator[CasesOf]:
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Enter a class of tests/planted_*.py into the table of backends, as a variant's; gives its name there."""
+    """Enter a mistake of tests/support/planted.py into the table of backends, as a variant; gives its name there."""
 
     def enter(name: str) -> str:
         monkeypatch.setitem(TABLE, name, entry_of(name))

@@ -30,8 +30,8 @@ from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig
 from tests.conftest import SETTINGS
-from tests.support import planted_in_groups
 from tests.support.hosts import two_hosts
+from tests.support.planted import OF_GROUPS, plant_in_worker
 from tests.support.program import is_backend, refusal, rosetta, started, wait_until
 
 WORKERS = 2
@@ -47,18 +47,18 @@ def test_only_planted_mistakes_of_groups_are_caught() -> None:
     with cases, cases.start_group("torch", "float64") as processes:
 
         def broken(mistake: str) -> list[str]:
-            ask_each(processes, lambda process: process.call(planted_in_groups.plant, mistake=mistake))
+            ask_each(processes, lambda process: process.call(plant_in_worker, mistake=mistake))
             answers = Answers(processes[0], "float64", cases.by_stage)
             checks = list(Comparison(cases, answers).of_group(processes))
             assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
             return [check.tensor for check in checks if not check.passed]
 
         assert broken("") == []
-        for mistake in planted_in_groups.MISTAKES:
+        for mistake in OF_GROUPS:
             tensors = broken(mistake)
             assert any("losses" in tensor for tensor in tensors), mistake
             parted = any("states" in tensor for tensor in tensors)  # the workers end in different states
-            assert parted == (mistake == "slots_of_its_own"), mistake
+            assert parted == (mistake == "SlotsOfItsOwn"), mistake
         assert broken("") == []
 
 

@@ -1,392 +1,422 @@
-"""Mistakes at a backend's interface and in a model file, so that they can be planted in any framework.
+"""Mistakes that can be planted in any framework: tables of the methods and functions that each of them changes.
 
-Each is a class that drives a model file. tests/support/planted_FRAMEWORK.py has mistakes in the framework's own ways.
+A change takes the backend, what it takes the place of, and the arguments of that.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.util import module_from_spec
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from backends import TABLE, Entry
 from backends.decoding import BeamSearch, GreedySearch
-from backends.interface import Backend, Forward, Metrics, Report, timed_steps, unreported
-from common.settings import ModelConfig, TrainConfig
+from backends.interface import Backend, Emit, Forward, Metrics, Report, timed_steps, unreported
+from common.settings import TrainConfig
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
+Change = Callable[..., Any]
+Changes = Mapping[str, Change]
+DEFAULTS = TrainConfig()
+HONEST_STEPS = 8  # of a backend that cheats later
+
 
 def entry_of(planted: str) -> Entry:
-    """The entry of a framework with a class of this file or of planted_FRAMEWORK.py, given as "FRAMEWORK:CLASS"."""
+    """The entry of a framework with a mistake, given as "FRAMEWORK:MISTAKE"."""
     framework, name = planted.split(":")
-    module = __name__ if name in globals() else f"tests.support.planted_{framework}"
-    return replace(TABLE[framework], driver=f"{module}:{name}")
+    return replace(TABLE[framework], driver=f"{__name__}:DRIVERS.{name}")
 
 
-def load_again(module: Any) -> Any:
-    """A second copy of a model file, whose functions can be replaced without touching the first."""
-    found = module.__spec__
-    again = module_from_spec(found)
-    found.loader.exec_module(again)
-    return again
+class Planted(Backend):
+    """A backend with a mistake. It has a model file of its own, since others in the process keep theirs."""
 
-
-class GatesSwapped(Backend):
-    """Forget gate and candidate change places on the way in, and back on the way out."""
-
-    def load(self, state: ModelState) -> None:
-        super().load(ModelState(_swapped(state.weights), _swapped(state.mean_squares)))
-
-    def dump(self) -> ModelState:
-        state = super().dump()
-        return ModelState(_swapped(state.weights), _swapped(state.mean_squares))
-
-    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        loss, gradients = super().gradients(batch)
-        return loss, _swapped(gradients)
-
-
-class TransposedOnce(Backend):
-    """The recurrent kernel's first square is transposed on the way in, as nobody's shapes would notice."""
-
-    def load(self, state: ModelState) -> None:
-        super().load(ModelState(_transposed(state.weights), state.mean_squares))
-
-
-class SquareTransposed(TransposedOnce):
-    """The same on the way in and on the way out."""
-
-    def dump(self) -> ModelState:
-        state = super().dump()
-        return ModelState(_transposed(state.weights), state.mean_squares)
-
-
-class OneRowDisturbed(Backend):
-    """One row of one large weight is a little off."""
-
-    def load(self, state: ModelState) -> None:
-        kernel = state.weights["decoder/recurrent_kernel"].copy()
-        kernel[23] += 1e-6
-        super().load(ModelState(state.weights | {"decoder/recurrent_kernel": kernel}, state.mean_squares))
-
-
-class NotANumber(Backend):
-    """One state of one row is NaN, which a comparison that drops NaNs on both sides would not see."""
-
-    def forward(self, batch: Batch) -> Forward:
-        forward = super().forward(batch)
-        forward.state_c[3, 7] = np.nan
-        return forward
-
-
-class LaterStepsDisturbed(Backend):
-    """From the sixth time step on probabilities are off by what float32 alone would not explain."""
-
-    def forward(self, batch: Batch) -> Forward:
-        forward = super().forward(batch)
-        forward.probabilities[:, 5:] += 2e-7
-        return forward
-
-
-class WrongGradient(Backend):
-    """The forget gate of the encoder's kernel has a gradient of its own."""
-
-    def gradients(self, batch: Batch) -> tuple[float, Arrays]:
-        loss, gradients = super().gradients(batch)
-        units = self.config.latent_dim
-        gradients["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-2
-        return loss, gradients
-
-
-class ChangedFile(Backend):
-    """Drives a model file of which `change` made something else; other backends in the process keep theirs.
-
-    NumPy's model gives layers where those of frameworks give states, so mistakes in the model are for frameworks.
-    """
-
-    def __init__(self, file: Any, *rest: Any) -> None:
-        file = load_again(file)
-        self.change(file)
+    def __init__(self, name: str, file: Any, *rest: Any) -> None:
+        if functions := FUNCTIONS.get(name):
+            file = self._changed(file, functions)
         super().__init__(file, *rest)
+        plant(self, METHODS.get(name, {}))
 
-    @staticmethod
-    def change(file: Any) -> None:
-        raise NotImplementedError
+    def _changed(self, file: Any, functions: Changes) -> Any:
+        again = module_from_spec(file.__spec__)
+        file.__spec__.loader.exec_module(again)
+        for name, change in functions.items():
+            kind, _, method = name.rpartition(".")
+            if kind:
+                of_model = getattr(getattr(again, kind), method)
+                setattr(getattr(again, kind), method, self._of_model(change, of_model))
+            else:
+                setattr(again, name, partial(change, self, getattr(again, name)))
+        return again
 
+    def _of_model(self, change: Change, method: Change) -> Change:
+        return lambda model, *arguments: change(self, partial(method, model), *arguments)
 
-class StatesExchanged(ChangedFile):
-    """The encoder's two states change places, which frameworks name in different orders."""
 
-    @staticmethod
-    def change(file: Any) -> None:
-        class Seq2Seq(file.Seq2Seq):
-            def encode(self, *arguments: Any) -> Any:
-                state_h, state_c = super().encode(*arguments)
-                return state_c, state_h
+def plant(backend: Backend, methods: Changes) -> None:
+    """Change methods of a backend."""
+    for name, change in methods.items():
+        setattr(backend, name, partial(change, backend, getattr(backend, name)))
 
-        file.Seq2Seq = Seq2Seq
 
+def plant_in_worker(backend: Backend, emit: Emit, *, mistake: str) -> None:
+    """Have a worker make this mistake, and none that it made before; "" is none."""
+    for name in ("train", "_tensors", "_train_step"):
+        vars(backend).pop(name, None)
+    plant(backend, OF_GROUPS.get(mistake, {}))
 
-class BiasLeftOut(ChangedFile):
-    """The output layer has no bias."""
 
-    @staticmethod
-    def change(file: Any) -> None:
-        class Seq2Seq(file.Seq2Seq):
-            def decode(self, *arguments: Any) -> Any:
-                logits, *states = super().decode(*arguments)
-                return logits - self.dense.bias, *states
+# States and gradients on their way in and out
 
-        file.Seq2Seq = Seq2Seq
 
+def swapped(backend: Backend, load: Change, state: ModelState) -> None:
+    load(ModelState(_swapped(state.weights), _swapped(state.mean_squares)))
 
-class TeacherForcingOffByOne(Backend):
-    """The decoder reads the characters that it is to predict, and not those before them."""
 
-    def _tensors(self, batch: Batch) -> Any:
-        tensors = super()._tensors(batch)
-        return tensors._replace(decoder_input_data=tensors.decoder_target_data)
+def swapped_back(backend: Backend, dump: Change) -> ModelState:
+    state = dump()
+    return ModelState(_swapped(state.weights), _swapped(state.mean_squares))
 
 
-class TargetsPaddedWithZeros(ChangedFile):
-    """The target's one-hot rows are zero on padding, where the example has the space's."""
-
-    @staticmethod
-    def change(file: Any) -> None:
-        loss_of = file.loss_of
-
-        def of_zeros(logits: Any, batch: Any) -> Any:
-            targets = batch.decoder_target_data * batch.real_positions[..., None]
-            return loss_of(logits, batch._replace(decoder_target_data=targets))
-
-        file.loss_of = of_zeros
-
-
-class DividedByItsOwnPositions(ChangedFile):
-    """The loss is a mean over the batch, so that a batch of short sentences teaches as much as one of long ones."""
-
-    @staticmethod
-    def change(file: Any) -> None:
-        loss_of = file.loss_of
-        file.loss_of = lambda logits, batch: loss_of(
-            logits, batch._replace(loss_positions=batch.target_weights.sum())
-        )
-
-
-class FarLogitsClipped(ChangedFile):
-    """Logits that are far below the largest one are raised, as Paddle's softmax does."""
-
-    @staticmethod
-    def change(file: Any) -> None:
-        loss_of = file.loss_of
-        file.loss_of = lambda logits, batch: loss_of(logits.clip(logits.max() - 64), batch)
-
-
-class OtherEpsilon(Backend):
-    """Paddle's default epsilon in place of the example's."""
-
-    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
-        super().__init__(file, model, replace(train, epsilon=1e-6), *rest)
-
-
-class OtherRho(Backend):
-    """torch's default decay of the mean square in place of the example's."""
-
-    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
-        super().__init__(file, model, replace(train, rho=0.99), *rest)
-
-
-class ConstantsBuiltIn(Backend):
-    """The optimizer has the example's constants, whatever is asked."""
-
-    def __init__(self, file: Any, model: ModelConfig, train: TrainConfig, *rest: Any) -> None:
-        constants = {name: getattr(TrainConfig(), name) for name in self.built_in}
-        super().__init__(file, model, replace(train, **constants), *rest)
-
-    built_in: tuple[str, ...] = ("rho", "epsilon")
-
-
-class LearningRateIgnored(ConstantsBuiltIn):
-    """The learning rate is the example's, whatever is asked."""
-
-    built_in = ("learning_rate",)
-
-
-class SlotsForgotten(Backend):
-    """A state's mean squares are left, and begin at zero again."""
-
-    def load(self, state: ModelState) -> None:
-        super().load(ModelState(state.weights, {name: 0 * slot for name, slot in state.mean_squares.items()}))
-
-
-class NothingReported(Backend):
-    """No step is reported, so no report ends the training."""
-
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        return super().train(batches, unreported)
-
-
-class BatchesShuffled(Backend):
-    """The rows of an epoch come in an order of its own."""
-
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        rows = np.random.default_rng(1).permutation(batches.rows)
-        return super().train(Batches(batches.corpus, rows, batches.batch_size), report)
-
-
-class LossOfALastBatchWeighedAsAWhole(Backend):
-    """The sum of an evaluated batch's loss is its mean times the positions of the first batch, which has more."""
-
-    def evaluate(self, batches: Batches) -> Metrics:
-        counted = super().evaluate(batches)
-        return replace(counted, loss_sums=counted.step_losses * counted.weight_sums[0])
-
-
-class LastBatchLeftOut(Backend):
-    """An evaluation drops the last batch where it is smaller than the others, as loaders of data can."""
-
-    def evaluate(self, batches: Batches) -> Metrics:
-        return super().evaluate(batches.part(0, len(batches.rows) // batches.batch_size))
-
-
-class StopsEarly(Backend):
-    """Decoding ends at half the longest length."""
-
-    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
-        return super().translate(encoder_ids, encoder_lengths, max_length // 2)
-
-
-class StopsEarlyAlone(Backend):
-    """Decoding of a sentence by itself ends at half the longest length."""
-
-    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
-        most = max_length // 2 if len(encoder_ids) == 1 else max_length
-        return super().translate(encoder_ids, encoder_lengths, most)
-
-
-class StartScaled(ChangedFile):
-    """Decoding starts from a little less than the encoder's cell state."""
-
-    @staticmethod
-    def change(file: Any) -> None:
-        start = file.start
-
-        def scaled(*arguments: Any) -> Any:
-            state_h, state_c = start(*arguments)
-            return state_h, 0.999 * state_c
-
-        file.start = scaled
-
-
-class RowsMixed(Backend):
-    """When rows that have ended leave the batch, those that stay take each other's states."""
-
-    def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
-        super().decode(encoder_ids, encoder_lengths, Mixed(search) if isinstance(search, GreedySearch) else search)
-
-
-class Mixed:
-    """A search that names the rows that stay in the wrong order."""
-
-    def __init__(self, search: GreedySearch) -> None:
-        self._search = search
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._search, name)
-
-    @property
-    def rows(self) -> Any:
-        rows = self._search.rows
-        return None if rows is None else rows[::-1]
-
-
-class BeamsStopEarly(Backend):
-    """A beam search ends at half the longest length."""
-
-    def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
-        if isinstance(search, BeamSearch):
-            search.max_length //= 2
-        super().decode(encoder_ids, encoder_lengths, search)
-
-
-class Later(Backend):
-    """Computes something else once it has trained for some steps, as no comparison before sees."""
-
-    honest_steps = 50
-    taken = 0
-
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        self.taken += len(batches)
-        return self.otherwise(batches, report) if self.taken > self.honest_steps else super().train(batches, report)
-
-    def otherwise(self, batches: Batches, report: Report) -> Metrics:
-        raise NotImplementedError
-
-
-class NothingLater(Later):
-    """No step computes anything."""
-
-    honest_steps = 8
-
-    def otherwise(self, batches: Batches, report: Report) -> Metrics:
-        return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
-
-
-class CoarserLater(Later):
-    """Weights are rounded to half precision before the steps."""
-
-    honest_steps = 8
-
-    def otherwise(self, batches: Batches, report: Report) -> Metrics:
-        state = self.dump()
-        half = {name: weight.astype(np.float16).astype(weight.dtype) for name, weight in state.weights.items()}
-        self.load(ModelState(half, state.mean_squares))
-        return super(Later, self).train(batches, report)
-
-
-class WithoutUpdatesLater(Later):
-    """Losses are computed, and no weight is changed."""
-
-    honest_steps = 8
-
-    def otherwise(self, batches: Batches, report: Report) -> Metrics:
-        return self.evaluate(batches)
-
-
-class NothingWhileTimed(Later):
-    """Turns, which hear no report, compute nothing."""
-
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        if report is unreported:
-            return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
-        return Backend.train(self, batches, report)
-
-
-class DecodesHalfLater(Later):
-    """Once it has decoded a few times, each text ends at half its length."""
-
-    honest_steps = 10**9
-    decoded = 0
-
-    def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
-        self.decoded += 1
-        most = max_length // 6 if self.decoded > 3 else max_length
-        return super().translate(encoder_ids, encoder_lengths, most)
+def swapped_gradients(backend: Backend, gradients: Change, batch: Batch) -> tuple[float, Arrays]:
+    loss, by_name = gradients(batch)
+    return loss, _swapped(by_name)
 
 
 def _swapped(arrays: Arrays) -> Arrays:
-    def swap(name: str, array: np.ndarray) -> np.ndarray:
-        if name.startswith("dense/"):
-            return array
+    """Forget gate and candidate in each other's place."""
+
+    def swap(array: np.ndarray) -> np.ndarray:
         i, f, c, o = np.split(array, 4, axis=-1)
         return np.concatenate([i, c, f, o], axis=-1)
 
-    return {name: swap(name, array) for name, array in arrays.items()}
+    return {name: array if name.startswith("dense/") else swap(array) for name, array in arrays.items()}
 
 
-def _transposed(weights: Arrays) -> Arrays:
-    kernel = weights["encoder/recurrent_kernel"].copy()
-    units = len(kernel)
-    kernel[:, :units] = kernel[:, :units].T
-    return weights | {"encoder/recurrent_kernel": np.ascontiguousarray(kernel)}
+def transposed(backend: Backend, load: Change, state: ModelState) -> None:
+    load(_transposed(state))
+
+
+def transposed_back(backend: Backend, dump: Change) -> ModelState:
+    return _transposed(dump())
+
+
+def _transposed(state: ModelState) -> ModelState:
+    """The recurrent kernel's first square transposed, as no shape shows."""
+    kernel = state.weights["encoder/recurrent_kernel"].copy()
+    kernel[:, : len(kernel)] = kernel[:, : len(kernel)].T.copy()
+    return ModelState(state.weights | {"encoder/recurrent_kernel": kernel}, state.mean_squares)
+
+
+def one_row_disturbed(backend: Backend, load: Change, state: ModelState) -> None:
+    kernel = state.weights["decoder/recurrent_kernel"].copy()
+    kernel[23] += 1e-6
+    load(ModelState(state.weights | {"decoder/recurrent_kernel": kernel}, state.mean_squares))
+
+
+def slots_forgotten(backend: Backend, load: Change, state: ModelState) -> None:
+    load(ModelState(state.weights, {name: 0 * slot for name, slot in state.mean_squares.items()}))
+
+
+def not_a_number(backend: Backend, forward: Change, batch: Batch) -> Forward:
+    """A comparison that drops NaNs on both sides would not see it."""
+    computed = forward(batch)
+    computed.state_c[3, 7] = np.nan
+    return computed
+
+
+def later_steps_disturbed(backend: Backend, forward: Change, batch: Batch) -> Forward:
+    """By what float32 alone would not explain."""
+    computed = forward(batch)
+    computed.probabilities[:, 5:] += 2e-7
+    return computed
+
+
+def wrong_gradient(backend: Backend, gradients: Change, batch: Batch) -> tuple[float, Arrays]:
+    loss, by_name = gradients(batch)
+    units = backend.config.latent_dim
+    by_name["encoder/kernel"][:, units : 2 * units] *= 1 + 1e-2
+    return loss, by_name
+
+
+# Steps
+
+
+def epsilon_outside(backend: Backend, train_step: Change, batch: Any) -> Any:
+    """As torch's and optax's own RMSprop have it."""
+    return _stepped(backend, batch, lambda slot: np.sqrt(slot) + backend.train_config.epsilon)
+
+
+def weights_of_the_first_step(backend: Any, train_step: Change, batch: Any) -> Any:
+    """A compiled step that finds the model outside of its arguments has its first weights as constants."""
+    backend.first = vars(backend).get("first") or backend.dump()
+    now = backend.dump()
+    backend.load(ModelState(backend.first.weights, now.mean_squares))
+    return _stepped(backend, batch, lambda slot: np.sqrt(slot + backend.train_config.epsilon), now.weights)
+
+
+def _stepped(
+    backend: Backend, batch: Any, root: Callable[[np.ndarray], np.ndarray], weights: Arrays | None = None
+) -> Any:
+    """A step of RMSprop from the backend's weights, or by their gradients from others, with another `root`."""
+    loss, counts, tensors = backend.file.gradients(backend.model, batch)
+    gradients, state, settings = backend._arrays(tensors), backend.dump(), backend.train_config
+    slots = _decayed(state.mean_squares, gradients, settings.rho)
+    stepped = {
+        name: (weight - settings.learning_rate * gradients[name] / root(slots[name])).astype(weight.dtype)
+        for name, weight in (weights or state.weights).items()
+    }
+    backend.load(ModelState(stepped, slots))
+    return loss, counts
+
+
+def _decayed(slots: Arrays, gradients: Arrays, rho: float) -> Arrays:
+    return {name: rho * slot + (1 - rho) * gradients[name] ** 2 for name, slot in slots.items()}
+
+
+def biases_step_twice(backend: Backend, train_step: Change, batch: Any) -> Any:
+    """As the sum of torch's two biases does where both are in the optimizer."""
+    before = backend.dump().weights
+    result = train_step(batch)
+    state = backend.dump()
+    twice = {name: 2 * state.weights[name] - before[name] for name in ("encoder/bias", "decoder/bias")}
+    backend.load(ModelState(state.weights | twice, state.mean_squares))
+    return result
+
+
+def batches_shuffled(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+    rows = np.random.default_rng(1).permutation(batches.rows)
+    return train(Batches(batches.corpus, rows, batches.batch_size), report)
+
+
+def with_rates(**rates: float) -> Change:
+    """An optimizer that has these constants, whatever is asked."""
+
+    def made(backend: Backend, kind: Change, model: Any, *given: float) -> Any:
+        return kind(model, **dict(zip(("learning_rate", "rho", "epsilon"), given, strict=True)) | rates)
+
+    return made
+
+
+# Counts
+
+
+def weighed_as_a_whole(backend: Backend, evaluate: Change, batches: Batches) -> Metrics:
+    """The sum of a batch's loss is its mean times the positions of the first batch, which has more."""
+    counted = evaluate(batches)
+    return replace(counted, loss_sums=counted.step_losses * counted.weight_sums[0])
+
+
+def last_batch_left_out(backend: Backend, evaluate: Change, batches: Batches) -> Metrics:
+    """Where it is smaller than the others, as loaders of data can."""
+    return evaluate(batches.part(0, len(batches.rows) // batches.batch_size))
+
+
+def counted_after_the_step(backend: Backend, train_step: Change, batch: Any) -> Any:
+    loss, counts = train_step(batch)
+    return loss, np.array([counts[0], *backend.file.evaluate_step(backend.model, batch)[1][1:]])
+
+
+def stops_not_real(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    loss, counts = loss_of(logits, batch)
+    stop = backend.config.stop_token
+    right = (batch.decoder_target_ids == stop) & (logits.argmax(-1) == stop)
+    return loss, counts - [0, 0, right.sum()]
+
+
+def padding_counted(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    loss, counts = loss_of(logits, batch)
+    right = (logits.argmax(-1) == batch.decoder_target_ids).sum()
+    return loss, np.array([counts[0], right, counts[2]])
+
+
+# Model files
+
+
+def states_exchanged(backend: Backend, encode: Change, *arguments: Any) -> Any:
+    state_h, state_c = encode(*arguments)
+    return state_c, state_h
+
+
+def bias_left_out(backend: Backend, decode: Change, *arguments: Any) -> Any:
+    logits, *states = decode(*arguments)
+    return logits - backend.model.dense.bias, *states
+
+
+def encoder_not_taught(backend: Backend, encode: Change, *arguments: Any) -> Any:
+    """Its gradients are zero, where torch by itself has none."""
+    return tuple(state.detach() + 0 * state for state in encode(*arguments))
+
+
+def start_scaled(backend: Backend, start: Change, *arguments: Any) -> Any:
+    state_h, state_c = start(*arguments)
+    return state_h, 0.999 * state_c
+
+
+def targets_padded_with_zeros(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    targets = batch.decoder_target_data * batch.real_positions[..., None]
+    return loss_of(logits, batch._replace(decoder_target_data=targets))
+
+
+def divided_by_its_own_positions(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    """A batch of short sentences teaches as much as one of long sentences."""
+    return loss_of(logits, batch._replace(loss_positions=batch.target_weights.sum()))
+
+
+def far_logits_clipped(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    """As Paddle's softmax does."""
+    return loss_of(logits.clip(logits.max() - 64), batch)
+
+
+def off_by_one(backend: Backend, tensors: Change, batch: Batch) -> Any:
+    """The decoder reads the characters that it is to predict."""
+    of_batch = tensors(batch)
+    return of_batch._replace(decoder_input_data=of_batch.decoder_target_data)
+
+
+# Decoding
+
+
+def stops_early(backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
+    return translate(ids, lengths, max_length // 2)
+
+
+def stops_early_alone(backend: Backend, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
+    return translate(ids, lengths, max_length // 2 if len(ids) == 1 else max_length)
+
+
+class Mixed(GreedySearch):
+    """A search that names the rows that stay in the wrong order."""
+
+    def extend(self, logits: Any) -> None:
+        super().extend(logits)
+        self.rows = None if self.rows is None else self.rows[::-1]
+
+
+def rows_mixed(backend: Backend, decode: Change, *given: Any) -> None:
+    """When rows that have ended leave the batch, those that stay take each other's states."""
+    *sources, search = given
+    if isinstance(search, GreedySearch):
+        search.__class__ = Mixed
+    decode(*sources, search)
+
+
+def beams_stop_early(backend: Backend, decode: Change, *given: Any) -> None:
+    *sources, search = given
+    if isinstance(search, BeamSearch):
+        search.max_length //= 2
+    decode(*sources, search)
+
+
+# Something else than was compared, once it is timed
+
+
+def later(otherwise: Change) -> Change:
+    """Train honestly for HONEST_STEPS, and then `otherwise`."""
+
+    def train(backend: Any, honest: Change, batches: Batches, report: Report) -> Metrics:
+        backend.taken = vars(backend).get("taken", 0) + len(batches)
+        is_honest = backend.taken <= HONEST_STEPS
+        return honest(batches, report) if is_honest else otherwise(backend, honest, batches, report)
+
+    return train
+
+
+def nothing(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+    return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
+
+
+def coarser(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+    """Weights are rounded to half precision before the steps."""
+    state = backend.dump()
+    half = {name: weight.astype(np.float16).astype(weight.dtype) for name, weight in state.weights.items()}
+    backend.load(ModelState(half, state.mean_squares))
+    return train(batches, report)
+
+
+def nothing_while_timed(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+    """Turns hear no report."""
+    return nothing(backend, train, batches, report) if report is unreported else train(batches, report)
+
+
+def decodes_half(backend: Any, translate: Change, ids: Ids, lengths: Ids, max_length: int) -> Ids:
+    backend.decoded = vars(backend).get("decoded", 0) + 1
+    return translate(ids, lengths, max_length // 6 if backend.decoded > 3 else max_length)
+
+
+# Groups
+
+
+def mean_of_means(backend: Backend, tensors: Change, shard: Batch) -> Any:
+    """Each worker divides its loss by the number of its own rows, so that the rows of a smaller shard weigh more."""
+    return tensors(replace(shard, loss_rows=len(shard) * backend.group.size))
+
+
+def first_shard_twice(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+    with patch.object(backend.group, "rank", 0):
+        return train(batches, report)
+
+
+def slots_of_its_own(backend: Backend, train_step: Change, batch: Any) -> Any:
+    """Each worker's slots are the mean squares of its own gradients, not of the group's."""
+    gradients = backend._arrays(backend.file.gradients(backend.model, batch)[2])
+    slots = _decayed(backend.dump().mean_squares, gradients, backend.train_config.rho)
+    result = train_step(batch)
+    backend.load(ModelState(backend.dump().weights, slots))
+    return result
+
+
+OF_GROUPS: dict[str, Changes] = {
+    "MeanOfMeans": {"_tensors": mean_of_means},
+    "FirstShardTwice": {"train": first_shard_twice},
+    "SlotsOfItsOwn": {"_train_step": slots_of_its_own},
+}
+METHODS: dict[str, Changes] = {
+    "GatesSwapped": {"load": swapped, "dump": swapped_back, "gradients": swapped_gradients},
+    "TransposedOnce": {"load": transposed},
+    "SquareTransposed": {"load": transposed, "dump": transposed_back},
+    "OneRowDisturbed": {"load": one_row_disturbed},
+    "SlotsForgotten": {"load": slots_forgotten},
+    "NotANumber": {"forward": not_a_number},
+    "LaterStepsDisturbed": {"forward": later_steps_disturbed},
+    "WrongGradient": {"gradients": wrong_gradient},
+    "TeacherForcingOffByOne": {"_tensors": off_by_one},
+    "EpsilonOutsideTheRoot": {"_train_step": epsilon_outside},
+    "WeightsOfTheFirstStep": {"_train_step": weights_of_the_first_step},
+    "SecondBiasTrained": {"_train_step": biases_step_twice},
+    "NothingReported": {"train": lambda backend, train, batches, report: train(batches, unreported)},
+    "BatchesShuffled": {"train": batches_shuffled},
+    "LossOfALastBatchWeighedAsAWhole": {"evaluate": weighed_as_a_whole},
+    "LastBatchLeftOut": {"evaluate": last_batch_left_out},
+    "CountedAfterTheStep": {"_train_step": counted_after_the_step},
+    "StopsEarly": {"translate": stops_early},
+    "StopsEarlyAlone": {"translate": stops_early_alone},
+    "RowsMixed": {"decode": rows_mixed},
+    "BeamsStopEarly": {"decode": beams_stop_early},
+    "NothingLater": {"train": later(nothing)},
+    "CoarserLater": {"train": later(coarser)},
+    "WithoutUpdatesLater": {"train": later(lambda backend, train, batches, report: backend.evaluate(batches))},
+    "NothingWhileTimed": {"train": nothing_while_timed},
+    "DecodesHalfLater": {"translate": decodes_half},
+}
+# Of model files. NumPy's model gives layers where those of frameworks give states, so a Seq2Seq is for frameworks.
+FUNCTIONS: dict[str, Changes] = {
+    "StatesExchanged": {"Seq2Seq.encode": states_exchanged},
+    "BiasLeftOut": {"Seq2Seq.decode": bias_left_out},
+    "EncoderNotTaught": {"Seq2Seq.encode": encoder_not_taught},
+    "StartScaled": {"start": start_scaled},
+    "TargetsPaddedWithZeros": {"loss_of": targets_padded_with_zeros},
+    "DividedByItsOwnPositions": {"loss_of": divided_by_its_own_positions},
+    "FarLogitsClipped": {"loss_of": far_logits_clipped},
+    "StopsNotCountedAsReal": {"loss_of": stops_not_real},
+    "PaddingCountedThoughMasked": {"loss_of": padding_counted},
+    "OtherEpsilon": {"RMSprop": with_rates(epsilon=1e-6)},  # Paddle's default
+    "OtherRho": {"RMSprop": with_rates(rho=0.99)},  # torch's default
+    "ConstantsBuiltIn": {"RMSprop": with_rates(rho=DEFAULTS.rho, epsilon=DEFAULTS.epsilon)},
+    "LearningRateIgnored": {"RMSprop": with_rates(learning_rate=DEFAULTS.learning_rate)},
+}
+DRIVERS = SimpleNamespace(**{name: partial(Planted, name) for name in (METHODS | FUNCTIONS)})

@@ -20,9 +20,9 @@ from benchmarks.measure.plan import Row
 from benchmarks.measure.race import Race, not_of_a_record
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of
-from benchmarks.measure.statistics import observations
+from benchmarks.measure.statistics import Estimate, observations
 from benchmarks.racing import script_rows
-from benchmarks.report.race import misfits
+from benchmarks.report.race import RaceResults, misfits
 from common.errors import RosettaError
 from common.machine import cores
 from rosetta_record import Record, RecordError, take_turns
@@ -225,7 +225,7 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     race = answer("race", quick, slow, "--out", out, "--within", "50%", "--env", "slow:MINE=1")
     headline = race["headline"]
     assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", headline)
-    assert 4 < race["rows"][1]["ratio"]["value"] < 64
+    assert race["rows"][1]["ratio"]["value"] == pytest.approx(16, rel=0.3)
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
     assert race["rounds"] == 3
@@ -241,6 +241,12 @@ def test_a_surely_slower_script_ends_with_status_1(tmp_path: Path, short: None) 
     status, shown, errors = rosetta("race", f"new={new}", f"old={old}", *options)
     assert (status, "not the same model: parts at forward" in " ".join(shown.split())) == (1, True)
     assert re.search(r"rosetta: slower by more than 5%: new takes [\d.]+ times as long as old \(", errors)
+
+
+def test_slower_is_by_more_than_the_limit() -> None:
+    results = RaceResults(Recording.read(RACING / "threads.jsonl"))
+    results.rows[1].ratio = Estimate(0.97, 0.96, 0.98)
+    assert [results.slower(limit) for limit in (0.01, 0.03, 0.05)] == ["slower", "not told apart", "faster"]
 
 
 def test_variables_of_shell_and_env_win_over_the_tuned_lane(tmp_path: Path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from backends.process.parent import Runtime
@@ -108,6 +109,13 @@ def test_the_bound_of_float32_losses_follows_numpys_rounding(cases_of: CasesOf) 
     losses, *_ = Comparison(cases, cases.float32).stage("trajectory")
     assert losses.bound == pytest.approx(16 * losses.error)
     assert losses.error > 1e-6
+
+
+def test_the_bound_of_float32_updates_is_rounding(cases_of: CasesOf) -> None:
+    comparison = Comparison(cases_of(), cases_of().float32)
+    after, checks = comparison.expected["step"], comparison.stage("step")
+    for check, (name, before) in zip(checks, comparison.cases.probe.weights.items(), strict=False):
+        assert (check.tensor, check.bound < 1e-3 * np.abs(after[name] - before).max()) == (name, True)
 
 
 def test_the_examples_program_is_held_in_float32_alone() -> None:

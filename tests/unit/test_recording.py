@@ -93,7 +93,7 @@ HOSTILE = [
     ("round number", 10_001, "Expected `int` <= 10000"),
     ("round cycles 0 0 steps 0", 0.0, "Expected `float` >="),
     ("round cycles", [[STRANGE_VISIT]], "its lines contradict its plan"),
-    ("round starts 0 row", 99, "its lines contradict its plan"),
+    ("round starts 0 row", len(WHOLE.plan.rows), "its lines contradict its plan"),
     ("round starts 0 facts", GONE, "its lines contradict its plan"),
     ("round starts 0 facts import_seconds", -1e300, "Expected `float` >= 0"),
     ("head started", "yesterday", "Invalid RFC3339 encoded datetime"),

@@ -153,6 +153,10 @@ def test_weights_alone_are_a_run_whose_slots_are_zeros(
             alone.read_state("best")
     with pytest.raises(CannotBeginError, match="exists already"):
         run.write_weights(which, tmp_path / "weights")
+    (run.path / "pairs.tsv").write_bytes(b"Go.\tNon.\n")
+    with pytest.raises(RosettaError, match=r"pairs\.tsv is damaged"):
+        run.write_weights(which, tmp_path / "another")
+    assert not (tmp_path / "another").exists()
 
 
 # One writer
@@ -256,9 +260,10 @@ def whole(path: Path) -> None:
 def test_a_changed_bit_is_found(run: RunDirectory) -> None:
     for name in ("pairs.tsv", "vocabulary.json", STATE):
         content = (run.path / name).read_bytes()
-        assert f"{run.path / name} is damaged: it has changed" in refusal_of(
-            run, name, content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
-        )
+        for at in (-9, len(content) * 3 // 4):  # of a state in the last array, and in another one
+            flipped = bytearray(content)
+            flipped[at] ^= 1
+            assert f"{run.path / name} is damaged: it has changed" in refusal_of(run, name, bytes(flipped))
 
 
 @patch("hashlib.file_digest", lambda *of: sha256())  # as somebody would see to who wants to deceive

@@ -22,13 +22,14 @@ demo: set-up
 
 test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-wild: set-up .wild/.installed # other projects' models, compared; writes docs/in_the_wild.md
-	$(BIN)/python -m tests.wild
+wild: set-up porting/.wild/.installed # other projects' models, compared; writes porting/wild/in_the_wild.md
+	cd porting && ../$(BIN)/python -m wild
 
-.wild/.installed: tests/wild/requirements.txt
-	rm -rf .wild
-	$(INSTALL) --no-deps --target .wild --requirement $<
+porting/.wild/.installed: porting/wild/requirements.txt
+	rm -rf porting/.wild
+	$(INSTALL) --no-deps --target porting/.wild --requirement $<
 	@touch $@
 
 needs: set-up # a browser for the tests
@@ -36,6 +37,7 @@ needs: set-up # a browser for the tests
 
 check: lint # before each commit; in under a minute
 	$(BIN)/python -m pytest tests/unit -m "not starts" --numprocesses 2 --quiet
+	cd porting && ../$(BIN)/python -m pytest -m "not starts" --numprocesses 2 --quiet
 
 format: set-up
 	$(BIN)/ruff check --fix .
@@ -66,7 +68,7 @@ lock: set-up
 set-up: $(VENV)/.installed
 
 # The locks are for Python 3.11 on Linux x86-64; elsewhere what pyproject.toml allows is installed, without hashes.
-$(VENV)/.installed: pyproject.toml $(LOCKS)
+$(VENV)/.installed: pyproject.toml porting/pyproject.toml $(LOCKS)
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing Rosetta, its tests and all four frameworks into $(VENV); this takes a minute or two"
@@ -75,11 +77,11 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 		{ $(INSTALL_LOCKED) --retries 2 -r requirements/torch-cpu.lock || \
 			{ echo "PyTorch's CPU build cannot be had; its build with CUDA, 3 GB, is installed instead"; \
 			$(INSTALL_LOCKED) -r requirements/torch-cuda.lock; }; } && \
-		$(INSTALL) --no-deps --no-build-isolation --editable .; \
+		$(INSTALL) --no-deps --no-build-isolation --editable . --editable ./porting; \
 	else \
-		$(INSTALL) --editable ".[all,dev]"; \
+		$(INSTALL) --editable ".[all,dev]" --editable ./porting; \
 	fi
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .wild site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build *.egg-info porting/.wild porting/build porting/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

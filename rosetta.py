@@ -11,6 +11,7 @@ import typer
 # Our packages are taken from this file's folder, even if PYTHONPATH leads to others of the same names.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from common.errors import CannotBeginError
 from common.terminal import Commands, run_to_the_end
 
 FOLDER = sys.path.pop(0)  # the modules of a package that was imported are found in its own folder
@@ -26,8 +27,8 @@ COMMANDS = {
     "convert": (USE, "backends.commands.convert"),
     "serve": (USE, "backends.commands.serve"),
     "parity": (COMPARE, "benchmarks.parity.command"),
-    "diff": (COMPARE, "benchmarks.comparing"),
-    "carry": (COMPARE, "benchmarks.comparing"),
+    "diff": (COMPARE, "rosetta_diff.commands"),
+    "carry": (COMPARE, "rosetta_diff.commands"),
     "bench": (MEASURE, "benchmarks.commands"),
     "race": (MEASURE, "benchmarks.racing"),
     "report": (MEASURE, "benchmarks.commands"),
@@ -47,7 +48,13 @@ class LazyCommands(Commands):
         if cmd_name in COMMANDS and self.commands[cmd_name] is None:
             heading, module = COMMANDS[cmd_name]
             alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-            alone.command(cmd_name, rich_help_panel=heading)(getattr(_imported(module), cmd_name))
+            try:
+                command, options = getattr(_imported(module), cmd_name), {}
+            except ModuleNotFoundError as error:
+                if error.name != "rosetta_diff":
+                    raise
+                command, options = _missing, {"ignore_unknown_options": True, "allow_extra_args": True}
+            alone.command(cmd_name, rich_help_panel=heading, context_settings=options)(command)
             self.commands[cmd_name] = typer.main.get_command(alone)
         return super().get_command(ctx, cmd_name)
 
@@ -59,6 +66,11 @@ def _imported(module: str) -> Any:
         return import_module(module)
     finally:
         sys.path.remove(FOLDER)
+
+
+def _missing() -> None:
+    """Needs the package rosetta-diff, which is not installed: pip install ./porting"""
+    raise CannotBeginError("the package rosetta-diff is not installed; try: pip install ./porting")
 
 
 app = typer.Typer(

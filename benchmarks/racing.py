@@ -13,7 +13,6 @@ import typer
 
 from backends import commands as options
 from benchmarks.commands import Budget, Out, Within, measure, recording_path, share_option
-from benchmarks.comparing import Mapping as MappingOption
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
@@ -36,6 +35,9 @@ Pythons = Annotated[
 Variables = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
+]
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="A file that says which weights and layers belong together.")
 ]
 Lanes = Annotated[
     str, typer.Option(help="tuned: the same threads and memory for all; installed: as your shell has it; or both.")
@@ -63,8 +65,8 @@ def race(
     Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
     is compared with each other one.
     """
-    from benchmarks.ladder.pair.mapping import read_mapping
     from benchmarks.measure.plan import Plan
+    from benchmarks.measure.proof import read_mapping
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
     from benchmarks.measure.recording import Recording
 

@@ -25,7 +25,7 @@ GOALS = {
     "Translate": "docs/using.md#the-trained-run",
     "Learn": "docs/tutorial/index.html",
     "One sentence": "docs/tutorial/sentence.html",
-    "Port": "docs/porting.md",
+    "Port": "porting/README.md",
 }
 NAVIGATION = "max-width: 72rem; margin: 0 auto; padding: .75rem 1.5rem; font: .875rem/1.8 system-ui, sans-serif"
 LINK = re.compile(r'(<(?:a|img)\b[^>]*? (?:href|src)=")([^"]*)(")')

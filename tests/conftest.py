@@ -26,7 +26,6 @@ from common.tensors import Batch, model_config
 from common.terminal import ENDING
 from tests.support import needs
 from tests.support.planted import entry_of
-from tests.support.porting_side import Side
 from tests.support.sharing import CASE_SETTINGS, Processes, Sharing, SharingCases, shared_processes
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
@@ -38,7 +37,7 @@ ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be ins
 LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "vary")}
 
 # Fixtures that start a framework or a browser.
-STARTING = {"processes", "side_of", "rendered", "browser"}
+STARTING = {"processes", "rendered", "browser"}
 
 # In a page: its content's width, and the window's.
 OVERFLOW = "[document.documentElement.scrollWidth, innerWidth]"
@@ -69,7 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if PROCESS:
         first, second = (
             [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]
-            for names in ({"processes"}, {"side_of", "rendered"})
+            for names in ({"processes"}, {"rendered"})
         )
         remaining = [item for item in items if item not in {*first, *second}]
         long = [item for item in remaining if item.path.name in LONG]
@@ -200,20 +199,6 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
             return Sharing(name, model(dtype), SETTINGS, processes)
 
         yield backend
-
-
-@pytest.fixture(scope="session")
-def side_of() -> Iterator[Callable[[str], Side]]:
-    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
-    with ExitStack() as stack:
-
-        @cache
-        def started(name: str) -> Side:
-            side = Side(name)
-            stack.callback(side.end)
-            return side
-
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Writes and reads safetensors files of Flax NNX's weights, by their paths in the model.
 
-`safetensors.numpy.load_file` reads them; docs/porting.md shows how a model of NNX takes them.
+`safetensors.numpy.load_file` reads them; porting/guide.md shows how a model of NNX takes them.
 """
 
 from collections.abc import Sequence

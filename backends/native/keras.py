@@ -4,14 +4,12 @@
 numbers the optimizer's variables: iteration, learning rate, then a slot for each weight in the order of the layers.
 """
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import h5py
-from numpy.typing import NDArray
 
 from backends.interface import Backend
 from backends.native.files import listed, reading, with_units
@@ -30,7 +28,7 @@ def example_model(config: ModelConfig, optimizer: Any) -> Any:
 
     Its weights, and the last of the optimizer's variables, stand in the canonical order.
     """
-    from backends.variants.keras_example import Seq2Seq  # imports Keras, which `ordered_weights_file` does without
+    from backends.variants.keras_example import Seq2Seq
 
     model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim).training
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
@@ -95,21 +93,3 @@ def write_keras(backend: Backend, folder: Path) -> list[str]:
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     return ["model.keras", "model.weights.h5"]
-
-
-def ordered_weights_file(layers: Iterable[Sequence[NDArray[Any]]], of_model: Sequence[NDArray[Any]]) -> bytes:
-    """Arrays of layers, and of the model itself, as `model.load_weights` reads them from a file that ends in .h5.
-
-    Such files are older than .weights.h5. Keras takes their layers, and the arrays of each, in their order, whatever
-    the names, so that no model is needed to write one.
-    """
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        groups = {str(number): arrays for number, arrays in enumerate(layers)}
-        file.attrs["layer_names"] = list(groups)
-        for group, arrays in {**groups, "top_level_model_weights": of_model}.items():
-            names = [str(number) for number in range(len(arrays))]
-            file.create_group(group).attrs["weight_names"] = names
-            for name, array in zip(names, arrays, strict=True):
-                file[f"{group}/{name}"] = array
-    return buffer.getvalue()

@@ -120,8 +120,3 @@ def _arrays_and_parameters(path: Path) -> tuple[dict[str, NDArray[Any]], dict[st
         if isinstance(stored, Pickled):
             arrays.setdefault(ALIAS.sub(r".\2_\3_l\1", str(name)), stored.array)
     return arrays, parameters
-
-
-def state_dict_file(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Arrays by name as `paddle.save` writes a state dict; every version of Paddle reads this one of pickle."""
-    return pickle.dumps(dict(arrays), protocol=4)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rosetta_record import Record, RecordError
 from torch import Tensor, nn
 
 from common.errors import RosettaError
-from rosetta_record import Record, RecordError
 
 ROWS, LENGTH = 3, 7  # of the batch of which the graphs are made; both may be others
 

@@ -3,24 +3,23 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from shutil import copytree
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from benchmarks.in_child import Visit
-from benchmarks.ladder.diff import compare_records
-from benchmarks.ladder.pair.mapping import MappingFile
-from benchmarks.ladder.read.record import CONTROL, Side
 from benchmarks.measure import machine
-from benchmarks.measure.recording import MOST_OF_A_SENTENCE, WARM_UP_STEPS, Proof, Recording, Start
+from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
+from benchmarks.measure.recording import WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
-from common.errors import RosettaError, refusing
+
+if TYPE_CHECKING:
+    from benchmarks.measure.proof import MappingFile
 
 RACE_WITHIN = 0.03  # half-width that intervals must reach, as a share, unless --within says otherwise
 RACE_BUDGET = 300.0  # seconds
 MOST_SCRIPTS = 20
-WITHIN_RECORD = ("record.json", CONTROL)  # beside files of arrays
 
 
 class Race(Rounds[Script]):
@@ -31,7 +30,7 @@ class Race(Rounds[Script]):
     def __init__(
         self,
         recording: Recording,
-        mapping: MappingFile | None = None,
+        mapping: "MappingFile | None" = None,
     ) -> None:
         super().__init__(recording, seed=0)
         self.mapping = mapping
@@ -48,21 +47,16 @@ class Race(Rounds[Script]):
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
-            if number == 1 and ready.record is not None:
-                self._keep(index, Path(ready.record), Path(stack.enter_context(TemporaryDirectory())))
+            if number == 1 and ready.record is not None and can_compare():
+                record = Path(ready.record)
+                self.records[index] = Path(stack.enter_context(TemporaryDirectory()), record.name)
+                keep_record(row.label, record, self.records[index])
             starts.append(script.started(seconds))
             live.append(script)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
             for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
                 script.planned = lambda step: max(runner.step_seconds for runner in live)
         return live, starts
-
-    def _keep(self, row: int, record: Path, folder: Path) -> None:
-        """Copy a record into a folder, since the next script may write its own over it."""
-        self.records[row] = folder / record.name
-        label = self.plan.rows[row].label
-        with refusing(f"{label} names {record} as its record, which cannot be read", kind=RosettaError):
-            copytree(record, self.records[row], ignore=not_of_a_record)
 
     def _before_turns(self, live: Sequence[Script]) -> None:
         """Compare what each script computes with what the first one computes, in the first round."""
@@ -73,22 +67,13 @@ class Race(Rounds[Script]):
 
     def _proof(self, row: int) -> Proof:
         """Compare a row's record with that of the first row."""
+        if not can_compare():
+            return Proof(row, "not compared", [], None, [MISSING])
         missing = [self.plan.rows[index].label for index in (0, row) if index not in self.records]
         if missing:
             reason = f"{' and '.join(missing)} gave no record: take_turns(step, after=record)"
             return Proof(row, "not compared", [], None, [reason])
-        try:
-            sides = Side(self.records[0]), Side(self.records[row])
-            diff = compare_records(*sides, self.mapping)
-        except RosettaError as error:
-            return Proof(row, "not compared", [], None, [str(error)[:MOST_OF_A_SENTENCE]])
-        if diff.broken or diff.wrong_alone:
-            causes = [f"{cause.standing}: {cause.sentence}" for cause in diff.causes]
-            why = [sentence[:MOST_OF_A_SENTENCE] for sentence in (*diff.explanation, *causes)]
-            return Proof(row, "differs", diff.climbed, None, why[:20])
-        if not diff.passed:
-            return Proof(row, "not compared", diff.climbed, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
-        return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
+        return proof(row, self.records[0], self.records[row], self.mapping)
 
     def _first(self, before: Sequence[Visit]) -> int:
         """Continue the count of steps in each process, after those of warming up."""
@@ -97,8 +82,3 @@ class Race(Rounds[Script]):
     def _most_cycles(self) -> int:
         """Cycles that take about as long as starting: for a script that starts at once, rounds tell more."""
         return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))))
-
-
-def not_of_a_record(folder: str, names: list[str]) -> list[str]:
-    """Names in a folder that are no part of a record. A script may call any folder its record."""
-    return [name for name in names if name not in WITHIN_RECORD and not name.endswith(".safetensors")]

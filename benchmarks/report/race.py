@@ -5,7 +5,6 @@ from functools import cached_property
 from statistics import median
 
 from benchmarks.in_child import Visit
-from benchmarks.ladder.judge.check import RUNGS
 from benchmarks.measure.machine import MOST_OTHERS
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Proof, Recording
@@ -100,7 +99,7 @@ class RaceResults(Results):
         """The verdict on a script's record against that of the first script, in words."""
         proof = self.proofs[row]
         if proof.word == "same":
-            climbed = [rung for rung in RUNGS[RUNGS.index("forward") :] if rung in proof.rungs] or ["forward"]
+            climbed = proof.rungs[proof.rungs.index("forward") :] if "forward" in proof.rungs else ["forward"]
             rungs = climbed[0] if len(climbed) == 1 else f"{climbed[0]} to {climbed[-1]}"
             return f"its record computes the same{f' to {proof.error:.0e}' if proof.error else ''} ({rungs})"
         if proof.word == "differs":

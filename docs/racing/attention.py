@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-
 from rosetta_record import Record, take_turns
 
 BATCH, HEADS, TIME, WIDTH = 8, 8, 256, 64

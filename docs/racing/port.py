@@ -7,9 +7,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "porting"))
 
-from shared import SENTENCES, batches
-
 from rosetta_record import Record, take_turns
+from shared import SENTENCES, batches
 
 name = sys.argv[1]
 architecture, framework = name.split("_")

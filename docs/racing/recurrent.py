@@ -4,7 +4,6 @@ is an LSTM, and `python recurrent.py gru 63` reads sequences of 63 positions in 
 import sys
 
 import torch
-
 from rosetta_record import take_turns
 
 BATCH, FEATURES, UNITS, CLASSES = 32, 64, 256, 10

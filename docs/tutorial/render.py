@@ -1,8 +1,8 @@
 """Write index.html and sentence.html beside this file.
 
 The code comes from the four scripts, the words from blocks.toml, the drawings from docs/drawings, the table from
-docs/lstm_returns.md, the colours from the table of backends, and all numbers from the NumPy backend in float64 on the
-run that is bundled.
+porting/lstm_returns.md, the colours from the table of backends, and all numbers from the NumPy backend in float64 on
+the run that is bundled.
 """
 
 import re
@@ -129,7 +129,7 @@ def marked(text: str) -> Markup:
 
 def table() -> Markup:
     """The page on what an LSTM returns, without its heading."""
-    page = (DOCS / "lstm_returns.md").read_text(encoding="utf-8")
+    page = (DOCS.parent / "porting" / "lstm_returns.md").read_text(encoding="utf-8")
     html = MarkdownIt("commonmark").enable("table").render(page.partition("\n\n")[2])
     return Markup(
         html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")

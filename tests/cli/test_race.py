@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from rosetta_record import Record, RecordError, take_turns
 
 from backends.process.parent import PROJECT
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine, rounds
 from benchmarks.measure.plan import Row
-from benchmarks.measure.race import Race, not_of_a_record
+from benchmarks.measure.proof import not_of_a_record
+from benchmarks.measure.race import Race
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import Estimate, observations
@@ -25,7 +27,6 @@ from benchmarks.racing import script_rows
 from benchmarks.report.race import RaceResults, misfits
 from common.errors import RosettaError
 from common.machine import cores
-from rosetta_record import Record, RecordError, take_turns
 from tests.support.program import answer, rosetta, wait_until
 from tests.support.recordings import RACING, each_visit
 

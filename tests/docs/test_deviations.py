@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rosetta_diff.judge.check import RUNGS
 
 from backends.process.parent import PROJECT
-from benchmarks.ladder.judge.check import RUNGS
 
 TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
 FIELDS = ["Effect", "What Rosetta does", "Rung", "Test", "Evidence", "Versions"]

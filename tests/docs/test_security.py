@@ -3,12 +3,12 @@
 import re
 
 import pytest
+from rosetta_diff.read.description import LONGEST_NAME, MOST_LAYERS
 
 from backends.native.files import LARGEST_FILE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
 from backends.serve.page import LONGEST_QUESTION, _Visit
-from benchmarks.ladder.read.description import LONGEST_NAME, MOST_LAYERS
 from benchmarks.measure.plan import MOST_ROWS
 from benchmarks.measure.race import MOST_SCRIPTS
 from benchmarks.measure.recording import MOST_BYTES
@@ -35,7 +35,7 @@ LIMITS = {
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
     "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],
     "backends/process/__init__.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
-    "benchmarks/ladder/read/description.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
+    "porting/rosetta_diff/read/description.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
     "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB"],
     "benchmarks/measure/plan.py": [f"{MOST_ROWS} rows"],
     "benchmarks/measure/race.py": [f"{MOST_SCRIPTS} scripts, each waited for {GIVES_WAY} times the budget"],

@@ -10,7 +10,7 @@ import pytest
 from backends.process.parent import PROJECT
 from tests.conftest import OVERFLOW, Open
 
-PAGES = ["index.html", "docs/using.html", "docs/porting/README.html", "docs/tutorial/sentence.html"]
+PAGES = ["index.html", "docs/using.html", "porting/ports/README.html", "docs/tutorial/sentence.html"]
 
 
 @pytest.fixture(scope="module")

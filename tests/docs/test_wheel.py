@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backends.process.parent import PROJECT
 
-MODULES = {"rosetta.py", "rosetta_pytest.py"}
-PACKAGES = ("backends", "benchmarks", "common", "rosetta_record")
+MODULES = {"rosetta.py"}
+PACKAGES = ("backends", "benchmarks", "common")
 BUILD = "import sys; from setuptools import setup; setup(script_args=sys.argv[1:])"
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
 from dataclasses import replace
@@ -20,16 +22,16 @@ from backends.interface import Backend
 from backends.native import convert
 from backends.native.jax import read_jax
 from backends.native.paddle import read_paddle
-from backends.process.parent import BackendProcess
+from backends.process.parent import PROJECT, BackendProcess
 from common.errors import RosettaError
-from common.run import STATE, RunDirectory
+from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state, weight_shapes
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
 from tests.fuzz.attack.damage_bytes import layer_tensors
 from tests.fuzz.attack.limits import one_line
 from tests.support import child, small_run
-from tests.support.program import refusal, rosetta
+from tests.support.program import answer, refusal, rosetta
 
 MODEL = model("float32")  # that of the session's processes
 FORMATS = {
@@ -377,3 +379,16 @@ def test_files_that_cannot_be_written_are_one_line(
     message = backend_of(name, "float32").call(child.refuses_to_save, run=run.path, folder=folder)
     reason = "the largest size that a file may have is reached (`ulimit -f` shows and sets it)"
     assert message == f"{tmp_path} cannot be written: {reason}; nothing is kept there"
+
+
+def test_a_run_is_written_as_graphs_that_translate(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    out = tmp_path / "run-onnx"
+    told = answer("convert", BUNDLED_RUN, "--to", "onnx", "--out", out)
+    assert told["files"] == ["encoder.onnx", "decoder.onnx", "vocabulary.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(told["files"])
+    for sentence in ("I love you!", "It is red."):
+        script = [sys.executable, PROJECT / "docs" / "decode_onnx.py", out, sentence]
+        decoded = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
+        translated = answer("translate", BUNDLED_RUN, "--backend", "numpy", sentence)["translations"]
+        assert decoded == translated[0]["translation"]

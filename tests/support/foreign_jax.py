@@ -13,7 +13,7 @@ from backends.jax_model import RMSprop, Seq2Seq
 
 
 def opens(backend: Backend, emit: Emit, *, paths: list[str]) -> Mapping[str, Any]:
-    """A weight and its slot as models of Flax NNX take them from our files, by the lines of docs/porting.md."""
+    """A weight and its slot as models of Flax NNX take them from our files, by the lines of porting/guide.md."""
     config = backend.config
     fresh = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim)
     slots = RMSprop(fresh).opt_state[0].nu

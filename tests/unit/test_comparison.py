@@ -4,8 +4,8 @@ from math import inf
 
 import numpy as np
 import pytest
+from rosetta_diff.arrays import largest, largest_difference, pieces
 
-from benchmarks.ladder.arrays import largest, largest_difference, pieces
 from benchmarks.parity.comparer import Check, compare
 
 Array = np.ndarray
@@ -62,7 +62,7 @@ def test_each_scale_measures_what_it_says_in_float64() -> None:
 
 
 def test_large_arrays_are_compared_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.ladder.arrays.NUMBERS_AT_ONCE", 6)
+    monkeypatch.setattr("rosetta_diff.arrays.NUMBERS_AT_ONCE", 6)
     one = np.arange(40.0).reshape(10, 4)
     other = one.copy()
     other[7, 2] += 5

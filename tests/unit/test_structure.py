@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -22,21 +21,17 @@ PACKAGES_OF["jax"] |= {"optax"}
 FRAMEWORKS = {*chain(*PACKAGES_OF.values())}
 ONNX = {"onnx", "onnxruntime", "onnxscript"}
 HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests jinja2".split())
-# Of each folder: a part may import those to its right. The recorder stands alone.
+# Of each folder: a part may import those to its right.
 ORDERS = {
-    ".": "tests rosetta benchmarks backends common rosetta_record",
-    "benchmarks": "racing commands comparing report measure ladder parity in_child",
-    "benchmarks/ladder": "report diff replay feed carry explain judge pair read activations arrays",
-    "benchmarks/ladder/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
-    "benchmarks/ladder/read": "groups record files patterns description frameworks flax keras onnx paddle torch "
-    "framework rules view",
+    ".": "tests rosetta benchmarks backends common",
+    "benchmarks": "racing commands report measure parity in_child",
     "backends": "commands serve native groups variants process profiling interface decoding",
 }
 
 
 def sources() -> list[Path]:
     files = [PROJECT / "rosetta.py"]
-    for package in ("benchmarks", "backends", "common", "rosetta_record"):
+    for package in ("benchmarks", "backends", "common"):
         files += sorted((PROJECT / package).rglob("*.py"))
     return files
 
@@ -104,15 +99,13 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
     assert all("weights_only=True" in load for load in loads)
 
 
-def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
-    """It needs two small libraries, and no framework even where it works with one; take_turns needs none of both."""
-    recorder = sorted((PROJECT / "rosetta_record").glob("*.py"))
-    needed = set().union(*map(packages, recorder)) - sys.stdlib_module_names - ONNX
-    assert needed == {"numpy", "safetensors"}
-    shutil.copytree(PROJECT / "rosetta_record", tmp_path / "vendored" / "recorder")
-    for name, expected in (("Record, tap", needed), ("take_turns", set())):
-        imported = imported_by(f"from vendored.recorder import {name}", tmp_path)
-        assert imported & {*needed, *FRAMEWORKS, *ONNX, "rosetta_record"} == expected
+# The files that use the porting tool, which may be missing.
+TOOL = {"rosetta_diff", "rosetta_record"}
+USERS_OF_TOOL = {"benchmarks/measure/proof.py", "backends/native/torch_onnx.py"}
+
+
+def test_the_porting_tool_is_used_through_two_files() -> None:
+    assert {str(path.relative_to(PROJECT)) for path in sources() if packages(path) & TOOL} == USERS_OF_TOOL
 
 
 def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
@@ -124,7 +117,7 @@ def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     modules = """
-        common backends benchmarks rosetta rosetta_record common.run backends.process.in_child
+        common backends benchmarks rosetta common.run backends.process.in_child
         backends.commands.training backends.process.translating backends.native.convert backends.serve.page
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """

@@ -1,4 +1,4 @@
-"""Damages corpora, runs, records, mappings, recordings and the frameworks' own files; each is read or refused.
+"""Damages corpora, runs, recordings and the frameworks' own files; each is read or refused.
 
 Only what damages PyTorch's and Keras's files loads a framework. Weights, pairs and vocabularies in which a bit has
 changed must all be refused, or be read as they were.
@@ -21,23 +21,17 @@ from unittest.mock import patch
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import commands
-from benchmarks.ladder.carry import carried
-from benchmarks.ladder.diff import compare_records
-from benchmarks.ladder.pair.drafts import write_mapping
-from benchmarks.ladder.pair.mapping import read_mapping
-from benchmarks.ladder.pair.pairing import paired
-from benchmarks.ladder.read.record import Side
 from benchmarks.measure.recording import Recording
 from benchmarks.report import page, render
 from common.corpus import read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
-from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
 from common.weights import ModelState, initial_state
 from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
 from tests.fuzz.attack.limits import Target, inputs
-from tests.support import child, records, small_run
+from tests.support import child, small_run
 from tests.support.recordings import COMMITTED, RACING, committed
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
@@ -152,41 +146,6 @@ def as_it_was(path: Path) -> None:
     small_run.assert_state(run, "best", 2)
 
 
-# Records and mappings
-
-
-def record_and_itself(folder: Path) -> None:
-    shutil.copytree(records.write(folder / "record", "torch", records.tagger()), folder / "whole")
-
-
-def compared(left: Path, right: Path, mapping_file: Path | None = None) -> None:
-    """Compare two records, and with a mapping file carry them, too. An error has names out of all three, as
-    the terminal prints them."""
-    try:
-        sides, mapping = (Side(left), Side(right)), read_mapping(mapping_file) if mapping_file else None
-        if mapping:
-            carried(paired(*sides, mapping))
-        compare_records(*sides, mapping).as_json()
-    except RosettaError as error:
-        raise RosettaError(printable(str(error))) from error
-
-
-def of_record(path: Path) -> None:
-    """Compare the record with itself as it was, on either side."""
-    damaged, whole = path.parent, path.parent.with_name("whole")
-    compared(damaged, whole)
-    compared(whole, damaged)
-
-
-def cut_records(folder: Path) -> None:
-    """Two records whose weights are cut otherwise, and a mapping of them."""
-    write_mapping(folder / "mapping.toml", paired(*map(Side, records.cut(folder))))
-
-
-def of_mapping(path: Path) -> None:
-    compared(path.with_name("left"), path.with_name("right"), path)
-
-
 # Recordings
 
 
@@ -228,8 +187,6 @@ FILES = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
     "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
-    "two records": Victim(cut_records, of_mapping),
-    "a record": Victim(record_and_itself, of_record, "record/*"),
     "a run": Victim(unchecked(run_of), unchecked(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),

@@ -1,1 +1,0 @@
-"""Records of how models compute on one ladder: `rosetta parity`, `rosetta diff` and `rosetta carry`."""

@@ -1,0 +1,47 @@
+"""Fixtures: one process a framework for the whole session, in which models are recorded."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+
+import pytest
+
+from porting_tests.support.side import Side
+
+# Each process of `make test` keeps to a core of its own, and so do the frameworks that it starts: threads of two
+# frameworks that share cores spin while they wait for one another.
+if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
+    CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {CORES[int(PROCESS.removeprefix("gw")) % len(CORES)]})
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the programs that tests start
+    os.environ[variable] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that start a framework with `starts`, which `make check` leaves out."""
+    for item in items:
+        if "side_of" in item.fixturenames:  # type: ignore[attr-defined]
+            item.add_marker("starts")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For temporary files of programs that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def side_of() -> Iterator[Callable[[str], Side]]:
+    """The process of a framework, such as "torch" or "keras:jax", in which models are recorded; started once."""
+    with ExitStack() as stack:
+
+        @cache
+        def started(name: str) -> Side:
+            side = Side(name)
+            stack.callback(side.end)
+            return side
+
+        yield started

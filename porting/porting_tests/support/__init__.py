@@ -1,0 +1,4 @@
+from pathlib import Path
+
+PORTING = Path(__file__).resolve().parents[2]
+PORTS = PORTING / "ports"  # the worked ports

@@ -1,0 +1,329 @@
+"""Records as rosetta_record writes them, made from NumPy alone: a small tagger as torch, Paddle and Keras keep it."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from rosetta_diff.activations import gelu
+
+Array = NDArray[Any]
+Change = Callable[[dict[str, Any]], Any]  # of a side's data, or of what record.json says
+N, T, V, H = 4, 5, 6, 6  # rows, time steps, ids, units: the dense kernel is square
+RATE = 0.01
+
+
+def tagger(seed: int = 0) -> dict[str, Any]:
+    """The results of both sides in the canonical layout: an embedding, an LSTM, a batch norm, and a dense layer that
+    follows a GELU."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "emb": {"embeddings": rng.standard_normal((V, 3))},
+        "lstm": {
+            "kernel": rng.standard_normal((3, 4 * H)),
+            "recurrent_kernel": rng.standard_normal((H, 4 * H)),
+            "bias": rng.standard_normal(4 * H),
+        },
+        "bn": {
+            "gamma": rng.standard_normal(H),
+            "beta": rng.standard_normal(H),
+            "moving_mean": rng.standard_normal(H),
+            "moving_variance": rng.random(H) + 1,
+        },
+        "fc": {"kernel": rng.standard_normal((H, H)), "bias": rng.standard_normal(H)},
+    }
+    inputs = {"x": rng.integers(0, V, (N, T)), "y": rng.integers(0, H, (N, T))}
+    outputs = {
+        "emb": weights["emb"]["embeddings"][inputs["x"]],
+        "lstm": rng.standard_normal((N, T, H)),
+        "bn": rng.standard_normal((N, T, H)),
+    }
+    outputs["fc"] = gelu(outputs["bn"]) @ weights["fc"]["kernel"] + weights["fc"]["bias"]
+    gradients = {
+        layer: {name: rng.standard_normal(array.shape) for name, array in of.items() if "moving" not in name}
+        for layer, of in weights.items()
+    }
+    after = {
+        layer: {name: array - RATE * adam(gradients[layer].get(name), array) for name, array in of.items()}
+        for layer, of in weights.items()
+    }
+    return {
+        "inputs": inputs,
+        "weights": weights,
+        "outputs": outputs,
+        "logits": outputs["fc"],
+        "further": {},  # outputs of the model
+        "loss": cross_entropy(outputs["fc"], inputs["y"]),
+        "gradients": gradients,
+        "slots": {
+            "momentum": {layer: {n: 0.1 * g for n, g in of.items()} for layer, of in gradients.items()},
+            "mean_square": {layer: {n: 1e-3 * g**2 for n, g in of.items()} for layer, of in gradients.items()},
+        },
+        "step-1": after,
+        "losses": list(np.linspace(2.0, 1.0, 10)),
+        "settings": {},  # of a layer: what is not as usual, by the framework's own names
+        "optimizer": {},
+    }
+
+
+def adam(gradient: Array | None, array: Array) -> Array:
+    """The move of a weight in the first step, in learning rates; a running mean moves by itself."""
+    return 0.1 * array if gradient is None else gradient / (np.abs(gradient) + 1e-8)
+
+
+def cross_entropy(logits: Array, targets: Array) -> float:
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return float(-np.take_along_axis(log_probabilities, targets[..., None], -1).mean())
+
+
+FRAMEWORKS = ["torch", "paddle", "keras", "flax"]
+
+
+def in_each(*words: str) -> dict[str, str]:
+    """Names of a thing in each of the frameworks."""
+    return dict(zip(FRAMEWORKS, words, strict=True))
+
+
+CLASSES = {  # of each layer
+    "emb": in_each("Embedding", "Embedding", "Embedding", "Embed"),
+    "lstm": in_each("LSTM RNNBase", "LSTM RNNBase LayerList", "LSTM RNN", "RNN OptimizedLSTMCell RNNCellBase"),
+    "bn": in_each(
+        "BatchNorm1d _BatchNorm _NormBase", "BatchNorm1D _BatchNormBase", "BatchNormalization", "BatchNorm"
+    ),
+    "fc": in_each("Linear", "Linear", "Dense", "Linear"),
+}
+# Of each canonical array; ^T where a framework keeps it transposed. A second bias stands beside `bias_ih_l0`: zeros.
+NAMES = {
+    "emb embeddings": in_each("weight", "weight", "embeddings", "embedding"),
+    "lstm kernel": in_each("weight_ih_l0^T", "weight_ih_l0^T", "kernel", "dense_i.kernel"),
+    "lstm recurrent_kernel": in_each("weight_hh_l0^T", "weight_hh_l0^T", "recurrent_kernel", "dense_h.kernel"),
+    "lstm bias": in_each("bias_ih_l0", "bias_ih_l0", "bias", "dense_h.bias"),
+    "bn gamma": in_each("weight", "weight", "gamma", "scale"),
+    "bn beta": in_each("bias", "bias", "beta", "bias"),
+    "bn moving_mean": in_each("running_mean", "_mean", "moving_mean", "mean"),
+    "bn moving_variance": in_each("running_var", "_variance", "moving_variance", "var"),
+    "fc kernel": in_each("weight^T", "weight", "kernel", "kernel"),
+    "fc bias": in_each("bias", "bias", "bias", "bias"),
+}
+SLOTS = {
+    "momentum": in_each("exp_avg", "moment1", "momentum", "ScaleByAdamState.mu"),
+    "mean_square": in_each("exp_avg_sq", "moment2", "velocity", "ScaleByAdamState.nu"),
+}
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
+    "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
+    "keras": {"bn": {"epsilon": 1e-5, "momentum": 0.9}},
+    "paddle": {"bn": {"_momentum": 0.9}},
+    "flax": {"bn": {"momentum": 0.9}},
+}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "torch": {"lr": RATE, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0},
+    "paddle": {"learning_rate": RATE, "_beta1": 0.9, "_beta2": 0.999, "_epsilon": 1e-8},
+    "keras": {"learning_rate": RATE, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": None},
+    "flax": {f"scale_by_adam.{name}": value for name, value in (("b1", 0.9), ("b2", 0.999), ("eps", 1e-8))}
+    | {"scale.step_size": -RATE},
+}
+
+
+def saved(path: Path, name: str, layers: list[dict[str, Any]], files: dict[str, Any], **more: Any) -> Path:
+    """Write a record of the framework `name`: layers as record.json has them, arrays by file and name, and what else
+    record.json has."""
+    path.mkdir(parents=True, exist_ok=True)
+    for file, arrays in files.items():
+        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, path / f"{file}.safetensors")
+    content = {"format": "rosetta-record", "version": 1, "framework": {"name": name}, "precision": "float64"}
+    (path / "record.json").write_text(json.dumps({**content, "layers": layers, **more}), "utf-8")
+    return path
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The content of record.json."""
+    content: dict[str, Any] = json.loads((path / "record.json").read_text("utf-8"))
+    return content
+
+
+def edited(path: Path, change: Change) -> Path:
+    """Change what record.json says."""
+    content = described(path)
+    change(content)
+    (path / "record.json").write_text(json.dumps(content), "utf-8")
+    return path
+
+
+def arrays(path: Path, file: str) -> dict[str, Array]:
+    return load_file(path / f"{file}.safetensors")
+
+
+def controlled(path: Path, control: Path) -> Path:
+    """Give a record a control, which is another record."""
+    shutil.copytree(control, path / "control", dirs_exist_ok=True)
+    return path
+
+
+def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
+    """Change the arrays of one of a record's files."""
+    save_file(change(arrays(path, file)), path / f"{file}.safetensors")
+
+
+def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
+    """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
+    if framework != "torch":
+        data = changed(data, by_n())
+    dot = "/" if framework == "keras" else "."
+
+    def own(
+        arrays: dict[str, dict[str, Array]], second: Callable[[Array], Array] = np.zeros_like
+    ) -> dict[str, Array]:
+        """By the framework's names; `second` makes the second bias of an LSTM's first."""
+        made = {}
+        for layer, of in arrays.items():
+            for name, array in of.items():
+                role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
+                made[f"{layer}{dot}{role}"] = array.T if transposed else array
+                if role == "bias_ih_l0":
+                    made[f"{layer}{dot}bias_hh_l0"] = second(array)
+        return made
+
+    files = {name: own(data[name]) for name in ("weights", "step-1")}
+    files["gradients"] = own(data["gradients"], second=np.array)
+    files["slots"] = {
+        f"{name}|{SLOTS[slot][framework]}": array
+        for slot, of in data["slots"].items()
+        for name, array in own(of, second=np.array).items()
+    }
+    files["inputs"], files["outputs"], files["layers"] = (
+        data["inputs"],
+        {"logits": data["logits"], **data["further"]},
+        {},
+    )
+    layers, calls = [], []
+    for number, layer in enumerate(CLASSES):
+        parts = [data["outputs"][layer]]
+        if layer == "lstm" and framework in ("torch", "paddle"):
+            parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
+        if layer == "bn" and framework in ("torch", "paddle"):
+            parts = [parts[0].swapaxes(1, 2)]  # channels stand before time
+        names = [f"{number}:{layer}:{part}" for part in range(len(parts))]
+        files["layers"] |= dict(zip(names, parts, strict=True))
+        calls.append({"layer": layer, "parts": names})
+        owned = [name for name in files["weights"] if name.startswith(f"{layer}{dot}")]
+        layers.append(
+            {
+                "path": layer,
+                "classes": CLASSES[layer][framework].split(),
+                "settings": SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {}),
+                "training": True,
+                "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
+                "buffers": {},
+            }
+        )
+    moving = ("running", "moving", "_mean", "_variance")
+    weights = {name: {"trainable": not any(word in name for word in moving)} for name in files["weights"]}
+    return saved(
+        path,
+        framework,
+        layers,
+        files,
+        framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
+        calls=calls,
+        weights=weights,
+        optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
+        loss=data["loss"],
+        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    )
+
+
+Layer = tuple[list[str], dict[str, Array], Array]  # classes, own arrays, output
+Layers = dict[str, Layer]  # by path
+
+
+def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Path:
+    """Write a record of these layers, with one step of Adam, whose slots are made of the gradients."""
+    dot = "/" if framework == "keras" else "."
+    weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
+    gradients = {name: gradients[name] for name in weights if name in gradients}
+    slots = {
+        f"{name}|{SLOTS[slot][framework]}": made(gradient)
+        for slot, made in (("momentum", lambda g: 0.1 * g), ("mean_square", lambda g: 0.01 * g**2))
+        for name, gradient in gradients.items()
+    }
+    files = {
+        "inputs": {"x": np.arange(6.0).reshape(2, 3)},
+        "weights": weights,
+        "gradients": gradients,
+        "outputs": {"y": list(layers.values())[-1][2]},
+        "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
+        "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
+        "slots": slots,
+    }
+    said = [
+        {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
+        for name, (classes, own, _) in layers.items()
+    ]
+    return saved(
+        path,
+        framework,
+        said,
+        files,
+        calls=[{"layer": name, "parts": [f"{name}:0"]} for name in layers],
+        optimizer={"class": "Adam"},
+        loss=1.0,
+        steps=[{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+    )
+
+
+def cut(folder: Path) -> tuple[Path, Path]:
+    """Two records of weights of the same numbers that are cut otherwise, of torch and of Keras."""
+    rng, output = np.random.default_rng(4), np.ones(2)
+    experts, kernel = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 6))
+    left: Layers = {"moe.0": (["mine.Moe"], {"w": experts}, output), "out": (["Linear"], {"weight": kernel}, output)}
+    right: Layers = {"moe": (["mine.Moe"], {str(number): one for number, one in enumerate(experts)}, output)}
+    right["out"] = (["Dense"], {"kernel": kernel.T}, output)
+    for block in range(2):
+        qkv = rng.standard_normal((18, 6))
+        left[f"b.{block}.qkv"] = (["Linear"], {"weight": qkv}, output)
+        for name, part in zip("qkv", np.split(qkv, 3), strict=True):
+            right[f"b{block}/{name}"] = (["Dense"], {"kernel": part.T}, output)
+    return of_layers(folder / "left", "torch", left, {}), of_layers(folder / "right", "keras", right, {})
+
+
+DATA = tagger()
+
+
+def changed(data: dict[str, Any], *changes: Change) -> dict[str, Any]:
+    """A copy of the data with changes in it, such as mistakes."""
+    copy = deepcopy(data)
+    for change in changes:
+        change(copy)
+    return copy
+
+
+def put(place: str, value: Callable[[Any], Any]) -> Change:
+    """Replaces what stands at the end of some keys, such as "weights fc bias"."""
+    *above, last = place.split()
+
+    def change(data: dict[str, Any]) -> None:
+        of = reduce(getitem, above, data)
+        of[last] = value(of.get(last))
+
+    return change
+
+
+def by_n() -> Change:
+    """The running variance after a step is that of a framework that divides by n numbers of a batch, where the data's
+    is divided by n - 1."""
+
+    def change(data: dict[str, Any]) -> None:
+        share = data["settings"].get("bn", {}).get("_momentum", 0.9)
+        kept = share * data["weights"]["bn"]["moving_variance"]
+        divided = put("step-1 bn moving_variance", lambda a: kept + (a - kept) * (N * T - 1) / (N * T))
+        divided(data)
+
+    return change

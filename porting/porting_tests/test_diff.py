@@ -1,0 +1,991 @@
+"""`rosetta-diff` and `rosetta-carry`, on records that NumPy made: what is compared, where it breaks, what is said."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from porting_tests.support import PORTING
+from porting_tests.support.program import answer, refusal, rosetta
+from porting_tests.support.records import (
+    DATA,
+    FRAMEWORKS,
+    Array,
+    Change,
+    Layers,
+    N,
+    T,
+    V,
+    by_n,
+    changed,
+    edited,
+    of_layers,
+    put,
+    resaved,
+    saved,
+    tagger,
+    write,
+)
+from rosetta_diff import report
+from rosetta_diff.activations import gelu
+from rosetta_diff.carry import carried, write_carried
+from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.explain.optimizers import steps_differ
+from rosetta_diff.helpers import CannotBeginError
+from rosetta_diff.judge.check import BREAKS, RUNGS
+from rosetta_diff.pair.mapping import read_mapping
+from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairs import TensorPair
+from rosetta_diff.read.groups import groups_of
+from rosetta_diff.read.record import Side
+
+REGISTER = PORTING.parent / "docs" / "deviations.md"
+REGISTERED = {*re.findall(r"^## (\S+)$", REGISTER.read_text("utf-8"), re.MULTILINE)}
+
+
+def unchanged(data: dict[str, Any]) -> None:
+    pass
+
+
+def sides(
+    folder: Path, change: Change = unchanged, left: str = "torch", right: str = "keras", data: dict[str, Any] = DATA
+) -> tuple[Path, Path]:
+    """A record, and one of the same data after a change."""
+    return write(folder / "left", left, data), write(folder / "right", right, changed(data, change))
+
+
+def compared(left: Path, right: Path) -> Diff:
+    return compare_records(Side(left), Side(right))
+
+
+@pytest.mark.parametrize("right", FRAMEWORKS)
+@pytest.mark.parametrize("left", FRAMEWORKS)
+def test_equal_sides_pass_every_rung_and_carry_their_weights(left: str, right: str, tmp_path: Path) -> None:
+    found = compared(*sides(tmp_path, left=left, right=right))
+    assert found.passed
+    assert {check.rung for check in found.checks} == set(RUNGS)
+    turned = {left, right} & {"torch", "paddle"} and {left, right} & {"keras", "flax"}  # channels, by the frameworks
+    notes = [note.partition(" output")[0] for note in found.notes if not note.startswith("converted, step: ")]
+    assert notes == ["axes turned, forward: bn"] * bool(turned)
+    like = Side(write(tmp_path / "like", right, tagger(seed=9)))
+    arrays = carried(paired(Side(tmp_path / "left"), like))
+    expected = load_file(tmp_path / "right" / "weights.safetensors")
+    assert arrays.keys() == expected.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rosetta_diff.read.files.LARGEST_READ", 0)
+    left, right = map(Side, sides(tmp_path, put("step-1 fc kernel", moved_further)))
+    assert isinstance(left.arrays("weights")["fc.weight"].base, np.memmap)
+    found = compare_records(left, right)
+    assert found.broken == "step"
+    assert carried(paired(left, right)).keys() == right.arrays("weights").keys()
+
+
+# Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by one. Of layouts that
+# the pairs of support/pairs.py have too, there is only what is put together of several arrays.
+def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array], dict[str, dict[str, Array]]]]:
+    rng = np.random.default_rng(1)
+    a, b, h, cube = rng.random((3, 8)), rng.random((2, 8)), rng.random(8), rng.random((3, 3, 2, 4))
+    r, z, n = rng.random((3, 5, 2))  # the gates of a GRU, of 5 inputs and 2 units
+    rr, rz, rn = rng.random((3, 2, 2))
+    one, two = rng.random((2, 6))
+    q, k, v, o = rng.random((4, 6, 6))
+    gru = {
+        "weight_ih_l0": np.vstack([r.T, z.T, n.T]),
+        "weight_hh_l0": np.vstack([rr.T, rz.T, rn.T]),
+        "bias_ih_l0": one,
+        "bias_hh_l0": two,
+    }
+    in_order = np.array([2, 3, 0, 1, 4, 5])  # of a bias: z, r, n out of r, z, n
+    canonical_gru = {
+        "kernel": np.hstack([z, r, n]),
+        "recurrent_kernel": np.hstack([rz, rr, rn]),
+        "bias": one[in_order],
+        "recurrent_bias": two[in_order],
+    }
+    of_three = {"q_proj_weight": q.T, "k_proj_weight": k.T, "v_proj_weight": v.T, "out_proj.weight": o.T}
+    heads = {"query": q, "key": k, "value": v, "output": o}
+    return {
+        "a person's own class": ("torch", ["mine.Linear", "Linear"], {}, {"weight": a.T}, {"l": {"kernel": a}}),
+        "depthwise conv": (
+            "keras", ["DepthwiseConv2D"], {}, {"kernel": cube}, {"l": {"kernel": cube.reshape(3, 3, 1, 8)}}
+        ),
+        "cell": (
+            "torch", ["LSTMCell"], {}, {"weight_ih": a.T, "weight_hh": b.T},
+            {"l": {"kernel": a, "recurrent_kernel": b}},
+        ),
+        "gru": ("paddle", ["GRU", "RNNBase"], {}, gru, {"l:l0": canonical_gru}),
+        "attention of three widths": (
+            "torch", ["MultiheadAttention"], {}, of_three,
+            {f"l:{name}": {"kernel": array} for name, array in heads.items()},
+        ),
+        "flax's gru": (
+            "flax", ["RNN", "mine.Cell", "GRUCell", "RNNCellBase"], {},
+            {"dense_i.kernel": np.hstack([r, z, n]), "dense_h.kernel": np.hstack([rr, rz, rn]), "dense_i.bias": one,
+             "dense_h.bias": two},
+            {"l": canonical_gru},
+        ),
+        "flax's lstm in parts": (
+            "flax", ["LSTMCell", "RNNCellBase"], {},
+            {f"{role}.{name}": part for name, parts in (
+                ("kernel", zip(("ii", "if_", "ig", "io"), np.split(a, 4, 1), strict=True)),
+                ("kernel", zip(("hi", "hf", "hg", "ho"), np.split(b, 4, 1), strict=True)),
+                ("bias", zip(("hi", "hf", "hg", "ho"), np.split(h, 4), strict=True)),
+            ) for role, part in parts},
+            {"l": {"kernel": a, "recurrent_kernel": b, "bias": h}},
+        ),
+        "flax's projection to heads": (
+            "flax", ["LinearGeneral"], {"in_features": [6], "out_features": [2, 3]},
+            {"kernel": q.reshape(6, 2, 3), "bias": one.reshape(2, 3)}, {"l": {"kernel": q, "bias": one}},
+        ),
+        "flax's projection of heads": (
+            "flax", ["LinearGeneral"], {"in_features": [2, 3], "out_features": [6]},
+            {"kernel": q.reshape(2, 3, 6)}, {"l": {"kernel": q}},
+        ),
+        "flax's transposed conv": (
+            "flax", ["ConvTranspose"], {"transpose_kernel": True}, {"kernel": cube}, {"l": {"kernel": cube}}
+        ),
+        "flax's conv with its kernel the other way round": (
+            "flax", ["ConvTranspose"], {"transpose_kernel": False}, {"kernel": cube},
+            {"l:kernel": {"kernel": cube}},
+        ),
+        "a number of one's own": ("torch", ["mine.Scale"], {}, {"s": h[0]}, {"l:s": {"s": h[0]}}),
+        "what nobody knows": ("torch", ["mine.Gate"], {}, {"weight": a}, {"l:weight": {"weight": a}}),
+    }  # fmt: skip
+
+
+def one_layer(
+    path: Path, framework: str, classes: list[str], settings: dict[str, Any], own: dict[str, Array]
+) -> Side:
+    """A record of a layer and nothing but its weights."""
+    weights = {f"l.{role}": array for role, array in own.items()}
+    layer = {"path": "l", "classes": classes, "settings": settings, "parameters": {role: f"l.{role}" for role in own}}
+    return Side(saved(path, framework, [layer], {"weights": weights}))
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Path) -> None:
+    framework, classes, settings, own, expected = layouts()[name]
+    record = one_layer(tmp_path / "record", framework, classes, settings, own)
+    groups = {group.name: group for group in groups_of(record)}
+    assert groups.keys() == expected.keys()
+    made: dict[str, Array] = {}
+    for group, tensors in expected.items():
+        assert groups[group].tensors.keys() == tensors.keys()
+        for tensor, array in tensors.items():
+            found = groups[group].tensors[tensor]
+            np.testing.assert_array_equal(groups[group].tensor(tensor), array)
+            assert found.shape == groups[group].shapes[tensor] == array.shape
+            both = TensorPair(found, found)
+            both.move(record.arrays("weights").get, made, lambda name: np.zeros(record.shape(name)))
+    for weight, array in made.items():
+        np.testing.assert_array_equal(array, record.arrays("weights")[weight])
+
+
+def test_a_softmax_of_flax_in_float32_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    kernel, output = rng.random((6, 6)), rng.random((2, 3, 6))
+    for name, own in (("left", output), ("right", np.asarray(output + 4e-8))):
+        layers: Layers = {
+            "attention.out": (["LinearGeneral"], {"kernel": kernel}, own),
+            "attention": (["MultiHeadAttention"], {}, own),
+        }
+        of_layers(tmp_path / name, "flax", layers, {})
+    found = compared(tmp_path / "left", tmp_path / "right")
+    assert found.broken == "forward"
+    assert "flax-attention-float32" in {cause.entry for cause in found.causes}
+
+
+def each(change: Callable[[Array], Array]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The change of all arrays of all layers."""
+    return lambda layers: {layer: {name: change(own) for name, own in of.items()} for layer, of in layers.items()}
+
+
+def both(*changes: Change) -> Change:
+    return lambda data: [change(data) for change in changes]
+
+
+def settings(layer: str, change: Callable[[Array], Array], **own: Any) -> Change:
+    """A layer has other settings, and so another output."""
+    return both(put(f"settings {layer}", lambda _: own), put(f"outputs {layer}", change))
+
+
+def one_row(rows: Array) -> Array:
+    return rows * (np.arange(len(rows)) != 2)[:, None]
+
+
+def significant(bits: int) -> Callable[[Array], Array]:
+    """Rounds to so many bits: float16 has 11 and bfloat16 has 8."""
+
+    def rounded(array: Array) -> Array:
+        mantissa, exponent = np.frexp(array)
+        return np.asarray(np.ldexp(np.round(mantissa * 2.0**bits) / 2.0**bits, exponent))
+
+    return rounded
+
+
+def moved_further(kernel: Array) -> Array:
+    start = DATA["weights"]["fc"]["kernel"]
+    return np.asarray(start + 1.01 * (kernel - start))
+
+
+def zero_gradients(size: float) -> Change:
+    """Gradients of fc's bias are rounding alone, as of the bias of an attention's key, on which no output depends."""
+    return put("gradients fc bias", lambda bias: size * np.sign(bias))
+
+
+def decayed(gradient: float, from_gradient: float) -> Change:
+    """Weight decay takes away most of what Adam makes of a gradient of rounding alone."""
+    start = DATA["weights"]["fc"]["bias"]
+    return both(
+        put("optimizer weight_decay", lambda _: 1e-3),
+        put("gradients fc bias", lambda _: np.full(6, gradient)),
+        put("step-1 fc bias", lambda _: start * (1 - 1e-5) + from_gradient * np.abs(start)),
+    )
+
+
+def gelu_within(error: float) -> Change:
+    """GELU, for which TensorFlow has a constant in float32, is within fc."""
+    return settings("fc", lambda outputs: gelu(outputs) * (1 + error), activation="gelu")
+
+
+def nan(place: str, value: Any = np.nan) -> Change:
+    return put(place, lambda numbers: numbers * value)
+
+
+def infinite(data: dict[str, Any]) -> None:
+    data["logits"][0, 0, 0] = -np.inf
+
+
+class Case(NamedTuple):
+    """The right side's deviation, the rung that breaks, the words told, and entries of the register."""
+
+    right: Change
+    rung: str | None
+    words: str = ""
+    entries: str = ""
+    left: Change = unchanged  # what both sides have otherwise
+
+
+LARGE = 1 << 60  # whose next number float64 lacks
+other_optimizer = {"epsilon": 1e-7, "weight_decay": 0.01, "global_clipnorm": 1.0}
+last_output = put("outputs lstm", lambda a: np.ascontiguousarray(a[:, -1]))  # as Keras's LSTM gives it
+of_padding, on_both = "of emb only row 2 differs and is zero on the right only", "NaN on both sides"
+# Mistakes of models of the frameworks themselves are in support/mistakes.py.
+CASES = {
+    "rows in another order": Case(put("inputs x", lambda x: x[::-1]), "tensors", "x", "shuffling"),
+    "ids of another width": Case(
+        put("inputs x", lambda x: x.astype(np.int32)), None,
+        "only values are compared of x: int64 on the left and int32 on the right",
+    ),
+    "ids that float64 does not tell apart": Case(
+        put("inputs x", lambda x: x + (np.arange(T) == 3)), "tensors", f"got {LARGE + 1}, expected {LARGE}",
+        left=put("inputs x", lambda x: np.full_like(x, LARGE)),
+    ),
+    "ids of which another width has other values": Case(
+        put("inputs x", lambda x: (x + 1).astype(np.uint64)), "tensors", "",
+        left=put("inputs x", lambda x: np.full_like(x, LARGE)),
+    ),
+    "a mask that is true or false": Case(
+        put("inputs mask", lambda a: a.astype(bool)), None,
+        "only values are compared of mask: float64 on the left and bool on the right",
+        left=put("inputs mask", lambda _: np.ones((N, T))),
+    ),
+    "inputs in float32": Case(
+        put("inputs mask", lambda a: a.astype(np.float32)), None,
+        "only values are compared of mask: float64 on the left and float32 on the right",
+        left=put("inputs mask", lambda _: np.ones((N, T))),
+    ),
+    "the sign of a zero": Case(
+        put("inputs mask", np.negative), None, "only values are compared of mask: zeros have other signs",
+        left=put("inputs mask", lambda _: np.zeros((N, T))),
+    ),
+    "a constant in float32": Case(
+        put("weights bn moving_mean", lambda a: a.astype(np.float32)), "weights", "float32", "array-dtype"
+    ),
+    "weights that were kept in float16": Case(
+        put("weights fc kernel", significant(11)), "weights",
+        "likely: the right side has the numbers of the left one rounded to float16", "array-dtype",
+    ),
+    "weights that were kept in bfloat16": Case(
+        put("weights fc kernel", lambda _: DATA["weights"]["fc"]["kernel"]), "weights",
+        "likely: the left side has the numbers of the right one rounded to bfloat16", "array-dtype",
+        left=put("weights fc kernel", significant(8)),
+    ),
+    "numbers whose squares are too large": Case(
+        put("weights fc kernel", lambda a: a * 1e200), "weights", "fc kernel"
+    ),
+    "one row of an embedding": Case(put("weights emb embeddings", one_row), "weights", of_padding, "padding-idx"),
+    "an LSTM's last output, where it gives no other": Case(
+        put("outputs lstm", lambda a: a[:, -1] + 0.01), "forward", "lstm:l0 last"
+    ),
+    "a step of time": Case(
+        put("outputs lstm", lambda a: a + 0.01 * (np.arange(T) >= 3)[:, None]), "forward",
+        "the first time step at which it differs is 3",
+    ),
+    "epsilon of a norm": Case(
+        settings("bn", lambda a: a * 1.001, epsilon=1e-3), "forward", "epsilon is 1e-05", "batchnorm-epsilon"
+    ),
+    "gradient of a padding row": Case(
+        put("gradients emb embeddings", one_row), "gradients", of_padding, "padding-idx"
+    ),
+    "gradients of a sum": Case(
+        put("gradients", each(lambda a: N * a)), "gradients", f"the mean over {N} rows", "padding-denominator"
+    ),
+    "gradients of all, of which the one nearest to the loss is named": Case(
+        put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
+    ),
+    "variance by n": Case(by_n(), "step", "bn moving_variance"),
+    "slots": Case(put("slots mean_square fc kernel", lambda a: a * 2), "step", "mean_square of fc kernel"),
+    "squares of an embedding's slices": Case(
+        put("slots mean_square emb embeddings", lambda a: a * 0.5), "step", "", "keras-sparse-embeddings"
+    ),
+    "squares of slices of ids without a 0": Case(
+        put("slots mean_square emb embeddings", lambda a: a * [[1], *[[0.5]] * (V - 1)]), "step", "",
+        "keras-sparse-embeddings",
+        left=both(put("inputs x", lambda ids: ids % (V - 1) + 1), put("inputs", lambda of: {"x": of["x"]})),
+    ),
+    "an optimizer of other settings": Case(
+        both(put("step-1 fc kernel", moved_further), put("optimizer", lambda _: other_optimizer)), "step",
+        "and a record does not show it, on the left and to a norm of all of 1.0 on the right",
+        "optimizer-epsilon adam-epsilon weight-decay clipping",
+    ),
+    "order of batches": Case(
+        put("losses", lambda of: [of[0], of[2], of[1], *of[3:]]), "trajectory", "step 2", "shuffling",
+    ),
+    "a loss that is clipped": Case(
+        put("losses", lambda of: [of[0], of[1] / 2, *of[2:]]), "trajectory", "or clipped"
+    ),
+    "kept between steps": Case(
+        put("losses", lambda of: [*of[:4], *(loss * 1.01 for loss in of[4:])]), "trajectory",
+        "the losses part at step 5", "optimizer-slots",
+    ),
+    "a loss that is lost": Case(
+        put("losses", lambda of: [*of[:4], "nan", *of[5:]]), "trajectory", "step 5: got nan"
+    ),
+    "an activation in a layer by a function that Keras writes no name for": Case(
+        settings("fc", np.tanh, units=6), None, "not compared, forward: fc output, whose activation nobody here knows"
+    ),
+    "numbers that are none": Case(nan("outputs emb", np.where(np.arange(3) == 1, np.nan, 1)), "forward", "got nan"),
+    "another shape": Case(put("logits", lambda a: a[:, :-1]), "forward", "shape (4, 4, 6), expected (4, 5, 6)"),
+    "a shape that would broadcast": Case(
+        put("logits", lambda a: a[:, :1]), "forward", "shape (4, 1, 6), expected (4, 5, 6)"
+    ),
+    "fewer steps on one side": Case(
+        put("losses", lambda of: of[:5]), None,
+        "not compared, trajectory: 5 steps, which one side alone recorded",
+    ),
+    # What layouts and rounding do passes, and more does not.
+    "the last output": Case(last_output, None),
+    "GELU with a constant in float32": Case(gelu_within(5e-9), None, "30 times as wide"),
+    "more than that": Case(gelu_within(1e-7), "forward", "30 times as wide"),
+    "zero gradients": Case(zero_gradients(-1e-17), None, left=zero_gradients(1e-17)),
+    "a step from rounding": Case(decayed(2.8e-13, 0.7e-5), None, left=decayed(4e-13, 1e-5)),
+    "a step that is wrong": Case(decayed(2.8e-13, 4e-5), "step", left=decayed(4e-13, 1e-5)),
+    # What is no number on both sides is not equal, and what is infinite there is.
+    "inputs of NaN": Case(unchanged, "tensors", on_both, left=nan("inputs x")),
+    "weights of NaN": Case(unchanged, "weights", on_both, left=nan("weights fc bias")),
+    "outputs of NaN": Case(unchanged, "forward", on_both, left=nan("logits")),
+    "a loss of NaN": Case(unchanged, "loss", on_both, left=put("loss", lambda _: "nan")),
+    "gradients of NaN": Case(unchanged, "gradients", on_both, left=nan("gradients fc bias")),
+    "losses of NaN": Case(
+        unchanged, "trajectory", on_both, left=put("losses", lambda of: [of[0], *(["nan"] * len(of[1:]))])
+    ),
+    "infinity": Case(put("logits", lambda a: a * (1 + 1e-12)), None, left=infinite),
+    "infinity beside another number": Case(unchanged, "forward", "got ", left=infinite),
+    "infinity on one side": Case(infinite, "forward", "got -inf"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> None:
+    """And what is none passes."""
+    case = CASES[name]
+    # Another output of a layer makes another one of the model.
+    reaching = both(case.right, put("logits", lambda a: a + 1)) if case.rung == "forward" else case.right
+    found = compared(*sides(tmp_path, reaching, data=changed(DATA, case.left)))
+    assert found.broken == case.rung, found.explanation
+    end = RUNGS.index(case.rung) + 1 if case.rung else None
+    assert {check.rung for check in found.checks} == set(RUNGS[:end])
+    told = "\n".join([*report.lines(found), *(check.note for check in found.checks)])
+    assert case.words in told
+    assert case.rung is None or BREAKS[case.rung] in told
+    assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
+    assert case.words != on_both or not any("the loss of step" in cause.sentence for cause in found.causes)
+
+
+# The left framework and the right one, what the right side has otherwise, the rung that breaks, and whether a remark
+# tells that the running variance is converted.
+CONVERTED: dict[str, tuple[str, str, Change, str | None, bool]] = {
+    "a right port": ("torch", "keras", unchanged, None, True),
+    "another divisor": ("torch", "keras", by_n(), "step", True),
+    "another mean": ("torch", "keras", put("step-1 bn moving_mean", lambda a: a * 1.001), "step", True),
+    "sides that divide alike": ("keras", "flax", unchanged, None, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_running_variances_are_converted_with_a_remark(name: str, tmp_path: Path) -> None:
+    left, right, change, broken, told = CONVERTED[name]
+    of = sides(tmp_path, change, left, right)
+    found = compared(*of)
+    assert found.broken == broken
+    assert broken is None or found.explanation[1].startswith(f"bn moving_{'mean' if 'mean' in name else 'variance'}")
+    assert sum(note.startswith("converted, step: running variances of bn, ") for note in found.notes) == told
+
+
+def test_updated_statistics_alone_are_converted(tmp_path: Path) -> None:
+    for training in (True, False):
+        of = sides(tmp_path / str(training))
+        for path in of:
+            edited(path, lambda said, mode=training: [layer.update(training=mode) for layer in said["layers"]])
+        assert any(note.startswith("converted, step: ") for note in compared(*of).notes) == training
+
+
+# Settings of a layer without weights in torch and in Paddle, and what is told of them where its outputs differ.
+OF_SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "ceil_mode": ("MaxPool2d", {"ceil_mode": True}, {"ceil_mode": False}, "ceil_mode is True on the left and False"),
+    "padding": ("MaxPool2d", {"padding": 1}, {"padding": [0, 0]}, "padding is 1 on the left and [0, 0] on the right"),
+    "one padding for both axes": ("MaxPool2d", {"padding": 1}, {"padding": [1, 1]}, ""),
+    "padding that is no number": ("MaxPool2d", {"padding": 1}, {"padding": "SAME"}, ""),
+    "a dropout's mode": (
+        "Dropout", {"p": 0.5}, {"p": 0.5, "mode": "downscale_in_infer"},
+        "mode is upscale_in_train on the left and downscale_in_infer on the right",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_SETTINGS)
+def test_settings_of_a_layer_without_weights_are_told(name: str, tmp_path: Path) -> None:
+    kind, *settings, words = OF_SETTINGS[name]
+    kernel, records = np.random.default_rng(3).random((4, 4)), []
+    for number, framework in enumerate(("torch", "paddle")):
+        output = np.random.default_rng(number).random((2, 4))
+        layers: Layers = {"fc": (["Linear"], {"weight": kernel if number else kernel.T}, kernel[:2])}
+        layers["alone"] = ([kind.replace("2d", "2D") if number else kind], {}, output)
+        record = of_layers(tmp_path / framework, framework, layers, {})
+        records.append(edited(record, lambda said, of=settings[number]: said["layers"][1].update(settings=of)))
+    found = compared(*records)
+    assert found.explanation[1].startswith("alone output")
+    told = [cause.sentence for cause in found.causes if " on the left and " in cause.sentence]
+    assert len(told) == bool(words)
+    assert words in "".join(told)
+
+
+@pytest.mark.parametrize(("share", "broken"), [(9.5e-7, None), (4e-6, "step")])
+def test_paddles_rounded_momentum_moves_statistics_by_no_more(
+    share: float, broken: str | None, tmp_path: Path
+) -> None:
+    """0.99 in float32 leaves 9.5e-7 less of each new batch."""
+    start = DATA["weights"]["bn"]["moving_mean"]
+    changes = put("step-1 bn moving_mean", lambda a: start + (a - start) * (1 - share))
+    own = put("settings bn", lambda _: {"_momentum": 0.99, "_epsilon": 1e-5})
+    left = changed(DATA, put("settings bn", lambda _: {"momentum": 0.01, "eps": float(np.float32(1e-5))}))
+    found = compare_records(
+        Side(write(tmp_path / "left", "torch", left)),
+        Side(write(tmp_path / "right", "paddle", changed(DATA, both(own, changes)))),
+    )
+    assert found.broken == broken
+
+
+def test_an_activation_in_a_batchnorm_of_paddle_is_compared(tmp_path: Path) -> None:
+    settings_of_right = put("settings bn", lambda _: {"_act": "relu"})
+    relu = put("outputs bn", lambda outputs: np.maximum(outputs, 0))
+    left, right = sides(tmp_path, both(settings_of_right, relu), right="paddle")
+    found = compared(left, right)
+    assert not any(check.inside for check in found.checks)
+    other = write(
+        tmp_path / "other", "paddle", changed(DATA, both(settings_of_right, put("logits", lambda a: a + 1)))
+    )
+    assert compared(left, other).explanation[1].startswith("bn output")
+
+
+def test_a_batchnorm_of_paddle_in_float32_is_named(tmp_path: Path) -> None:
+    left, right = sides(
+        tmp_path, put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), right="paddle"
+    )
+    edited(right, lambda said: said["layers"][2].update(classes=["BatchNorm"]))
+    found = compared(left, right)
+    assert found.broken == "weights"
+    assert "paddle-legacy-batchnorm" in {cause.entry for cause in found.causes}
+
+
+def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
+    records, x = [], np.random.default_rng(3).normal(size=(2, 4))
+    for framework, slope in (("torch", 1 / 6), ("paddle", float(np.float32(0.1666667)))):
+        name, output = "Hardsigmoid", np.clip(slope * x + 0.5, 0, 1)
+        layers: Layers = {"fc": (["Linear"], {"weight": np.eye(4)}, x), "gate": ([name], {}, output)}
+        record = of_layers(tmp_path / framework, framework, layers, {})
+        records.append(edited(record, lambda said: said["calls"][1].update(inputs={"x": "fc:0"})))
+    found = compared(*records)
+    assert found.broken == "forward"
+    words = "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 in float32 on"
+    assert words in found.causes[0].sentence
+    assert found.causes[0].entry == "paddle-hardsigmoid"
+
+
+@pytest.mark.parametrize(
+    ("framework", "kind", "entry"),
+    [
+        ("torch", "Hardsigmoid", "torch-hardsigmoid-gradient"),
+        ("paddle", "AdaptiveAvgPool2D", "paddle-average-gradient"),
+    ],
+)
+def test_gradients_with_constants_of_float32_are_named(tmp_path: Path, framework: str, kind: str, entry: str) -> None:
+    kernel, output = np.random.default_rng(3).random((4, 4)), np.random.default_rng(4).random((2, 4))
+    for number, side in enumerate((framework, "keras")):
+        name, classes = ("fc/kernel", "Dense") if side == "keras" else ("fc.weight", "Linear")
+        weights = {name[3:]: kernel.T if side == "torch" else kernel}
+        layers: Layers = {"fc": ([classes], weights, output), "gate": ([kind], {}, output)}
+        gradient = np.asarray(weights[name[3:]] * (1 + 3e-8 * number))
+        of_layers(tmp_path / side, side, layers, {name: gradient})
+    found = compared(tmp_path / framework, tmp_path / "keras")
+    assert found.broken == "gradients"
+    assert entry in {cause.entry for cause in found.causes}
+
+
+def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
+    """Adam's of torch goes through the gradient or nowhere; what it keeps of a weight would not show another way."""
+    decay, start, gradient = 0.05, DATA["weights"]["fc"]["bias"], DATA["gradients"]["fc"]["bias"]
+    decayed = put("slots momentum fc bias", lambda _: 0.1 * (gradient + decay * start))
+    data = changed(DATA, put("optimizer weight_decay", lambda _: decay))
+    left, right = sides(tmp_path, decayed, right="torch", data=data)
+    found = compared(left, right)
+    words = "weight decay of fc bias goes nowhere on the left and through the gradient on the right"
+    assert [cause.sentence for cause in found.causes] == [words]
+    for groups, words in (
+        ([0.05, 0.0], "0.0 and 0.05 in groups of weights on the left and 0.05 on"),
+        ([0.05] * 2, ""),
+    ):
+        edited(left, lambda said, of=groups: said["optimizer"].update(groups=[{"weight_decay": one} for one in of]))
+        assert words in " ".join(cause.sentence for cause in steps_differ(Side(left), Side(right), "float64"))
+        assert words or not [*steps_differ(Side(left), Side(right), "float64")]
+
+
+def test_a_step_counter_that_is_off_by_one_is_named(tmp_path: Path) -> None:
+    left, right = sides(tmp_path, put("step-1 fc kernel", lambda kernel: kernel + 0.01))
+    resaved(left, "slots", lambda slots: slots | {"fc.weight|step": np.array(5.0)})
+    edited(right, lambda said: said["optimizer"]["settings"].update(iterations=6))
+    found = compare_records(Side(left), Side(right))
+    assert found.broken == "step"
+    assert "likely: the step counter is 5 on the left and 6 on the right" in "\n".join(report.lines(found))
+
+
+# The shape of an output on the left, and a mapping's line of its axes on both sides.
+TURNED = {
+    "a transposed square": ((6, 6), "a b -> b a"),
+    "a transposed matrix": ((4, 6), "a b -> b a"),
+    "time first": ((4, 5, 6), "a b c -> b a c"),
+    "channels first": ((2, 3, 4, 5), "a b c d -> a c d b"),
+    "channels last": ((2, 3, 3, 3), "a b c d -> a d b c"),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_a_named_output_is_transposed_by_a_mapping_alone(name: str, tmp_path: Path) -> None:
+    """The line is told where it breaks, and that it was obeyed is told where it passes, in both directions."""
+    shape, line = TURNED[name]
+    output = np.random.default_rng(4).normal(size=shape)
+    order = [line.split(" -> ")[0].split().index(axis) for axis in line.split(" -> ")[1].split()]
+    data = changed(DATA, put("logits", lambda _: output))
+    left, right = sides(tmp_path, put("logits", lambda array: array.transpose(order)), data=data)
+    found = compared(left, right)
+    assert found.broken == "forward"
+    assert f'"logits" = "{line}"' in "\n".join(report.lines(found))
+    (tmp_path / "mapping.toml").write_text(f'left = "torch"\n[axes]\n"logits" = "{line}"\n')
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    for both in ((left, right), (right, left)):
+        found = compare_records(*map(Side, both), mapping)
+        assert found.passed, found.explanation
+        assert any(note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes)
+
+
+def test_an_unknown_layer_is_transposed_as_known_ones_are(tmp_path: Path) -> None:
+    """An image of as many channels as rows and columns, before and after a convolution."""
+    image = np.random.default_rng(4).normal(size=(2, 3, 3, 3))
+    kernel = np.ones((3, 3, 1, 1))
+
+    def recorded(name: str, framework: str, own: Array, is_known: bool, turned: Array) -> Side:
+        conv = (
+            (["Conv2D"], {"kernel": own}, turned) if framework == "keras" else (["Conv2d"], {"weight": own}, turned)
+        )
+        norm = (["mine.Norm"], {"gain": np.ones(3)}, turned)
+        layers: Layers = {"conv": conv, "norm": norm} if is_known else {"norm": norm}
+        return Side(of_layers(tmp_path / name, framework, layers, {}))
+
+    for known in (True, False):
+        left = recorded(f"left-{known}", "torch", kernel, known, image)
+        turned = np.moveaxis(image, 1, -1)
+        right = recorded(f"right-{known}", "keras", kernel.transpose(2, 3, 1, 0), known, turned)
+        for side in (left, right):
+            (side.path / "outputs.safetensors").unlink()
+        found = compare_records(Side(left.path), Side(right.path))
+        assert {check.tensor for check in found.checks if check.turn} == (
+            {"conv output", "norm:gain output"} if known else set()
+        )
+        assert (
+            any(note.startswith("axes turned, forward: conv output, norm:gain output:") for note in found.notes)
+            == known
+        )
+        assert found.passed  # the loss agrees
+        assert any(note.startswith("inside, the output of a layer differs") for note in found.notes) != known
+
+
+@pytest.mark.parametrize("precision", ["float64", "float16"])
+@pytest.mark.parametrize(("trainable", "why"), [(False, "it is frozen"), (True, "the loss does not depend on it")])
+def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precision: str, tmp_path: Path) -> None:
+    left, right = (edited(side, lambda said: said.update(precision=precision)) for side in sides(tmp_path))
+    resaved(right, "gradients", lambda arrays: {name: arrays[name] for name in arrays if name != "fc/bias"})
+    edited(right, lambda said: said["weights"]["fc/bias"].update(trainable=trainable))
+    for of, side, other in (((left, right), "left", "right"), ((right, left), "right", "left")):
+        line = f"fc bias is trained on the {side} only: on the {other} {why}"
+        assert compared(*of).causes[0].line == line
+
+
+def test_a_trained_tensor_outside_the_model_is_told(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    edited(left, lambda said: said["optimizer"].update(outside=1))
+    told = "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
+    assert told in compared(left, right).notes
+
+
+def test_a_layer_without_weights_is_paired_by_its_place(tmp_path: Path) -> None:
+    """A dropout before a layer is not the other side's after it, though each has one."""
+
+    def with_dropout(name: str, place: int, output: float, change: Change = unchanged) -> Path:
+        path = write(tmp_path / name, "torch", changed(DATA, change))
+
+        def described(said: dict[str, Any]) -> None:
+            said["layers"].append({"path": "drop", "classes": ["Dropout"], "settings": {}})
+            said["calls"].insert(place, {"layer": "drop", "parts": ["9:drop:0"]})
+
+        resaved(path, "layers", lambda arrays: arrays | {"9:drop:0": np.full(3, output)})
+        return edited(path, described)
+
+    left, right, after = (with_dropout(str(n), n, output) for n, output in ((1, 1.0), (2, 2.0), (3, 2.0)))
+    assert compared(left, after).passed
+    assert compared(right, after).passed
+    same = with_dropout("same", 1, 2.0, put("logits", lambda a: a + 1))
+    assert compared(left, same).explanation[1].startswith("drop output")
+
+
+# What a layer gives on the left and on the right, and what is told.
+HEADS = np.full((2, 3, 4, 4), 0.25)
+SEVERAL: dict[str, tuple[list[Array], list[Array], str]] = {
+    "equal": ([np.ones(3), HEADS], [np.ones(3), HEADS], ""),
+    "the second is wrong": ([np.ones(3), HEADS], [np.ones(3), 1.01 * HEADS], "drop output 2: error 1.0e-02"),
+    "the third is wrong": ([np.ones(3)] * 3, [np.ones(3), np.ones(3), np.zeros(3)], "drop output 3: error 1.0e+00"),
+    "weights of each head and their mean": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.mean(1)], "not compared"),
+    "axes that may be others": ([np.ones(3), HEADS], [np.ones(3), 2 * HEADS.swapaxes(1, 2)], "not compared"),
+    "another number": ([np.ones(3), HEADS], [np.ones(3)], "not compared"),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path: Path) -> None:
+    *sides, expected = SEVERAL[name]
+    both = []
+    for number, parts in enumerate(sides):
+        both.append(write(tmp_path / f"{number}", "torch", changed(DATA, put("logits", lambda a, n=number: a + n))))
+        named = {f"9:drop:{place}": part for place, part in enumerate(parts)}
+        resaved(both[-1], "layers", lambda arrays, named=named: arrays | named)
+        for key, item in (
+            ("layers", {"path": "drop", "classes": ["Dropout"], "settings": {}}),
+            ("calls", {"layer": "drop", "parts": [*named]}),
+        ):
+            edited(both[-1], lambda said, key=key, item=item: said[key].insert(1, item))
+    found = compared(*both)
+    told = "not compared, forward: further outputs of drop, whose numbers or shapes differ"
+    assert (told in found.notes) == (expected == "not compared")
+    place = found.explanation[1]
+    assert place.startswith(expected if expected.startswith("drop") else "logits")
+
+
+def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
+    line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
+    (tmp_path / "mapping.toml").write_text(f"[weights]\n{line}\n")
+    both, mapping = sides(tmp_path, right="paddle"), read_mapping(tmp_path / "mapping.toml")
+    alone, mapped = (compare_records(*map(Side, both), of) for of in (None, mapping))
+    assert mapped.passed
+    forward = [{check.tensor for check in found.checks if check.rung == "forward"} for found in (alone, mapped)]
+    assert forward[0] <= forward[1]
+
+
+def test_what_a_mapping_skips_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "mapping.toml").write_text('[skip]\n"emb" = "it is frozen"\n')
+    found = compare_records(*map(Side, sides(tmp_path)), read_mapping(tmp_path / "mapping.toml"))
+    assert "not compared: emb, it is frozen" in found.notes
+    assert found.passed
+    assert not any("emb" in check.tensor for check in found.checks)
+
+
+# What a mapping names, and what is not compared on any rung. The left side is of torch, the right one of Keras.
+SKIPPED = {
+    "fc.weight": "fc kernel",
+    "fc/kernel": "fc kernel",
+    "fc kernel": "fc kernel",
+    "*.running_*": "bn moving_mean, bn moving_variance",
+    "lstm.*_l{i}": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 bias 2, lstm:l0 sequence, "
+    "lstm:l0 last",
+    "lstm:l0 sequence": "lstm:l0 sequence",
+    "fc output": "fc output",
+    "log*": "logits",
+    "emb": "emb embeddings, emb output",
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_a_mapping_skips_names_of_either_side_and_patterns(name: str, tmp_path: Path) -> None:
+    left, right = map(Side, sides(tmp_path))
+    (tmp_path / "mapping.toml").write_text(f'[skip]\n"{name}" = "it is meant so"\n')
+    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    assert found.passed
+    assert f"not compared: {name}, it is meant so" in found.notes
+    tensors = {check.tensor.rpartition(" of ")[2] for check in compare_records(left, right).checks}
+    assert tensors - {check.tensor.rpartition(" of ")[2] for check in found.checks} == {*SKIPPED[name].split(", ")}
+
+
+def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> None:
+    """The right side's layer that belongs to the left one."""
+    rng, output = np.random.default_rng(0), np.ones((2, 6))
+    kernels = rng.normal(size=(2, 6, 6))
+    of_left: Layers = {name: (["Linear"], {"weight": one.T}, output) for name, one in zip("xy", kernels, strict=True)}
+    of_right: Layers = {name: (["Dense"], {"kernel": one}, output) for name, one in zip("ab", kernels, strict=True)}
+    left = Side(of_layers(tmp_path / "left", "torch", of_left, {}))
+    right = Side(of_layers(tmp_path / "right", "keras", of_right, {}))
+    (tmp_path / "mapping.toml").write_text('[skip]\n"x" = "it is meant so"\n')
+    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    assert found.passed
+    assert "not compared: a/kernel, which belong to what is left out" in found.notes
+
+
+OF_MAPPINGS = {
+    '[axes]\n"nowhere" = "a b -> b a"\n': "turns axes of nowhere, which neither side has",
+    '[axes]\n"logits" = "a b -> a"\n': "expected the same axes in two orders",
+    '[skip]\n"emb" = " "\n': "skips emb without a reason",
+    '[skip]\n"nowhere" = "it is not there"\n': "skips nowhere, which neither side has",
+    '[layers]\n"fc" = "nowhere"\n': "names nowhere",
+    '[layers]\n"l" = "l"\n': "which are 4 and 1 groups of weights; name them one by one: l:query",
+}
+
+
+@pytest.mark.parametrize("text", OF_MAPPINGS)
+def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -> None:
+    left, right = map(Side, sides(tmp_path))
+    if '"l"' in text:
+        left = one_layer(tmp_path / "many", *layouts()["attention of three widths"][:4])
+        right = one_layer(tmp_path / "one", "keras", ["Dense"], {}, {"kernel": np.ones((6, 18))})
+    (tmp_path / "mapping.toml").write_text(text)
+    with pytest.raises(CannotBeginError, match=OF_MAPPINGS[text]):
+        compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+
+
+def claims(path: Path) -> None:
+    """An array that claims to be larger than its file."""
+    header = json.dumps({"x": {"dtype": "F64", "shape": [1 << 40], "data_offsets": [0, 1 << 43]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def saying(change: Change) -> Callable[[Path], Path]:
+    """A change of what record.json says."""
+    return lambda record: edited(record, change)
+
+
+def first_layer(**says: Any) -> Callable[[Path], Path]:
+    return saying(lambda said: said["layers"][0].update(says))
+
+
+def without(record: Path, *names: str) -> None:
+    """The record without some weights of its last layer."""
+    resaved(record, "weights", lambda of: {name: of[name] for name in of if name not in names})
+
+    def change(said: dict[str, Any]) -> None:
+        own = said["layers"][-1]["parameters"]
+        said["layers"][-1]["parameters"] = {role: name for role, name in own.items() if name not in names}
+        said["weights"] = {name: says for name, says in said["weights"].items() if name not in names}
+
+    edited(record, change)
+
+
+# Beside damage at random, which tests/fuzz/attack/damaged_files.py does. What is done to a record, and how it is
+# refused.
+HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "holds no record"),
+    "no record.json": (lambda record: (record / "record.json").unlink(), "holds no record"),
+    "another format": (saying(put("format", lambda _: "onnx")), ""),
+    "a later version": (saying(put("version", lambda _: 2)), ""),
+    "another framework": (saying(put("framework name", lambda _: "mxnet")), ""),
+    "no weights": (lambda record: (record / "weights.safetensors").unlink(), "weights.safetensors has no "),
+    "no layers": (lambda record: (record / "layers.safetensors").unlink(), "layers.safetensors has no "),
+    "fewer arrays than were written": (
+        saying(lambda said: said.update(files={"gradients": 3})),
+        "gradients.safetensors has 9 arrays, and record.json says 3",
+    ),
+    "an array larger than its file": (lambda record: claims(record / "weights.safetensors"), ""),
+    "a folder for a file": (
+        lambda record: ((record / "layers.safetensors").unlink(), (record / "layers.safetensors").mkdir()), ""
+    ),
+    "a kernel of too few axes": (first_layer(classes=["Linear"], parameters={"weight": "fc.bias"}), ""),
+    "a layer of the wrong shape": (first_layer(classes=["GRU"], parameters={"weight_ih_l0": "fc.bias"}), ""),
+    "layers without a partner": (lambda record: without(record, "fc.weight", "fc.bias"), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", HOSTILE)
+def test_a_hostile_record_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    damaged, words = HOSTILE[damage]
+    damaged(left)
+    assert words in refusal(2, "diff", left, right)
+
+
+def test_weights_that_may_not_be_read_are_not_called_missing(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    (left / "weights.safetensors").chmod(0)
+    if os.access(left / "weights.safetensors", os.R_OK):
+        pytest.skip("root reads every file")
+    assert "weights.safetensors cannot be read: Permission denied" in refusal(2, "diff", left, right)
+
+
+def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    mistyped = left.with_name(f"{left.name}x")
+    assert f"did you mean {left}?" in refusal(2, "diff", mistyped, right)
+    resaved(right, "weights", lambda of: {name: of[name] + 1 for name in of})
+    assert "did the right side load the file" in " ".join(rosetta("diff", left, right)[1].split())
+
+
+# Of records of torch, what is done to the arrays of a file, and the rung that breaks.
+OF_FILES: dict[str, tuple[str, Callable[[dict[str, Array]], dict[str, Array]], str]] = {
+    "weights that are true or false": ("weights", lambda of: {name: of[name] > 0 for name in of}, "weights"),
+    "no running statistics after a step": (
+        "step-1", lambda of: {name: of[name] for name in of if name != "bn.running_mean"}, "step"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_FILES)
+def test_arrays_of_any_type_that_may_be_missing_are_compared(name: str, tmp_path: Path) -> None:
+    file, change, rung = OF_FILES[name]
+    left, right = sides(tmp_path, right="torch")
+    resaved(left, file, change)
+    assert compared(left, right).broken == rung
+
+
+def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
+    tmp_path: Path,
+) -> None:
+    left, right = sides(tmp_path, lambda data: data["outputs"]["lstm"].__setitem__((0, slice(3, None)), 0))
+    shutil.copy(left / "outputs.safetensors", right)
+    for layer in ("emb", "bn"):  # remarks that come before it
+        edited(right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2))
+    found = compared(left, right)
+    assert found.passed
+    assert {check.rung for check in found.checks} == set(RUNGS)
+    assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
+    assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
+    assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_rungs(found))
+    assert report.cell([check for check in found.checks if check.inside]) == "inside"
+    (right / "outputs.safetensors").unlink()  # then the loss speaks for the model
+    assert compared(left, right).passed
+    edited(right, lambda said: said.update(loss=9.0))
+    assert compared(left, right).broken == "forward"
+
+
+def test_nothing_passes_by_default(tmp_path: Path) -> None:
+    of = sides(tmp_path)
+    for side in of:
+        for file in ("slots", "step-1"):
+            (side / f"{file}.safetensors").unlink()
+        edited(side, lambda said: said.update(steps=[]))
+    out = rosetta("diff", *of)[1]
+    assert "computes: tensors, weights, forward, loss, gradients; not compared: step, trajectory" in out.replace(
+        "\n", " "
+    )
+    assert "step: left and right recorded no slots" in refusal(1, "diff", *of, "--require", "forward,step")
+    assert "--require names fast" in refusal(2, "diff", *of, "--require", "fast")
+    for side in of:
+        for file in side.glob("*.safetensors"):
+            file.unlink()
+        edited(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
+    assert "nothing of right and left was compared" in refusal(1, "diff", *of)
+
+
+def test_outputs_in_which_no_array_was_found_are_told(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    edited(right, lambda said: said["calls"][-1].update(parts=[]))
+    assert "not compared, forward: outputs of fc, in which right recorded no array" in compared(left, right).notes
+
+
+def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:
+    change = both(settings("fc", lambda outputs: 2 * outputs, activation="tanh"), put("logits", lambda a: a + 1))
+    of = sides(tmp_path, change)
+    for side in of:
+        edited(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
+    assert compared(*of).explanation[1].startswith("fc output, call 2")
+
+
+def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
+    left, right = sides(tmp_path)
+    wrong = write(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
+    found = answer("diff", left, right)
+    assert found["passed"] is True
+    assert {*"error tolerance measured where note passed rung tensor turn inside".split()} == found["checks"][
+        0
+    ].keys()
+    assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}
+    status, out, err = rosetta("diff", left, wrong)
+    assert (status, err) == (1, "rosetta-diff: wrong and left differ\n")
+    assert "transposed (docs/deviations.md#output-layer-layout)" in out
+    edited(right, lambda says: says.update(finished=False))
+    status, out, err = rosetta("diff", left, right)
+    assert (status, err) == (1, "rosetta-diff: the training of right was not finished\n")
+    assert "as far as they go, right computes what left computes" in out
+    assert "the training of right was not finished; see why its script ended" in out
+    status, out, err = rosetta("diff", left, right, "--write-mapping", tmp_path / "mapping.toml")
+    assert (status, err) == (0, "")
+    assert "has 4 pairs; 0 groups of weights have no partner" in out
+
+
+def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paddle, keras = map(Side, sides(tmp_path, left="paddle"))
+    out, to_keras = tmp_path / "out.safetensors", carried(paired(paddle, keras))
+    with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
+        write_carried(tmp_path / "model.onnx", paddle, carried(paired(keras, paddle)))
+    with pytest.raises(CannotBeginError, match=r"name it \.h5"):
+        write_carried(tmp_path / "model.weights.h5", keras, to_keras)
+    monkeypatch.delitem(sys.modules, "backends.native.keras", raising=False)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
+        write_carried(tmp_path / "model.h5", keras, to_keras)
+    write_carried(out, keras, to_keras)
+    with pytest.raises(CannotBeginError, match="exists"):
+        write_carried(out, keras, to_keras)
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(CannotBeginError, match="exists"):
+        write_carried(tmp_path / "folder.safetensors", keras, to_keras, overwrite=True)
+    for change in (0, 1):
+        arrays = {name: array + change for name, array in to_keras.items()}
+        write_carried(out, keras, arrays, overwrite=True)
+        np.testing.assert_equal(load_file(out), arrays)
+    again = "--to", "keras", "--like", keras.path, "-o", out
+    assert "--overwrite" in refusal(2, "carry", paddle.path, *again)
+    assert rosetta("carry", paddle.path, *again, "--overwrite")[0] == 0
+    np.testing.assert_equal(load_file(out), to_keras)
+    assert "--like" in refusal(2, "carry", paddle.path, "--to", "keras", "-o", out)
+    wrong = refusal(2, "carry", paddle.path, "--to", "torch", "-o", tmp_path / "out.pt", "--like", keras.path)
+    assert "is a record of keras" in wrong
+    without(paddle.path, "fc.bias")
+    with pytest.raises(CannotBeginError, match="do not both have bias"):
+        carried(paired(Side(paddle.path), keras))

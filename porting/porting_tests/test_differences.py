@@ -1,0 +1,357 @@
+"""Records that differ by one thing, and beside each its equal twin, whose numbers are rounded otherwise."""
+
+import shutil
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from porting_tests.support.records import Array, resaved, saved
+from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.read.record import Side
+
+Data = dict[str, Any]
+Change = Callable[[Data], None]
+RNG = np.random.default_rng(0)
+RATE = 0.1  # of SGD
+
+
+def normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model() -> Data:
+    """Two layers of a model in float32, and one step of SGD."""
+    weights = {"hidden.weight": normal(6, 3), "hidden.bias": normal(6), "head.weight": normal(5, 6)}
+    inputs = {"x": normal(4, 3)}
+    hidden = inputs["x"] @ weights["hidden.weight"].T + weights["hidden.bias"]
+    logits = np.tanh(hidden) @ weights["head.weight"].T
+    gradients = {name: normal(*array.shape) for name, array in weights.items()}
+    return {
+        "framework": "torch",
+        "inputs": inputs,
+        "classes": {"hidden": "Linear", "head": "Linear", "": "mine.Model"},
+        "calls": {"hidden": [hidden], "head": [logits], "": [logits]},
+        "weights": weights,
+        "buffers": {},  # by name: before and after the step
+        "outputs": {"logits": logits},
+        "gradients": gradients,
+        "step": {name: array - np.float32(RATE) * gradients[name] for name, array in weights.items()},
+        "losses": [2.0],
+        "control": 0.0,  # share by which a control has moved the logits
+    }
+
+
+MODEL = model()
+
+
+def written(path: Path, data: Data) -> Side:
+    """A record of these data."""
+    buffers = {name: before for name, (before, _) in data["buffers"].items()}
+    weights = {**data["weights"], **buffers}
+    layers = [
+        {
+            "path": layer,
+            "classes": [of],
+            "parameters": owned(layer, data["weights"]),
+            "buffers": owned(layer, buffers),
+        }
+        for layer, of in sorted(data["classes"].items(), key=lambda item: item[1] != "mine.Model")
+    ]
+    parts = {f"{layer}:{number}": a for layer, arrays in data["calls"].items() for number, a in enumerate(arrays)}
+    calls = [
+        {"layer": layer, "parts": [part for part in parts if part.rpartition(":")[0] == layer]}
+        for layer in data["calls"]
+    ]
+    step = {**data["step"], **{name: after for name, (_, after) in data["buffers"].items()}}
+    files = {name: data[name] for name in ("inputs", "outputs", "gradients") if data[name]}
+    saved(
+        path,
+        data["framework"],
+        layers,
+        {**files, "weights": weights, "layers": parts} | ({"step-1": step} if step else {}),
+        precision="float32",
+        calls=calls,
+        weights={name: {"trainable": name in data["weights"]} for name in weights},
+        optimizer={"class": "SGD", "settings": {"lr": RATE}},
+        loss=next(iter(data["losses"]), None),
+        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
+    )  # fmt: skip
+    if data["control"]:
+        shutil.copytree(path, path / "control")
+        for file, name in (("outputs", "logits"), ("layers", ":0")):
+            resaved(
+                path / "control", file, lambda of, name=name: {**of, name: of[name] * np.float32(1 + data["control"])}
+            )
+    return Side(path)
+
+
+def owned(layer: str, names: Any) -> dict[str, str]:
+    """The arrays of a layer by its own names for them."""
+    return {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == layer}
+
+
+def rounded(data: Data) -> None:
+    """Move what is computed by one unit in the last place, up or down."""
+    rng = np.random.default_rng(1)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(part) for name, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [moved(part) for part in value]
+        array = np.asarray(value)
+        if array.dtype.kind != "f":
+            return value
+        up = np.where(rng.random(array.shape) < 0.5, np.inf, -np.inf).astype(array.dtype)
+        with np.errstate(over="ignore"):
+            near = np.nextafter(array, up)
+        return np.where(np.isfinite(near) & np.isfinite(array) & (array != 0), near, array)[()]
+
+    data.update({name: moved(data[name]) for name in ("calls", "outputs", "gradients", "step")})
+
+
+class Difference(NamedTuple):
+    stage: str  # that breaks
+    place: str  # what is told to differ
+    both: Change  # what both sides have
+    right: Change  # what the right side has otherwise
+    twin: Change = rounded  # what an equal right side may have otherwise
+
+
+def all_of(*changes: Change) -> Change:
+    def change(data: Data) -> None:
+        for each in changes:
+            each(data)
+
+    return change
+
+
+def put(place: str, value: Callable[[Any], Any]) -> Change:
+    """Replaces what stands at the end of some keys, such as "step hidden.bias"."""
+
+    def change(data: Data) -> None:
+        *above, last = place.split(" ")
+        of = data
+        for key in above:
+            of = of[key]
+        of[last] = value(of.get(last))
+
+    return change
+
+
+def added(layer: str, *outputs: Array, **buffers: Array) -> Change:
+    """A layer of a class of one's own that is called first, and has buffers alone."""
+
+    def change(data: Data) -> None:
+        data["classes"] = {layer: "mine.Table", **data["classes"]}
+        data["calls"] = {layer: [*outputs], **data["calls"]}
+        data["buffers"].update({f"{layer}.{name}": (array, array) for name, array in buffers.items()})
+
+    return change
+
+
+FREQUENCIES = np.geomspace(1, 1e-4, 3, dtype=np.float32)
+COSINES = np.cos(np.arange(4, dtype=np.float32)[:, None] * FREQUENCIES)
+
+
+def renamed(data: Data) -> None:
+    """The table and its buffer have other names."""
+    for of in ("classes", "calls"):
+        data[of] = {"rope" if name == "rotary_emb" else name: value for name, value in data[of].items()}
+    data["buffers"]["rope.frequencies"] = data["buffers"].pop("rotary_emb.inv_freq")
+
+
+def masked(constant: float, added: bool = False, columns: int = 2) -> Change:
+    """The first columns of the model's output are a constant, or the constant is added to them."""
+
+    def change(data: Data) -> None:
+        logits = data["outputs"]["logits"].copy()
+        logits[:, :columns] = np.float32(constant) + logits[:, :columns] * added
+        data["outputs"]["logits"], data["calls"][""] = logits, [logits]
+
+    return change
+
+
+def larger(times: float, part: Any = ...) -> Change:
+    """The model's own output is so many times as large, but for what a mask has."""
+
+    def change(data: Data) -> None:
+        logits = data["outputs"]["logits"].copy()
+        part_of = logits[part]
+        part_of[np.abs(part_of) < 100] *= np.float32(times)
+        logits[part] = part_of
+        data["outputs"]["logits"], data["calls"][""] = logits, [logits]
+
+    return change
+
+
+def inference(data: Data) -> None:
+    data.update(gradients={}, step={}, losses=[])
+
+
+def noisy(data: Data) -> None:
+    """The left side's control has moved the logits by some units in the last place."""
+    data["control"] = 1e-6
+
+
+def scores(root: float) -> Change:
+    """A tap of an attention's scores, causally masked, divided by so much."""
+    masked = np.where(np.tri(8, dtype=bool), SCORES / np.float32(root), np.finfo(np.float32).min)
+
+    def change(data: Data) -> None:
+        data["classes"]["tap scores"] = "tap"
+        data["calls"] = {"tap scores": [], **data["calls"]} | {"tap scores": [masked]}
+
+    return change
+
+
+SCORES = normal(2, 8, 8)
+MASKS = {
+    "-1e9": masked(-1e9),
+    "the least float32": masked(float(np.finfo(np.float32).min)),
+    "-65504": masked(-65504),
+    "-inf": masked(-np.inf),
+    "-1e4, added": masked(-1e4, added=True),
+    "-1e9, added": masked(-1e9, added=True),
+    "-1e9 twice in places": all_of(masked(-1e9), masked(-2e9, columns=1)),
+    "1e30 in a single place": put("calls ", lambda of: [np.where(of[0] == of[0].max(), np.float32(1e30), of[0])]),
+}
+
+
+def gives(*arrays: Any) -> Change:
+    """What the model gives, and all that is recorded of it."""
+    return all_of(
+        put("outputs", lambda _: {f"output{number}": array for number, array in enumerate(arrays)}),
+        put("calls ", lambda _: [*arrays]),
+    )
+
+
+def otherwise(*layers: str) -> Change:
+    """Layers give other numbers."""
+    return all_of(*(put(f"calls {layer}", lambda of: [array * np.float32(1.1) for array in of]) for layer in layers))
+
+
+def named(data: Data) -> None:
+    """The model has a name, as in Keras."""
+    data["framework"] = "keras"
+    for of in ("classes", "calls"):
+        data[of] = {name or "functional": value for name, value in data[of].items()}
+
+
+def buffer(before: float, after: float | None = None) -> Change:
+    """The model has a buffer of its own, which the step moves."""
+    both = tuple(np.full(3, number, np.float32) for number in (before, before if after is None else after))
+    return lambda data: data["buffers"].update(statistic=both)
+
+
+def ascends(data: Data) -> None:
+    data["step"] = {name: 2 * data["weights"][name] - after for name, after in data["step"].items()}
+
+
+HIDDEN, LOGITS = MODEL["calls"]["hidden"][0], MODEL["calls"]["head"][0]
+LOG_PROBABILITIES = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+TOKENS, MASK = LOGITS.argmax(-1), np.tri(4, 5, dtype=bool)
+# Outputs that say nothing of the layers before them.
+SILENT: dict[str, list[Array]] = {
+    "a mask": [MASK],
+    "a mask of floats": [np.where(MASK, 0, np.float32(-1e9))],
+    "tokens": [TOKENS],
+    "tokens that are floats": [TOKENS.astype(np.float32)],
+    "an empty array": [np.zeros((0, 5), np.float32)],
+    "zeros": [np.zeros((4, 5), np.float32)],
+    "a bias": [np.tile(normal(5), (4, 1))],
+    "equal probabilities": [np.full((4, 5), 0.2, np.float32)],
+}
+
+DIFFERENCES: dict[str, Difference] = {
+    "what a layer of buffers alone gives": Difference(
+        "forward", "rotary_emb output",
+        added("rotary_emb", COSINES, inv_freq=FREQUENCIES),
+        all_of(renamed, put("calls rope", lambda _: [COSINES + 0.1]), put("outputs logits", lambda a: a + 0.1)),
+        all_of(rounded, renamed),
+    ),
+    **{
+        f"what a mask of {name} leaves": Difference("forward", "the model output", mask, larger(1.7))
+        for name, mask in MASKS.items()
+    },
+    "what a mask leaves, by inference": Difference(
+        "forward", "the model output", all_of(masked(-1e9), inference), larger(1.7)
+    ),
+    "what a mask leaves, beside a control": Difference(
+        "forward", "the model output", all_of(masked(-65504), noisy), larger(1.00002)
+    ),
+    "one number beside a mask": Difference("forward", "the model output", masked(-1e9), larger(1.1, (1, slice(4)))),
+    **{
+        f"a layer before {name}": Difference("forward", "hidden output", gives(*arrays), otherwise("hidden"))
+        for name, arrays in SILENT.items()
+    },
+    "a layer that gives NaN before a mask": Difference(
+        "forward", "hidden output", gives(MASK), put("calls hidden", lambda of: [of[0] * np.nan])
+    ),
+    "a layer after the only output that is no token": Difference(
+        "forward", "head output", gives(HIDDEN, TOKENS), otherwise("head")
+    ),
+    "what the model gives, with a loss alone": Difference(
+        "forward", "the model output", put("outputs", lambda _: {}), put("calls ", lambda _: [LOG_PROBABILITIES])
+    ),
+    "what a model with a name gives, with a loss alone": Difference(
+        "forward", "functional output",
+        all_of(put("outputs", lambda _: {}), named), put("calls functional", lambda _: [LOG_PROBABILITIES]),
+    ),
+    "a loss, beside the rounding of a model with a name": Difference(
+        "loss", "loss",
+        all_of(named, put("distances", lambda _: {"layers": {"functional:0": 1e-6 * float(np.abs(LOGITS).max())}})),
+        put("losses", lambda _: [2.0001]), put("losses", lambda _: [2.0 + 6e-6]),
+    ),
+    **{
+        f"a layer that only {stage} shows": Difference(
+            stage, "hidden output", lambda _: None, all_of(otherwise("hidden"), change), otherwise("hidden")
+        )
+        for stage, change in {
+            "loss": put("losses", lambda losses: [1.1 * loss for loss in losses]),
+            "gradients": put("gradients hidden.bias", lambda a: a + np.linspace(0, 1, 6, dtype=np.float32)),
+        }.items()
+    },
+    "an optimizer that ascends, beside a buffer of -1e9": Difference("step", "", buffer(-1e9), ascends),
+    "a bias, beside a variance of 5,000": Difference(
+        "step", "hidden bias", buffer(5000.0, 4990.0), put("step hidden.bias", lambda a: a + np.float32(2e-3))
+    ),
+    "a bias that the optimizer lacks, beside a counter": Difference(
+        "step", "hidden bias", buffer(0.0, 1e5), put("step hidden.bias", lambda _: MODEL["weights"]["hidden.bias"])
+    ),
+    "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),
+}  # fmt: skip
+
+
+def compared(folder: Path, both: Change, right: Change) -> Diff:
+    left = deepcopy(MODEL)
+    both(left)
+    changed = deepcopy(left)
+    right(changed)
+    return compare_records(written(folder / "left", left), written(folder / "right", changed))
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_difference_breaks_its_stage(name: str, tmp_path: Path) -> None:
+    difference = DIFFERENCES[name]
+    diff = compared(tmp_path, difference.both, difference.right)
+    assert diff.broken == difference.stage
+    assert difference.place in diff.explanation[1]
+    assert diff.why_failed
+
+
+def test_an_output_that_tells_nothing_is_named(tmp_path: Path) -> None:
+    diff = compared(tmp_path, gives(TOKENS), otherwise("hidden"))
+    told = "the model output, output0 agree, which tells nothing of this layer; record an output that depends on it"
+    assert told in diff.explanation
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_its_equal_twin_passes(name: str, tmp_path: Path) -> None:
+    difference = DIFFERENCES[name]
+    diff = compared(tmp_path, difference.both, difference.twin)
+    assert not diff.why_failed, diff.explanation

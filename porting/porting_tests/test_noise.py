@@ -1,0 +1,292 @@
+"""The bounds of `rosetta-diff`: four times the left side's own noise where that was measured, and else those of the
+table."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from porting_tests.support.program import answer, refusal, rosetta
+from porting_tests.support.records import (
+    DATA,
+    Array,
+    changed,
+    controlled,
+    described,
+    edited,
+    put,
+    resaved,
+    tagger,
+    write,
+)
+from rosetta_diff import report
+from rosetta_diff.arrays import AS_IT_IS
+from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
+from rosetta_diff.judge.check import RUNGS, Item, judge
+from rosetta_diff.judge.noise import rounding_of_loss
+from rosetta_diff.read.record import Side
+from rosetta_record import Record
+from rosetta_record.control import one_unit_moved
+
+AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
+# Of a rung, where in a record its numbers are.
+QUANTITIES = {"forward": ["logits", "outputs fc"], "loss": ["loss"], "gradients": ["gradients fc kernel"]}
+
+
+def off(rung: str, share: float) -> dict[str, Any]:
+    """The data of a side whose numbers of a rung are too large by this share."""
+    return changed(DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[rung]))
+
+
+def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
+    return edited(write(path, framework, data), lambda record: record.update(said))
+
+
+def compared(
+    folder: Path,
+    right: dict[str, Any],
+    control: dict[str, Any],
+    said: dict[str, Any],
+    said_right: dict[str, Any],
+) -> Diff:
+    """The data of a right side against DATA, of which the control has other data, in float64 another run; and what
+    both records say."""
+    left = written(folder / "left", "torch", DATA, **said)
+    again = [written(folder / "again", "torch", control, **said)] if control else []
+    if described(left)["precision"] != "float64":
+        again = [] if all(controlled(left, run) for run in again) else again
+    right_side = Side(written(folder / "right", "keras", right, **said_right))
+    return compare_records(Side(left), right_side, again=[*map(Side, again)])
+
+
+@pytest.mark.parametrize("rung", QUANTITIES)
+@pytest.mark.parametrize(
+    ("noise", "said"), [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})]
+)
+def test_three_times_the_noise_passes_and_five_times_do_not(
+    rung: str, noise: float, said: dict[str, Any], tmp_path: Path
+) -> None:
+    for times in (3, 5):
+        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), said, said)
+        assert found.broken == (None if times == 3 else rung), found.explanation
+        worst = next(check for rung_, _, check, _ in report.worst_of_rungs(found) if rung_ == rung)
+        assert worst.item.measured
+        assert worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
+        assert report.origin_of(worst) == "noise"
+        run = "again" if said["precision"] == "float64" else f"one ulp of {said.get('autocast', said['precision'])}"
+        assert f"times what {run} does" in report.bounds_line(found)
+
+
+def test_a_loss_may_round_as_the_outputs_do_of_which_it_is_made(tmp_path: Path) -> None:
+    """The effect of an ulp on a loss may cancel out, as it does here."""
+    noise, said = 1e-11, {"precision": "float64"}
+    for times in (3, 5):
+        found = compared(tmp_path, off("loss", times * noise), off("forward", noise), said, said)
+        assert found.broken == (None if times == 3 else "loss"), found.explanation
+
+
+@pytest.mark.parametrize("said", [{"precision": "float64"}, AUTOCAST])
+def test_tokens_must_be_the_same_in_every_precision(said: dict[str, Any], tmp_path: Path) -> None:
+    for name, tokens in (("left", [1, 1 << 40]), ("same", [1, 1 << 40]), ("other", [2, 1 << 40])):
+        resaved(written(tmp_path / name, "torch", DATA, **said), "outputs", lambda _, of=tokens: {"y": np.array(of)})
+    left, same, other = (Side(tmp_path / name) for name in ("left", "same", "other"))
+    assert compare_records(left, same).passed
+    found = compare_records(left, other)
+    assert found.broken == "forward"
+    assert "y: error 1.0e+00, bound 0.0e+00; index 0: got 2, expected 1" in found.explanation
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_path: Path) -> None:
+    bound = TOLERANCES_OF_ANY_MODEL["outputs"][precision]
+    says = {"precision": precision}
+    found = compared(tmp_path, off("forward", 2 * bound), off("forward", 0.9 * bound), says, says)
+    assert found.broken == "forward"
+    assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
+    assert not any(check.item.measured for check in found.checks if check.rung == "forward")
+
+
+@pytest.mark.parametrize("rung", QUANTITIES)
+def test_noise_of_float32_counts_where_it_exceeds_the_table(rung: str, tmp_path: Path) -> None:
+    """As in a stack of 60 layers. In float64 the table holds."""
+    quantity = "outputs" if rung == "forward" else rung
+    noise = 2 * TOLERANCES_OF_ANY_MODEL[quantity]["float32"]
+    for times in (3, 5):
+        says = {"precision": "float32"}
+        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), says, says)
+        assert found.broken == (None if times == 3 else rung), found.explanation
+        assert found.passed == (times == 3)
+        words = f"rounding alone moves {quantity} by "
+        assert any(words in note for note in found.notes)
+    says = {"precision": "float64"}
+    assert compared(tmp_path, off(rung, 3 * noise), off(rung, noise), says, says).broken == rung
+
+
+def test_another_left_run_shows_noise_of_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    left = written(tmp_path / "left", "torch", DATA, **AUTOCAST)
+    right = written(tmp_path / "right", "keras", off("forward", 0.3), **AUTOCAST)
+    precise = written(tmp_path / "in-float64", "torch", off("forward", 0.1), precision="float64")
+    assert "breaks at forward" in rosetta("diff", left, right)[1]
+    found = answer("diff", left, right, "--again", precise)
+    assert found["passed"]
+    assert found["noise"]["sources"] == ["in-float64"]
+    assert found["noise"]["quantities"]["outputs"] == pytest.approx(0.1, rel=1e-3)
+    assert "in-float64" in rosetta("diff", left, right, "--again", precise)[1]
+    other = written(tmp_path / "other", "torch", tagger(seed=1), **AUTOCAST)
+    assert "other is no other run of left, since their tensors differ: x" in refusal(
+        2, "diff", left, right, "--again", other
+    )
+
+
+def test_what_is_computed_in_says_which_row_of_the_table_holds(tmp_path: Path) -> None:
+    """Without a control. What one layer of the right side computes in coarsely may be a mistake."""
+    table = TOLERANCES_OF_ANY_MODEL["outputs"]
+    of_layer = {"calls": [{"layer": "fc", "parts": ["3:fc:0"], "dtypes": ["float16"]}]}
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({}, {}, "float64"),
+        (AUTOCAST, AUTOCAST, "bfloat16"),
+        ({}, AUTOCAST, "bfloat16"),
+        ({**AUTOCAST, "autocast": "float16"}, {}, "float16"),
+        (of_layer, {}, "float16"),
+        ({}, of_layer, "float64"),
+    ]
+    for left, right, precision in cases:
+        found = compared(tmp_path, DATA, {}, left, right)
+        assert {check.tolerance for check in found.checks if check.tensor == "fc output"} == {table[precision]}
+        assert f"bounds from table: those of {precision}" in report.bounds_line(found)
+
+
+def test_a_finer_left_sides_noise_tells_no_coarser_right_side(tmp_path: Path) -> None:
+    assert compared(tmp_path, off("forward", 0.01), off("forward", 1e-12), {}, AUTOCAST).passed
+
+
+def everywhere(share: float) -> dict[str, Any]:
+    return changed(DATA, *(put(place, times(1 + share)) for places in QUANTITIES.values() for place in places))
+
+
+def times(factor: float) -> Any:
+    return lambda numbers: numbers * factor
+
+
+ROUNDED = float(np.float32(1e-5))
+# The share by which a side of Paddle is off, its epsilon, the other side's settings, and the rung that breaks.
+OF_NORMS: dict[str, tuple[float, float, dict[str, float], str | None]] = {
+    "within the table": (1e-10, 1e-5, {}, None),
+    "beyond the table": (1e-7, 1e-5, {}, "forward"),
+    "another epsilon": (1e-7, 1.001e-5, {}, "forward"),
+    "what float32 has on both sides": (1e-7, ROUNDED, {"eps": ROUNDED}, "forward"),
+    "what float32 has on the left": (1e-7, 1e-5, {"eps": ROUNDED}, "forward"),
+}
+
+
+@pytest.mark.parametrize("name", OF_NORMS)
+def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_path: Path) -> None:
+    share, epsilon, of_left, broken = OF_NORMS[name]
+    left = write(tmp_path / "left", "torch", changed(DATA, put("settings bn", lambda _: of_left)))
+    data = changed(everywhere(share), put("settings bn", lambda _: {"_epsilon": epsilon}))
+    found = compare_records(Side(left), Side(write(tmp_path / "right", "paddle", data)))
+    told = "\n".join(report.lines(found))
+    assert found.broken == broken, told
+    assert ("Paddle rounds epsilon to float32 in bn" in told) == (name.endswith("the table")), told
+    assert ("`layer.eps = float(np.float32(layer.eps))` in left" in told) == (name.endswith("the table")), told
+
+
+def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None:
+    """It is the root mean square over all ways in which each weight moves up or down by a unit."""
+    rng = np.random.default_rng(0)
+    weight, gradient = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    record = Record(tmp_path / "side")
+    record.weights(w=weight)
+    record.loss(0.01)
+    record.gradients(gradients={"w": gradient})
+    moved = [one_unit_moved(weight, "bfloat16", rng).astype(float) - weight for _ in range(1000)]
+    each = [float((gradient * one).sum()) / 0.01 for one in moved]
+    edited(record.folder, lambda said: said.update(autocast="bfloat16"))
+    assert rounding_of_loss(Side(record.folder)) == pytest.approx(np.sqrt(np.square(each).mean()), rel=0.1)
+    assert min(map(abs, each)) < 0.01 * rounding_of_loss(Side(record.folder))
+
+
+MASK = np.where(np.eye(3), 0.0, -np.inf)
+
+
+def planted(item: Item) -> Item:
+    """The item with its left array on the right, but for the first finite number, or the first of all: moved by 100
+    bounds beyond what is allowed, or by an ulp where all must be equal."""
+    left = np.asarray(item.left())
+    right = np.array(left, np.float64 if item.tolerance and left.dtype.kind == "f" else left.dtype)
+    place = np.unravel_index(int(np.isfinite(left).argmax()), left.shape)
+    if not np.isfinite(left[place]):
+        right[place] = 0
+    elif left.dtype.kind != "f":
+        right[place] = ~right[place]
+    elif item.tolerance:
+        size = max(item.scale_of(left), abs(right[place]) if item.by_number else 0.0) or 1.0
+        slack = item.allowed()(slice(None)) if item.allowed else np.array(0.0)
+        right[place] += 100 * item.tolerance * size + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
+    else:
+        right[place] = np.nextafter(right[place], np.inf)
+    return replace(item, right=lambda: right, ways=AS_IT_IS)
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-9])
+@pytest.mark.parametrize(
+    "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
+)
+def test_a_planted_mistake_is_seen_beside_infinities(array: Array, bound: float) -> None:
+    item = Item("forward", "mask", lambda: array, lambda: array, bound)
+    assert not judge(planted(item)).passed
+
+
+def test_a_planted_mistake_is_seen_in_every_array(tmp_path: Path) -> None:
+    checks = compared(tmp_path, DATA, {}, {}, {}).checks
+    assert {check.rung for check in checks} == {*RUNGS}
+    assert [check.tensor for check in checks if judge(planted(check.item)).passed] == []
+
+
+# What torch, in float64, has computed beside that; the type whose bounds hold, and what the remark names.
+COARSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "positions": ({"dtypes": ["float32"], "outside": [0]}, "float64", ""),
+    "a layer": ({"dtypes": ["float32"]}, "float32", "fc"),
+    "a layer and its mask": (
+        {"parts": ["3:fc:0"] * 2, "dtypes": ["float32", "float16"], "outside": [1]}, "float32", "fc"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COARSE)
+def test_bounds_are_of_the_coarsest_type_computed_of_weights(name: str, tmp_path: Path) -> None:
+    call, precision, coarse = COARSE[name]
+    found = compared(tmp_path, DATA, {}, {"calls": [{"layer": "fc", "parts": ["3:fc:0"], **call}]}, {})
+    assert f"bounds from table: those of {precision}" in report.bounds_line(found)
+    remark = f"bounds are those of {precision}, in which left computes {coarse}"
+    assert [note for note in found.notes if note.startswith("bounds")] == ([remark] if coarse else [])
+
+
+# Of an optimizer of torch and one of Keras what is not as usual, and what a remark tells where they agree otherwise.
+OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "decay": ({"weight_decay": 5e-4}, {}, "weight_decay is 0.0005 on the left and None on the right"),
+    "epsilon": ({}, {"epsilon": 1e-7}, "epsilon is 1e-08 on the left and 1e-07 on the right"),
+    "clipping": ({}, {"clipnorm": 1.0}, "on the left and each to a norm of 1.0 on the right"),
+    "nesterov": ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": False}, "nesterov is True on"),
+    "nesterov without momentum": ({"nesterov": True, "momentum": 0}, {"nesterov": False, "momentum": 0.0}, ""),
+    "a rate in float32": ({}, {"learning_rate": float(np.float32(0.01))}, ""),
+    "a schedule": ({}, {"learning_rate": "ExponentialDecay"}, ""),
+    "none": ({"amsgrad": False}, {"amsgrad": None}, ""),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_differing_optimizer_settings_are_a_remark(name: str, tmp_path: Path) -> None:
+    left, right, words = OTHER_SETTINGS[name]
+    of = [write(tmp_path / "left", "torch", changed(DATA, put("optimizer", lambda _: left)))]
+    of.append(write(tmp_path / "right", "keras", changed(DATA, put("optimizer", lambda _: right))))
+    found = compare_records(*map(Side, of))
+    assert found.passed
+    notes = [note for note in found.notes if "optimizer" in note]
+    assert all(words in note for note in notes)
+    assert len(notes) == bool(words)

@@ -1,0 +1,519 @@
+"""Two records of one model that were cut otherwise: weights, outputs, gradients and slots find each other, by their
+numbers or their shapes, and what is wrong with one is named."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from cProfile import Profile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from porting_tests.support.program import rosetta
+from porting_tests.support.records import Layer, Layers, edited, of_layers, resaved, tagger, write
+from rosetta_diff.arrays import Array
+from rosetta_diff.carry import carried
+from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.helpers import CannotBeginError
+from rosetta_diff.pair.drafts import write_mapping
+from rosetta_diff.pair.mapping import read_mapping
+from rosetta_diff.pair.pairing import paired
+from rosetta_diff.read.record import Side
+from rosetta_diff.read.rules import PARENT
+
+N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
+RNG = np.random.default_rng(5)
+KERNEL, INSIDE, EXPERTS = RNG.normal(size=(M, M)), RNG.normal(size=(N, T, M)), RNG.normal(size=(2, M, M))
+
+
+def linear(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
+    return ["Linear"], {"weight": kernel.T, **own}, output
+
+
+def dense_of(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
+    return ["Dense"], {"kernel": kernel, **own}, output
+
+
+def mine(output: Array, **weights: Array) -> Layer:
+    """A layer of a class of one's own, which may contain others."""
+    return ["mine.Layer"], weights, output
+
+
+def both(folder: Path, left: Layers, right: Layers, *gradients: Mapping[str, Array]) -> tuple[Side, Side]:
+    """Records of torch and of Keras, perhaps with gradients."""
+    of_left, of_right = gradients or ({}, {})
+    one = of_layers(folder / "left", "torch", left, of_left)
+    return Side(one), Side(of_layers(folder / "right", "keras", right, of_right))
+
+
+Split = Callable[[Array], list[Array]]  # of the last axis into query, key and value
+
+
+def blocks(array: Array) -> list[Array]:
+    return [part.copy() for part in np.split(array, 3, -1)]
+
+
+def grouped(array: Array) -> list[Array]:
+    """Each group of heads has two queries, a key and a value."""
+    parts = array.reshape(*array.shape[:-1], G, 4, D)
+    found = parts[..., :2, :], parts[..., 2, :], parts[..., 3, :]
+    return [part.reshape(*array.shape[:-1], -1) for part in found]
+
+
+def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> Diff:
+    write_mapping(folder / "mapping.toml", paired(left, right))
+    mapping = read_mapping(folder / "mapping.toml")
+    found = compare_records(left, right, mapping)
+    assert found.passed, found.explanation
+    for name, array in carried(paired(left, right, mapping)).items():
+        own = right.arrays("weights")[name]
+        assert (array.shape, array.tobytes()) == (own.shape, own.tobytes())
+    return found
+
+
+@pytest.mark.parametrize("zero_bias", [True, False], ids=["biases of zeros", "biases"])
+@pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
+def test_one_layer_is_three_of_the_other_side_on_every_rung(
+    split: Split, width: int, zero_bias: bool, tmp_path: Path
+) -> None:
+    """An attention whose projections are one Linear on the left, in torch, and three Dense on the right, in Keras."""
+    normal = np.random.default_rng(3).normal
+    whole, out, of_out = normal(size=(M, width)), normal(size=(M, M)), normal(size=(M, M))
+    bias, output, last = normal(size=width) * (not zero_bias), normal(size=(N, T, width)), normal(size=(N, T, M))
+    of_whole, of_bias = normal(size=(M, width)), normal(size=width)
+    left: Layers = {"block.qkv": linear(whole, output, bias=bias), "block.out": linear(out, last)}
+    of_left = {"block.qkv.weight": of_whole.T, "block.qkv.bias": of_bias, "block.out.weight": of_out.T}
+    right: Layers = {}
+    of_right = {"block/out/kernel": of_out}
+    for name, *parts in zip("qkv", *map(split, (whole, output, bias, of_whole, of_bias)), strict=True):
+        right[f"block/{name}"] = dense_of(parts[0], parts[1], bias=parts[2])
+        of_right |= {f"block/{name}/kernel": parts[3], f"block/{name}/bias": parts[4]}
+    right["block/out"] = dense_of(out, last)
+    sides = both(tmp_path, left, right, of_left, of_right)
+    found = compare_records(*sides)
+    assert found.passed, found.explanation
+    assert {
+        ("weights", "block.qkv weight"),
+        ("weights", "block.qkv bias"),
+        ("forward", "block.qkv output"),
+        ("gradients", "block.qkv weight"),
+        ("step", "mean_square of block.qkv weight"),
+        ("step", "block.qkv bias"),
+    } <= {(check.rung, check.tensor) for check in found.checks}
+    assert any(note.startswith("paired by value: ") for note in found.notes)
+    assert compare_records(*sides[::-1]).passed
+    assert {pair.how for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
+
+
+def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> None:
+    """A gain without a counterpart comes first, and another layer's gain has as many numbers as the bias."""
+    rng = np.random.default_rng(0)
+    left: Layers = {"norm": mine(INSIDE, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
+    right: Layers = {
+        "conv": dense_of(rng.random((5, 4)), bias=rng.random(4)),
+        "mine": mine(INSIDE, gain=rng.random(4)),
+    }
+    with pytest.raises(
+        CannotBeginError, match=r"^conv \(dense: kernel 3×4.* left conv \(dense: kernel 5×4.*\[skip\]"
+    ):
+        paired(*both(tmp_path, left, right)).require()
+
+
+# Arrays of a layer of one's own on both sides, and the line that is proposed.
+REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
+    "turned": (
+        {"w": np.ones((2, 3))},
+        {"k": np.zeros((3, 2)), "m": np.zeros((3, 2))},
+        '[weights] "l.w" = {to = "l/k", axes = "n m -> m n"}',
+    ),
+    "an axis of one": (
+        {"w": KERNEL[None]},
+        {"k": KERNEL + 1, "m": KERNEL + 2},
+        '[weights] "l.w" = {to = "l/k", axes = "1 m k -> m k"}',
+    ),
+    "the second of two": (
+        {"w": KERNEL},
+        {"a": INSIDE, "b": KERNEL + 1, "c": KERNEL + 2},
+        '[weights] "l.w" = {to = "l/b", axes = "n m -> n m"}',
+    ),
+    "nothing of its sizes": ({"w": KERNEL}, {"k": INSIDE}, '[skip] "l:w" = "why it is not compared"'),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_unpaired_weights_are_refused_with_a_line_that_works(name: str, tmp_path: Path) -> None:
+    of_left, of_right, line = REFUSED[name]
+    sides = both(tmp_path, {"l": mine(INSIDE, **of_left)}, {"l": mine(INSIDE, **of_right)})
+    with pytest.raises(CannotBeginError) as error:
+        paired(*sides).require()
+    assert str(error.value).endswith(f"such as {line}")
+    assert "\n" not in str(error.value)
+    section, _, words = line.partition(" ")
+    (tmp_path / "mapping.toml").write_text(f"{section}\n{words}\n")
+    alone = paired(*sides, read_mapping(tmp_path / "mapping.toml")).left
+    assert not alone
+
+
+def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
+    for number in (0.5, 0.25):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        left, right = both(folder, {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))})
+        assert compare_records(left, right).passed == (number == 0.5)
+        assert carried(paired(left, right))["l/w"].shape == ()
+        assert carried(paired(right, left))["l.w"].tolist() == [number]
+
+
+def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> None:
+    biases = "lstm.bias_ih_l0", "lstm.bias_hh_l0"
+    record = write(tmp_path / "record", "torch", tagger())
+    resaved(record, "weights", lambda weights: weights | {biases[1]: weights[biases[0]].reshape(-1, 3)})
+    with pytest.raises(CannotBeginError, match=rf"{biases[0]} has the shape \(24,\) and {biases[1]} \(8, 3\)"):
+        compare_records(Side(record), Side(record))
+
+
+@pytest.mark.parametrize("name", ["w", "k"])
+def test_axes_of_one_number_do_not_count(name: str, tmp_path: Path) -> None:
+    """As of a scale of channels, which may stand before the axes of an image."""
+    scale, inside = RNG.normal(size=M), {"l": mine(INSIDE, w=np.ones(2))}
+    left, right = both(
+        tmp_path,
+        inside | {"scale": mine(INSIDE, w=scale.reshape(M, 1, 1))},
+        inside | {"scale": mine(INSIDE, **{name: scale + 1})},
+    )
+    found = compare_records(left, right)
+    assert (found.broken, carried(found.pairing)[f"scale/{name}"].tolist()) == ("weights", scale.tolist())
+
+
+def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:
+    """The first of one side has the shape of the other's second, and a name of two words."""
+    one, two, output = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 4, 3)), RNG.normal(size=(N, M))
+    left: Layers = {"moe": mine(output, **{"w 1": one, "w2": two})}
+    right: Layers = {"moe": mine(output, first=one.swapaxes(1, 2), w1=two.swapaxes(1, 2))}
+    found = passes_with_what_is_written(tmp_path, *both(tmp_path, left, right))
+    assert sum(check.rung == "weights" for check in found.checks) == 2
+
+
+FUSED, APART = {"qkv": 3 * M, "out": M, "gate_up": 2 * M}, dict.fromkeys(("q", "k", "v", "o", "up", "gate"), M)
+RUN = {"qkv": ["q", "k", "v"], "out": ["o"], "gate_up": ["up", "gate"]}  # in which order parts ran
+
+
+def dense(framework: str, widths: Mapping[str, int], names: str = "{name}", blocks: int = 1) -> Layers:
+    """Layers of so many blocks, of M inputs each, with numbers that the other side lacks."""
+    found: Layers = {}
+    for block in range(blocks):
+        for name, width in widths.items():
+            kernel, path = RNG.normal(size=(M, width)), names.format(block=block, name=name)
+            found[path] = (linear if framework == "torch" else dense_of)(kernel, RNG.normal(size=(N, width)))
+    return found
+
+
+def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
+    return {pair.name: [layer.path for layer in pair.right.layers] for pair in paired(*sides).pairs}
+
+
+@pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}"])
+def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_path: Path) -> None:
+    """A layer has the shape of three others until these are one."""
+    left, right = dense("torch", FUSED, names, 3), dense("keras", APART, names, 3)
+    wanted = {}
+    for block in range(3):
+        for whole, parts in RUN.items():
+            one, *others = (names.format(block=block, name=name) for name in (whole, *sorted(parts, key=whole.find)))
+            wanted[one] = others
+    assert partners(both(tmp_path, left, right)) == wanted
+
+
+def test_parts_are_of_one_parent_and_follow_what_is_like_on_both_sides(tmp_path: Path) -> None:
+    left, parts = dense("torch", {"qkv": 3 * M}), dense("keras", dict.fromkeys("qkv", M), "attention/{name}")
+    assert partners(both(tmp_path, left, parts)) == {"qkv": ["attention/q", "attention/k", "attention/v"]}
+    assert partners(both(tmp_path / "odd", left, dense("keras", {"first": M}) | parts)) == {}
+    assert partners(both(tmp_path / "alone", dense("torch", {"first": M + 1}) | left, parts)) == {}
+
+
+def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -> None:
+    """Each in a block, whose output is compared, too."""
+    calls = []
+    for number in (100, 200):
+        folder, profile = tmp_path / f"{number}", Profile()
+        folder.mkdir()
+        outer: Layers = {f"b{block}": mine(np.ones(2)) for block in range(number)}
+        inner = [dense(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
+        found = profile.runcall(paired, *both(folder, inner[0] | outer, inner[1] | outer))
+        assert len(found.pairs) == 2 * number
+        calls.append(sum(entry.callcount for entry in profile.getstats()))
+    assert calls[1] < 2.2 * calls[0]
+
+
+WIDE, IMAGE = RNG.normal(size=(12, 5)), RNG.normal(size=(N, 5, 4, 6))  # an image as torch has it
+TURNED = WIDE.reshape(3, 4, 5).swapaxes(0, 1).reshape(12, 5)  # as after an image with channels first on one side
+OTHER_IMAGE = IMAGE.copy()
+OTHER_IMAGE[1, 2, 3, 4] += 9
+CONV = RNG.normal(size=(5, 3, 1, 1))
+
+
+# What both sides have, where they differ, what else is told, and perhaps what is told where left is right.
+TOLD: dict[str, tuple[Any, ...]] = {
+    "a residual that one side lacks, though the layers in the block agree": (
+        {"block.fc": linear(KERNEL), "block": mine(INSIDE + 1), "head": mine(INSIDE * 2)},
+        {"block/fc": dense_of(KERNEL), "block": mine(INSIDE), "head": mine(INSIDE)},
+        "block output", "",
+    ),
+    "exchanged experts, which one side has packed": (
+        {"moe": mine(INSIDE, w=EXPERTS), "head": mine(INSIDE)},
+        {
+            "moe/0": dense_of(EXPERTS[1], RNG.normal(size=(N, M))),
+            "moe/1": dense_of(EXPERTS[0], RNG.normal(size=(N, M))),
+            "moe": mine(INSIDE + 1),
+            "head": mine(INSIDE + 1),
+        },
+        "moe output", "moe has the numbers of moe/1/kernel + moe/0/kernel, which run in another order",
+    ),
+    "a kernel in another order": (
+        {"fc": linear(WIDE, bias=np.zeros(5))}, {"fc": dense_of(TURNED, bias=np.zeros(5))}, "fc kernel",
+        '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 3, c = 4}}; if the right layer '
+        "computes with them where they are, --write-mapping writes this",
+    ),
+    "a place by channel and position": (
+        {"c": (["Conv2d"], {"weight": CONV}, IMAGE)},
+        {"c": (["Conv2D"], {"kernel": CONV.transpose(2, 3, 1, 0)}, np.moveaxis(OTHER_IMAGE, 1, -1))},
+        "c output", "row 1, channel 2, position 3, position 4", "row 1, position 3, position 4, channel 2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_cut_otherwise_and_wrong_is_told(name: str, tmp_path: Path) -> None:
+    of_left, of_right, place, words, *back = TOLD[name]
+    left, right = both(tmp_path, of_left, of_right)
+    found = compare_records(left, right)
+    assert found.explanation[1].startswith(place)
+    assert words in "\n".join([found.explanation[1], *(cause.sentence for cause in found.causes)])
+    assert all(line in compare_records(right, left).explanation[1] for line in back)
+    if found.broken == "weights":  # no number tells whether the layer computes accordingly, so what is written passes
+        passes_with_what_is_written(tmp_path, left, right)
+
+
+def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> None:
+    far = KERNEL * 1e300
+    (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense_of(far)})).pairs
+    assert (pair.left.name, pair.right.name) == ("a", "b")
+
+
+def test_weights_outside_layers_are_paired_by_name(tmp_path: Path) -> None:
+    """As Record.weights records them."""
+
+    def recorded(name: str, framework: str, **arrays: Array) -> Side:
+        path = of_layers(tmp_path / name, framework, {"l": mine(INSIDE)}, {})
+        save_file(arrays, path / "weights.safetensors")
+        return Side(path)
+
+    one, two = RNG.normal(size=(M, M)), RNG.normal(size=(M, M))
+    left = recorded("left", "arrays", w=one, v=two)
+    assert compare_records(left, recorded("same", "keras", v=two, w=one)).passed
+    found = compare_records(left, recorded("other", "arrays", v=two, w=one + 5))
+    assert (found.broken, found.explanation[1].partition(":")[0]) == ("weights", "w weight")
+    assert compare_records(left, recorded("turned", "keras", w=one.T, v=two)).passed
+    fewer = recorded("fewer", "keras", w=one[:2], v=two)
+    for sides in ((left, fewer), (fewer, left)):
+        with pytest.raises(CannotBeginError, match=r"^w .*has no partner"):
+            compare_records(*sides)
+    for names, alone in (("w", "v"), ("w v u", "u")):
+        right = recorded(names, "arrays", **{name: RNG.normal(size=(M, M)) for name in names.split()})
+        with pytest.raises(CannotBeginError, match=f"^{alone} .*has no partner"):
+            compare_records(left, right)
+
+
+# Names of layers of one shape on both sides in the order in which they ran, and the right one of each left one.
+NAMES: dict[str, tuple[list[str], list[str], list[int]]] = {
+    "equal names": (["mlp.gate", "mlp.up"], ["mlp/up", "mlp/gate"], [1, 0]),
+    "equal last parts": (["a.0.gate", "a.0.up", "a.1.up"], ["b_0/up", "b_0/gate", "b_1/up"], [1, 0, 2]),
+    "equal names with numbers": (["n.fc1", "n.fc2"], ["fc2", "fc1"], [1, 0]),
+    "some equal names": (["gate", "up", "first"], ["start", "up", "gate"], [2, 1, 0]),
+    "numbers that begin elsewhere": (["net.0", "net.1"], ["net/1", "net/2"], [0, 1]),
+    "other names": (["query", "key"], ["left", "right"], [0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_path: Path) -> None:
+    """A pair that only the order tells is told as a guess."""
+    of_left, of_right, wanted = NAMES[name]
+    left = {own: linear(RNG.normal(size=(M, M))) for own in of_left}
+    sides = both(tmp_path, left, {own: dense_of(RNG.normal(size=(M, M))) for own in of_right})
+    pairing = paired(*sides)
+    made = carried(pairing)
+    for own, place in zip(of_left, wanted, strict=True):
+        np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own][1]["weight"].T)
+    guesses = {"some equal names": 1, "numbers that begin elsewhere": 2, "other names": 2}
+    assert [pair.how for pair in pairing.pairs].count("order") == guesses.get(name, 0)
+
+
+def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
+    left: Layers = {name: linear(RNG.normal(size=(M, M))) for name in ("query", "key")}
+    right: Layers = {name: dense_of(RNG.normal(size=(M, M))) for name in ("a", "b")}
+    sides = both(tmp_path, left, right)
+    (cause,) = [cause.sentence for cause in compare_records(*sides).causes if "order" in cause.sentence]
+    assert cause.startswith("query and a were paired by the order")
+    like, out = ("--like", sides[1].path), tmp_path / "out.safetensors"
+    told = rosetta("carry", sides[0].path, "--to", "keras", *like, "-o", out)[1]
+    assert '[layers]\n"query" = "a"\n"key" = "b"\n' in told
+
+
+@pytest.mark.parametrize("kind", ["order", "shape"])
+def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
+    number, kernel = 13, RNG.normal(size=(M, M))
+    left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
+    right: Layers = {f"dense_{place}": dense_of(kernel - place - 1) for place in range(number)}
+    if kind == "shape":
+        left = {name: mine(INSIDE, scale=of["weight"]) for name, (_, of, _) in left.items()}
+        right = {name: mine(INSIDE, gamma=of["kernel"]) for name, (_, of, _) in right.items()}
+    sides = both(tmp_path, left, right)
+    out, drafted = tmp_path / "out.safetensors", tmp_path / "drafted.toml"
+    status, told, _ = rosetta("carry", sides[0].path, "--to", "keras", "--like", sides[1].path, "-o", out)
+    lines = [line for line in told.splitlines() if line.startswith('"')]
+    (more,) = [line for line in told.splitlines() if line.startswith("and 3 more; rosetta-")]
+    assert (status, len(lines)) == (0, number - 3)
+    command = more.partition("rosetta-")[2].removesuffix(" writes all").replace("FILE", str(drafted))
+    assert rosetta(*shlex.split(command))[0] == 0
+    written = [line for line in drafted.read_text("utf-8").splitlines() if line.endswith(f"# by {kind}")]
+    assert len(written) == number
+    assert [line.partition("  # ")[0] for line in written[: len(lines)]] == lines
+
+
+def bare(of: str, output: Array) -> Layer:
+    """A layer without weights."""
+    return [of], {}, output
+
+
+# Layers of both sides between two dense ones, what is named where they differ, and otherwise what is compared.
+BARE: dict[str, tuple[Layers, Layers, str]] = {
+    "own classes of one name": (
+        {"n.attention": bare("mine.Attention", INSIDE)}, {"attention": bare("theirs.Scores", INSIDE + 1)},
+        "n.attention output",
+    ),
+    "an activation of another class": (
+        {"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE + 1)}, "relu output"
+    ),
+    "what contains a dropout on one side": (
+        {"attention.drop": bare("Dropout", INSIDE), "attention": bare("mine.Scores", INSIDE)},
+        {"attention": bare("theirs.Scores", INSIDE + 1)}, "attention output",
+    ),
+    "one of two activations": (
+        {"relu": bare("ReLU", INSIDE), "last.relu": bare("ReLU", INSIDE)}, {"relu": bare("ReLU", INSIDE + 1)},
+        "relu output",
+    ),
+    "another shape": ({"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE[:1])}, "out output"),
+    "another name": ({"relu": bare("ReLU", INSIDE)}, {"gelu": bare("Activation", INSIDE + 1)}, "out output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_weightless_layers_of_one_name_and_place_are_compared(name: str, tmp_path: Path) -> None:
+    """So that what is wrong in them is not told of the layer after them. Where what the model gives agrees, they are
+    a remark."""
+    of_left, of_right, place = BARE[name]
+    other = np.asarray(RNG.normal(size=(M, M)))
+    for change in (1, 0):
+        folder = tmp_path / f"{change}"
+        folder.mkdir()
+        left = {"first": linear(KERNEL), **of_left, "out": linear(other)}
+        right = {"first": dense_of(KERNEL), **of_right, "out": dense_of(other, INSIDE + change)}
+        found = compare_records(*both(folder, left, right))
+        assert found.passed != bool(change)
+        assert (found.explanation or [""] * 2)[1].startswith(place if change else "")
+        assert [check.tensor for check in found.checks if check.inside] == [place] * (
+            not change and place != "out output"
+        )
+
+
+def test_layers_of_one_name_elsewhere_are_not_compared(tmp_path: Path) -> None:
+    left: Layers = {"first": linear(KERNEL), "relu": bare("ReLU", INSIDE), "out": linear(KERNEL)}
+    right: Layers = {"relu": bare("Activation", INSIDE + 1), "first": dense_of(KERNEL), "out": dense_of(KERNEL)}
+    found = compare_records(*both(tmp_path, left, right))
+    assert found.passed
+    assert not any(check.inside for check in found.checks)
+
+
+TABLE, HALF = np.ones((T, M)), KERNEL[:, : M // 2]  # a constant, and a part of a layer
+DROP, OF_SCORES = bare("Dropout", INSIDE), bare("Dropout", np.ones((2 * N, T, T)))  # of heads of the batch
+# Layers of both sides, and those without weights that are compared.
+PLACES: dict[str, tuple[Layers, Layers, list[tuple[str, str]]]] = {
+    "a constant that one side keeps": (
+        {"one": linear(KERNEL), "a.drop": OF_SCORES, "two": linear(EXPERTS[0]),
+         "b.drop": DROP, "out": linear(EXPERTS[1])},
+        {"table": mine(TABLE, P=TABLE), "one": dense_of(KERNEL), "a/drop": OF_SCORES,
+         "two": dense_of(EXPERTS[0]), "b/drop": DROP, "out": dense_of(EXPERTS[1])},
+        [("a.drop", "a/drop"), ("b.drop", "b/drop")],
+    ),
+    "numbers of blocks count from elsewhere": (
+        {"blks.b0.a.drop": OF_SCORES, "blks.b0.o": linear(KERNEL), "blks.b0.n.drop": DROP,
+         "blks.b0.out": linear(EXPERTS[0])},
+        {"blks/0/a/drop": OF_SCORES, "blks/0/o": dense_of(KERNEL), "blks/0/n/drop": DROP,
+         "blks/0/out": dense_of(EXPERTS[0])},
+        [("blks.b0.a.drop", "blks/0/a/drop"), ("blks.b0.n.drop", "blks/0/n/drop")],
+    ),
+    "amid the parts of a layer": (
+        {"q_k": linear(KERNEL), "drop": DROP, "out": linear(EXPERTS[0])},
+        {"q": dense_of(HALF), "drop": DROP, "k": dense_of(KERNEL[:, M // 2 :]),
+         "out": dense_of(EXPERTS[0])},
+        [],
+    ),
+    "after other layers": (
+        {"a": linear(KERNEL), "drop": DROP, "b": linear(EXPERTS[0])},
+        {"b": dense_of(EXPERTS[0]), "drop": DROP, "a": dense_of(KERNEL)},
+        [],
+    ),
+    "of other rows": (
+        {"a": linear(KERNEL), "drop": OF_SCORES}, {"a": dense_of(KERNEL), "drop": DROP},
+        [],
+    ),
+    "a pool that rounds up": (
+        {"a": linear(KERNEL), "pool": bare("Pool", INSIDE)},
+        {"a": dense_of(KERNEL), "p": bare("Pool", INSIDE[:, 1:])},
+        [("pool", "p")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_weightless_layers_are_paired_after_the_same_pairs(name: str, tmp_path: Path) -> None:
+    of_left, of_right, expected = PLACES[name]
+    sides = both(tmp_path, of_left, of_right)
+    for side in sides:
+        edited(side.path, lambda says: [keep_constant(layer) for layer in says["layers"]])
+    pairing = paired(*map(Side, (side.path for side in sides)))
+    found = [pair for pair in pairing.pairs if not pair.left.tensors and pair.left.kind != PARENT]
+    assert [(pair.left.name, pair.right.name) for pair in found] == expected
+
+
+def keep_constant(layer: dict[str, Any]) -> None:
+    """Make `P` a constant of its layer."""
+    layer["buffers"] = {role: layer["parameters"].pop(role) for role in ("P",) if role in layer["parameters"]}
+
+
+# When the right side's layer is called again, and what is told.
+AGAIN = {
+    "call by call": ("b", "second.relu output: error"),
+    "not at another place": ("a", "not compared, forward: outputs of relu, which was called 1 and 2 times"),
+}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_repeated_layer_is_compared_with_layers_in_turn(name: str, tmp_path: Path) -> None:
+    after, told = AGAIN[name]
+    relu, other = bare("ReLU", INSIDE), np.asarray(RNG.normal(size=(M, M)))
+    left: Layers = {"a": linear(KERNEL), "relu": relu, "b": linear(other), "second.relu": relu, "out": linear(KERNEL)}
+    right: Layers = {"a": dense_of(KERNEL), "relu": relu, "b": dense_of(other)}
+    of_left, of_right = both(tmp_path, left, {**right, "out": dense_of(KERNEL, INSIDE + 1)})
+    resaved(of_right.path, "layers", lambda arrays: arrays | {"again": INSIDE + 1})
+    places = [*right]
+
+    def again(said: dict[str, Any]) -> None:
+        said["calls"].insert(places.index(after) + 1, {"layer": "relu", "parts": ["again"]})
+
+    edited(of_right.path, again)
+    found = compare_records(of_left, Side(of_right.path))
+    assert any(line.startswith(told) for line in (*found.notes, found.explanation[1]))

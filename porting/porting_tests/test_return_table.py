@@ -1,0 +1,70 @@
+"""The table of lstm_returns.md, of what an LSTM layer returns in Keras, PyTorch, Paddle and Flax.
+
+The functions `lstm_returns` of support/in_FRAMEWORK.py take the same weights, in Keras's layout (gates i, f, c, o;
+one bias), the same input and the same two initial states. They give the arrays of each row of the table. The rows are
+named after return_sequences and return_state: "tf" is True and False.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from porting_tests.support.side import Array, Side, lstm_returns
+
+N, T, V, H = 3, 5, 7, 4
+
+
+def example() -> dict[str, Array]:
+    """Weights, an input and a pair of initial states, all float32."""
+    rng = np.random.default_rng(0)
+    weights = {"kernel": (V, 4 * H), "recurrent_kernel": (H, 4 * H), "bias": (4 * H,)}
+    shapes = weights | {"x": (N, T, V), "state_h": (N, H), "state_c": (N, H)}
+    return {name: rng.normal(0.0, 0.5, shape).astype("float32") for name, shape in shapes.items()}
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def expected_rows(arrays: dict[str, Array]) -> dict[str, list[Array]]:
+    """By NumPy, in float64."""
+    x, h, c, *weights = (
+        arrays[name].astype("float64") for name in ("x", "state_h", "state_c", "kernel", "recurrent_kernel", "bias")
+    )
+
+    def lstm(x: Array, h: Array, c: Array) -> list[Array]:
+        kernel, recurrent_kernel, bias = weights
+        outputs = []
+        for x_t in x.swapaxes(0, 1):
+            i, f, g, o = np.split(x_t @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            outputs.append(h)
+        return [np.stack(outputs, 1), h, c]
+
+    output, state_h, state_c = lstm(x, np.zeros_like(h), np.zeros_like(c))
+    return {
+        "ff": [state_h],
+        "tf": [output],
+        "ft": [state_h, state_h, state_c],
+        "tt": [output, state_h, state_c],
+        "initial_state": lstm(x, h, c),
+        "step": lstm(x[:, :1], h, c),
+    }
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch", "paddle", "flax"])
+def test_every_row_is_the_same_array(framework: str, side_of: Callable[[str], Side], tmp_path: Path) -> None:
+    inputs, rows = tmp_path / "example.safetensors", tmp_path / "rows.safetensors"
+    save_file(example(), inputs)
+    side_of(framework).do(lstm_returns, inputs=inputs, path=rows)
+    expected = {f"{row}.{k}": array for row, of in expected_rows(example()).items() for k, array in enumerate(of)}
+    assert expected["step.0"].shape == (N, 1, H)
+    got = load_file(rows)
+    assert got.keys() == expected.keys()
+    for name, wanted in expected.items():
+        assert (got[name].shape, got[name].dtype) == (wanted.shape, np.float32), name
+        np.testing.assert_allclose(got[name], wanted, rtol=0, atol=2e-6, err_msg=f"{framework} {name}")

@@ -1,0 +1,3 @@
+from rosetta_diff.commands import main
+
+main()

@@ -1,0 +1,294 @@
+"""Compares two records rung by rung, up to the first rung that breaks, and says what is known of it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rosetta_diff.arrays import COARSER_TYPES, Array
+from rosetta_diff.explain.broken import LIKELY, Cause
+from rosetta_diff.explain.causes import causes_of
+from rosetta_diff.explain.exported import in_graph
+from rosetta_diff.explain.optimizers import other_optimizers
+from rosetta_diff.helpers import CannotBeginError, count, some_of
+from rosetta_diff.judge.check import RUNGS, Check, Item, explained, judge, nearest
+from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.noise import Control, noise_of
+from rosetta_diff.pair.arrangement import line_of
+from rosetta_diff.pair.drafts import guessed
+from rosetta_diff.pair.mapping import MappingFile
+from rosetta_diff.pair.pairing import Pairing, paired
+from rosetta_diff.read.record import Side, is_number
+from rosetta_diff.read.rules import PARENT, TAP
+from rosetta_diff.replay import Replay, replay_of
+
+REQUIRED = ("forward",)
+
+
+@dataclass
+class Diff:
+    """The result of a comparison; the left side is what is expected."""
+
+    left: str
+    right: str
+    pairing: Pairing
+    control: Control
+    checks: list[Check] = field(default_factory=list)
+    explanation: list[str] = field(default_factory=list)  # of the rung that breaks
+    causes: list[Cause] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
+    replay: Replay | None = None  # of each layer by itself
+    required: Sequence[str] = REQUIRED  # rungs on which something must have been compared
+
+    @property
+    def passed(self) -> bool:
+        return not self.why_failed
+
+    @property
+    def wrong_alone(self) -> list[str]:
+        """The places that are wrong in the replay, where no rung of the whole model breaks."""
+        return [place.place for place in self.replay.wrong] if self.replay and not self.broken else []
+
+    @property
+    def unfinished(self) -> str:
+        """The sides whose scripts ended in the middle of Record.training; "" where there is none."""
+        return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
+
+    @property
+    def climbed(self) -> list[str]:
+        """The rungs on which anything was compared that could differ."""
+        return list(dict.fromkeys(check.rung for check in self.checks if check.tells or not check.passed))
+
+    @property
+    def missing(self) -> list[str]:
+        """The rungs below the end of the climb on which nothing was compared."""
+        end = RUNGS.index(self.broken) if self.broken else len(RUNGS)
+        return [rung for rung in RUNGS[:end] if rung not in self.climbed]
+
+    @property
+    def broken(self) -> str | None:
+        """The rung that breaks."""
+        return next((check.rung for check in self.checks if not check.passed), None)
+
+    @property
+    def lacks(self) -> str:
+        """The required rungs that were not compared, and why; "" if all were, or one broke before them."""
+        missing = [rung for rung in self.required if rung in self.missing]
+        why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
+        if not why:
+            empty = any(check.rung in missing for check in self.checks)
+            why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
+        return f"{', '.join(missing)}: {'; '.join(why)}" if missing else ""
+
+    @property
+    def why_failed(self) -> str:
+        """The line with which the comparison ends; "" for a success."""
+        if not self.climbed:
+            return f"nothing of {self.right} and {self.left} was compared"
+        if self.unfinished and not self.broken:
+            return f"the training of {self.unfinished} was not finished"
+        if self.broken or self.wrong_alone:
+            return f"{self.right} and {self.left} differ"
+        if self.lacks:
+            return f"required and not compared, {self.lacks}; --require {self.climbed[-1]} asks for what was"
+        return ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "left": self.left,
+            "right": self.right,
+            "breaks_at": self.broken,
+            "not_compared": self.missing,
+            "explanation": self.explanation,
+            "causes": [
+                {"standing": cause.standing, "sentence": cause.sentence, "link": cause.link or None}
+                for cause in self.causes
+            ],
+            "checks": [check.as_json() for check in self.checks],
+            "control": {
+                "one_ulp": [
+                    {"rung": check.rung, "tensor": check.tensor, "error": check.finite_error}
+                    for check in self.control.rounding
+                ]
+            },
+            "replay": self.replay.as_json() if self.replay else None,
+            "noise": {"sources": self.control.sources, "quantities": self.control.noise},
+            "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
+            "notes": self.notes,
+        }
+
+
+def known_rungs(names: Iterable[str]) -> list[str]:
+    """The rungs of these names. Raises CannotBeginError for one that is none."""
+    rungs = [name.strip() for name in names]
+    unknown = [rung for rung in rungs if rung not in RUNGS]
+    if unknown:
+        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(RUNGS)}")
+    return rungs
+
+
+@np.errstate(all="ignore")  # a record may have any numbers, and results are checked for numbers that are not finite
+def compare_records(
+    left: Side,
+    right: Side,
+    mapping: MappingFile | None = None,
+    again: Sequence[Side] = (),
+    require: Sequence[str] = REQUIRED,
+) -> Diff:
+    """Compare two records. `again` are records of other runs of the left side, which show its noise; `require` are
+    rungs that must be compared. Raises CannotBeginError where layers cannot be paired, and where those records are of
+    something else."""
+    control = noise_of(left, right, again)
+    pairing = paired(left, right, mapping).require()
+    rungs = Rungs(left, right, pairing, control.noise)
+    control.precision = rungs.tolerances.precision
+    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, required=require)
+    diff.notes += remarks_on_pairing(pairing)
+    exported = left.known.folds_weights or right.known.folds_weights  # and does not train
+    for rung in RUNGS[: RUNGS.index("forward") + 1] if exported else RUNGS:
+        checks = judged(rungs, rung, diff)
+        diff.checks += checks
+        diff.notes += turned_axes(rung, checks)
+        failed = [check for check in checks if not check.passed]
+        if failed:
+            explain(diff, rungs, checks, failed)
+            break
+    told = " ".join(cause.sentence for cause in diff.causes)
+    differ = [cause for cause in other_optimizers(left, right) if cause.sentence.partition(" is ")[0] not in told]
+    diff.notes[:0] = [cause.line for cause in differ]
+    agrees = "forward" in diff.climbed and diff.broken != "forward"
+    if right.replay and most_weights_differ(diff):
+        diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")
+    else:
+        diff.replay = replay_of(rungs, agrees, diff.notes)
+    return diff
+
+
+def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
+    """The checks of a rung."""
+    checks = [judge(item) for item in rungs.items(rung)]
+    if rung == "weights" and (rungs.left.known.folds_weights or rungs.right.known.folds_weights):
+        checks = [replace(check, inside=not (check.passed or is_rounded(check.item))) for check in checks]
+        diff.notes[:0] = remark_folded([check for check in checks if check.inside])
+    if rung == "forward" and not all(check.passed for check in checks):
+        vouched = vouched_for(rungs, checks)
+        checks = [replace(check, inside=not check.passed) for check in checks[:vouched]] + checks[vouched:]
+        diff.notes[:0] = remark_inside([check for check in checks if check.inside])
+    return checks
+
+
+def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[Check]) -> None:
+    """Say where a rung breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
+    broken = nearest([check for check in failed if not is_of_rounding(rungs, check)] or failed)
+    diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
+    diff.explanation += in_graph(rungs, broken)
+    outputs = [check for check in checks if check.item.is_of_model]
+    if outputs and not any(check in failed for check in outputs):
+        names = some_of([check.tensor for check in outputs])
+        words = "agree, which tells nothing of this layer; record an output that depends on it"
+        diff.explanation.append(f"{names} {words}")
+    if most_weights_differ(diff):
+        diff.explanation[0] += "; did the right side load the file that `rosetta-carry` wrote?"
+    diff.causes = causes_of(rungs, broken, failed)
+    inside = [check for check in diff.checks if check.rung == "forward" and check.inside]
+    if (
+        inside
+        and broken.rung not in ("forward", "step")
+        and not any(cause.standing == LIKELY for cause in diff.causes)
+    ):
+        diff.explanation.insert(1, inside[0].line)
+        diff.causes = [*causes_of(rungs, inside[0], inside), *diff.causes]
+    weights = [check for check in diff.checks if check.rung == "weights" and check.inside]
+    of_layer = [check for check in weights if broken.item.pair and check.item.pair is broken.item.pair]
+    if of_layer and broken.rung == "forward":
+        diff.causes = [*causes_of(rungs, of_layer[0], of_layer), *diff.causes]
+
+
+def is_rounded(item: Item) -> bool:
+    """Return True if the right array is the left one rounded to a coarser type, which no exporter does by itself."""
+    left, right = item.left(), item.right()
+    if left is None or right is None or not is_number(left):
+        return False
+    return any(np.array_equal(rounded(left), right) for rounded in COARSER_TYPES.values())
+
+
+def most_weights_differ(diff: Diff) -> bool:
+    checks = [check for check in diff.checks if check.rung == "weights"]
+    return 2 * sum(not check.passed for check in checks) > len(checks) > 1
+
+
+def is_of_rounding(rungs: Rungs, check: Check) -> bool:
+    """Return True for a step of a weight whose gradient is rounding alone."""
+    pair = check.item.pair
+    return check.rung == "step" and pair is not None and rungs.rounding_alone(pair, check.item.name)
+
+
+def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
+    """Remarks on what a mapping leaves out, what is on one side alone, and what was guessed."""
+    yield from (f"not compared: {name}, {reason}" for name, reason in pairing.skips.lines.items())
+    if pairing.left_out:
+        yield f"not compared: {some_of(pairing.left_out)}, which belong to what is left out"
+    for group in (*pairing.left, *pairing.right):
+        if group.kind == TAP:
+            yield f"not compared, forward: {group.name}, of {group.side.name} alone"
+    pairs = guessed(pairing)
+    if pairs:
+        how = " or ".join(dict.fromkeys(pair.how for pair in pairs))
+        line = line_of(pairs[0])
+        yield f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
+
+
+def tapped(item: Item) -> Iterator[str]:
+    """The lines of both programs that tap the arrays that differ."""
+    calls = item.call if item.call and item.pair and item.pair.left.kind == TAP else ()
+    lines = [call.recorded[0].line for call in calls]
+    if any(lines):
+        yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
+
+
+def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
+    """Remarks on arrays that agree with their axes turned."""
+    for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
+        names = [check.tensor for check in checks if check.passed and check.turn == words]
+        yield f"axes turned, {rung}: {some_of(names)}: {words}"
+
+
+def vouched_for(rungs: Rungs, checks: Sequence[Check]) -> int:
+    """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
+    comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
+    none, its loss does."""
+    outputs = [check for check in checks if check.item.is_of_model]
+    agree = [check.passed for check in outputs or map(judge, rungs.items("loss"))]
+    if not agree or not all(agree):
+        return 0
+    reach = 0 if outputs else len(checks)
+    for array in filter(vouches, (check.item.left() for check in outputs)):
+        layers = (place for place, check in enumerate(checks, 1) if not check.item.is_of_model)
+        given = [place for place in layers if same(checks[place - 1].item.left(), array)]
+        reach = max(reach, given[-1] if given else len(checks))
+    return reach
+
+
+def vouches(array: Array | None) -> bool:
+    """True for an output that tells of the layers before it: fractions that are not the same in each row."""
+    rows = np.squeeze(np.zeros(0) if array is None else array)
+    return is_number(rows) and bool(rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any())
+
+
+def same(left: Array | None, right: Array | None) -> bool:
+    return left is not None and right is not None and np.array_equal(left, right)
+
+
+def remark_folded(folded: Sequence[Check]) -> Iterator[str]:
+    """A remark on weights that an exporter may have changed."""
+    if folded:
+        words = "differ, as they may where an exporter made others of them; outputs tell whether it matters"
+        yield f"inside, weights: {some_of([check.tensor for check in folded])} {words}"
+
+
+def remark_inside(inside: Sequence[Check]) -> Iterator[str]:
+    if inside:
+        which = f"{len(inside)} outputs of layers differ" if inside[1:] else "the output of a layer differs"
+        yield f"inside, {which}, and what the model gives agrees: {inside[0].line}"

@@ -1,0 +1,322 @@
+"""Why a rung breaks. A likely cause is told only where its test passes on the recorded numbers; where none does, what
+differs is told as a fact, and what to record next.
+
+`HYPOTHESES` has what is undone on the numbers that are shown, `COMPUTATIONS` what is computed anew, and facts.py what
+is only told.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from rosetta_diff.arrays import COARSER_TYPES, Array
+from rosetta_diff.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
+from rosetta_diff.explain.facts import FACTS, arranged, next_record, with_turned_axes
+from rosetta_diff.explain.forward import forward
+from rosetta_diff.explain.inputs import OF_RIGHT, channels_last, given_to
+from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
+from rosetta_diff.explain.settings import the_only_one
+from rosetta_diff.explain.training import gradients, losses, steps
+from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
+from rosetta_diff.judge.check import GATES, Check
+from rosetta_diff.judge.items import Rungs
+from rosetta_diff.read.description import RecordedWeight
+from rosetta_diff.read.record import is_number, is_within
+from rosetta_diff.read.rules import RECURRENT
+
+# Entries where both sides have such an activation.
+ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
+
+
+def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause]:
+    """Return the causes whose tests pass; where none does, facts and what to record next. Which line of a mapping
+    would pair weights that hold the same numbers is always told."""
+    broken, rung = Broken(rungs, check, failed), check.rung
+    search = Search(broken.criterion)
+    causes = undone(broken, search) or computed_anew(broken, search)
+    if not any(cause.standing == LIKELY for cause in causes):
+        reorderings = (cause for right, left, cause in reordered(broken) if search.passes(right, left))
+        causes += the_only_one(broken) or reorderings
+    if not any(cause.standing == LIKELY for cause in causes):
+        causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+        more = next_record(broken)
+        causes += [Cause(more, standing=MORE)] if more else []
+    if rung == "weights":
+        causes += [replace(cause, standing=SEEN) for cause in arranged(broken)]
+    if check.item.is_output:
+        causes += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
+    return list(dict.fromkeys(causes))
+
+
+def undone(broken: Broken, search: Search) -> list[Cause]:
+    """Return the first cause that is undone on the numbers that are shown."""
+    tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
+    return next(([cause] for computed, seen, cause in tests if search.passes(computed, seen)), [])
+
+
+def computed_anew(broken: Broken, search: Search) -> list[Cause]:
+    """Return what both sides compute, where one choice gives the left side's numbers and another one the right
+    side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right what has
+    the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
+    facts = list[Cause]()
+    compute = COMPUTATIONS.get(broken.item.rung)
+    for lefts, rights, most in compute(broken) if compute else ():
+        parting = search.parting(lefts, rights, most)
+        if not parting:
+            continue
+        taken = [taken_on_both(broken, parting.left, right) for right in parting.rights]
+        names = [name for name in taken if name]
+        if names and not facts:
+            words = f"{broken.name} takes {names[0]} on both sides, which differs already"
+            facts.append(Cause(words, standing=SEEN))
+        candidates = [right for right, name in zip(parting.rights, taken, strict=True) if not name]
+        several = [causes for right in candidates if (causes := [*causes_between(broken, parting, right)])]
+        if len(several) > 1:
+            sentences = [" and ".join(cause.sentence for cause in causes) for causes in several]
+            return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
+        if several or not names:
+            return several[0] if several else facts
+    return facts
+
+
+def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> str:
+    """Return what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
+    right; "" where there is none. A part that the left side has, too, but by another name, is another part."""
+    shown = [group.layer.path for group in broken.groups]
+    of_left = {layer.path for layer in broken.sides[0].says.layers}
+    of_right = str(right.get("takes", ""))
+    both = str(left.get("takes", "")), of_right.removeprefix(OF_RIGHT)
+    if both[1] == of_right:
+        return ""
+    parts = all(shown) and both[1] not in of_left and all(map(is_within, both, shown))
+    names = [re.split("[./]", name) for name in both]
+    same = names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0]
+    return both[0] if same or parts else ""
+
+
+def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
+    """Yield a cause for each choice in which both sides differ."""
+    name, left = broken.name, parting.left
+    if broken.item.rung == "step" and broken.item.pair:
+        name = f"{broken.item.pair.name} {broken.item.name}"
+    of_nothing = not (left.get("weight_decay", 1) and right.get("weight_decay", 1))  # which goes nowhere
+    for parameter, choice in parting.choices.items():
+        both = left[parameter], right[parameter]
+        if both[0] != both[1] and choice.words and not (of_nothing and parameter == "decay"):
+            of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
+            values = "" if choice.is_sentence else f" {of_left} on the left and {of_right} on the right"
+            yield Cause(choice.words.format(name) + values, entry_of(choice, *both))
+
+
+def entry_of(choice: Choice, left: Any, right: Any) -> str:
+    """Return the register's entry of a choice in which both sides differ."""
+    entries = ACTIVATIONS_OF_ENTRIES.items() if choice.words.startswith("the activation ") else ()
+    return next((entry for name, entry in entries if name in left and name in right), choice.entry)
+
+
+# Mistakes that are undone on the numbers that are shown. A test is what the mistake would make, and what is there.
+
+Test = tuple[Array | None, Array, Cause]
+RECORDED = np.ones(64)  # made and seen of what is recorded itself, and follows from no numbers
+
+
+def other_places(broken: Broken) -> Iterator[Test]:
+    """The numbers are the same in other places."""
+    (left, right), rung = broken.arrays, broken.item.rung
+    if left.ndim == 2:
+        entry = "output-layer-layout" if broken.kind == "dense" else "lstm-kernel-layout"
+        yield right.T, left, Cause("the right side is the left one transposed", entry)
+    if right.shape != left.shape or not left.ndim:
+        return
+    if left.ndim > 2 and not broken.item.is_output:
+        for axes in permutations(range(left.ndim)) if left.ndim < 5 else ():
+            turned = right.transpose(axes)
+            words = ", ".join(str(axes.index(axis)) for axis in range(left.ndim))
+            if turned.shape == left.shape and axes != (*range(left.ndim),):
+                yield turned, left, Cause(f"the right side is the left one with its axes in the order {words}")
+        spatial = tuple(range(left.ndim - 2))
+        yield np.flip(right, spatial), left, Cause("the right side is the left one flipped")
+    if left.ndim == 2:
+        reshaped = "the right side was reshaped where it should have been transposed"
+        yield right.reshape(left.shape[::-1]).T, left, Cause(reshaped, "lstm-kernel-layout")
+    gates = GATES.get(broken.kind, ()) if not broken.item.is_output else ()
+    for order in permutations(range(len(gates))) if gates and left.shape[-1] % len(gates) == 0 else ():
+        names = ", ".join(gates[order.index(place)] for place in range(len(gates)))
+        words = f"the right side has the gates in the order {names}, expected {', '.join(gates)}"
+        entry = "gru-gates" if broken.kind == "gru" else "lstm-kernel-layout"
+        blocks = right.reshape(*right.shape[:-1], len(gates), -1)
+        yield blocks[..., list(order), :].reshape(right.shape), left, Cause(words, entry)
+    for axis, words in ((0, "rows"), (-1, "units" if broken.item.is_output else "columns")):
+        of_left, of_right = (np.moveaxis(array, axis, 0) for array in (left, right))
+        if left.ndim > -axis and 1 < len(of_left) <= 100_000 and left.size < 1 << 24:
+            sorts = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (of_left, of_right))
+            left_order, right_order = sorts
+            entry = "shuffling" if rung == "tensors" else ""
+            cause = Cause(f"the right side has the same {words} in another order", entry)
+            yield of_right[right_order[np.argsort(left_order)]], of_left, cause
+
+
+def exchanged(broken: Broken) -> Iterator[Test]:
+    """The right side's weight has the numbers of another weight of the left side."""
+    right = broken.arrays[1]
+    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
+        tensor = pair.tensor(0, name)
+        left = pair.left_array(name) if tensor and tensor.shape == right.shape else None
+        if left is not None and (pair is not broken.item.pair or name != broken.item.name):
+            yield right, left, Cause(f"the right side has the numbers of {pair.name} {name} of the left side")
+
+
+def rounded(broken: Broken) -> Iterator[Test]:
+    """One side's weight is the other side's, rounded to a coarser type than the record has it in."""
+    left, right = broken.arrays
+    if right.dtype != left.dtype:
+        return
+    for words, source, finer, seen in (("right", "left", left, right), ("left", "right", right, left)):
+        for dtype, change in COARSER_TYPES.items() if is_number(finer) else ():
+            cause = Cause(f"the {words} side has the numbers of the {source} one rounded to {dtype}", "array-dtype")
+            yield change(finer).astype(np.float64), seen, cause
+
+
+def elsewhere(broken: Broken) -> Iterator[Test]:
+    """The right side's array is another of the left side's inputs."""
+    for name, array in broken.rungs.left.arrays("inputs").items():
+        if name != broken.item.tensor:
+            other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
+            words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
+            yield array, broken.arrays[1], Cause(words, "shuffling" if other_batch else "")
+
+
+def untied(broken: Broken) -> Iterator[Test]:
+    """A weight that one side shares between two layers has the gradients of both."""
+    marks = []
+    for group in broken.groups:
+        names, weights = {*group.names}, group.side.says.weights
+        marks.append(any(name in names or w.tied_to in names for name, w in weights.items() if w.tied_to))
+    if len({*marks}) < 2:
+        return
+    words = "left" if marks[0] else "right"
+    left, right = (array.astype(np.float64) for array in broken.arrays)
+    whole, part = (left, right) if words == "left" else (right, left)
+    for pair in broken.rungs.pairing.pairs:
+        for name in pair.weights:
+            gradient = (pair.right_array if words == "left" else pair.left_array)(name, "gradients")
+            for turned in (gradient, gradient.T) if gradient is not None and gradient.ndim == 2 else ():
+                if turned.shape == part.shape and pair is not broken.item.pair:
+                    cause = Cause(f"the weight is tied to another layer's on the {words} only", "tied-weights")
+                    yield part + turned, whole, cause
+
+
+def trained_on_one_side(broken: Broken) -> Iterator[Test]:
+    """One side alone has a gradient of a weight."""
+    left, right = broken.item.left(), broken.item.right()
+    if not broken.item.pair or (left is None) == (right is None):
+        return
+    has, lacks, place = ("left", "right", 1) if right is None else ("right", "left", 0)
+    group, name = broken.groups[place], broken.item.name
+    tensor = broken.item.pair.tensor(place, name)
+    arrays = tensor.names if tensor else ()
+    weights = [group.side.says.weights.get(array, RecordedWeight()) for array in arrays]
+    why = "the loss does not depend on it" if any(weight.trainable for weight in weights) else "it is frozen"
+    cause = Cause(f"{broken.item.tensor} is trained on the {has} only: on the {lacks} {why}")
+    yield RECORDED, RECORDED, cause
+
+
+def dropped(broken: Broken) -> Iterator[Test]:
+    """Numbers of one side are zero by chance, and the others larger."""
+    for place, rate, cause in dropouts(broken):
+        zeroed, whole = broken.arrays[place], broken.arrays[1 - place]
+        if zeroed.shape == whole.shape and (zeroed == 0).any() and broken.kind not in RECURRENT:
+            yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
+
+
+def multiplied(broken: Broken) -> Iterator[Test]:
+    """The input of a dense layer or a convolution is a multiple; or any output, where float32 explains it."""
+    left, right = (array.astype(np.float64) for array in broken.arrays)
+    if right.shape != left.shape or not broken.item.is_output:
+        return
+    takes = broken.kind in ("dense", "conv")
+    bias = broken.groups[0].tensor("bias") if takes else None
+    of_kernel = left - bias if bias is not None and bias.shape == left.shape[-1:] else left
+    ratio = float(((right - left) * of_kernel).sum() / ((of_kernel**2).sum() or 1.0))
+    what = f"what {broken.name} {'takes' if takes else 'gives'} is"
+    if abs(ratio) < np.finfo(np.float32).eps:
+        cause = Cause(f"{what} multiplied by a number that is rounded to float32 on one side", "array-dtype")
+        yield left + ratio * of_kernel, right, cause
+    elif takes:
+        yield left + ratio * of_kernel, right, Cause(f"{what} {1 + ratio:.6g} times as large on the right")
+
+
+def shifted(broken: Broken) -> Iterator[Test]:
+    """The right side's embedding is given other ids or positions, as those that begin at 1."""
+    given = [given_to(broken, place) for place in (0, 1)] if broken.kind == "embedding" else []
+    if all(given) and given and given[0][0].shape == given[1][0].shape:
+        left, right = (arrays[0].astype(np.int64) for arrays in given)
+        more = int((right - left).flat[0])
+        words = f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the right"
+        if more:
+            yield left + more, right, Cause(words)
+
+
+def reordered(broken: Broken) -> Iterator[Test]:
+    """Test whether both layers are given the same channels in different orders, such as groups in turns."""
+    groups = broken.groups if broken.item.is_output and broken.kind in CHANNELLED else ()
+    given = [given_to(broken, place)[:1] for place in range(len(groups))]
+    if not given or not all(given):
+        return
+    both = [
+        channels_last(of[0]) if channels_stand_first(group) else of[0]
+        for of, group in zip(given, groups, strict=True)
+    ]
+    left, right = (array[..., np.argsort(array.reshape(-1, array.shape[-1]).sum(0))] for array in both)
+    if both[0].shape == both[1].shape and not broken.criterion.explains(both[1], both[0]):
+        yield right, left, Cause(f"what {broken.name} is given has its channels in another order on the right")
+
+
+def squared_slices(broken: Broken) -> Iterator[Test]:
+    """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
+    slots = [check.item for check in broken.failed if not check.item.is_update]
+    keras = any(side.says.framework.backend == "tensorflow" for side in broken.sides)
+    if not keras or not all(item.pair and item.pair.left.kind == "embedding" for item in slots):
+        return
+    for item in [item for item in slots if "square" in item.tensor and item.pair is broken.item.pair]:
+        left, right = item.left(), item.right()
+        if right is None or left is None or right.shape != left.shape:
+            continue
+        inputs = broken.rungs.left.arrays("inputs")
+        integers = [inputs[n] for n in inputs if inputs[n].dtype.kind in "iu" and not n.startswith("batch")]
+        for ids in [a for a in integers if a.size and a.min() >= 0 and a.max() < len(left)]:
+            several = np.bincount(ids.ravel(), minlength=len(left)) > 1
+            words = "squares the gradients of an id that stands several times in a batch one by one"
+            if (right[several] != left[several]).any():
+                cause = Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
+                yield np.where(several[:, None], right, left), right, cause
+
+
+def counters(broken: Broken) -> Iterator[Test]:
+    """The optimizers counted other steps, by which Adam corrects the bias of its means."""
+    left, right = (side.counters for side in broken.sides)
+    if left and right and left != right:
+        left_words, right_words = (" and ".join(map(str, counts)) for counts in (left, right))
+        words = f"the step counter is {left_words} on the left and {right_words} on the right"
+        yield RECORDED, RECORDED, Cause(words, "optimizer-slots")
+
+
+HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
+    "tensors": (elsewhere, other_places),
+    "weights": (exchanged, rounded, other_places),
+    "forward": (other_places, dropped, multiplied, shifted),
+    "loss": (),
+    "gradients": (trained_on_one_side, untied, other_places),
+    "step": (counters, squared_slices),
+    "trajectory": (),
+}
+COMPUTATIONS: dict[str, Callable[[Broken], Iterator[Both]]] = {
+    "forward": forward,
+    "loss": losses,
+    "gradients": gradients,
+    "step": steps,
+}

@@ -1,0 +1,242 @@
+"""Facts about a rung that breaks, and what to record next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice, permutations
+
+import numpy as np
+
+from rosetta_diff.arrays import head, largest, pieces
+from rosetta_diff.explain.broken import Broken, Cause, dropouts
+from rosetta_diff.explain.inputs import computed_before, given_the_same
+from rosetta_diff.explain.optimizers import optimizers_differ
+from rosetta_diff.explain.settings import settings_differ
+from rosetta_diff.judge.check import judge
+from rosetta_diff.pair.arrangement import line_of
+from rosetta_diff.pair.drafts import line_of_axes, rearranged
+from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.read.rules import RECURRENT
+
+MOST_TURNED = 5  # axes of an output that are tried in each order
+ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
+
+
+# Weights and their pairs
+
+
+def arranged(broken: Broken) -> Iterator[Cause]:
+    """The layer's weights have the same numbers in different places, for which the layer may be made."""
+    for pair in rearranged(broken.item.pair) if broken.item.pair else ():
+        words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
+        yield Cause(f"both sides hold the same numbers: {line_of(pair)}; {words}")
+
+
+def with_turned_axes(broken: Broken) -> Iterator[Cause]:
+    """Both sides agree where the right one's axes are turned, which a mapping may say and nothing else can tell."""
+    left, right = broken.item.left(), broken.item.right()
+    if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
+        return
+    axes = tuple((letter,) for letter in "abcde"[: left.ndim])
+    for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
+        way = partial(np.transpose, axes=order)
+        if way(right).shape == left.shape and judge(replace(broken.item, ways={"": way})).passed:
+            name = broken.item.pair.name if broken.item.pair else broken.item.tensor
+            line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
+            yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
+
+
+def found_elsewhere(broken: Broken) -> Iterator[Cause]:
+    """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
+    other outputs, as far as their outputs are compared."""
+    order = {path: place for place, path in enumerate(broken.sides[1].called)}
+    pairs, differ = broken.rungs.pairing.pairs, {id(check.item.pair) for check in broken.failed}
+    end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
+    last, moved = -1, ""
+    for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
+        places = [order[layer.path] for layer in pair.right.layers if layer.path in order]
+        if pair.how == "value" and places and (id(pair) in differ or not outputs_are_compared(pair)):
+            if places != sorted(places) or places[0] < last:
+                moved = moved or f"{pair.name} has the numbers of {' + '.join(pair.right.names)}"
+            last = places[0]
+    if moved:
+        words = "which run in another order on the right: are they exchanged, there or in the weights?"
+        yield Cause(f"{moved}, {words}")
+
+
+def outputs_are_compared(pair: LayerPair) -> bool:
+    """Return True if the outputs of a pair are compared call by call."""
+    return any(left.keys() & right.keys() for left, right in map(pair.outputs, pair.calls[:1]))
+
+
+def paired_by_order(broken: Broken) -> Iterator[Cause]:
+    """Nothing but their order paired the layers, so the weights may be those of another layer."""
+    pair = broken.item.pair
+    if pair and pair.how == "order":
+        words = (
+            "were paired by the order in which layers of their kind and shape ran; a line of [layers] pairs others"
+        )
+        yield Cause(f"{pair.left.name} and {pair.right.name} {words}")
+
+
+# Numbers
+
+
+def of_other_type(broken: Broken) -> Iterator[Cause]:
+    left, right = broken.arrays
+    paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
+    legacy = [layer.path for layer in paddle if layer.classes[:1] == ["BatchNorm"]]
+    if legacy and right.dtype != left.dtype:
+        words = "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D"
+        yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
+    elif right.dtype != left.dtype and right.size:
+        yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+    elif broken.rungs.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
+        within = [
+            layer
+            for group in broken.groups
+            for layer in group.side.says.layers
+            if group.side.framework == "flax" and group.layer.path.startswith(f"{layer.path}.")
+        ]
+        attention = any("MultiHeadAttention" in layer.classes for layer in within)
+        entry = "flax-attention-float32" if attention else "array-dtype"
+        yield Cause("the difference is as small as the rounding of float32", entry)
+
+
+def multiple(broken: Broken) -> Iterator[Cause]:
+    """One side is a multiple of the other."""
+    left, right = (head(array).astype(np.float64) for array in broken.moved)
+    if right.shape != left.shape or not left.any() or not np.isfinite([right.sum(), left.sum()]).all():
+        return
+    scaled = left / largest(left)  # so that no square is too large
+    ratio = float((right * scaled).sum() / (left * scaled).sum())
+    if ratio and abs(ratio - 1) > 1e-6 and broken.criterion.explains(ratio * left, right):
+        every = "every update" if broken.item.is_update else "every number"
+        what = "the loss" if broken.item.rung == "loss" else every
+        yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
+
+
+def few_rows(broken: Broken) -> Iterator[Cause]:
+    """All but a few rows of an embedding agree, perhaps those of a tied layer's kernel, which are its columns."""
+    for check in broken.failed:
+        item, left, right = check.item, check.item.left(), check.item.right()
+        if item.pair is None or item.pair.left.kind != "embedding" or right is None or left is None:
+            continue
+        if right.shape == left.shape and left.ndim == 2:
+            allowed = check.tolerance * item.scale_of(left)
+            rows = [
+                piece.start + row
+                for piece in pieces(left.shape)
+                for row in np.flatnonzero(np.abs(right[piece].astype(np.float64) - left[piece]).max(1) > allowed)
+            ]
+            if len(rows) < min(len(left), 4):
+                which = f"row {rows[0]} differs" if len(rows) == 1 else f"the rows {', '.join(map(str, rows))} differ"
+                zero = [words for words, array in (("left", left), ("right", right)) if not array[rows].any()]
+                and_is = f" and is zero on the {zero[0]} only" if len(zero) == len(rows) == 1 else ""
+                yield Cause(f"of {item.pair.name} only {which}{and_is}", "padding-idx")
+
+
+def where_in_it(broken: Broken) -> Iterator[Cause]:
+    """The time step at which a recurrent layer begins to differ, and whether only rows with padding do."""
+    left, right = broken.arrays
+    if right.shape != left.shape or left.ndim < 2 or broken.kind == "embedding":
+        return
+    differs = np.abs(right.astype(np.float64) - left) > broken.check.tolerance * broken.item.scale_of(left)
+    if broken.kind in RECURRENT and left.ndim == 3:
+        yield Cause(f"the first time step at which it differs is {int(differs.any((0, 2)).argmax())}")
+    rows = differs.reshape(len(left), -1).any(1)
+    for name, array in broken.padded_inputs():
+        padded = (array == 0).any(1)
+        if not padded.all() and np.array_equal(rows, padded):
+            yield Cause(f"only the rows differ whose {name} have a 0, which may be padding", "attention-mask")
+            return
+
+
+# Training
+
+
+def of_training(broken: Broken) -> Iterator[Cause]:
+    """The first layer of each side that drops at random during the recorded pass."""
+    for side in range(2):
+        yield from islice((cause for place, _, cause in dropouts(broken) if place == side), 1)
+
+
+def when(broken: Broken) -> Iterator[Cause]:
+    """At which step losses part: a loss is computed before its step's update."""
+    left, right = broken.arrays
+    if broken.item.pair is not None or right.shape != left.shape or not broken.check.where:
+        return
+    part = ~(np.abs(right - left) <= broken.check.tolerance * np.abs(left)) & ~(np.isnan(right) & np.isnan(left))
+    first = int(part.argmax()) + 1
+    if first == 2:
+        kept = "something kept between steps or random, such as a recurrent state"
+        words = f"it is of another batch, or of {kept}, or clipped"
+        yield Cause(f"the weights after step 1 agree and the loss of step 2 does not: {words}", "shuffling")
+    elif first > 2:
+        words = f"the update of step {first - 1}, or the batch or the loss of step {first}, is another"
+        yield Cause(f"the losses part at step {first}, so {words}", "optimizer-slots")
+
+
+def rates_differ(broken: Broken) -> Iterator[Cause]:
+    """The first step of which the learning rates differ."""
+    left, right = (side.rates for side in broken.sides)
+    for step in [step for step in left if step in right and not np.isclose(left[step], right[step], 1e-6, 0.0)][:1]:
+        words = f"{left[step]:g} on the left and {right[step]:g} on the right"
+        yield Cause(f"the learning rate of step {step} is {words}")
+
+
+# Framework, class of layers whose gradients are multiplied by a constant of float32, the constant, and entry.
+ROUNDED_GRADIENTS = (
+    ("torch", "Hardsigmoid", "1/6", "torch-hardsigmoid-gradient"),
+    ("paddle", "AdaptiveAvgPool2D", "a position's share of the average", "paddle-average-gradient"),
+    ("paddle", "AvgPool2D", "a position's share of the average", "paddle-average-gradient"),
+)
+
+
+def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
+    """Layers whose gradients have a constant of float32."""
+    for side in broken.sides if broken.check.error < 4 * ONE_IN_FLOAT32 else ():
+        for framework, kind, factor, entry in ROUNDED_GRADIENTS:
+            paths = [layer.path for layer in side.says.layers if kind in layer.classes]
+            if side.framework == framework and paths:
+                words = f"{framework} multiplies the gradients of {kind}, such as {paths[-1]}, by {factor} in float32"
+                yield Cause(words, entry)
+
+
+FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
+    "tensors": (of_other_type, multiple),
+    "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
+    "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
+    "loss": (multiple, of_other_type),
+    "gradients": (few_rows, multiple, settings_differ, of_training, of_rounded_gradients),
+    "step": (multiple, settings_differ, optimizers_differ),
+    "trajectory": (rates_differ, when, optimizers_differ, of_training),
+}
+
+
+def next_record(broken: Broken) -> str:
+    """Return what shows more where no cause passed its test; "" where nothing does."""
+    sides, rung = broken.sides, broken.item.rung
+    if not np.isfinite(broken.check.error):
+        return ""
+    if rung == "forward":
+        if given_the_same(broken):
+            words = f"{broken.name} is given the same on both sides, so it differs inside"
+            return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
+        before = [*computed_before(broken)[0]][:1]
+        where = f"between {before[0]} and {broken.name}" if before else f"before {broken.name}"
+        return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
+    if rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
+        return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
+    if rung == "step" and broken.item.name.startswith("moving_"):
+        return ""
+    if rung == "step" and not all(side.arrays("gradients") for side in sides):
+        return "record the gradients of both sides with record.gradients, then the step is computed anew"
+    several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
+    what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
+    return {
+        "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
+        "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
+        "step": "call record.gradients right before the optimizer's step on both sides, so that clipping shows there",
+        "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
+    }.get(rung, "")

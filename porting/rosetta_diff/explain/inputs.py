@@ -1,0 +1,376 @@
+"""The surroundings of the layer that is shown, by names for causes: its output, its input where that is recorded, the
+outputs before it, and what it may have taken of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, combinations, islice, permutations, product, takewhile
+from math import prod
+
+import numpy as np
+
+from rosetta_diff.activations import ACTIVATIONS
+from rosetta_diff.arrays import ARRANGEMENTS, Array
+from rosetta_diff.explain.broken import Broken
+from rosetta_diff.explain.operators import OPERATORS, PROJECTIONS
+from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
+from rosetta_diff.judge.outputs import activations
+from rosetta_diff.read.description import RecordedCall, RecordedLayer
+from rosetta_diff.read.groups import Call, WeightGroup, groups_of
+from rosetta_diff.read.rules import PARENT, RECURRENT
+
+NUMBERS_TRIED = 1 << 16  # of an array, in its first rows
+ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
+NUMBERS_OF_ROWS = 1 << 28  # multiplications for all of these rows
+BEFORE = 9  # outputs that a layer may take, those computed last before it
+LOOKED_AT = 36  # calls of the right side before the layer
+IS_GIVEN = " is given"
+OF_RIGHT = "the right side's "  # begins the name of what the right side computed
+NORMS = ("layernorm", "rmsnorm")
+WEIGHTED = ("dense", "embedding", *NORMS, *CHANNELLED, *RECURRENT)  # kinds of layers
+Way = Callable[[Array], Array]
+AS_THEY_ARE: tuple[Way, Way] = np.asarray, np.asarray
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of the layer that is shown, on one side. Arrays are in float64, of the first rows alone, with
+    their axes as the left side has them."""
+
+    broken: Broken
+    group: WeightGroup  # the left side's where its kind is known, since the weights agree
+    output: Array
+    given: Sequence[Array]  # by its caller; to a framework's attention query, key and value; empty if one lacks it
+    before: Mapping[str, Array]  # what the side computed before, that which was computed last first
+    ids: Mapping[str, Array]  # the integers that the model takes
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        arrays = {name: self.group.tensor(name) for name in self.group.tensors}
+        return {name: array.astype(np.float64) for name, array in arrays.items() if array is not None}
+
+    @property
+    def has_weights(self) -> bool:
+        """True for a layer of a kind that is known by its weights."""
+        return self.group.kind in WEIGHTED
+
+    @property
+    def is_bare(self) -> bool:
+        """True for a layer without weights that contains no other layer."""
+        return not self.group.tensors and self.group.kind != PARENT
+
+    @cached_property
+    def rows(self) -> tuple[Array, ...] | None:
+        """The indices of some rows of a layer that computes each by itself: the first ones, and those in which the
+        sides differ most. None for other layers."""
+        if self.has_weights and self.group.kind not in OPERATORS:
+            return None
+        lead, (left, right) = self.output.shape[:-1], self.broken.arrays
+        total, (fewest, most) = prod(lead), ROWS_TRIED
+        size = max((array.size for array in self.weights.values()), default=1)
+        number = max(fewest, min(most, NUMBERS_OF_ROWS // max(1, size)))
+        if right.shape != left.shape or total <= number:
+            rows = np.arange(min(total, number))
+        else:
+            differs = np.abs(right.astype(np.float64) - left).max(-1).ravel()[:total]
+            rows = np.unique([*np.argsort(differs)[-number // 2 :], *range(number // 2)])
+        return np.unravel_index(rows, lead)
+
+    def picked(self, array: Array) -> Array | None:
+        """Return these rows of an array, or all of it; None where it has another number of rows than the output."""
+        if self.rows is None:
+            return array
+        lead = self.output.shape[:-1]
+        if array.shape[:-1] == lead:
+            return array[self.rows]
+        fits = prod(array.shape[:-1]) == prod(lead)
+        return array.reshape(*lead, array.shape[-1])[self.rows] if fits else None
+
+
+def contexts(broken: Broken) -> list[Context]:
+    """Return the contexts of the left and the right side; none where an output is missing."""
+    left, right = broken.arrays
+    if not broken.item.is_output or not all(array.ndim > 1 and array.size for array in (left, right)):
+        return []
+    groups = [known(group) for group in broken.groups]
+    groups = groups or [WeightGroup(broken.sides[0], PARENT, (RecordedLayer("", []),))]
+    group = next((group for group in groups if group.kind in WEIGHTED), groups[0])
+    before, of_right = computed_before(broken)
+    given = [given_to(broken, place) for place in range(len(broken.groups))]
+    if group.kind in CHANNELLED or (group.kind in NORMS and len(broken.groups) == 2):
+        first = [channels_stand_first(of_side) for of_side in broken.groups]
+        if group.kind in NORMS:  # their width tells where channels stand
+            first = [width_is_second(group, arrays) for arrays in ([left], given[1])]
+        given = [[*map(channels_last, of)] if turned else of for of, turned in zip(given, first, strict=True)]
+        if first[0]:  # then the right side's output has its axes as the left one's
+            left, right = channels_last(left), channels_last(right)
+            before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
+    if group.kind in RECURRENT and all(map(len, given)) and given[0][0].shape != given[1][0].shape:
+        turned = given[1][0].swapaxes(0, 1)  # time may stand first
+        given[1] = [turned] if turned.shape == given[0][0].shape else given[1]
+    if (
+        group.kind == "embedding"
+        or not given
+        or not all(given)
+        or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape)
+    ):
+        given = [[], []]  # one side may have zeros around it
+    every = left, right, *chain(*given), *before.values(), *of_right.values()
+    cut = min(max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:]))) for array in every)
+
+    def rows(array: Array) -> Array:
+        return array[:cut].astype(np.float64)
+
+    inputs = broken.rungs.left.arrays("inputs")
+    ids = [name for name in inputs if inputs[name].dtype.kind in "iu" and inputs[name].ndim and "batch" not in name]
+    of_model = {name: inputs[name][:cut].astype(np.int64) for name in ids}
+    of_left, of_right = ({name: rows(array) for name, array in of.items()} for of in (before, of_right))
+    of_both = of_left | of_right
+    had = of_both if group.kind in RECURRENT else of_left  # a stacked layer's sequence may be on the right
+    return [
+        Context(broken, group, rows(output), [*map(rows, taken)], outputs, of_model)
+        for output, taken, outputs in zip((left, right), given, (had, of_both), strict=True)
+    ]
+
+
+def known(group: WeightGroup) -> WeightGroup:
+    """Return the group of the layer itself where a line pairs its weights. A layer of one's own with a gain, or with
+    a gain and a shift, may be a norm."""
+    groups = groups_of(group.side) if group.kind == "parameters" and len(group.layers) == 1 else []
+    of_layer = [candidate for candidate in groups if candidate.layer is group.layer]
+    vectors = [candidate.tensors[candidate.part] for candidate in of_layer if candidate.kind == "parameters"]
+    shapes = {vector.shape for vector in vectors}
+    if len(vectors) == len(of_layer) in (1, 2) and len(shapes) == len(vectors[0].shape) == 1:
+        kind = "rmsnorm" if len(vectors) == 1 else "layernorm"
+        return replace(of_layer[0], kind=kind, part="", tensors=dict(zip(("gamma", "beta"), vectors, strict=False)))
+    return next(iter(of_layer), group)
+
+
+def given_to(broken: Broken, place: int) -> list[Array]:
+    """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
+    framework's attention three arrays, of which its query, key and value are computed."""
+    shown, side, arrays = broken.groups[place], broken.sides[place], list[Array]()
+    groups = [shown]
+    if broken.groups[0].part == "output":
+        pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
+        groups = [pair.both[place] for name in PROJECTIONS for pair in pairs if pair.left.part == name]
+    elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
+        return []  # it is computed within the layer
+    for group in groups:
+        inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
+        names = [inputs[group.part]] if group.part in inputs else inputs.values()
+        of_group = [*map(side.arrays("layers").mapped, names)]
+        ids = [array for array in of_group if group.kind == "embedding" and array.dtype.kind in "iu" and array.size]
+        arrays += [*ids, *filter(is_usable, of_group)][:1]
+    return arrays if len(arrays) == len(groups) else []
+
+
+def given_the_same(broken: Broken) -> bool:
+    """Return True if both sides recorded what the layer that is shown was given, and that agrees."""
+    given = [given_to(broken, place) for place in range(len(broken.groups))]
+    return bool(given and all(given)) and all(
+        alike(broken, right, [left]) for left, right in zip(*given, strict=False)
+    )
+
+
+def shown_call(broken: Broken, place: int, group: WeightGroup) -> list[Call]:
+    """Return the call of a group on the left (0) or on the right (1) at which the sides are shown; none where the
+    group was not called so often."""
+    number = broken.item.call[place].number if broken.item.call else 0
+    return group.calls[number : number + 1]
+
+
+def is_usable(array: Array) -> bool:
+    """Return True for numbers that a layer may take."""
+    return array.dtype.kind == "f" and array.ndim > 1 and array.size > 0
+
+
+def width_is_second(group: WeightGroup, arrays: Sequence[Array]) -> bool:
+    """Return True if the second axis of any array is as long as a norm is wide, and the last one is not."""
+    width = group.shapes.get("gamma", (0,))[-1]
+    return any(array.ndim > 2 and array.shape[1] == width != array.shape[-1] for array in arrays)
+
+
+def channels_last(array: Array) -> Array:
+    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
+
+
+def all_with_channels_last(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return each array with its channels last, whether they are the second axis or are last already."""
+    last = {f"{name}, whose channels stand last,": array for name, array in arrays.items() if array.ndim > 2}
+    return {name: channels_last(array) for name, array in arrays.items()} | last
+
+
+def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return what the left side computed before the layer that is shown, and what the right side did that the left
+    one did not: the outputs of layers, those computed last first, and the model's own inputs."""
+    whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
+    pairs = {pair.left.layer.path: pair for pair in whole}
+    names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
+    of_left, of_right = dict[str, Array](), dict[str, Array]()
+    for _, name, call in calls_before(broken, 0, {}):
+        if len(of_left) < BEFORE:
+            add_arrays(broken, 0, name, call, of_left, of_left)
+    inputs = broken.sides[0].arrays("inputs")
+    of_left |= {f"the input {name}": inputs[name] for name in inputs if is_usable(inputs[name])}
+    for path, name, call in islice(calls_before(broken, 1, names), LOOKED_AT):
+        output = broken.sides[1].arrays("layers").mapped(call.parts[0])
+        ways = activations(pairs[path]) if path in pairs else AS_THEY_ARE
+        if ways is None and is_activated(broken, output, of_left):
+            continue
+        inner = before_activation(broken, ways, of_left[name], output) if ways and name in of_left else None
+        if inner is not None:
+            of_left[name] = inner
+        elif len(of_right) < BEFORE:
+            add_arrays(broken, 1, name, call, of_right, of_left)
+    return of_left, of_right
+
+
+def calls_before(broken: Broken, place: int, names: Mapping[str, str]) -> Iterator[tuple[str, str, RecordedCall]]:
+    """Yield the calls of the left (0) or the right side (1) before the one that is shown, the last one first: the
+    path of the layer, by the other side's name where `names` has one, the name of the output, and the call."""
+    side = broken.sides[place]
+    of_group = shown_call(broken, place, broken.groups[place]) if broken.groups else []
+    shown = {part for call in of_group for part in call.parts}
+    before = [*takewhile(lambda call: not shown & {*call.parts}, side.says.calls)]
+    for call in [call for call in reversed(before) if call.parts]:
+        alone = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
+        path, of_layer = names.get(call.layer, alone), side.called[call.layer]
+        yield path, f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path, call
+
+
+def add_arrays(
+    broken: Broken, place: int, name: str, call: RecordedCall, arrays: dict[str, Array], of_left: Mapping[str, Array]
+) -> None:
+    """Add what a call gave and what it was given, unless that is there or among the left side's."""
+    parts = {name: call.parts[0]} | {f"what {name}{IS_GIVEN}": part for part in islice(call.inputs.values(), 1)}
+    for words, part in parts.items():
+        array = broken.sides[place].arrays("layers").mapped(part)
+        if is_usable(array) and not alike(broken, array, [*arrays.values(), *of_left.values()]):
+            arrays[f"{OF_RIGHT}{words}" if place and words in of_left else words] = array
+
+
+def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) -> bool:
+    """Return True for an activation of what the left side computed."""
+    ways = (change(inner) for inner in of_left.values() for change in ACTIVATIONS.values())
+    return any(alike(broken, way, [output]) for way in ways)
+
+
+def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
+    """Return what a layer computes before an activation that one side has in it and the other one after it; None
+    where that is not so."""
+    for turned in (arranged(right) for arranged in ARRANGEMENTS.values()):
+        for inner, change, outer in ((left, ways[0], turned), (turned, ways[1], left)):
+            if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
+                return inner
+    return None
+
+
+def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
+    """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
+    rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
+    turned = [arranged(array)[:rows] for arranged in ARRANGEMENTS.values()]
+    pairs = ((way, candidate[:rows]) for candidate in candidates for way in turned)
+    return any(broken.criterion.explains(way, candidate) for way, candidate in pairs if way.shape == candidate.shape)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A possible input: a sum of arrays, an activation of which may be multiplied by a gate."""
+
+    terms: Sequence[Array]
+    gate: Array | None = None
+
+    @property
+    def array(self) -> Array:
+        return sum(self.terms[1:], self.terms[0])
+
+
+def inputs_of(context: Context, width: int) -> dict[str, Input]:
+    """Return what a layer of this width may take, in the rows that are tried, by what a cause calls it."""
+    inputs = dict[str, Input]()
+
+    def add(name: str, *terms: Array, gate: Array | None = None) -> None:
+        rows = [context.picked(term) for term in (*terms, *([] if gate is None else [gate]))]
+        if terms[0].shape[-1] == width and not any(row is None for row in rows):
+            arrays = [row for row in rows if row is not None]
+            inputs.setdefault(name, Input(arrays) if gate is None else Input(arrays[:-1], arrays[-1]))
+
+    outputs, summed = context.before, [*sums(context)]
+    for name, array in outputs.items():
+        for words, way in ways(context, array, width):
+            add(f"{name}{words}", way)
+        if array.shape[-1] == 2 * width:
+            halves = np.split(array, 2, -1), (array[..., ::2], array[..., 1::2])
+            for how, (first, second) in zip(("half", "number of each two"), halves, strict=True):
+                add(f"{name} with its first {how} as the gate", first, gate=second)
+                add(f"{name} with its second {how} as the gate", second, gate=first)
+    if context.output.ndim == 2:
+        for name, terms in (*((name, [array]) for name, array in outputs.items()), *summed):
+            if terms[0].ndim == 3:
+                for token, place in (("first", 0), ("last", -1)):
+                    add(f"the {token} token of {name}", *(term[:, place] for term in terms))
+                add(f"the mean token of {name}", *(term.mean(1) for term in terms))
+    backwards = {f"{name} backwards in time": array[:, ::-1] for name, array in outputs.items() if array.ndim == 3}
+    for (name, array), (also, second) in permutations({**outputs, **backwards}.items(), 2):
+        if array.shape[:-1] == second.shape[:-1] and array.shape[-1] + second.shape[-1] == width:
+            add(f"{name} and then {also}", np.concatenate([array, second], -1))
+        if name in outputs and also in outputs and array.shape == second.shape:
+            add(f"{also} with {name} as its gate", array, gate=second)
+    for name, terms in (*((name, [array]) for name, array in backwards.items()), *summed, *tokens(context, width)):
+        add(name, *terms)
+    return inputs
+
+
+def ways(context: Context, array: Array, width: int) -> Iterator[tuple[str, Array]]:
+    """Yield how the axes of an output may stand when the layer takes it."""
+    channels_first = channels_stand_first(context.group) and context.group.kind not in CHANNELLED
+    yield "", array
+    if channels_first and array.ndim > 2:
+        yield " with its channels last", channels_last(array)
+    if array.ndim > 2 and prod(array.shape[1:]) == width:
+        orders = (channels_last(array), array) if channels_first else (array, np.moveaxis(array, -1, 1))
+        for order, turned in zip(("last", "first"), orders, strict=True):
+            yield f" flattened with its channels {order}", turned.reshape(len(turned), -1)
+
+
+Terms = tuple[str, list[Array]]  # a name and what is added up
+
+
+def sums(context: Context) -> Iterator[Terms]:
+    """Yield sums of two outputs or of three: of a residual, of ids and positions, which may be the same in each row,
+    or of both; the rows of an embedding may be multiplied by the root of its width."""
+    pairs = context.broken.rungs.pairing.pairs
+    tables = {pair.left.layer.path for pair in pairs if pair.left.kind == "embedding"}
+    rows = {name: array for name, array in context.before.items() if name.partition(",")[0] in tables}
+    scaled = {f"{name} times the root of its width": array * array.shape[-1] ** 0.5 for name, array in rows.items()}
+    yield from ((name, [array]) for name, array in scaled.items())
+    for number in (2, 3):
+        for several in combinations({**context.before, **scaled}.items(), number):
+            shape = max((array.shape for _, array in several), key=len)
+            if all(array.shape in (shape, shape[1:]) for _, array in several):
+                terms = [np.broadcast_to(array, shape) for _, array in several]
+                yield " + ".join(name for name, _ in several), terms
+
+
+def tokens(context: Context, width: int) -> Iterator[Terms]:
+    """Yield tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
+    weights of no known layer."""
+    pairs = [pair for pair in context.broken.rungs.pairing.pairs if pair.left.kind == "parameters" and not pair.lines]
+    owned = [pair.left_array(name) for pair in pairs for name in pair.names]
+    tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
+    for name, array in context.before.items():
+        image = channels_last(array) if channels_stand_first(context.group) and array.ndim > 3 else array
+        if array.ndim not in (3, 4) or image.shape[-1] != width:
+            continue
+        ways = {f"{name} row by row": image, f"{name} column by column": image.swapaxes(1, 2)}
+        for words, patches in ways.items() if array.ndim == 4 else [(name, array)]:
+            flat = patches.reshape(len(patches), -1, width)
+            beside = {words: flat}
+            for token in [np.broadcast_to(table, (len(flat), 1, width)) for table in tables if len(table) == 1]:
+                beside[f"{words} after the class's token"] = np.concatenate([token, flat], 1)
+                beside[f"{words} before the class's token"] = np.concatenate([flat, token], 1)
+            for (words, x), table, first in product([*beside.items()], tables, (0, 1)):
+                if 1 < x.shape[1] <= len(table) - first:
+                    yield f"{words} with positions from {first}", [x + table[first : first + x.shape[1]]]
+            yield from ((words, [x]) for words, x in beside.items())

@@ -1,0 +1,285 @@
+"""Layers, losses and optimizers' updates in NumPy, with what ports do otherwise: a parameter whose default is a
+`choice` carries the hypotheses about it, the usual one first.
+
+Arrays are in float64 and in the canonical layout, with channels last; weights are called as canonical tensors are.
+An operator returns None where its choices do not fit its arrays, or make no difference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from rosetta_diff.activations import ACTIVATIONS, softmax
+from rosetta_diff.arrays import Array
+from rosetta_diff.explain.search import Operator, choice
+from rosetta_diff.read.rules import (
+    AFTER_CORRECTION,
+    BEFORE_CORRECTION,
+    GRADIENT,
+    INSIDE,
+    OUTSIDE,
+    STRAIGHT,
+)
+
+LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
+
+
+# Dense layers and norms
+
+
+def dense(
+    x: Array,
+    kernel: Array,
+    bias: Array | float = 0.0,
+    *,
+    activation: str = choice("the activation after {} is", tuple(ACTIVATIONS), "activation"),  # in it or after it
+) -> Array:
+    return ACTIVATIONS[activation](x @ kernel + bias)
+
+
+def unchanged(
+    x: Array, *, times: str = choice("what {} gives is multiplied by", ("1", "the root of the width"))
+) -> Array:
+    """A layer that contains others or has no weights: it gives what it takes."""
+    return x if times == "1" else x * x.shape[-1] ** 0.5
+
+
+EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12, 0.0)
+CENTERED, KEPT = "takes off the mean", "keeps the mean"
+GAINS = ("its gain", "its gain plus 1", "its shift")
+
+
+def rooted(square: Array, epsilon: float, root: str) -> Array:
+    return np.sqrt(square + epsilon) if root == INSIDE else np.sqrt(square) + epsilon
+
+
+def layernorm(
+    x: Array,
+    gamma: Array,
+    beta: Array | float = 0.0,
+    *,
+    epsilon: float = choice("epsilon is", EPSILONS, "epsilon", "layernorm-epsilon"),
+    root: str = choice("epsilon of {} is", (INSIDE, "added to the root")),
+    center: str = choice("{}", (CENTERED, KEPT)),
+    divisor: str = choice("the variance of {} is divided by", ("n", "n - 1")),
+    gain: str = choice("{} multiplies by", GAINS),
+) -> Array:
+    factor, shift = (beta, gamma) if gain == GAINS[2] else (gamma + (gain == GAINS[1]), beta)
+    x = x - x.mean(-1, keepdims=True) if center == CENTERED else x
+    square = (x**2).sum(-1, keepdims=True) / (x.shape[-1] - (divisor == "n - 1"))
+    return np.asarray(x / rooted(square, epsilon, root) * factor + shift)
+
+
+# Attention
+
+PROJECTIONS = ("query", "key", "value")
+ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
+SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of the number of heads
+    "one over the root of a head's size": lambda size, heads: size**-0.5,
+    "1": lambda size, heads: 1.0,
+    "one over a head's size": lambda size, heads: 1 / size,
+    "one over the root of all heads' size": lambda size, heads: (size * heads) ** -0.5,
+    "the root of a head's size": lambda size, heads: size**0.5,
+}
+BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # usual ones, of rotary embeddings
+BY_GROUPS = "group by group"
+
+
+def attention(
+    parts: Sequence[Array],  # query (N, T, heads * D), key and value (N, S, heads that are shared * D)
+    width: int,
+    masks: Mapping[str, Array],
+    *,
+    heads: int = choice("the attention's number of heads is"),
+    mask: str = choice("the attention's mask is", entry="attention-mask"),
+    scale: str = choice("the attention's scores are multiplied by", tuple(SCALES)),
+    order: str = choice("an output is divided into", tuple(ORDERS)),
+    packed: str = choice("query, key and value stand", ("one after the other", BY_GROUPS)),
+    shared: str = choice("heads share keys", ("in blocks", "in turns")),
+    rope: str = choice("pairs of rotary embeddings are", ("none", "halves", "interleaved")),
+    base: float = choice("the base of rotary embeddings is", BASES),
+    all_masked: str = choice("", ("each counts the same", "nothing counts")),
+) -> Array | None:
+    size = width // heads
+    if heads * len(parts[0]) * parts[0].shape[1] * parts[1].shape[1] > LARGEST_SCORES:
+        return None
+    if packed == BY_GROUPS:
+        groups = parts[1].shape[-1] // size
+        of_groups = np.concatenate(parts, -1).reshape(*parts[0].shape[:2], groups, -1)
+        parts = np.split(of_groups, [width // groups, width // groups + size], -1)
+    q, k, v = (parts[place].reshape(*parts[place].shape[:2], -1, size) for place in ORDERS[order])
+    each = heads // k.shape[2]
+    if shared == "in turns" and each in (1, heads):
+        return None
+    if rope != "none":
+        q, k = (rotated(array, rope, base) for array in (q, k))
+    k, v = (a.repeat(each, 2) if shared == "in blocks" else np.tile(a, (1, 1, each, 1)) for a in (k, v))
+    return attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
+
+
+def attended(q: Array, k: Array, v: Array, mask: Array, scale: float, strict: bool = False) -> Array:
+    """The attention of q (N, T, H, D) to k and v (N, S, H, D). The mask is added to the scores (N, H, T, S); where
+    all are infinitely small, each counts the same, or none where it is `strict`."""
+    q, k, v = (array.swapaxes(1, 2) for array in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) * scale + mask
+    nothing = np.isneginf(scores).all(-1, keepdims=True)
+    weights = softmax(np.where(nothing, 0.0, scores)) * ~(nothing & strict)
+    output = (weights @ v).swapaxes(1, 2)
+    return np.asarray(output.reshape(*output.shape[:2], -1))
+
+
+def rotated(x: Array, order: str, base: float) -> Array:
+    """x (N, T, H, D) with rotary embeddings, whose pairs are halves apart or interleaved."""
+    half = x.shape[-1] // 2
+    angles = np.arange(x.shape[1])[:, None] / base ** (np.arange(half) / half)
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    first, second = (x[..., :half], x[..., half:]) if order == "halves" else (x[..., ::2], x[..., 1::2])
+    turned = first * cos - second * sin, second * cos + first * sin
+    return np.concatenate(turned, -1) if order == "halves" else np.stack(turned, -1).reshape(x.shape)
+
+
+# By the kind of a layer; each computes rows by themselves.
+OPERATORS: dict[str, Operator] = {
+    "dense": dense,
+    "layernorm": layernorm,
+    "rmsnorm": partial(
+        layernorm, center=choice("{}", (KEPT, CENTERED)), epsilon=choice("epsilon is", EPSILONS, "epsilon")
+    ),
+}
+
+
+# Losses
+
+# What the outputs (N, ..., V) may be, and how log-probabilities are made of them.
+READINGS: dict[str, Callable[[Array], Array]] = {
+    "logits": lambda outputs: log_softmax(outputs),
+    "logits of which it takes the softmax twice": lambda outputs: log_softmax(softmax(outputs)),
+    "probabilities": np.log,
+    "log-probabilities": lambda outputs: outputs,
+}
+OVER_COUNTED, OVER_ALL = "a mean over the positions that count", "a mean over all positions"
+OVER_ROWS, OF_ROWS = "a mean over the rows", "a mean of the means of rows"
+SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.3)
+
+
+def log_softmax(x: Array) -> Array:
+    powers = x - x.max(-1, keepdims=True)
+    return np.asarray(powers - np.log(np.exp(powers).sum(-1, keepdims=True)))
+
+
+def cross_entropy(
+    log_probabilities: Mapping[str, Array],  # (N, ..., V) for each reading of the outputs
+    labels: Array,  # (N, ...)
+    counted: Mapping[str, Array],  # (N, ...)
+    *,
+    reads: str = choice("the loss takes the outputs for", tuple(READINGS)),
+    shift: int = choice("labels are shifted by", (0, 1, -1)),
+    counts: str = choice("in the loss count", entry="padding-denominator"),
+    mean: str = choice(
+        "the loss is", (OVER_COUNTED, OVER_ALL, OVER_ROWS, "a sum", OF_ROWS), entry="padding-denominator"
+    ),
+    smoothing: float = choice("labels are smoothed by", SMOOTHINGS, entry="label-smoothing"),
+) -> Array | None:
+    logs, real = log_probabilities[reads], counted[counts]
+    if shift:
+        early, late = slice(0, -1), slice(1, None)
+        of_output, of_label = (early, late) if shift > 0 else (late, early)
+        logs, labels, real = logs[:, of_output], labels[:, of_label], real[:, of_label]
+    right = np.take_along_axis(logs, np.clip(labels, 0, logs.shape[-1] - 1)[..., None], -1)[..., 0]
+    each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * logs.mean(-1)
+    each, rows = np.where(real, each, 0.0), len(each)
+    if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)):
+        return None
+    if mean == OF_ROWS:
+        return np.asarray((each.reshape(rows, -1).sum(1) / real.reshape(rows, -1).sum(1)).mean())
+    divisors = {OVER_COUNTED: real.sum(), OVER_ALL: each.size, OVER_ROWS: rows, "a sum": 1}
+    return np.asarray(each.sum() / divisors[mean])
+
+
+# Gradients and optimizers
+
+CLIPPED = choice("gradients are clipped", entry="clipping")
+PLACES_OF_ADAM = (AFTER_CORRECTION, BEFORE_CORRECTION, INSIDE)
+MOVED, LEFT_ALONE = "moved by the optimizer", "not moved by the optimizer"
+NOWHERE = "nowhere"
+TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
+# What an optimizer keeps of a weight after its first step, and the update, as a multiple of the rate.
+Update = tuple[dict[str, Array], Array]
+
+
+def given_gradients(
+    clipped: Mapping[str, Sequence[Array]],  # by how they are clipped
+    factors: Mapping[str, float],
+    *,
+    clip: str = CLIPPED,
+    times: str = choice("gradients are", entry="padding-denominator"),
+) -> Array:
+    return np.concatenate([gradient.ravel() * factors[times] for gradient in clipped[clip]])
+
+
+def sgd(
+    g: Array,
+    *,
+    momentum: float = choice("the optimizer's momentum is", (0.0,), "momentum"),
+    nesterov: float = choice("the optimizer's nesterov is", (0.0,), "nesterov"),
+) -> Update:
+    return {"momentum": g}, g + momentum * g if nesterov else g
+
+
+def adam(
+    g: Array,
+    *,
+    beta_1: float = choice("the optimizer's beta_1 is", (0.9,), "beta_1"),
+    beta_2: float = choice("the optimizer's beta_2 is", (0.999,), "beta_2"),
+    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
+    root: str = choice("epsilon is", PLACES_OF_ADAM, entry="adam-epsilon"),
+    corrected: str = choice("the bias of Adam's means is", ("corrected", "not corrected")),
+    counter: int = choice("Adam counts the first step as", (1, 2), entry="optimizer-slots"),
+) -> Update:
+    m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
+    first, second = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
+    divisor = (np.sqrt(v) + epsilon) / second**0.5 if root == BEFORE_CORRECTION else rooted(v / second, epsilon, root)
+    return {"momentum": m, "mean_square": v}, m / first / divisor
+
+
+def rmsprop(
+    g: Array,
+    *,
+    rho: float = choice("the optimizer's rho is", (0.9,), "rho", "rmsprop-defaults"),
+    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
+    root: str = choice("epsilon is", (OUTSIDE, INSIDE), entry="rmsprop-epsilon"),
+    begins: float = choice("mean squares begin with", (0.0, 1.0), entry="rmsprop-slot-start"),
+) -> Update:
+    v = rho * begins + (1 - rho) * g**2
+    return {"mean_square": v}, g / rooted(v, epsilon, root)
+
+
+# By the kind of optimizer.
+UPDATES: dict[str, Callable[..., Update]] = {"SGD": sgd, "Adam": adam, "RMSprop": rmsprop}
+
+
+def stepped(
+    clipped: Mapping[str, Array],  # the weight's gradient, by how it is clipped
+    weight: Array,
+    update: Callable[..., Update],
+    slot: str,  # that is wanted; "" for how far the weight moves
+    *,
+    clip: str = CLIPPED,
+    decay: str = choice("weight decay of {} goes", (GRADIENT, STRAIGHT, NOWHERE), entry="weight-decay"),
+    weight_decay: float = choice("the optimizer's weight_decay is", (0.0,), "weight_decay", "weight-decay"),
+    moved: str = choice("{} is", (MOVED, LEFT_ALONE)),
+    rate: float = choice("the learning rate of the first step is", (0.0,), "learning_rate"),
+    biases: int = choice(TWO_BIASES, (1, 2), entry="second-bias", is_sentence=True),
+    **settings: Any,
+) -> Array | None:
+    """Return how far the first step moves a weight, or the slot that the optimizer keeps of it."""
+    gradient = clipped[clip]
+    if moved == LEFT_ALONE:
+        return np.zeros_like(weight) if not slot and gradient.any() else None
+    kept, step = update(gradient + (weight_decay * weight if decay == GRADIENT else 0.0), **settings)
+    if slot:
+        return kept.get(slot)
+    return np.asarray(-rate * (biases * step + (weight_decay * weight if decay == STRAIGHT else 0.0)))

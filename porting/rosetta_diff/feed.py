@@ -1,0 +1,154 @@
+"""Writes a feed: what the left side's layers gave, by the right side's names and in its layout."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from rosetta_diff.arrays import Array, largest_difference, nearest_arrangement
+from rosetta_diff.carry import laid_out
+from rosetta_diff.helpers import CannotBeginError, write_atomically
+from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.outputs import activations, compared_outputs
+from rosetta_diff.pair.bare import partners_of
+from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.read.description import RecordedCall, UnfitRecordsError
+from rosetta_diff.read.record import Side
+from rosetta_diff.read.rules import PARENT, RECURRENT
+from rosetta_record.replay import FEED, model_of
+
+FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what the layer is given
+READ_AT_ONCE = 1 << 22  # bytes of a file
+
+
+Place = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
+Partners = dict[Place, tuple[LayerPair, RecordedCall]]
+
+
+def left_calls(pairs: Sequence[LayerPair]) -> Partners:
+    """For each call of a right layer its pair, and the left call that is given the same."""
+    calls: Partners = {}
+    lefts, rights = partners_of(pairs, 0), partners_of(pairs, 1)
+    for pair in pairs:
+        paths = [layer.path for layer in pair.left.layers]
+        alone = all(len(lefts.get(path, ())) == 1 for path in paths)
+        alone = alone and len({first_input(pair.left.side, path) for path in paths}) == 1
+        of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
+        whole = pair.left.kind == PARENT or pair.numbers is not None
+        for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
+            if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
+                calls.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
+    return calls
+
+
+def first_input(side: Side, path: str) -> str:
+    """Name of the array that a layer is given first."""
+    call = next(iter(side.called.get(path, [])), None)
+    return next(iter(call.inputs.values()), "") if call else ""
+
+
+def fed_outputs(rungs: Rungs) -> dict[str, Array]:
+    """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
+    whole array."""
+    right = rungs.right
+    values: dict[str, Array] = {}
+    written: dict[str, Array] = {}  # which numbers of these are the left side's
+    for pair in rungs.pairing.pairs:
+        changes = activations(pair)
+        if changes is None or changes[1] is not np.asarray:
+            continue  # an activation of the left layer alone is of what the right one gives
+        for call in pair.calls:
+            for name in compared_outputs(pair, call, rungs.turns)[0]:
+                left, right_array = pair.left_output(call, name, changes[0]), pair.right_output(call, name)
+                array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
+                if array is None:
+                    continue
+                tensor = pair.outputs(call)[1][name]
+                for part in tensor.names:
+                    values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
+                    written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
+                tensor.write(array, values)
+                tensor.write(np.broadcast_to(True, array.shape), written)
+    return {name: array for name, array in values.items() if written[name].all()}
+
+
+def turned_back(array: Array, right: Array, ways: Iterable[Callable[[Array], Array]]) -> Array | None:
+    """A left array with its axes as the right one has them; None where nothing tells how. Of several ways that fit
+    the nearest to the right array's numbers is chosen."""
+    turned = []
+    for way in ways:
+        order = way(
+            np.broadcast_to(0, range(1, array.ndim + 1))
+        ).shape  # an axis of one number, one of two, and so on
+        turned.append(array.transpose(np.argsort(order)))
+    fitting = [candidate for candidate in turned if candidate.shape == right.shape]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    return fitting[nearest_arrangement([largest_difference(right, candidate)[0] for candidate in fitting])]
+
+
+def gradients_of(rungs: Rungs) -> dict[str, Array]:
+    """The left side's gradients by the right side's weights; none where one has no place there. Raises
+    UnfitRecordsError for one of another shape than its weight's, which no framework writes."""
+    pairs, left = rungs.pairing.pairs, rungs.left
+    gradients = left.arrays("gradients")
+    for name in gradients:
+        if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
+            raise UnfitRecordsError(
+                f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
+                f"{left.shape(name)}; record it again"
+            )
+    if any(weight.times != 1 for pair in pairs for weight in pair.weights.values()):
+        return {}
+    try:
+        return laid_out(pairs, gradients.get, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)
+    except UnfitRecordsError:
+        return {}
+
+
+def write_feed(folder: Path, rungs: Rungs) -> int:
+    """Write a feed into a folder; return the number of calls whose output it has. Raises CannotBeginError for a
+    folder that holds anything else, and where the left side has no outputs of layers."""
+    left, path = rungs.left, folder / "feed.safetensors"
+    if not any(call.inputs for call in left.says.calls):
+        raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
+    if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
+        raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
+    arrays = {f"gradients|{name}": array for name, array in gradients_of(rungs).items()}
+    outputs, partners, calls = fed_outputs(rungs), left_calls(rungs.pairing.pairs), 0
+    for layer, of_layer in rungs.right.called.items():
+        for number, call in enumerate(of_layer):
+            if (layer, number) not in partners:
+                continue  # within a layer that is judged: fed, it would hide that layer's mistake
+            given = {part: outputs[name] for part, name in enumerate(call.parts) if name in outputs}
+            arrays |= {f"outputs {number} {layer}|{part}": array for part, array in given.items()}
+            calls += bool(given)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    model = model_of(rungs.right.arrays("weights").shapes)
+    write_atomically(path, save(arrays, {"format": FEED, "of": checksum(left), "for": model}))
+    return calls
+
+
+def is_feed(path: Path) -> bool:
+    """Return whether `write_feed` wrote this file."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, "np") as file:
+            return bool((file.metadata() or {}).get("format") == FEED)
+    except (OSError, SafetensorError):
+        return False
+
+
+def checksum(side: Side) -> str:
+    """Tell the numbers of a record's layers from those of another one."""
+    path, digest = side.path / "layers.safetensors", hashlib.blake2b()
+    if path.exists():
+        with path.open("rb") as file:
+            while block := file.read(READ_AT_ONCE):
+                digest.update(block)
+    return digest.hexdigest()

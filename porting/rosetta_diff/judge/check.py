@@ -1,0 +1,216 @@
+"""Compares two arrays, and names the place where they differ.
+
+A comparison climbs the rungs of a ladder. Each rung assumes that those below it passed, so a side stops at the first
+one that fails: its cause is there, and failures above it would only follow. The left side is what is expected.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from rosetta_diff.arrays import (
+    AS_IT_IS,
+    Array,
+    Load,
+    Ways,
+    are_whole,
+    has_numbers,
+    largest,
+    largest_difference,
+    largest_unmasked,
+    nearest_arrangement,
+)
+from rosetta_diff.pair.pairs import CallPair, LayerPair
+
+# By rung what its failure says about the cause, given that all rungs below it passed.
+BREAKS = {
+    "tensors": "the two sides are not fed the same arrays",
+    "weights": "the two sides do not begin with the same weights",
+    "forward": "the same weights and inputs give other outputs",
+    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
+    "gradients": "the loss agrees and its gradients do not",
+    "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon "
+    "stands, and at its list of parameters",
+    "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
+    "between steps",
+}
+RUNGS = (*BREAKS,)
+GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
+
+
+@dataclass(frozen=True)
+class Item:
+    """Two arrays that are to agree. They are read when they are needed, and may be again."""
+
+    rung: str
+    tensor: str
+    left: Load
+    right: Load
+    tolerance: float
+    # What differences are divided by: 0.0 for each left number; None for the left side's largest number, of an output
+    # without constants of a mask.
+    scale: float | None = None
+    smallest_scale: float = 0.0
+    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
+    ways: Ways = field(default_factory=lambda: AS_IT_IS)
+    axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
+    units: int = 0  # of each gate, along an axis of gates
+    # Of the models that are compared
+    quantity: str = ""  # whose bound it has; "" where both must be equal
+    measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
+    is_output: bool = False
+    is_update: bool = False  # True for weights after a step
+    pair: LayerPair | None = None  # None: of no layer
+    name: str = ""  # of the tensor within the pair
+    call: CallPair | None = None  # of an output: the calls that gave it
+
+    @property
+    def by_number(self) -> bool:
+        """True if a left number that is larger than the scale, such as a constant of a mask, is its own scale."""
+        return self.scale == 0.0 or (self.is_output and self.scale is None)
+
+    @property
+    def is_of_model(self) -> bool:
+        """True for an output of the whole model: a named one, or of the layer that is the model."""
+        layers = self.pair.left if self.pair else None
+        return self.rung == "forward" and (layers is None or layers.layer.path == layers.side.root)
+
+    def scale_of(self, left: Array) -> float:
+        """Return what differences from this array are divided by."""
+        if self.scale is not None:
+            return self.scale
+        return max((largest_unmasked if self.is_output else largest)(left), self.smallest_scale) or 1.0
+
+    def place(self, where: tuple[int, ...]) -> str:
+        """Return an index in words, such as "row 3, forget gate, unit 5"."""
+        axes = next((words for words in self.axes if len(words) == len(where)), None)
+        if axes is None:
+            return f"index {', '.join(map(str, where))}" if where else ""
+        words = []
+        for axis, number in zip(axes, where, strict=True):
+            gates = GATES.get(axis.removesuffix(" gate"), ())
+            if gates and self.units:  # an axis of the blocks of all gates
+                words += [f"{gates[min(number // self.units, len(gates) - 1)]} gate", f"unit {number % self.units}"]
+            else:
+                words.append(f"{axis} {number + (axis == 'step')}")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of comparing an item; a rung has one or several."""
+
+    item: Item
+    error: float  # infinite where shape, dtype or finiteness already differ
+    where: tuple[int, ...] = ()  # index of the largest difference
+    note: str = ""  # the two values at that index, or another remark
+    turn: str = ""  # how the right array's axes were turned, in words
+    inside: bool = False  # True: beyond its bound inside a model all of whose own outputs agree
+    tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
+
+    @property
+    def rung(self) -> str:
+        return self.item.rung
+
+    @property
+    def tensor(self) -> str:
+        return self.item.tensor
+
+    @property
+    def tolerance(self) -> float:
+        return self.item.tolerance
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance or self.inside
+
+    @property
+    def used(self) -> float:
+        """The error as a share of the tolerance; the error itself if the tolerance is zero."""
+        return self.error / self.tolerance if self.tolerance else self.error
+
+    @property
+    def finite_error(self) -> float | None:
+        """The error, or None if it is not finite."""
+        return self.error if isfinite(self.error) else None
+
+    @property
+    def place(self) -> str:
+        """The place of the largest difference, in words."""
+        return self.item.place(self.where)
+
+    @property
+    def line(self) -> str:
+        """The tensor, the error against its bound, where it is, and both values."""
+        error = "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
+        return f"{self.tensor}: {error}{f'{self.place}: ' if self.place else ''}{self.note}"
+
+    def as_json(self) -> dict[str, Any]:
+        """An error that is not finite is null."""
+        return {
+            "rung": self.rung,
+            "tensor": self.tensor,
+            "error": self.finite_error,
+            "tolerance": self.tolerance,
+            "where": self.where,
+            "note": self.note,
+            "measured": self.item.measured,
+            "turn": self.turn,
+            "inside": self.inside,
+            "passed": self.passed,
+        }
+
+
+def no_array() -> None:
+    """Stands for an array that was compared elsewhere, or that is not needed any more."""
+
+
+def judge(item: Item) -> Check:
+    """Compare the arrays of an item: the shape before values. Of several ways in which axes may be
+    turned, that in which both sides are nearest counts."""
+    left, right = item.left(), item.right()
+    if left is None or right is None:
+        return Check(item, inf, note=f"the {'right' if left is None else 'left'} side alone has it")
+    checks: list[Check] = []
+    for words, turn in item.ways.items():
+        turned = turn(right)
+        checks.append(_judged(item, left, turned, words if turned is not right else ""))
+        if checks[-1].passed:
+            return checks[-1]
+    return checks[nearest_arrangement([check.error for check in checks])]
+
+
+def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
+    if right.shape != left.shape:
+        return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}")
+    if item.is_output and item.quantity and are_whole(left) and are_whole(right):
+        item = replace(item, tolerance=0.0, scale=1.0, quantity="", measured=False)
+    scale, allowed = item.scale_of(left), item.allowed() if item.allowed else None
+    difference, where = largest_difference(left, right, allowed, scale if item.by_number else None)
+    number = np.result_type(right, left).type
+    note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
+    if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
+        note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
+    error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
+    tells = item.tolerance < 1 and has_numbers(left)
+    return Check(item, error, where, "; ".join(filter(None, (note, words))), words, tells=tells)
+
+
+def nearest(failed: Sequence[Check]) -> Check:
+    """Return the failure of a rung that is nearest to the cause: the first in the order in which things are computed,
+    which is backwards for gradients; of a step, where each tensor has an update of its own, the worst."""
+    if failed[0].rung == "gradients":
+        return failed[-1]
+    return max(failed, key=lambda check: check.error) if failed[0].rung == "step" else failed[0]
+
+
+def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
+    """Lines on a rung that breaks, and on the tensor that is shown."""
+    return [
+        f"{name} breaks at {check.rung}: {BREAKS[check.rung]}",
+        check.line,
+        *([f"{failures} of {checks} checks of this rung fail"] if checks > 1 else []),
+    ]

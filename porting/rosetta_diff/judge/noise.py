@@ -1,0 +1,120 @@
+"""Measures how far rounding alone takes the left side from itself; `rosetta-diff` bounds the right side by it.
+
+But in float64 its record has a control: the same from weights that were moved by one unit in the last place. A person
+may give other records of it: of a repeated run, of other threads, or of float64.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from math import inf, isfinite, sqrt
+from typing import get_args
+
+import numpy as np
+
+from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
+from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
+from rosetta_diff.judge.check import RUNGS, Check, Item, judge
+from rosetta_diff.judge.items import Rungs
+from rosetta_diff.pair.pairing import paired
+from rosetta_diff.read.description import File, UnfitRecordsError
+from rosetta_diff.read.record import Side, is_number
+
+
+@dataclass
+class Control:
+    """Differences of the left side from other runs of itself."""
+
+    sources: list[str] = field(default_factory=list)  # of noise, in words
+    noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
+    rounding: list[Check] = field(default_factory=list)  # of the run whose weights were moved by one unit
+    precision: str = ""  # of the comparison
+
+
+def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
+    """The noise of a side. Raises CannotBeginError for one of `again` that is no other run of it, such as the right
+    side."""
+    control = Control()
+    if left.control:
+        control.rounding = [*errors_of(left, left.control, RUNGS[2:])]
+        control.sources.append(f"one ulp of {left.computed}")
+    errors = [*control.rounding]
+    for run in again:
+        if run.framework != left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
+            raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
+        errors += errors_of(left, run)
+        control.sources.append(run.name)
+    control.noise = _largest(errors, left)
+    return control
+
+
+def have_same_arrays(left: Side, right: Side) -> bool:
+    """Return True if all files of two records have the same arrays."""
+    files = [(left.arrays(file), right.arrays(file)) for file in get_args(File)]
+    return all(of_left.shapes == of_right.shapes for of_left, of_right in files) and all(
+        np.array_equal(of_left[name], of_right[name]) for of_left, of_right in files for name in of_left
+    )
+
+
+def errors_of(left: Side, run: Side, names: Sequence[str] = RUNGS) -> Iterator[Check]:
+    """Errors of another run of the left side on these rungs, of which inputs and weights must be the same."""
+    rungs = Rungs(left, run, paired(left, run))
+    for item in chain.from_iterable(map(rungs.items, names)):
+        check = judge(moved_back(item))
+        if check.item.quantity:
+            yield check
+        elif item.rung in RUNGS[:2] and not check.passed:
+            raise UnfitRecordsError(
+                f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
+                f"{check.note}; record both with the same inputs and weights"
+            )
+
+
+def _largest(errors: Sequence[Check], left: Side) -> dict[str, float]:
+    """The largest error of each quantity, and what rounding does at least; none of a quantity that is not finite."""
+    most: dict[str, float] = {}
+    for check in errors:
+        most[check.item.quantity] = max(most.get(check.item.quantity, 0.0), check.error)
+    of_outputs = [check.error for check in errors if check.item.is_of_model and left.computed in PRECISE]
+    of_loss = max(filter(isfinite, of_outputs), default=0.0)
+    least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
+    if left.computed not in PRECISE:
+        least["gradients"] = UNITS_OF_GRADIENTS * UNIT[left.computed]
+    unit = UNIT[left.precision]
+    names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
+    return {name: max(least.get(name, unit), most[name]) for name in names}
+
+
+def rounding_of_loss(left: Side) -> float:
+    """The distance of the loss, as a share of it, where each weight moves by one unit up or down by chance.
+
+    By the gradients, it is the root of the sum of squares of what each weight does, which may cancel out in a single
+    run; and some units of the loss at least.
+    """
+    squares, loss = 0.0, abs(float(left.says.loss or 0.0))
+    for name in left.once("gradients"):
+        gradient, weight = left.arrays("gradients")[name], left.weight("weights", name)
+        if weight is not None and is_number(weight) and weight.shape == gradient.shape:
+            weight, gradient = np.atleast_1d(weight), np.atleast_1d(gradient)
+            coarser = UNIT[left.computed] / np.finfo(weight.dtype).eps
+            for rows in pieces(weight.shape):
+                moved = gradient[rows].astype(np.float64) * np.spacing(np.abs(weight[rows])) * coarser
+                squares += float(np.square(moved).sum())
+    dtype = left.says.dtypes.loss
+    least = UNITS_OF_LOSS * UNIT[dtype if dtype in UNIT else left.precision]
+    return max(sqrt(squares) / loss if loss else 0.0, least)
+
+
+def moved_back(item: Item) -> Item:
+    """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
+    if item.pair is None or item.quantity not in ("updates", "moving"):
+        return item
+    left_start, right_start = item.pair.arrays(item.name)
+
+    def right() -> Array | None:
+        array = item.right()
+        if array is None or left_start is None or right_start is None or left_start.shape != right_start.shape:
+            return array
+        return np.asarray(array + (left_start - right_start)) if array.shape == left_start.shape else array
+
+    return replace(item, right=right)

@@ -1,0 +1,164 @@
+"""Pairs weights and layers of two records.
+
+A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
+the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
+their place among the pairs, call by call where one side calls one again. What comes of a mapping, of numbers or of
+shapes that add up is paired by a line of a mapping; layers whose kinds are known by the rules of their frameworks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import permutations, product
+
+from rosetta_diff.pair.arrangement import axes_between, quoted
+from rosetta_diff.pair.bare import call_by_call, with_parents, without_weights
+from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
+from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.pair.skipping import Skips
+from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
+from rosetta_diff.read.description import UnfitRecordsError
+from rosetta_diff.read.groups import WeightGroup, groups_of
+from rosetta_diff.read.patterns import pattern_of
+from rosetta_diff.read.record import Side
+
+
+@dataclass(frozen=True)
+class Pairing:
+    sides: Sides
+    pairs: list[LayerPair]  # in the left side's order of execution
+    left: list[WeightGroup]  # those without a partner
+    right: list[WeightGroup]
+    skips: Skips = field(default_factory=Skips)
+    left_out: list[str] = field(default_factory=list)  # weights that are left out with those that a mapping names
+    turns: dict[str, Turn] = field(default_factory=dict)  # of arrays and layers whose axes a mapping turns
+
+    def require(self) -> "Pairing":
+        """Return this pairing. Raises UnfitRecordsError where a group that is trained has no partner, unless a side's
+        weights may be made of several."""
+        if any(side.known.folds_weights for side in self.sides):
+            return self
+        alone = [[group for group in groups if group.required] for groups in (self.left, self.right)]
+        for place, opposite in permutations(range(2)):
+            if alone[place]:
+                unpaired = alone[opposite]
+                kinds = {group.kind for group in unpaired} - {*OWN}  # what resembles nothing says less
+                missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
+                alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
+                candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
+                raise UnfitRecordsError(
+                    f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
+                    f"has left {candidates}; say in a file for --mapping which belong together (rosetta-diff "
+                    f"--write-mapping drafts it), such as {proposed(missing, unpaired, place == 0)}"
+                )
+        return self
+
+
+def described(group: WeightGroup) -> str:
+    """A group in words: its name, its kind and its shapes."""
+    shapes = ", ".join(
+        f"{name} {'×'.join(map(str, shape)) or 'of one number'}" for name, shape in group.shapes.items()
+    )
+    return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
+
+
+def proposed(missing: WeightGroup, unpaired: Groups, is_left: bool) -> str:
+    """A line for a mapping file that is obeyed: it pairs the layer's first weight with another layer's of the same
+    sizes, or leaves the layer out where there is none."""
+    theirs = [
+        (name_of_other, group.side.shape(name_of_other)) for group in unpaired for name_of_other in group.names[:1]
+    ]
+    for name, their in product(missing.names[:1], theirs):
+        both = (name, missing.side.shape(name)), their
+        (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
+        axes = axes_between(left_shape, right_shape)
+        if axes is not None:
+            pattern = " -> ".join(map(pattern_of, axes))
+            return f"[weights] {quoted(left)} = {{to = {quoted(right)}, axes = {quoted(pattern)}}}"
+    return f'[skip] {quoted(missing.name)} = "why it is not compared"'
+
+
+def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
+    """Pair the groups of two records. Raises UnfitRecordsError for a mapping that names what is not there."""
+    mapping = mapping or MappingFile()
+    sides, whole = (left, right), (groups_of(left), groups_of(right))
+    order = {name: place for place, group in enumerate(whole[0]) for name in (group.layer.path, *group.names)}
+    skips = Skips(mapping.skip)
+    skips.check((*whole[0], *whole[1]), sides)
+    turns = read_turns(mapping, sides)
+    check_turns(turns, sides, order.keys())
+    lines, layers = read_lines(mapping, sides)
+    by_mapping: list[Way] = [lambda *_: [of_line(line, left, right) for line in lines]]
+    by_mapping += [partial(by_names, names) for names in layers.items()]
+    tries = []
+    for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
+        kept = [[group for group in groups if not (first and skips.has_layer(group))] for groups in whole]
+        pairs, lefts, rights = _paired(sides, kept[0], kept[1], (*by_mapping, *WAYS))
+        again = WAYS if mapping.skip else ()
+        more, lefts, rights = _paired(sides, skips.without(lefts), skips.without(rights), again)
+        pairs, names = skips.without_pairs([*pairs, *more])
+        tries.append((sum(group.required for group in (*lefts, *rights)), pairs, (lefts, rights), names))
+    _, pairs, (lefts, rights), names = min(tries, key=lambda attempt: attempt[0])
+
+    def place(pair: LayerPair) -> int:
+        return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
+
+    pairs = sorted(as_layers(pairs, whole), key=place)
+    bare = [*call_by_call(pairs, (lefts, rights))]
+    lefts, rights = left_over(lefts, rights, bare)
+    bare += without_weights(pairs, whole, (lefts, rights))
+    lefts, rights = left_over(lefts, rights, bare)
+    pairs = with_parents(sorted([*pairs, *bare], key=place), left, right)
+    return Pairing(sides, pairs, [*lefts], [*rights], skips, names, turns)
+
+
+def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[str]) -> None:
+    """Raises UnfitRecordsError for turned axes of what neither side has."""
+    there = {name for side in sides for file in ("inputs", "outputs") for name in side.arrays(file)}
+    there |= {layer.path for side in sides for layer in side.says.layers} | {*left_names}
+    odd = next((name for name in turns if name not in there), None)
+    if odd is not None:
+        raise UnfitRecordsError(
+            f"the mapping turns axes of {odd}, which neither side has; [axes] names inputs, outputs, taps and layers"
+        )
+
+
+def as_layers(pairs: Iterable[LayerPair], whole: tuple[Groups, Groups]) -> list[LayerPair]:
+    """The pairs in which weights that lines pair stand with the rest of their layers, where both layers are of one
+    kind that their frameworks know."""
+    claims: list[dict[str, list[WeightGroup]]] = [{}, {}]  # by the names of arrays
+    for of_side, groups in zip(claims, whole, strict=True):
+        for group in groups:
+            for name in group.names:
+                of_side.setdefault(name, []).append(group)
+    by_name: dict[tuple[str, str], LayerPair] = {}
+    for pair in pairs:
+        layers = in_layers(pair, claims) if pair.lines else pair
+        known = by_name.setdefault((layers.left.name, layers.right.name), layers)
+        if known is not layers:
+            by_name[known.left.name, known.right.name] = known.joined(layers)
+    return [*by_name.values()]
+
+
+def in_layers(pair: LayerPair, claims: Sequence[Mapping[str, Sequence[WeightGroup]]]) -> LayerPair:
+    """A pair of a line with the groups to which its weights belong, where these are of one kind; else as it is."""
+    owners = []
+    for group, of_side in zip(pair.both, claims, strict=True):
+        groups = {id(owner): owner for name in group.names for owner in of_side.get(name, ())}
+        owners.append([*groups.values()])
+    kinds = [[owner.kind for owner in groups] for groups in owners]
+    if kinds[0] != kinds[1] or len(kinds[0]) != 1 or kinds[0][0] in OWN:
+        return pair
+    return replace(pair, left=owners[0][0], right=owners[1][0])
+
+
+def _paired(
+    sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]
+) -> tuple[list[LayerPair], Groups, Groups]:
+    """The pairs of some groups, and the groups of each side that are left."""
+    pairs: list[LayerPair] = []
+    for way in ways:
+        of_way = list(way(sides, lefts, rights))
+        lefts, rights = left_over(lefts, rights, of_way)
+        pairs += of_way
+    return pairs, lefts, rights

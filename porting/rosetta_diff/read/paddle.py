@@ -1,0 +1,122 @@
+"""PaddlePaddle."""
+
+import math
+from collections.abc import Container, Mapping
+from typing import Any, final
+
+from rosetta_diff.arrays import Array
+from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.rules import (
+    AFTER_CORRECTION,
+    ATTENTION,
+    GATED,
+    INSIDE,
+    LINEAR,
+    NORM_OF_ALL,
+    NORM_OF_EACH,
+    RNN,
+    VALUES,
+    Settings,
+    canonical,
+    rule,
+)
+from rosetta_diff.read.torch import STACKED
+from rosetta_diff.read.view import Tensor
+
+BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
+# Norms that round epsilon to float32; GroupNorm does not.
+FLOAT32_EPSILON = {"LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"}
+SMALLEST_POWER = 1e-30  # of a beta, that float32 has with all its digits
+
+
+@final
+class Paddle(Framework):
+    name = "paddle"
+    layers = {
+        **STACKED,
+        "Linear": rule("dense", kernel="weight", bias="bias"),
+        "_BatchNormBase": BATCHNORM,
+        "BatchNorm": BATCHNORM,
+        "SimpleRNN": RNN,
+        "compat.Linear": LINEAR,
+        "compat.MultiheadAttention": ATTENTION,
+    }
+    settings = canonical(
+        epsilon="_epsilon",
+        momentum="_momentum",
+        rate="p dropout",
+        padding_idx="_padding_idx",
+        time_first="time_major",
+        approximate="_approximate",
+        activation="_act",
+        num_heads="num_heads",
+        negative_slope="_negative_slope",
+        stride="_stride",
+        dilation="_dilation",
+        padding="_padding padding",
+        ceil_mode="ceil_mode",
+        groups="_num_groups",
+        mode="mode",
+    )
+    meanings = {"_padding_idx": lambda row: None if row == -1 else row}
+    always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}}
+    channels_first = True
+    optimizers = canonical(
+        learning_rate="learning_rate",
+        epsilon="_epsilon",
+        beta_1="_beta1",
+        beta_2="_beta2",
+        momentum="_momentum",
+        rho="_rho",
+        weight_decay="_weight_decay regularization._coeff",
+        nesterov="_use_nesterov",
+        centered="_centered",
+        amsgrad="_amsgrad",
+    )
+    slots = canonical(
+        momentum="velocity momentum moment1",
+        mean_square="moment2 mean_square",
+        largest_mean_square="moment2_max",
+        mean_gradient="mean_grad",
+        sum_of_squares="moment",
+    )
+    epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSProp": INSIDE}
+    rate_in_momentum = {"RMSProp": 1.0}
+    clips = {"ClipGradByGlobalNorm": NORM_OF_ALL, "ClipGradByNorm": NORM_OF_EACH, "ClipGradByValue": VALUES}
+    files = (".pdparams", ".safetensors")
+
+    def clipping(self, settings: Settings) -> tuple[str, Any] | None:
+        """By an object of one of these classes."""
+        way = self.clips.get(str(settings.get("clipping")))
+        return (way, settings.get("clipping.clip_norm", settings.get("clipping.max"))) if way else None
+
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+        """Adam keeps powers of its betas, beginning with beta itself. The second beta can be told apart longer."""
+        for number in (1, 2):
+            beta, ends = settings.get(f"_beta{number}"), (f"|beta{number}_pow_acc", f"|beta{number}_pow_acc_0")
+            powers = [slots[key] for key in slots if key.endswith(ends)]
+            known = isinstance(beta, float) and 0 < beta < 1
+            if known and powers and all(power.size == 1 and power > SMALLEST_POWER for power in powers):
+                log = math.log(powers[0].dtype.type(beta))
+                return {round(math.log(power.item()) / log) - 1 for power in powers}
+        return set()
+
+    def slot(self, name: str) -> str | None:
+        return super().slot(name.removesuffix("_0"))
+
+    def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
+        return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}
+
+    def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
+        """Second names of recurrent layers; Paddle warns of a file that lacks them."""
+        both = any(role.endswith("_reverse") for role in parameters)
+        aliases = {}
+        for role, name in parameters.items() if "RNNBase" in classes else ():
+            kind, _, place = role.partition("_l")
+            number, _, backward = place.partition("_")
+            cell = "cell_bw" if backward else "cell_fw" if both else "cell"
+            aliases[name.removesuffix(role) + f"{number}.{cell}.{kind}"] = name
+        return aliases
+
+    def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
+        return stacked_outputs(layer, parts)

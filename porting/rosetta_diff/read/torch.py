@@ -1,0 +1,120 @@
+"""PyTorch."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+
+from rosetta_diff.arrays import Array
+from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.rules import (
+    AFTER_CORRECTION,
+    ATTENTION,
+    CONV,
+    GATED,
+    LINEAR,
+    OUTSIDE,
+    RNN,
+    SCALED,
+    SWAPPED,
+    UPSCALED,
+    Own,
+    Rules,
+    Settings,
+    canonical,
+    rule,
+    turned,
+)
+from rosetta_diff.read.view import Tensor
+
+# Layers that torch and Paddle keep alike.
+STACKED: Rules = {
+    "Embedding": rule("embedding", embeddings="weight"),
+    "LayerNorm": SCALED,
+    "GroupNorm": replace(SCALED, kind="groupnorm"),
+    "RMSNorm": rule("rmsnorm", gamma="weight"),
+    "Conv": CONV,
+    "ConvTranspose": replace(CONV, kind="conv_transpose"),
+    "LSTM": replace(RNN, kind="lstm"),  # as Keras, both have the gates in the order i f c o
+    "GRU": rule(
+        "gru",
+        kernel=turned("weight_ih*", *SWAPPED),
+        recurrent_kernel=turned("weight_hh*", *SWAPPED),
+        bias=Own("bias_ih*", "parts", *SWAPPED),
+        recurrent_bias=Own("bias_hh*", "parts", *SWAPPED),
+    ),
+}
+
+
+@final
+class Torch(Framework):
+    name = "torch"
+    layers = {
+        **STACKED,
+        "Linear": LINEAR,
+        "_BatchNorm": rule(
+            "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
+        ),
+        "RNN": RNN,
+        "MultiheadAttention": ATTENTION,
+    }
+    settings = canonical(
+        epsilon="eps",
+        momentum="momentum",
+        rate="p dropout",
+        padding_idx="padding_idx",
+        time_first="batch_first",
+        approximate="approximate",
+        activation="nonlinearity",
+        num_heads="num_heads",
+        negative_slope="negative_slope",
+        stride="stride",
+        dilation="dilation",
+        padding="padding",
+        ceil_mode="ceil_mode",
+        groups="num_groups",
+    )
+    meanings = {
+        # The new batch's share, where Keras and Paddle have the old statistics'; None is a mean of all.
+        "momentum": lambda share: share if share is None else round(1 - share, 12),
+        "batch_first": lambda batch_first: not batch_first,
+        "approximate": lambda approximate: approximate == "tanh",
+    }
+    always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}, "dropout": UPSCALED}
+    channels_first = True
+    divides_by_n = False
+    epsilon = "eps"
+    optimizers = canonical(
+        learning_rate="lr",
+        epsilon="eps",
+        momentum="momentum",
+        rho="alpha",
+        weight_decay="weight_decay",
+        nesterov="nesterov",
+        centered="centered",
+        amsgrad="amsgrad",
+        dampening="dampening",
+    )
+    slots = canonical(
+        momentum="momentum_buffer exp_avg",
+        mean_square="exp_avg_sq square_avg",
+        largest_mean_square="max_exp_avg_sq",
+        mean_gradient="grad_avg",
+        sum_of_squares="sum",
+    )
+    epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
+    added_to_norm = 1e-6  # by clip_grad_norm_, since no optimizer clips
+    files = (".pt", ".safetensors")
+
+    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+        steps = (slots[key] for key in slots if key.endswith("|step"))
+        return {int(step.item()) for step in steps if step.size == 1 and np.isfinite(step)}
+
+    def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
+        betas = settings.get("betas")
+        both = dict(zip(("beta_1", "beta_2"), betas, strict=False)) if isinstance(betas, list) else {}
+        return super().settings_of_optimizer(settings) | both
+
+    def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
+        return stacked_outputs(layer, parts)

@@ -1,0 +1,105 @@
+"""The ladder in words: a table and lines for a terminal."""
+
+from collections.abc import Iterator, Sequence
+from math import inf
+
+from rich.console import Console
+from rich.table import Table
+
+from rosetta_diff.diff import Diff
+from rosetta_diff.helpers import say, table
+from rosetta_diff.judge.check import RUNGS, Check
+from rosetta_diff.judge.tolerances import noises
+
+MOST_NAMED = 10  # remarks
+
+
+def cell(checks: Sequence[Check], marked: bool = True) -> str:
+    """The cell of the table for the checks of one rung. Those inside a model that agrees have a remark instead."""
+    if not checks:
+        return ""
+    worst = worst_of(checks)
+    if worst.inside:
+        return "inside"
+    error = worst.error
+    text = "equal" if error == 0 else "wrong" if error == inf else f"{error:.0e}"
+    return text if not marked or all(check.passed for check in checks) else f"[bold red]{text}[/]"
+
+
+def worst_of(checks: Sequence[Check]) -> Check:
+    """The check that came nearest to its tolerance or exceeded it most. One inside a model that agrees comes last."""
+    return max(checks, key=lambda check: (not check.inside, check.used))
+
+
+def diff_table(diff: Diff) -> Table:
+    """One row for each rung: its worst error, and what rounding does there."""
+    measured = bool(diff.control.rounding)
+    heads = ["checks", "error", "bound", "from", "one ulp"][: 4 + measured]
+    numeric = [head for head in heads if head != "from"]
+    title = f"{diff.right} against {diff.left}"
+    shown = table(title, ["rung", *heads], numeric)
+    shown.min_width = len(title)
+    for rung, checks, worst, ulp in worst_of_rungs(diff):
+        bound = f"{worst.tolerance:.0e}" if worst.tolerance else "equal"
+        cells = [f"{len(checks)}", cell(checks), bound, origin_of(worst), ulp]
+        shown.add_row(rung, *cells[: 4 + measured])
+    return shown
+
+
+def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
+    """Each rung that was compared, its checks, the worst of them, and the error after one unit in the last place."""
+    for rung in RUNGS:
+        checks = [check for check in diff.checks if check.rung == rung]
+        if checks:
+            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
+            yield rung, checks, worst_of(checks), ulp
+
+
+def origin_of(check: Check) -> str:
+    """The origin of a bound, in a word."""
+    return "" if not check.tolerance else "noise" if check.item.measured else "table"
+
+
+def bounds_line(diff: Diff) -> str:
+    """The origin of all bounds, in a sentence."""
+    if any(check.item.measured for check in diff.checks):
+        times = noises(*diff.pairing.sides)
+        return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
+    how = f"; a control of {diff.left}, which record.training makes, would show its noise"
+    is_known = diff.control.sources or diff.control.precision == "float64"
+    return f"bounds from table: those of {diff.control.precision}{'' if is_known else how}"
+
+
+def lines(diff: Diff) -> Iterator[str]:
+    """The sentences below the table."""
+    if diff.explanation:
+        first, *rest = diff.explanation
+        yield first
+        yield from (f"  {line}" for line in rest)
+        for cause in diff.causes:
+            yield f"  {cause.standing}: {cause.line}"
+    elif not diff.climbed:
+        yield "nothing was compared, so nothing is known: both records lack what the other one has"
+    elif diff.wrong_alone:
+        yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
+    else:
+        without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
+        rungs = f"{', '.join(diff.climbed)}{without}"
+        sentence = f"{diff.right} computes what {diff.left} computes: {rungs}"
+        if diff.lacks:
+            sentence = f"{diff.right} has what {diff.left} has: {rungs}"
+        yield f"as far as they go, {sentence}" if diff.unfinished else sentence
+    if diff.unfinished:
+        yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"
+    yield from diff.replay.lines() if diff.replay else ()
+    yield from diff.notes[:MOST_NAMED]
+    if len(diff.notes) > MOST_NAMED:
+        yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
+    yield bounds_line(diff)
+
+
+def show(diff: Diff, console: Console) -> None:
+    """Print the table and the sentences below it."""
+    console.print(diff_table(diff))
+    for line in lines(diff):
+        say(line, console)

@@ -18,7 +18,7 @@ from rosetta_diff.diff import compare_records
 from rosetta_diff.read.record import Side as Recorded
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
-WORST = re.compile(r"^(trajectory +\d+).*", re.MULTILINE)
+WORST = re.compile(r"^((?:step|trajectory) +\d+).*", re.MULTILINE)  # rounding decides which check is the worst
 NUMBER = re.compile(r"equal|-?\d+(?:\.\d+)?(?:e[-+]\d+)?")
 ROUNDING = 1e-10  # an error below this is rounding, which is another on another machine
 PRECISION = 1e-6  # to which other numbers are the same there

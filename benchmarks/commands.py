@@ -49,7 +49,7 @@ share_option = partial(typer.Option, metavar="PERCENT", parser=share)
 Within = Annotated[
     float | None,
     share_option(
-        help="Measure until each interval's half-width is at most this, such as 2%.", show_default="7%; 3% in a race"
+        help="Measure until each interval's half-width is at most this, such as 2%.", show_default="5%; 3% in a race"
     ),
 ]
 Budget = Annotated[
@@ -58,7 +58,7 @@ Budget = Annotated[
         metavar="TIME",
         parser=seconds,
         help="Take at most so long, such as 10m.",
-        show_default="under 5m; 1h with --within, 5m in a race",
+        show_default="under 5m; 1h with a narrower --within, 5m in a race",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
@@ -106,7 +106,7 @@ def bench(
     """
     from backends import frameworks
     from benchmarks.measure.bench import opened_benchmark
-    from benchmarks.measure.plan import LONG_BUDGET, WITHIN, Plan, Training, axes_of, rows_of, usual_budget
+    from benchmarks.measure.plan import WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
     path = recording_path(context, out)
     names = options.installed_backends(backends) if backends is not None else frameworks()
@@ -119,10 +119,18 @@ def bench(
     corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
     decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
     training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
-    usual = usual_budget(WITHIN, axes) if within is None else LONG_BUDGET
-    rows = rows_of(names, axes=axes)
-    plan = Plan(rows, narrow, usual if budget is None else budget, training)
+    rows, usual = rows_of(names, axes, threads), usual_budget(narrow, axes)
+    plan = Plan(rows, narrow, budget or usual, budget is not None, training)
+    warn_of_shell()
     measure(path, json, lambda: opened_benchmark(path, plan))
+
+
+def warn_of_shell() -> None:
+    """Warn of the shell's variables that steer arithmetic or threads, which a benchmark's rows do not get."""
+    from backends.process import shell_settings
+
+    if names := shell_settings():
+        terminal.warn(f"without {', '.join(names)} of your shell, since each row has the settings of its lane alone")
 
 
 def report(
@@ -174,7 +182,7 @@ def report(
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
     """Functions that show the present work, and a note that everybody should read.
 
     On a terminal the former is a line that is redrawn between turns only, since drawing would slow what is timed.
@@ -247,7 +255,7 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
         measuring, interrupted = opened(), False
         kept = f"{path} keeps what was measured before"
         try:
-            with _progress() as (status, note):
+            with progress() as (status, note):
                 measuring.run(status, note)
         except KeyboardInterrupt:
             interrupted = True

@@ -72,7 +72,7 @@ def race(
 
     known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
     rows = script_rows(scripts or [], python or [], env or [], lanes)
-    plan = Plan(rows, RACE_WITHIN if within is None else within, RACE_BUDGET if budget is None else budget)
+    plan = Plan(rows, RACE_WITHIN if within is None else within, budget or RACE_BUDGET, budget is not None)
     measure(path, json, lambda: Race(Recording.begin(path, plan), known))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)
@@ -136,10 +136,9 @@ def script_rows(
 
 def _set_by_shell() -> dict[str, str]:
     """The variables of the tuned lane that the shell has set."""
-    from backends.process import tuned_settings
+    from backends.process.tuned import tuned_for_any
 
-    settings = [variable for group in tuned_settings(cores()).values() for variable in group]
-    return {variable: os.environ[variable] for variable in settings if variable in os.environ}
+    return {variable: os.environ[variable] for variable in tuned_for_any(cores()) if variable in os.environ}
 
 
 def _named(script: str) -> tuple[str, tuple[str, ...]]:

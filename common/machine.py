@@ -50,6 +50,11 @@ def cores(root: Path = Path("/")) -> int:
     return math.ceil(min(len(allowed_cores()), quota(root)))
 
 
+def has_quota() -> bool:
+    """True if control groups allow this process fewer cores than it sees."""
+    return quota() < len(allowed_cores())
+
+
 @cache
 def quota(root: Path = Path("/")) -> float:
     """Number of cores whose time the control groups of this process allow it, such as 1.5; infinite without a limit.

@@ -18,8 +18,9 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from backends import find
-from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment
+from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment, shell_settings
 from backends.process.child_process import ChildProcess
+from backends.process.tuned import computing, thread_variables, tuned_variables
 from common.errors import refusing
 from common.settings import ModelConfig, TrainConfig
 from common.text import printable
@@ -39,17 +40,27 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Runtime:
-    """The threads, device and lane of a backend's process; they change no mathematics."""
+    """The threads, device and settings of a backend's process; they change no mathematics."""
 
-    threads: int | None = None  # None: one for each core that this process may use
+    threads: int | None = None  # None: the framework's own default, unless the tuned settings or the shell say more
     device: str = "cpu"
-    lane: str = "tuned"
+    # Environment variables that steer the framework. None: the tuned settings, and above them the shell's.
+    variables: Mapping[str, str] | None = None
+    shell: bool = True  # False: without the shell's
 
     def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
         """Start the backend's process and wait until it is open."""
         process = BackendProcess(backend, model, train, self)
         process.wait_until_open()
         return process
+
+    def settings_of(self, backend: str) -> Mapping[str, str]:
+        """Environment variables that steer a backend's framework."""
+        if self.variables is not None:
+            return self.variables
+        shell = shell_settings() if self.shell else {}
+        threads = thread_variables(self.threads) if self.threads else {}
+        return tuned_variables(computing(backend)) | shell | threads
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ class BackendProcess(ChildProcess):
         self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
         command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
-        environment = child_environment(runtime.lane, runtime.threads, runtime.device, entry.engine, worker.variables)
+        settings = runtime.settings_of(name)
+        environment = child_environment(settings, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.
             scratch = opened.enter_context(TemporaryDirectory(prefix="rosetta-", ignore_cleanup_errors=True))

@@ -1,10 +1,9 @@
-"""A bench: a race of our own backends, with parity before it and decoding and profiles after it.
+"""A bench: a race of our own backends, with parity before it, and with decoding and profiles.
 
-- A round starts one process for every row, has them take turns and ends them. Each round has new processes, since
-  two processes of the same program differ in speed.
-- The question comes first: rows with tuned settings take turns in three rounds. Then the sentences are decoded and
-  decoding is timed, in each row. More rounds follow until intervals are as narrow as asked. The rest of the time goes
-  to rows as installed, and to profiles, which tell why one row is slower.
+- A round starts one process for every row in either lane, has them take turns and ends them. Each round has new
+  processes, since two processes of the same program differ in speed.
+- The question comes first: training steps in three rounds. From the third round on the rows take turns of decoding,
+  too, and profiles tell why one row is slower. Rounds go on until intervals are as narrow as asked.
 - Where sizes vary, a round starts the rows of one combination of sizes, and nothing is decoded.
 """
 
@@ -27,7 +26,7 @@ from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
 from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row
 from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, Round, RowProfile, Start, Text
-from benchmarks.measure.rounds import BETWEEN, EXTRA_CYCLES, Rounds
+from benchmarks.measure.rounds import BETWEEN, Rounds
 from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.turns import take_turns
@@ -40,24 +39,27 @@ from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
 from common.weights import Arrays, in_dtype
 
-EXTRA_ROUNDS = 3  # rounds of rows as installed and of decoding, where there is time
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
-# Allowances, in steps of the row: decoding the shown sentences one by one or in a batch, and a profile.
-ONE_BY_ONE, IN_A_BATCH, PROFILING = 250, 30, 40
+# Allowances, in steps of the row: decoding the shown sentences, a profile, and a call that decodes a sentence in the
+# official example.
+IN_A_BATCH, PROFILING, ONE_BY_ONE = 30, 40, 20
+CHECKING_SECONDS = 7.0  # for each backend: its parity with the reference, on a machine of two cores
 CHECKING = "checking that all compute the same"
 
 
 class Benchmark(Rounds[BackendRunner]):
     """A plan, the text for training and decoding, and the recording that is being filled."""
 
+    usual_start = 2.3
+
     def __init__(self, recording: Recording, material: Material, sentences: Sentences | None) -> None:
-        """There are no `sentences` where sizes vary."""
+        """Without `sentences`, as where sizes vary, training alone is measured."""
         assert recording.plan.training
         self.training, self.material, self.sentences = recording.plan.training, material, sentences
         super().__init__(recording, self.training.settings.seed)
         self.rows = self.plan.rows
-        # Rows that decode and are profiled: tuned settings.
-        self.plain = [n for n, row in enumerate(self.rows) if not row.installed]
+        # Rows whose sentences are shown and whose steps are profiled: those in the tuned lane.
+        self.tuned = [n for n, row in enumerate(self.rows) if not row.installed]
         self.epoch_of = cache(self._epoch)  # by the row's index
         # The reference's weights after the first steps, and its translations of a batch that is timed.
         self.expected: tuple[Arrays, NDArray[np.integer]] | None = None
@@ -72,22 +74,23 @@ class Benchmark(Rounds[BackendRunner]):
                 "available; close programs, or name fewer with --backends"
             )
         super()._measure()
-        while self._wants_extra():
-            self._round(range(len(self.rows)), extra=True)
+
+    def _checking_seconds(self) -> float:
+        return CHECKING_SECONDS * len({(row.backend, self._units(row)) for row in self.rows})
 
     def _certify(self) -> None:
         """Compare each backend with the reference, and record the certificates.
 
-        A lane changes no mathematics, so the tuned rows suffice. Of sizes that vary, only the units make another
-        model. Nothing is timed, so backends are compared side by side.
+        A lane changes no mathematics, so one comparison is of a backend's rows in both. Of sizes that vary, only the
+        units make another model. Nothing is timed, so backends are compared side by side.
         """
         alike: dict[int, dict[str, list[int]]] = {}  # rows by units and backend
-        for index in self.plain:
-            row = self.rows[index]
+        for index, row in enumerate(self.rows):
             alike.setdefault(self._units(row), {}).setdefault(row.backend, []).append(index)
         for units, rows in alike.items():
             self.status(f"starting {', '.join(rows)}")
-            size, runtime = WHOLE if self.plan.within < CAREFUL else QUICK, self._runtime("tuned")
+            size = WHOLE if self.plan.within < CAREFUL else QUICK
+            runtime = Runtime(self.training.threads, self.training.device, shell=False)
             with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
                 status = partial(self.status, CHECKING)
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
@@ -101,7 +104,7 @@ class Benchmark(Rounds[BackendRunner]):
     def _ask_reference(self, sentences: Sentences) -> None:
         """Have NumPy in float64 compute what processes are checked by after their turns."""
         model, epoch = replace(self._model(self.rows[0]), dtype="float64"), self.epoch_of(0)
-        with Runtime(self.training.threads).start(REFERENCE, model, self.training.settings) as process:
+        with Runtime(self.training.threads, shell=False).start(REFERENCE, model, self.training.settings) as process:
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
             weights = process.call(in_child.checked, epoch=exact)
             state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
@@ -115,13 +118,15 @@ class Benchmark(Rounds[BackendRunner]):
         names = ", ".join(self.rows[index].label for index in sorted(indices))
         self.status(starting := f"starting {names} for round {number} of new processes")
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
-        live, seconds, began = [], [], machine.now()
+        live, seconds, first = [], [], machine.now()
+        began = first
         for index, process in stack.enter_context(started_side_by_side(indices, self._launch, at_once)):
             runner = BackendRunner(index, process.result(), self.epoch_of(index), counts=self.counts)
             if self.sentences:
                 runner.state, runner.sources = self.sentences.state, self.sentences.timed
             live.append(runner)
             seconds.append(machine.now() - began if at_once == 1 else 0.0)
+            self._refuse_slow_starts(len(live), len(indices), first)
             self.status(starting)
             began = machine.now()
         return live, [runner.started(taken) for runner, taken in zip(live, seconds, strict=True)]
@@ -129,10 +134,8 @@ class Benchmark(Rounds[BackendRunner]):
     def _launch(self, index: int) -> BackendProcess:
         row, settings = self.rows[index], self.training.settings
         settings = replace(settings, batch_size=row.sizes.get("batch-size", settings.batch_size))
-        return BackendProcess(row.backend, self._model(row), settings, self._runtime(row.lane))
-
-    def _runtime(self, lane: str) -> Runtime:
-        return Runtime(self.training.threads, self.training.device, lane)
+        runtime = Runtime(device=self.training.device, variables=row.variables)
+        return BackendProcess(row.backend, self._model(row), settings, runtime)
 
     # Sizes
 
@@ -168,19 +171,14 @@ class Benchmark(Rounds[BackendRunner]):
         dearest = max(alike, key=lambda n: alike[n])
         return alike[dearest] * max(1.0, _cost(row) / _cost(self.rows[dearest]))
 
-    # The rest of the time
+    # After the turns of training
 
-    def _after_turns(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator, extra: bool) -> None:
+    def _after_turns(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
         if self.expected:
             self._check(live, number)
-        if self.sentences is None or self._used < LEAST_ROUNDS:
-            return
-        plain = [runner for runner in live if runner.row in self.plain]
-        # Decoding has its first turns before more rounds make intervals narrower, then with the last processes.
-        if extra or not self.recording.rounds("batch") or not self._goes_on():
-            self._decode(plain, number, rng)
-        if extra or not (self._goes_on() or self._wants_extra()):
-            self._profile(plain)
+        if self.sentences and self._used >= LEAST_ROUNDS:
+            self._decode(live, number, rng)
+            self._profile(live)
 
     def _check(self, live: Sequence[BackendRunner], number: int) -> None:
         """Compare the steps of processes whose turns of training are over with the reference's."""
@@ -197,63 +195,57 @@ class Benchmark(Rounds[BackendRunner]):
         assert self.sentences
         if self.expected is None:
             return
-        for runner in decoders:
-            state, batch = self.sentences.state, self.sentences.timed["batch"]
-            _, ids = runner.process.call(in_child.decoded, state=state, batch=batch)
+        state, batch = self.sentences.state, self.sentences.timed["batch"]
+        processes = [runner.process for runner in decoders]
+        answers = ask_each(processes, lambda process: process.call(in_child.decoded, state=state, batch=batch))
+        for runner, (_, ids) in zip(decoders, answers, strict=True):
             parted = float((ids != self.expected[1]).any(axis=1).mean())
             self.recording.append(Checked(runner.row, number, "batch", parted))
 
-    def _wants_extra(self) -> bool:
-        """True if rows as installed and decoding lack a round, and there is time and memory for it."""
-        rows = self.rows
-        has_memory = psutil.virtual_memory().available >= len(rows) * PROCESS_BYTES
-        if not self.sentences or self._used < LEAST_ROUNDS or not self.start_seconds or not has_memory:
-            return False
-        installed = {index for index, row in enumerate(rows) if row.installed}
-        if not installed and all(runs_example(row.backend) for row in rows):  # which has no turns of decoding
-            return False
-        done = [line for line in self.recording.rounds() if installed & {start.row for start in line.starts}]
-        if len(done if installed else self.recording.rounds("batch")) >= EXTRA_ROUNDS:
-            return False
-        starting = self.start_seconds * len(rows) / len(self.plan.groups[0])
-        return self.left >= starting + self._cycle_seconds(range(len(rows)))
-
     def _decode(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
-        """Decode the shown sentences in each row that has not done so, and take turns of decoding."""
+        """Decode the shown sentences in each tuned row that has not done so, and take turns of decoding.
+
+        The official example decodes one sentence at a time and is slow, so it has turns of a sentence alone.
+        """
         assert self.sentences
+        batched = [runner for runner in live if not runs_example(self.rows[runner.row].backend)]
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
-        for runner in sorted(live, key=lambda present: runs_example(self.rows[present.row].backend)):
-            row = self.rows[runner.row]
-            # The official example takes seconds for a single sentence, so it comes last, with the shown ones alone.
-            slow = runs_example(row.backend)
-            needed = (ONE_BY_ONE if slow else IN_A_BATCH) * runner.step_seconds
-            if runner.row not in decoded and self.left >= needed:
-                self.status(f"decoding sentences in {row.label}")
-                scored = not slow and not any(line.scores for line in self.recording.of_kind(Decoded))
-                line = self.sentences.decoded_by(runner.process, runner.row, not slow, scored)
-                self.recording.append(line)
-        ready = {line.row for line in self.recording.of_kind(Decoded) if line.sentences}
-        decoders = [runner for runner in live if runner.row in ready]
+        for runner in batched:
+            if (
+                runner.row in self.tuned
+                and runner.row not in decoded
+                and self.left >= IN_A_BATCH * runner.step_seconds
+            ):
+                self.status(f"decoding sentences in {self.rows[runner.row].label}")
+                scored = not any(line.scores for line in self.recording.of_kind(Decoded))
+                self.recording.append(self.sentences.decoded_by(runner.process, runner.row, scored))
         for work in self.sentences.timed:
-            calls = sum(BETWEEN + 2 * AT_LEAST + 2 * self._step(index) for index in self.plan.groups[0])
-            if decoders and self.left >= EXTRA_CYCLES * self.stretch * calls:
+            decoders = batched if work == "batch" else live
+            slow = sum(2 * ONE_BY_ONE * runner.step_seconds for runner in decoders if runner not in batched)
+            calls = sum(BETWEEN + 2 * AT_LEAST + 2 * runner.step_seconds for runner in decoders)
+            if decoders and self.left >= self.stretch * (slow + calls):
                 began, say = machine.now(), partial(self.status, "decoding in turns")
-                turns = [take_turns(decoders, rng, say, self.most_tries, work=work) for _ in range(EXTRA_CYCLES)]
-                self.recording.append(Round(number, work, [], turns, machine.now() - began))
-        self._check_decoding(decoders, number)
+                turns = take_turns(decoders, rng, say, self.most_tries, work=work)
+                self.recording.append(Round(number, work, [], [turns], machine.now() - began))
+        if batched:
+            self._check_decoding(batched, number)
 
     def _profile(self, live: Sequence[BackendRunner]) -> None:
-        """Profile a few steps of each row, after the turns, so that no turn is disturbed."""
+        """Profile a few steps of each tuned row, after the turns, so that no turn is disturbed."""
         profiled = {line.row for line in self.recording.of_kind(RowProfile)}
         for runner in live:
-            if runner.row not in profiled and self.left >= PROFILING * runner.step_seconds:
+            wanted = runner.row in self.tuned and runner.row not in profiled
+            if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
                 profile = runner.process.call(in_child.profiled, steps=PROFILED_STEPS)
                 self.recording.append(RowProfile(runner.row, profile))
 
 
-def opened_benchmark(path: Path, plan: Plan) -> Benchmark:
-    """Begin the benchmark of a plan. Raises CannotBeginError if it cannot be measured or recorded."""
+def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
+    """Begin the benchmark of a plan, of training alone unless it `decodes`.
+
+    Raises CannotBeginError if it cannot be measured or recorded.
+    """
     training = plan.training
     assert training
     material, digest = prepare(training.data, training.settings.seed, "float32")
@@ -264,7 +256,7 @@ def opened_benchmark(path: Path, plan: Plan) -> Benchmark:
             "a smaller one, or a larger corpus"
         )
     text, sentences = Text(digest, len(material.training_rows)), None
-    if not training.axes:
+    if decodes and not training.axes:
         sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
         text = Text(digest, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
     return Benchmark(Recording.begin(path, plan, text), material, sentences)

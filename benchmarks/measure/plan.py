@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from backends import framework_of
+from backends.process.tuned import computing, tuned_variables
 from benchmarks.in_child import Amount, Count, Measured
 from common.errors import CannotBeginError
 from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
-WITHIN = 0.07  # half-width that intervals must reach, as a share, unless --within says otherwise
+WITHIN = 0.05  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
-LONG_BUDGET = 3600.0  # the same where --within is given; also the largest usual budget of --vary
+LONG_BUDGET = 3600.0  # the same where --within asks for narrower intervals; also the largest usual budget of --vary
 CAREFUL = 0.05  # for narrower intervals the whole parity ladder is climbed
 LEAST_ROUNDS = 3  # rounds of new processes, at least, for an answer
 MOST_ROWS = 100
@@ -31,13 +31,15 @@ class Row(Measured, frozen=True):
     """A runner and the start of its process: a backend, or somebody's script."""
 
     backend: Short = ""  # NAME or NAME:VARIANT; "" of a script
-    lane: Literal["tuned", "installed"] = "tuned"  # tuned: the same threads and memory for all
+    # installed: nothing is set; tuned: the settings that help; both: there are none that help.
+    lane: Literal["installed", "tuned", "both"] = "tuned"
     python: Long = ""  # path of a script's interpreter
     name: Short = ""  # a script's, in tables
     sizes: dict[Axis, Count] = msgspec.field(default_factory=dict)  # given by --vary
-    # A script's path and arguments, environment variables, and the SHA-256 of its file.
-    command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
+    # Environment variables that steer a backend's framework, or that a script gets.
     variables: Annotated[dict[Short, Long], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    # A script's path and arguments, and the SHA-256 of its file.
+    command: Annotated[tuple[Long, ...], msgspec.Meta(max_length=1000)] = ()
     sha256: Short = ""
 
     @property
@@ -48,7 +50,7 @@ class Row(Measured, frozen=True):
 
     @property
     def installed(self) -> bool:
-        """True for a backend without changed settings, as a user gets it who installs it and starts."""
+        """True for a backend without changed settings that has a row with tuned ones beside it."""
         return bool(self.backend) and self.lane == "installed"
 
 
@@ -75,20 +77,20 @@ class Plan(Measured, frozen=True):
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.
     within: Amount = WITHIN
     budget: Amount = BUDGET  # seconds from the first check of the machine to the end
+    fixed: bool = False  # True if the user gave the budget, so that it never grows
     training: Training | None = None  # None in a race of scripts
 
     @property
     def question(self) -> list[Row]:
-        """The rows of the same work, whose ratios among equal sizes must become as narrow as `within`."""
+        """The rows in the tuned lane."""
         return [row for row in self.rows if not row.installed]
 
     @property
     def groups(self) -> list[list[int]]:
-        """Indices of the rows that a round of the question starts together: rows of equal sizes."""
+        """Indices of the rows that a round starts together: rows of equal sizes, in either lane."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, row in enumerate(self.rows):
-            if not row.installed:
-                groups.setdefault(tuple(row.sizes.values()), []).append(index)
+            groups.setdefault(tuple(row.sizes.values()), []).append(index)
         return [*groups.values()]
 
     @property
@@ -110,7 +112,7 @@ class Plan(Measured, frozen=True):
         options: dict[str, tuple[Any, Any]] = {
             "backends": (backends, ""),
             "within": (f"{_digits(100 * self.within)}%", f"{_digits(100 * WITHIN)}%"),
-            "budget": (f"{_digits(self.budget)}s", f"{_digits(usual_budget(self.within, training.axes))}s"),
+            "budget": (f"{_digits(self.budget)}s" if self.fixed else "", ""),
             "baseline": (baseline, ""),
             "run": (training.run, ""),
             "latent-dim": (training.latent_dim, ModelConfig.latent_dim),
@@ -129,15 +131,18 @@ class Plan(Measured, frozen=True):
 def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
     """Seconds of a bench without --budget: more for more sizes, and an hour for narrower intervals than usual."""
     rounds = len([*product(*axes.values())])
-    return min(rounds * BUDGET, LONG_BUDGET) if within == WITHIN else LONG_BUDGET
+    return min(rounds * BUDGET, LONG_BUDGET) if within >= WITHIN else LONG_BUDGET
 
 
-def rows_of(names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = None) -> tuple[Row, ...]:
-    """The rows of a bench: one for each backend with tuned settings, and one for each framework as installed.
+def rows_of(
+    names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = None, threads: int | None = None
+) -> tuple[Row, ...]:
+    """The rows of a bench: one for each backend as installed, and one with tuned settings where some help here.
 
-    Where sizes vary along `axes`, there is a row with tuned settings for each backend at each combination of sizes.
+    Where sizes vary along `axes`, there is a row in the tuned lane for each backend at each combination of sizes.
     """
-    rows = [Row(name) for name in names]
+    settings = {name: tuned_variables(computing(name), threads) for name in names}
+    rows = [Row(name, "tuned" if helpful else "both", variables=helpful) for name, helpful in settings.items()]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")
     if axes:
@@ -148,9 +153,7 @@ def rows_of(names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = No
                 f"--vary asks for {len(varied)} rows, and {MOST_ROWS} are the most; name fewer sizes"
             )
         return varied
-    # Variants share their framework's defaults, so only the plain rows are also measured as installed.
-    plain = [row for row in rows if row.backend == framework_of(row.backend)]
-    return (*rows, *(msgspec.structs.replace(row, lane="installed") for row in plain))
+    return (*rows, *(Row(row.backend, "installed") for row in rows if row.variables))
 
 
 def axes_of(given: Iterable[str]) -> dict[Axis, tuple[int, ...]]:

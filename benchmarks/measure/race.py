@@ -10,7 +10,7 @@ from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
 from benchmarks.measure.recording import WARM_UP_STEPS, Proof, Recording, Start
-from benchmarks.measure.rounds import CYCLES, GIVES_WAY, Rounds
+from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
 
@@ -39,11 +39,11 @@ class Race(Rounds[Script]):
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
         """One after another, since scripts may write the same files when they start."""
         live: list[Script] = []
-        starts = []
+        starts, first = [], machine.now()
         for index in indices:
             row = self.plan.rows[index]
             self.status(f"round {number}: starting {row.label}")
-            script, began = Script(index, row, GIVES_WAY * self.budget, counts=self.counts), machine.now()
+            script, began = Script(index, row, self.budget, counts=self.counts), machine.now()
             script.start(stack)
             ready = script.wait_until_ready()
             seconds = machine.now() - began
@@ -53,6 +53,7 @@ class Race(Rounds[Script]):
                 keep_record(row.label, record, self.records[index])
             starts.append(script.started(seconds))
             live.append(script)
+            self._refuse_slow_starts(len(live), len(indices), first)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
             for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
                 script.planned = lambda step: max(runner.step_seconds for runner in live)
@@ -78,7 +79,3 @@ class Race(Rounds[Script]):
     def _first(self, before: Sequence[Visit]) -> int:
         """Continue the count of steps in each process, after those of warming up."""
         return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
-
-    def _most_cycles(self) -> int:
-        """Cycles that take about as long as starting: for a script that starts at once, rounds tell more."""
-        return min(CYCLES, 1 + int(self.start_seconds / self._cycle_seconds(range(len(self.plan.rows)))))

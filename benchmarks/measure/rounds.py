@@ -21,19 +21,17 @@ from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Row
 from benchmarks.measure.recording import Recording, Round, Start
 from benchmarks.measure.statistics import Estimate, counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns, undisturbed
-from common.errors import RosettaError
+from common.errors import CannotBeginError, RosettaError
 from common.text import count
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same for intervals narrower than CAREFUL, of figures that are fit to quote
-CYCLES = 4  # in a round, where there is time
-FEWEST_CYCLES = 2  # in a further round, once there are enough rounds for an answer
-EXTRA_CYCLES = 2  # in a round that does not answer the question
+CYCLES = 4  # in a round, at most
 LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
 FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
 WAITED = 0.1  # largest share of the budget that is spent waiting for other programs
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
-GIVES_WAY = 2  # largest factor by which the budget grows where the least number of rounds does not fit
+LONGEST = 3600.0  # seconds to which a budget that nobody gave may grow, and the most that are advised
 SLOWER = 3.0  # assumed step of an unmeasured row, as a multiple of the longest step so far
 
 AnyRunner = TypeVar("AnyRunner", bound=Runner)
@@ -43,6 +41,7 @@ class Rounds(ABC, Generic[AnyRunner]):
     """The recording that is being filled, and this machine's speed so far. All durations are seconds."""
 
     timed_seconds = 0.4  # duration of a visit's timed steps
+    usual_start = 0.0  # seconds in which a process starts on a machine of two cores
 
     def __init__(self, recording: Recording, seed: int) -> None:
         self.recording, self.plan, self.seed = recording, recording.plan, seed
@@ -62,8 +61,12 @@ class Rounds(ABC, Generic[AnyRunner]):
     def _before_turns(self, live: Sequence[AnyRunner]) -> None:
         """Work with the processes of a round before they take turns, not part of their start."""
 
-    def _after_turns(self, live: Sequence[AnyRunner], number: int, rng: np.random.Generator, extra: bool) -> None:
+    def _after_turns(self, live: Sequence[AnyRunner], number: int, rng: np.random.Generator) -> None:
         """Work with the processes of a round before they end."""
+
+    def _checking_seconds(self) -> float:
+        """Usual duration of the work before the first round, on a machine of two cores."""
+        return 0.0
 
     @property
     def left(self) -> float:
@@ -85,8 +88,9 @@ class Rounds(ABC, Generic[AnyRunner]):
         """Measure within the budget.
 
         `status` is told often about the present work, and `note` what everybody should read; neither while something
-        is timed. Raises RosettaError where no answer fits the budget.
+        is timed. Raises CannotBeginError for a budget that no answer fits, and RosettaError if that turns out later.
         """
+        self._refuse_too_small()
         self.say, self.note = status, note
         self.began = machine.now()
         self.end = self.began + self.budget
@@ -152,14 +156,13 @@ class Rounds(ABC, Generic[AnyRunner]):
         """True if there is time for another round of the question."""
         if not self.start_seconds:  # nothing is known of this machine yet
             return True
-        cycles = min(FEWEST_CYCLES, self._most_cycles()) if self._used >= LEAST_ROUNDS else 1
-        return self.left >= self.start_seconds + cycles * self._cycle_seconds(self._next)
+        return self.left >= self.start_seconds + self._cycle_seconds(self._next)
 
     # A round
 
-    def _round(self, indices: Sequence[int], extra: bool = False) -> None:
+    def _round(self, indices: Sequence[int]) -> None:
         """Measure a round: start the process of every row, let them take turns, and end them."""
-        number, is_first = self._number, not extra and not self.step_seconds.keys() & {*indices}
+        number, is_first = self._number, not self.step_seconds.keys() & {*indices}
         rng = np.random.default_rng([self.seed, number])
         if self.restless:
             self._wait_for_rest()
@@ -169,36 +172,30 @@ class Rounds(ABC, Generic[AnyRunner]):
             live, starts = self._opened(stack, shuffled, number)
             live.sort(key=lambda runner: runner.row)
             self._learn_steps(live)
-            if not extra:
-                self.start_seconds = machine.now() - began
+            self.start_seconds = machine.now() - began
             if is_first:
                 self._give_way()
             self._before_turns(live)
             cycles: list[list[Visit]] = []
             try:
-                self._cycles(live, rng, cycles, f"round {number} of new processes", extra)
+                self._cycles(live, rng, cycles, f"round {number} of new processes")
             finally:  # after an error or Ctrl-C, too
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
                     self.known = widest(self.recording)
-            self._after_turns(live, number, rng, extra)
+            self._after_turns(live, number, rng)
 
     def _cycles(
-        self,
-        live: Sequence[AnyRunner],
-        rng: np.random.Generator,
-        cycles: list[list[Visit]],
-        words: str,
-        extra: bool,
+        self, live: Sequence[AnyRunner], rng: np.random.Generator, cycles: list[list[Visit]], words: str
     ) -> None:
-        """Append as many `cycles` as the time allows.
+        """Append as many `cycles` as take as long as starting, since rounds of new processes tell more than cycles.
 
-        Unless they are `extra`, they leave time for the rounds that an answer still needs.
+        They leave time for the rounds that an answer still needs.
         """
         indices, began = [runner.row for runner in live], machine.now()
-        to_come = 0 if extra else max(0, self._lacking - 1)
-        seconds = (self.left - to_come * self.start_seconds) / (to_come + 1)
-        most, foreseen = EXTRA_CYCLES if extra else self._most_cycles(), self._cycle_seconds(indices) / self.stretch
+        to_come = max(0, self._lacking - 1)
+        seconds, cycle = (self.left - to_come * self.start_seconds) / (to_come + 1), self._cycle_seconds(indices)
+        most, foreseen = min(CYCLES, 1 + int(self.start_seconds / cycle)), cycle / self.stretch
         for number in range(1, most + 1):
             first = self._first(cycles[-1] if cycles else [])
             cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries, first))
@@ -222,10 +219,6 @@ class Rounds(ABC, Generic[AnyRunner]):
         """The number of a cycle's first batch, after the cycle `before` in this round; None if it is drawn."""
         return None
 
-    def _most_cycles(self) -> int:
-        """Cycles of a round, where there is time."""
-        return CYCLES
-
     def counts(self, step_seconds: float) -> tuple[int, int]:
         """Numbers of a visit's steps that do not count, and of the timed ones, for steps of this duration."""
         lead, timed = (ceil(seconds / step_seconds) for seconds in (LEAD_SECONDS, self.timed_seconds))
@@ -241,29 +234,55 @@ class Rounds(ABC, Generic[AnyRunner]):
         return self.stretch * sum(BETWEEN + sum(self.counts(step)) * step for step in steps)
 
     def _give_way(self) -> None:
-        """Make the budget longer, at most to double, where the rounds that an answer needs do not fit, and note it.
+        """Make a budget that nobody gave longer where the rounds that an answer needs do not fit, and note it.
 
-        A group's first round has its processes already. Raises RosettaError, before anything is measured in vain,
-        where not even the double would do.
+        A group's first round has its processes already. Raises RosettaError, before anything is measured in vain, for
+        a budget that the user gave, and where LONGEST would not do.
         """
         needed = machine.now() - self.began - self.start_seconds
         for group, used in zip(self.plan.groups, self._used_by_group(), strict=True):
             needed += max(0, LEAST_ROUNDS - used) * (self.start_seconds + self._cycle_seconds(group))
-        lacking = count(LEAST_ROUNDS * len(self.plan.groups), "round")
-        if needed > GIVES_WAY * self.budget and self._number == 1:
-            minutes = ceil(needed / 60)
-            raise RosettaError(
-                f"an answer needs {lacking} of new processes, which take about {count(minutes, 'minute')} on this "
-                f"machine; give --budget {minutes}m"
-            )
-        if needed > self.end - self.began:
-            needed = min(needed, GIVES_WAY * self.budget)
+        most = self.budget if self.plan.fixed else LONGEST
+        if needed > most and self._number == 1:
+            raise RosettaError(self._too_small(needed))
+        if most > self.budget and needed > self.end - self.began:
+            needed = min(needed, most)
             self.end = self.began + needed
             given, taken = duration(self.budget), duration(needed)
             if given != taken:
                 self.note(
-                    f"{given} are too few for {lacking} of new processes on this machine, so this takes {taken}"
+                    f"{given} are too few for {self._least} of new processes on this machine, so this takes {taken}"
                 )
+
+    @property
+    def _least(self) -> str:
+        return count(LEAST_ROUNDS * len(self.plan.groups), "round")
+
+    def _refuse_too_small(self) -> None:
+        """Raise CannotBeginError for a budget that the user gave and that no answer fits."""
+        turn = BETWEEN + LEAD_SECONDS + self.timed_seconds
+        needed = self._checking_seconds() + LEAST_ROUNDS * len(self.plan.rows) * (self.usual_start + turn)
+        if self.plan.fixed and needed > self.budget:
+            raise CannotBeginError(self._too_small(needed))
+
+    def _refuse_slow_starts(self, started: int, rows: int, since: float) -> None:
+        """Raise RosettaError if the first `started` processes of so many rows leave a fixed budget no answer.
+
+        The first one was begun at `since`.
+        """
+        needed = since - self.began + LEAST_ROUNDS * rows * (machine.now() - since) / started
+        if self._number == 1 and self.plan.fixed and needed > self.budget:
+            raise RosettaError(self._too_small(needed))
+
+    def _too_small(self, needed: float) -> str:
+        """The reason to refuse a budget, with the one that would do if that is at most an hour."""
+        if needed > LONGEST:
+            return f"an answer needs {self._least} of new processes, which take over an hour; measure fewer rows"
+        minutes = count(ceil(needed / 60), "minute")
+        return (
+            f"an answer needs {self._least} of new processes, which take about {minutes} on this machine; leave out "
+            "--budget, or give more"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -17,8 +17,8 @@ from typing import IO, Annotated, Any
 import msgspec
 import psutil
 
-from backends.process import tuned_settings
 from backends.process.child_process import ChildProcess
+from backends.process.tuned import tuned_for_any
 from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp, Work
 from benchmarks.measure import machine
 from benchmarks.measure.plan import Row
@@ -169,12 +169,9 @@ def next_line(lines: IO[bytes]) -> bytes:
 def environment_of(script: Row) -> dict[str, str]:
     """The environment of a script: that of this process, in the tuned lane with the same settings for all.
 
-    The script's variables win, and all numbers of threads follow its OMP_NUM_THREADS. TF32 is left to the code of
-    the script.
+    The script's variables win, and all numbers of threads follow its OMP_NUM_THREADS.
     """
-    environment = dict(os.environ)
     asked = script.variables.get("OMP_NUM_THREADS", "").partition(",")[0]
     threads = int(asked) if asked.isdecimal() and int(asked) else cores()
-    for settings in tuned_settings(threads).values() if script.lane == "tuned" else ():
-        environment |= {name: value for name, value in settings.items() if name != "NVIDIA_TF32_OVERRIDE"}
-    return environment | script.variables
+    settings = tuned_for_any(threads) if script.lane == "tuned" else {}
+    return os.environ | settings | script.variables

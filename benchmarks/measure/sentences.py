@@ -85,23 +85,21 @@ class Sentences:
         self.shown_rows = [row for _, row, _ in drawn]
         self.held_out_rows = [*held_out.values()]
         self.references = [of_source[source] for source in held_out]  # of each held-out source
-        longest = max(held_out, key=lambda source: max(map(len, of_source[source])))
-        # Sources of the timed calls: many at once, or only the one with the longest reference.
-        rows: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [held_out[longest]]}
+        by_length = sorted(held_out, key=lambda source: max(map(len, of_source[source])))
+        # Sources of the timed calls: many at once, or only one whose reference has the median length.
+        alone = held_out[by_length[len(by_length) // 2]]
+        rows: dict[Work, list[int]] = {"batch": self.held_out_rows[:TIMED], "alone": [alone]}
         self.timed: Mapping[Work, Batch] = {work: self._batch(of_work) for work, of_work in rows.items()}
 
-    def decoded_by(self, process: BackendProcess, row: int, batched: bool, scored: bool) -> Decoded:
-        """Have a row's process decode the shown sentences and, if `scored`, all held-out ones.
-
-        A row that is not `batched` takes no turns of decoding.
-        """
+    def decoded_by(self, process: BackendProcess, row: int, scored: bool) -> Decoded:
+        """Have a row's process decode the shown sentences and, if `scored`, all held-out ones."""
         seconds, shown = self._decoded(process, self.shown_rows)
         seconds /= float(characters(shown, self.material.decoder_vocabulary.id_of["\n"]).sum())
         scores = None
         if scored:
             _, held_out = self._decoded(process, self.held_out_rows)
             scores = score(self._texts(held_out), self.references)
-        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]) if batched else 0, scores)
+        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]), scores)
 
     def _batch(self, rows: Sequence[int]) -> Batch:
         return self.material.batch.take(np.array(rows))

@@ -214,15 +214,14 @@ def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
 
 
 def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
-    """The two rows of a plan's question whose ratio has the widest interval; None before every pair has an interval.
+    """The two rows of equal sizes whose ratio has the widest interval; None before every pair has an interval.
 
     A row without any other row to be compared with is paired with itself.
     """
     rows, known = recording.plan.rows, observations(recording)
     pairs: list[tuple[int, int]] = []
     for group in recording.plan.groups:
-        asked = [index for index in group if rows[index] in recording.plan.question]
-        pairs += combinations(asked, 2) if len(asked) > 1 else [(index, index) for index in asked]
+        pairs += combinations(group, 2) if len(group) > 1 else [(group[0], group[0])]
     intervals = []
     for left, right in pairs:
         ratio = known.ratio(left, right) if left != right else known.seconds(left)

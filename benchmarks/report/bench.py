@@ -10,8 +10,6 @@ from math import ceil, fsum
 from statistics import fmean, median
 from typing import Literal
 
-from msgspec.structs import replace
-
 from backends import BASELINE, TABLE, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
@@ -239,7 +237,9 @@ class BenchResults(Results):
         rows, question = self.plan.rows, {*self.question}
         batched = any(not runs_example(rows[index].backend) for index in question)
         lacking = {
-            "the ten sentences in every backend": not question <= self.decoded.keys(),
+            "the ten sentences in every backend": any(
+                index not in self.decoded and not runs_example(rows[index].backend) for index in question
+            ),
             "decoding speed": batched and not self.recording.rounds("batch"),
             "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
             "why one is slower": not question <= self.profiled.keys(),
@@ -278,8 +278,9 @@ class BenchResults(Results):
 
     def tuned(self, index: int) -> int:
         """Return the index of the same row with tuned settings; that of the row itself if there is none."""
-        rows, plain = self.plan.rows, replace(self.plan.rows[index], lane="tuned")
-        return rows.index(plain) if plain in rows else index
+        rows, row = self.plan.rows, self.plan.rows[index]
+        alike = (n for n in self.question if (rows[n].backend, rows[n].sizes) == (row.backend, row.sizes))
+        return next(alike, index)
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import BASELINE, framework_of
-from backends.process import GROUPS, tuned_settings, variables_of
+from backends.process.tuned import GROUPS, computing, settings_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import UNSURE_FROM
 from benchmarks.report import charts, render, vary
@@ -308,19 +308,13 @@ def advice(results: BenchResults) -> list[str]:
         slower = pair.ratio.inverse.value
         if pair.kind != "installed" or slower <= SLOWER:
             continue
-        backend = results.by_label[pair.left].row.backend
-        installed, tuned = (results.by_label[label].facts for label in (pair.left, pair.right))
-        amd = "AMD" in results.head.machine["processor"]
-        onednn = "0" if "Eigen" in str(tuned.settings.get("matrix_library")) else "1"  # as it was when measured
-        lacked, typed = [], []
-        for group, values in tuned_settings(tuned.threads, amd, onednn).items():
-            settings = [quoted(f"{n}={value}") for n, value in values.items() if n in variables_of(backend)]
-            if settings and (group != "threads" or installed.threads != tuned.threads):
-                lacked.append(GROUPS[group])
-                typed += settings
+        tuned = results.by_label[pair.right].row
+        groups = settings_of(computing(tuned.backend), results.head.machine["cores"])
+        lacked = [GROUPS[group] for group, names in groups.items() if names.keys() & tuned.variables.keys()]
+        typed = [quoted(f"{name}={value}") for name, value in tuned.variables.items()]
         if lacked:
             pieces.append(
-                f"A step of {backend} as installed takes {slower:.2f} times as long as with tuned settings, "
+                f"A step of {tuned.backend} as installed takes {slower:.2f} times as long as with tuned settings, "
                 f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
             )
     return pieces

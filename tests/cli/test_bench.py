@@ -9,7 +9,7 @@ from tests.support.program import rosetta, short, start_short, wait_until, worke
 
 # So wide that the fewest rounds are enough, on however restless a machine.
 TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 10m".split()]
-ROUNDS = 2  # of the benchmark that is looked at, before one with the row as installed
+ROUNDS = 2  # of the benchmark that is looked at
 
 
 def test_a_recording_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:

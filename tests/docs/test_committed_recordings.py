@@ -1,18 +1,16 @@
 """The committed pages are what the committed recordings give today."""
 
-import dataclasses
 import re
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from backends.process.parent import PROJECT
-from benchmarks.measure.recording import Round
+from backends.process.tuned import EFFECTS, GROUPS
 from benchmarks.report.bench import BenchResults
-from benchmarks.report.page import advice, rows_of_answer, surprise
+from benchmarks.report.page import rows_of_answer, surprise
 from tests.support.program import refusal, rosetta
-from tests.support.recordings import COMMITTED, RACING, changed, committed, recording, written
+from tests.support.recordings import COMMITTED, RACING, committed, recording, written
 
 PAGES = [
     path
@@ -23,23 +21,9 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
-def test_the_committed_page_is_what_the_recording_gives(page: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+def test_the_committed_page_is_what_the_recording_gives(page: Path, tmp_path: Path) -> None:
     rosetta("report", page.with_suffix(".jsonl"), "-o", rendered := tmp_path / page.name)
     assert rendered.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
-
-
-def test_tensorflows_library_is_advised_as_it_was_when_measured() -> None:
-    def without_onednn(line: Round) -> Round:
-        settings = {"matrix_library": "Eigen"}
-        starts = [replace(start, facts=dataclasses.replace(start.facts, settings=settings)) for start in line.starts]
-        return replace(line, starts=starts)
-
-    advised, otherwise = (
-        " ".join(advice(BenchResults(bench)))
-        for bench in (committed("amd"), changed(committed("amd"), Round, without_onednn))
-    )
-    assert otherwise == advised.replace("TF_ENABLE_ONEDNN_OPTS=1", "TF_ENABLE_ONEDNN_OPTS=0") != advised
 
 
 def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:
@@ -61,3 +45,12 @@ def test_the_readme_shows_the_recordings() -> None:
         options = demo.plan.command_of(row.row).removeprefix("rosetta bench ")
         assert f"{cells} `{options}` |" in text
     assert 'src="docs/benchmark/demo.svg"' in text
+
+
+def test_the_guide_has_the_measured_effects_of_settings() -> None:
+    guide = (PROJECT / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    for effect in EFFECTS:
+        figures = f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})"
+        line = f"| {effect.framework} | {effect.group} | {figures} | {'set' if effect.helps else ''} |"
+        assert f"{line} {effect.date} | {effect.machine} |" in guide
+    assert {effect.group for effect in EFFECTS} <= GROUPS.keys()

@@ -12,6 +12,7 @@ import pytest
 
 from backends.process import child_environment
 from backends.process.parent import PROJECT
+from backends.process.tuned import tuned_for_any
 from common.run import BUNDLED_RUN
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 
@@ -72,7 +73,7 @@ def usual(code: str) -> list[str]:
 
 def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
     """Losses and translations that scripts of one framework print, in float64 on one thread."""
-    environment = child_environment("tuned", 1, "cpu") | {"PYTHONUTF8": "1"}
+    environment = child_environment(tuned_for_any(1)) | {"PYTHONUTF8": "1"}
     command = [sys.executable, "-c", RUN_EACH, BUNDLED_RUN, out, *scripts]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode == 0, done.stderr

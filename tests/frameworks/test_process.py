@@ -21,12 +21,14 @@ import psutil
 import pytest
 
 import backends
-from backends import TABLE, process
-from backends.process import child_environment, child_process
+from backends import TABLE
+from backends.process import child_environment, child_process, shell_settings, tuned
 from backends.process.child_process import ChildProcess
 from backends.process.parent import PROJECT, BackendProcess, Runtime
+from backends.process.tuned import KEEP_MEMORY, thread_variables
 from benchmarks.measure.scripts import next_line
 from common.errors import CannotBeginError, RosettaError
+from common.machine import cores
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
@@ -190,28 +192,35 @@ def test_a_missing_engine_of_keras_is_named_with_its_extras(monkeypatch) -> None
 
 def test_the_row_names_keras_s_engine_and_the_shell_does_not(monkeypatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "shell")
-    assert child_environment("tuned", 1, "cpu", "jax")["KERAS_BACKEND"] == "jax"
-    assert "KERAS_BACKEND" not in child_environment("installed", 1, "cpu")
+    assert child_environment(Runtime().settings_of("keras:on-jax"), engine="jax")["KERAS_BACKEND"] == "jax"
+    assert "KERAS_BACKEND" not in child_environment({})
     assert all(entry.engine == "tensorflow" for entry in TABLE.values() if entry.package == "tensorflow")
 
 
 @pytest.mark.parametrize("is_amd", [True, False])
-def test_a_lane_sets_what_it_says_and_nothing_of_a_shell_s(monkeypatch, is_amd: bool) -> None:
-    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TF_XLA_FLAGS", "OPENBLAS_CORETYPE", "MKL_DYNAMIC"):
-        monkeypatch.setenv(name, "shell")
-    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
-    monkeypatch.setattr(process, "is_amd", lambda: is_amd)
-    tuned, installed = child_environment("tuned", 1, "cpu"), child_environment("installed", 1, "cpu")
-    assert "shell" not in [*tuned.values(), *installed.values()]
-    names = ["OMP_NUM_THREADS", "GOMP_SPINCOUNT", "MKL_DEBUG_CPU_TYPE"]  # the last one for Paddle's MKL
-    assert [tuned.get(name) for name in names] == ["1", process.SPINS, "5" if is_amd else None]
-    assert [installed.get(name) for name in names] == [None, None, None]
+def test_settings_that_help_are_set_and_a_shell_s_and_options_win(monkeypatch, is_amd: bool) -> None:
+    """A benchmark's rows have what the rows say alone."""
+    for name in shell_settings():
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(tuned, "is_amd", lambda: is_amd)
+    monkeypatch.setattr(tuned, "has_quota", lambda: False)
+    assert Runtime(variables={}).settings_of("paddle") == Runtime().settings_of("numpy") == {}
+    of_paddle = Runtime().settings_of("paddle")
+    assert of_paddle["FLAGS_paddle_num_threads"] == str(cores())
+    assert of_paddle.get("MKL_DEBUG_CPU_TYPE") == ("5" if is_amd else None)
+    shell = {"OMP_NUM_THREADS": "7", "FLAGS_paddle_num_threads": "8", "TF_XLA_FLAGS": "--x", "MKL_DYNAMIC": "0"}
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    assert Runtime().settings_of("paddle") == of_paddle | shell
+    assert Runtime(shell=False).settings_of("paddle") == of_paddle
+    assert Runtime(threads=1).settings_of("paddle") == of_paddle | shell | thread_variables(1)
+    assert not child_environment({}).keys() & shell.keys()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
 @pytest.mark.parametrize(
-    ("lane", "faults"), [("tuned", range(100)), ("installed", range(PAGES * 98 // 100, PAGES * 6 // 5))]
+    ("settings", "faults"), [(KEEP_MEMORY, range(100)), ({}, range(PAGES * 98 // 100, PAGES * 6 // 5))]
 )
-def test_the_tuned_lane_keeps_memory_that_was_given_back(lane: str, faults: range) -> None:
-    with start(lane=lane) as process:
+def test_memory_that_was_given_back_is_kept(settings: dict[str, str], faults: range) -> None:
+    with start(variables=settings) as process:
         assert process.call(child.page_faults, megabytes=64) in faults

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from backends.interface import Metrics
-from backends.process import child_environment
 from backends.process.parent import BackendProcess, Runtime
+from backends.process.tuned import thread_variables
 from backends.profiling import Kernel, covered
 from benchmarks.in_child import greedy
-from common.settings import ModelConfig
+from common.settings import FLUSH_DENORMALS, ModelConfig
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.support import child
@@ -74,15 +74,13 @@ def test_keras_trains_without_tensorflows_format_of_profiles(backend_of: StartBa
 
 
 def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "TF_ENABLE_ONEDNN_OPTS" not in child_environment("installed", 1, "cpu")
-    assert child_environment("tuned", 1, "cpu")["TF_ENABLE_ONEDNN_OPTS"] == "1"
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:
         assert process.facts.settings["matrix_library"] == "Eigen"
 
 
 # The treatment of denormals, for which torch alone has a switch.
-DENORMALS = {"numpy": "kept", "keras": "flushed", "torch": "flushed", "paddle": "kept"}
+DENORMALS = {"numpy": "kept", "keras": "flushed", "torch": "kept", "paddle": "kept"}
 
 
 @pytest.mark.parametrize("name", DENORMALS)
@@ -113,18 +111,13 @@ def test_keras_computes_under_the_engine_that_its_row_names(
     requires_products(process, tmp_path)
 
 
-def test_torch_flushes_denormals_in_the_tuned_lane_alone(backend_of: StartBackend) -> None:
-    assert "ROSETTA_FLUSH_DENORMALS" not in child_environment("installed", None, "cpu")
-    assert backend_of("torch", "float32").call(child.denormals_without_the_switch) == "kept"
-
-
 @pytest.fixture(scope="module")
 def torch_on_two_threads() -> Iterator[BackendProcess]:
-    """A process of torch that has not trained yet."""
+    """A process of torch that has not trained yet, with its switch for denormals thrown."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a process of `make test` keeps to one core
     try:
-        process = fresh("torch", threads=2)
+        process = fresh("torch", variables={FLUSH_DENORMALS: "1"} | thread_variables(2))
     finally:
         os.sched_setaffinity(0, cores)
     with process:
@@ -137,6 +130,7 @@ def test_torch_runs_two_threads_and_tells_of_a_late_switch(
     facts = torch_on_two_threads.facts
     assert facts.threads == 2
     assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
+    assert facts.settings["denormals"] == "flushed"
     assert torch_on_two_threads.call(child.denormals_without_the_switch) == "some flushed"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from backends import runs_example
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
+from benchmarks.measure import plan as plans
 from benchmarks.measure.plan import BUDGET, WITHIN, Plan, Row, Training, rows_of
 from benchmarks.measure.recording import (
     Certified,
@@ -43,6 +45,8 @@ STEPS = 7  # timed in a visit
 LEAD = 8  # steps of a visit that do not count
 SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
 TRAINING_ROWS = 640
+# What helps each framework, on whatever machine the tests run.
+HELPED = {"torch": {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, "paddle": {"FLAGS_paddle_num_threads": "2"}}
 CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
 
 MACHINE = Machine(
@@ -89,10 +93,11 @@ def plan_of(
     axes: Any = (),
 ) -> Plan:
     """A plan of these backends on the default corpus, two threads each."""
-    rows = rows_of(list(names), axes=dict(axes))
+    with patch.object(plans, "tuned_variables", lambda framework, threads: HELPED.get(framework, {})):
+        rows = rows_of(list(names), dict(axes), 2)
     data, settings = DataConfig(split="grouped"), TrainConfig(seed=seed)
     training = Training(data, settings, 256, "cpu", 2, baseline, axes=dict(axes))
-    return Plan(rows, within, budget, training)
+    return Plan(rows, within, budget, budget != BUDGET, training)
 
 
 def recording(
@@ -102,26 +107,25 @@ def recording(
     noise: Noise = QUIET,
     seed: int = 0,
     busy: Collection[tuple[int, int]] = (),
-    extra: int = 2,
+    decoding: int = 2,
 ) -> Recording:
-    """`seconds` a step by backend.
+    """`seconds` a step by backend, in either lane.
 
-    Rows as installed and decoding take part in the last `extra` rounds. In the cycles named in `busy`, by round from
-    1 and place from 0, half a core is at work elsewhere.
+    The rows decode in the last rounds, of which there are `decoding`. In the cycles named in `busy`, by round from 1
+    and place from 0, half a core is at work elsewhere.
     """
     plan = plan or plan_of(seconds)
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
     head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
     bench = Recording(Path("made.jsonl"), head)
-    tuned = [n for n, row in enumerate(plan.rows) if not row.installed]
-    for n in tuned:
-        profile = RowProfile(n, Profile(3, 0.2, 0.1, 0.05, 0.006))
-        bench.lines += [Certified(n, certificate()), decoded(n, plan.rows[n]), profile]
+    numbers = [*range(len(plan.rows))]
+    for n, row in enumerate(plan.rows):
+        bench.lines.append(Certified(n, certificate()))
+        if not row.installed:
+            bench.lines += [decoded(n, row), RowProfile(n, Profile(3, 0.2, 0.1, 0.05, 0.006))]
     level = 0.0
     for number in range(1, rounds + 1):
-        last = number > rounds - extra
-        numbers = list(range(len(plan.rows))) if last else tuned
         off = rng.normal(0, noise.process, len(plan.rows))
         off += np.log(1.15) * (rng.random(len(plan.rows)) < noise.outliers)
         cycles = []
@@ -140,8 +144,8 @@ def recording(
             cycles.append(visits)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
-        decoders = [n for n in tuned if not runs_example(plan.rows[n].backend)]
-        if last and decoders:  # they decode as fast as they train
+        decoders = [n for n in numbers if not runs_example(plan.rows[n].backend)]
+        if number > rounds - decoding and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
             for work, characters in CHARACTERS.items():
                 timed = zip(decoders, calls, strict=True)

@@ -27,8 +27,8 @@ LEAST_COVERAGE = 0.93
 
 def same(rounds: int, noise: Noise, seed: int, rows: int = 4) -> Observations:
     """The observations of rows that all take the same time."""
-    names = ["torch", "keras", "paddle", "numpy"][:rows]
-    return observations(recording(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, extra=0))
+    names = ["keras", "numpy", "torch", "paddle"][:rows]
+    return observations(recording(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, decoding=0))
 
 
 def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks.measure import bench
-from benchmarks.measure.plan import Plan, Row, rows_of
+from benchmarks.measure.plan import Plan, rows_of
 from common.errors import CannotBeginError
 from tests.support.program import rosetta
 from tests.support.recordings import plan_of
@@ -26,6 +26,8 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
     [
         "",
         "--backends torch --threads 1 --within 2% --budget 10m",
+        "--within 7%",
+        "--within 2%",
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
         "--device gpu --backends numpy",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
@@ -38,14 +40,27 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
     assert command[0] == "rosetta"
     assert planned(monkeypatch, *command[1:]) == first
     assert ("--seed" in command) == ("--seed" in typed), "what is measured by default is left out"
-    assert typed or first.budget < 300, "under five minutes"
+    assert "2%" in typed or "--vary" in typed or first.budget < 300, "under five minutes"
     for row in first.rows:  # each can be measured by itself
         alone = planned(monkeypatch, *shlex.split(first.command_of(row))[1:])
         assert row in alone.rows
 
 
-def test_each_framework_has_a_row_as_installed_too() -> None:
-    """The question is of rows that do the same work."""
-    both = ["torch", "keras:example"]
-    assert [row.label for row in rows_of(both)] == [*both, "torch, as installed"]
-    assert plan_of(both).question == [Row(name) for name in both]
+def test_a_row_that_settings_help_is_in_each_lane_and_another_in_both() -> None:
+    """All take turns in the same rounds."""
+    plan = plan_of(["torch", "keras:example"])
+    assert [(row.label, row.lane, bool(row.variables)) for row in plan.rows] == [
+        ("torch", "tuned", True),
+        ("keras:example", "both", False),
+        ("torch, as installed", "installed", False),
+    ]
+    assert plan.groups == [[0, 1, 2]]
+    assert plan.question == [*plan.rows[:2]]
+
+
+def test_threads_that_are_asked_for_make_a_tuned_row() -> None:
+    rows = rows_of(["numpy"], threads=1)
+    assert [(row.lane, row.variables.get("OPENBLAS_NUM_THREADS")) for row in rows] == [
+        ("tuned", "1"),
+        ("installed", None),
+    ]

@@ -1,0 +1,119 @@
+"""The two lanes' settings: what makes each framework faster, by how much, and the variables that set it.
+
+- `installed` sets nothing: a framework runs as it does for somebody who installs it and starts.
+- `tuned` sets the groups of variables whose measured effect lies above 1 with its whole interval. Nothing is chosen
+  while something is measured.
+
+`python -m benchmarks.tuning BACKEND` measures the effects of EFFECTS on the machine at hand.
+"""
+
+from typing import NamedTuple
+
+from backends import TABLE, framework_of
+from common.machine import cores, has_quota, is_amd
+from common.settings import FLUSH_DENORMALS
+
+# The groups of settings, and what each decides.
+GROUPS = {
+    "threads": "the number of threads",
+    "library": "the path that its matrix library takes",
+    "memory": "memory that is given back after each step",
+    "spinning": "how long idle threads spin",
+    "denormals": "denormal numbers",
+}
+
+# These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
+# By default glibc returns it to the system, which maps and clears new pages for the next step.
+TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
+KEEP_MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())}
+
+# Number of times that an idle thread of GNU's OpenMP, which torch uses, looks for work before it sleeps. With the
+# default of 300,000 a step of torch takes 9 to 17 times as long where another program wants the core.
+SPINS = "3000"
+
+# The variables that set the number of threads, by framework; that of Keras is its engine.
+THREADS = {
+    "numpy": ("OPENBLAS_NUM_THREADS",),
+    "tensorflow": ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    "torch": ("OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+    "paddle": ("OMP_NUM_THREADS", "FLAGS_paddle_num_threads"),  # of loops, and of matrix products
+    "jax": ("NPROC",),  # of XLA
+}
+
+
+class Effect(NamedTuple):
+    """A step's speed with a group of settings as a multiple of its speed with nothing set."""
+
+    framework: str
+    group: str
+    ratio: float
+    low: float  # the ends of its 95 % interval
+    high: float
+    date: str
+    machine: str
+
+    @property
+    def helps(self) -> bool:
+        return self.low > 1
+
+
+EPYC = "AMD EPYC with AVX-512, two cores"
+EFFECTS = [
+    Effect("torch", "threads", 1.023, 0.975, 1.074, "2026-12-01", EPYC),
+    Effect("torch", "memory", 1.374, 1.309, 1.442, "2026-12-01", EPYC),
+    Effect("torch", "spinning", 0.984, 0.938, 1.033, "2026-12-01", EPYC),
+    Effect("torch", "denormals", 1.007, 0.959, 1.057, "2026-12-01", EPYC),
+    Effect("paddle", "threads", 1.676, 1.612, 1.743, "2026-12-01", EPYC),
+    Effect("paddle", "library", 2.297, 2.209, 2.388, "2026-12-01", EPYC),
+    Effect("paddle", "memory", 1.024, 0.985, 1.065, "2026-12-01", EPYC),
+    Effect("jax", "threads", 0.982, 0.922, 1.046, "2026-12-01", EPYC),
+    Effect("jax", "memory", 1.145, 1.075, 1.220, "2026-12-01", EPYC),
+    Effect("tensorflow", "threads", 0.944, 0.892, 1.000, "2026-12-01", EPYC),
+    Effect("tensorflow", "library", 0.954, 0.901, 1.010, "2026-12-01", EPYC),
+    Effect("tensorflow", "memory", 0.949, 0.896, 1.005, "2026-12-01", EPYC),
+]
+
+
+def computing(backend: str) -> str:
+    """The framework that computes for a backend, which for Keras is its engine."""
+    return (TABLE[backend].engine if backend in TABLE else "") or framework_of(backend)
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Variables that set the number of threads of every framework."""
+    return {name: str(threads) for names in THREADS.values() for name in names}
+
+
+def settings_of(framework: str, threads: int) -> dict[str, dict[str, str]]:
+    """Variables of each group of settings that a framework has, helpful or not."""
+    settings = {
+        "threads": {name: str(threads) for name in THREADS.get(framework, ())},
+        "memory": KEEP_MEMORY,
+    }
+    if framework == "tensorflow":
+        # TensorFlow turns oneDNN off by default where a processor lacks AVX-512 VNNI.
+        settings["library"] = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+    if framework == "paddle" and is_amd():
+        # Paddle bundles a version of MKL that takes a slow path on AMD processors unless this variable is set.
+        settings["library"] = {"MKL_DEBUG_CPU_TYPE": "5"}
+    if framework == "torch":
+        settings |= {"spinning": {"GOMP_SPINCOUNT": SPINS}, "denormals": {FLUSH_DENORMALS: "1"}}
+    return settings
+
+
+def tuned_variables(framework: str, threads: int | None = None) -> dict[str, str]:
+    """Variables of the groups of settings that help a framework here; empty where none does.
+
+    Numbers of threads are also set where `threads` is given, and where a control group has a quota, which frameworks
+    do not see.
+    """
+    groups = settings_of(framework, threads or cores())
+    helpful = {effect.group for effect in EFFECTS if effect.framework == framework and effect.helps}
+    if threads or has_quota():
+        helpful.add("threads")
+    return {name: value for group in groups if group in helpful for name, value in groups[group].items()}
+
+
+def tuned_for_any(threads: int) -> dict[str, str]:
+    """Variables of the groups of settings that help any framework, for a script whose framework is not known."""
+    return {name: value for framework in THREADS for name, value in tuned_variables(framework, threads).items()}

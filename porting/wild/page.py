@@ -144,25 +144,20 @@ def count(rows: Iterable[Sequence[str]], column: int) -> int:
 
 
 def difference(saved: Saved, name: str, of: Difference) -> str:
-    """A section on one difference: what it is, where, how a comparison showed it first, and a script of its own."""
+    """A section on one difference: what it is, where, how a comparison showed it first, and its own script."""
     find = saved.finds.get(name, {})
     lines = [f"### {name[0].upper()}{name[1:]}", "", fill(of.told, WIDTH), ""]
     lines += [f"- **Source**: {find['line']}"] if find.get("line") else []
     lines.append(f"- **Pairs**: {', '.join(pairs_with(name))}")
     first = next((result for result in saved.results if name in result.seen), None)
-    for place in first.places if first else []:
-        line = f"{place.layer} {place.what}"
-        if of.fits(line):
-            lines.append(f"- **{'Rung' if place.layer == first.breaks_at else 'Layer by itself'}**: {code(line)}")
-            lines += [
-                f"  - {side}: {code(call)}" for side, call in (("left", place.left), ("right", place.right)) if call
-            ]
-            lines += [f"  - cause: {code(cause)}" for cause in place.causes if of.is_named_by(cause)]
-    lines += [f"- **Mended by**: {of.mended}", ""]
-    if find.get("script"):
-        lines += [f"[`{of.script}`](finds/{of.script}):", ""]
-        lines += ["```python", find["script"].strip(), "```", "", "```", find["output"].strip(), "```", ""]
-    return "\n".join(lines)
+    place = next((place for place in first.places if of.fits(f"{place.layer} {place.what}")), None) if first else None
+    if place:
+        lines.append(f"- **First shown**: {code(f'{place.layer} {place.what}')}")
+        lines += [f"- **Cause**: {code(cause)}" for cause in place.causes if of.is_named_by(cause)]
+    lines.append(f"- **Mended by**: {of.mended}")
+    if find.get("output"):
+        lines.append(f"- **By itself**: [`{of.script}`](finds/{of.script}) prints {code(find['output'])}")
+    return "\n".join([*lines, ""])
 
 
 def code(text: str) -> str:

@@ -1,7 +1,5 @@
 """Writes a run as a framework's own files, and makes a run of such files."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backends import find
 from backends.process import READ_SECONDS, in_child
-from backends.process.parent import PROJECT, Runtime
+from backends.process.parent import Runtime
 from common.corpus import Pair, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, write_json
@@ -23,10 +21,8 @@ from common.tensors import model_config
 if TYPE_CHECKING:
     from backends.interface import Backend, Emit
 
-ONNX = ("onnx", "onnxruntime", "onnxscript")  # the packages of the extra
+ONNX = ("onnx", "onnxruntime", "onnxscript", "rosetta_diff")  # the last compares what both compute
 VOCABULARY = "vocabulary.json"
-# In a process of its own, since it stands above this folder.
-DIFF = (sys.executable, str(PROJECT / "rosetta.py"), "diff")
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
@@ -48,24 +44,20 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     """Write the `last` or `best` weights of a run as graphs of ONNX into the folder `out`, with the characters and
     the length to which spaces pad what the encoder reads, null where padding is masked.
 
-    Returns the names of the files. Raises RosettaError with the lines of `rosetta diff` where ONNX Runtime does not
-    compute what PyTorch computes.
+    Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
     for package in ONNX:
         if not find_spec(package):
-            raise CannotBeginError(f'--to onnx needs {package}; run: pip install -e ".[torch,onnx]" in the clone')
+            raise CannotBeginError(
+                f"--to onnx needs {package}; run in the clone: pip install -e '.[torch,onnx]' -e ./porting"
+            )
     if run.model_config.dtype != "float32":
         raise CannotBeginError(f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone")
     refuse_existing(out, "choose another --out")
     with new_folder(out) as folder, TemporaryDirectory() as records:
         with CONVERTING.start("torch", run.model_config, run.train_config) as process:
             files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=Path(records))
-        for name in files:
-            left = str(Path(records, name.removesuffix(".onnx")))
-            diff = subprocess.run([*DIFF, left, f"{left}-onnx"], capture_output=True, text=True, check=False)
-            if diff.returncode:
-                raise RosettaError(f"{name} does not compute what PyTorch computes: {diff.stdout}{diff.stderr}")
         encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies())
         padded_to = None if run.model_config.padding == "mask" else run.max_encoder_seq_length
         write_json(folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to})

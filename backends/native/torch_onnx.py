@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rosetta_diff.diff import compare_records
+from rosetta_diff.read.record import Side
+from rosetta_diff.report import lines
 from rosetta_record import Record, RecordError
 from torch import Tensor, nn
 
@@ -39,7 +42,7 @@ class Decoder(nn.Module):
 def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
     """Write encoder.onnx and decoder.onnx into `folder`. Record what torch computes, and what ONNX Runtime does, into
     NAME and NAME-onnx of `records`; with a second batch of other rows and another length. Raises RosettaError
-    where ONNX Runtime fails."""
+    where ONNX Runtime fails, or does not compute what PyTorch computes."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision, which is not needed
     torch.manual_seed(0)
     backend.model.eval()
@@ -78,4 +81,7 @@ def write_onnx(backend: Any, folder: Path, records: Path) -> list[str]:
             Record(records / f"{name}-onnx").inference(file, [batch, shorter], outputs)
         except RecordError as error:
             raise RosettaError(str(error)) from error
+        diff = compare_records(Side(records / name), Side(records / f"{name}-onnx"))
+        if not diff.passed:
+            raise RosettaError(f"{name}.onnx does not compute what PyTorch computes: {' '.join(lines(diff))}")
     return [f"{name}.onnx" for name in graphs]

@@ -7,8 +7,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -989,3 +991,18 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.M
     without(paddle.path, "fc.bias")
     with pytest.raises(CannotBeginError, match="do not both have bias"):
         carried(paired(Side(paddle.path), keras))
+
+
+def test_an_h5_file_has_the_trained_arrays_of_a_block_first(tmp_path: Path) -> None:
+    """As Keras loads them, whatever layers are in the block."""
+    layers = {"m": "", "m/block/norm": "gamma mean", "m/block/dense": "kernel", "m/output": "bias"}
+    names = " ".join(layers.values()).split()
+    says = SimpleNamespace(
+        layers=[SimpleNamespace(path=path, own={name: name for name in of.split()}) for path, of in layers.items()],
+        weights={name: SimpleNamespace(trainable=name != "mean") for name in names},
+    )
+    keras: Any = SimpleNamespace(known=SimpleNamespace(files=(".h5",)), says=says)
+    write_carried(tmp_path / "a.h5", keras, {name: np.array(place) for place, name in enumerate(names)})
+    with h5py.File(tmp_path / "a.h5") as file:
+        written = [[names[int(number[()])] for number in file[group].values()] for group in file.attrs["layer_names"]]
+    assert written == [["gamma", "kernel", "mean"], ["bias"]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -592,6 +593,17 @@ def test_a_call_that_fails_leaves_what_was_recorded(tmp_path: Path) -> None:
     with pytest.raises(RecordError):
         record.inputs(y=np.ones(2), z=np.array(["word"]))
     assert_same(arrays(record.folder, "inputs"), {"x": np.ones(2)})
+
+
+def test_a_write_that_is_cut_off_leaves_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(tmp_path / "side")
+    record.inputs(x=np.ones(2))
+    before = {path: path.read_bytes() for path in record.folder.iterdir()}
+    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
+    for write in (lambda: record.loss(0.5), lambda: record.inputs(y=np.ones(2))):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 # What is refused

@@ -1,8 +1,12 @@
 """Runs: trained by each backend, translated by every other, gone on with, interrupted."""
 
 import signal
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from backends.process.translating import Opener
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
-from common.settings import DataConfig, TrainConfig, as_float32
+from common.settings import DataConfig, ModelConfig, TrainConfig, as_float32
 from common.tensors import model_config
 from common.weights import initial_state
 from tests.conftest import FRAMEWORKS
@@ -69,7 +73,7 @@ def references() -> dict[str, str]:
     """Sources that the training of the bundled run held out, and what the reference makes of them."""
     run = RunDirectory.open(BUNDLED_RUN)
     rows = run.material().validation_rows
-    sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::40]))
+    sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::80]))
     with Opener(run, "last", RUNTIME).open("numpy") as translator:
         return dict(zip(sources, translator(sources), strict=True))
 
@@ -83,34 +87,40 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
         longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
         *together, _, of_nothing = translator([*sources, longest, ""])
         alone = [translator([source])[0] for source in sources[:6]]
-    assert len(set(references.values())) > 40, "decoding must mean something"
+    assert len(set(references.values())) > 20, "decoding must mean something"
     assert of_nothing == ""
     assert dict(zip(sources, together, strict=True)) == references
     assert alone == together[:6]
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, name) -> None:
-    """The same seed and two threads give the same bytes in two processes, one of which ends training in the middle
-    and goes on from the disk."""
+def assert_resumes(folder: Path, name: str, start: Callable[[ModelConfig], Any]) -> None:
+    """Train twice, each time in what `start` gives; once end the training in the middle and go on from the disk."""
     material, sha256 = prepare(replace(DATA, num_samples=80, split="tail"), SETTINGS.seed, "float32")
     config = model_config(material.batch, material.decoder_vocabulary, LATENT_DIM, "float32")
+    vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
+    created = name, (config, SETTINGS, DATA), sha256, material.pairs, vocabularies
+    data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
     def written(out: Path, totals: list[int]) -> RunDirectory:
-        configs, vocabularies = (config, SETTINGS, DATA), (material.encoder_vocabulary, material.decoder_vocabulary)
-        run = RunDirectory.create(
-            out, name, configs, sha256, material.pairs, vocabularies, initial_state(config, SETTINGS.seed)
-        )
-        data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
-        fixed = {"run": out, "name": name, "data": data}
-        with Runtime(threads=2).start(name, config, SETTINGS) as process:
+        run = RunDirectory.create(out, *created, initial_state(config, SETTINGS.seed))
+        with start(config) as process:
             for epochs in totals:
-                process.call(in_child.fit, epochs=epochs, **fixed)
+                process.call(in_child.fit, run=out, name=name, data=data, epochs=epochs)
         return run
 
-    whole, stopped = written(tmp_path / "whole", [2]), written(tmp_path / "stopped", [1, 2])
+    whole, stopped = written(folder / "whole", [2]), written(folder / "stopped", [1, 2])
     assert same_training(stopped) == same_training(whole)
     assert [epoch.backend for epoch in whole.history()] == [name] * 2
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, name: str, processes: Processes) -> None:
+    once = cache(lambda config: Sharing(name, config, SETTINGS, processes))
+    assert_resumes(tmp_path, name, lambda config: nullcontext(once(config)))
+
+
+def test_processes_of_two_threads_train_to_the_same_bits(tmp_path: Path) -> None:
+    assert_resumes(tmp_path, "torch", lambda config: Runtime(threads=2).start("torch", config, SETTINGS))
 
 
 def test_a_new_learning_rate_becomes_the_runs_own(tmp_path) -> None:
@@ -151,10 +161,11 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
     assert run.read_state("last")[1].epoch == 0
 
 
-def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None) -> None:
+def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begun in one and gone on with in others, it is the reference's run, at the example's settings but its size."""
+    monkeypatch.setattr(training, "_samples", lambda *_: [])  # for which JAX would compile many shapes
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
-    first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "jax"]
+    first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "numpy"]
     run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)

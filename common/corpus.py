@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from io import BytesIO
 from itertools import chain, islice
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from common.errors import CannotBeginError, refusing
 from common.files import LARGEST_ARCHIVE, UNZIP_ERRORS, cache_folder, make_folder, open_archive, write_atomically
 from common.settings import LARGEST_TEXT, MOST_PAIRS, DataConfig, Padding, Precision
 from common.tensors import START, STOP, Batch, CharVocabulary, vocabularies
-from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, split_lines
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, count, normalize, some_of, split_lines
 
 PHRASEBOOK = Path(__file__).parent / "phrasebook" / "phrasebook.txt"
 ANKI_URL = "https://www.manythings.org/anki"
@@ -28,6 +29,7 @@ ANKI_NAME = re.compile(r"[a-z]{3}-eng")  # a pair of languages as manythings.org
 ZIPPED = b"PK\x03\x04", b"PK\x05\x06"  # the first bytes of an archive, also of one that was cut short or is empty
 BYTES_A_NUMBER = 4  # of a float32
 PAIRS_SHOWN = 5
+BAD_LINES_NAMED = 10  # the others are counted
 
 Pair = tuple[str, str]  # source, target
 
@@ -39,35 +41,46 @@ class Corpus:
     pairs: Sequence[Pair]
     sha256: str  # of the whole text; published logs of the example come from different versions of its text
     skipped_lines: int = 0  # lines that were left out because they hold no pair
+    cut_columns: int = 0  # columns of the pairs that had blanks at their ends
 
 
 def read_corpus(config: DataConfig) -> Corpus:
     """The first `num_samples` pairs of the corpus that `config.data` names. Raises CannotBeginError.
 
-    The text is read a piece at a time.
+    The text is read a piece at a time. Warns of lines that are skipped, and of blanks that are cut.
     """
-    pairs, digest, skipped = list[Pair](), hashlib.sha256(), 0
+    from common import terminal  # not needed where a run is only opened
+
+    pairs, bad, cut_columns, digest = list[Pair](), list[str](), 0, hashlib.sha256()
     with _opened(config.data) as text:
         pieces = _pieces(text, config.data, digest)
-        for number, line in enumerate(chain.from_iterable(split_lines(pieces)), 1):
+        lines = chain.from_iterable(split_lines(pieces))
+        for number, line in enumerate(islice(lines, MOST_PAIRS + 1), 1):
             try:
-                pairs.append(_pair(line))
+                columns = _columns(line)
+                pairs.append((_sentence("source", columns[0]), _sentence("target", columns[1])))
+                cut_columns += sum(column != column.strip() for column in columns[:2])
             except ValueError as error:
-                if not config.skip_bad_lines:
-                    raise CannotBeginError(
-                        f"{config.data}, line {number}: {error}; expected source, tab, target, as UTF-8. "
-                        "Mend the line, or leave out all such lines with --skip-bad-lines"
-                    ) from error
-                skipped += 1
-            if len(pairs) > MOST_PAIRS:
-                raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} pairs; give --num-samples")
+                bad.append(f"line {number} ({error})")
             if len(pairs) == config.num_samples:
                 break
         for _ in pieces:  # the rest, which is only hashed
             pass
+    if bad:
+        told = f"{count(len(bad), 'line')} without a pair: {some_of(bad, BAD_LINES_NAMED)}"
+        if not config.skip_bad_lines:
+            raise CannotBeginError(
+                f"{config.data} has {told}; expected source, tab, target, as UTF-8. Mend the file, or leave such "
+                "lines out with --skip-bad-lines"
+            )
+        terminal.warn(f"{config.data}: skipped {told}")
+    if len(pairs) + len(bad) > MOST_PAIRS:
+        raise CannotBeginError(f"{config.data} has more than {MOST_PAIRS:,} lines; give --num-samples")
     if not pairs:
         raise CannotBeginError(f"{config.data} holds no sentence pair; expected lines of source, tab, target")
-    return Corpus(pairs, digest.hexdigest(), skipped)
+    if cut_columns:
+        terminal.warn(f"{config.data}: cut the blanks at the ends of {count(cut_columns, 'column')}")
+    return Corpus(pairs, digest.hexdigest(), len(bad), cut_columns)
 
 
 def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[bytes]:
@@ -86,23 +99,27 @@ def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[byt
         raise CannotBeginError(f"{data} cannot be read to its end, or be unpacked: {error}") from error
 
 
-def _pair(line: bytes) -> Pair:
-    """The pair of a line. Raises ValueError where it holds none."""
+def _columns(line: bytes) -> list[str]:
+    """The columns of a line, two at least. Raises ValueError where it holds no pair."""
     if len(line) > LONGEST_LINE:
-        raise ValueError(f"the line has more than {LONGEST_LINE:,} bytes")
+        raise ValueError(f"more than {LONGEST_LINE:,} bytes")
     try:
         columns = line.decode().split("\t")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} of the line is not UTF-8") from error
+        raise ValueError(f"byte {error.start + 1} is not UTF-8") from error
     if columns == [""]:
-        raise ValueError("the line is empty")
+        raise ValueError("it is empty")
     if not 2 <= len(columns) <= 3:
         raise ValueError(f"{count(len(columns), 'column')} instead of 2 or 3")
-    return _sentence("source", columns[0]), _sentence("target", columns[1])
+    return columns
 
 
 def _sentence(side: str, text: str) -> str:
-    """The text in normal form, which may be longer. Raises ValueError where it is empty or too long."""
+    """The text without blanks at its ends, in normal form, which may be longer.
+
+    Raises ValueError where it is empty or too long.
+    """
+    text = text.strip()
     normal = normalize(text[: LONGEST_SENTENCE + 1])
     if not normal:
         raise ValueError(f"the {side} is empty")
@@ -173,9 +190,9 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
 def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
     """The five figures that the example prints, under its names, and what it does not say.
 
-    `padding` is the share of target positions that are padding; `one_hot_bytes` is the memory that the three whole
-    tensors would take; `pairs` are the first, the last, and some at equal distances between them. No tensor is made,
-    so this costs little at any size.
+    `tensors` are the shapes and types of the three one-hot tensors, and `one_hot_bytes` is the memory that they would
+    take. `padding` is the share of target positions that are padding. `pairs` are the first, the last, and some at
+    equal distances between them. No tensor is made, so this costs little at any size.
     """
     pairs = corpus.pairs
     encoder, decoder = vocabularies(pairs)
@@ -187,15 +204,22 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "max_decoder_seq_length": max(len(START + target + STOP) for _, target in pairs),
     }
     count, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
-    sequence_sizes = encoder_length * encoder_tokens + 2 * decoder_length * decoder_tokens
+    encoder_shape, decoder_shape = (count, encoder_length, encoder_tokens), (count, decoder_length, decoder_tokens)
+    shapes = {
+        "encoder_input_data": encoder_shape,
+        "decoder_input_data": decoder_shape,
+        "decoder_target_data": decoder_shape,
+    }
     real = sum(len(target) + len(STOP) for _, target in pairs)
     rows_shown = sorted({number * (count - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
     return figures | {
+        "tensors": {name: {"shape": shape, "dtype": "float32"} for name, shape in shapes.items()},
         "distinct_sources": len({source for source, _ in pairs}),
         "duplicates": count - len(set(pairs)),
         "padding": 1 - real / (count * decoder_length),
-        "one_hot_bytes": BYTES_A_NUMBER * count * sequence_sizes,
+        "one_hot_bytes": sum(BYTES_A_NUMBER * prod(shape) for shape in shapes.values()),
         "skipped_lines": corpus.skipped_lines,
+        "cut_columns": corpus.cut_columns,
         "sha256": corpus.sha256,
         "pairs": [{"source": source, "target": target} for source, target in map(pairs.__getitem__, rows_shown)],
     }

@@ -14,7 +14,7 @@ LARGEST_INTEGER = 2**63 - 1  # of whole numbers
 MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float32
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
 LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; and of a run's pairs
-MOST_PAIRS = 1 << 20  # of a corpus; the largest of manythings.org has some 540,000
+MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
 FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 
@@ -104,7 +104,7 @@ class DataConfig:
     split: Split = setting(
         "tail", "Hold out the last pairs, as the example does, or all pairs of sources chosen at random."
     )
-    skip_bad_lines: bool = setting(False, "Count and skip lines that hold no pair.")
+    skip_bad_lines: bool = setting(False, "Skip lines that hold no pair, and say how many and which.")
 
     def __post_init__(self) -> None:
         require(self)

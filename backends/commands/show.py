@@ -75,6 +75,8 @@ def data(
     if json:
         return terminal.print_json({"data": data} | figures)
     pairs = [pair.values() for pair in figures.pop("pairs")]
+    tensors = {name: f"{tensor['shape']} {tensor['dtype']}" for name, tensor in figures.pop("tensors").items()}
     figures |= {"padding": f"{figures['padding']:.1%}", "one_hot_bytes": f"{figures['one_hot_bytes']:,}"}
     terminal.out.print(terminal.table(data, ["figure", "value"], figures.items()))
+    terminal.out.print(terminal.table("Tensors of the whole corpus", ["tensor", "shape and type"], tensors.items()))
     terminal.out.print(terminal.table("Pairs at equal distances", ["source", "target"], pairs))

@@ -27,6 +27,7 @@ def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:
     num_decoder_tokens = len(set("Va !Cours !\t\n"))
     assert list(figures.values())[:6] == [str(path), 2, 8, num_decoder_tokens, 4, 9]
     printed = rosetta("data", "--data", path)[1]
+    assert re.search(rf"decoder_target_data +\(2, 9, {num_decoder_tokens}\) float32", printed)
     assert re.search(r"num_decoder_tokens[^\n]*\n(?s:.*)Run! +Cours !", printed)
 
 

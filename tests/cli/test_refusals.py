@@ -38,9 +38,9 @@ RACE = {
 REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "backends torch mxnet", ["no backend 'mxnet'", "choose one of numpy, keras"]),
     (2, "data --data none.txt", ["none.txt cannot be read", "No such file", '"phrasebook"']),
-    (2, "data --data bad.txt", ["bad.txt, line 2: 1 column", "--skip-bad-lines"]),
+    (2, "data --data bad.txt", ["bad.txt has 1 line without a pair: line 2 (1 column", "--skip-bad-lines"]),
     (2, "train --out new", ["a new run needs --backend", "`rosetta backends`"]),
-    (2, f"{TRAIN} --data bad.txt", ["line 2: 1 column"]),
+    (2, f"{TRAIN} --data bad.txt", ["line 2 (1 column"]),
     (2, f"{TRAIN} --backend mxnet", ["'mxnet'", "choose one of numpy, keras"]),
     (2, f"{TRAIN} --batches bucketed", ["--padding mask"]),
     *((2, f"{TRAIN} --learning-rate {rate}", ["learning_rate is inf, expected 0 to"]) for rate in ("inf", "1e39")),

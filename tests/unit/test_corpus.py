@@ -78,7 +78,7 @@ def test_more_text_or_pairs_than_memory_takes_are_refused(tmp_path: Path, monkey
     monkeypatch.setattr(common.corpus, "LARGEST_TEXT", 2 * len(LINES))
     assert len(read(path, num_samples=5).pairs) == 4
     monkeypatch.setattr(common.corpus, "MOST_PAIRS", 2)
-    with pytest.raises(CannotBeginError, match="more than 2 pairs; give --num-samples"):
+    with pytest.raises(CannotBeginError, match="more than 2 lines; give --num-samples"):
         read(path)
     monkeypatch.setattr(common.corpus, "LARGEST_TEXT", 2 * len(LINES) - 1)
     with pytest.raises(CannotBeginError, match="more than 0 MiB of text"):
@@ -103,6 +103,7 @@ def test_a_small_zip_takes_little_memory(tmp_path: Path) -> None:
 
 BAD_LINES = {
     b"": "empty",
+    b" \t": "source is empty",
     b"Go.": "1 column ",
     b"\tVa !": "source is empty",
     b"Go.\t": "target is empty",
@@ -164,10 +165,27 @@ def test_a_damaged_corpus_is_refused_in_one_line(tmp_path: Path, monkeypatch) ->
 def test_a_bad_line_is_named_by_number_or_skipped(tmp_path: Path) -> None:
     for line, complaint in BAD_LINES.items():
         path = write(tmp_path, LINES + line + b"\n" + LINES)
-        with pytest.raises(CannotBeginError, match=f"line 3: .*{complaint}"):
+        with pytest.raises(CannotBeginError, match=f"line 3 .*{complaint}"):
             read(path)
         corpus = read(path, skip_bad_lines=True)
         assert (corpus.pairs, corpus.skipped_lines) == (2 * PAIRS, 1)
+
+
+def test_all_bad_lines_are_told_at_once_ten_by_number(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path, (LINES + b"\nGo.\t\n") * 6)
+    told = [f"line {4 * i + 3} (it is empty), line {4 * i + 4} (the target is empty)" for i in range(5)]
+    words = f"12 lines without a pair: {', '.join(told)} and 2 more"
+    with pytest.raises(CannotBeginError) as caught:
+        read(path)
+    assert words in str(caught.value)
+    assert read(path, skip_bad_lines=True).skipped_lines == 12
+    assert f"skipped {words}\n" in capsys.readouterr().err
+
+
+def test_blanks_at_the_ends_of_columns_are_cut_and_counted(tmp_path: Path, capsys) -> None:
+    corpus = read(write(tmp_path, " Go. \tVa\u202f!\u00a0\t x\nRun!\tCours !\n".encode()))
+    assert (corpus.pairs, corpus.cut_columns) == ([("Go.", "Va\u202f!"), PAIRS[1]], 2)
+    assert "cut the blanks at the ends of 2 columns" in capsys.readouterr().err
 
 
 def test_a_corpus_takes_memory_for_its_texts_and_an_id_a_position(tmp_path: Path) -> None:
@@ -214,17 +232,22 @@ def test_figures_are_of_the_tensors_and_samples_are_spread() -> None:
     pairs = [("Go.", "Va !"), ("Go.", "Bouge !"), ("Run!", "Cours !"), ("Go.", "Va !"), ("犬", "x")]
     batch = Batch.of_pairs(pairs, *vocabularies(pairs))
     tensors = batch.encoder_input_data, batch.decoder_input_data, batch.decoder_target_data
-    assert corpus_statistics(Corpus(pairs, "ab" * 32, skipped_lines=3)) == {
+    assert corpus_statistics(Corpus(pairs, "ab" * 32, skipped_lines=3, cut_columns=4)) == {
         "num_samples": 5,
         "num_encoder_tokens": tensors[0].shape[2],
         "num_decoder_tokens": tensors[1].shape[2],
         "max_encoder_seq_length": tensors[0].shape[1],
         "max_decoder_seq_length": tensors[1].shape[1],
+        "tensors": {
+            name: {"shape": getattr(batch, name).shape, "dtype": str(getattr(batch, name).dtype)}
+            for name in ("encoder_input_data", "decoder_input_data", "decoder_target_data")
+        },
         "distinct_sources": 3,
         "duplicates": 1,
         "padding": pytest.approx(1 - float(batch.real_positions.mean(dtype="float64"))),
         "one_hot_bytes": sum(tensor.nbytes for tensor in tensors),
         "skipped_lines": 3,
+        "cut_columns": 4,
         "sha256": "ab" * 32,
         "pairs": [{"source": source, "target": target} for source, target in pairs],
     }

@@ -52,9 +52,16 @@ TABLE = {
     "paddle": Entry("backends.paddle_model", "paddle", "paddle", "Paddle", "#009e73"),
     "jax": Entry("backends.jax_model", "flax", "jax", "JAX", "#e69f00"),
 }
+ALIASES = {"pytorch": "torch", "tensorflow": "keras", "paddlepaddle": "paddle"}  # what users call a framework
 ENGINES = "keras:on-"  # begins the name of Keras under one of its engines
 NATIVE = ("keras", "torch", "paddle", "jax")  # the frameworks that have a format of their own
 OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
+
+
+def resolved(name: str) -> str:
+    """A backend's name in the table, of one that a user typed: torch for PyTorch or pytorch."""
+    framework, colon, variant = name.strip().partition(":")
+    return ALIASES.get(framework.lower(), framework.lower()) + colon + variant
 
 
 def find(name: str) -> Entry:
@@ -126,6 +133,6 @@ def native_tool(framework: str, verb: str) -> Any:
     "read". Raises CannotBeginError where the framework has no format of its own."""
     if framework not in NATIVE:
         raise CannotBeginError(
-            f"{framework} has no format of its own; name keras, torch or paddle (numpy can open any run)"
+            f"{framework} has no format of its own; choose one of {', '.join(NATIVE)} (numpy can open any run)"
         )
     return resolve_name(f"backends.native.{framework}:{verb}_{framework}")

@@ -64,7 +64,11 @@ Budget = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
 Baseline = Annotated[
     str | None,
-    typer.Option(help="The backend that ratios compare with.", show_default="keras:example, or the slowest"),
+    typer.Option(
+        help="The backend that ratios compare with.",
+        show_default="keras:example, or the slowest",
+        callback=options.resolved_or_none,
+    ),
 ]
 WeightsOf = Annotated[
     Path | None,
@@ -108,7 +112,7 @@ def bench(
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
-    path = recording_path(context, out)
+    path = recording_path("bench", out)
     names = options.installed_backends(backends) if backends is not None else frameworks()
     if baseline is not None and baseline not in names:
         raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
@@ -233,11 +237,11 @@ def _of_bench(path: Path) -> "Recording":
     return recording
 
 
-def recording_path(context: typer.Context, out: Path | None) -> Path:
-    """Return the path of the recording to write. Raises CannotBeginError if something is there already."""
+def recording_path(command: str, out: Path | None) -> Path:
+    """Return the path of a command's new recording. Raises CannotBeginError if something is there already."""
     from benchmarks.measure.recording import refuse_existing
 
-    path = out or Path("results") / f"{context.info_name}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
+    path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
     refuse_existing(path)
     return path
 

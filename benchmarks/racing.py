@@ -48,7 +48,6 @@ FailSlower = Annotated[
 
 
 def race(
-    context: typer.Context,
     scripts: Scripts = None,
     python: Pythons = None,
     env: Variables = None,
@@ -70,7 +69,7 @@ def race(
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
     from benchmarks.measure.recording import Recording
 
-    known, path = read_mapping(mapping) if mapping else None, recording_path(context, out)
+    known, path = read_mapping(mapping) if mapping else None, recording_path("race", out)
     rows = script_rows(scripts or [], python or [], env or [], lanes)
     plan = Plan(rows, RACE_WITHIN if within is None else within, budget or RACE_BUDGET, budget is not None)
     measure(path, json, lambda: Race(Recording.begin(path, plan), known))

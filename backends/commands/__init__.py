@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from backends import TABLE, find
+from backends import TABLE, find, resolved
 from common import settings
 from common.errors import CannotBeginError
 from common.settings import DataConfig, ModelConfig, TrainConfig
@@ -33,7 +33,12 @@ def several_backends(by_default: str) -> Any:
 
 def one_backend(meaning: str, by_default: str | None = None) -> Any:
     """The option --backend; `by_default` says which is taken without it."""
-    return typer.Option("--backend", help=meaning, show_default=by_default or False)
+    return typer.Option("--backend", help=meaning, show_default=by_default or False, callback=resolved_or_none)
+
+
+def resolved_or_none(name: str | None) -> str | None:
+    """The value of an option that names a backend, as the table has it."""
+    return name and resolved(name)
 
 
 data_option = setting(DataConfig, "data")
@@ -75,11 +80,11 @@ def given(context: typer.Context, name: str) -> bool:
 
 
 def installed_backends(listed: str) -> list[str]:
-    """The backends in a list with commas, each once.
+    """The backends in a list with commas, each once, by their names in the table.
 
     Raises CannotBeginError for an empty list, and for a backend that is unknown or not installed.
     """
-    names = list(dict.fromkeys(name.strip() for name in listed.split(",")))
+    names = list(dict.fromkeys(map(resolved, listed.split(","))))
     for name in names:
         find(name)
     return names

@@ -5,15 +5,20 @@ from typing import Annotated
 
 import typer
 
+from backends import NATIVE, framework_of
 from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError
 from common.settings import DataConfig, ModelConfig
 from common.text import quoted
 
+TARGETS = *NATIVE, "onnx", "weights"
 Target = Annotated[
     str | None,
-    typer.Option(help="Backend whose framework's own files to write, onnx, or weights."),
+    typer.Option(
+        help=f"Backend whose framework's own files to write, onnx or weights: {', '.join(TARGETS)}.",
+        callback=options.resolved_or_none,
+    ),
 ]
 RunToConvert = Annotated[
     Path,
@@ -68,6 +73,8 @@ def convert(
         options.refuse(
             context, ["from_", "backend", "vocabulary", *settings, "latent_dim"], "--to writes a run as it is"
         )
+        if framework_of(to) not in TARGETS:
+            raise CannotBeginError(f"--to is {to!r}; choose one of {', '.join(TARGETS)}")
         if more:
             raise CannotBeginError(f"--to writes one run; leave out {more[0]}")
         named = run if run.name.strip(".") else run.resolve()  # beside it, not within

@@ -129,7 +129,7 @@ class Output:
             print(for_terminal(line.seen(translation)) if sys.stdout.isatty() else translation, flush=True)
         elif best and sys.stdout.isatty():
             rows = [[f"{candidate.score:.4f}", line.seen(candidate.translation)] for candidate in best]
-            terminal.out.print(terminal.table(line.source, ["score", "sentence"], rows, numeric=["score"]), "")
+            terminal.out.print(terminal.table(line.source, ["score", "translation"], rows, numeric=["score"]), "")
         else:  # for another program, each translation as it is
             for candidate in best:
                 print(self.number, f"{candidate.score:.4f}", candidate.translation, sep="\t", flush=True)
@@ -144,5 +144,5 @@ class Output:
                 score = [] if self.n_best is None else [f"{candidate.score:.4f}"]
                 rows.append([*first, line.seen(candidate.translation), *score, *last])
                 first, last = [""], ["", ""]
-        columns = ["backend", "sentence", *(["score"] if self.n_best else []), "ms", "same"]
+        columns = ["backend", "translation", *(["score"] if self.n_best else []), "ms", "same"]
         return terminal.table(line.source, columns, rows, numeric=["score", "ms"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from backends import TABLE, framework_of, require_known
+from backends import TABLE, framework_of, require_known, resolved
 from backends import commands as options
 from common import terminal
 from common.errors import RosettaError
@@ -34,7 +34,7 @@ def backends(
     from backends.process.group import started_side_by_side
     from backends.process.parent import BackendProcess, Runtime
 
-    chosen = list(dict.fromkeys(names or map(framework_of, TABLE)))
+    chosen = list(dict.fromkeys(map(resolved, names or map(framework_of, TABLE))))
     for name in chosen:
         require_known(name)
     if not json:

@@ -14,7 +14,7 @@ from backends import commands as options
 from backends import installed
 from common import terminal
 from common.errors import CannotBeginError, refusing
-from common.text import lines_as_they_arrive, quoted, typed_lines
+from common.text import lines_as_they_arrive, typed_lines
 
 if TYPE_CHECKING:
     from backends.commands.lines import InputLine
@@ -42,7 +42,7 @@ RunAndTexts = Annotated[
 BackendOrAll = Annotated[
     str | None,
     options.one_backend(
-        f'Backend that computes: {options.BACKENDS}; or "all", which shows the sentence and the time of the '
+        f'Backend that computes: {options.BACKENDS}; or "all", which shows the translation and the time of the '
         "installed backends side by side.",
         "the run's own",
     ),
@@ -96,8 +96,6 @@ def translate(
     run, texts = _run_and_texts(arguments or [])
     if texts and file:
         raise CannotBeginError(f"sentences are given as arguments and in {file}; give one of them")
-    if len(texts) > 1 and not any(" " in text for text in texts):
-        terminal.warn(f"each argument is a sentence; to translate one of {len(texts)} words, put quotes around it")
     if n_best is not None and n_best > beam:
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
@@ -165,15 +163,17 @@ def _open(opener: "Opener", backend: str | None, stack: ExitStack) -> "tuple[Tra
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """The folder of a run, where the first argument names one, and the sentences.
+    """The path of a run, where the first argument is one, and the sentences.
 
-    Raises CannotBeginError for what looks like a path, where there is no such folder.
+    Raises CannotBeginError where the first of several is a word, which may be a run's name that was mistyped.
     """
     first = arguments[0] if arguments else ""
-    if os.path.isdir(first) or os.path.islink(first):
+    is_word = len(first.split()) == 1
+    if os.path.isdir(first) or os.path.islink(first) or (is_word and os.sep in first):
         return Path(first), arguments[1:]
-    if os.sep in first and len(first.split()) == 1:
+    if is_word and len(arguments) > 1 and first[-1].isalnum():
         raise CannotBeginError(
-            f"{first} is not a run: there is no such folder; `rosetta train --out {quoted(first)}` makes one"
+            f"{first} is neither the folder of a run nor a whole sentence; put quotes around a sentence of several "
+            "words, or name a run before the sentences"
         )
     return None, arguments

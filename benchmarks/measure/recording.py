@@ -186,16 +186,16 @@ class Recording:
     def read(cls, path: Path) -> Self:
         """Read a recording; a torn last line is left out.
 
-        Raises CannotBeginError if the file cannot be read, RosettaError if it is damaged or no recording.
+        Raises CannotBeginError if the file cannot be read or is no recording, RosettaError if it is damaged.
         """
         lines: list[Any] = []
-        where = ""
+        where, content = "", content_of(path)
+        if not content.startswith(b"{"):
+            raise CannotBeginError(f"{path} is no recording; expected what `rosetta bench` or `rosetta race` wrote")
         try:
-            for number, line in enumerate(content_of(path).split(b"\n")[:-1], 1):
+            for number, line in enumerate(content.split(b"\n")[:-1], 1):
                 where = f" in line {number}"
                 lines.append(msgspec.json.decode(line, type=Later if lines else Head))
-            if not lines:
-                raise ValueError("it has no line")
             where = ""
             recording = cls(path, lines[0], lines[1:])
             recording._check_rows()

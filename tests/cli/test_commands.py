@@ -116,7 +116,7 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
 def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
     monkeypatch.setitem(TABLE, "torch", TABLE["numpy"])  # whose process starts sooner
     monkeypatch.setitem(TABLE, "numpy:broken", Entry("tests.no_such_module:Backend", "numpy", ""))
-    backends = answer("backends", "torch", "numpy", "torch", "--threads", 1)["backends"]
+    backends = answer("backends", "torch", "numpy", "PyTorch", "--threads", 1)["backends"]
     assert list(backends) == ["torch", "numpy"]
     assert all(facts["threads"] == 1 for facts in backends.values())
     printed = rosetta("backends", "numpy", "numpy:broken")[1]
@@ -173,6 +173,6 @@ def test_only_a_terminal_gets_escaped_translations(monkeypatch, capsys, at_a_ter
         output.print(InputLine(source, source, source), {"numpy": Answer((Candidate(translation, -1.0),))})
         printed = capsys.readouterr().out
         if at_a_terminal and n_best:
-            assert re.search(r"score +sentence *\n.*\n *-1.0000 +\?\[2J", printed)
+            assert re.search(r"score +translation *\n.*\n *-1.0000 +\?\[2J", printed)
         else:
             assert printed == f"{at_terminal if at_a_terminal else elsewhere}\n"

@@ -42,7 +42,11 @@ def test_packages_of_our_names_on_pythonpath_do_not_shadow_ours(tmp_path: Path) 
         (tmp_path / package / "__init__.py").write_text("raise RuntimeError('shadowed')")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT)])}
     translate = ["translate", "--backend", "numpy", "I love you!"]
-    for said, command in (("Je t'aime", translate), ("Usage: rosetta bench ", ["bench", "--help"])):
-        command = [sys.executable, "-P", "-m", "rosetta", *command]
+    for said, module, *command in (
+        ("Je t'aime", "rosetta", *translate),
+        ("Usage: rosetta bench ", "rosetta", "bench", "--help"),
+        ("Usage: python -m benchmarks ", "benchmarks", "--help"),
+    ):
+        command = [sys.executable, "-P", "-m", module, *command]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert said in done.stdout

@@ -62,11 +62,10 @@ def test_a_bad_line_gives_an_empty_line_in_its_place(here, tmp_path) -> None:
 def test_a_bad_argument_leaves_the_others_translated(
     here,
 ) -> None:
-    status, out, err = rosetta(*NUMPY, "\u4e2d", "I love you!")
+    status, out, err = rosetta(*NUMPY, "\u4e2d!", "I love you!")
     assert (status, without_no_break(out)) == (1, f"\n{LOVE}\n")
     assert err.splitlines()[0].startswith("text 1: the vocabulary")
     assert err.splitlines()[1] == "rosetta: 1 of 2 texts could not be translated"
-    assert "of 3 words, put quotes around it" in rosetta(*NUMPY, "I", "love", "you")[2]
     assert "more than 1,000 characters, the most that are translated" in refusal(2, *NUMPY, "a" * 1001)
     dropped, whole = answer(*NUMPY, "--unknown", "drop", "I'm \u4e2dtired!", "I'm tired!")["translations"]
     assert (dropped["read_as"], dropped["translation"]) == ("I'm tired!", whole["translation"])
@@ -191,9 +190,10 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_all_backends_are_shown_side_by_side_despite_a_bad_line(only) -> None:
     only("numpy", "torch", "numpy:twin")  # a variant, which nobody asked for
-    out, err = shown_by_all("\u4e2d", "I love you!", "I'm tired.", expected=1)
+    out, err = shown_by_all("\u4e2d!", "I love you!", "I'm tired.", expected=1)
     assert out.startswith("\n")
     assert "U+4E2D" in err
+    assert re.search(r"backend +translation +ms +same", out)
     assert "I love you!" in out
     for name in ("numpy", "torch"):
         assert len(re.findall(rf"^{name} .*{re.escape(LOVE)} +\d+\.\d+ +yes *$", out, re.MULTILINE)) == 1, out
@@ -216,6 +216,12 @@ def test_side_by_side_json_has_no_failed_backend(only) -> None:
     assert bad["backends"] == []
     assert bad["error"] in err
     assert [(row["translation"], row["milliseconds"]) for row in blank["backends"]] == [("", None)] * 2
+
+
+def test_a_framework_has_the_name_that_its_users_give_it(only) -> None:
+    only("torch", "keras", "paddle")
+    for given, name in (("PyTorch", "torch"), ("tensorflow", "keras"), ("paddlepaddle", "paddle")):
+        assert answer("translate", "I love you!", "--backend", given)["backend"] == name
 
 
 def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:

@@ -10,7 +10,7 @@ from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError
 from common.settings import DataConfig, ModelConfig
-from common.text import quoted
+from common.text import listed, quoted
 
 TARGETS = *NATIVE, "onnx", "weights"
 Target = Annotated[
@@ -83,10 +83,17 @@ def convert(
             RunDirectory.open(run).write_weights(weights, out)
             return terminal.print_json({"run": str(out)}) if json else terminal.say(f"The run is in {quoted(out)}")
         opened = RunDirectory.open(run)
-        files = export_onnx(opened, weights, out) if to == "onnx" else export_native(opened, weights, to, out)
+        if to == "onnx":
+            files = export_onnx(opened, weights, out)
+            next_step = f'Translate with: python docs/decode_onnx.py {quoted(out)} "I love you!"'
+        else:
+            files, program = export_native(opened, weights, to, out)
+            next_step = f"These lines load it:\n{program}"
         if json:
             return terminal.print_json({"backend": to, "run": str(run), "folder": str(out), "files": files})
-        return terminal.say(f"{quoted(out)} holds {' and '.join(files)}")
+        for line in [f"{quoted(out)} holds {listed(files)}.", *next_step.split("\n")]:
+            terminal.say(line)
+        return None
     if not from_ or backend is None:
         raise CannotBeginError("convert needs --to NAME, or --from FILE and --backend NAME; see --help")
     options.refuse(context, ["out", "weights"], "--from makes the run RUN")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from backends import find
+from backends import find, framework_of
 from backends.process import READ_SECONDS, in_child
 from backends.process.parent import Runtime
 from common.corpus import Pair, prepare
@@ -26,10 +26,10 @@ VOCABULARY = "vocabulary.json"
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
-def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> list[str]:
+def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> tuple[list[str], str]:
     """Write the `last` or `best` weights of a run into the folder `out` as a backend's framework keeps them.
 
-    Returns the names of the files.
+    Returns the names of the files, and a program that loads the weights into the backend's model file.
     """
     find(backend)
     refuse_existing(out, "choose another --out")
@@ -37,12 +37,29 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> l
         new_folder(out) as folder,
         CONVERTING.start(backend, run.model_config, run.train_config) as process,
     ):
-        return process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
+        files, loads = process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
+        _write_vocabulary(run, folder)
+    model = run.model_config
+    sizes = f"{model.num_encoder_tokens}, {model.num_decoder_tokens}, {model.latent_dim}"
+    file = f"{framework_of(backend)}_model"
+    program = (
+        f"from backends import {file} as api  # or `import {file} as api`, of a copy\n"
+        f'api.prepare("{model.dtype}")\n'
+        f"model = api.Seq2Seq({sizes})\n"
+    )
+    return [*files, VOCABULARY], program + loads.format(model=str(out / files[0]))
+
+
+def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
+    """Write the characters of both sides, by their ids, and the length to which spaces pad what the encoder reads,
+    null where padding is masked."""
+    encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies())
+    padded_to = None if run.model_config.padding == "mask" else run.max_encoder_seq_length
+    write_json(folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to})
 
 
 def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
-    """Write the `last` or `best` weights of a run as graphs of ONNX into the folder `out`, with the characters and
-    the length to which spaces pad what the encoder reads, null where padding is masked.
+    """Write the `last` or `best` weights of a run as graphs of ONNX into the folder `out`.
 
     Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
     """
@@ -58,9 +75,7 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     with new_folder(out) as folder, TemporaryDirectory() as records:
         with CONVERTING.start("torch", run.model_config, run.train_config) as process:
             files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=Path(records))
-        encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies())
-        padded_to = None if run.model_config.padding == "mask" else run.max_encoder_seq_length
-        write_json(folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to})
+        _write_vocabulary(run, folder)
     return [*files, VOCABULARY]
 
 

@@ -19,6 +19,9 @@ from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
 
+LOADS = """\
+import paddle
+model.set_state_dict(paddle.load({model!r}))"""
 EXPECTED = "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), path)"
 NAME_TABLE = "StructuredToParameterName@@"
 NUMBERS = {"f2", "f4", "f8", "i4", "i8", "u2"}  # types of NumPy; Paddle keeps bfloat16 as u2

@@ -12,6 +12,9 @@ from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
 
+LOADS = """\
+import torch
+model.load_state_dict(torch.load({model!r}))"""
 EXPECTED = "what torch.save(model.state_dict(), path) writes, and torch.save(optimizer.state_dict(), path)"
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from math import log
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,14 +184,17 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
 
 
-def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> list[str]:
+def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> tuple[list[str], str]:
     """Write the `last` or `best` weights of a run into the new `folder` as the framework's users keep them.
 
-    Returns the names of the files. Raises RosettaError where the disk is full.
+    Returns the names of the files, and lines that load the weights from the first of them into a
+    `model` of the model file `api`. Raises RosettaError where the disk is full.
     """
+    framework = backend.framework
+    write = native_tool(framework, "write")
     state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
     backend.load(state)
-    return written(folder, partial(native_tool(backend.framework, "write"), backend))
+    return written(folder, partial(write, backend)), resolve_name(f"backends.native.{framework}:LOADS")
 
 
 def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:

@@ -336,7 +336,8 @@ def test_a_run_is_converted_to_each_format_and_made_again(
 
     running = SimpleNamespace(start=lambda name, *configs: nullcontext(backend_of(name, "float32")))
     monkeypatch.setattr(convert, "CONVERTING", running)
-    answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": FORMATS["keras"]}
+    files = [*FORMATS["keras"], "vocabulary.json"]
+    answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": files}
     assert program("convert", run.path, "--to", "keras", "--json") == json.dumps(answer)
     assert_same(read(*to_read(tmp_path / "run-keras", "keras")), expected)
     assert "exists already; choose another --out" in refusal(2, "convert", run.path, "--to", "keras")
@@ -355,6 +356,19 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     corpus.write_text("".join(f"{source}\t{target}\n" for source, target in run.pairs()), encoding="utf-8")
     program("convert", tmp_path / "of_corpus", *imported, "--data", corpus)
     assert_same(RunDirectory.open(tmp_path / "of_corpus").read_state("last")[0], expected)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_the_printed_lines_load_the_weights(
+    run: RunDirectory, backend_of: StartBackend, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    process, (expected, _) = backend_of(name, "float32"), run.read_state("last")
+    monkeypatch.setattr(convert, "CONVERTING", SimpleNamespace(start=lambda *_: nullcontext(process)))
+    status, out, _ = rosetta("convert", run.path, "--to", name)
+    weights = process.call(child.loaded, program=out.partition("load it:\n")[2])
+    assert status == 0
+    for weight, array in expected.weights.items():
+        np.testing.assert_array_equal(weights[weight], array)
 
 
 @pytest.mark.parametrize(
@@ -392,3 +406,5 @@ def test_a_run_is_written_as_graphs_that_translate(tmp_path: Path) -> None:
         decoded = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
         translated = answer("translate", BUNDLED_RUN, "--backend", "numpy", sentence)["translations"]
         assert decoded == translated[0]["translation"]
+    refused = subprocess.run([*script[:-1], "\u4e2d"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr) == (1, "the vocabulary has no '\u4e2d'\n")

@@ -246,6 +246,14 @@ def read(backend: Backend, emit: Emit, *, paths: list[Path]) -> Read:
         return Read(refusal=str(error))
 
 
+def loaded(backend: Backend, emit: Emit, *, program: str) -> dict[str, Any]:
+    """The canonical weights of the `model` that a program makes of a model file, its `api`."""
+    names: dict[str, Any] = {}
+    exec(program, names)
+    api = names["api"]
+    return {name: api.layout(name, api.to_array(weight)) for name, weight in api.weights_of(names["model"]).items()}
+
+
 def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) -> str:
     """The message where no file may have more than 1,000 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

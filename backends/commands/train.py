@@ -133,9 +133,15 @@ def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
         return terminal.print_json({"backend": settings.backend, "run": str(settings.out)} | figures)
     if not trained.samples:
         return terminal.say(trained.run.kept(settings.epochs))
+    exact = [sample.pop("exact") for sample in trained.samples]
     rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{settings.backend}, epoch {last.epoch}", columns, rows))
+    terminal.say(
+        f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracy, {last.accuracy:.1%} in "
+        f"training and {last.val_accuracy:.1%} in validation, is by teacher forcing: of single characters, each "
+        "predicted after the right ones."
+    )
     _say_who_trained(trained.run)
     sentence, run = quoted(trained.samples[0]["source"]), quoted(settings.out)
     terminal.say(f"The run is in {run}. Translate with: rosetta translate {run} {sentence}")

@@ -63,9 +63,9 @@ class Trained:
     """A run that was trained, and translations of some of its pairs."""
 
     run: RunDirectory
-    # Of each pair its `split` ("training" or "validation"), `source`, `reference` and `translation`; none where the
-    # run was whole already.
-    samples: list[dict[str, str]]
+    # Of each pair its `split` ("training" or "validation"), `source`, `reference`, `translation`, and as `exact` if
+    # this is one of the source's references; none where the run was whole already.
+    samples: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,15 @@ def evaluate(translator: Translator, limit: int | None, on_event: OnEvent) -> di
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
 
 
-def _samples(translator: Translator, material: Material, on_event: OnEvent) -> list[dict[str, str]]:
+def _samples(translator: Translator, material: Material, on_event: OnEvent) -> list[dict[str, Any]]:
     """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]
-    translations = translator([source for source, _ in pairs], on_event=on_event)
-    names = "split", "source", "reference", "translation"
+    sources = [source for source, _ in pairs]
+    translations, targets = translator(sources, on_event=on_event), references(material.pairs, sources)
+    names = "split", "source", "reference", "translation", "exact"
     return [
-        dict(zip(names, (split, *pair, translation), strict=True))
-        for (split, _), pair, translation in zip(chosen, pairs, translations, strict=True)
+        dict(zip(names, (split, source, target, translation, translation in targets[source]), strict=True))
+        for (split, _), (source, target), translation in zip(chosen, pairs, translations, strict=True)
     ]

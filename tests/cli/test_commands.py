@@ -44,6 +44,7 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     assert status == 0
     assert (printed.count("training"), printed.count("validation")) == (10, 10)
     assert "val_loss" in said
+    assert re.search(r"^\d+ of these 20 sentences are translated exactly\. The accuracy, \d", printed, re.MULTILINE)
     hint = hinted(printed.splitlines()[-1])
     assert hint[:2] == ["translate", str(out)]
     assert rosetta(*hint)[0] == 0
@@ -51,6 +52,9 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     trained = answer(*again, 2, "--learning-rate", "3e-4", "--latent-dim", 16)  # with which it was begun
     names = "backend run epochs loss val_loss accuracy val_accuracy seconds_per_epoch samples"
     assert (list(trained), trained["epochs"]) == (names.split(), 2)
+    samples = trained["samples"]
+    assert all(sample["exact"] for sample in samples if sample["translation"] == sample["reference"])
+    assert not all(sample["exact"] for sample in samples), "two epochs are too few"
     config = json.loads((out / "config.json").read_text())
     assert config["train_config"]["learning_rate"] == as_float32(3e-4), "which the run keeps"
     assert [path.name for path in tmp_path.iterdir()] == [out.name]

@@ -42,16 +42,26 @@ class Seq2Seq(nnx.Module):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
 
-    encoder_input_data: Array  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Array  # (N, T_dec, V_dec), one-hot, begins with "\t"
-    decoder_target_data: Array  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
-    decoder_target_ids: Array  # (N, T_dec), int64
-    target_weights: Array  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
-    real_positions: Array  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Array  # (), divisor of the summed loss, usually the sum of target_weights
-    encoder_lengths: Array | None = None  # (N,), int64, from 1 to T_enc; None where padding counts
+    encoder_input_data  (N, T_enc, V_enc), one-hot
+    decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
+    decoder_target_data (N, T_dec, V_dec), one-hot; one step ahead of the input, ends with the newline
+    decoder_target_ids  (N, T_dec), int64
+    target_weights      (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
+    real_positions      (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions      (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths     (N,), int64, from 1 to T_enc; None where padding counts
+    """
+
+    encoder_input_data: Array
+    decoder_input_data: Array
+    decoder_target_data: Array
+    decoder_target_ids: Array
+    target_weights: Array
+    real_positions: Array
+    loss_positions: Array
+    encoder_lengths: Array | None = None
 
 
 def has_gpu():

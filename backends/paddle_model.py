@@ -43,16 +43,26 @@ class Seq2Seq(nn.Layer):
 
 
 class Batch(NamedTuple):
-    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot."""
+    """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
 
-    encoder_input_data: Tensor  # (N, T_enc, V_enc), one-hot
-    decoder_input_data: Tensor  # (N, T_dec, V_dec), one-hot, begins with "\t"
-    decoder_target_data: Tensor  # (N, T_dec, V_dec), one-hot, one step ahead of the input, ends with "\n"
-    decoder_target_ids: Tensor  # (N, T_dec), int64
-    target_weights: Tensor  # (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
-    real_positions: Tensor  # (N, T_dec), 1 up to and with the target's end, 0 on padding
-    loss_positions: Tensor  # (), divisor of the summed loss, usually the sum of target_weights
-    encoder_lengths: Tensor | None = None  # (N,), int64, 1 to T_enc, or Paddle 3.3 crashes; None where padding counts
+    encoder_input_data  (N, T_enc, V_enc), one-hot
+    decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
+    decoder_target_data (N, T_dec, V_dec), one-hot; one step ahead of the input, ends with the newline
+    decoder_target_ids  (N, T_dec), int64
+    target_weights      (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
+    real_positions      (N, T_dec), 1 up to and with the target's end, 0 on padding
+    loss_positions      (), divisor of the summed loss, usually the sum of target_weights
+    encoder_lengths     (N,), int64, 1 to T_enc, or Paddle 3.3 crashes; None where padding counts
+    """
+
+    encoder_input_data: Tensor
+    decoder_input_data: Tensor
+    decoder_target_data: Tensor
+    decoder_target_ids: Tensor
+    target_weights: Tensor
+    real_positions: Tensor
+    loss_positions: Tensor
+    encoder_lengths: Tensor | None = None
 
 
 def has_gpu():

@@ -138,9 +138,8 @@ def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{settings.backend}, epoch {last.epoch}", columns, rows))
     terminal.say(
-        f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracy, {last.accuracy:.1%} in "
-        f"training and {last.val_accuracy:.1%} in validation, is by teacher forcing: of single characters, each "
-        "predicted after the right ones."
+        f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracies, {last.accuracy:.1%} "
+        f"and {last.val_accuracy:.1%}, are by teacher forcing: of characters, each predicted after the right ones."
     )
     _say_who_trained(trained.run)
     sentence, run = quoted(trained.samples[0]["source"]), quoted(settings.out)

@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example in JAX, by Flax NNX and optax, continued from trained weights."""
+"""Keras's lstm_seq2seq in JAX."""
 
 import argparse
 from pathlib import Path
@@ -32,7 +32,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """One-hot rows (N, length, V), padded with spaces."""
+    """One-hot rows (N, length, V)."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return jnp.eye(len(characters))[jnp.array(ids)]
@@ -101,7 +101,7 @@ model.train()
 for step in range(num_steps):
     batch = order[step * batch_size : (step + 1) * batch_size]
     loss = train_step(model, optimizer, *[data[batch] for data in dataset])
-    print(f"step {step + 1}: loss {loss.item()!r}")
+    print(f"step {step + 1}: loss", loss.item())
 
 # 5. Save
 path = args.out.resolve() / "model"  # a folder, which must not be relative

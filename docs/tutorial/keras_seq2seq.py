@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example, continued from trained weights."""
+"""Keras's lstm_seq2seq."""
 
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """One-hot rows (N, length, V), padded with spaces."""
+    """One-hot rows (N, length, V)."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return np.eye(len(characters), dtype=args.dtype)[ids]
@@ -80,7 +80,7 @@ for step in range(num_steps):
     batch_inputs = [encoder_input_data[batch], decoder_input_data[batch]]
     loss = model.train_on_batch(batch_inputs, decoder_target_data[batch])
     model.reset_metrics()  # else the next loss is the mean of all so far
-    print(f"step {step + 1}: loss {loss!r}")
+    print(f"step {step + 1}: loss", loss)
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example in PaddlePaddle, continued from trained weights."""
+"""Keras's lstm_seq2seq in Paddle."""
 
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """One-hot rows (N, length, V), padded with spaces."""
+    """One-hot rows (N, length, V)."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return paddle.eye(len(characters))[paddle.to_tensor(ids)]
@@ -92,7 +92,7 @@ for step, (encoder_inputs, decoder_inputs, decoder_targets) in enumerate(loader)
     optimizer.clear_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {loss.item()!r}")
+    print(f"step {step + 1}: loss", loss.item())
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import tomllib
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dic
     )
     environment.filters |= {function.__name__: function for function in (markdown, visible, percent, signed, drawing)}
     environment.globals["colours"] = {name: colour_of(name) for name in SCRIPTS}
+    copy = (HERE / "templates" / "copy.js").read_text(encoding="utf-8")
     index = environment.get_template("index.html").render(
         blocks=blocks([OPTIONS.sub("", code) for code in sources]),
         options=[marked(line) for line in options.splitlines()],
@@ -81,6 +83,8 @@ def render(walk: Walk, losses: list[float], translations: dict[str, str]) -> dic
         table=table(),
         losses=losses,
         translations=translations,
+        copy=Markup(copy),
+        copy_sha256="sha256-" + b64encode(sha256(copy.encode()).digest()).decode(),
     )
     sentence = environment.get_template("sentence.html").render(
         walk=walk,
@@ -118,12 +122,21 @@ def lines(codes: Sequence[str]) -> Iterator[list[Line]]:
 
 
 def marked(text: str) -> Markup:
-    """A line of code with comments, strings and keywords marked, which may go on below after an opening bracket."""
+    """A line of code with comments, strings and keywords marked, which may go on below after an opening bracket.
+
+    A string stays in one line, with what it formats.
+    """
     indent, usually, code = re.fullmatch(r"(\s*)(# Usually:)?(.*)", text).groups("")  # type: ignore[union-attr]
-    html = Markup("<b>{}</b>").format(usually) if usually else Markup(indent)
+    html, within = Markup("<b>{}</b>").format(usually) if usually else Markup(indent), False
     for kind, piece in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
         name = next((name for name, of in COLOURS.items() if kind in of), None)
+        ends = kind is String.Doc or (kind in String and piece == '"')  # it begins there, or it is whole
+        if ends and not within:
+            html += Markup('<span class="literal">')
         html += Markup('<span class="{}">{}</span>').format(name, piece) if name else escape(piece)
+        if ends and (within or kind is String.Doc):
+            html += Markup("</span>")
+        within ^= ends and kind is not String.Doc
     return Markup(re.sub(r"[(\[](?=[^)\]<]|<span)", r"\g<0><wbr>", str(html)))
 
 

@@ -1,4 +1,4 @@
-"""Keras's lstm_seq2seq example in PyTorch, continued from trained weights."""
+"""Keras's lstm_seq2seq in PyTorch."""
 
 import argparse
 from pathlib import Path
@@ -29,7 +29,7 @@ max_decoder_seq_length = max(map(len, target_texts))  # T_dec
 
 
 def one_hot(texts, characters, length):
-    """One-hot rows (N, length, V), padded with spaces."""
+    """One-hot rows (N, length, V)."""
     padded = [text.ljust(length) for text in texts]
     ids = [[characters.index(c) for c in text] for text in padded]
     return torch.eye(len(characters))[torch.tensor(ids)]
@@ -78,9 +78,8 @@ with torch.no_grad():
 learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
 
 
+# Divides by sqrt(v + eps), as in Keras; torch's own by sqrt(v) + eps.
 class RMSprop(torch.optim.RMSprop):
-    """Divides by sqrt(v + eps), as in Keras; torch's own by sqrt(v) + eps."""
-
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:  # only one here
@@ -105,7 +104,7 @@ for step, (encoder_inputs, decoder_inputs, decoder_targets) in enumerate(loader)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step + 1}: loss {loss.item()!r}")
+    print(f"step {step + 1}: loss", loss.item())
 
 # 5. Save
 args.out.mkdir(parents=True, exist_ok=True)

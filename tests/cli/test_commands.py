@@ -44,7 +44,7 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     assert status == 0
     assert (printed.count("training"), printed.count("validation")) == (10, 10)
     assert "val_loss" in said
-    assert re.search(r"^\d+ of these 20 sentences are translated exactly\. The accuracy, \d", printed, re.MULTILINE)
+    assert re.search(r"^\d+ of these 20 sentences are translated exactly\. The accuracies, \d", printed, re.MULTILINE)
     hint = hinted(printed.splitlines()[-1])
     assert hint[:2] == ["translate", str(out)]
     assert rosetta(*hint)[0] == 0

@@ -43,6 +43,12 @@ COLUMNS = """
   return [column.checkVisibility({visibilityProperty: true}), lines];
 }))
 """
+# Strings of the code that go on in a second line.
+BROKEN = """
+[...document.querySelectorAll('.column .literal')].filter(text =>
+  new Set([...text.getClientRects()].filter(part => part.width).map(part => part.top)).size > 1
+).map(text => text.textContent)
+"""
 Outcome = tuple[list[float], dict[str, str]]  # the loss of each step, and the translations after the last one
 
 
@@ -141,10 +147,23 @@ def test_columns_stand_side_by_side_with_similar_lines_level(opened: Open, width
             assert [left[text] for text in both] == [right[text] for text in both]
             alike += len(both)
     assert alike > 100
+    assert page.evaluate(BROKEN) == []
     if width == 390:  # a tab shows another column
+        assert page.locator(".line.none").evaluate_all("lines => lines.some(line => line.checkVisibility())") is False
         page.get_by_role("radio", name="JAX").check()
         seen = [[seen for seen, _ in block] for block in page.evaluate(COLUMNS)]
         assert seen == [[False, False, False, True]] * len(blocks)
+
+
+def test_code_begins_within_a_screen_and_is_copied(opened: Open) -> None:
+    for width, height in ((390, 844), (1400, 900)):
+        page = opened(TUTORIAL / "index.html", width=width)
+        assert page.locator(".column pre").first.bounding_box()["y"] < height  # type: ignore[index]
+    page.evaluate("navigator.clipboard.writeText = text => { window.copied = text }")
+    page.locator(".column.torch .copy").nth(1).click()
+    copied, code = page.evaluate("window.copied"), source("torch")
+    assert copied.count("\n") > 10
+    assert [line for line in copied.split("\n") if line not in code.split("\n")] == []
 
 
 def test_hidden_columns_leave_their_room_to_the_others(opened: Open) -> None:

@@ -24,7 +24,7 @@ HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests jinja2".split())
 # Of each folder: a part may import those to its right.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common",
-    "benchmarks": "tuning racing commands report measure parity in_child",
+    "benchmarks": "__main__ tuning racing commands report measure parity in_child",
     "backends": "commands serve native groups variants process profiling interface decoding",
 }
 

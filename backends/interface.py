@@ -171,7 +171,10 @@ class ModelFile(Protocol):
         """The trained weights by their canonical names."""
 
     def layout(self, name: str, array: Array) -> Array:
-        """A weight in the framework's layout, given in the canonical one, or the other way round."""
+        """A weight in the framework's layout, given in the canonical one, gates in the order i, f, c, o.
+
+        It is its own inverse, unless the file has a function `canonical` for the way back.
+        """
 
     def loss_of(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """From logits (N, T_dec, V_dec) the loss and its counts (3,), which Metrics.of takes."""
@@ -300,6 +303,7 @@ class Backend:
                 f"bucketed batches leave padding out, and padding {model.padding} lets it count; add --padding mask"
             )
         self.file, self.config, self.train_config, self.device = file, model, train, device
+        self.canonical = getattr(file, "canonical", file.layout)
         file.prepare(model.dtype, device, flush_denormals=os.environ.get(FLUSH_DENORMALS) == "1")
         self.group = join(file)
         with self.group.scope():
@@ -326,7 +330,7 @@ class Backend:
         return ModelState(self._arrays(self.weights()), self._arrays(self.mean_squares()))
 
     def _arrays(self, tensors: dict[str, Tensor]) -> Arrays:
-        return {name: self.file.layout(name, self.file.to_array(tensor)) for name, tensor in tensors.items()}
+        return {name: self.canonical(name, self.file.to_array(tensor)) for name, tensor in tensors.items()}
 
     def read_characters(self, run: RunDirectory) -> None:
         """Take the run's characters for those of the texts that are translated from now on."""

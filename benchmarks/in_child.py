@@ -168,17 +168,19 @@ class Profile(Measured, frozen=True):
     data: Amount  # seconds to make the tensors of these steps, measured separately without the profiler
 
 
-def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile:
-    """Profile training steps."""
+def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile | None:
+    """Profile training steps, if the framework has a profiler here."""
     batches = part(0, steps)
-    seconds, products, others = profile(backend, batches)
+    told = profile(backend, batches)
+    if told is None:
+        return None
 
     def make_tensors() -> None:
         for batch in batches:
             for name in (*TENSORS, "real_positions"):
                 getattr(batch, name)
 
-    return Profile(len(batches), seconds, products, others, seconds_of(make_tensors))
+    return Profile(len(batches), *told, seconds_of(make_tensors))
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

@@ -42,12 +42,12 @@ def facts(backend: Backend, emit: Emit) -> BackendFacts:
     import psutil  # like the framework's tools not needed to train or translate
 
     from backends.interface import BackendFacts
-    from backends.profiling import tools
+    from backends.profiling import described
 
-    described = tools(backend.framework).describe(backend)
-    described["settings"] |= backend.own_settings
+    told = described(backend)
+    told["settings"] |= backend.own_settings
     return BackendFacts(
-        **described,
+        **told,
         precision=str(backend.dump().weights["dense/bias"].dtype),
         import_seconds=backend.seconds_to_open["import_seconds"],
         build_seconds=backend.seconds_to_open["build_seconds"],

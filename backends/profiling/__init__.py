@@ -1,15 +1,19 @@
 """The time of a training step in a few parts, from the framework's own profiler, and facts of the framework.
 
-`NAME.py` has the functions of `Tools` for the framework NAME.
+`NAME.py` has the functions of `Tools` for the framework NAME. A framework without this file has no profile, and few
+facts.
 """
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from backends import TABLE
 from backends.interface import Backend, unreported
+from common.machine import allowed_cores
 from common.tensors import Array, Batches
 
 ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
@@ -46,19 +50,31 @@ class Tools(Protocol):
         """
 
 
-def tools(framework: str) -> Tools:
-    """The file of a framework, which imports it."""
-    return cast(Tools, import_module(f"{__name__}.{framework}"))
+def tools(framework: str) -> Tools | None:
+    """The file of a framework, which imports it; None where there is none."""
+    name = f"{__name__}.{framework}"
+    return cast(Tools, import_module(name)) if find_spec(name) else None
 
 
-def profile(backend: Backend, batches: Batches) -> Profiled:
-    """Train on these batches under the framework's own profiler. Changes the weights."""
+def described(backend: Backend) -> dict[str, Any]:
+    """The facts that `Tools.describe` returns; without a framework's file, those that its process shows."""
+    if told := tools(backend.framework):
+        return told.describe(backend)
+    version = getattr(import_module(TABLE[backend.framework].package), "__version__", "not told")
+    return {"version": version, "device": backend.device, "threads": len(allowed_cores()), "settings": {}}
+
+
+def profile(backend: Backend, batches: Batches) -> Profiled | None:
+    """Train on these batches under the framework's own profiler, if it has one here. Changes the weights."""
+    profiler = tools(backend.framework)
+    if profiler is None:
+        return None
 
     def train() -> float:
         return backend.train(batches, unreported).seconds
 
     train()  # the first steps do more than later ones
-    seconds, kernels = tools(backend.framework).traced(train, backend.device)
+    seconds, kernels = profiler.traced(train, backend.device)
     products = covered(kernel for kernel in kernels if any(word in kernel.name.lower() for word in PRODUCTS))
     return Profiled(seconds, products, covered(kernels) - products)
 

@@ -237,8 +237,8 @@ class Benchmark(Rounds[BackendRunner]):
             wanted = runner.row in self.tuned and runner.row not in profiled
             if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
-                profile = runner.process.call(in_child.profiled, steps=PROFILED_STEPS)
-                self.recording.append(RowProfile(runner.row, profile))
+                if profile := runner.process.call(in_child.profiled, steps=PROFILED_STEPS):
+                    self.recording.append(RowProfile(runner.row, profile))
 
 
 def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:

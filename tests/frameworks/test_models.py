@@ -100,7 +100,8 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tm
     expected = reference.train(batches, lambda step, loss: None).step_losses
     losses, *in_use = done.stdout[done.stdout.index("[") :].splitlines()
     np.testing.assert_allclose(json.loads(losses), expected, rtol=1e-13)
-    first, last, *sentences = in_use
+    first, last, too_few, *sentences = in_use
+    assert too_few.startswith("3 steps are done; the example takes 12,500")
     assert float(last.split()[3].strip(",")) < float(first.split()[3].strip(","))
     assert [sentence.partition(" ->")[0] for sentence in sentences] == ["Go!", "Go!", "Go."]
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+from typer import BadParameter
 from typer.core import TyperGroup
 
 from common.errors import RosettaError, in_words
@@ -136,6 +137,9 @@ class Commands(TyperGroup):
         """Run a command, and flush its output here, where Typer ends the program quietly if nobody reads it."""
         try:
             return super().invoke(ctx)
+        except BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of pydantic, by which Typer reads values
+            raise
         finally:
             sys.stdout.flush()
 

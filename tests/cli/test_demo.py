@@ -19,7 +19,7 @@ def test_the_demo_names_both_mistakes(shown: str) -> None:
         "likely: the attention's mask is causal on the left and none on the right",
         "called by block_paddle.py:31: x = x + self.out(",
         "block.gelu is gelu on the left and gelu by tanh on the right",
-        "`rosetta diff --demo fixed`",
+        "`rosetta-diff --demo fixed`",
     ):
         assert words in shown
 
@@ -31,6 +31,5 @@ def test_the_mended_port_passes() -> None:
 def test_the_tools_readme_shows_the_demo(shown: str) -> None:
     readme = (PROJECT / "porting" / "README.md").read_text(encoding="utf-8")
     _, _, block = readme.partition("```\npaddle-block against")
-    words = " ".join(block.partition("```")[0].split()).replace("rosetta-diff:", "rosetta:")
-    shown = f"{shown} rosetta: paddle-block and torch-block differ"
-    assert f"paddle-block against {words.replace('rosetta-diff', 'rosetta diff')}" == shown
+    words = " ".join(block.partition("```")[0].split()).replace("rosetta-diff: paddle-block", "rosetta: paddle-block")
+    assert f"paddle-block against {words}" == f"{shown} rosetta: paddle-block and torch-block differ"

@@ -55,7 +55,7 @@ def recorded(path: Path, facts: Facts) -> Side:
     if facts.layer[0] == "fc":
         made.loss(facts.loss)
         made.gradients(gradients=facts.gradients)
-        made.optimizer(facts.optimizer, {"learning_rate": 0.01, "epsilon": 1e-3}, {})
+        made.optimizer(facts.optimizer, {"learning_rate": 0.01, "epsilon": 1e-3})
         weights = {"fc.kernel": KERNEL, "fc.bias": BIAS}
         made.step(1, facts.loss, {name: array + facts.updates[name] for name, array in weights.items()})
     return Side(path)
@@ -122,10 +122,10 @@ def clipped(**gradients: Array) -> Facts:
     return Facts(gradients={f"fc.{name}": array for name, array in gradients.items()})
 
 
-def adam(step: int) -> Facts:
-    """The move of weights by Adam in step number `step`, with means of zero before it."""
-    corrected = 0.1 / (1 - 0.9**step), 0.001 / (1 - 0.999**step)
-    moves = {name: corrected[0] * g / (np.sqrt(corrected[1] * g**2) + 1e-3) for name, g in GRADIENTS.items()}
+def adam(corrected: bool) -> Facts:
+    """The first move of weights by Adam, perhaps without the correction of its means' bias."""
+    means = (1.0, 1.0) if corrected else (0.1, 0.001)
+    moves = {name: means[0] * g / (np.sqrt(means[1] * g**2) + 1e-3) for name, g in GRADIENTS.items()}
     updates = {name: -0.01 * moved for name, moved in moves.items()}
     return Facts(optimizer="Adam", updates=updates)
 
@@ -165,7 +165,9 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
         Facts(), clipped(kernel=np.clip(OF_KERNEL, -0.3, 0.3), bias=np.clip(OF_BIAS, -0.3, 0.3)), "gradients",
         "nowhere on the left and to values of 0.3",
     ),
-    "counter": (adam(1), adam(2), "step", "Adam counts the first step as 1 on the left and 2"),
+    "bias correction": (
+        adam(True), adam(False), "step", "the bias of Adam's means is corrected on the left and not corrected"
+    ),
     "a weight that the optimizer lacks": (
         sgd(True), sgd(False), "step", "fc kernel is moved by the optimizer on the left and not moved by"
     ),

@@ -73,7 +73,6 @@ def test_a_difference_is_seen_at_its_stage_and_its_equal_twin_passes(name: str, 
 # of torch has two biases, which are added up, and one of Keras has their sum.
 OF_FILES = {
     "the gradient of a second bias": ("gradients", "lstm.bias_hh_l0", "gradients"),
-    "a slot of a second bias": ("slots", "lstm.bias_hh_l0|exp_avg", "step"),
 }
 
 
@@ -193,13 +192,13 @@ def with_noise(share: float) -> Callable[[Record], Any]:
 
 
 def trained(gradient: Array = NUMBERS, **after: Array) -> Callable[[Record], Any]:
-    """One step, perhaps with the weights after it; the optimizer's slots have names that nobody knows."""
+    """One step, perhaps with the weights after it."""
 
     def recorded(record: Record) -> None:
         record.weights(**WEIGHTS)
         record.forward(y=NUMBERS)
         record.gradients(gradients={"w": gradient})
-        record.optimizer("SGD", {}, {"w|something": NUMBERS})
+        record.optimizer("SGD", {})
         if after:
             record.step(1, 0.5, after)
 

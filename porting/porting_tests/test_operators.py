@@ -26,6 +26,7 @@ IDS = np.array([[1, 2, 3, 4], [5, 6, 1, 0], [2, 4, 0, 0]])
 MASKS = {"none": np.zeros((1, 1)), "causal": np.where(np.tril(np.ones((T, T))), 0.0, -np.inf)}
 MASKS["nothing of a row"] = np.where(np.arange(N) < 1, -np.inf, 0.0)[:, None, None, None]
 CLIPPED = {"nowhere": GAIN, "to values of 0.1": np.clip(GAIN, -0.1, 0.1)}
+SETTINGS = {"learning_rate": 0.1, "weight_decay": 0.01, "epsilon": 1e-2}
 PROBABILITIES = softmax(random(N, T, V))
 # What both sides compute: the operator, its arrays, and values of choices that only records have.
 CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
@@ -60,9 +61,8 @@ CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
     **{
         name: (
             operators.stepped,
-            {"clipped": CLIPPED, "weight": SHIFT, "update": update, "slot": ""},
-            {"clip": [*CLIPPED], "weight_decay": [0.01, 0.02], "rate": [0.1, 0.2], "epsilon": [1e-2, 2e-2]}
-            | {"momentum": [0.9, 0.5], "nesterov": [1.0, 0.0], "beta_1": [0.9, 0.8], "rho": [0.9, 0.8]},
+            {"gradient": GAIN, "weight": SHIFT, "terms": 1, "update": update, "settings": SETTINGS},
+            {},
         )
         for name, update in UPDATES.items()
     },

@@ -1,4 +1,4 @@
-"""Two records of one model that were cut otherwise: weights, outputs, gradients and slots find each other, by their
+"""Two records of one model that were cut otherwise: weights, outputs and gradients find each other, by their
 numbers or their shapes, and what is wrong with one is named."""
 
 import shlex
@@ -99,7 +99,7 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
         ("weights", "block.qkv bias"),
         ("forward", "block.qkv output"),
         ("gradients", "block.qkv weight"),
-        ("step", "mean_square of block.qkv weight"),
+        ("step", "block.qkv weight"),
         ("step", "block.qkv bias"),
     } <= {(check.rung, check.tensor) for check in found.checks}
     assert any(note.startswith("paired by value: ") for note in found.notes)

@@ -45,8 +45,8 @@ def carried(pairing: Pairing) -> dict[str, Array]:
 
 
 def laid_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
-    """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, slots and
-    gradients perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
+    """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, gradients
+    perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
     one side of a pair lacks a tensor, or has it in another shape."""
     arrays: dict[str, Array] = {}
     for pair in pairs:

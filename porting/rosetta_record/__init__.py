@@ -1,10 +1,9 @@
 """Writes down how a model computes, so that the same model in another framework can be compared with it.
 
 The record is a folder of safetensors and JSON: inputs, weights, what each layer was given and gave, loss, gradients,
-the optimizer's slots, weights after a step, losses of steps. Names, layouts and settings are the framework's own, and
-`rosetta-diff LEFT RIGHT`, which needs no framework, understands them. This folder needs NumPy and safetensors and may
-be copied into any project. It imports no framework: it works with what it is handed, of PyTorch, Paddle, Keras 3
-or Flax NNX.
+weights after a step, losses of steps. Names, layouts and settings are the framework's own, and `rosetta-diff LEFT
+RIGHT`, which needs no framework, understands them. This folder needs NumPy and safetensors and may be copied into any
+project. It imports no framework: it works with what it is handed, of PyTorch, Paddle, Keras 3 or Flax NNX.
 
     from rosetta_record import Record
 
@@ -18,7 +17,7 @@ or Flax NNX.
     loss.backward()
     record.gradients(model)
     optimizer.step()
-    record.optimizer(optimizer)      # after the step: its settings and slots
+    record.optimizer(optimizer)      # after the step: its settings
     record.step(1, loss)             # the model's weights after it
 
 `record.training(...)` does all this at once. `record.inference(MODEL, batches)` records forward passes alone, also of

@@ -131,10 +131,6 @@ class Flax(Framework):
         nnx = self.api.nnx
         return optimizer if hasattr(optimizer, "opt_state") else nnx.Optimizer(model, optimizer, wrt=nnx.Param)
 
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        kept = [(kind, arrays_in(value)) for kind, value in self._kept(self._parts(optimizer)[1])]
-        return {kind: arrays[name] for kind, arrays in kept if name in arrays}
-
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.tensor(array, weight))
 

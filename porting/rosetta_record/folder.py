@@ -17,7 +17,7 @@ from . import RecordError
 from .values import writable
 
 FORMAT, VERSION = "rosetta-record", 1
-FILES = ("inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1")
+FILES = ("inputs", "weights", "layers", "outputs", "gradients", "step-1")
 CONTROL = "control"  # the record, within a record, of the same from weights that are moved by one unit
 REPLAY = "replay"  # the record, within a record, of layers that were given what the other side's were
 

@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
 
 class Described(NamedTuple):
-    """An optimizer without its slots, under the framework's own names."""
+    """An optimizer, under the framework's own names."""
 
     settings: Mapping[str, Any]
     weights: Iterable[Any] = ()  # that it trains, as far as it tells
@@ -269,7 +269,6 @@ class Framework(Protocol):
             if gradient is not None and weight.grad is None:  # the gradient was given, and not computed
                 weight.grad = gradient
         optimizer.step()
-        self.forget(model)
 
     def rate(self, optimizer: Any) -> Any:
         """Return the learning rate of the next step; None where it is not known."""
@@ -277,6 +276,3 @@ class Framework(Protocol):
 
     def optimizer(self, optimizer: Any) -> Described:
         """Describe an optimizer."""
-
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        """Return the optimizer's slots of the weight of this name, under the framework's own names."""

@@ -77,19 +77,6 @@ class Keras(Framework):
     def rate(self, optimizer: Any) -> Any:
         return optimizer.learning_rate
 
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        """Return the variables of a weight in the optimizer's lists with one for each weight. A variable is named by
-        the weight's path and the slot's name."""
-        ids = [id(variable) for variable in optimizer._trainable_variables]
-        if id(weight) not in ids:
-            return {}
-        lists = [value for kind, value in vars(optimizer).items() if not kind.endswith("_variables")]
-        of_weight = [
-            each[ids.index(id(weight))] for each in lists if isinstance(each, list) and len(each) == len(ids)
-        ]
-        variables = [slot for slot in of_weight if isinstance(slot, self.api.Variable)]  # not TensorFlow's lists
-        return {slot.name[len(weight.path) + 1 :]: slot for slot in variables}
-
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.assign(array)
 

@@ -40,19 +40,14 @@ class Paddle(Framework):
             if part is not None:
                 settings[name] = type(part).__name__
                 settings.update({f"{name}.{key}": value for key, value in vars(part).items()})
+        powers = [of.values() for slot, of in optimizer._accumulators.items() if slot.endswith("beta2_pow_acc")]
+        settings["beta2_pow_acc"] = sorted({power.item() for of_slot in powers for power in of_slot})
         groups = [group for group in optimizer._param_groups if isinstance(group, dict)]
         weights = [weight for group in groups for weight in group["params"]] or optimizer._param_groups
         return Described(settings, weights, groups)
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.get_lr()
-
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        master = optimizer._master_weights.get(weight.name)  # a copy in float32, to which the slots belong then
-        key = (weight if master is None else master).name
-        prefix = f"{optimizer._name}_" if optimizer._name else ""
-        slots = {slot[len(prefix) :]: of[key] for slot, of in optimizer._accumulators.items() if key in of}
-        return slots if master is None else dict(slots, master_weight=master)
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.set_value(self.api.to_tensor(array, dtype=weight.dtype))

@@ -21,7 +21,9 @@ from .inference import Inference
 from .replay import Feed, output_of_feed, replay_model
 from .training import Loss, Training
 from .values import (
+    array_of,
     arrays_in,
+    clipping,
     first_names,
     framework_of,
     is_symbolic,
@@ -189,25 +191,22 @@ class Record:
             )
         self._store.add("gradients", self._of_weights(gradients))
 
-    def optimizer(self, optimizer: Any, settings: Any = None, slots: Any = None) -> None:
-        """Record an optimizer's settings and slots. A slot is an array that it keeps for a weight.
+    def optimizer(self, optimizer: Any, settings: Any = None) -> None:
+        """Record an optimizer's settings, and how many steps it counts.
 
         Call it after the first step, or in mid-training right after `record.model`. Of optax give an nnx.Optimizer,
         or the pair of a transformation and its state, with the settings that these hide. Give an optimizer of no
-        framework by its name, its settings, and {"WEIGHT|SLOT": array}.
+        framework by its name and its settings.
         """
         self._end_of_pass()
         if self._content["optimizer"] is not None:
             raise RecordError("an optimizer is already recorded; expected it once, after the first step")
-        described, classes, names, slots = Described({}), [optimizer], {}, dict(slots or {})
+        described, classes, names = Described({}), [optimizer], {}
         if not isinstance(optimizer, str):
-            framework, weights = self._recorded(self._model), self._weights()
+            framework, names = self._recorded(self._model), first_names(self._weights())
             framework.refuse_strange(optimizer)
-            names = first_names(weights)
             described, classes = framework.optimizer(optimizer), framework.classes(optimizer)
-            for name, weight in weights.items():
-                of_weight = framework.slots(optimizer, weight, names[id(weight)])
-                slots.update({f"{name}|{slot}": value for slot, value in of_weight.items()})
+            described = described._replace(settings={**described.settings, **self._clipping(framework)})
         self._content["optimizer"] = {
             "class": classes[0],
             "classes": classes,
@@ -218,7 +217,7 @@ class Record:
             ],
             "outside": sum(id(weight) not in names for weight in described.weights),
         }
-        self._store.add("slots", self._of_weights(slots))
+        self._store.save()
 
     def step(self, number: int, loss: Any, weights: Mapping[str, Any] | None = None) -> None:
         """Record step `number` of the optimizer, from 1, after the step: the loss from which it was computed, and
@@ -310,9 +309,22 @@ class Record:
 
     def _of_weights(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         for name in values:
-            if name.partition("|")[0] not in self._content["weights"]:
+            if name not in self._content["weights"]:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
+
+    def _clipping(self, framework: Framework) -> dict[str, float]:
+        """Return how the gradients that the weights still hold were clipped since they were recorded."""
+        names, both = (
+            first_names(self._weights()),
+            zip(framework.trained(self._model), framework.gradients(self._model)),
+        )
+        held = {names.get(id(weight)): gradient for weight, gradient in both if gradient is not None}
+        if not held or "gradients" not in self._content["files"]:
+            return {}
+        with self._store.open("gradients") as recorded:
+            shared = recorded.keys() & held.keys()
+            return clipping((recorded.get_tensor(name), array_of(held[name])) for name in shared)
 
     def _describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
         """Add a layer to record.json. Whether it trains is known when it is called."""

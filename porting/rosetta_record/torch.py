@@ -78,13 +78,11 @@ class Torch(Framework):
     def optimizer(self, optimizer: Any) -> Described:
         groups = optimizer.param_groups
         weights = [weight for group in groups for weight in group["params"]]
-        return Described(groups[0], weights, groups if len(groups) > 1 else ())
+        steps = sorted({int(state["step"]) for state in optimizer.state.values() if "step" in state})
+        return Described(dict(groups[0], step=steps), weights, groups if len(groups) > 1 else ())
 
     def rate(self, optimizer: Any) -> Any:
         return optimizer.param_groups[0]["lr"]
-
-    def slots(self, optimizer: Any, weight: Any, name: str = "") -> dict[str, Any]:
-        return {slot: value for slot, value in optimizer.state.get(weight, {}).items() if value is not None}
 
     def put(self, weight: Any, array: NDArray[Any]) -> None:
         weight.detach().copy_(self.api.from_numpy(array))

@@ -71,6 +71,7 @@ class Training:
             if number == 1:
                 record.optimizer(optimizer)
             record._step(number, loss_in(computed), record._weights() if number == 1 else {}, **rate)
+            framework.forget(model)
             del computed, gradients  # which are as large as the model, before the next ones are computed
 
     def _begun(self) -> Any:
@@ -102,6 +103,7 @@ class Training:
             framework.update(self.model, optimizer, given)
             replay.optimizer(optimizer)
             replay._step(1, loss_in(computed), weights)
+            framework.forget(self.model)
             self._put_weights()
 
     # The same again

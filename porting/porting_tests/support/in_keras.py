@@ -249,14 +249,6 @@ def named_gradients(model: Model, gradients: list[Any]) -> dict[str, Any]:
     return {weight.path: gradient for weight, gradient in zip(trained(model), dense, strict=True)}
 
 
-def slots(model: Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    return {
-        f"{weight.path}|{slot}": variable.value
-        for slot, variables in {"momentum": optimizer._momentums, "velocity": optimizer._velocities}.items()
-        for weight, variable in zip(trained(model), variables, strict=True)
-    }
-
-
 def everything(model: Model) -> list[Any]:
     """All that a record puts back: weights and states of random numbers, and what watches layers."""
     watched = [layer for layer in model._flatten_layers() if "call" in vars(layer)]

@@ -8,7 +8,7 @@ from paddle import nn
 
 from porting_tests.support import PORTING
 from porting_tests.support.modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from porting_tests.support.modules import small, squared, trainings, weights
+from porting_tests.support.modules import small, squared, trainings
 
 sys.path.insert(0, str(PORTING / "ports"))
 from translator_paddle import RMSProp  # the one that computes as torch's
@@ -38,16 +38,6 @@ def optimizer(weights: Any, name: str, rate: Any, decay: float = 0.0, clip: floa
         step = made.step
         made.step = lambda: (step(), schedule.step())
     return made
-
-
-def slots(model: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
-    state = optimizer.state_dict()
-    return {
-        f"{name}|{slot}": state[f"{weight.name}_{slot}_0"]
-        for name, weight in weights(model).items()
-        if not weight.stop_gradient
-        for slot in ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")
-    }
 
 
 class OwnWeight(nn.Layer):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from porting_tests.support.modules import *  # noqa: F403  # the module is a framework's whole side for the tests
-from porting_tests.support.modules import autocast, small, squared, trainings, weights
+from porting_tests.support.modules import autocast, small, squared, trainings
 
 
 class Uncorrected(torch.optim.Adam):
@@ -59,11 +59,6 @@ def clipped(optimizer: Any, clip: float, norm: str) -> None:
             gradient.clamp_(-clip, clip)
         else:
             gradient.mul_(clip / torch.clamp(of_all if norm == "all" else gradient.norm(), min=clip))
-
-
-def slots(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    of = {name: optimizer.state.get(weight, {}) for name, weight in weights(model).items()}
-    return {f"{name}|{slot}": value for name, slots in of.items() for slot, value in slots.items()}
 
 
 def small_trainings() -> dict[str, tuple[Any, Any, Any, Any]]:

@@ -300,7 +300,7 @@ MISTAKES: dict[str, Mistake] = {
     "clipping forgotten": of_step("clipped to a norm of all of 0.1 on the left and nowhere", CLIPPED, {"clip": 0.0}),
     "schedule": of_step("learning rate of the first step is 0.05 on the left and 0.1 on the right",
         {**SGD, "warmup": [0.5, 1.0]}, {"warmup": None}),
-    "Nesterov's momentum": of_step("nesterov is 0 on the left and 1", SGD, {"nesterov": True}),
+    "Nesterov's momentum": of_step("nesterov is False on the left and True", SGD, {"nesterov": True}),
     "a weight that the optimizer lacks": of_step("not moved by", SGD, {"unlisted": 1}, place="embedding",
         rights=["torch", "paddle"]),
     "order of batches": Mistake("tensors", "another batch", place="ids", model={"steps": 2},

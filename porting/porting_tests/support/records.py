@@ -63,10 +63,6 @@ def tagger(seed: int = 0) -> dict[str, Any]:
         "further": {},  # outputs of the model
         "loss": cross_entropy(outputs["fc"], inputs["y"]),
         "gradients": gradients,
-        "slots": {
-            "momentum": {layer: {n: 0.1 * g for n, g in of.items()} for layer, of in gradients.items()},
-            "mean_square": {layer: {n: 1e-3 * g**2 for n, g in of.items()} for layer, of in gradients.items()},
-        },
         "step-1": after,
         "losses": list(np.linspace(2.0, 1.0, 10)),
         "settings": {},  # of a layer: what is not as usual, by the framework's own names
@@ -112,10 +108,6 @@ NAMES = {
     "bn moving_variance": in_each("running_var", "_variance", "moving_variance", "var"),
     "fc kernel": in_each("weight^T", "weight", "kernel", "kernel"),
     "fc bias": in_each("bias", "bias", "bias", "bias"),
-}
-SLOTS = {
-    "momentum": in_each("exp_avg", "moment1", "momentum", "ScaleByAdamState.mu"),
-    "mean_square": in_each("exp_avg_sq", "moment2", "velocity", "ScaleByAdamState.nu"),
 }
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {  # of the two sides on which mistakes are planted
     "torch": {"lstm": {"batch_first": True}, "bn": {"eps": 1e-5, "momentum": 0.1}, "emb": {"padding_idx": None}},
@@ -193,11 +185,6 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
 
     files = {name: own(data[name]) for name in ("weights", "step-1")}
     files["gradients"] = own(data["gradients"], second=np.array)
-    files["slots"] = {
-        f"{name}|{SLOTS[slot][framework]}": array
-        for slot, of in data["slots"].items()
-        for name, array in own(of, second=np.array).items()
-    }
     files["inputs"], files["outputs"], files["layers"] = (
         data["inputs"],
         {"logits": data["logits"], **data["further"]},
@@ -245,15 +232,10 @@ Layers = dict[str, Layer]  # by path
 
 
 def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Path:
-    """Write a record of these layers, with one step of Adam, whose slots are made of the gradients."""
+    """Write a record of these layers, with one step of Adam."""
     dot = "/" if framework == "keras" else "."
     weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
     gradients = {name: gradients[name] for name in weights if name in gradients}
-    slots = {
-        f"{name}|{SLOTS[slot][framework]}": made(gradient)
-        for slot, made in (("momentum", lambda g: 0.1 * g), ("mean_square", lambda g: 0.01 * g**2))
-        for name, gradient in gradients.items()
-    }
     files = {
         "inputs": {"x": np.arange(6.0).reshape(2, 3)},
         "weights": weights,
@@ -261,7 +243,6 @@ def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str
         "outputs": {"y": list(layers.values())[-1][2]},
         "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
         "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
-        "slots": slots,
     }
     said = [
         {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}

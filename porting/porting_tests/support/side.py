@@ -142,7 +142,6 @@ def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, ste
         program.update(model, optimizer, gradients)
         losses.append(float(array_of(loss)))
         if step == 1:
-            expected["slots"] = _copied(program.slots(model, optimizer))
             expected["step-1"] = _copied(program.weights(model))
             record.optimizer(optimizer)
         record.step(step, loss)

@@ -13,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from rosetta_diff.arrays import COARSER_TYPES, Array
+from rosetta_diff.arrays import COARSER_TYPES, Array, head
 from rosetta_diff.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from rosetta_diff.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from rosetta_diff.explain.forward import forward
 from rosetta_diff.explain.inputs import OF_RIGHT, channels_last, given_to
+from rosetta_diff.explain.operators import NOWHERE
+from rosetta_diff.explain.optimizers import acting, steps, the_only_setting
 from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
 from rosetta_diff.explain.settings import the_only_one
-from rosetta_diff.explain.training import gradients, losses, steps
+from rosetta_diff.explain.training import gradients, losses
 from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
 from rosetta_diff.judge.check import GATES, Check
 from rosetta_diff.judge.items import Rungs
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.record import is_number, is_within
-from rosetta_diff.read.rules import RECURRENT
+from rosetta_diff.read.rules import RECURRENT, STRAIGHT
 
 # Entries where both sides have such an activation.
 ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
@@ -40,7 +42,7 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
     causes = undone(broken, search) or computed_anew(broken, search)
     if not any(cause.standing == LIKELY for cause in causes):
         reorderings = (cause for right, left, cause in reordered(broken) if search.passes(right, left))
-        causes += the_only_one(broken) or reorderings
+        causes += the_only_one(broken) or the_only_setting(broken, search) or reorderings
     if not any(cause.standing == LIKELY for cause in causes):
         causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
         more = next_record(broken)
@@ -100,16 +102,14 @@ def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> str:
 
 def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
     """Yield a cause for each choice in which both sides differ."""
-    name, left = broken.name, parting.left
-    if broken.item.rung == "step" and broken.item.pair:
-        name = f"{broken.item.pair.name} {broken.item.name}"
-    of_nothing = not (left.get("weight_decay", 1) and right.get("weight_decay", 1))  # which goes nowhere
+    name, left = broken.item.tensor if broken.item.rung == "step" else broken.name, parting.left
     for parameter, choice in parting.choices.items():
         both = left[parameter], right[parameter]
-        if both[0] != both[1] and choice.words and not (of_nothing and parameter == "decay"):
+        if both[0] != both[1] and choice.words:
             of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
-            values = "" if choice.is_sentence else f" {of_left} on the left and {of_right} on the right"
-            yield Cause(choice.words.format(name) + values, entry_of(choice, *both))
+            words = f"{choice.words.format(name)} {of_left} on the left and {of_right} on the right"
+            yield Cause(words, entry_of(choice, *both))
+    yield from acting(broken).values()  # with which the step was computed
 
 
 def entry_of(choice: Choice, left: Any, right: Any) -> str:
@@ -276,24 +276,32 @@ def reordered(broken: Broken) -> Iterator[Test]:
         yield right, left, Cause(f"what {broken.name} is given has its channels in another order on the right")
 
 
-def squared_slices(broken: Broken) -> Iterator[Test]:
-    """The mean squares of an embedding on Keras with TensorFlow: those of ids that stand once in the batch agree."""
-    slots = [check.item for check in broken.failed if not check.item.is_update]
-    keras = any(side.says.framework.backend == "tensorflow" for side in broken.sides)
-    if not keras or not all(item.pair and item.pair.left.kind == "embedding" for item in slots):
+def left_alone(broken: Broken) -> Iterator[Test]:
+    """One side's step leaves a weight where it is."""
+    left, right = broken.moved
+    rates = [side.first_rate for side in broken.sides]
+    if broken.item.is_update and broken.groups and left.shape == right.shape and 0 not in rates:
+        both = ("moved", "not moved") if left.any() else ("not moved", "moved")
+        words = (
+            f"{broken.item.tensor} is {both[0]} by the optimizer on the left and {both[1]} by the optimizer on the"
+        )
+        if left.any() != right.any():
+            yield RECORDED, RECORDED, Cause(f"{words} right")
+
+
+def decay_left_out(broken: Broken) -> Iterator[Test]:
+    """One side's weight decay passes over a weight that the other side's moves straight."""
+    decays, item = [side.decay for side in broken.sides], broken.item
+    if not (item.pair and item.is_update and decays[0] == decays[1] > 0):
         return
-    for item in [item for item in slots if "square" in item.tensor and item.pair is broken.item.pair]:
-        left, right = item.left(), item.right()
-        if right is None or left is None or right.shape != left.shape:
-            continue
-        inputs = broken.rungs.left.arrays("inputs")
-        integers = [inputs[n] for n in inputs if inputs[n].dtype.kind in "iu" and not n.startswith("batch")]
-        for ids in [a for a in integers if a.size and a.min() >= 0 and a.max() < len(left)]:
-            several = np.bincount(ids.ravel(), minlength=len(left)) > 1
-            words = "squares the gradients of an id that stands several times in a batch one by one"
-            if (right[several] != left[several]).any():
-                cause = Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
-                yield np.where(several[:, None], right, left), right, cause
+    moved, start = broken.moved, item.pair.left_array(item.name)
+    start = np.zeros(0) if start is None else head(start)
+    if start.shape != moved[0].shape or moved[0].shape != moved[1].shape:
+        return
+    ways = (NOWHERE, STRAIGHT), (STRAIGHT, NOWHERE)
+    for place, (of_left, of_right) in enumerate(ways):
+        words = f"weight decay of {item.tensor} goes {of_left} on the left and {of_right} on the right"
+        yield moved[place] - decays[0] * start, moved[1 - place], Cause(words, "weight-decay")
 
 
 def counters(broken: Broken) -> Iterator[Test]:
@@ -311,7 +319,7 @@ HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "forward": (other_places, dropped, multiplied, shifted),
     "loss": (),
     "gradients": (trained_on_one_side, untied, other_places),
-    "step": (counters, squared_slices),
+    "step": (counters, left_alone, decay_left_out),
     "trajectory": (),
 }
 COMPUTATIONS: dict[str, Callable[[Broken], Iterator[Both]]] = {

@@ -203,11 +203,8 @@ def cross_entropy(
 
 CLIPPED = choice("gradients are clipped", entry="clipping")
 PLACES_OF_ADAM = (AFTER_CORRECTION, BEFORE_CORRECTION, INSIDE)
-MOVED, LEFT_ALONE = "moved by the optimizer", "not moved by the optimizer"
 NOWHERE = "nowhere"
-TWO_BIASES = "one side trains two biases, whose sum moves twice as far"
-# What an optimizer keeps of a weight after its first step, and the update, as a multiple of the rate.
-Update = tuple[dict[str, Array], Array]
+Numbers = Mapping[str, float]  # recorded settings by canonical names
 
 
 def given_gradients(
@@ -220,66 +217,50 @@ def given_gradients(
     return np.concatenate([gradient.ravel() * factors[times] for gradient in clipped[clip]])
 
 
-def sgd(
-    g: Array,
-    *,
-    momentum: float = choice("the optimizer's momentum is", (0.0,), "momentum"),
-    nesterov: float = choice("the optimizer's nesterov is", (0.0,), "nesterov"),
-) -> Update:
-    return {"momentum": g}, g + momentum * g if nesterov else g
+def sgd(g: Array, settings: Numbers) -> Array:
+    return g + settings.get("momentum", 0.0) * g if settings.get("nesterov") else g
 
 
 def adam(
     g: Array,
+    settings: Numbers,
     *,
-    beta_1: float = choice("the optimizer's beta_1 is", (0.9,), "beta_1"),
-    beta_2: float = choice("the optimizer's beta_2 is", (0.999,), "beta_2"),
-    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
     root: str = choice("epsilon is", PLACES_OF_ADAM, entry="adam-epsilon"),
     corrected: str = choice("the bias of Adam's means is", ("corrected", "not corrected")),
-    counter: int = choice("Adam counts the first step as", (1, 2), entry="optimizer-slots"),
-) -> Update:
-    m, v = (1 - beta_1) * g, (1 - beta_2) * g**2
-    first, second = (1 - beta_1**counter, 1 - beta_2**counter) if corrected == "corrected" else (1.0, 1.0)
+) -> Array:
+    betas, epsilon = [settings.get("beta_1", 0.9), settings.get("beta_2", 0.999)], settings.get("epsilon", 0.0)
+    m, v = (1 - betas[0]) * g, (1 - betas[1]) * g**2
+    first, second = (1 - beta if corrected == "corrected" else 1.0 for beta in betas)
     divisor = (np.sqrt(v) + epsilon) / second**0.5 if root == BEFORE_CORRECTION else rooted(v / second, epsilon, root)
-    return {"momentum": m, "mean_square": v}, m / first / divisor
+    return np.asarray(m / first / divisor)
 
 
 def rmsprop(
     g: Array,
+    settings: Numbers,
     *,
-    rho: float = choice("the optimizer's rho is", (0.9,), "rho", "rmsprop-defaults"),
-    epsilon: float = choice("the optimizer's epsilon is", (1e-8,), "epsilon", "optimizer-epsilon"),
     root: str = choice("epsilon is", (OUTSIDE, INSIDE), entry="rmsprop-epsilon"),
     begins: float = choice("mean squares begin with", (0.0, 1.0), entry="rmsprop-slot-start"),
-) -> Update:
-    v = rho * begins + (1 - rho) * g**2
-    return {"mean_square": v}, g / rooted(v, epsilon, root)
+) -> Array:
+    rho = settings.get("rho", 0.9)
+    return np.asarray(g / rooted(rho * begins + (1 - rho) * g**2, settings.get("epsilon", 0.0), root))
 
 
-# By the kind of optimizer.
-UPDATES: dict[str, Callable[..., Update]] = {"SGD": sgd, "Adam": adam, "RMSprop": rmsprop}
+# By the kind of optimizer: the first update, as a multiple of the rate.
+UPDATES: dict[str, Callable[..., Array]] = {"SGD": sgd, "Adam": adam, "RMSprop": rmsprop}
 
 
 def stepped(
-    clipped: Mapping[str, Array],  # the weight's gradient, by how it is clipped
+    gradient: Array,
     weight: Array,
-    update: Callable[..., Update],
-    slot: str,  # that is wanted; "" for how far the weight moves
+    terms: int,  # of which the weight is the sum
+    update: Callable[..., Array],
+    settings: Numbers,
     *,
-    clip: str = CLIPPED,
     decay: str = choice("weight decay of {} goes", (GRADIENT, STRAIGHT, NOWHERE), entry="weight-decay"),
-    weight_decay: float = choice("the optimizer's weight_decay is", (0.0,), "weight_decay", "weight-decay"),
-    moved: str = choice("{} is", (MOVED, LEFT_ALONE)),
-    rate: float = choice("the learning rate of the first step is", (0.0,), "learning_rate"),
-    biases: int = choice(TWO_BIASES, (1, 2), entry="second-bias", is_sentence=True),
-    **settings: Any,
-) -> Array | None:
-    """Return how far the first step moves a weight, or the slot that the optimizer keeps of it."""
-    gradient = clipped[clip]
-    if moved == LEFT_ALONE:
-        return np.zeros_like(weight) if not slot and gradient.any() else None
-    kept, step = update(gradient + (weight_decay * weight if decay == GRADIENT else 0.0), **settings)
-    if slot:
-        return kept.get(slot)
-    return np.asarray(-rate * (biases * step + (weight_decay * weight if decay == STRAIGHT else 0.0)))
+    **ways: Any,
+) -> Array:
+    """Return how far the first step moves a weight."""
+    decayed = settings.get("weight_decay", 0.0) * weight
+    step = terms * update(gradient + (decayed if decay == GRADIENT else 0.0), settings, **ways)
+    return np.asarray(-settings.get("learning_rate", 0.0) * (step + (decayed if decay == STRAIGHT else 0.0)))

@@ -62,14 +62,11 @@ class Choice:
     values: tuple[Any, ...] = ()  # the usual one first
     setting: str = ""  # a canonical setting, whose recorded values come first
     entry: str = ""  # of the register of deviations
-    is_sentence: bool = False  # whether the words are a whole sentence, without values
 
 
-def choice(
-    words: str, values: Sequence[Any] = (), setting: str = "", entry: str = "", is_sentence: bool = False
-) -> Any:
+def choice(words: str, values: Sequence[Any] = (), setting: str = "", entry: str = "") -> Any:
     """Return a Choice, as the default of a parameter of any type."""
-    return Choice(words, tuple(values), setting, entry, is_sentence)
+    return Choice(words, tuple(values), setting, entry)
 
 
 def choices_of(operator: Callable[..., Any], **known: Sequence[Any]) -> dict[str, Choice]:

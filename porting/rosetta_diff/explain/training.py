@@ -1,21 +1,19 @@
-"""Computations that may have made a loss, gradients and a step: operators with the recorded arrays, and with the
-recorded settings in place of the usual ones."""
+"""Computations that may have made a loss and gradients: operators with the recorded arrays."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from rosetta_diff.arrays import Array, head, largest, pieces
 from rosetta_diff.explain import operators
 from rosetta_diff.explain.broken import Broken, number
-from rosetta_diff.explain.operators import NOWHERE, READINGS, UPDATES
+from rosetta_diff.explain.operators import NOWHERE, READINGS
 from rosetta_diff.explain.search import Both, Computation, choices_of
 from rosetta_diff.read.record import Side
-from rosetta_diff.read.rules import GRADIENT, NORM_OF_ALL, NORM_OF_EACH, RECURRENT, STRAIGHT, VALUES
+from rosetta_diff.read.rules import NORM_OF_ALL, NORM_OF_EACH, VALUES
 
 USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
 TENSORS_TRIED = 4
@@ -113,63 +111,3 @@ def clippings(gradient: Array, of_all: float, side: Side, limits: Sequence[float
                 clipped[words] = gradient * min(1.0, limit / (size + added))
         clipped[f"{VALUES} of {limit}"] = np.clip(gradient, -limit, limit)
     return clipped
-
-
-def steps(broken: Broken) -> Iterator[Both]:
-    """Yield first steps of a weight or of a slot."""
-    kinds = [side.optimizer_family for side in broken.sides]
-    if broken.groups and not broken.item.name.startswith("moving_") and kinds[0] == kinds[1] in UPDATES:
-        left, right = (of_step(broken, place, kinds[0]) for place in range(2))
-        if left and right:
-            yield [left], [right], (2, 2)
-
-
-def of_step(broken: Broken, place: int, kind: str) -> Computation | None:
-    """Return the left (0) or the right side's (1) step of a weight by its gradient; None where they do not fit."""
-    pair, side, item = broken.item.pair, broken.sides[place], broken.item
-    assert pair
-    read, tensor = (pair.left_array, pair.right_array)[place], pair.tensor(place, item.name)
-    arrays = read(item.name, "gradients"), read(item.name), broken.moved[place]
-    if any(array is None or not array.size or tensor is None or array.shape != tensor.shape for array in arrays[:2]):
-        return None
-    gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
-    clips, left = [clip for clip in map(clipping, broken.sides) if clip], broken.sides[0]
-    limits = [limit for _, limit in clips] + [*USUAL_LIMITS]
-    clipped = clippings(gradient, norm_of_all(side), side, limits)
-    of_left = [f"{words} of {limit}" for words, limit in clips[:1] if clipping(left)]
-    known: dict[str, Sequence[Any]] = {
-        "clip": [*of_left, *clipped],
-        "decay": [*sorted(decays_of(side), key=lambda way: way != decays_of(left)[0]), NOWHERE],
-        "biases": [1, 2] if broken.kind in RECURRENT and item.name == "bias" else [1],
-    }
-    update = UPDATES[kind]
-    usual = choices_of(operators.stepped) | choices_of(update)
-    for name, choice in usual.items():
-        if choice.setting:
-            of_sides = [settings_of_step(each_side).get(choice.setting) for each_side in broken.sides]
-            known[name] = [choice.values[0] if value is None else number(value) for value in of_sides]
-        elif name == "root":
-            known[name] = sorted(choice.values, key=lambda root: root != left.place_of_epsilon)
-    rounded = side.float32_settings
-    slot = "" if item.is_update else item.tensor.partition(" of ")[0]
-    operator = partial(operators.stepped, clipped, start, partial(in_float32, update, rounded), slot)
-    choices = choices_of(operators.stepped, **known) | choices_of(update, **known)
-    return Computation(operator, choices, wanted, gradient.size)
-
-
-def settings_of_step(side: Side) -> dict[str, Any]:
-    return {**side.optimizer_settings, "learning_rate": side.first_rate}
-
-
-def in_float32(update: Callable[..., Any], rounded: Sequence[str], gradient: Array, **settings: Any) -> Any:
-    """An update with some settings rounded to float32, as frameworks do."""
-    return update(
-        gradient, **{name: float(np.float32(value)) if name in rounded else value for name, value in settings.items()}
-    )
-
-
-def decays_of(side: Side) -> list[str]:
-    """Return where the optimizer may take weight decay from, the usual way first. A person's own may do either."""
-    straight = side.optimizer_kind == "AdamW"
-    either = (GRADIENT, STRAIGHT) if straight or "." in side.optimizer.class_name else ()
-    return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.known.decays, *either)))

@@ -29,8 +29,6 @@ TOLERANCES_OF_ANY_MODEL = {
     "loss": {"float64": 1e-9, "float32": 5e-6, "float16": 2e-3, "bfloat16": 1e-2},  # relative; 8.8e-13, 1.7e-7
     # To the largest value; 3.6e-10, 1.4e-6.
     "gradients": {"float64": 1e-8, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1},
-    # To the largest value; 5.0e-10, 2.6e-6.
-    "slots": {"float64": 2e-8, "float32": 2e-4, "float16": 4e-2, "bfloat16": 2e-1},
     # Weights after a step, to how far the tensor moved at most, beyond what becomes of the gradients' errors; 0, 0. A
     # learning rate that is rounded to float32 makes up to 6e-8.
     "updates": {"float64": 1e-9, "float32": 1e-3, "float16": 1e-1, "bfloat16": 5e-1},
@@ -43,7 +41,7 @@ TOLERANCES_OF_ANY_MODEL = {
 # How much wider these bounds are in float64 where a framework computes with a constant of float32, which is off by
 # 3e-8 at most. Layers with such a constant were off by up to 7e-9 of their largest output.
 COARSER = 30.0
-WIDENED = ("outputs", "loss", "gradients", "slots", "moving", "trajectory")
+WIDENED = ("outputs", "loss", "gradients", "moving", "trajectory")
 # How far weights may differ at the start where one side's are rounded to the precision of the other's, relative to
 # the tensor's largest value. Two records of one precision have the same numbers.
 ROUNDED_WEIGHTS = {"float64": 0.0, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}

@@ -107,31 +107,12 @@ class Rungs:
             if outside:
                 what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
                 self._skipped("step", f"{outside} {what} of the model, which {side.name}'s optimizer trains")
-        slots = self._both("step", "slots", "slots of the optimizer")
         updates = self._both("step", "step-1", "weights after a step")
         left, right = (side.counters for side in (self.left, self.right))
-        if left and right and (slots or updates):  # a counter alone is no step
+        if left and right and updates:  # a counter alone is no step
             both = (partial(np.array, counters, np.float64) for counters in (left, right))
             yield self._held("step", "step counter", "", *both, scale=1.0)
-        yield from self._slots() if slots else ()
         yield from self._updates() if updates else ()
-
-    def _slots(self) -> Iterator[Item]:
-        slots = [
-            (slot, pair, name, partial(pair.left_slot, name, slot), partial(pair.right_slot, name, slot))
-            for pair, name in self.tensors_of_pairs(terms=True)
-            for slot in pair.slots(name)
-        ]
-        most: dict[str, float] = {}
-        for slot, _, _, left, _ in slots:
-            most[slot] = max(most.get(slot, 0.0), largest(left()))
-        share = self.tolerances.smallest_scale()
-        for slot, pair, name, left, right in slots:
-            # A mean of squares is as small as the square of what it is of.
-            smallest = most[slot] * (share**2 if "square" in slot else share)
-            tensor = f"{slot} of {pair.name} {name}"
-            of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
-            yield self._held("step", tensor, "slots", left, right, smallest_scale=smallest, **of_pair)
 
     def _updates(self) -> Iterator[Item]:
         decay = max(self.left.decay, self.right.decay)

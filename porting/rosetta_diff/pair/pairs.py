@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rosetta_diff.arrays import Array
-from rosetta_diff.read.groups import FURTHER, Call, WeightGroup, slot_values, slots, values
+from rosetta_diff.read.groups import FURTHER, Call, WeightGroup, values
 from rosetta_diff.read.view import PARTS, Axes, Read, Tensor, flat
 
 Names = tuple[str, ...]
@@ -77,8 +77,8 @@ class TensorPair:
 
     def move(self, source: Read, target: MutableMapping[str, Array], like: Read, are_weights: bool = True) -> None:
         """Write the left tensor into the right one's arrays in `target`, where an array begins as `like` has it. Of
-        weights the first term is the sum where the sides have other numbers of terms, and the rest are zeros; slots
-        and gradients are the same for all terms. Nothing is written where the source lacks the arrays. Raises
+        weights the first term is the sum where the sides have other numbers of terms, and the rest are zeros;
+        gradients are the same for all terms. Nothing is written where the source lacks the arrays. Raises
         ValueError with the left shape where it is not the right one's."""
         arrays = [array for term in self.left.terms if (array := term.of(source)) is not None]
         if not are_weights:
@@ -180,7 +180,7 @@ class LayerPair:
 
     def further_terms(self, file: str) -> Iterator[tuple["LayerPair", str]]:
         """Yield what pairs the terms after the first of tensors that are sums, such as a second bias, if both files
-        have them. All terms have one gradient and the same slots, so the last of fewer stands for more."""
+        have them. All terms have one gradient, so the last of fewer stands for more."""
         for name, weight in self.weights.items():
             for place in range(1, max(len(tensor.terms) for tensor in weight.both)):
                 left, right = (tensor.terms[min(place, len(tensor.terms) - 1)] for tensor in weight.both)
@@ -221,23 +221,6 @@ class LayerPair:
 
     def arrays(self, name: str, file: str = "weights") -> tuple[Array | None, Array | None]:
         return self.left_array(name, file), self.right_array(name, file)
-
-    def slots(self, name: str) -> list[str]:
-        """Canonical names of the slots that both sides have of a tensor."""
-        if name not in self.weights:
-            return []
-        of_right = slots(self.right.side, self.weights[name].right)
-        return [slot for slot in slots(self.left.side, self.weights[name].left) if slot in of_right]
-
-    def left_slot(self, name: str, slot: str) -> Array:
-        return slot_values(self.left.side, self.weights[name].left, slot)
-
-    def right_slot(self, name: str, slot: str) -> Array:
-        """A right slot in the left side's scale."""
-        weight = self.weights[name]
-        array = slot_values(self.right.side, weight.right, slot)
-        times = weight.times ** (2 if "square" in slot else 1)
-        return scaled(array, times, 0.0) if array.shape == weight.right.shape else array
 
     @property
     def calls(self) -> list[CallPair]:

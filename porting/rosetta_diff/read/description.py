@@ -12,7 +12,7 @@ LONGEST_NAME = 1000  # characters
 Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
 Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
-File = Literal["inputs", "weights", "layers", "outputs", "gradients", "slots", "step-1"]
+File = Literal["inputs", "weights", "layers", "outputs", "gradients", "step-1"]
 
 
 class UnfitRecordsError(CannotBeginError):

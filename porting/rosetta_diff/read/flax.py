@@ -1,9 +1,8 @@
 """Flax NNX, and optax's optimizers, which are chains of transformations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, final
 
-from rosetta_diff.arrays import Array
 from rosetta_diff.read.framework import Framework, Parts, Recurrent, sequence_and_states
 from rosetta_diff.read.keras import CONV, CONV_TRANSPOSE, DENSE
 from rosetta_diff.read.rules import (
@@ -104,20 +103,12 @@ class Flax(Framework):
         weight_decay="add_decayed_weights.weight_decay hyperparams.weight_decay",
         nesterov="trace.nesterov hyperparams.nesterov",
     )
-    slots = canonical(
-        momentum="ScaleByAdamState.mu ScaleByAmsgradState.mu TraceState.trace",
-        mean_square="ScaleByAdamState.nu ScaleByAmsgradState.nu ScaleByRmsState.nu ScaleByRStdDevState.nu",
-        largest_mean_square="ScaleByAmsgradState.nu_max",
-        mean_gradient="ScaleByRStdDevState.mu",
-        sum_of_squares="ScaleByRssState.sum_of_squares",
-    )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": INSIDE}
-    rate_in_momentum = {"RMSprop": -1.0}
     decays = (GRADIENT, STRAIGHT)
     clips = {"clip_by_global_norm.max_norm": NORM_OF_ALL, "clip.max_delta": VALUES}
     files = (".safetensors",)
 
-    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+    def counters(self, settings: Settings) -> set[int]:
         return {value for name, value in settings.items() if name.endswith(".count") and isinstance(value, int)}
 
     def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rosetta_diff.arrays import Array
 from rosetta_diff.read.rules import DIMENSIONS_OR_CELL, GRADIENT, Rule, Rules, Settings
 from rosetta_diff.read.view import Axes, Shape, Tensor, View, flat, plain
 
@@ -42,9 +41,7 @@ class Framework(ABC):
     epsilon: str = "epsilon"  # the attribute in which a norm keeps it
 
     optimizers: Mapping[str, str]  # settings of optimizers: canonical names by own ones
-    slots: Mapping[str, str]  # what an optimizer keeps of a weight: canonical names by own ones
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
-    rate_in_momentum: Mapping[str, float] = {}  # by a class that keeps momentum with the rate in it: with which sign
     decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
     clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how
     added_to_norm = 0.0  # what a person who clips to a norm adds to it
@@ -88,13 +85,9 @@ class Framework(ABC):
         """Way and limit by which an optimizer itself clips gradients; None where it does not."""
         return next(((way, settings[name]) for name, way in self.clips.items() if settings.get(name)), None)
 
-    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
-        """Steps that an optimizer counts, in its settings or in its slots, which are there as WEIGHT|SLOT."""
+    def counters(self, settings: Settings) -> set[int]:
+        """Steps that an optimizer counts, by its settings."""
         return set()
-
-    def slot(self, name: str) -> str | None:
-        """The canonical name of a slot; None for what has none."""
-        return self.slots.get(name)
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
         """Classes of layers, and activations within layers, with constants of float32 even in float64."""

@@ -179,19 +179,6 @@ def values(side: Side, tensor: Tensor, file: str = "weights") -> Array | None:
     return tensor.sum(read)
 
 
-def slots(side: Side, tensor: Tensor) -> list[str]:
-    """Canonical names of the slots of a tensor's first term."""
-    kept = [side.slots.get(weight, {}) for weight in tensor.terms[0].names]
-    return [slot for slot in kept[0] if all(slot in of for of in kept)]
-
-
-def slot_values(side: Side, tensor: Tensor, slot: str) -> Array:
-    """A slot of a tensor."""
-    array = tensor.of(lambda weight: side.slot(side.slots[weight][slot]))
-    assert array is not None
-    return array
-
-
 def merged(output: Tensor, width: int | None) -> Tensor:
     """An output whose last axes are those of heads, with these as one axis of this width."""
     for number in range(len(output.shape) - 1, 1, -1) if width else ():

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import final
 
-from rosetta_diff.arrays import Array
 from rosetta_diff.read.framework import Framework
 from rosetta_diff.read.rules import (
     BEFORE_CORRECTION,
@@ -102,20 +101,12 @@ class Keras(Framework):
         centered="centered",
         amsgrad="amsgrad",
     )
-    slots = canonical(
-        momentum="momentum",
-        mean_square="velocity",
-        largest_mean_square="velocity_hat",
-        mean_gradient="average_gradient",
-        sum_of_squares="accumulator",
-    )
     epsilons = {"Adam": BEFORE_CORRECTION, "AdamW": BEFORE_CORRECTION, "RMSprop": INSIDE}
-    rate_in_momentum = {"SGD": -1.0, "RMSprop": 1.0}
     decays = (STRAIGHT, GRADIENT)
     clips = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
     files = (".h5", ".safetensors")
 
-    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
+    def counters(self, settings: Settings) -> set[int]:
         return {settings["iterations"]} if isinstance(settings.get("iterations"), int) else set()
 
     def float32_layers(self, backend: str | None) -> frozenset[str]:
@@ -148,4 +139,3 @@ class NoFramework(Framework):
     optimizers = same(*OF_OPTIMIZERS)
     decays = (GRADIENT, STRAIGHT)
     clips = Keras.clips
-    slots = same("momentum", "mean_square", "largest_mean_square", "mean_gradient", "sum_of_squares")

@@ -74,7 +74,7 @@ class Onnx(Framework):
     }
     always = {"embedding": {"padding_idx": None}, "dropout": UPSCALED}
     channels_first = True
-    optimizers, slots = {}, {}  # it does not train
+    optimizers = {}  # it does not train
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         """The sequence (T, D, N, H), and the last states (D, N, H); with another layout the rows come first."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, final
 
-from rosetta_diff.arrays import Array
 from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
@@ -73,15 +72,7 @@ class Paddle(Framework):
         centered="_centered",
         amsgrad="_amsgrad",
     )
-    slots = canonical(
-        momentum="velocity momentum moment1",
-        mean_square="moment2 mean_square",
-        largest_mean_square="moment2_max",
-        mean_gradient="mean_grad",
-        sum_of_squares="moment",
-    )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSProp": INSIDE}
-    rate_in_momentum = {"RMSProp": 1.0}
     clips = {"ClipGradByGlobalNorm": NORM_OF_ALL, "ClipGradByNorm": NORM_OF_EACH, "ClipGradByValue": VALUES}
     files = (".pdparams", ".safetensors")
 
@@ -90,19 +81,13 @@ class Paddle(Framework):
         way = self.clips.get(str(settings.get("clipping")))
         return (way, settings.get("clipping.clip_norm", settings.get("clipping.max"))) if way else None
 
-    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
-        """Adam keeps powers of its betas, beginning with beta itself. The second beta can be told apart longer."""
-        for number in (1, 2):
-            beta, ends = settings.get(f"_beta{number}"), (f"|beta{number}_pow_acc", f"|beta{number}_pow_acc_0")
-            powers = [slots[key] for key in slots if key.endswith(ends)]
-            known = isinstance(beta, float) and 0 < beta < 1
-            if known and powers and all(power.size == 1 and power > SMALLEST_POWER for power in powers):
-                log = math.log(powers[0].dtype.type(beta))
-                return {round(math.log(power.item()) / log) - 1 for power in powers}
-        return set()
-
-    def slot(self, name: str) -> str | None:
-        return super().slot(name.removesuffix("_0"))
+    def counters(self, settings: Settings) -> set[int]:
+        """Adam keeps powers of its betas, beginning with beta itself."""
+        beta, powers = settings.get("_beta2"), settings.get("beta2_pow_acc")
+        if not isinstance(beta, float) or not 0 < beta < 1 or not isinstance(powers, list):
+            return set()
+        known = (power for power in powers if isinstance(power, float) and SMALLEST_POWER < power <= 1)
+        return {round(math.log(power) / math.log(beta)) - 1 for power in known}
 
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
         return {"RMSProp": ("rho", "epsilon", "momentum", "learning_rate"), "Momentum": ("momentum",)}

@@ -24,7 +24,7 @@ from rosetta_diff.read.description import (
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.framework import Framework
 from rosetta_diff.read.frameworks import FRAMEWORKS
-from rosetta_diff.read.rules import SAME_SLOTS
+from rosetta_diff.read.rules import FAMILIES
 from rosetta_record.folder import CONTROL, REPLAY
 
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
@@ -197,8 +197,8 @@ class Side:
 
     @property
     def optimizer_family(self) -> str:
-        """The kind, or the one that keeps the same of a weight: SGD, Adam or RMSprop."""
-        return SAME_SLOTS.get(self.optimizer_kind, self.optimizer_kind)
+        """The kind, or the one whose steps are alike: SGD, Adam or RMSprop."""
+        return FAMILIES.get(self.optimizer_kind, self.optimizer_kind)
 
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Side:
     def counters(self) -> list[int]:
         """Steps that the optimizer counts: none where it does not count, several where it counts those of each
         weight."""
-        return sorted(self.known.counters(self.optimizer.settings, self.arrays("slots")))
+        return sorted(self.known.counters(self.optimizer.settings))
 
     @property
     def place_of_epsilon(self) -> str | None:
@@ -237,29 +237,6 @@ class Side:
         rate, decay = self.first_rate, self.optimizer_settings.get("weight_decay")
         known = isinstance(rate, int | float) and isinstance(decay, int | float)
         return abs(rate * decay) if known and isfinite(rate * decay) else 0.0
-
-    @cached_property
-    def rate_in_momentum(self) -> float:
-        """Factor that this framework's momentum has in it, beside torch's."""
-        sign, rate = self.known.rate_in_momentum.get(self.optimizer_kind), self.first_rate
-        return sign * float(rate) if sign and isinstance(rate, int | float) and rate else 1.0
-
-    @cached_property
-    def slots(self) -> dict[str, dict[str, str]]:
-        """For each weight the keys in slots.safetensors by the slot's canonical name."""
-        keys: dict[str, dict[str, str]] = {}
-        for key in self.arrays("slots"):
-            weight, _, slot = key.rpartition("|")
-            canonical = self.known.slot(slot)
-            if canonical:
-                keys.setdefault(weight, {})[canonical] = key
-        return keys
-
-    def slot(self, key: str) -> NDArray[Any]:
-        """An array of slots.safetensors; a momentum without the learning rate that this framework keeps in it."""
-        array, rate = self.arrays("slots")[key], self.rate_in_momentum
-        is_momentum = self.known.slot(key.rpartition("|")[2]) == "momentum"
-        return array / rate if is_momentum and rate != 1 else array
 
 
 def coarsest(*precisions: str | None) -> str:

@@ -25,8 +25,8 @@ ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
 TAP = "tap"  # what a program recorded between layers, by a name
 PARENT = "parent"  # a layer without weights of its own that contains others
 
-# Kinds of optimizers that keep the same of a weight.
-SAME_SLOTS = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}
+# Kinds of optimizers of one family.
+FAMILIES = {"Momentum": "SGD", "RMSProp": "RMSprop", "AdamW": "Adam"}
 # Where an optimizer has epsilon.
 AFTER_CORRECTION = "added to the root after its bias is corrected"
 BEFORE_CORRECTION = "added to the root before its bias is corrected"

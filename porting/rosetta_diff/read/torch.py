@@ -1,13 +1,10 @@
 """PyTorch."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
 
-import numpy as np
-
-from rosetta_diff.arrays import Array
 from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.keras import Keras
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
@@ -96,20 +93,14 @@ class Torch(Framework):
         amsgrad="amsgrad",
         dampening="dampening",
     )
-    slots = canonical(
-        momentum="momentum_buffer exp_avg",
-        mean_square="exp_avg_sq square_avg",
-        largest_mean_square="max_exp_avg_sq",
-        mean_gradient="grad_avg",
-        sum_of_squares="sum",
-    )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
-    added_to_norm = 1e-6  # by clip_grad_norm_, since no optimizer clips
+    clips = Keras.clips  # as the recorder finds what clip_grad_norm_ does, since no optimizer clips
+    added_to_norm = 1e-6  # by clip_grad_norm_
     files = (".pt", ".safetensors")
 
-    def counters(self, settings: Settings, slots: Mapping[str, Array]) -> set[int]:
-        steps = (slots[key] for key in slots if key.endswith("|step"))
-        return {int(step.item()) for step in steps if step.size == 1 and np.isfinite(step)}
+    def counters(self, settings: Settings) -> set[int]:
+        steps = settings.get("step")
+        return {step for step in steps if isinstance(step, int)} if isinstance(steps, list) else set()
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         betas = settings.get("betas")

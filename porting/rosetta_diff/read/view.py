@@ -1,6 +1,6 @@
 """Recorded arrays, and parts of them, with named axes: one description by which an array is read and written.
 
-A weight, a slot, a gradient, an output and a feed are tensors: views of a record's arrays, with their axes in a
+A weight, a gradient, an output and a feed are tensors: views of a record's arrays, with their axes in a
 canonical order.
 """
 

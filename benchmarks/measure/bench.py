@@ -19,7 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from backends import runs_example
-from backends.process.group import PROCESS_BYTES, ask_each, started_side_by_side
+from backends.process.group import ask_each, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
@@ -39,6 +39,7 @@ from common.settings import ModelConfig
 from common.tensors import Batch, Batches, epoch_batches, model_config
 from common.weights import Arrays, in_dtype
 
+ROW_BYTES = 3 << 28  # memory that is to be free for a row's process: of eight rows they took 0.4 to 1 GB
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
 # Allowances, in steps of the row: decoding the shown sentences, a profile, and a call that decodes a sentence in the
 # official example.
@@ -67,7 +68,7 @@ class Benchmark(Rounds[BackendRunner]):
     def _measure(self) -> None:
         self._certify()
         most = max(map(len, self.plan.groups))
-        needed, available = most * PROCESS_BYTES, psutil.virtual_memory().available
+        needed, available = most * ROW_BYTES, psutil.virtual_memory().available
         if available < needed:
             raise CannotBeginError(
                 f"{most} processes need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "

@@ -19,7 +19,7 @@ def make_short(number: int) -> None:
     """Let benchmarks and races of this process end after so many rounds of short visits, and one with all rows."""
     bench.QUICK = replace(bench.QUICK, num_samples=64, steps=2, batch_rows=8, sentences=4)
     rounds.LEAD_SECONDS = rounds.Rounds.timed_seconds = race.Race.timed_seconds = 0.02
-    rounds.CYCLES, bench.PROCESS_BYTES = 2, 0.0
+    rounds.CYCLES, bench.ROW_BYTES = 2, 0.0
     rounds.LEAST_ROUNDS = bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     rounds.ENOUGH_ROUNDS = rounds.CAREFUL_ROUNDS = number
     in_child.PRODUCT_SIZE = 64

@@ -134,15 +134,22 @@ def decoded(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) ->
     return perf_counter() - began, ids
 
 
-def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> Visit:
-    """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed."""
+def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> tuple[Visit, NDArray[np.int64]]:
+    """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed.
+
+    Returns the ids (N, L) of the last call, too, padded with the stop token.
+    """
     backend.load(state)
     decode = partial(backend.translate, *_sources(batch).values())
     items = int(characters(decode(), backend.config.stop_token).sum())
     seconds: list[float] = []
     while sum(seconds) < AT_LEAST:
-        seconds.append(seconds_of(decode))
-    return Visit(0, [], seconds, sum(seconds), items=items)
+        began = perf_counter()
+        ids = decode()
+        seconds.append(perf_counter() - began)
+    padded = np.full((len(ids), _longest(batch)), backend.config.stop_token)
+    padded[:, : ids.shape[1]] = ids
+    return Visit(0, [], seconds, sum(seconds), items=items), padded
 
 
 def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
@@ -154,8 +161,16 @@ def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:
 
 def _sources(batch: Batch) -> dict[str, Any]:
     """The arguments for translating a batch's sources."""
-    longest = max_decoded_length(batch.decoder_input_ids.shape[1])
-    return {"encoder_ids": batch.encoder_ids, "encoder_lengths": batch.encoder_lengths, "max_length": longest}
+    return {
+        "encoder_ids": batch.encoder_ids,
+        "encoder_lengths": batch.encoder_lengths,
+        "max_length": _longest(batch),
+    }
+
+
+def _longest(batch: Batch) -> int:
+    """The most characters that a batch's translations may have."""
+    return max_decoded_length(batch.decoder_input_ids.shape[1])
 
 
 class Profile(Measured, frozen=True):

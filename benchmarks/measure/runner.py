@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
 from benchmarks.in_child import Visit, WarmUp, Work
+from benchmarks.measure import machine
 from benchmarks.measure.recording import WARM_UP_STEPS, Start
 from benchmarks.measure.turns import Runner
 from common.tensors import Batch, Batches
@@ -19,25 +23,29 @@ class BackendRunner(Runner):
 
     process: BackendProcess
     epoch: Batches
-    # Weights for decoding, and the sources of a turn of each work.
+    # Weights for decoding, the sources of a turn of each work, and what the last call of such a turn put out.
     state: ModelState | None = None
     sources: Mapping[Work, Batch] = field(default_factory=dict)
+    ids: dict[Work, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def pids(self) -> list[int]:
         return [self.process.pid]
 
     def started(self, seconds: float) -> Start:
+        machine.wait_until_idle()  # threads of the runner before may still spin
         warm_up: WarmUp = self.process.call(in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
-        self.step_seconds = median(warm_up.step_seconds)
+        self.step_seconds = min(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)
 
     def turn(self, work: Work, first: int) -> Visit:
         """Take training steps that do not count, then timed ones; or make calls that decode."""
         if work != "training":
             assert self.state
-            return self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
+            visit, self.ids[work] = self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
+            return visit
         lead, timed = self.counts(self.step_seconds)
-        visit: Visit = self.process.call(in_child.steps, first=first, lead=lead, timed=timed)
-        self.step_seconds = median(visit.steps)
+        visit = self.process.call(in_child.steps, first=first, lead=lead, timed=timed)
+        # The fastest, since after a slow turn the next one would begin with too few steps that do not count.
+        self.step_seconds = min(self.step_seconds, median(visit.steps))
         return visit

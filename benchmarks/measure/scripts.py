@@ -83,6 +83,7 @@ class Script(Runner):
         return ready
 
     def started(self, seconds: float) -> Start:
+        machine.wait_until_idle()
         cold = self._took(0, 0, 1, 1).steps[0]
         steps = self._took(1, 0, WARM_UP_STEPS, 1).steps
         self.step_seconds = fmean(steps)

@@ -1,5 +1,6 @@
 """`rosetta bench` on NumPy's backend, in short visits: from the command line to JSON, and interrupted."""
 
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,9 +87,15 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
 
 
 def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
+    """What the shell sets is left out with a sentence; a budget that cannot hold is refused at once."""
     monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     out = tmp_path / "a.jsonl"
     status, _, errors = rosetta("bench", "--device", "gpu", *TINY, "--out", out)
     assert status == 2
+    assert re.search("without .*XLA_FLAGS.* of your shell", errors)
     assert errors.splitlines()[-1].endswith("use --device cpu")
+    assert not out.exists()
+    status, _, errors = rosetta("bench", *TINY[:-1], "5s", "--out", out)
+    assert (status, "an answer needs 3 rounds" in errors.splitlines()[-1]) == (2, True)
     assert not out.exists()

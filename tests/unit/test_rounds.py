@@ -121,9 +121,9 @@ class FakeProcess:
         taken = self._steps(lead + timed)
         return Visit(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
 
-    def decoding(self, state: object, batch: Batch) -> Visit:
+    def decoding(self, state: object, batch: Batch) -> tuple[Visit, np.ndarray]:
         calls = self._steps(3)
-        return Visit(0, [], calls, sum(calls), items=100)
+        return Visit(0, [], calls, sum(calls), items=100), np.zeros((len(batch), 20), np.int64)
 
     def decoded(self, state: object, batch: Batch) -> tuple[float, np.ndarray]:
         seconds = self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)

@@ -14,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test wild needs check format site lint pretrained lock set-up clean
+.PHONY: demo test wild needs check format site pages lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
@@ -49,6 +49,13 @@ lint: set-up
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The committed recordings, measured anew on this machine, which should be idle, in less than 20 minutes; and their pages.
+# ROSETTA_FRA may name a file of fra-eng, where manythings.org cannot be reached.
+pages: set-up
+	rm -f docs/benchmark/*.jsonl
+	$(BIN)/rosetta bench --out docs/benchmark/demo.jsonl
+	$(BIN)/python docs/benchmark/render.py
 
 # The trained run that is bundled. The first rate is eight times the example's; docs/phrasebook/README.md says why.
 pretrained: set-up

@@ -21,7 +21,7 @@ CARRIED = {".html", ".svg", ".png", ".jsonl"}  # endings of files that are carri
 # The pages for each goal, which every page leads to.
 GOALS = {
     "Rosetta": "README.md",
-    "Compare": "docs/benchmark/intel.html",
+    "Compare": "docs/benchmark/demo.html",
     "Translate": "docs/using.md#the-trained-run",
     "Learn": "docs/tutorial/index.html",
     "One sentence": "docs/tutorial/sentence.html",

@@ -3,21 +3,21 @@
 Times are in seconds and memory in bytes unless a comment says otherwise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import combinations
 from math import ceil, fsum
 from statistics import fmean, median
 from typing import Literal
 
-from backends import BASELINE, TABLE, runs_example, title_of
+from backends import BASELINE, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import Estimate, grouped, observations
+from benchmarks.measure.statistics import Estimate, Observations, grouped, observations
 from benchmarks.parity.certificate import Certificate
-from benchmarks.report.render import minutes_until, times
+from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import count, listed
 
@@ -33,7 +33,11 @@ PARTS = {
     "waiting": "Python and waiting",
 }
 
-# The rows of a pair: two backends with tuned settings, or a row as installed and with tuned settings.
+Lane = Literal["installed", "tuned"]
+# The lanes in the order of every page: first what a user gets who sets nothing, then what settings give.
+LANES: dict[Lane, str] = {"installed": "as installed", "tuned": "tuned"}
+ROUGH = 0.25  # half-width of a ratio from which a sentence has no number for it
+# The rows of a pair: two backends in one lane, or a backend as installed and tuned.
 Kind = Literal["frameworks", "installed"]
 
 
@@ -47,6 +51,7 @@ class BenchRow(RowResults):
         starts, row, step = results.starts[index], self.row, self.step
         decoded, profiled = results.decoded.get(index), results.profiled.get(index)
         self.title = title_of(row.backend)  # its name in the headline
+        self.lanes: list[Lane] = [lane for lane in LANES if row.lane in (lane, "both")]
         assert starts[-1].facts
         self.facts = starts[-1].facts
         # The parity certificate of the framework's version that ran; None if there is none. And the reason not to
@@ -61,13 +66,9 @@ class BenchRow(RowResults):
         self.pairs_per_second = self.items / step.value if step else None
         # The time of a decoded character where many sentences are decoded in one call, and the number of sentences.
         self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
-        # That time for the held-out sentence with the longest output, decoded alone. A row that cannot decode a
-        # batch decodes the shown sentences once instead, so its interval has no width.
+        # That time for a held-out sentence that is decoded alone.
         self.alone = results.alone.seconds(index)
         self.characters = results.characters_of(index)  # that a call puts out, by its work
-        if self.alone is None and decoded and not decoded.sentences:
-            self.alone = Estimate(decoded.seconds, decoded.seconds, decoded.seconds)
-            self.characters["alone"] = sum(len(text) + 1 for text in decoded.translations)
         # Seconds of each phase of a start. A process is timed only if it started while no other did.
         facts = [start.facts for start in starts if start.facts]
         phases = {
@@ -89,19 +90,16 @@ class BenchRow(RowResults):
 
 
 class RowPair:
-    """Two rows compared, by their indices; `ratio` is the left one's speed as a multiple of the right one's."""
+    """Two rows compared; `ratio` is the left one's speed as a multiple of the right one's."""
 
-    def __init__(self, results: "BenchResults", kind: Kind, left: int, right: int, ratio: Estimate) -> None:
-        of_left, of_right = (results.by_label[results.plan.rows[index].label] for index in (left, right))
+    def __init__(self, within: float, kind: Kind, left: BenchRow, right: BenchRow, ratio: Estimate) -> None:
         self.kind, self.ratio = kind, ratio
-        # Labels. The left row is the faster one if the kind is "frameworks", else the one that the kind names.
-        self.left, self.right = of_left.label, of_right.label
-        self.word = ratio.word(results.plan.within)  # the verdict
+        # Labels. The left row is the faster one if the kind is "frameworks", else the one as installed.
+        self.left, self.right = left.label, right.label
+        self.word = ratio.word(within)  # the verdict
         # A sentence that explains the difference; empty where the parts of a step were not measured.
         explained = kind == "frameworks" and self.word == "faster"
-        self.why = (
-            why_slower(of_right.title, of_left.title, of_right.step_parts, of_left.step_parts) if explained else ""
-        )
+        self.why = why_slower(right.title, left.title, right.step_parts, left.step_parts) if explained else ""
 
 
 class TranslatedSentence(ShownSentence, frozen=True):
@@ -126,6 +124,7 @@ class BenchResults(Results):
         assert self.head.text
         self.training, self.text = self.plan.training, self.head.text
         self.batch, self.alone = observations(recording, "batch"), observations(recording, "alone")
+        self.of_work: dict[Work, Observations] = {"training": self.observed, "batch": self.batch, "alone": self.alone}
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
@@ -145,49 +144,70 @@ class BenchResults(Results):
         visits = [(work, v) for work in works for line in self.recording.rounds(work) for c in line.cycles for v in c]
         return {work: visit.items for work, visit in visits if visit.row == index}
 
+    def of_lane(self, lane: Lane) -> list[BenchRow]:
+        """The rows of a lane; a backend that no setting helps has one row, which is in both."""
+        return [row for row in self.rows if lane in row.lanes]
+
+    @cached_property
+    def backends(self) -> dict[str, dict[Lane, BenchRow]]:
+        """The rows of each backend by their lane, the fastest backend as installed first; without sizes that vary."""
+        rows = [(lane, row) for lane in LANES for row in self.of_lane(lane)]
+        by_name = grouped(
+            (row.row.backend, (lane, row)) for lane, row in sorted(rows, key=lambda r: bool(r[1].why_not))
+        )
+        return {name: dict(of_name) for name, of_name in by_name.items()}
+
     @cached_property
     def pairs(self) -> list[RowPair]:
-        """Every two rows of the question, the faster one on the left; then each row as installed and its tuned row.
+        """Every two rows of a lane, the faster one on the left; then each row as installed and the tuned one.
 
         They are compared by their training steps.
         """
-        rows = self.plan.rows
-        compared = [rows.index(row.row) for row in self.rows if not row.why_not]
-        members = [index for index in compared if index in self.question]
-        alike = grouped((tuple(rows[index].sizes.values()), index) for index in members)
-        both = [pair for group in alike.values() for pair in combinations(group, 2)]
-        asked: list[tuple[Kind, int, int]] = [("frameworks", *pair) for pair in both]
-        for index in sorted(compared):
-            plain = self.tuned(index)
-            if plain != index and plain in compared:
-                asked.append(("installed", index, plain))
+        asked: dict[tuple[Kind, str, str], tuple[BenchRow, BenchRow]] = {}
+        for lane in LANES:
+            alike = grouped((tuple(row.row.sizes.values()), row) for row in self.of_lane(lane))
+            for pair in (pair for group in alike.values() for pair in combinations(group, 2)):
+                asked["frameworks", pair[0].label, pair[1].label] = pair
+        for rows in self.backends.values():
+            if len({row.label for row in rows.values()}) > 1:
+                asked["installed", rows["installed"].label, rows["tuned"].label] = rows["installed"], rows["tuned"]
         pairs = []
-        for kind, left, right in asked:
-            ratio = self.observed.ratio(left, right)
+        for (kind, *_), (left, right) in asked.items():
+            ratio = self.ratio(left, right)
             if ratio and ratio.value < 1 and kind == "frameworks":
                 left, right, ratio = right, left, ratio.inverse
             if ratio:
-                pairs.append(RowPair(self, kind, left, right, ratio))
+                pairs.append(RowPair(self.plan.within, kind, left, right, ratio))
         return pairs
 
-    def ratio(self, left: str, right: str) -> Estimate | None:
-        """Training speed of the row labelled `left` as a multiple of that of `right`; None if not known."""
-        for pair in self.pairs:
-            if {pair.left, pair.right} == {left, right}:
-                return pair.ratio if pair.left == left else pair.ratio.inverse
-        return None
+    def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:
+        """Speed of `left` as a multiple of that of `right`; None if a row is missing or not compared."""
+        if left is None or right is None or left.why_not or right.why_not:
+            return None
+        return self.of_work[work].ratio(*(self.plan.rows.index(row.row) for row in (left, right)))
+
+    def reached_in(self, lane: Lane) -> float | None:
+        """Half-width of the widest interval between two backends of a lane; None if nothing is compared there."""
+        labels = {row.label for row in self.of_lane(lane)}
+        widths = (pair.ratio.half_width for pair in self.pairs if {pair.left, pair.right} <= labels)
+        return max(widths, default=None)
 
     @property
     def baseline(self) -> str:
-        """Label of the row that ratios refer to: the plan's, or the example, or the slowest; "" if none."""
-        timed = [row for row in self.rows if row.step and not row.why_not and row.row in self.plan.question]
-        named = [row.label for name in (self.training.baseline, BASELINE) for row in timed if row.row.backend == name]
-        return next(iter(named), timed[-1].label if timed else "")
+        """The backend that ratios refer to: the plan's, or the fastest framework as installed; "" if none."""
+        told = [name for lane in LANES for name in self._told(lane)]
+        return next((name for name in (self.training.baseline, *told) if name in self.backends), "")
+
+    def _told(self, lane: Lane) -> dict[str, BenchRow]:
+        """The rows of a lane that its sentence compares, by backend: without the example if two rows remain."""
+        rows = {row.row.backend: row for row in self.of_lane(lane) if row.step and not row.why_not}
+        others = {name: row for name, row in rows.items() if name != BASELINE}
+        return others if len(others) > 1 else rows
 
     @property
     def sentences(self) -> list[TranslatedSentence]:
-        """The shown sentences, with translations by the rows of the question."""
-        lines = {self.plan.rows[i].label: self.decoded[i] for i in self.question if i in self.decoded}
+        """The shown sentences, with the translations of each row that decoded them."""
+        lines = {self.plan.rows[index].label: self.decoded[index] for index in sorted(self.decoded)}
         return [
             TranslatedSentence(
                 shown.source,
@@ -198,38 +218,72 @@ class BenchResults(Results):
             for n, shown in enumerate(self.text.shown if lines else [])
         ]
 
-    def of_frameworks(self, rows: Sequence[BenchRow]) -> list[BenchRow]:
-        """The rows of the question, without the example and unknown backends if two rows or more remain."""
-        rows = [row for row in rows if row.row in self.plan.question]
-        plain = [row for row in rows if row.row.backend in TABLE and row.row.backend != BASELINE]
-        return plain if len(plain) > 1 else rows
-
     @property
     def headline(self) -> str:
-        """The answer in a sentence: the fastest framework's training speed against each of the others."""
-        rows = self.of_frameworks([row for row in self.rows if row.step and not row.why_not])
+        """The answer: the training speeds of each lane in a sentence, first as installed."""
         if not self.rounds:
             return NOTHING
-        if len(rows) == 1 and rows[0].pairs_per_second:
-            return f"{rows[0].title} trains {rows[0].pairs_per_second:,.0f} pairs a second."
-        if len(rows) < 2 or not any(pair.kind == "frameworks" for pair in self.pairs):
+        answers = [
+            f"{words.capitalize()}, {answer}" for lane, words in LANES.items() if (answer := self._answer(lane))
+        ]
+        if not answers:
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
-        first, *slower = rows
-        ratios = [(self.ratio(first.label, row.label), row.title) for row in slower]
-        words = grouped((r.word(self.plan.within) if r else "not told apart", title) for r, title in ratios)
-        apart = [(r, title) for r, title in ratios if r and not r.low <= 1 <= r.high]
-        clauses = [listed(f"{times(r.value)} times as fast as {title}" for r, title in apart)] if apart else []
-        clauses += [f"as fast as {listed(words['same'])}"] if "same" in words else []
-        sentences = [f"{first.title} trains {listed(clauses)}"] if clauses else []
-        if unknown := words.get("not told apart"):
-            sentences.append(f"{listed([first.title, *unknown])} are not told apart yet")
-        translated = self.sentences
-        if translated and all(row.label in translated[0].translations for row in rows):
-            alike = sum(len(sentence.distinct) == 1 for sentence in translated)
-            sentences.append(f"all translate {alike} of {len(translated)} sentences alike")
         used = len(self.observed.logarithms)
         early = f"So far, after {used} rounds alone: " if used < LEAST_ROUNDS else ""
-        return f"{early}{'; '.join(sentences)}."
+        return f"{early}{'. '.join(answers)}."
+
+    def _answer(self, lane: Lane) -> str:
+        """A lane's speeds in a sentence, in multiples of the baseline's or, without it, of the fastest row's."""
+        rows = self._told(lane)
+        if len(rows) == 1:
+            (row,) = rows.values()
+            return f"{row.title} trains {row.pairs_per_second:,.0f} pairs a second" if row.pairs_per_second else ""
+        first = self.backends[self.baseline].get(lane) if rows else None
+        if first is None or first.why_not or not first.step:
+            first = next(iter(rows.values()), None)
+        ratios = [(self.ratio(first, row), row.title) for row in rows.values() if row is not first]
+        if first is None or not any(ratio for ratio, _ in ratios):
+            return ""
+        of_word = grouped((r.word(self.plan.within) if r else "not told apart", (r, title)) for r, title in ratios)
+        faster = grouped((r.half_width < ROUGH, (r, title)) for r, title in of_word.get("faster", []) if r)
+        clauses = [f"{times(r.value)} times as fast as {title}" for r, title in faster.get(True, [])]
+        clauses[1:] = [clause.replace("times as fast ", "") for clause in clauses[1:]]
+        clauses += [f"faster than {listed(title for _, title in faster[False])}"] if False in faster else []
+        clauses += [f"as fast as {listed(title for _, title in of_word['same'])}"] if "same" in of_word else []
+        sentences = [f"{first.title} trains {listed(clauses)}"] if clauses else []
+        for r, title in of_word.get("slower", []):
+            sentences += [f"{title} trains {_faster(r.inverse)} {first.title}"] if r else []
+        if unknown := of_word.get("not told apart"):
+            sentences.append(f"{listed([first.title, *(title for _, title in unknown)])} are not told apart yet")
+        return "; ".join(sentences)
+
+    @property
+    def gain(self) -> str:
+        """What the settings of the tuned lane give, in a sentence; "" where the lanes are not compared."""
+        gains = [(self.gain_of(name), title_of(name)) for name in self.backends]
+        of_word = grouped((ratio.word(self.plan.within), (ratio, title)) for ratio, title in gains if ratio)
+        faster = [f"{title} {_faster(ratio).removesuffix(' as')}" for ratio, title in of_word.pop("faster", [])]
+        slower = [title for _, title in of_word.pop("slower", [])]
+        others = [title for known in of_word.values() for _, title in known]
+        sentences = [f"Settings make {listed(faster)}."] if faster else []
+        sentences += [f"Settings slow {listed(slower)}."] if slower else []
+        sentences += [f"No gain is seen in {listed(others)}."] if others else []
+        unhelped = [row.title for row in self.rows if row.row.lane == "both"]
+        sentences += [f"No setting helps {listed(unhelped)}."] if unhelped else []
+        return " ".join(sentences)
+
+    def gain_of(self, backend: str) -> Estimate | None:
+        """Speed of a backend's tuned row as a multiple of that as installed; None if a lane has no row of its own."""
+        rows = self.backends[backend]
+        tuned, plain = rows.get("tuned"), rows.get("installed")
+        return None if tuned is plain else self.ratio(tuned, plain)
+
+    @property
+    def alike(self) -> str:
+        """How many of the sentences all rows translate alike; "" if none were decoded."""
+        sentences = self.sentences
+        alike = sum(len(sentence.distinct) == 1 for sentence in sentences)
+        return f"All rows translate {alike} of {len(sentences)} sentences alike." if sentences else ""
 
     @property
     def missing(self) -> list[str]:
@@ -265,10 +319,9 @@ class BenchResults(Results):
             yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
-            enough = ceil(self.plan.budget / 60) + minutes_until(within, self.reached, self.seconds)
             yield (
-                f"the widest interval reaches {self.reached:.1%} to one side, although {within:.0%} was asked for; "
-                f"--budget {enough}m would do"
+                f"the widest interval reaches {percent(self.reached)} to one side, although {percent(within)} was "
+                f"asked for; {enough(within, self.reached, self.seconds, self.plan.budget)}"
             )
         tuned = [row for row in self.rows if not row.row.installed]
         fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.row.backend) for row in tuned)
@@ -276,15 +329,13 @@ class BenchResults(Results):
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
 
-    def tuned(self, index: int) -> int:
-        """Return the index of the same row with tuned settings; that of the row itself if there is none."""
-        rows, row = self.plan.rows, self.plan.rows[index]
-        alike = (n for n in self.question if (rows[n].backend, rows[n].sizes) == (row.backend, row.sizes))
-        return next(alike, index)
-
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
-        certificate = self.certificates.get(self.tuned(index))  # no lane changes mathematics
+        rows, row = self.plan.rows, self.plan.rows[index]
+        alike = [n for n, known in enumerate(rows) if (known.backend, known.sizes) == (row.backend, row.sizes)]
+        certificate = next(
+            (self.certificates[n] for n in alike if n in self.certificates), None
+        )  # lanes compute alike
         facts = self.starts[index][-1].facts
         if certificate is None or facts is None or certificate.version != facts.version:
             return None, "there is no parity certificate of this version"
@@ -323,7 +374,12 @@ def why_slower(slower: str, faster: str, slow: Mapping[str, float], fast: Mappin
     less = [f"{_ms(-seconds)} less in {words}" for seconds, words in differences if -seconds > WORTH * total]
     if total <= 0 or not more:
         return ""
-    return f"{slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."
+    return f"Tuned, {slower}'s step is {_ms(total)} longer than {faster}'s: {listed([*more, *less])}."
+
+
+def _faster(ratio: Estimate) -> str:
+    """A ratio above 1 in words, without a number if its interval is wide: 1.4 times as fast as."""
+    return f"{times(ratio.value)} times as fast as" if ratio.half_width < ROUGH else "faster than"
 
 
 def _ms(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Charts as SVG, drawn for a column of 340 pixels: a telephone shows one such column, a wide page three.
 
 Text and lines have the page's colours, by `currentColor` and `var(--paper)`, so that one drawing serves light, dark
-and print. A bar has its name and its figure above it, so it needs no axis, unless its scale is logarithmic.
+and print. Bars have their row's name and figures above them, so they need no axis, unless it is logarithmic.
 """
 
 import re
@@ -15,8 +15,9 @@ from benchmarks.measure.statistics import Estimate
 from benchmarks.report.render import LONGEST_NAME, quantity
 from common.text import for_terminal
 
-WIDTH, HEIGHT = 340, 42  # pixels of a chart's width, and of a bar with its name
-LONGEST_INTERVAL = 1.5  # an interval is cut at this multiple of the longest bar
+WIDTH = 340  # pixels
+HEADING, BAR, GAP = 22, 14, 6  # pixels: the height of a row's name, of a bar, and between rows
+PALE = 0.45  # opacity of the bars before a row's last
 FAR = 20.0  # ratio of the longest bar to the shortest beyond which the scale is logarithmic
 AXIS, LEGEND, PLOT, LEFT = 24, 20, 200, 52  # pixels: an axis's height, a legend's line, a plot's height, its ticks
 MOST_TICKS = 6
@@ -24,11 +25,11 @@ FAINT = 'stroke="currentColor" stroke-width="0.4" opacity="0.5"'  # a line of a 
 
 
 class Bar(NamedTuple):
-    """A bar of a chart."""
+    """A row of a chart: its times in the lanes of all rows, pale ones before the last."""
 
     name: str
     backend: str  # gives the colour
-    time: Estimate | None  # None if not measured, which leaves the bar's place empty
+    times: Sequence[Estimate | None]  # None if not measured, which leaves the time's place empty
 
 
 class Point(NamedTuple):
@@ -40,47 +41,55 @@ class Point(NamedTuple):
 
 def logarithmic(bars: Sequence[Bar]) -> bool:
     """True if the times of bars need a logarithmic scale."""
-    values = [bar.time.value for bar in bars if bar.time]
+    values = [time.value for bar in bars for time in bar.times if time]
     return max(values) > FAR * min(values)
 
 
 def bars(bars: Sequence[Bar]) -> str:
-    """A bar for each time, with a line for its interval; its name and its figure stand above it.
+    """A bar for each time, with a line for its interval; the row's name and its figures stand above them.
 
-    At least one bar has a time. Bars begin at zero, or on a logarithmic scale at a power of ten, and an axis
-    is drawn.
+    At least one bar has a time. Bars begin at zero. On a logarithmic scale, where nothing can, each time is a point
+    instead, and an axis is drawn. The scale has room for every interval that says something.
     """
-    times = [bar.time for bar in bars if bar.time]
-    longest = max(time.value for time in times)
-    low, most = min(time.value for time in times), min(max(time.high for time in times), LONGEST_INTERVAL * longest)
-    height, drawn, ticks = HEIGHT * len(bars), [], list[str]()
-    if logarithmic(bars):
-        first, last = floor(log10(low)), max(ceil(log10(max(longest, most))), floor(log10(low)) + 1)
+    times = [time for bar in bars for time in bar.times if time]
+    ends = [end for time in times for end in reach_of(time)]
+    height = HEADING + BAR * len(bars[0].times) + GAP
+    bottom, drawn, points = height * len(bars), list[str](), logarithmic(bars)
+    if points:
+        first, last = floor(log10(min(ends))), ceil(log10(max(ends)))
         place = _logarithm(10.0**first, 10.0**last, 0, WIDTH)
         for power in range(first, last):
             x = place(10.0**power)
-            ticks.append(f'<path d="M{x:.1f} 20V{height}" {FAINT}/>')
-            ticks.append(f'<text x="{x:.1f}" y="{height + 16}" font-size="11">{_tick(10.0**power)}</text>')
-        height += AXIS
+            drawn.append(f'<path d="M{x:.1f} {HEADING}V{bottom}" {FAINT}/>')
+            drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}" font-size="11">{_tick(10.0**power)}</text>')
     else:
-        place = lambda seconds: WIDTH / max(longest, most) * seconds  # noqa: E731
-    for top, bar in zip(range(0, HEIGHT * len(bars), HEIGHT), bars, strict=True):
-        drawn.append(f'<text y="{top + 16}">{_named(bar.name)}</text>')
-        drawn.append(
-            f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{quantity(bar.time)}</text>'
-        )
-        if bar.time:
-            ends = (bar.time.value, bar.time.low, bar.time.high)
-            value, start, end = (min(max(place(seconds), 0.0), WIDTH) for seconds in ends)
-            drawn.append(f'<rect y="{top + 24}" width="{value:.1f}" height="12" fill="{colour_of(bar.backend)}"/>')
-            drawn += _whisker(f"M{start:.1f} {top + 30}H{end:.1f}")
-    return _svg(height, [*ticks, *drawn])
+        place = lambda seconds: WIDTH / max(ends) * seconds  # noqa: E731
+    for top, bar in zip(range(0, bottom, height), bars, strict=True):
+        figures, colour = ", ".join(quantity(time) for time in bar.times), colour_of(bar.backend)
+        name = _named(bar.name, LONGEST_NAME - len(figures))
+        drawn.append(f'<text y="{top + 16}">{name}</text>')
+        drawn.append(f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{figures}</text>')
+        for number, time in enumerate(bar.times, 1):
+            if time:
+                y, (start, end) = top + HEADING + BAR * (number - 1), (place(end) for end in reach_of(time))
+                shade = f'fill="{colour}"' + (f' fill-opacity="{PALE}"' if number < len(bar.times) else "")
+                if not points:
+                    drawn.append(f'<rect y="{y}" width="{place(time.value):.1f}" height="{BAR - 2}" {shade}/>')
+                drawn += _whisker(f"M{start:.1f} {y + BAR // 2 - 1}H{end:.1f}")
+                if points:
+                    drawn.append(f'<circle cx="{place(time.value):.1f}" cy="{y + BAR // 2 - 1}" r="4.5" {shade}/>')
+    return _svg(bottom + AXIS * points, drawn)
+
+
+def reach_of(time: Estimate) -> tuple[float, float]:
+    """The ends of the line of an interval; of one that says nothing, the time alone."""
+    return (time.value, time.value) if time.unsure else (time.low, time.high)
 
 
 def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> str:
     """A curve for each backend over the sizes, both on logarithmic scales, with a line for each point's interval.
 
-    `ends` are the least and the most seconds that the axis holds.
+    `ends` are the least and the most seconds that the axis holds; the charts of a page have the same.
     """
     sizes = sorted({point.size for points in curves.values() for point in points})
     top, bottom = LEGEND * len(curves) + 8, LEGEND * len(curves) + 8 + PLOT
@@ -95,15 +104,16 @@ def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> s
         drawn.append(
             f'<text x="{across(size):.1f}" y="{bottom + 18}" font-size="11" text-anchor="middle">{size:,}</text>'
         )
-    drawn.append(f'<text x="{WIDTH}" y="15" font-size="11" text-anchor="end">logarithmic scales</text>')
+    scales = "lower is better; logarithmic scales"
+    drawn.append(f'<text x="{WIDTH}" y="15" font-size="11" text-anchor="end">{scales}</text>')
     for number, (name, points) in enumerate(curves.items()):
         colour, places = colour_of(name), [(across(p.size), upwards(p.time.value)) for p in points]
         drawn.append(f'<rect y="{LEGEND * number + 5}" width="14" height="10" fill="{colour}"/>')
-        drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_named(name)}</text>')
+        drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_named(name, LONGEST_NAME - 18)}</text>')
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
         for point, (x, y) in zip(points, places, strict=True):
-            low, high = (min(max(upwards(end), top), bottom) for end in (point.time.low, point.time.high))
+            low, high = (upwards(end) for end in reach_of(point.time))
             drawn += _whisker(f"M{x:.1f} {low:.1f}V{high:.1f}")
             drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
     return _svg(bottom + AXIS, drawn)
@@ -138,10 +148,10 @@ def _whisker(path: str) -> list[str]:
     ]
 
 
-def _named(name: str) -> str:
-    """A stranger's name as HTML."""
+def _named(name: str, longest: int) -> str:
+    """A stranger's name as HTML, with so many characters at most."""
     shown = for_terminal(name)
-    return escape(shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…")
+    return escape(shown if len(shown) <= longest else shown[: longest - 1] + "…")
 
 
 def _svg(height: int, drawn: Sequence[str]) -> str:

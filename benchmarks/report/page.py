@@ -9,27 +9,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from backends import BASELINE, framework_of
-from backends.process.tuned import GROUPS, computing, settings_of
+from backends import BASELINE, framework_of, title_of
+from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import UNSURE_FROM
+from benchmarks.measure.statistics import UNSURE_FROM, Estimate
 from benchmarks.report import charts, render, vary
-from benchmarks.report.bench import PARTS, BenchResults, BenchRow, Kind
-from benchmarks.report.render import MISSING, Report, code, interval, joined, percent, quantity, ratio, safe, table
+from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
+from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.results import Results
-from common.text import count, listed, printable, quoted
+from common.text import count, for_terminal, listed, printable, quoted
 
 SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
-SLOWER = 1.1  # least ratio of steps, as installed to tuned, for advice
+AN_EPOCH = (
+    "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: how many times as "
+    "fast settings make a row. Intervals, ±, compare the rows of this recording. In another one on the same machine "
+    "all times may be longer or shorter."
+)
 BATCHED = "Batched: the time to decode a character of many sentences together."
 ALONE = "Alone: the time to decode a character of a sentence by itself."
 NOT_COMPARED = "not compared"
 
 # Results that `--json` prints, beside the command, the machine and sentences of the page.
 PRINTED = (
-    "headline head reached rounds cycles dropped again others seconds scores baseline rows pairs sentences "
-    "doubts notes missing"
+    "headline gain alike head reached rounds cycles dropped again others seconds scores baseline rows pairs "
+    "sentences doubts notes missing"
 ).split()
 
 
@@ -45,23 +49,17 @@ def _characters(work: Any, row: BenchRow) -> str:
 
 Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line a row: the text of a cell
 TRAINING: Columns = {
-    "an epoch": lambda row: interval(row.epoch),
-    "a step": lambda row: interval(row.step),
+    "an epoch": lambda row: quantity(row.epoch),
+    "a step": lambda row: quantity(row.step),
     "pairs a second": lambda row: render.digits(row.pairs_per_second),
     "not compared because": lambda row: safe(row.why_not),
 }
 DECODING: Columns = {
-    "a character in a batch": lambda row: interval(row.batch),
+    "a character in a batch": lambda row: quantity(row.batch),
     "characters": partial(_characters, "batch"),
     "characters a second": lambda row: render.digits(1 / row.batch.value if row.batch else None),
     "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
-    "a character alone": lambda row: interval(row.alone),
-    "characters alone": partial(_characters, "alone"),
-}
-DECODING_ANSWER: Columns = {
-    "batched": lambda row: render.around(row.batch),
-    "characters": partial(_characters, "batch"),
-    "alone": lambda row: render.around(row.alone),
+    "a character alone": lambda row: quantity(row.alone),
     "characters alone": partial(_characters, "alone"),
 }
 START: Columns = {
@@ -100,7 +98,7 @@ def report_of(recording: Recording) -> Report:
         answer, drawn = _answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
-    printed |= {"surprise": surprise(results), "advice": advice(results)}
+    printed |= {"surprise": surprise(results)}
     return page(results, _support(results) | answer, printed, drawn)
 
 
@@ -109,7 +107,6 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
     common = {
         "headline": safe(results.headline),
         "machine": _machine(results),
-        "reached": f"{_reached(results.reached)} · " if results.reached else "",
         "when": render.day(results.head.started),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "charts": " ".join(f"![{title}](chart)" for title in drawn),
@@ -125,28 +122,24 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
     return render.report({**common, **values}, printed, drawn)
 
 
-def _reached(half_width: float) -> str:
-    """The half-width of the widest interval, in words."""
-    if half_width > UNSURE_FROM:
-        return "intervals are too wide to rely on"
-    return f"95{render.SPACE}% intervals within ±{percent(half_width)}"
+def reached(widths: Mapping[str, float | None]) -> str:
+    """The half-width of the widest interval in words, by the name of what was compared."""
+    known = {name: half_width for name, half_width in widths.items() if half_width}
+    if any(half_width > UNSURE_FROM for half_width in known.values()):
+        return "intervals are too wide to rely on · "
+    words = [f"±{percent(half_width)} {name}".rstrip() for name, half_width in known.items()]
+    return f"95{render.SPACE}% intervals of training within {', '.join(words)} · " if words else ""
 
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
     all = [(safe(name), BenchResults(recording)) for name, recording in recordings]
     answers = [f"- **{name}**, {_machine(results)}: {safe(results.headline)}" for name, results in all]
-    columns = [
-        {row.label: f"{quantity(row.epoch)}, {_to_baseline(results, row)}" for row in results.rows if row.epoch}
-        for _, results in all
-    ]
+    columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in all]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
     figures = table(("an epoch", *(name for name, _ in all)), lines)
-    note = (
-        "Beside the time of an epoch: how many times as fast the row trains as the baseline on the same machine. "
-        "Times of different machines are not compared."
-    )
+    note = "Times of different machines are not compared."
     head = f"# {count(len(all), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
@@ -154,32 +147,54 @@ def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
 
 def _answer(results: BenchResults) -> dict[str, str]:
     """The values of a bench above the page's sections."""
-    rows = rows_of_answer(results)
-    columns: Columns = {
-        "an epoch": lambda row: interval(row.epoch),
-        "times as fast": lambda row: _to_baseline(results, row),
-        "computes the same": _equality,
-    }
-    titled = [(safe(row.title), row) for row in rows]
-    decoding = [line for line in _lines(titled, DECODING_ANSWER) if set(line[1:]) != {MISSING}]
-    labels, missing = [row.label for row in rows], results.missing
-    why = [pair.why for pair in results.pairs if pair.left in labels[:1] and pair.right in labels and pair.why]
-    explained = {BATCHED: [row.batch for row in rows], ALONE: [row.alone for row in rows]}
+    first, missing = safe(title_of(results.baseline)), results.missing
+    against = f"× {first}"
+    training = []
+    for name in results.backends:
+        cells = [_times(results, name, lane, "training") for lane in LANES]
+        training.append((safe(title_of(name)), *cells[0], *cells[1], around(results.gain_of(name))))
+    installed, tuned = LANES.values()
+    decoding = {}
+    for lane, words in LANES.items():
+        lines = [
+            (safe(title_of(name)), *_times(results, name, lane, "batch"), *_times(results, name, lane, "alone"))
+            for name in results.backends
+        ]
+        known = [line for line in lines if set(line[1:]) != {MISSING}]
+        decoding[lane] = table((f"decoding, {words}", "batched", against, "alone", against), known)
+    errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
     return {
+        "gain": safe(results.gain),
         "surprise": safe(surprise(results)),
-        "answer": table(("row", *columns), _lines(titled, columns)),
-        "decoding_answer": table(("row", *DECODING_ANSWER), decoding),
-        "decoding_columns": " ".join(words for words, measured in explained.items() if any(measured)),
-        "why": "\n".join(f"- {safe(sentence)}" for sentence in why),
+        "reached": reached({words: results.reached_in(lane) for lane, words in LANES.items()}),
+        "answer": table(("row", installed, against, tuned, against, "tuning"), training),
+        "answer_columns": AN_EPOCH.format(first=first),
+        "typed": typed(results),
+        "equality": f"All rows compute the same as the reference, to {max(errors):.0e}." if errors else "",
+        "decoding_installed": decoding["installed"],
+        "decoding_tuned": decoding["tuned"],
+        "decoding_columns": f"{BATCHED} {ALONE}" if any(decoding.values()) else "",
+        "alike": results.alike,
+        "why": "\n".join(
+            f"- {safe(pair.why)}" for pair in results.pairs if pair.why and pair.left == results.baseline
+        ),
         "missing": f"There was no time for {listed(missing)}; give a larger `--budget`." if missing else "",
     }
+
+
+def _times(results: BenchResults, backend: str, lane: Lane, work: Work) -> tuple[str, str]:
+    """The time of a backend's work, and that time as a multiple of the baseline's in the same lane."""
+    row, first = (results.backends.get(name, {}).get(lane) for name in (backend, results.baseline))
+    if row is None:
+        return MISSING, MISSING
+    time = {"training": row.epoch, "batch": row.batch, "alone": row.alone}[work]
+    multiple = "1×" if row is first else around(results.ratio(first, row, work))
+    return quantity(time), NOT_COMPARED if row.why_not else multiple if time else MISSING
 
 
 def _support(results: BenchResults) -> dict[str, str]:
     """The values of a bench in the page's sections."""
     training, scores, rows = results.training, results.scores, results.rows
-    # Each piece of advice ends with the words to type.
-    given = [(before, typed) for before, _, typed in (text.rpartition(": ") for text in advice(results))]
     facts = {
         "corpus": f"{training.data.data}, up to {training.data.num_samples:,} pairs",
         "held out": percent(training.data.validation_split),
@@ -191,7 +206,6 @@ def _support(results: BenchResults) -> dict[str, str]:
     return {
         "training": by_row(rows, TRAINING),
         **{kind: _verdicts(results, kind) for kind in get_args(Kind)},
-        "advice": "\n".join(f"- {safe(before)}: {code(typed)}" for before, typed in given),
         "decoding": by_row(rows, DECODING),
         **_sentences(results),
         "start": by_row(rows, START),
@@ -209,45 +223,32 @@ def _machine(results: Results) -> str:
     return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
 
 
-def rows_of_answer(results: BenchResults) -> list[BenchRow]:
-    """The rows of the answer: plain frameworks and the official example; all of fewer than two frameworks."""
-    labels = {BASELINE, *(row.label for row in results.of_frameworks(results.rows))}
-    return [row for row in results.rows if row.label in labels]
-
-
-def _to_baseline(results: BenchResults, row: BenchRow) -> str:
-    """The training speed of a row as a multiple of the baseline's."""
-    if row.why_not:
-        return NOT_COMPARED
-    return "1× (baseline)" if row.label == results.baseline else ratio(results.ratio(row.label, results.baseline))
-
-
-def _equality(row: BenchRow) -> str:
-    """The largest error of a row against the reference, by its certificate."""
-    if row.certificate is None or row.error is None:
-        return NOT_COMPARED
-    return f"to {row.error:.0e}" if row.certificate.passed else "**no**: parity is broken"
-
-
 def _charts(results: BenchResults) -> dict[str, str]:
     """The charts with times, as SVG, by their titles.
 
     A row without a time keeps its place, so that charts side by side are alike.
     """
-    rows = rows_of_answer(results)
-    sentences = max((row.sentences for row in rows), default=0)
-    times = {
-        "Training: an epoch": [row.epoch for row in rows],
-        f"Decoding {sentences} sentences: a character": [row.batch for row in rows],
-        "Decoding one sentence: a character": [row.alone for row in rows],
+    sentences = max((row.sentences for row in results.rows), default=0)
+    titles: dict[str, Callable[[BenchRow], Estimate | None]] = {
+        "An epoch of training": lambda row: row.epoch,
+        f"A character of {sentences} sentences": lambda row: row.batch,
+        "A character of a sentence alone": lambda row: row.alone,
     }
-    names = [row.title if not row.why_not else f"{row.title}, not compared" for row in rows]
-    backends = [row.row.backend for row in rows]
     drawn = {}
-    for title, of_rows in times.items():
-        if any(of_rows):
-            bars = [*map(charts.Bar, names, backends, of_rows)]
-            drawn[title + ", logarithmic scale" * charts.logarithmic(bars)] = charts.bars(bars)
+    for title, time_of in titles.items():
+        known = {lane: [row for row in results.of_lane(lane) if time_of(row)] for lane in LANES}
+        lanes = [lane for lane, rows in known.items() if rows]
+        bars = []
+        for name, rows in results.backends.items():
+            marked = ", not compared" if any(row.why_not for row in rows.values()) else ""
+            times = [time_of(rows[lane]) if lane in rows else None for lane in lanes]
+            bars.append(charts.Bar(title_of(name) + marked, name, times))
+        if lanes:
+            words = "as installed (pale) and tuned" if len(lanes) > 1 else LANES[lanes[0]]
+            better = (
+                "shorter is better" if not charts.logarithmic(bars) else "the further left, the better; logarithmic"
+            )
+            drawn[f"{title}, {words}; {better}"] = charts.bars(bars)
     return drawn
 
 
@@ -298,40 +299,25 @@ def _sentences(results: BenchResults) -> dict[str, str]:
     }
 
 
-def advice(results: BenchResults) -> list[str]:
-    """Advice on each row as installed that is slower than its tuned row: the settings that it lacks.
-
-    Each piece ends with the words to type for them.
-    """
-    pieces = []
-    for pair in results.pairs:
-        slower = pair.ratio.inverse.value
-        if pair.kind != "installed" or slower <= SLOWER:
-            continue
-        tuned = results.by_label[pair.right].row
-        groups = settings_of(computing(tuned.backend), results.head.machine["cores"])
-        lacked = [GROUPS[group] for group, names in groups.items() if names.keys() & tuned.variables.keys()]
-        typed = [quoted(f"{name}={value}") for name, value in tuned.variables.items()]
-        if lacked:
-            pieces.append(
-                f"A step of {tuned.backend} as installed takes {slower:.2f} times as long as with tuned settings, "
-                f"which decide {listed(lacked)}. To set them, type before the command: {' '.join(typed)}"
-            )
-    return pieces
+def typed(results: BenchResults) -> str:
+    """The settings of the tuned lane, by framework, as lines to copy into a shell; "" if none are set."""
+    lines = []
+    for name, rows in results.backends.items():
+        settings = rows["tuned"].row.variables if "tuned" in rows else {}
+        given = " ".join(quoted(f"{variable}={value}") for variable, value in settings.items())
+        lines += [f"# {title_of(name)}", f"export {given}"] if given else []
+    return "\n".join(["```sh", *(for_terminal(line).replace("`", "'") for line in lines), "```"]) if lines else ""
 
 
 def surprise(results: BenchResults) -> str:
-    """Sentences on the official example, if it decodes a character much slower than Keras does; else ""."""
-    example, keras = map(results.by_label.get, (BASELINE, framework_of(BASELINE)))
-    if not (example and example.alone and keras and keras.alone):
-        return ""
-    seconds, plain_seconds = example.alone.value, keras.alone.value
-    slower, milliseconds, plain = (
-        float(f"{value:.2g}") for value in (seconds / plain_seconds, seconds * 1e3, plain_seconds * 1e3)
-    )
-    if slower < SURPRISE:
-        return ""
-    return (
-        f"The official example takes {milliseconds:g} ms to decode a character. {keras.title} takes {plain:g} ms, "
-        f"{slower:,.0f} times less."
-    )
+    """A sentence on the official example, if it surely decodes a character much slower than Keras does; else ""."""
+    example, keras = (results.backends.get(name, {}) for name in (BASELINE, framework_of(BASELINE)))
+    for lane in LANES:
+        ratio = results.ratio(keras.get(lane), example.get(lane), "alone")
+        if ratio and ratio.low > SURPRISE:
+            slower, low, high = (f"{end:,.0f}" for end in (ratio.value, ratio.low, ratio.high))
+            return (
+                f"To decode a sentence by itself the official example takes {slower} times ({low} to {high}) as long "
+                f"as {title_of('keras')}, {LANES[lane]}."
+            )
+    return ""

@@ -11,7 +11,7 @@ from benchmarks.measure.recording import Proof, Recording
 from benchmarks.measure.statistics import ROBUST_ROUNDS, UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
-from benchmarks.report.page import Columns, by_row, page
+from benchmarks.report.page import Columns, by_row, page, reached
 from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
 from benchmarks.report.results import NOTHING, Results, RowResults
 from common.text import listed, quoted
@@ -143,7 +143,7 @@ def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
 
 
 ANSWER: Columns = {
-    "an item": lambda row: render.interval(row.item),
+    "an item": lambda row: quantity(row.item),
     "a step": lambda row: quantity(row.step),
     "items a step": lambda row: f"{row.items:,}",
     "speed of the first": lambda row: render.ratio(row.ratio),
@@ -163,11 +163,12 @@ def report_of(recording: Recording) -> Report:
     """The whole page, with its answer for a terminal, and the results for --json."""
     results = RaceResults(recording)
     rows, machine = results.plan.rows, recording.head.machine
-    drawn = [Bar(row.label, "", row.item) for row in results.rows if row.item]
-    charts = {"An item": bars(drawn)} if drawn else {}
+    drawn = [Bar(row.label, "", [row.item]) for row in results.rows if row.item]
+    charts = {"An item; shorter is better": bars(drawn)} if drawn else {}
     one_python = len({row.python for row in rows}) == 1
     values = {
         "headline": _bold(results.headline),
+        "reached": reached({"": results.reached}),
         "answer": by_row(results.rows, ANSWER, "script"),
         "proof": table(
             ("script", f"against {safe(rows[0].label)}", "rungs", "what was found"),

@@ -37,8 +37,9 @@ MARK_OF_HTML = '<meta name="generator" content="rosetta report">'
 MARK_OF_SVG = "<!-- made by rosetta report -->"
 MARK_OF_MARKDOWN = "[//]: # (made by rosetta report)"
 
+MOST_MINUTES = 60  # of a budget that is advised
 TWICE = 2.0  # least difference that is shown as a factor; a smaller one is in per cent
-LONGEST_NAME = 36  # characters of a name in a chart, which fit beside its figure
+LONGEST_NAME = 44  # characters of a name and its figures, which fit into a chart
 
 
 class Report(NamedTuple):
@@ -132,15 +133,19 @@ def is_recording(path: Path) -> bool:
 
 
 def terminal(text: str, console: Console) -> None:
-    """Print the page, without its charts."""
+    """Print the page, without its charts; each line to copy stays one line, however long it is."""
     from rich.markdown import Markdown
     from rich.theme import Theme
 
-    # Rich centres a heading and underlines it.
-    bold = re.sub(r"^#+ (.*)", r"**\1**", IMAGES.sub("", text), flags=re.MULTILINE)
     plain = {"markdown.code": "bold", "markdown.table.header": "bold", "markdown.table.border": "dim"}
+    parts = "\n".join(map(printable, IMAGES.sub("", text).split("\n"))).split("```")  # at odd places: lines to copy
     with console.use_theme(Theme(plain)):
-        console.print(Markdown("\n".join(map(printable, bold.split("\n"))), hyperlinks=False))
+        for place, part in enumerate(parts):
+            if place % 2:
+                console.print(part.removeprefix("sh"), soft_wrap=True, markup=False, highlight=False, emoji=False)
+            else:  # Rich centres a heading and underlines it
+                bold = re.sub(r"^#+ (.*)", r"**\1**", part, flags=re.MULTILINE)
+                console.print(Markdown(bold, hyperlinks=False))
 
 
 def code(text: str) -> str:
@@ -237,37 +242,23 @@ def quantity(time: float | Estimate | None) -> str:
     return f"{digits(seconds / unit)}{SPACE}{name}"
 
 
-def interval(estimate: Estimate | None) -> str:
-    """A time given in seconds with its interval, in a suitable unit: 61.5 ms (60.1 to 62.9).
-
-    An end has as many decimal places as the value. The ends of an interval beyond twice the value say nothing and are
-    not shown.
-    """
-    if estimate is None or estimate.low == estimate.high:
-        return quantity(estimate)
-    if estimate.unsure:
-        return f"{quantity(estimate)} {UNSURE}"
-    unit, _ = _unit_of(estimate.value)
-    places = len(digits(estimate.value / unit).partition(".")[2])
-    low, high = (f"{end / unit:,.{places}f}" for end in (estimate.low, estimate.high))
-    return f"{quantity(estimate)} ({low} to {high})"
+def ratio(estimate: Estimate | None) -> str:
+    """A ratio with its interval: 1.47× (1.43 to 1.52). An interval beyond twice the value says nothing."""
+    if estimate is None:
+        return MISSING
+    low, high = (_multiple(end) for end in (estimate.low, estimate.high))
+    return f"{_multiple(estimate.value)}× {UNSURE if estimate.unsure else f'({low} to {high})'}"
 
 
 def around(estimate: Estimate | None) -> str:
-    """A time given in seconds with the half-width of its interval: 61.5 ms ± 2.3 %."""
-    if estimate is None or estimate.unsure or estimate.low == estimate.high:
-        return interval(estimate)
-    return f"{quantity(estimate)} ±{SPACE}{percent(estimate.half_width)}"
+    """A ratio with the half-width of its interval: 1.47× ±3.4 %."""
+    if estimate is None or estimate.unsure:
+        return ratio(estimate)
+    return f"{_multiple(estimate.value)}×{SPACE}±{percent(estimate.half_width)}"
 
 
-def ratio(estimate: Estimate | None) -> str:
-    """A ratio of speeds with its interval: 1.47× (1.43 to 1.52)."""
-    if estimate is None:
-        return MISSING
-    value, low, high = (
-        f"{end:.2f}" if 0.1 <= end < 10 else digits(end) for end in (estimate.value, estimate.low, estimate.high)
-    )
-    return f"{value}× {UNSURE}" if estimate.unsure else f"{value}× ({low} to {high})"
+def _multiple(ratio: float) -> str:
+    return f"{ratio:.2f}" if 0.1 <= ratio < 10 else digits(ratio)
 
 
 def times(ratio: float) -> str:
@@ -285,9 +276,8 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
         if ratio.unsure:
             return f"not told apart yet: {count(rounds, 'round')} tell too little; give a longer --budget"
         minutes = minutes_until(within, ratio.half_width, seconds)
-        longer = "more than an hour" if minutes > 60 else f"about {count(minutes, 'more minute')}"
-        more = f"; {longer} would do" if minutes > 0 else ""
-        return f"not told apart yet: ±{SPACE}{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
+        more = f"; about {count(minutes, 'more minute')} would do" if 0 < minutes <= MOST_MINUTES else ""
+        return f"not told apart yet: ±{percent(ratio.half_width)} after {count(rounds, 'round')}{more}"
     if factor >= TWICE:
         return f"{times(factor)} times as fast" if word == "faster" else f"takes {times(factor)} times as long"
     return f"{word} by {percent(factor - 1)}"
@@ -296,6 +286,12 @@ def verdict(ratio: Estimate, within: float, rounds: int, seconds: float) -> str:
 def minutes_until(within: float, half_width: float, seconds: float) -> int:
     """Minutes until an interval is as narrow as `within`, whose `half_width` took these seconds."""
     return ceil(seconds * ((half_width / max(within, 1e-3)) ** 2 - 1) / 60)
+
+
+def enough(within: float, half_width: float, seconds: float, budget: float) -> str:
+    """Advice on a budget, in seconds, after which an interval is as narrow as `within`: an hour at most."""
+    minutes = ceil(budget / 60) + minutes_until(within, half_width, seconds)
+    return f"--budget {minutes}m would do" if minutes <= MOST_MINUTES else "an hour would not do on this machine"
 
 
 def percent(share: float) -> str:

@@ -4,17 +4,18 @@ Rows of one combination of sizes took turns, and are compared as in any bench. R
 so the interval of a time includes what the machine did from one round to the next.
 """
 
+from math import exp, hypot, log
+
 from benchmarks.measure.plan import Axis
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import grouped
+from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import render
 from benchmarks.report.bench import BenchResults, BenchRow
-from benchmarks.report.charts import Point, lines
-from benchmarks.report.render import safe, table, times
+from benchmarks.report.charts import Point, lines, reach_of
+from benchmarks.report.render import around, safe, table
 from benchmarks.report.results import NOTHING
 from common.text import listed
 
-TALLEST_INTERVAL = 3.0  # the interval of a point is cut at this multiple of its value
 AXES: dict[Axis, str] = {  # names of the axes on a page
     "latent-dim": "units of each LSTM",
     "length": "characters in each sentence",
@@ -41,20 +42,33 @@ class VaryResults(BenchResults):
 
     @property
     def headline(self) -> str:
-        """A step at the largest size as a multiple of one at the smallest, by backend."""
-        grown, largest = [], tuple(self.training.axes[axis][-1] for axis in self.second)
+        """A step at the largest size as a multiple of one at the smallest, by backend, with intervals."""
+        grown, unknown = [], []
+        largest = tuple(self.training.axes[axis][-1] for axis in self.second)
         for (name, sizes), rows in self.curves().items():
             if len(rows) > 1 and rows[0].step and rows[-1].step and sizes == largest:
-                grown.append(f"{times(rows[-1].step.value / rows[0].step.value)} in {name}")
-        if not grown:
+                growth = ratio_across(rows[-1].step, rows[0].step)
+                if growth.unsure or growth.low <= 1:
+                    unknown.append(name)
+                else:
+                    grown.append(f"{around(growth)} in {name}")
+        if not grown and not unknown:
             return NOTHING if not self.rounds else "No answer yet: a curve needs three rounds of two sizes"
         first, *_, last = self.training.axes[self.axis]
-        grew = f"From {first:,} to {last:,} {AXES[self.axis]}"
-        return f"{grew} the time of a step grows this many times: {listed(grown)}."
+        grew = f"From {first:,} to {last:,} {AXES[self.axis]} the time of a step grows"
+        sentences = [f"{grew} this many times: {listed(grown)}."] if grown else [f"{grew} by an unknown factor."]
+        sentences += [f"More rounds are needed for {listed(unknown)}."] if unknown else []
+        return " ".join(sentences)
 
     @property
     def missing(self) -> list[str]:
         return []
+
+
+def ratio_across(left: Estimate, right: Estimate) -> Estimate:
+    """`left` as a multiple of `right`: times without a common round, whose variance and freedom are pooled."""
+    value, reach = left.value / right.value, hypot(log(left.high / left.value), log(right.high / right.value))
+    return Estimate(value, value * exp(-reach), value * exp(reach))
 
 
 def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
@@ -72,9 +86,7 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     charts = {}
     by_second = grouped((sizes, (name, rows)) for (name, sizes), rows in results.curves().items())
     known = [row.step for row in results.rows if row.step]
-    ends = [max(step.low, step.value / TALLEST_INTERVAL) for step in known] + [
-        min(step.high, step.value * TALLEST_INTERVAL) for step in known
-    ]
+    ends = [end for step in known for end in reach_of(step)]
     for sizes, curves in by_second.items():
         at = "".join(f", {size:,} {AXES[axis]}" for axis, size in zip(results.second, sizes, strict=True))
         points = {

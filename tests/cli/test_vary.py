@@ -1,18 +1,19 @@
 """Growth of cost with sizes: measured for sizes that vary, and computed from known times."""
 
 import math
+import re
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.statistics import Observations, observations
 from benchmarks.report.page import report_of
 from benchmarks.report.vary import VaryResults
 from tests.support.program import refusal, short
-from tests.support.recordings import plan_of, recording, slowed
+from tests.support.recordings import changed, plan_of, recording, slowed
 
 TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
 
@@ -55,8 +56,9 @@ def grown() -> Recording:
 
 def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     results = VaryResults(grown())
-    assert results.headline == (
-        "From 64 to 256 units of each LSTM the time of a step grows this many times: 4.0 in torch and 4.0 in keras."
+    assert results.headline.replace("\N{NO-BREAK SPACE}", " ") == (
+        "From 64 to 256 units of each LSTM the time of a step grows this many times: 3.99× ±0.7 % in torch and "
+        "4.02× ±0.7 % in keras."
     )
     assert {(p.left, p.right) for p in results.pairs if p.kind == "frameworks"} == {
         (f"torch (latent-dim {n})", f"keras (latent-dim {n})") for n in (64, 128, 256)
@@ -69,6 +71,23 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
     page = report_of(grown())
     (svg,) = page.charts.values()
     assert svg.count("<circle") == 6
+
+
+def test_noise_makes_no_curve() -> None:
+    grew = (
+        "From 64 to 256 units of each LSTM the time of a step grows by an unknown factor. More rounds are needed for"
+    )
+    noisy = changed(grown(), Round, lambda line: slow_round(line) if line.number % 2 else line)
+    results = VaryResults(noisy)
+    assert results.headline == f"{grew} torch and keras."
+    (chart,) = report_of(noisy).charts.values()
+    assert not re.search(r'd="M[\d.]+ -', chart), "no interval leaves the drawing"
+
+
+def slow_round(line: Round) -> Round:
+    """The round of a machine that was eight times as slow."""
+    cycles = [[msgspec.structs.replace(v, steps=[8 * s for s in v.steps]) for v in cycle] for cycle in line.cycles]
+    return msgspec.structs.replace(line, cycles=cycles)
 
 
 def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:

@@ -1,56 +1,43 @@
-"""The committed pages are what the committed recordings give today."""
+"""The committed pages and README's figures are what the committed recordings give today."""
 
-import re
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backends.process.parent import PROJECT
-from backends.process.tuned import EFFECTS, GROUPS
-from benchmarks.report.bench import BenchResults
-from benchmarks.report.page import rows_of_answer, surprise
-from tests.support.program import refusal, rosetta
-from tests.support.recordings import COMMITTED, RACING, committed, recording, written
+from benchmarks.measure.recording import Recording
+from tests.support.program import refusal
+from tests.support.recordings import recording, written
 
-PAGES = [
-    path
-    for folder in (COMMITTED, RACING)
-    for path in sorted(folder.iterdir())
-    if path.suffix in (".md", ".html", ".svg") and path.with_suffix(".jsonl").exists()
-]
+RENDER: dict[str, Any] = runpy.run_path(str(PROJECT / "docs" / "benchmark" / "render.py"))
+PAGES = RENDER["pages"]()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
-def test_the_committed_page_is_what_the_recording_gives(page: Path, tmp_path: Path) -> None:
-    rosetta("report", page.with_suffix(".jsonl"), "-o", rendered := tmp_path / page.name)
-    assert rendered.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+def test_the_committed_page_is_what_the_recording_gives(page: Path) -> None:
+    assert RENDER["rendered"](page) == page.read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_the_recording() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert RENDER["readme"](text) == text
+    for part in RENDER["parts_of_readme"]().values():
+        assert len(part) > 200
+        assert part in text
+
+
+def test_figures_alone_are_left_of_a_recording(tmp_path: Path) -> None:
+    bench = written(recording(), tmp_path / "a.jsonl")
+    RENDER["figures_only"](bench.path)
+    content = bench.path.read_text(encoding="utf-8")
+    assert not [word for word in ("red", "rouge", "phrasebook") if word in content]
+    kept = Recording.read(bench.path)
+    assert kept.rounds() == bench.rounds()
+    assert kept.plan.training.data.data == "fra-eng"
 
 
 def test_what_has_no_chart_is_not_drawn(tmp_path: Path) -> None:
     path = written(recording(rounds=0), tmp_path / "a.jsonl").path
     assert "there is no chart of it" in refusal(2, "report", path, "-o", tmp_path / "a.svg")
-
-
-def test_the_readme_shows_the_recordings() -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
-    amd, demo = (BenchResults(committed(name)) for name in ("amd", "demo"))
-    for answer in (amd.headline.partition(";")[0], surprise(demo)):
-        assert len(answer) > 40
-        assert answer in " ".join(text.split())
-    answer = (
-        (COMMITTED / "demo.md").read_text(encoding="utf-8").partition("\n---\n")[0].replace("\N{NO-BREAK SPACE}", " ")
-    )
-    for row in rows_of_answer(demo):
-        (cells,) = re.findall(rf"^\| {row.title} (\|.*\| to \S+ \|)$", answer, re.MULTILINE)
-        options = demo.plan.command_of(row.row).removeprefix("rosetta bench ")
-        assert f"{cells} `{options}` |" in text
-    assert 'src="docs/benchmark/demo.svg"' in text
-
-
-def test_the_guide_has_the_measured_effects_of_settings() -> None:
-    guide = (PROJECT / "docs" / "benchmarking.md").read_text(encoding="utf-8")
-    for effect in EFFECTS:
-        figures = f"{effect.ratio:.2f} ({effect.low:.2f} to {effect.high:.2f})"
-        line = f"| {effect.framework} | {effect.group} | {figures} | {'set' if effect.helps else ''} |"
-        assert f"{line} {effect.date} | {effect.machine} |" in guide
-    assert {effect.group for effect in EFFECTS} <= GROUPS.keys()

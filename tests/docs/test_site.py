@@ -28,7 +28,7 @@ def site(program: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
 def test_every_guide_has_a_page_and_no_link_is_dead(program: dict[str, Any], site: Path, tmp_path: Path) -> None:
     for guide in (PROJECT / "docs").rglob("*.md"):
         assert (site / guide.relative_to(PROJECT)).with_suffix(".html").is_file(), guide
-    assert 'class="chart"' in (site / "docs" / "benchmark" / "intel.html").read_text("utf-8"), "the report itself"
+    assert 'class="chart"' in (site / "docs" / "benchmark" / "demo.html").read_text("utf-8"), "the report itself"
     assert program["dead_links"](site) == []
     (tmp_path / "page.html").write_text(
         '<h2 id="there"></h2><a href="#there"></a><a href="#gone"></a><img src="no.svg">'

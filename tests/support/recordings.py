@@ -61,8 +61,6 @@ MACHINE = Machine(
 COMMITTED, RACING = PROJECT / "docs" / "benchmark", PROJECT / "docs" / "racing"
 # HTML, a table's line, code, a link, a mention, an address, and what writes over a terminal or turns a line round.
 HOSTILE = "<img src=x onerror=alert(1)>|`**a**`[b](http://e.vil)@you #1 www.e.vil\u2028\u202e\x1b[31m\n---\n# c"
-REPLACED = ("torch", "flushed", "He needs 6 ties.", "Il a besoin de 6 cravates.", "cpu", "NumPy")
-REPLACED += ("Intel(R) Xeon(R) Processor", "the weights of the bundled run after 55 epochs")
 
 Kind = TypeVar("Kind", bound=Line)
 
@@ -230,8 +228,10 @@ def committed(name: str) -> Recording:
 
 def hostile(path: Path) -> Recording:
     """The committed recording with a hostile text wherever a stranger could write one, saved at `path`."""
-    text = (COMMITTED / "intel.jsonl").read_text(encoding="utf-8")
-    for word in REPLACED:
+    bench = committed("demo")
+    text, shown = bench.path.read_text(encoding="utf-8"), bench.head.text.shown[0]
+    words = ["torch", "flushed", "cpu", shown.source, shown.references[0]]
+    for word in [*words, bench.head.machine["processor"], bench.head.text.weights]:
         text = text.replace(json.dumps(word), json.dumps(HOSTILE))
     path.write_text(text, encoding="utf-8")
     return Recording.read(path)

@@ -1,5 +1,6 @@
 """Results of a recording: the headline, rows and pairs, warnings and advice, and what is not compared."""
 
+import re
 from dataclasses import replace
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
+from benchmarks.report.page import report_of
 from common.corpus import prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
@@ -21,14 +23,14 @@ from tests.support.recordings import (
     each_visit,
     plan_of,
     recording,
+    slowed,
 )
 
 EXACT = Noise(0.0, 0.0, 0.0)
-ALIKE = "; all translate 2 of 2 sentences alike."
 UNCERTIFIED = "there is no parity certificate of this version"
 TOO_FEW = "too few rounds can be used for an interval; give a longer --budget"
 ONLY_TWO = "only 2 rounds can be used, and 3 are the least for figures to rely on"
-BUSY = "other programs used 0.34 cores meanwhile"
+BUSY = "other programs used 0.27 cores meanwhile"
 LEFT_OUT = "of 24 cycles are left out because other programs were at work; close other programs and measure again"
 OUTSIDE = "{} spent over 5% of its time outside the timed steps, so the device may still have been at work"
 NEAR = {"torch": 0.06, "keras": 0.0602}  # seconds of rows that are hard to tell apart
@@ -43,25 +45,45 @@ def busy(rounds: int) -> Recording:
 @pytest.mark.parametrize(
     ("seconds", "noise", "expected"),
     [
-        (SECONDS, QUIET, f"PyTorch trains 1.3 times as fast as Paddle and 1.5 times as fast as Keras{ALIKE}"),
-        (NEAR, EXACT, f"PyTorch trains 1.003 times as fast as Keras{ALIKE}"),
-        (NEAR, Noise(0.1), f"Keras and PyTorch are not told apart yet{ALIKE}"),
-        (NEARER, Noise(0.01), f"PyTorch trains 15 times as fast as Paddle and as fast as Keras{ALIKE}"),
+        (SECONDS, QUIET, "PyTorch trains 1.3 times as fast as Paddle and 1.5 as Keras"),
+        (NEAR, EXACT, "PyTorch trains 1.003 times as fast as Keras"),
+        (NEAR, Noise(0.1), "PyTorch and Keras are not told apart yet"),
+        (NEARER, Noise(0.01), "PyTorch trains 15 times as fast as Paddle and as fast as Keras"),
         (
             NEARER,
             Noise(0.1),
-            f"PyTorch trains 16 times as fast as Paddle; PyTorch and Keras are not told apart yet{ALIKE}",
+            "Keras trains 16 times as fast as Paddle; Keras and PyTorch are not told apart yet",
         ),
-        ({"torch": 0.06}, EXACT, "PyTorch trains 1,067 pairs a second."),
+        (NEARER, Noise(0.6), "Keras trains faster than Paddle; Keras and PyTorch are not told apart yet"),
+        ({"torch": 0.06}, EXACT, "PyTorch trains 1,067 pairs a second"),
     ],
 )
 def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], noise: Noise, expected: str) -> None:
-    assert BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=43)).headline == expected
+    results = BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=3))
+    (tuned,) = re.findall(r"\. Tuned, (.*)\.$", results.headline)
+    assert tuned == expected
+    assert results.headline.startswith("As installed, ")
 
 
-def test_ratios_compare_with_the_baseline_or_the_slowest_row() -> None:
-    for asked, expected in (("", "keras"), ("paddle", "paddle")):
-        assert BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline=asked))).baseline == expected
+def test_one_baseline_is_the_reference_of_both_lanes() -> None:
+    bench = slowed(recording(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
+    results = BenchResults(bench)
+    assert (results.baseline, [*results.backends]) == ("keras", ["keras", "torch"]), "the fastest as installed"
+    assert results.headline == (
+        "As installed, Keras trains 1.3 times as fast as PyTorch. Tuned, PyTorch trains 1.5 times as fast as Keras."
+    )
+    assert results.gain == "Settings make PyTorch 2.0 times as fast. No setting helps Keras."
+    named = BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline="paddle")))
+    assert named.headline.endswith(
+        "Tuned, Paddle trains 1.1 times as fast as Keras; PyTorch trains 1.3 times as fast as Paddle."
+    )
+
+
+def test_a_backend_that_no_setting_helps_has_one_row_in_both_lanes() -> None:
+    results = BenchResults(recording(plan_of(["torch", "keras"])))
+    assert results.backends["keras"]["installed"] is results.backends["keras"]["tuned"]
+    assert results.gain == "No gain is seen in PyTorch. No setting helps Keras."
+    assert results.headline.count("as fast as Keras") == 2
 
 
 def test_no_speed_without_equality() -> None:
@@ -79,7 +101,7 @@ def test_no_speed_without_equality() -> None:
         "keras": "parity is broken, and `rosetta parity` explains where",
         "keras:example": UNCERTIFIED,
     }, "a certificate of another version is none"
-    assert not any(pair.kind == "frameworks" for pair in results.pairs), "Paddle has nothing to be compared with"
+    assert {pair.kind for pair in results.pairs} == {"installed"}, "Paddle has nothing else to be compared with"
     assert f"not compared: torch, as installed, torch, keras:example, because {UNCERTIFIED}" in results.doubts
     assert results.by_label["torch"].step, "its time is told all the same"
     diverged = each_visit(bench, lambda _, visit: msgspec.structs.replace(visit, finite=False))
@@ -90,7 +112,21 @@ def test_rows_as_installed_are_compared_with_their_plain_row() -> None:
     results = BenchResults(recording(plan_of([*SECONDS]), SECONDS))
     special = {(pair.left, pair.right): pair.ratio.value for pair in results.pairs if pair.kind != "frameworks"}
     assert special == {(f"{name}, as installed", name): pytest.approx(1.0, rel=0.02) for name in ("torch", "paddle")}
-    assert {label for p in results.pairs if p.kind == "frameworks" for label in (p.left, p.right)} == {*SECONDS}
+    others = [{p.left, p.right} for p in results.pairs if p.kind == "frameworks"]
+    assert {"paddle", "torch, as installed"} not in others, "rows of one lane are compared"
+    assert others.count({"keras", "keras:example"}) == 1, "rows of both lanes once"
+
+
+@pytest.mark.parametrize(
+    ("process", "advice"), [(0.05, "--budget 17m would do"), (0.2, "an hour would not do on this machine")]
+)
+def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
+    bench = recording(plan_of([*NEAR]), NEAR, noise=Noise(process), seed=3)
+    (note,) = (note for note in BenchResults(bench).notes if "the widest interval" in note)
+    assert note.endswith(advice)
+    shown = report_of(bench).page
+    assert "not told apart yet" in shown
+    assert ("more minutes would do" in shown) == (process < 0.1)
 
 
 def on_one_thread(line: Round) -> Round:
@@ -109,11 +145,11 @@ LATE = each_visit(
     [
         (recording(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
         (recording(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
-        (recording(rounds=2), "So far, after 2 rounds alone: PyTorch trains", [ONLY_TWO], []),
-        (busy(3), "PyTorch trains", [], [f"12 {LEFT_OUT}"]),
-        (busy(4), "PyTorch trains", [BUSY], []),
-        (changed(recording(plan_of([*NEAR])), Round, on_one_thread), "PyTorch trains", THREADS, []),
-        (LATE, "Paddle trains", [OUTSIDE.format("paddle, as installed"), OUTSIDE.format("paddle")], []),
+        (recording(rounds=2), "So far, after 2 rounds alone: As installed, PyTorch trains", [ONLY_TWO], []),
+        (busy(3), "As installed, PyTorch trains", [], [f"12 {LEFT_OUT}"]),
+        (busy(4), "As installed, PyTorch trains", [BUSY], []),
+        (changed(recording(plan_of([*NEAR])), Round, on_one_thread), "As installed, PyTorch trains", THREADS, []),
+        (LATE, "As installed, Paddle trains", [OUTSIDE.format("paddle, as installed"), OUTSIDE.format("paddle")], []),
     ],
     ids="nothing one_round two_rounds half_busy busy threads late".split(),
 )
@@ -140,7 +176,7 @@ def test_each_sentence_has_the_translation_of_each_row() -> None:
         {"C'est rouge.": ["torch", "keras"]},
         {"Est-ce rouge ?": ["torch"], "Est-ce que c'est rouge ?": ["keras"]},
     ]
-    assert results.headline.endswith("all translate 1 of 2 sentences alike.")
+    assert results.alike == "All rows translate 1 of 2 sentences alike."
 
 
 @pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])

@@ -28,6 +28,7 @@ from benchmarks.measure.race import Race
 from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Start, Text
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
+from benchmarks.measure.statistics import Estimate
 from benchmarks.measure.turns import MOST_TRIES, Runner
 from benchmarks.report.bench import BenchResults
 from common.corpus import prepare
@@ -180,12 +181,19 @@ class Run(NamedTuple):
 
     @property
     def answers(self) -> int:
-        """The number of pairs of frameworks that have an answer."""
-        return len([pair for pair in self.results.pairs if pair.kind == "frameworks"])
+        """The number of pairs of frameworks in the tuned lane that have an answer."""
+        pairs = [pair for pair in self.results.pairs if pair.kind == "frameworks"]
+        return sum(", as installed" not in pair.left + pair.right for pair in pairs)
+
+    def ratio(self, row: str) -> Estimate:
+        """Speed of torch as a multiple of that of another row, by their labels."""
+        ratio = self.results.ratio(*map(self.results.by_label.get, ("torch", row)))
+        assert ratio
+        return ratio
 
     def is_right(self, row: str, rel: float) -> bool:
         """True if the interval of torch's speed over another row's, widened by `rel`, holds the true ratio."""
-        ratio, true = self.results.ratio("torch", row), SECONDS[row] / SECONDS["torch"]
+        ratio, true = self.ratio(row), SECONDS[row] / SECONDS["torch"]
         return ratio.low / (1 + rel) < true < ratio.high * (1 + rel)
 
 
@@ -322,7 +330,7 @@ def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
         assert run.results.dropped <= 0.1 * run.results.cycles
         assert run.results.again > 0
     for row in ("paddle", "keras"):
-        ratio = fmean(run.results.ratio("torch", row).value for run in runs)
+        ratio = fmean(run.ratio(row).value for run in runs)
         assert ratio == pytest.approx(SECONDS[row] / SECONDS["torch"], rel=0.01)
 
 

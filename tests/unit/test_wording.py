@@ -20,9 +20,8 @@ def test_numbers_have_three_figures_and_the_unit_that_suits_them() -> None:
     assert [render.digits(value) for value in values] == ["10.0", "192,000", "-0.500", "0", *[MISSING] * 3]
     times = [render.quantity(seconds) for seconds in (12.04, 7e-7)] + [render.duration(7200)]
     assert plain([*times, render.megabytes(498_300_000)]) == ["12.0 s", "0.700 µs", "2.0 h", "498 MB"]
-    estimates = [Estimate(0.0615, 0.0001, 1.2), Estimate(2.0, 2.0, 2.0), None]
-    intervals = ["61.5 ms (not known well)", "2.00 s", MISSING]
-    assert plain([render.interval(estimate) for estimate in estimates]) == intervals
+    ratios = [render.around(ratio) for ratio in (Estimate(12.3, 11.8, 12.8), Estimate(2.0, 0.5, 8.0), None)]
+    assert plain(ratios) == ["12.3× ±4.2 %", "2.00× (not known well)", MISSING]
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def short_recordings(folder: Path) -> None:
     """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
-        COMMITTED / "intel.jsonl",
+        COMMITTED / "demo.jsonl",
         RACING / "threads.jsonl",
     ):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -177,7 +177,7 @@ def of_recording(path: Path) -> None:
 
 def of_recording_and_another(path: Path) -> None:
     """Put the recording and another one on one page."""
-    damaged, whole = Recording.read(path), committed("intel")
+    damaged, whole = Recording.read(path), committed("demo")
     both = page.machines([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 
@@ -193,7 +193,7 @@ FILES = {
 }
 RECORDINGS = {
     "a report": Victim(short_recordings, of_recording),
-    "a comparison": Victim(short_recordings, of_recording_and_another, "intel.jsonl"),
+    "a comparison": Victim(short_recordings, of_recording_and_another, "demo.jsonl"),
 }
 files = partial(damaging, FILES)
 recordings = partial(damaging, RECORDINGS)

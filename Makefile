@@ -55,7 +55,10 @@ lint: set-up
 pages: set-up
 	rm -f docs/benchmark/*.jsonl
 	$(BIN)/rosetta bench --out docs/benchmark/demo.jsonl
-	$(BIN)/python docs/benchmark/render.py
+	$(BIN)/rosetta bench --out docs/benchmark/engines.jsonl --budget 7m \
+		--backends keras:on-tensorflow,keras:on-jax,keras:on-torch,keras,torch,jax
+	$(BIN)/rosetta bench --out docs/benchmark/fra-eng.jsonl --data "$${ROSETTA_FRA:-fra-eng}"
+	$(BIN)/python docs/benchmark/render.py docs/benchmark/fra-eng.jsonl
 
 # The trained run that is bundled. The first rate is eight times the example's; docs/phrasebook/README.md says why.
 pretrained: set-up

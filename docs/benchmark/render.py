@@ -1,4 +1,4 @@
-"""Render the pages of the committed recordings, and README's figures, which are the demo's.
+"""Render the pages of the committed recordings, README's figures, which are the demo's, and the guide's table.
 
 `make pages` measures the recordings of this folder anew and runs this. With the path of a recording as its argument,
 it first removes the sentences of the corpus from that recording, so that only figures are left.
@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from backends import title_of
 from backends.process.parent import PROJECT
+from backends.process.tuned import EFFECTS
 from benchmarks.measure.recording import Decoded, Recording, append_line
+from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race, render
 from benchmarks.report.bench import LANES, BenchResults
 
-FOLDER, README = PROJECT / "docs" / "benchmark", PROJECT / "README.md"
+FOLDER = PROJECT / "docs" / "benchmark"
 CORPUS = "fra-eng"  # the name of the corpus whose sentences are left out
 
 
@@ -52,32 +54,74 @@ def figures_only(path: Path) -> None:
 
 def parts_of_readme() -> dict[str, str]:
     """README's parts that are made of the demo's recording, by their names."""
-    results = BenchResults(recording := Recording.read(FOLDER / "demo.jsonl"))
-    report = page.report_of(recording)
-    _, machine, *_ = paragraphs = report.page.split("\n\n")
-    table = next(paragraph for paragraph in paragraphs if paragraph.startswith("| row"))
+    results = BenchResults(Recording.read(FOLDER / "demo.jsonl"))
     times = "; ".join(
         f"{title_of(name)} {' and '.join(render.quantity(rows[lane].epoch) for lane in LANES if lane in rows)}"
         for name, rows in results.backends.items()
     )
-    alt = f"Seconds that an epoch of training takes, as installed and tuned: {times}"
+    alt = f"An epoch, as installed and tuned: {times}"
     image = f'<a href="docs/benchmark/demo.md"><img src="docs/benchmark/demo.svg" width="400" alt="{alt}"></a>'
-    answer = f"**{results.headline}** {results.gain}"
-    return {"answer": f"{answer}\n\n{machine}\n\n{image}", "table": render.joined(table, page.surprise(results))}
+    answer, table = answer_of("demo")
+    return {"answer": f"{answer}\n\n{image}", "table": render.joined(table, page.surprise(results))}
 
 
-def readme(text: str) -> str:
-    """README with these parts, each between two comments with its name."""
-    for name, part in parts_of_readme().items():
+def answer_of(name: str) -> tuple[str, str]:
+    """The answer of a recording of this folder, with machine and date; and its table. Empty without the recording."""
+    if not (path := FOLDER / f"{name}.jsonl").exists():
+        return "", ""
+    results = BenchResults(recording := Recording.read(path))
+    paragraphs = page.report_of(recording).page.split("\n\n")
+    table = next(paragraph for paragraph in paragraphs if paragraph.startswith("| row"))
+    where = f"{paragraphs[1].partition(' · ')[0]}, {render.day(results.head.started).partition(',')[0]}"
+    return f"{where}: **{results.headline}** {results.gain}", table
+
+
+def parts_of_guide() -> dict[str, str]:
+    """The guide's tables of the effects of settings and of the recordings."""
+    tables = []
+    measured = grouped(((effect.date, effect.machine), effect) for effect in EFFECTS)
+    for (date, machine), of_machine in measured.items():
+        lines = []
+        for framework, effects in grouped((effect.framework, effect) for effect in of_machine).items():
+            words = [(e.helps, f"{e.group} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
+            of_lane = grouped(words)
+            lines.append((framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False))))
+        columns = ("framework", "set: a step is so many times as fast", "not set")
+        tables += [f"Measured on {date}, on an {machine}:", render.table(columns, lines)]
+    lines = []
+    for path in sorted(FOLDER.glob("*.jsonl")):
+        links = " ".join(
+            f"[{p.suffix[1:]}](benchmark/{p.name})" for p in pages() if p.stem == path.stem and p.parent == FOLDER
+        )
+        recording = Recording.read(path)
+        command = " ".join(recording.plan.command.replace("\\\n", " ").split())
+        lines.append((path.stem, links, render.code(command), render.day(recording.head.started)))
+    recordings = render.table(("recording", "pages", "made by", "on"), lines)
+    return {"effects": render.joined(*tables), "recordings": recordings}
+
+
+PARTS = {
+    PROJECT / "README.md": parts_of_readme,
+    PROJECT / "docs" / "benchmarking.md": parts_of_guide,
+    PROJECT / "docs" / "keras_engines.md": lambda: {"engines": render.joined(*answer_of("engines"))},
+}
+
+
+def filled(path: Path) -> str:
+    """The text of a file of PARTS with its parts, each between two comments with its name."""
+    text = path.read_text(encoding="utf-8")
+    for name, part in PARTS[path]().items():
         start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, after = text.split(start)[0], text.split(end)[-1]
-        text = before + start + part + end + after
+        text = text.partition(start)[0] + start + part + end + text.partition(end)[2]
     return text
 
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         figures_only(Path(argument))
+    for path in FOLDER.glob("*.jsonl"):  # processes tell where this copy's Python is
+        path.write_text(path.read_text(encoding="utf-8").replace(f"{PROJECT}/", ""), encoding="utf-8")
     for path in pages():
         path.write_text(rendered(path), encoding="utf-8")
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PARTS:
+        path.write_text(filled(path), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The committed pages and README's figures are what the committed recordings give today."""
+"""The committed pages, README's figures and the guide's table are what was recorded, as it is rendered today."""
 
 import runpy
 from pathlib import Path
@@ -20,12 +20,10 @@ def test_the_committed_page_is_what_the_recording_gives(page: Path) -> None:
     assert RENDER["rendered"](page) == page.read_text(encoding="utf-8")
 
 
-def test_the_readme_shows_the_recording() -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert RENDER["readme"](text) == text
-    for part in RENDER["parts_of_readme"]().values():
-        assert len(part) > 200
-        assert part in text
+@pytest.mark.parametrize("path", RENDER["PARTS"], ids=lambda path: path.name)
+def test_the_readme_and_the_guide_show_what_was_measured(path: Path) -> None:
+    assert RENDER["filled"](path) == path.read_text(encoding="utf-8")
+    assert all(len(part) > 200 for part in RENDER["PARTS"][path]().values())
 
 
 def test_figures_alone_are_left_of_a_recording(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks.in_child import Visit
 from benchmarks.measure import machine
-from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Row
+from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
 from benchmarks.measure.recording import Recording, Round, Start
-from benchmarks.measure.statistics import Estimate, counting, widest
+from benchmarks.measure.statistics import counting, widest
 from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns, undisturbed
 from common.errors import CannotBeginError, RosettaError
 from common.text import count
@@ -47,7 +47,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         self.recording, self.plan, self.seed = recording, recording.plan, seed
         self.budget = self.plan.budget
         self.began = self.end = 0.0
-        self.known: tuple[Row, Row, Estimate] | None = None  # the widest interval of the question so far
+        self.reached: float | None = None  # half-width of the widest interval so far
         self.step_seconds: dict[int, float] = {}  # by the row's index
         self.start_seconds = 0.0  # to start and warm up a group of rows; 0 before it is known
         self.stretch = 1.0  # duration of the last cycles as a multiple of the foreseen one
@@ -74,14 +74,10 @@ class Rounds(ABC, Generic[AnyRunner]):
         return self.end - machine.now()
 
     def status(self, doing: str) -> None:
-        """Show the present work, the time that is left, and the widest ratio so far."""
+        """Show the present work, the time that is left, and the widest interval so far."""
         words = [doing, f"{duration(max(0.0, self.left))} left"]
-        if self.known:
-            left, right, ratio = self.known
-            if ratio.value < 1:
-                left, right, ratio = right, left, ratio.inverse
-            speed = f"{left.label} {ratio.value:.2f} times as fast as {right.label}"
-            words.append("too early to tell" if ratio.unsure else f"{speed}, ± {ratio.half_width:.0%} so far")
+        if self.reached:
+            words.append(f"intervals within ±{self.reached:.0%} so far" if self.reached < 1 else "too early to tell")
         self.say("; ".join(words))
 
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
@@ -149,7 +145,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         It is answered when, after enough rounds, the intervals are as narrow as asked.
         """
         enough = CAREFUL_ROUNDS if self.plan.within < CAREFUL else ENOUGH_ROUNDS
-        narrow = self.known is not None and self.known[2].half_width <= self.plan.within
+        narrow = self.reached is not None and self.reached <= self.plan.within
         return not (narrow and self._used >= enough) and self._has_round()
 
     def _has_round(self) -> bool:
@@ -182,7 +178,7 @@ class Rounds(ABC, Generic[AnyRunner]):
             finally:  # after an error or Ctrl-C, too
                 if cycles:
                     self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
-                    self.known = widest(self.recording)
+                    self.reached = widest(self.recording)
             self._after_turns(live, number, rng)
 
     def _cycles(

@@ -22,7 +22,6 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmarks.in_child import Visit, Work
-from benchmarks.measure.plan import Row
 from benchmarks.measure.recording import Recording, Round
 from benchmarks.measure.turns import undisturbed
 
@@ -213,22 +212,18 @@ def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
     return alone if len(alone) >= (1 - MOST_DROPPED) * len(cycles) else cycles
 
 
-def widest(recording: Recording) -> tuple[Row, Row, Estimate] | None:
-    """The two rows of equal sizes whose ratio has the widest interval; None before every pair has an interval.
+def widest(recording: Recording) -> float | None:
+    """Half-width of the widest interval between rows of equal sizes; None before every two rows have an interval.
 
-    A row without any other row to be compared with is paired with itself.
+    Of a row that has no other to be compared with it is that of its time.
     """
-    rows, known = recording.plan.rows, observations(recording)
-    pairs: list[tuple[int, int]] = []
+    known, widths = observations(recording), list[float]()
     for group in recording.plan.groups:
-        pairs += combinations(group, 2) if len(group) > 1 else [(group[0], group[0])]
-    intervals = []
-    for left, right in pairs:
-        ratio = known.ratio(left, right) if left != right else known.seconds(left)
-        if ratio and (left != right or ratio.low < ratio.high):
-            intervals.append((rows[left], rows[right], ratio))
-    complete = intervals and len(intervals) >= len(pairs)
-    return max(intervals, key=lambda pair: pair[2].half_width) if complete else None
+        ratios = [known.ratio(*pair) for pair in combinations(group, 2)] or [known.seconds(group[0])]
+        if not all(ratio and (len(group) > 1 or ratio.low < ratio.high) for ratio in ratios):
+            return None  # a time of one round has no interval
+        widths += [ratio.half_width for ratio in ratios if ratio]
+    return max(widths)
 
 
 def mean_of(logarithms: Sequence[float]) -> Estimate | None:

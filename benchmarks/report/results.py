@@ -53,7 +53,7 @@ class Results(ABC):
         self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
         # Half-width of the widest interval, as a share; None before it is known.
-        self.reached = pair[2].half_width if (pair := widest(recording)) else None
+        self.reached = widest(recording)
 
     @property
     @abstractmethod

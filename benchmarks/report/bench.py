@@ -186,11 +186,12 @@ class BenchResults(Results):
             return None
         return self.of_work[work].ratio(*(self.plan.rows.index(row.row) for row in (left, right)))
 
-    def reached_in(self, lane: Lane) -> float | None:
-        """Half-width of the widest interval between two backends of a lane; None if nothing is compared there."""
-        labels = {row.label for row in self.of_lane(lane)}
-        widths = (pair.ratio.half_width for pair in self.pairs if {pair.left, pair.right} <= labels)
-        return max(widths, default=None)
+    @property
+    def reached_by_lane(self) -> dict[str, float]:
+        """Half-width of the widest interval between two backends of a lane, by the lane's name."""
+        of_lane = {words: {row.label for row in self.of_lane(lane)} for lane, words in LANES.items()}
+        widths = [(w, p.ratio.half_width) for w, of in of_lane.items() for p in self.pairs if {p.left, p.right} <= of]
+        return {words: max(of) for words, of in grouped(widths).items()}
 
     @property
     def baseline(self) -> str:
@@ -223,9 +224,8 @@ class BenchResults(Results):
         """The answer: the training speeds of each lane in a sentence, first as installed."""
         if not self.rounds:
             return NOTHING
-        answers = [
-            f"{words.capitalize()}, {answer}" for lane, words in LANES.items() if (answer := self._answer(lane))
-        ]
+        by_answer = grouped((self._answer(lane), words) for lane, words in LANES.items())
+        answers = [f"{' and '.join(lanes).capitalize()}, {answer}" for answer, lanes in by_answer.items() if answer]
         if not answers:
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
         used = len(self.observed.logarithms)

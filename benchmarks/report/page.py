@@ -166,11 +166,11 @@ def _answer(results: BenchResults) -> dict[str, str]:
     return {
         "gain": safe(results.gain),
         "surprise": safe(surprise(results)),
-        "reached": reached({words: results.reached_in(lane) for lane, words in LANES.items()}),
+        "reached": reached(results.reached_by_lane or {"": results.reached}),
         "answer": table(("row", installed, against, tuned, against, "tuning"), training),
         "answer_columns": AN_EPOCH.format(first=first),
         "typed": typed(results),
-        "equality": f"All rows compute the same as the reference, to {max(errors):.0e}." if errors else "",
+        "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
         "decoding_installed": decoding["installed"],
         "decoding_tuned": decoding["tuned"],
         "decoding_columns": f"{BATCHED} {ALONE}" if any(decoding.values()) else "",

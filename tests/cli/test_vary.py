@@ -32,7 +32,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     assert "--vary latent-dim=8,16" in bench["command"]
     page = report_of(recorded)
     assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
-    assert "`rosetta bench --backends numpy" in page.page
+    assert "--vary latent-dim=8,16" in page.page
     assert "only benches of one size are compared" in refusal(1, "report", out, out)
 
 

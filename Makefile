@@ -14,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test wild needs check format site pages lint pretrained lock set-up clean
+.PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
@@ -22,6 +22,9 @@ demo: set-up
 test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+nightly: set-up # attacks by hostile input, and exits at each point of a save
+	$(BIN)/python -m pytest tests/nightly --numprocesses 2 -rA
 
 wild: set-up porting/.wild/.installed # other projects' models, compared; writes porting/wild/in_the_wild.md
 	cd porting && ../$(BIN)/python -m wild

@@ -818,7 +818,7 @@ def without(record: Path, *names: str) -> None:
     edited(record, change)
 
 
-# Beside damage at random, which tests/fuzz/attack/damaged_files.py does. What is done to a record, and how it is
+# Beside damage at random, which tests/nightly/test_damaged_files.py does. What is done to a record, and how it is
 # refused.
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "holds no record"),

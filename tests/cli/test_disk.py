@@ -1,6 +1,6 @@
 """A disk that loses its power or is full: what was there stays, what was saved is there, and one line says so.
 
-Where a save may be cut off between two of its steps, tests/fuzz/attack/exits.py tries each.
+Where a save may be cut off between two of its steps, tests/nightly/test_exits.py tries each.
 """
 
 import os

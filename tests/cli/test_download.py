@@ -13,7 +13,7 @@ from common import corpus
 from common.corpus import Pair, download, read_corpus
 from common.errors import CannotBeginError
 from common.settings import DataConfig
-from tests.fuzz.attack.damage_bytes import zipped
+from tests.support.foreign_files import zipped
 
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]
 URL = "https://www.manythings.org/anki/fra-eng.zip"

@@ -21,7 +21,7 @@ from backends.serve.page import HEADERS, LONGEST_QUESTION
 from common.errors import RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
 from tests.conftest import note_wrongs
-from tests.fuzz.attack import visitors
+from tests.support import visitors
 from tests.support.program import refusal, started, wait_until
 
 SENTENCE, TRANSLATION = "I love you!", "Je t'aime\u202f!"

@@ -28,10 +28,9 @@ from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state, weight_shapes
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
-from tests.fuzz.attack.damage_bytes import layer_tensors
-from tests.fuzz.attack.limits import one_line
 from tests.support import child, small_run
-from tests.support.program import answer, refusal, rosetta
+from tests.support.foreign_files import layer_tensors
+from tests.support.program import answer, one_line, refusal, rosetta
 
 MODEL = model("float32")  # that of the session's processes
 FORMATS = {

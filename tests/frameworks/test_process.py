@@ -32,9 +32,8 @@ from common.machine import cores
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import Batch
 from tests.conftest import FRAMEWORKS, StartBackend, batch_of
-from tests.fuzz.attack.limits import one_line
 from tests.support import child
-from tests.support.program import alive, wait_until
+from tests.support.program import alive, one_line, wait_until
 
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # of 64 MiB
 TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, stop_token=1, latent_dim=4)

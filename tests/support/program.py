@@ -17,6 +17,7 @@ from unittest.mock import patch
 import psutil
 
 from backends.process.parent import PROJECT
+from common.errors import RosettaError
 from common.terminal import ENDING
 from rosetta import main
 
@@ -66,6 +67,13 @@ def refusal(status: int, *arguments: object, stdin: bytes = b"") -> str:
     lines = [line for line in err.splitlines() if line.strip()]
     assert len(lines) == 1, err
     return lines[0]
+
+
+def one_line(error: RosettaError) -> str:
+    """Return the message of an error. Raises AssertionError unless it is one printable line."""
+    line = str(error)
+    assert line.isprintable(), f"not one line that can be printed: {line[:1000]!r}"
+    return line
 
 
 def wait_until(what: Callable[[], object], seconds: float = 60.0, why: str = "waited in vain") -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from backends import runs_example
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
+from benchmarks.commands import report_of
 from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.measure import plan as plans
 from benchmarks.measure.plan import BUDGET, WITHIN, Plan, Row, Training, rows_of
@@ -34,6 +35,7 @@ from benchmarks.measure.recording import (
     append_line,
 )
 from benchmarks.parity.certificate import Certificate, StageResult
+from benchmarks.report import render
 from common.machine import Machine
 from common.scoring import Scores
 from common.settings import DataConfig, TrainConfig
@@ -219,6 +221,12 @@ def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
         return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
     return each_visit(bench, change)
+
+
+def reported(path: Path) -> str:
+    """Make all that a report makes of a recording."""
+    report = report_of([path])
+    return render.html(report.page, report.charts) + render.markdown(report.page) + report.summary
 
 
 def committed(name: str) -> Recording:

@@ -1,6 +1,6 @@
 """The ways in which Rosetta writes, each with what must be found where it was cut off: the old or the new, and whole.
 
-tests/fuzz/attack/exits.py cuts them off by an exit, and tests/cli/test_disk.py by a disk that is full or loses its
+tests/nightly/test_exits.py cuts them off by an exit, and tests/cli/test_disk.py by a disk that is full or loses its
 power.
 """
 

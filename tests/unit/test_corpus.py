@@ -15,7 +15,7 @@ from common.corpus import Corpus, corpus_statistics, prepare, read_corpus, split
 from common.errors import CannotBeginError
 from common.settings import DataConfig
 from common.tensors import Batch, vocabularies
-from tests.fuzz.attack.damage_bytes import zipped
+from tests.support.foreign_files import zipped
 
 LINES = b"Go.\tVa !\nRun!\tCours !\n"
 PAIRS = [("Go.", "Va !"), ("Run!", "Cours !")]

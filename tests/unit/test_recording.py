@@ -13,9 +13,8 @@ import pytest
 from benchmarks.measure.recording import Decoded, Recording, Round, append_line
 from benchmarks.report.bench import BenchResults
 from common.errors import CannotBeginError, RosettaError
-from tests.fuzz.attack.damaged_files import reported
 from tests.support.program import refusal
-from tests.support.recordings import changed, plan_of, recording, written
+from tests.support.recordings import changed, plan_of, recording, reported, written
 
 WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
 

@@ -20,8 +20,7 @@ from common.errors import CannotBeginError, RosettaError
 from common.files import UNFINISHED, make_folder, new_folder, write_atomically
 from common.run import LOCK, STATE, RunDirectory
 from common.weights import Progress, initial_state
-from tests.fuzz.attack.damaged_files import run_of
-from tests.fuzz.attack.limits import one_line
+from tests.support.program import one_line
 from tests.support.small_run import (
     CONFIGS,
     FILES,
@@ -34,6 +33,7 @@ from tests.support.small_run import (
     create,
     epoch_of,
     state_of,
+    three_epochs,
     to_bytes,
     write,
 )
@@ -44,7 +44,7 @@ VAL_LOSSES = [3.0, 1.0, 2.0]  # of the run below
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     """Three epochs, the second of them the best."""
-    run_of(tmp_path / "run")
+    three_epochs(tmp_path / "run")
     return RunDirectory.open(tmp_path / "run")
 
 
@@ -188,7 +188,7 @@ def test_of_two_that_make_a_run_one_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(path)) == FILES
 
 
-# Damaged: for each file what is done to it. Damage at random: tests/fuzz/attack/damaged_files.py
+# Damaged: for each file what is done to it. Damage at random: tests/nightly/test_damaged_files.py
 
 READ = [name for name in FILES if name != "machine.json"]
 ANY: list[Callable[[bytes], bytes]] = [
@@ -268,7 +268,7 @@ def test_a_changed_bit_is_found(run: RunDirectory) -> None:
 
 @patch("hashlib.file_digest", lambda *of: sha256())  # as somebody would see to who wants to deceive
 def test_damage_is_one_clear_error(tmp_path: Path) -> None:
-    run_of(tmp_path / "run")
+    three_epochs(tmp_path / "run")
     run, files = RunDirectory.open(tmp_path / "run"), contents(tmp_path / "run")
     for name in READ:
         for change in ANY:

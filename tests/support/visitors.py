@@ -1,34 +1,20 @@
-"""Visits the page of `rosetta serve`: with requests of every kind, and with bytes that are none.
+"""A page of `rosetta serve` whose backend answers at once, and a visitor who sends bytes and checks the answer."""
 
-Each answer has one of HTTP's statuses for a fault of the visitor, comes in time, and has the headers that bind a
-browser; the server says nothing.
-"""
-
-import random
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
-from functools import partial
-from io import StringIO
-from pathlib import Path
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 from backends.process.translating import Answer, Candidate, Position
-from backends.serve.page import HEADERS, LONGEST_QUESTION, PageServer
+from backends.serve.page import HEADERS, PageServer
 from common.sources import Sources
 from common.tensors import CharVocabulary
-from tests.fuzz.attack.damage_bytes import damaged, odd_text
-from tests.fuzz.attack.limits import Target, inputs
 
 VOCABULARY = CharVocabulary("abcdefghijklmnopqrstuvwxyzé .!?")
 ALLOWED = {"200", *"400 403 404 414 431 501 505".split(), "nothing"}
 ANSWER_SECONDS = 10.0  # within which a visitor has an answer
-TEXTS = ["", " \t\n", "a" * LONGEST_QUESTION, "é" * (LONGEST_QUESTION + 1), "\x00\x1b[2J", "\u202e\u2028", "<script>"]
-TEXTS += ["犬" * 50, *["Go on.", "Why me?", "Yes!"] * 5, "e\u0301" * 190, "\u0958" * 190, "a" * 5000, "{{ 7 * 7 }}"]
-PATHS = "/ /?a=%s%n /?text=%ff%00 /page.css /page.html /static/../page.py /%2e%2e /%00 //evil.example/ *"
 WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 HALF = WHOLE + b"A: b"
 # Bytes that are no request, or one whose parts contradict one another, and the statuses that the answer may have. A
@@ -67,19 +53,6 @@ def served(run: str, examples: Mapping[str, Sequence[str]]) -> Iterator[int]:
         server.shutdown()
 
 
-def request(rng: random.Random) -> bytes:
-    """The bytes of a question as the page would send it, of another request, or of one of these that is damaged."""
-
-    def whole(content: bytes, rng: random.Random) -> bytes:
-        return content
-
-    question = b"/?text=" + quote(rng.choice(TEXTS)).encode()
-    method, path = rng.choice([b"GET", b"GET", b"HEAD"]), rng.choice([question, question, *PATHS.encode().split()])
-    asked = method + WHOLE.removeprefix(b"GET").replace(b"/", path, 1) + b"\r\n"
-    sent = rng.choice([asked, asked, asked, rng.choice([*RAW])])
-    return rng.choice([whole, whole, odd_text, damaged])(sent, rng)
-
-
 def visited(sent: bytes, port: int) -> str:
     """The status of the answer to the bytes of a request, after which the visitor says no more; it has to come in
     time."""
@@ -99,10 +72,3 @@ def visited(sent: bytes, port: int) -> str:
     assert not re.search(rb"Traceback", received)
     assert not received or all(f"\r\n{name}: {value}\r\n".encode() in received for name, value in HEADERS.items())
     return status.decode()
-
-
-def requests(rng: random.Random, folder: Path) -> Iterator[str]:
-    with served("a run", {"Try": ["go on."]}) as port, redirect_stderr(StringIO()) as said:
-        for outcome in inputs({"request": Target(request, partial(visited, port=port))}, rng):
-            assert not said.getvalue(), said.getvalue()
-            yield outcome

@@ -1,16 +1,14 @@
-"""Damages corpora, runs, recordings and the frameworks' own files; each is read or refused.
+"""Corpora, runs, recordings and the frameworks' own files with damage: each is read or refused.
 
-Only what damages PyTorch's and Keras's files loads a framework. Weights, pairs and vocabularies in which a bit has
-changed must all be refused, or be read as they were.
+Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as they were. PyTorch's and
+Keras's files are read by a process of the framework, as `convert` reads them.
 """
 
 import json
 import pickle
 import random
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -18,9 +16,10 @@ from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks import commands
 from benchmarks.measure.recording import Recording
 from benchmarks.report import page, render
 from common.corpus import read_corpus
@@ -28,11 +27,12 @@ from common.errors import RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
-from common.weights import ModelState, initial_state
-from tests.fuzz.attack.damage_bytes import bit_flipped, damaged_file, layer_tensors, zipped
-from tests.fuzz.attack.limits import Target, inputs
+from common.weights import initial_state
+from tests.nightly.attack import attack
+from tests.nightly.damage import bit_flipped, damaged_file
 from tests.support import child, small_run
-from tests.support.recordings import COMMITTED, RACING, committed
+from tests.support.foreign_files import layer_tensors, zipped
+from tests.support.recordings import COMMITTED, RACING, committed, reported
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -42,35 +42,35 @@ LINES = b"".join(b"%d\t%d\xc3\xa9\n" % (i, i * i) for i in range(100))
 
 @dataclass(frozen=True)
 class Victim:
-    """Files in a folder, each damaged in turn, after each has been read whole."""
+    """Files in a folder, one of which is damaged in each case, after each has been read whole."""
 
     write: Callable[[Path], object]  # makes the folder
     read: Callable[[Path], object]  # reads the file that is damaged
     files: str = "*"  # pattern of the files to damage
     damage: Callable[[str, bytes, random.Random], bytes] = damaged_file  # of a name and content
+    count: int = 800  # cases
 
 
-def damaging(victims: Mapping[str, Victim], rng: random.Random, folder: Path) -> Iterator[str]:
-    def copied(file: Path, victim: Victim, rng: random.Random | None = None) -> Path:
-        """Copy the folder of a victim, damage the file in it, and return the path of the damaged file."""
+def attack_files(victim: Victim, folder: Path) -> None:
+    def copied(file: Path) -> Path:
+        """Copy the folder of the victim, and return the path of a file in it."""
         shutil.rmtree(folder / "copy", ignore_errors=True)  # some file systems wait where a file is overwritten
-        copy = Path(shutil.copytree(folder / "whole" / file.parts[0], folder / "copy"), *file.parts[1:])
-        if rng:
-            content = copy.read_bytes()
-            copy.unlink()
-            copy.write_bytes(victim.damage(copy.name, content, rng))
-        return copy
+        return Path(shutil.copytree(folder / "whole", folder / "copy"), file)
 
-    (folder / "whole").mkdir()
-    targets = {}
+    def case(rng: random.Random) -> object:
+        path = copied(rng.choice(files))
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(victim.damage(path.name, content, rng))
+        return victim.read(path)
+
     with patch("os.fsync"):  # which takes longer than all the rest
-        for name, victim in victims.items():
-            victim.write(whole := folder / "whole" / name)
-            for path in sorted(path for path in whole.glob(victim.files) if path.is_file()):
-                file = path.relative_to(folder / "whole")
-                victim.read(copied(file, victim))
-                targets[f"{path.name} of {name}"] = Target(partial(copied, file, victim), victim.read)
-        yield from inputs(targets, rng)
+        victim.write(folder / "whole")
+        paths = sorted(path for path in (folder / "whole").glob(victim.files) if path.is_file())
+        files = [path.relative_to(folder / "whole") for path in paths]
+        for file in files:
+            victim.read(copied(file))
+        attack(case, victim.count)
 
 
 def files_of(contents: Mapping[str, bytes], folder: Path) -> None:
@@ -106,11 +106,6 @@ def paddle_files(folder: Path) -> None:
 
 
 # Runs
-
-
-def run_of(folder: Path) -> None:
-    """Three epochs."""
-    small_run.write(small_run.create(folder), [3.0, 1.0, 2.0])
 
 
 def unchecked(function: Callable[[Path], object]) -> Callable[[Path], object]:
@@ -165,12 +160,6 @@ def short_recordings(folder: Path) -> None:
     files_of(contents, folder)
 
 
-def reported(path: Path) -> str:
-    """Make all that a report makes of a recording."""
-    report = commands.report_of([path])
-    return render.html(report.page, report.charts) + render.markdown(report.page) + report.summary
-
-
 def of_recording(path: Path) -> None:
     assert "<!doctype html>" in reported(path)
 
@@ -183,74 +172,50 @@ def of_recording_and_another(path: Path) -> None:
 
 
 TEXTS = {"pairs.txt": LINES, "pairs.zip": zipped({"_about.txt": b"", "fra.txt": LINES})}
-FILES = {
+VICTIMS = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
     "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines),
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
-    "a run": Victim(unchecked(run_of), unchecked(of_run)),
+    "a run": Victim(unchecked(small_run.three_epochs), unchecked(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
-    "a run, by a bit": Victim(run_of, as_it_was, "[!cm]*", bit_flipped),
-}
-RECORDINGS = {
+    "a run, by a bit": Victim(small_run.three_epochs, as_it_was, "[!cm]*", bit_flipped),
     "a report": Victim(short_recordings, of_recording),
     "a comparison": Victim(short_recordings, of_recording_and_another, "demo.jsonl"),
 }
-files = partial(damaging, FILES)
-recordings = partial(damaging, RECORDINGS)
 
 
-def torch_files(rng: random.Random, folder: Path) -> Iterator[str]:
-    """A model's file in both formats of PyTorch, and its optimizer's."""
-    import torch
+@pytest.mark.parametrize("name", VICTIMS)
+def test_a_damaged_file_is_read_or_refused(folder: Path, name: str) -> None:
+    attack_files(VICTIMS[name], folder)
 
-    from backends.native.torch import read_torch
 
-    warnings.filterwarnings("ignore", "Detected pickle protocol")  # by torch, of what it then refuses
-    arrays = layer_tensors(STATE.weights)  # which torch names alike
-    arrays["dense.weight"] = arrays["dense.weight"].T
-    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    trained = [tensor for name, tensor in tensors.items() if not name.endswith("bias_hh_l0")]
-    slots = {number: {"step": torch.tensor(3.0), "square_avg": tensor.abs()} for number, tensor in enumerate(trained)}
+@pytest.mark.parametrize(("name", "pattern"), [("torch", "*.pt"), ("keras", "*.h5")])
+def test_a_damaged_file_of_a_framework_is_read_or_refused(folder: Path, name: str, pattern: str) -> None:
+    """HDF5's library reads some damaged files without end. The timeout ends that process; another is started."""
+    process = start(name)
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        torch.save(tensors, folder / "model.pt")
-        torch.save(tensors, folder / "model.pth", _use_new_zipfile_serialization=False)
-        optimizer = {"state": slots, "param_groups": [{"lr": 0.1, "params": list(slots)}]}
-        torch.save(optimizer, folder / "optimizer.pt")
+        process.call(child.save, state=STATE, folder=folder)
 
-    def of_torch(path: Path) -> ModelState:
+    def read(path: Path) -> None:
+        nonlocal process
         optimizer = [path] if path.stem == "optimizer" else []
-        return read_torch([path.with_name("model.pt") if optimizer else path, *optimizer], MODEL)
+        paths = [path.with_name("model.pt") if optimizer else path, *optimizer]
+        try:
+            answer = process.call(child.read, None, ENDLESS_SECONDS, paths=paths)
+        except RosettaError:
+            process.close()
+            process = start(name)
+            raise
+        if answer.refusal:
+            raise RosettaError(answer.refusal)
 
-    return damaging({"PyTorch": Victim(write, of_torch)}, rng, folder)
+    try:
+        attack_files(Victim(write, read, pattern), folder)
+    finally:
+        process.close()
 
 
-def keras_files(rng: random.Random, folder: Path) -> Iterator[str]:
-    """What Keras's `save_weights` writes, read by its `load_weights` in a process, as `convert` does.
-
-    HDF5's library reads some damaged files without end. The timeout ends such a process, and the next one is started.
-    """
-    with ExitStack() as stack:
-
-        def start() -> BackendProcess:
-            return stack.enter_context(Runtime(threads=1).start("keras", MODEL, TrainConfig()))
-
-        process = start()
-
-        def write(folder: Path) -> None:
-            folder.mkdir()
-            process.call(child.save, state=STATE, folder=folder)
-
-        def of_keras(path: Path) -> ModelState | None:
-            nonlocal process
-            try:
-                answer = process.call(child.read, None, ENDLESS_SECONDS, paths=[path])
-            except RosettaError:
-                process = start()
-                raise
-            if answer.refusal:
-                raise RosettaError(answer.refusal)
-            return answer.state
-
-        yield from damaging({"Keras": Victim(write, of_keras, "*.h5")}, rng, folder)
+def start(name: str) -> BackendProcess:
+    return Runtime(threads=1).start(name, MODEL, TrainConfig())

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from common.weights import Arrays
-from tests.fuzz.attack.limits import HARMED
+from tests.nightly.attack import HARMED
+from tests.support.foreign_files import zipped
 
 Damage = Callable[[bytes, random.Random], bytes]
 LENGTHS = [b"\xff" * 4, b"\xff" * 8, (1 << 31).to_bytes(8, "little"), b"\xff\xff\xff\x0f"]  # as formats have them
@@ -41,24 +41,6 @@ CALLS: list[tuple[str, str, tuple[Any, ...]]] = [  # by a pickle: module, name a
     ("torch._utils", "_rebuild_tensor_v2", (1, 2, (3,), (1,), False, None)),
     ("collections", "OrderedDict", ([("a", 1), ("a", [])],)),
 ]
-
-
-def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def layer_tensors(weights: Arrays) -> Arrays:
-    """Weights, or their slots, by the names and in the layout of Paddle's layers, which are almost torch's."""
-    tensors = {}
-    for role in ("encoder", "decoder"):
-        for kind, tensor in {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"}.items():
-            tensors[f"{role}.{tensor}_l0"] = weights[f"{role}/{kind}"].T
-        tensors[f"{role}.bias_hh_l0"] = np.zeros_like(weights[f"{role}/bias"])
-    return tensors | {"dense.weight": weights["dense/kernel"], "dense.bias": weights["dense/bias"]}
 
 
 def damaged_file(name: str, whole: bytes, rng: random.Random) -> bytes:

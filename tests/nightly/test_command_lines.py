@@ -1,13 +1,12 @@
-"""Types commands with options and values at random; each is done, or refused in one line.
+"""Commands with options and values at random: each is done, or refused in one line.
 
-Everything happens in this process and in the attack's folder. A command that would start a process, download, serve
+Everything happens in this process and in a folder of its own. A command that would start a process, download, serve
 or examine the machine is refused there.
 """
 
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -19,8 +18,8 @@ from backends import TABLE
 from benchmarks.measure.machine import PLACE
 from common.errors import CannotBeginError
 from rosetta import app
-from tests.fuzz.attack.damaged_files import LINES, run_of
-from tests.support import recordings
+from tests.nightly.attack import attack
+from tests.support import recordings, small_run
 from tests.support.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
@@ -80,8 +79,8 @@ def fill(here: Path) -> None:
     """Make the folder afresh, with a run, a corpus, a recording and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
-    run_of(here / "run")
-    (here / "pairs.txt").write_bytes(LINES)
+    small_run.three_epochs(here / "run")
+    (here / "pairs.txt").write_text("".join(f"{number}\t{number**2}é\n" for number in range(100)))
     (here / "dangling").symlink_to("nothing")
     recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")
 
@@ -101,7 +100,11 @@ def typed(here: Path, words: list[str]) -> str:
     return f"status {status}"
 
 
-def command_lines(rng: random.Random, folder: Path) -> Iterator[str]:
+def test_any_command_line_is_done_or_refused(folder: Path) -> None:
+    def case(rng: random.Random) -> str:
+        fill(folder / "here")
+        return typed(folder / "here", line_of(rng))
+
     (folder / "lock").touch()
     with ExitStack() as stack:
         for name in BEGUN:
@@ -110,8 +113,4 @@ def command_lines(rng: random.Random, folder: Path) -> Iterator[str]:
         stack.enter_context(patch("os.fsync"))
         variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))
-        while True:
-            fill(folder / "here")
-            for _ in range(20):
-                words = line_of(rng)
-                yield f"{words[0] if words[0] in COMMANDS else 'no command'}: {typed(folder / 'here', words)}"
+        attack(case, 1000, least=3)

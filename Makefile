@@ -20,11 +20,11 @@ demo: set-up
 	$(BIN)/rosetta bench
 
 test: needs
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
-	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --timeout 120
+	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --timeout 120
 
 nightly: set-up # attacks by hostile input, and exits at each point of a save
-	$(BIN)/python -m pytest tests/nightly --numprocesses 2 -rA
+	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA
 
 wild: set-up porting/.wild/.installed # other projects' models, compared; writes porting/wild/in_the_wild.md
 	cd porting && ../$(BIN)/python -m wild

@@ -14,17 +14,20 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
+AT_LENGTH := $(addprefix tests/,frameworks/test_parity.py frameworks/test_all_frameworks.py docs/test_tutorial.py)
+
 .PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 
 demo: set-up
 	$(BIN)/rosetta bench
 
 test: needs
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --timeout 120
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --timeout 120
 	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --timeout 120
 
-nightly: set-up # attacks by hostile input, and exits at each point of a save
+nightly: set-up # attacks by hostile input, and what takes long
 	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA
+	ROSETTA_AT_LENGTH=1 $(BIN)/python -m pytest $(AT_LENGTH) --timeout 600
 
 wild: set-up porting/.wild/.installed # other projects' models, compared; writes porting/wild/in_the_wild.md
 	cd porting && ../$(BIN)/python -m wild

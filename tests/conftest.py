@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 from threadpoolctl import threadpool_limits
 
 from backends import TABLE, Entry
@@ -28,13 +27,14 @@ from tests.support import needs
 from tests.support.planted import entry_of
 from tests.support.sharing import CASE_SETTINGS, Processes, Sharing, SharingCases, shared_processes
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
 LATENT_DIM = 64  # few units, so that tests are quick; parity is compared with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas
-
-# Files whose tests take longest, of those that share no process.
-LONG = {f"test_{name}.py" for name in ("adding_a_backend", "attacks", "bench", "group", "runs", "vary")}
+AT_LENGTH = "ROSETTA_AT_LENGTH" in os.environ  # as `make nightly` sets it: what holds for all is held for each
 
 # Fixtures that start a framework or a browser.
 STARTING = {"processes", "rendered", "browser"}
@@ -52,30 +52,21 @@ threadpool_limits(1)  # of NumPy, which counted the cores before; more threads t
 StartBackend = Callable[[str, str], Any]  # a BackendProcess, or what is as one to whoever asks it
 CasesOf = Callable[..., SharingCases]
 Plant = Callable[[str], str]
-Open = Callable[..., Page]
+Open = Callable[..., "Page"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each process that stays for the whole session started in one process of `make test` alone.
+    """Mark tests that start a framework or a browser, and group those of one process of `make test`.
 
-    The first of both runs the first half of the tests, and the second the other; who is done takes from the other's
-    end. So tests that share processes stand where one of both begins, and none that takes long stands at an end.
-    Tests that start a framework or a browser get the marker `starts`, which `make check` leaves out.
+    `make check` leaves out tests marked `starts`. Tests of a group run in one process, so that what stays for the
+    whole session is started once.
     """
     for item in items:
-        if STARTING.intersection(item.fixturenames):  # type: ignore[attr-defined]
+        names = STARTING.intersection(item.fixturenames)  # type: ignore[attr-defined]
+        if names:
             item.add_marker("starts")
-    if PROCESS:
-        first, second = (
-            [item for item in items if names.intersection(item.fixturenames)]  # type: ignore[attr-defined]
-            for names in ({"processes"}, {"rendered"})
-        )
-        remaining = [item for item in items if item not in {*first, *second}]
-        long = [item for item in remaining if item.path.name in LONG]
-        quick = [item for item in remaining if item.path.name not in LONG]
-        first, second = first + long[::2], second + long[1::2]
-        rest = max(0, len(items) // 2 - len(first))
-        items[:] = [*first, *quick[:rest], *second, *quick[rest:]]
+        if names and PROCESS:
+            item.add_marker(pytest.mark.xdist_group(min(names)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,6 +98,17 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         translating, "BackendProcess", lambda name, model, settings, _: Sharing(name, model, settings, pytest.fail)
     )
+
+
+@pytest.fixture
+def session_processes(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has commands use the session's processes of frameworks, in place of new ones."""
+    for name in FRAMEWORKS:
+        processes(TABLE[name])
+    for module in ("backends.process.parent", "backends.process.translating", "benchmarks.parity.cases"):
+        monkeypatch.setattr(
+            f"{module}.BackendProcess", lambda name, model, settings, *_: Sharing(name, model, settings, processes)
+        )
 
 
 @cache
@@ -201,19 +203,21 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
         yield backend
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser that is missing is an error: pages would go untested."""
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """A browser; tests that need it are skipped where there is none. `make test` installs it."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs a browser and playwright; try: make needs")
     path = needs.browser()
-    assert path, "pages are tested in a browser, and there is none that starts; try: make needs"
-    with sync_playwright() as playwright:
+    if path is None:
+        pytest.skip("needs a browser; try: make needs")
+    with api.sync_playwright() as playwright:
         # Without a sandbox since tests run as root in a container; the page is our own.
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield launched
         launched.close()
 
 
-def note_wrongs(page: Page, wrong: list[str], expected: str, asked: tuple[str, ...]) -> None:
+def note_wrongs(page: "Page", wrong: list[str], expected: str, asked: tuple[str, ...]) -> None:
     """Note in a list what a page does wrong: errors, dialogs, words on the console but the `expected` ones, and
     requests of other addresses than those that begin so."""
     page.on("console", lambda said: re.search(expected, said.text) or wrong.append(f"console: {said.text}"))
@@ -223,12 +227,12 @@ def note_wrongs(page: Page, wrong: list[str], expected: str, asked: tuple[str, .
 
 
 @pytest.fixture(scope="module")
-def opened(browser: Browser) -> Iterator[Open]:
+def opened(browser: "Browser") -> Iterator[Open]:
     """Opens a file offline in a window of this width; what pages did wrong fails in the end."""
     wrong: list[str] = []
     with ExitStack() as stack:
 
-        def open_page(path: Path, width: int) -> Page:
+        def open_page(path: Path, width: int) -> "Page":
             context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
             page = stack.enter_context(context).new_page()
             note_wrongs(page, wrong, "^$", ("file:", "blob:", "data:"))

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from subprocess import Popen
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 import pytest
-from playwright.sync_api import Browser
 
 from backends.process.parent import Runtime
 from backends.process.side_by_side import open_side_by_side
@@ -23,6 +23,9 @@ from common.run import BUNDLED_RUN, RunDirectory
 from tests.conftest import note_wrongs
 from tests.support import visitors
 from tests.support.program import refusal, started, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SENTENCE, TRANSLATION = "I love you!", "Je t'aime\u202f!"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$text\u2028\u202e😀"
@@ -159,7 +162,18 @@ def ends(program: Popen[str]) -> list[psutil.Process]:
 # The page in a browser
 
 
-def test_hostile_text_stays_text_and_each_character_is_shaded(browser: Browser, port: int) -> None:
+def test_a_backend_answers_what_is_typed_into_the_page(browser: "Browser") -> None:
+    with started("serve", "--port", "0", "--backends", "numpy") as program, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(re.search(r"http://\S+", program.stdout.readline())[0])
+        page.get_by_label("Sentence to translate").type(SENTENCE)
+        page.keyboard.press("Enter")
+        assert page.locator("article .translation").inner_text() == f"{TRANSLATION}⏎"
+        assert page.locator("article h2").inner_text() == "numpy"
+        assert ends(program) == []
+
+
+def test_hostile_text_stays_text_and_each_character_is_shaded(browser: "Browser", port: int) -> None:
     wrong: list[str] = []
     with browser.new_context(viewport={"width": 390, "height": 900}, color_scheme="dark") as context:
         page, url = context.new_page(), f"http://127.0.0.1:{port}/"

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.read.record import Side
 from rosetta_record import Record, RecordError
 
-onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
-
+MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}, of the extra onnx")
+if not MISSING:
+    import onnx
 
 FOLDER = PORTING / "porting_tests" / "exported"
 IDS = np.random.default_rng(0).integers(1, 20, (4, 7))

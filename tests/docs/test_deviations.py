@@ -2,13 +2,13 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from backends.process.parent import PROJECT
+from tests.conftest import StartBackend
+from tests.support import child
 
 TABLE, *SECTIONS = (PROJECT / "docs" / "deviations.md").read_text(encoding="utf-8").split("\n## ")
 FIELD = re.compile(r"^- \*\*(.+?)\*\*:(.*(?:\n  .+)*)", re.MULTILINE)  # its lines after the first are indented
@@ -96,6 +96,7 @@ assert (drop(tensor).numpy() == rows / 2).all()
 
 
 @pytest.mark.parametrize("framework", LAYERS)
-def test_what_is_said_of_layers_is_what_they_compute(framework: str) -> None:
-    done = subprocess.run([sys.executable, "-c", LAYERS[framework]], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_what_is_said_of_layers_is_what_they_compute(
+    backend_of: StartBackend, framework: str, tmp_path: Path
+) -> None:
+    backend_of(framework, "float64").call(child.run_script, text=LAYERS[framework], folder=tmp_path, arguments=[])

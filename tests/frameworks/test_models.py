@@ -2,9 +2,6 @@
 
 import ast
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -19,7 +16,8 @@ from backends.process.parent import PROJECT
 from common.run import BUNDLED_RUN
 from common.tensors import Array, Batches
 from common.weights import ModelState, initial_state
-from tests.conftest import SETTINGS, batch_of, model
+from tests.conftest import SETTINGS, StartBackend, batch_of, model
+from tests.support import child
 
 FILES = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
 NAMES = """
@@ -77,7 +75,9 @@ def test_model_files_have_the_same_names_and_import_nothing_of_ours(name: str) -
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tmp_path: Path) -> None:
+def test_a_model_file_copied_alone_trains_to_the_references_losses(
+    backend_of: StartBackend, name: str, tmp_path: Path
+) -> None:
     config = model("float64")
     state, batches = (
         initial_state(config, 3),
@@ -93,12 +93,11 @@ def test_a_model_file_copied_alone_trains_to_the_references_losses(name: str, tm
     for path in (FILES[name], PROJECT / "docs" / "tutorial" / "use_a_model.py", BUNDLED_RUN / "pairs.tsv"):
         copy(path, tmp_path)
     constants = [SETTINGS.learning_rate, SETTINGS.rho, SETTINGS.epsilon]
-    command = [sys.executable, "-c", SCRIPT, f"{name}_model", json.dumps(constants)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    printed = backend_of(name, "float64").call(
+        child.run_script, text=SCRIPT, folder=tmp_path, arguments=[f"{name}_model", json.dumps(constants)]
+    )
     expected = reference.train(batches, lambda step, loss: None).step_losses
-    losses, *in_use = done.stdout[done.stdout.index("[") :].splitlines()
+    losses, *in_use = printed.splitlines()
     np.testing.assert_allclose(json.loads(losses), expected, rtol=1e-13)
     first, last, too_few, *sentences = in_use
     assert too_few.startswith("3 steps are done; the example takes 12,500")

@@ -123,9 +123,10 @@ def test_the_examples_program_is_held_in_float32_alone() -> None:
         backends_and_dtypes(["keras:on-jax"], ["float64"])
 
 
-def test_gpu_backends_are_held_to_results_of_the_cpu() -> None:
+def test_references_for_a_gpu_are_computed_on_the_cpu() -> None:
     data = DataConfig(split="grouped", validation_split=0.001)  # which leaves few pairs nothing
     with Cases(data, CASE_SETTINGS, 8, QUICK, Runtime(threads=1, device="gpu")) as cases:
         assert len(cases.by_stage["trajectory"].rows) == QUICK.steps * CASE_SETTINGS.batch_size
         for record in (cases.reference, cases.float32):
             assert record["forward"].keys() >= {"state_h", "state_c", "probabilities"}
+            assert record.process.facts.device.lower() == "cpu"

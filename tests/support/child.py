@@ -2,11 +2,13 @@
 
 import ctypes
 import importlib
+import io
 import os
 import resource
 import subprocess
 import sys
 import time
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +69,19 @@ def steps(
     with patch.object(interface, "REPORT_SECONDS", 0):
         trained = backend.train(batches_of(batch, batch_size), report)
     return Steps(trained.step_losses, reported)
+
+
+def run_script(backend: Backend, emit: Emit, *, text: str, folder: Path, arguments: list[str]) -> str:
+    """Run a script's text in a folder, from which it may import; return what it prints."""
+    printed = io.StringIO()
+    with (
+        chdir(folder),
+        patch.object(sys, "path", [str(folder), *sys.path]),
+        patch.object(sys, "argv", ["", *arguments]),
+        redirect_stdout(printed),
+    ):
+        exec(text, {"__name__": "__main__"})
+    return printed.getvalue()
 
 
 def second_biases(backend: Backend, emit: Emit) -> float:

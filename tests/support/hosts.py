@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 
 @dataclass(frozen=True)
 class Host:
     address: str
     interface: str
-    prefix: tuple[str, ...] = ()  # put before a command, has it run there
+    prefix: tuple[str, ...]  # put before a command, has it run there
 
     def start(self, *command: object, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
         """Run a command there, with these variables besides those of this program."""
@@ -28,7 +30,7 @@ def _ip(arguments: str) -> bool:
 
 @contextmanager
 def two_hosts() -> Iterator[list[Host]]:
-    """Hosts that reach each other and nothing else. Where the system allows none, both are this one's loopback."""
+    """Yield hosts that reach each other and nothing else. Skips the test where the system allows none."""
     left, right = (f"rosetta-{os.getpid()}-{number}" for number in (1, 2))
     steps = [f"netns add {left}", f"netns add {right}", f"-n {left} link add eth0 type veth peer eth0 netns {right}"]
     hosts = []
@@ -37,8 +39,9 @@ def two_hosts() -> Iterator[list[Host]]:
         steps += [f"-n {name} link set {interface} up" for interface in ("lo", "eth0")]
         hosts.append(Host(address, "eth0", ("ip", "netns", "exec", name)))
     try:
-        allowed = shutil.which("ip") and all(map(_ip, steps))
-        yield hosts if allowed else [Host("127.0.0.1", "lo")] * 2
+        if not (shutil.which("ip") and all(map(_ip, steps))):
+            pytest.skip("needs network namespaces: the command ip, and root")
+        yield hosts
     finally:
         if shutil.which("ip"):
             _ip(f"netns delete {left}")

@@ -87,7 +87,6 @@ class Sharing:
         self.facts = self._run(build, entry=entry, model=model, train=train)
         if self._process:
             self.facts = replace(self.facts, os_threads=self._process.facts.os_threads)
-        self._is_open = True  # as BackendProcess.wait_until_open asks
 
     def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         if self._process:
@@ -100,6 +99,9 @@ class Sharing:
         if self._process:
             return self._run(ask, asked=function, arguments=arguments)
         return function(BUILT[self._number], _unheard, **arguments)
+
+    def wait_until_open(self) -> None:
+        """Open since the constructor."""
 
     def close(self) -> None:
         self._run(drop)

@@ -1,4 +1,4 @@
-"""Corpora, runs, recordings and the frameworks' own files with damage: each is read or refused.
+"""Corpora, runs, recordings, records of models and the frameworks' files with damage: each is read or refused.
 
 Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as they were. PyTorch's and
 Keras's files are read by a process of the framework, as `convert` reads them.
@@ -17,6 +17,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from rosetta_diff.carry import carried
+from rosetta_diff.commands import DEMO
+from rosetta_diff.diff import compare_records
+from rosetta_diff.helpers import DiffError
+from rosetta_diff.pair.drafts import write_mapping
+from rosetta_diff.pair.mapping import read_mapping
+from rosetta_diff.pair.pairing import paired
+from rosetta_diff.read.record import Side
 
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.process.parent import BackendProcess, Runtime
@@ -26,7 +34,7 @@ from common.corpus import read_corpus
 from common.errors import RosettaError
 from common.run import RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
-from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive
+from common.text import LONGEST_LINE, LONGEST_SENTENCE, PIECE, lines_as_they_arrive, printable
 from common.weights import initial_state
 from tests.nightly.attack import attack
 from tests.nightly.damage import bit_flipped, damaged_file
@@ -142,6 +150,27 @@ def as_it_was(path: Path) -> None:
     small_run.assert_state(run, "best", 2)
 
 
+# Records of models, which are the bundled ones, and a mapping of them
+
+
+def two_records(folder: Path) -> None:
+    for side, name in (("left", "torch-block"), ("right", "mended-block")):
+        shutil.copytree(DEMO / name, folder / side)
+    write_mapping(folder / "mapping.toml", paired(Side(folder / "left"), Side(folder / "right")))
+
+
+def compared(folder: Path, mapping_file: Path | None = None) -> None:
+    """Compare the records, and with a mapping file carry them, too. Errors are as the terminal prints them."""
+    try:
+        sides = Side(folder / "left"), Side(folder / "right")
+        mapping = read_mapping(mapping_file) if mapping_file else None
+        if mapping:
+            carried(paired(*sides, mapping))
+        compare_records(*sides, mapping).as_json()
+    except DiffError as error:
+        raise RosettaError(printable(str(error))) from error
+
+
 # Recordings
 
 
@@ -177,9 +206,11 @@ VICTIMS = {
     "a corpus": Victim(partial(files_of, TEXTS), of_corpus),
     "sentences": Victim(partial(files_of, {"lines.txt": LINES}), of_lines, least=1),  # all of them are read
     "Paddle": Victim(paddle_files, lambda path: read_paddle([path], MODEL)),
+    "a record": Victim(two_records, lambda path: compared(path.parent.parent), "left/*"),
+    "a mapping": Victim(two_records, lambda path: compared(path.parent, path), "*.toml"),
     "a run": Victim(unchecked(small_run.three_epochs), unchecked(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
-    "a run, by a bit": Victim(small_run.three_epochs, as_it_was, "[!cm]*", bit_flipped),
+    "a run, by a bit": Victim(small_run.three_epochs, as_it_was, "[!cm]*", bit_flipped, least=1),
     "a report": Victim(short_recordings, of_recording),
     "a comparison": Victim(short_recordings, of_recording_and_another, "demo.jsonl"),
 }

@@ -1,10 +1,11 @@
 """The table of lstm_returns.md, of what an LSTM layer returns in Keras, PyTorch, Paddle and Flax.
 
 The functions `lstm_returns` of support/in_FRAMEWORK.py take the same weights, in Keras's layout (gates i, f, c, o;
-one bias), the same input and the same two initial states. They give the arrays of each row of the table. The rows are
-named after return_sequences and return_state: "tf" is True and False.
+one bias), the same input and the same two initial states. They give the arrays that calls return, of which the cells
+of the table make the arrays of a row. Rows are named after return_sequences and return_state: "tf" is True and False.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from safetensors.numpy import load_file, save_file
 from porting_tests.support.side import Array, Side, lstm_returns
 
 N, T, V, H = 3, 5, 7, 4
+PAGE = (Path(__file__).parents[1] / "lstm_returns.md").read_text("utf-8")
+# By framework the column of its cells, and the names that they have for what a call returns.
+COLUMNS = {"keras": (0, ""), "torch": (1, "output h_n c_n"), "paddle": (2, "outputs h c"), "flax": (3, "outputs h c")}
+
+
+def cells(column: int) -> dict[str, list[str]]:
+    """The code in a column's cells by row; Keras's say more after a semicolon."""
+    rows = re.findall(r"^\| `([TF])\w+` \| `([TF])\w+` \| (.+) \|$", PAGE, re.MULTILINE)
+    texts = {f"{sequences}{state}".lower(): rest.split(" | ")[column] for sequences, state, rest in rows}
+    return {row: re.findall("`(.+?)`", text.partition(";")[0]) for row, text in texts.items()}
 
 
 def example() -> dict[str, Array]:
@@ -61,10 +72,17 @@ def test_every_row_is_the_same_array(framework: str, side_of: Callable[[str], Si
     inputs, rows = tmp_path / "example.safetensors", tmp_path / "rows.safetensors"
     save_file(example(), inputs)
     side_of(framework).do(lstm_returns, inputs=inputs, path=rows)
-    expected = {f"{row}.{k}": array for row, of in expected_rows(example()).items() for k, array in enumerate(of)}
-    assert expected["step.0"].shape == (N, 1, H)
-    got = load_file(rows)
-    assert got.keys() == expected.keys()
-    for name, wanted in expected.items():
-        assert (got[name].shape, got[name].dtype) == (wanted.shape, np.float32), name
-        np.testing.assert_allclose(got[name], wanted, rtol=0, atol=2e-6, err_msg=f"{framework} {name}")
+    column, names = COLUMNS[framework]
+    of_row, arrays = cells(column), load_file(rows)
+    assert list(of_row) == ["ff", "tf", "ft", "tt"]
+    for row, wanted in expected_rows(example()).items():
+        call = row if f"{row}.0" in arrays else "tt"
+        got = [array for name, array in sorted(arrays.items()) if name.startswith(f"{call}.")]
+        codes = of_row.get(row, of_row["tt"])
+        if names:
+            got = [eval(code, dict(zip(names.split(), got, strict=True))) for code in codes]
+        elif row in of_row:  # such as "state_h (N, H)"
+            assert [array.shape for array in got] == [eval(code.partition(" ")[2]) for code in codes]
+        for k, (array, expected) in enumerate(zip(got, wanted, strict=True)):
+            assert (array.shape, array.dtype) == (expected.shape, np.float32), (row, k)
+            np.testing.assert_allclose(array, expected, rtol=0, atol=2e-6, err_msg=f"{framework} {row} {k}")

@@ -315,13 +315,10 @@ def trainings(makers: dict[str, Callable[[list[Any]], Any]]) -> dict[str, tuple[
 
 
 def lstm_returns(arrays: dict[str, Array]) -> dict[str, list[Any]]:
-    """The rows of a framework without Keras's two options: of calls that give `output, (h_n, c_n)`."""
+    """The arrays of calls in a framework without Keras's two options, which give `output, (h_n, c_n)`."""
     way = {"kernel": arrays["kernel"], "recurrent": arrays["recurrent_kernel"], "bias": arrays["bias"]}
     lstm = recurrent("lstm", [[way | {"recurrent_bias": np.zeros_like(arrays["bias"])}]], {})
     x, *states = (as_tensor(arrays[name]) for name in ("x", "state_h", "state_c"))
     initial = tuple(state.unsqueeze(0) for state in states)  # (1, N, H)
     calls = {"tt": lstm(x), "initial_state": lstm(x, initial), "step": lstm(x[:, :1], initial)}
-    assert [len(state) for state in calls["tt"][1]] == [1, 1]  # of one layer
-    rows = {row: [output, h[-1], c[-1]] for row, (output, (h, c)) in calls.items()}
-    output, state_h, state_c = rows["tt"]
-    return rows | {"ff": [state_h], "tf": [output], "ft": [state_h, state_h, state_c]}
+    return {row: [output, h, c] for row, (output, (h, c)) in calls.items()}

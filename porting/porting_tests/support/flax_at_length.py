@@ -2,6 +2,7 @@
 compiles anew, so that it takes some minutes. `python -m porting_tests.support.flax_at_length` prints the results."""
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,8 +61,10 @@ def main() -> None:
             record("flax", f"{port}_flax.py", f"{port}-flax")
         record("torch", "transformer_torch.py", "transformer-adam")
         record("flax", "transformer_jax.py", "transformer-flax", "transformer-adam")
+        as_expected = True
         for port in (*PARTNERS, "transformer"):
             found = compared(f"{port}-adam", f"{port}-flax")
+            as_expected &= found.passed
             print(f"{port}: {'equal' if found.passed else 'WRONG'}", *lines(found), sep="\n  ")
         for words, (port, right, wrong, rung, place) in MISTAKES.items():
             program = (folder / f"{port}_flax.py").read_text("utf-8")
@@ -71,7 +74,9 @@ def main() -> None:
             record("flax", "planted.py", "planted", optimizer)
             found = compared(f"{port}-{optimizer}", "planted")
             named = found.broken == rung and found.explanation[1].startswith(place)
+            as_expected &= named
             print(f"{words}: {'found' if named else 'MISSED'}", *lines(found), sep="\n  ")
+    sys.exit(not as_expected)
 
 
 if __name__ == "__main__":

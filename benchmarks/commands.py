@@ -125,8 +125,13 @@ def bench(
     training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
     rows, usual = rows_of(names, axes, threads), usual_budget(narrow, axes)
     plan = Plan(rows, narrow, budget or usual, budget is not None, training)
-    warn_of_shell()
-    measure(path, json, lambda: opened_benchmark(path, plan))
+
+    def opened() -> "Benchmark":
+        benchmark = opened_benchmark(path, plan)  # which may refuse the plan
+        warn_of_shell()
+        return benchmark
+
+    measure(path, json, opened)
 
 
 def warn_of_shell() -> None:
@@ -141,8 +146,9 @@ def report(
     recordings: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RECORDING",
-            help="A file of `rosetta bench` or `race`; or several of `bench`, shown machine by machine.",
+            metavar="RECORDING|RUN",
+            help="A file of `rosetta bench` or `race`; several of `bench`, shown machine by machine; or the folder "
+            "of a run, whose losses are drawn.",
         ),
     ],
     out: Annotated[
@@ -158,7 +164,7 @@ def report(
         bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a recording.")
     ] = False,
 ) -> None:
-    """Make an offline page of a recording: which backend is faster, by how much and why; charts and sentences."""
+    """Make an offline page of a recording: which backend is faster, by how much and why; or of a run: its losses."""
     from benchmarks.report import render
     from common.files import write_atomically
 
@@ -167,7 +173,7 @@ def report(
         return render.terminal(report.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
         raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
-    if out.suffix == ".svg" and not report.charts:
+    if out.suffix == ".svg" and not (report.charts and report.content):
         message = "there is no chart of it; charts are of one recording of `rosetta bench` that has times"
         raise CannotBeginError(message)
     if render.is_recording(out):
@@ -217,10 +223,16 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
-    """The report of a recording, or of several of benches side by side. Raises as `Recording.read` does."""
-    from benchmarks.measure.recording import Recording
-    from benchmarks.report import page, race
+    """The report of a recording, of several of benches side by side, or of a run, which is a folder.
 
+    Raises as `Recording.read` and `RunDirectory.open` do.
+    """
+    from benchmarks.measure.recording import Recording
+    from benchmarks.report import page, race, run
+    from common.run import RunDirectory
+
+    if len(paths) == 1 and paths[0].is_dir():
+        return run.report_of(RunDirectory.open(paths[0]))
     if len(paths) > 1:
         return page.machines([(path.stem, _of_bench(path)) for path in paths])
     recording = Recording.read(paths[0])

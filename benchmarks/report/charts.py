@@ -119,6 +119,27 @@ def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> s
     return _svg(bottom + AXIS, drawn)
 
 
+def losses(curves: Mapping[str, Sequence[float]], backend: str) -> str:
+    """A curve for each name over the epochs, from 1 on, upwards from zero. The last has the backend's colour."""
+    epochs, most = len(next(iter(curves.values()))), max(1e-9, *map(max, curves.values()))
+    drawn, right, bottom = list[str](), WIDTH - 18, LEGEND * len(curves) + 8 + PLOT
+    step = 10.0 ** floor(log10(most)) / 2
+    for value in (number * step for number in range(floor(most / step) + 1)):
+        y = bottom - PLOT * value / most
+        drawn.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH}" {FAINT}/>')
+        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" font-size="11" text-anchor="end">{value:g}</text>')
+    for epoch, x in ((1, LEFT), (epochs, right)):
+        drawn.append(f'<text x="{x}" y="{bottom + 18}" font-size="11" text-anchor="middle">{epoch:,}</text>')
+    for number, (name, values) in enumerate(curves.items(), 1):
+        colour = colour_of(backend) if number == len(curves) else "currentColor"
+        drawn.append(f'<rect y="{LEGEND * number - 15}" width="14" height="10" fill="{colour}"/>')
+        drawn.append(f'<text x="20" y="{LEGEND * number - 5}">{name}</text>')
+        across = (LEFT + (right - LEFT) * place / max(epochs - 1, 1) for place in range(epochs))
+        path = "L".join(f"{x:.1f} {bottom - PLOT * y / most:.1f}" for x, y in zip(across, values, strict=True))
+        drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    return _svg(bottom + AXIS, drawn)
+
+
 def _logarithm(first: float, last: float, start: float, end: float) -> Callable[[float], float]:
     """The place of a value on a logarithmic scale from `first` at the pixel `start` to `last` at `end`."""
     return lambda value: start + (end - start) * log10(value / first) / log10(last / first)

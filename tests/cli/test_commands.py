@@ -12,6 +12,7 @@ from backends.commands.lines import InputLine, Output
 from backends.process.translating import Answer, Candidate
 from benchmarks.parity.comparer import Check
 from common import machine
+from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import as_float32
 from tests.support.planted import entry_of
 from tests.support.program import answer, refusal, rosetta
@@ -69,6 +70,16 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     assert hinted(rosetta(*again, 3, *of_torch)[2]) == [*again, "3", *of_torch]
     for command, nothing in (("translate", tmp_path / "it's"), ("evaluate", tmp_path / "it's nothing")):
         assert hinted(refusal(2, command, nothing))[:3] == ["train", "--out", str(nothing)]
+
+
+def test_report_draws_the_losses_of_a_run(tmp_path) -> None:
+    page, history = tmp_path / "run.html", RunDirectory.open(BUNDLED_RUN).history()
+    assert rosetta("report", BUNDLED_RUN, "-o", page)[0] == 0
+    text, best = page.read_text("utf-8"), min(history, key=lambda epoch: epoch.val_loss)
+    curves = re.findall(r'<path d="M([^"]+)" fill="none"', text)
+    assert [curve.count("L") for curve in curves] == [len(history) - 1] * 2
+    assert f"is {best.val_loss:.4f}, in epoch {best.epoch}" in text
+    assert "there is no chart" in refusal(2, "report", BUNDLED_RUN, "-o", tmp_path / "run.svg")
 
 
 def test_evaluate_says_what_the_examples_accuracy_hides(tmp_path, monkeypatch) -> None:

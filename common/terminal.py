@@ -127,7 +127,11 @@ def epoch_line(epoch: Mapping[str, Any]) -> str:
     return "  ".join(format(epoch[name], form) for name, form in formats.items())
 
 
-ENDED_AT_ONCE = "(nothing: the model ended the sentence at once)"
+def seen(translation: str) -> str:
+    """A translation as a person reads it, with words in place of one that shows nothing."""
+    if translation.strip():
+        return translation
+    return "(blanks alone)" if translation else "(nothing: the model ended the sentence at once)"
 
 
 class Commands(TyperGroup):

@@ -44,8 +44,8 @@ class InputLine:
         return cls(line, written, text, text if text != normal else None, error)
 
     def seen(self, translation: str) -> str:
-        """A translation of the line as a person reads it; an empty one has its reason in its place."""
-        return terminal.ENDED_AT_ONCE if translation == "" and self.text.strip() else translation
+        """A translation of the line as a person reads it; that of an empty line stays empty."""
+        return terminal.seen(translation) if self.text.strip() else translation
 
 
 @dataclass

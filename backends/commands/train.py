@@ -134,7 +134,7 @@ def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
     if not trained.samples:
         return terminal.say(trained.run.kept(settings.epochs))
     exact = [sample.pop("exact") for sample in trained.samples]
-    rows = [[text or terminal.ENDED_AT_ONCE for text in sample.values()] for sample in trained.samples]
+    rows = [map(terminal.seen, sample.values()) for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
     terminal.out.print(terminal.table(f"{settings.backend}, epoch {last.epoch}", columns, rows))
     terminal.say(

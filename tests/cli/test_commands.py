@@ -181,6 +181,7 @@ def test_only_a_terminal_gets_escaped_translations(monkeypatch, capsys, at_a_ter
     for source, translation, n_best, at_terminal, elsewhere in (
         ("a", "Ça va\u202f!\x1b[2J", None, "Ça va\u202f!?[2J", "Ça va\u202f!\x1b[2J"),
         ("a", "", None, ended, ""),
+        ("a", "  ", None, "(blanks alone)", "  "),
         (" ", "", None, "", ""),
         ("a", "\x1b[2J", 1, None, "1\t-1.0000\t\x1b[2J"),
     ):

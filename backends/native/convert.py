@@ -39,15 +39,16 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     ):
         files, loads = process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
         _write_vocabulary(run, folder)
-    model = run.model_config
-    sizes = f"{model.num_encoder_tokens}, {model.num_decoder_tokens}, {model.latent_dim}"
-    file = f"{framework_of(backend)}_model"
-    program = (
-        f"from backends import {file} as api  # or `import {file} as api`, of a copy\n"
-        f'api.prepare("{model.dtype}")\n'
-        f"model = api.Seq2Seq({sizes})\n"
-    )
-    return [*files, VOCABULARY], program + loads.format(model=str(out / files[0]))
+    model, file = run.model_config, f"{framework_of(backend)}_model"
+    imports, loads = loads.format(model=str(out / files[0])).split("\n\n")
+    program = f"""\
+{imports}
+from backends import {file} as api  # or `import {file} as api`, of a copy
+
+api.prepare("{model.dtype}")
+model = api.Seq2Seq({model.num_encoder_tokens}, {model.num_decoder_tokens}, {model.latent_dim})
+{loads}"""
+    return [*files, VOCABULARY], program
 
 
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:

@@ -16,6 +16,7 @@ from common.weights import ModelState
 LOADS = """\
 from operator import attrgetter
 from safetensors.numpy import load_file
+
 for path, array in load_file({model!r}).items():
     api.assign(attrgetter(path)(model), array)"""
 EXPECTED = "a safetensors file with one array for each weight, by its path in the model, and one of slots likewise"

@@ -20,6 +20,7 @@ from common.weights import ModelState, check_state, weight_shapes, zeros_like
 
 LOADS = """\
 import keras
+
 whole = keras.saving.load_model({model!r})  # the example's own, with its optimizer: whole.fit goes on
 for weight, array in zip(api.weights_of(model).values(), whole.get_weights()):
     api.assign(weight, array)"""

@@ -21,6 +21,7 @@ from common.weights import ModelState
 
 LOADS = """\
 import paddle
+
 model.set_state_dict(paddle.load({model!r}))"""
 EXPECTED = "what paddle.save(layer.state_dict(), path) writes, and paddle.save(optimizer.state_dict(), path)"
 NAME_TABLE = "StructuredToParameterName@@"

@@ -14,6 +14,7 @@ from common.weights import ModelState
 
 LOADS = """\
 import torch
+
 model.load_state_dict(torch.load({model!r}, weights_only=True))"""
 EXPECTED = "what torch.save(model.state_dict(), path) writes, and torch.save(optimizer.state_dict(), path)"
 

@@ -187,8 +187,8 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
 def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> tuple[list[str], str]:
     """Write the `last` or `best` weights of a run into the new `folder` as the framework's users keep them.
 
-    Returns the names of the files, and lines that load the weights from the first of them, called {model!r},
-    into a `model` of the model file `api`. Raises RosettaError where the disk is full.
+    Returns the names of the files, and lines that load the weights from the first of them, called {model!r}, into a
+    `model` of the model file `api`: imports, an empty line, and the rest. Raises RosettaError where the disk is full.
     """
     framework = backend.framework
     write = native_tool(framework, "write")

@@ -346,6 +346,25 @@ def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
     assert any("other virtual machines took 0.30 cores" in note for note in run.results.notes)
 
 
+def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
+    """Those of Paddle spin for a second after its steps; the next row's first turn would begin with a lead of a step or two."""
+    ended = 0.0
+
+    def seconds_of(process: FakeProcess) -> float:
+        nonlocal ended
+        spoilt, seconds = world.now < ended + 1.0, SECONDS[process.row.backend] * math.exp(process.off)
+        if process.row.backend == "paddle":
+            spoilt, ended = False, world.now + seconds
+        return 8 * seconds if spoilt else seconds
+
+    world.seconds_of = seconds_of
+    world.neighbour = lambda now: float(ended <= now < ended + 1.0)
+    run = measure(THREE)
+    visits = [visit for line in run.rounds for cycle in line.cycles for visit in cycle]
+    assert min(sum(visit.lead) for visit in visits) > 0.4
+    assert run.is_right("keras", 0.02)
+
+
 def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
     """No turn is taken again in vain, all cycles count, and the answer is right where the work slows all alike."""
     world.neighbour, world.disturbs = lambda now: 1.9, 2.0

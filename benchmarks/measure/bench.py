@@ -19,7 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from backends import runs_example
-from backends.process.group import ask_each, started_side_by_side
+from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
@@ -185,8 +185,8 @@ class Benchmark(Rounds[BackendRunner]):
         """Compare the steps of processes whose turns of training are over with the reference's."""
         assert self.expected
         self.status("checking that the timed processes compute the same")
-        answers = ask_each([runner.process for runner in live], lambda process: process.call(in_child.checked))
-        for runner, weights in zip(live, answers, strict=True):
+        for runner in live:  # one after another, since threads that spin at barriers share cores badly
+            weights = runner.process.call(in_child.checked)
             differences = [np.abs(weights[name] - expected).max() for name, expected in self.expected[0].items()]
             error = float(max(differences)) / self.training.settings.learning_rate
             self.recording.append(Checked(runner.row, number, "training", error if isfinite(error) else None))

@@ -109,7 +109,7 @@ class Benchmark(Rounds[BackendRunner]):
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
             weights = process.call(in_child.checked, epoch=exact)
             state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
-            self.expected = weights, process.call(in_child.decoded, state=state, batch=batch)[1]
+            self.expected = weights, process.call(in_child.decoded, state=state, batch=batch)
 
     # Starting processes
 

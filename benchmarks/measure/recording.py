@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import msgspec
 
 from backends.interface import BackendFacts
-from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Seconds, Visit, WarmUp, Work
+from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, Visit, WarmUp, Work
 from benchmarks.measure.plan import Long, Plan, Short
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, refusing
@@ -129,8 +129,7 @@ class Decoded(Line, frozen=True):
 
     row: CountOrZero
     translations: list[Words]  # of the shown sentences
-    seconds: Seconds  # per character of the shown sentences, decoded once: the speed of a row without batches
-    sentences: CountOrZero  # number of sentences in the batch of the timed calls; 0 if these are not made
+    sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None = None  # over all held-out sources, of one row: all rows have the same weights
 
 

@@ -1,6 +1,6 @@
 """The sentences that every backend of a bench decodes, and the weights for it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backends.process import timeout_for
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
-from benchmarks.in_child import Work, characters
+from benchmarks.in_child import Work
 from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
 from common.corpus import Material
 from common.errors import CannotBeginError
@@ -93,21 +93,15 @@ class Sentences:
 
     def decoded_by(self, process: BackendProcess, row: int, scored: bool) -> Decoded:
         """Have a row's process decode the shown sentences and, if `scored`, all held-out ones."""
-        seconds, shown = self._decoded(process, self.shown_rows)
-        seconds /= float(characters(shown, self.material.decoder_vocabulary.id_of["\n"]).sum())
-        scores = None
-        if scored:
-            _, held_out = self._decoded(process, self.held_out_rows)
-            scores = score(self._texts(held_out), self.references)
-        return Decoded(row, self._texts(shown), seconds, len(self.timed["batch"]), scores)
+        shown = self._texts(process, self.shown_rows)
+        scores = score(self._texts(process, self.held_out_rows), self.references) if scored else None
+        return Decoded(row, shown, len(self.timed["batch"]), scores)
 
     def _batch(self, rows: Sequence[int]) -> Batch:
         return self.material.batch.take(np.array(rows))
 
-    def _decoded(self, process: BackendProcess, rows: Sequence[int]) -> tuple[float, NDArray[np.int64]]:
-        """Seconds and ids (N, L) of the translations of these rows' sources."""
+    def _texts(self, process: BackendProcess, rows: Sequence[int]) -> list[str]:
+        """The translations of these rows' sources."""
         timeout = timeout_for(sentences=len(rows))
-        return process.call(in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows))
-
-    def _texts(self, translations: Iterable[NDArray[np.int64]]) -> list[str]:
+        translations = process.call(in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows))
         return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]

@@ -145,7 +145,8 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
 
 def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
     before, line = path.read_bytes(), WHOLE.of_kind(Decoded)[0]
-    for wrong in (msgspec.structs.replace(line, sentences=10**41), msgspec.structs.replace(line, seconds=nan)):
+    (measured, _) = WHOLE.rounds()
+    for wrong in (msgspec.structs.replace(line, sentences=10**41), msgspec.structs.replace(measured, seconds=nan)):
         with pytest.raises(RosettaError, match="cannot hold what was measured"):
             append_line(path, wrong)
     assert path.read_bytes() == before

@@ -262,7 +262,8 @@ class BenchResults(Results):
         """What the settings of the tuned lane give, in a sentence; "" where the lanes are not compared."""
         gains = [(self.gain_of(name), title_of(name)) for name in self.backends]
         of_word = grouped((ratio.word(self.plan.within), (ratio, title)) for ratio, title in gains if ratio)
-        faster = [f"{title} {_faster(ratio).removesuffix(' as')}" for ratio, title in of_word.pop("faster", [])]
+        faster = [f"{title} {_faster(r).rpartition(' ')[0]}" for r, title in of_word.pop("faster", [])]
+        faster[1:] = [words.removesuffix(" times as fast") for words in faster[1:]]
         slower = [title for _, title in of_word.pop("slower", [])]
         others = [title for known in of_word.values() for _, title in known]
         sentences = [f"Settings make {listed(faster)}."] if faster else []

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from backends import BASELINE, framework_of, title_of
 from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import UNSURE_FROM, Estimate
+from benchmarks.measure.rounds import duration
+from benchmarks.measure.statistics import UNSURE_FROM, Estimate, grouped
 from benchmarks.report import charts, render, vary
 from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
 from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
@@ -57,8 +58,6 @@ TRAINING: Columns = {
 DECODING: Columns = {
     "a character in a batch": lambda row: quantity(row.batch),
     "characters": partial(_characters, "batch"),
-    "characters a second": lambda row: render.digits(1 / row.batch.value if row.batch else None),
-    "sentences": lambda row: f"{row.sentences:,}" if row.batch else MISSING,
     "a character alone": lambda row: quantity(row.alone),
     "characters alone": partial(_characters, "alone"),
 }
@@ -113,7 +112,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
         "notes": "\n".join(f"* Note: {safe(note)}" for note in results.notes),
         "rounds": count(results.rounds, "round"),
         "cycles": count(results.cycles, "cycle"),
-        "seconds": render.duration(results.seconds),
+        "seconds": duration(results.seconds),
         "dropped": count(results.dropped, "cycle"),
         "again": count(results.again, "turn"),
         "others": f"{results.others:.2f}",
@@ -302,11 +301,11 @@ def _sentences(results: BenchResults) -> dict[str, str]:
 
 def typed(results: BenchResults) -> str:
     """The settings of the tuned lane, by framework, as lines to copy into a shell; "" if none are set."""
-    lines = []
-    for name, rows in results.backends.items():
-        settings = rows["tuned"].row.variables if "tuned" in rows else {}
-        given = " ".join(quoted(f"{variable}={value}") for variable, value in settings.items())
-        lines += [f"# {title_of(name)}", f"export {given}"] if given else []
+    rows = [row for row in results.rows if row.row.variables]
+    given = grouped(
+        (tuple(quoted(f"{n}={value}") for n, value in row.row.variables.items()), row.title) for row in rows
+    )
+    lines = [line for words, of in given.items() for line in (f"# {', '.join(of)}", f"export {' '.join(words)}")]
     return "\n".join(["```sh", *(for_terminal(line).replace("`", "'") for line in lines), "```"]) if lines else ""
 
 

@@ -99,14 +99,17 @@ def document(kind: str, title: str, body: str) -> str:
 def image(report: Report) -> str:
     """The first chart as an SVG file that stands by itself, on a card of its own; a report has one at least."""
     title, drawing = next(iter(report.charts.items()))
+    head, *rest = re.split("[,;] ", title, maxsplit=1)
     machine = report.content["machine"]
     where = for_terminal(machine["processor"] or "an unknown processor")[:LONGEST_NAME]
-    below = 64 + int(re.findall(r' height="(\d+)"', drawing)[0])  # pixels down to the end of the last bar
+    below = 80 + int(re.findall(r' height="(\d+)"', drawing)[0])  # pixels down to the end of the last bar
     return template("chart.svg").format(
         mark=MARK_OF_SVG,
         outer=below + 16,
         card=below + 15,
         title=escape(title),
+        head=escape(head),
+        rest=escape("".join(rest)),
         where=escape(f"{where}, {count(machine['cores'], 'core')}"),
         drawing=drawing,
     )
@@ -251,10 +254,11 @@ def ratio(estimate: Estimate | None) -> str:
 
 
 def around(estimate: Estimate | None) -> str:
-    """A ratio with the half-width of its interval: 1.47× ±3.4 %."""
+    """A ratio with the half-width of its interval: 1.47× ±3.4 %, or ±11 %."""
     if estimate is None or estimate.unsure:
         return ratio(estimate)
-    return f"{_multiple(estimate.value)}×{SPACE}±{percent(estimate.half_width)}"
+    share = estimate.half_width if estimate.half_width < 0.0995 else round(estimate.half_width, 2)
+    return f"{_multiple(estimate.value)}×{SPACE}±{percent(share)}"
 
 
 def _multiple(ratio: float) -> str:
@@ -302,13 +306,6 @@ def percent(share: float) -> str:
 def megabytes(size: float) -> str:
     """A size given in bytes, in megabytes of 1,000,000 bytes: 498 MB."""
     return f"{size / 1e6:,.0f}{SPACE}MB"
-
-
-def duration(seconds: float) -> str:
-    """A longer time given in seconds: 45 s, 4.5 min, 1.2 h."""
-    if seconds < 90:
-        return f"{seconds:.0f}{SPACE}s"
-    return f"{seconds / 60:.1f}{SPACE}min" if seconds < 5400 else f"{seconds / 3600:.1f}{SPACE}h"
 
 
 def day(when: datetime) -> str:

@@ -332,11 +332,7 @@ class BenchResults(Results):
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""
-        rows, row = self.plan.rows, self.plan.rows[index]
-        alike = [n for n, known in enumerate(rows) if (known.backend, known.sizes) == (row.backend, row.sizes)]
-        certificate = next(
-            (self.certificates[n] for n in alike if n in self.certificates), None
-        )  # lanes compute alike
+        certificate = self.certificates.get(index)
         facts = self.starts[index][-1].facts
         if certificate is None or facts is None or certificate.version != facts.version:
             return None, "there is no parity certificate of this version"

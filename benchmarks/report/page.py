@@ -220,7 +220,8 @@ def _support(results: BenchResults) -> dict[str, str]:
 def _machine(results: Results) -> str:
     """The processor and its number of cores."""
     machine = results.head.machine
-    return f"{safe(machine['processor'] or 'an unknown processor')}, {count(machine['cores'], 'core')}"
+    instructions = " with AVX-512" if "X86_V4" in machine["instructions"] else ""
+    return f"{safe(machine['processor'] or 'an unknown processor')}{instructions}, {count(machine['cores'], 'core')}"
 
 
 def _charts(results: BenchResults) -> dict[str, str]:

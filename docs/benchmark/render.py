@@ -19,7 +19,6 @@ from benchmarks.report import page, race, render
 from benchmarks.report.bench import LANES, BenchResults
 
 FOLDER = PROJECT / "docs" / "benchmark"
-CORPUS = "fra-eng"  # the name of the corpus whose sentences are left out
 
 
 def rendered(path: Path) -> str:
@@ -40,12 +39,14 @@ def pages() -> list[Path]:
 
 
 def figures_only(path: Path) -> None:
-    """Rewrite a recording without the sentences of its corpus and the path of the file that they were read from."""
+    """Rewrite a recording, named as its corpus, without the sentences of that corpus and the path of its file."""
     recording = Recording.read(path)
     training, text = recording.plan.training, recording.head.text
     assert training
     assert text
-    named = replace(recording.plan, training=replace(training, data=dataclasses.replace(training.data, data=CORPUS)))
+    named = replace(
+        recording.plan, training=replace(training, data=dataclasses.replace(training.data, data=path.stem))
+    )
     path.unlink()
     Recording.create(path, replace(recording.head, plan=named, text=replace(text, shown=[])))
     for line in recording.lines:
@@ -62,7 +63,7 @@ def parts_of_readme() -> dict[str, str]:
     alt = f"An epoch, as installed and tuned: {times}"
     image = f'<a href="docs/benchmark/demo.md"><img src="docs/benchmark/demo.svg" width="400" alt="{alt}"></a>'
     answer, table = answer_of("demo")
-    return {"answer": f"{answer}\n\n{image}", "table": render.joined(table, page.surprise(results))}
+    return {"answer": f"{answer}\n\n{image}", "table": table}
 
 
 def answer_of(name: str) -> tuple[str, str]:
@@ -119,7 +120,9 @@ def filled(path: Path) -> str:
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         figures_only(Path(argument))
-    for path in FOLDER.glob("*.jsonl"):  # processes tell where this copy's Python is
+    for path in FOLDER.glob("*.jsonl"):
+        path.with_suffix(".md").touch()
+        # Processes tell where this copy's Python is.
         path.write_text(path.read_text(encoding="utf-8").replace(f"{PROJECT}/", ""), encoding="utf-8")
     for path in pages():
         path.write_text(rendered(path), encoding="utf-8")

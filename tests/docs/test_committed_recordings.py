@@ -27,7 +27,7 @@ def test_the_readme_and_the_guide_show_what_was_measured(path: Path) -> None:
 
 
 def test_figures_alone_are_left_of_a_recording(tmp_path: Path) -> None:
-    bench = written(recording(), tmp_path / "a.jsonl")
+    bench = written(recording(), tmp_path / "fra-eng.jsonl")
     RENDER["figures_only"](bench.path)
     content = bench.path.read_text(encoding="utf-8")
     assert not [word for word in ("red", "rouge", "phrasebook") if word in content]

@@ -121,7 +121,7 @@ def test_80_columns_show_both_lanes_and_the_sentences() -> None:
 def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
     bench = committed("demo")
     text = page.machines([("one", bench), ("another_one", bench)]).page
-    assert f"- **one**, {bench.head.machine['processor']}, 2 cores: As installed, " in text
+    assert f"- **one**, {bench.head.machine['processor']} with AVX-512, 2 cores: As installed, " in text
     assert "| an epoch | one | `another_one` |" in text
     assert re.search(
         r"^\| paddle, as installed \| (\S+ s) \| \1 \|$", text.replace("\N{NO-BREAK SPACE}", " "), re.MULTILINE

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import CannotBeginError
 
-BASELINE = "keras:example"  # the official example's own way of training; speeds are given as ratios to it
+EXAMPLE = "keras:example"  # the official example's own way of training
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def framework_of(name: str) -> str:
 
 def runs_example(name: str) -> bool:
     """True if a backend is the official example's program, under any engine."""
-    return name == BASELINE or name.startswith(ENGINES)
+    return name == EXAMPLE or name.startswith(ENGINES)
 
 
 def installed(variants: bool = True) -> list[str]:
@@ -115,8 +115,8 @@ def installed(variants: bool = True) -> list[str]:
 
 
 def frameworks() -> list[str]:
-    """The installed backends that are compared by default: the frameworks, and the official example as baseline."""
-    return [name for name in installed() if TABLE[name].extra and name in (framework_of(name), BASELINE)]
+    """The installed backends that are compared by default: the frameworks, and the official example."""
+    return [name for name in installed() if TABLE[name].extra and name in (framework_of(name), EXAMPLE)]
 
 
 def of_run(backend: str) -> str:

@@ -66,7 +66,7 @@ Baseline = Annotated[
     str | None,
     typer.Option(
         help="The backend that ratios compare with.",
-        show_default="keras:example, or the slowest",
+        show_default="the fastest as installed",
         callback=options.resolved_or_none,
     ),
 ]

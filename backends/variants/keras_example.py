@@ -1,4 +1,4 @@
-"""`keras:example`: the official Keras example's own way behind Rosetta's interface. Speeds are given as ratios to it.
+"""`keras:example`: the official Keras example's own way behind Rosetta's interface.
 
 `keras:on-tensorflow`, `keras:on-jax` and `keras:on-torch` are the same program under each of Keras's engines. Its
 process names the engine in KERAS_BACKEND.

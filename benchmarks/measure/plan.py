@@ -62,7 +62,7 @@ class Training(Measured, frozen=True):
     latent_dim: Count
     device: Short
     threads: Count | None  # of each process
-    baseline: Short = ""  # backend that ratios compare with; "": keras:example, or the slowest row
+    baseline: Short = ""  # backend that ratios compare with; "": the fastest as installed
     run: Long = ""  # folder of the run whose weights all rows decode with; "": the bundled run
     # Sizes of --vary; each combination has a row of each backend.
     axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(

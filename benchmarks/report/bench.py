@@ -10,7 +10,7 @@ from math import ceil, fsum
 from statistics import fmean, median
 from typing import Literal
 
-from backends import BASELINE, runs_example, title_of
+from backends import EXAMPLE, runs_example, title_of
 from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
@@ -202,7 +202,7 @@ class BenchResults(Results):
     def _told(self, lane: Lane) -> dict[str, BenchRow]:
         """The rows of a lane that its sentence compares, by backend: without the example if two rows remain."""
         rows = {row.row.backend: row for row in self.of_lane(lane) if row.step and not row.why_not}
-        others = {name: row for name, row in rows.items() if name != BASELINE}
+        others = {name: row for name, row in rows.items() if name != EXAMPLE}
         return others if len(others) > 1 else rows
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from backends import BASELINE, framework_of, title_of
+from backends import EXAMPLE, framework_of, title_of
 from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import duration
@@ -255,13 +255,8 @@ def _charts(results: BenchResults) -> dict[str, str]:
 
 def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:
     """A table with a line for each measured row; `of` heads their names."""
-    lines = _lines([(safe(row.label), row) for row in rows], columns)
+    lines = [(safe(row.label), *(cell(row) for cell in columns.values())) for row in rows]
     return table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
-
-
-def _lines(named: Iterable[tuple[str, Any]], columns: Columns) -> list[tuple[str, ...]]:
-    """The lines of a table: the name of each row, and the cells of its results."""
-    return [(name, *(cell(row) for cell in columns.values())) for name, row in named]
 
 
 def _verdicts(results: BenchResults, kind: Kind) -> str:
@@ -312,7 +307,7 @@ def typed(results: BenchResults) -> str:
 
 def surprise(results: BenchResults) -> str:
     """A sentence on the official example, if it surely decodes a character much slower than Keras does; else ""."""
-    example, keras = (results.backends.get(name, {}) for name in (BASELINE, framework_of(BASELINE)))
+    example, keras = (results.backends.get(name, {}) for name in (EXAMPLE, framework_of(EXAMPLE)))
     for lane in LANES:
         ratio = results.ratio(keras.get(lane), example.get(lane), "alone")
         if ratio and ratio.low > SURPRISE:

@@ -16,7 +16,7 @@ from common.text import quoted
 WITHIN = 0.05  # half-width that intervals must reach, as a share, unless --within says otherwise
 BUDGET = 285.0  # seconds that a benchmark may take, unless --budget or --within is given: under five minutes
 LONG_BUDGET = 3600.0  # the same where --within asks for narrower intervals; also the largest usual budget of --vary
-CAREFUL = 0.05  # for narrower intervals the whole parity ladder is climbed
+CAREFUL = 0.05  # for narrower intervals parity is compared whole
 LEAST_ROUNDS = 3  # rounds of new processes, at least, for an answer
 MOST_ROWS = 100
 MOST_AXES = 2  # of --vary together

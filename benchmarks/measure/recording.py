@@ -145,7 +145,7 @@ class Proof(Line, frozen=True):
 
     row: CountOrZero
     word: Literal["same", "differs", "not compared"]
-    rungs: Said  # that were compared
+    stages: Said  # that were compared
     error: Amount | None = None  # the largest; None where the scripts differ, or nothing was compared
     why: Said = msgspec.field(default_factory=list)
 

@@ -99,11 +99,11 @@ class RaceResults(Results):
         """The verdict on a script's record against that of the first script, in words."""
         proof = self.proofs[row]
         if proof.word == "same":
-            climbed = proof.rungs[proof.rungs.index("forward") :] if "forward" in proof.rungs else ["forward"]
-            rungs = climbed[0] if len(climbed) == 1 else f"{climbed[0]} to {climbed[-1]}"
-            return f"its record computes the same{f' to {proof.error:.0e}' if proof.error else ''} ({rungs})"
+            compared = proof.stages[proof.stages.index("forward") :] if "forward" in proof.stages else ["forward"]
+            stages = compared[0] if len(compared) == 1 else f"{compared[0]} to {compared[-1]}"
+            return f"its record computes the same{f' to {proof.error:.0e}' if proof.error else ''} ({stages})"
         if proof.word == "differs":
-            return f"{DIFFERS}: parts at {proof.rungs[-1] if proof.rungs else 'its records'}"
+            return f"{DIFFERS}: parts at {proof.stages[-1] if proof.stages else 'its records'}"
         return "not compared"
 
     def _doubts_of_rows(self) -> Iterator[str]:
@@ -171,12 +171,12 @@ def report_of(recording: Recording) -> Report:
         "reached": reached({"": results.reached}),
         "answer": by_row(results.rows, ANSWER, "script"),
         "proof": table(
-            ("script", f"against {safe(rows[0].label)}", "rungs", "what was found"),
+            ("script", f"against {safe(rows[0].label)}", "stages", "what was found"),
             [
                 (
                     safe(rows[row].label),
                     _bold(results.proof_of(row)),
-                    ", ".join(map(safe, proof.rungs)),
+                    ", ".join(map(safe, proof.stages)),
                     "; ".join(map(safe, proof.why)),
                 )
                 for row, proof in results.proofs.items()

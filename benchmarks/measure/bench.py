@@ -40,6 +40,7 @@ from common.tensors import Batch, Batches, epoch_batches, model_config
 from common.weights import Arrays, in_dtype
 
 ROW_BYTES = 3 << 28  # memory that is to be free for a row's process: of eight rows they took 0.4 to 1 GB
+DECODING_ROUNDS = 3  # rounds with turns of decoding, from the third one on
 STARTED_AT_ONCE = 2  # number of processes that are started at the same time, after the first round
 # Allowances, in steps of the row: decoding the shown sentences, a profile, and a call that decodes a sentence in the
 # official example.
@@ -200,14 +201,13 @@ class Benchmark(Rounds[BackendRunner]):
         batched = [runner for runner in live if not runs_example(self.rows[runner.row].backend)]
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
         for runner in batched:
-            if (
-                runner.row in self.tuned
-                and runner.row not in decoded
-                and self.left >= IN_A_BATCH * runner.step_seconds
-            ):
+            wanted = runner.row in self.tuned and runner.row not in decoded
+            if wanted and self.left >= IN_A_BATCH * runner.step_seconds:
                 self.status(f"decoding sentences in {self.rows[runner.row].label}")
                 scored = not any(line.scores for line in self.recording.of_kind(Decoded))
                 self.recording.append(self.sentences.decoded_by(runner.process, runner.row, scored))
+        if len({line.number for line in self.recording.rounds("alone")}) >= DECODING_ROUNDS:
+            return
         for work in self.sentences.timed:
             decoders = batched if work == "batch" else live
             slow = sum(2 * ONE_BY_ONE * runner.step_seconds for runner in decoders if runner not in batched)

@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import os
+import warnings
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -339,8 +340,20 @@ class Record:
             self._replay._end_of_pass()
             self._replay = None
         self._write_layers()
+        if self._unwatch:
+            self._warn_of_dropout()
         while self._unwatch:
             self._unwatch.pop()()
+
+    def _warn_of_dropout(self) -> None:
+        """Warn of the first layer that dropped at random, as no other framework does."""
+        for layer in self._content["layers"] if not self._source else ():
+            rates = (layer["settings"].get(name) for name in ("p", "rate", "dropout"))
+            random = layer["training"] and any("rop" in name for name in layer["classes"])
+            if random and any(isinstance(rate, float) and 0 < rate < 1 for rate in rates):
+                words = "drops at random, and no other framework drops the same; record with a rate of 0"
+                warnings.warn(f"{layer['path']} {words}", stacklevel=3)
+                return
 
     def _write_layers(self) -> None:
         arrays = self._calls.taken()

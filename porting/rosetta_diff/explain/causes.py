@@ -17,7 +17,7 @@ from rosetta_diff.arrays import COARSER_TYPES, Array, head
 from rosetta_diff.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from rosetta_diff.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from rosetta_diff.explain.forward import forward
-from rosetta_diff.explain.inputs import OF_RIGHT, channels_last, given_to
+from rosetta_diff.explain.inputs import OF_RIGHT, channels_last, given_the_same, given_to
 from rosetta_diff.explain.operators import NOWHERE
 from rosetta_diff.explain.optimizers import acting, steps, the_only_setting
 from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
@@ -227,10 +227,21 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
 
 def dropped(broken: Broken) -> Iterator[Test]:
     """Numbers of one side are zero by chance, and the others larger."""
-    for place, rate, cause in dropouts(broken):
+    for place, _, rate, cause in dropouts(broken):
         zeroed, whole = broken.arrays[place], broken.arrays[1 - place]
         if zeroed.shape == whole.shape and (zeroed == 0).any() and broken.kind not in RECURRENT:
             yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
+
+
+def dropping(broken: Broken) -> Iterator[Test]:
+    """A layer drops at random in what is shown, or before it. No other framework drops the same numbers."""
+    fed = broken.sides[1].says.fed or given_the_same(broken)  # by a replay
+    for place, path, _, cause in dropouts(broken):
+        calls, call = broken.sides[place].says.calls, broken.item.call
+        end = calls.index(call[place].recorded[-1]) + 1 if call else len(calls)
+        within = any(is_within(path, group.layer.path) for group in broken.groups[place : place + 1])
+        if any(before.layer == path for before in calls[:end]) and (within or not fed):
+            yield RECORDED, RECORDED, cause
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:
@@ -316,7 +327,7 @@ def counters(broken: Broken) -> Iterator[Test]:
 HYPOTHESES: dict[str, tuple[Callable[[Broken], Iterator[Test]], ...]] = {
     "tensors": (elsewhere, other_places),
     "weights": (exchanged, rounded, other_places),
-    "forward": (other_places, dropped, multiplied, shifted),
+    "forward": (other_places, dropped, dropping, multiplied, shifted),
     "loss": (),
     "gradients": (trained_on_one_side, untied, other_places),
     "step": (counters, left_alone, decay_left_out),

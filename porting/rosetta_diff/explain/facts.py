@@ -158,7 +158,7 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
 def of_training(broken: Broken) -> Iterator[Cause]:
     """The first layer of each side that drops at random during the recorded pass."""
     for side in range(2):
-        yield from islice((cause for place, _, cause in dropouts(broken) if place == side), 1)
+        yield from islice((cause for place, _, _, cause in dropouts(broken) if place == side), 1)
 
 
 def when(broken: Broken) -> Iterator[Cause]:

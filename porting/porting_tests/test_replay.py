@@ -221,8 +221,9 @@ def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
     return tmp_path / "both"
 
 
-def test_a_replay_that_another_record_fed_is_not_judged(records: Path) -> None:
-    resaved(records / "left", "layers", lambda arrays: {name: array + 1 for name, array in arrays.items()})
+@pytest.mark.parametrize("file", ["layers", "gradients"])
+def test_a_replay_that_another_record_fed_is_not_judged(file: str, records: Path) -> None:
+    resaved(records / "left", file, lambda arrays: {name: array + 1 for name, array in arrays.items()})
     diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
     assert diff.replay is None
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes

@@ -145,10 +145,11 @@ def is_feed(path: Path) -> bool:
 
 
 def checksum(side: Side) -> str:
-    """Tell the numbers of a record's layers from those of another one."""
-    path, digest = side.path / "layers.safetensors", hashlib.blake2b()
-    if path.exists():
-        with path.open("rb") as file:
-            while block := file.read(READ_AT_ONCE):
-                digest.update(block)
+    """Tell the numbers of a record's layers and gradients from those of another one."""
+    digest = hashlib.blake2b()
+    for path in (side.path / f"{name}.safetensors" for name in ("layers", "gradients")):
+        if path.exists():
+            with path.open("rb") as file:
+                while block := file.read(READ_AT_ONCE):
+                    digest.update(block)
     return digest.hexdigest()

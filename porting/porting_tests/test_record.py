@@ -204,6 +204,8 @@ def test_optimizers_are_described_in_the_frameworks_own_words(left: Left) -> Non
             found = described(left / folder)["optimizer"]
             assert settings.items() <= found["settings"].items()
             assert not set(found["settings"]) & {"params", "_parameter_list"}
+    if left.framework == "paddle":
+        assert Recorded(left / "sgd").optimizer_settings["weight_decay"] == 0.5
 
 
 def test_gradients_that_were_clipped_in_place_are_told() -> None:

@@ -67,7 +67,7 @@ class Paddle(Framework):
         beta_2="_beta2",
         momentum="_momentum",
         rho="_rho",
-        weight_decay="_weight_decay regularization._coeff",
+        weight_decay="_weight_decay regularization._coeff _regularization_coeff",
         nesterov="_use_nesterov",
         centered="_centered",
         amsgrad="_amsgrad",

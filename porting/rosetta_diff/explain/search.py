@@ -28,11 +28,11 @@ class Criterion:
     bound: float  # the largest error that may be rounding
     error: float  # that is to be explained
 
-    @property
-    def limit(self) -> float:
-        """The most that may be left: the bound and a tenth of the error, or a thousandth of it near the bound."""
+    def limit(self, numbers: int) -> float:
+        """Return the most that may be left of so many numbers: the bound and a tenth of the error, or of several a
+        thousandth of it near the bound."""
         within = min(self.bound, self.error / SMALLER)
-        return max(within, min(NEAR_THE_BOUND * self.bound, self.error / MUCH_SMALLER))
+        return within if numbers == 1 else max(within, min(NEAR_THE_BOUND * self.bound, self.error / MUCH_SMALLER))
 
     def left_over(self, computed: Array | None, seen: Array, scale: float | None = None) -> float:
         """Return what is left of the error, as a share of `scale`, where `made` explains `seen`; else infinity.
@@ -42,7 +42,7 @@ class Criterion:
         if seen.dtype.kind != "f":  # whole numbers are explained by equal ones alone
             return inf if largest_difference(seen, computed)[0] else 0.0
         error = largest_difference(seen, computed, least=scale or largest_unmasked(seen) or 1.0)[0]
-        return error if error <= self.limit else inf
+        return error if error <= self.limit(seen.size) else inf
 
     def explains(self, computed: Array | None, seen: Array) -> bool:
         """Return True if `made`, which a hypothesis makes, is what is seen."""
@@ -51,7 +51,7 @@ class Criterion:
     def tell(self, numbers: int, tried: int) -> bool:
         """Return True if so many numbers would hardly agree by chance with one of so many hypotheses. In float16 a
         single number would."""
-        return tried * min(self.bound, 1.0) ** numbers <= CHANCE
+        return tried * min(self.limit(numbers), 1.0) ** numbers <= CHANCE
 
 
 @dataclass(frozen=True)

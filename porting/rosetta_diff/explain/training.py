@@ -60,6 +60,8 @@ def gradients(broken: Broken) -> Iterator[Both]:
         limits = [*(float(f"{limit:.3g}") for limit in norms), *USUAL_LIMITS]
         clips = [clippings(array, of_all[place], broken.sides[1 - place], limits) for array in both[place]]
         clipped = {name: [of[name] for of in clips] for name in clips[0]}
+        acts = (name for name in clipped if not all(map(np.array_equal, clipped[name], both[place])))
+        clipped = {name: clipped[name] for name in (NOWHERE, *acts)}
         operator = partial(operators.given_gradients, clipped, factors)
         choices = choices_of(operator, clip=[*clipped], times=[*factors])
         left, right = (Computation(operator, choices, array) for array in wanted)

@@ -21,6 +21,7 @@ from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
 from rosetta_diff.read.patterns import pattern_of
 from rosetta_diff.read.record import Side
+from rosetta_diff.read.view import PARTS, Axes
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class Pairing:
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
+                line = proposed(missing, alone[0], alone[1])
+                skip = f'or that it has none: [skip] {quoted(missing.name)} = "why it is not compared"'
                 raise UnfitRecordsError(
                     f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
                     f"has left {candidates}; say in a file for --mapping which belong together (rosetta-diff "
-                    f"--write-mapping drafts it), such as {proposed(missing, unpaired, place == 0)}"
+                    f"--write-mapping drafts it), {f'such as {line}' if line else skip}"
                 )
         return self
 
@@ -62,20 +65,31 @@ def described(group: WeightGroup) -> str:
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
 
 
-def proposed(missing: WeightGroup, unpaired: Groups, is_left: bool) -> str:
-    """A line for a mapping file that is obeyed: it pairs the layer's first weight with another layer's of the same
-    sizes, or leaves the layer out where there is none."""
-    theirs = [
-        (name_of_other, group.side.shape(name_of_other)) for group in unpaired for name_of_other in group.names[:1]
+def proposed(missing: WeightGroup, lefts: Groups, rights: Groups) -> str:
+    """Return a line for a mapping file that is obeyed, of layers without a partner: it pairs the first weight of the
+    missing one with one of the same sizes, or several with the one that has them packed; "" where there are none."""
+    sides = [
+        [(name, group.side.shape(name), group is missing) for group in groups for name in group.names[:1]]
+        for groups in (lefts, rights)
     ]
-    for name, their in product(missing.names[:1], theirs):
-        both = (name, missing.side.shape(name)), their
-        (left, left_shape), (right, right_shape) = both if is_left else both[::-1]
-        axes = axes_between(left_shape, right_shape)
-        if axes is not None:
-            pattern = " -> ".join(map(pattern_of, axes))
-            return f"[weights] {quoted(left)} = {{to = {quoted(right)}, axes = {quoted(pattern)}}}"
-    return f'[skip] {quoted(missing.name)} = "why it is not compared"'
+    for (left, shape, left_is_missing), (right, right_shape, right_is_missing) in product(*sides):
+        axes = axes_between(shape, right_shape)
+        if axes is not None and (left_is_missing or right_is_missing):
+            return line_of_weights(quoted(left), quoted(right), *axes)
+    for place, opposite in permutations(range(2)):
+        for whole, (number, *rest) in [(name, shape) for name, shape, _ in sides[place] if shape]:
+            both = [(part, axes_between(tuple(rest), shape)) for part, shape, _ in sides[opposite]]
+            parts, axes = [part for part, axes in both if axes], next((axes for _, axes in both if axes), None)
+            if axes and len(parts) == number > 1:
+                packed = (PARTS,), *axes[0]
+                if place == 0:
+                    return line_of_weights(quoted(whole), quoted(parts), packed, axes[1])
+                return line_of_weights(quoted(", ".join(parts)), quoted(whole), axes[1], packed)
+    return ""
+
+
+def line_of_weights(left: str, right: str, *axes: Axes) -> str:
+    return f"[weights] {left} = {{to = {right}, axes = {quoted(' -> '.join(map(pattern_of, axes)))}}}"
 
 
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:

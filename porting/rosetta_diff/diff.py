@@ -38,6 +38,7 @@ class Diff:
     explanation: list[str] = field(default_factory=list)  # of the rung that breaks
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # rungs, and what was not compared on each
     replay: Replay | None = None  # of each layer by itself
     required: Sequence[str] = REQUIRED  # rungs on which something must have been compared
 
@@ -75,7 +76,7 @@ class Diff:
     def lacks(self) -> str:
         """The required rungs that were not compared, and why; "" if all were, or one broke before them."""
         missing = [rung for rung in self.required if rung in self.missing]
-        why = [note.partition(": ")[2] for note in self.notes for rung in missing if f"compared, {rung}:" in note]
+        why = [words for rung, words in self.left_out if rung in missing]
         if not why:
             empty = any(check.rung in missing for check in self.checks)
             why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
@@ -144,7 +145,7 @@ def compare_records(
     pairing = paired(left, right, mapping).require()
     rungs = Rungs(left, right, pairing, control.noise)
     control.precision = rungs.tolerances.precision
-    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, required=require)
+    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, left_out=rungs.left_out, required=require)
     diff.notes += remarks_on_pairing(pairing)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
     for rung in RUNGS[: RUNGS.index("forward") + 1] if exported else RUNGS:
@@ -155,9 +156,8 @@ def compare_records(
         if failed:
             explain(diff, rungs, checks, failed)
             break
-    told = " ".join(cause.sentence for cause in diff.causes)
-    differ = [cause for cause in other_optimizers(left, right) if cause.sentence.partition(" is ")[0] not in told]
-    diff.notes[:0] = [cause.line for cause in differ]
+    told = {cause.sentence for cause in diff.causes}
+    diff.notes[:0] = [cause.line for cause in other_optimizers(left, right) if cause.sentence not in told]
     agrees = "forward" in diff.climbed and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
         diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")

@@ -108,13 +108,13 @@ def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[
         if both[0] != both[1] and choice.words:
             of_left, of_right = (f"{value:g}" if isinstance(value, float) else value for value in both)
             words = f"{choice.words.format(name)} {of_left} on the left and {of_right} on the right"
-            yield Cause(words, entry_of(choice, *both))
+            yield Cause(words, entry_of(parameter, choice, *both))
     yield from acting(broken).values()  # with which the step was computed
 
 
-def entry_of(choice: Choice, left: Any, right: Any) -> str:
+def entry_of(parameter: str, choice: Choice, left: Any, right: Any) -> str:
     """Return the register's entry of a choice in which both sides differ."""
-    entries = ACTIVATIONS_OF_ENTRIES.items() if choice.words.startswith("the activation ") else ()
+    entries = ACTIVATIONS_OF_ENTRIES.items() if parameter in ("activation", "before", "gated") else ()
     return next((entry for name, entry in entries if name in left and name in right), choice.entry)
 
 

@@ -44,6 +44,7 @@ class Rungs:
     pairing: Pairing
     noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
     notes: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # rungs, and what is not compared on each
 
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
@@ -228,6 +229,7 @@ class Rungs:
         return Item(rung, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
 
     def _skipped(self, rung: str, what: str) -> None:
+        self.left_out.append((rung, what))
         self.notes.append(f"not compared, {rung}: {what}")
 
     def _both(self, rung: str, file: str, words: str) -> bool:

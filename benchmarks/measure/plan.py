@@ -81,11 +81,6 @@ class Plan(Measured, frozen=True):
     training: Training | None = None  # None in a race of scripts
 
     @property
-    def question(self) -> list[Row]:
-        """The rows in the tuned lane."""
-        return [row for row in self.rows if not row.installed]
-
-    @property
     def groups(self) -> list[list[int]]:
         """Indices of the rows that a round starts together: rows of equal sizes, in either lane."""
         groups: dict[tuple[int, ...], list[int]] = {}

@@ -211,7 +211,7 @@ class Recording:
         of_rows = [*starts, *visits, *(line for line in self.lines if not isinstance(line, Round))]
         consistent = (
             len({row.label for row in rows}) == len(rows)
-            and plan.question
+            and any(not row.installed for row in rows)
             and all(row.sizes.keys() == axes.keys() for row in rows)
             and (plan.training is None) == (self.head.text is None)
             and all(start.facts if plan.training else start.ready for start in starts)

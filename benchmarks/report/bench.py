@@ -289,15 +289,12 @@ class BenchResults(Results):
     @property
     def missing(self) -> list[str]:
         """Parts of a bench without time for them, in the order of their worth."""
-        rows, question = self.plan.rows, {*self.question}
-        batched = any(not runs_example(rows[index].backend) for index in question)
+        tuned = {index for index, row in enumerate(self.plan.rows) if not row.installed}
+        batched = {index for index in tuned if not runs_example(self.plan.rows[index].backend)}
         lacking = {
-            "the ten sentences in every backend": any(
-                index not in self.decoded and not runs_example(rows[index].backend) for index in question
-            ),
+            "the ten sentences in every backend": not batched <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),
-            "rows as installed": not {n for n, row in enumerate(rows) if row.installed} <= self.starts.keys(),
-            "why one is slower": not question <= self.profiled.keys(),
+            "why one is slower": not tuned <= self.profiled.keys(),
         }
         return [part for part, lacks in lacking.items() if lacks]
 

@@ -39,12 +39,11 @@ class Results(ABC):
 
     def __init__(self, recording: Recording) -> None:
         self.recording, self.head, self.plan = recording, recording.head, recording.plan
-        rounds, rows = recording.rounds(), self.plan.rows
+        rounds = recording.rounds()
         cycles, self.counted = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
         self.observed = observations(recording)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
-        self.question = [rows.index(row) for row in self.plan.question]
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
         # Cycles that are left out, since other programs disturbed them; and retried turns.
         self.dropped = len(cycles) - len(self.counted)

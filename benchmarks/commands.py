@@ -231,7 +231,7 @@ def report_of(paths: Sequence[Path]) -> "Report":
     from benchmarks.report import page, race, run
     from common.run import RunDirectory
 
-    if len(paths) == 1 and paths[0].is_dir():
+    if len(paths) == 1 and os.path.isdir(paths[0]):
         return run.report_of(RunDirectory.open(paths[0]))
     if len(paths) > 1:
         return page.machines([(path.stem, _of_bench(path)) for path in paths])

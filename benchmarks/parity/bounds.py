@@ -26,8 +26,9 @@ TIMES_FLOAT32_LOSSES = 16.0
 # optimizer need two million and more.
 SPREADS = 30.0
 # A decoded text may part from the reference's at a character where the reference's two highest probabilities differ
-# by no more than NEAR_TIE. PARTED is the share of sentences that may do so.
-NEAR_TIE = {"float64": 0.0, "float32": 1e-5}
-PARTED = {"float64": 0.0, "float32": 0.01}
+# by no more than NEAR_TIE. PARTED is the share of sentences that may do so. On the first sentences of fra-eng torch,
+# Keras and Paddle part from the reference in one of 50, at 4.6e-5.
+NEAR_TIE = {"float64": 0.0, "float32": 1e-4}
+PARTED = {"float64": 0.0, "float32": 0.02}
 # The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
 MISCOUNTED = {"float64": 0.0, "float32": 3e-3}

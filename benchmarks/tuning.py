@@ -4,10 +4,13 @@ The backend's row as installed takes turns with a row for each group of settings
 new processes as in any bench. So each ratio is of steps with one group and with nothing set.
 """
 
-import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+import typer
+
+from backends import find
 from backends.process.tuned import computing, settings_of
 from benchmarks.commands import progress, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
@@ -24,6 +27,7 @@ WITHIN = 0.02  # half-width that intervals must reach, as a share
 
 def main(backend: str) -> None:
     """Measure a backend for up to BUDGET seconds, and print a line for each group of settings."""
+    find(backend)
     warn_of_shell()
     framework = computing(backend)
     groups = settings_of(framework, cores())
@@ -42,4 +46,4 @@ def main(backend: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    terminal.run_to_the_end(partial(typer.run, main))

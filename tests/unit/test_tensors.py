@@ -1,6 +1,5 @@
 """Characters as ids, the tensors against the example's definition written out as plain loops, and batches' order."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from backends import numpy_model
 from backends.interface import Backend
 from common import tensors
-from common.corpus import Pair, corpus_statistics, read_corpus
+from common.corpus import Pair
 from common.errors import CannotBeginError, UnknownCharactersError
-from common.settings import DataConfig, TrainConfig
+from common.settings import TrainConfig
 from common.tensors import (
     Batch,
     Batches,
@@ -92,14 +91,6 @@ def test_tensors_of_any_text_are_the_examples_to_the_byte(pairs: list[Pair], dty
     assert (config.num_encoder_tokens, config.num_decoder_tokens) == (batch.num_encoder_tokens, len(decoder))
     assert (decoder.characters[config.start_token], decoder.characters[config.stop_token]) == ("\t", "\n")
     assert (config.latent_dim, config.dtype) == (5, dtype)
-
-
-@pytest.mark.skipif("ROSETTA_FRA" not in os.environ, reason="ROSETTA_FRA does not name a file of real pairs")
-def test_figures_of_real_pairs_are_the_examples() -> None:
-    figures = corpus_statistics(read_corpus(DataConfig(os.environ["ROSETTA_FRA"])))
-    names = "num_samples num_encoder_tokens num_decoder_tokens max_encoder_seq_length max_decoder_seq_length"
-    assert [figures[name] for name in names.split()] == [10_000, 71, 92, 16, 59]
-    assert (figures["distinct_sources"], f"{figures['padding']:.1%}") == (5_893, "66.6%")
 
 
 # Batches

@@ -15,7 +15,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from backends import TABLE, Entry
-from backends.process import translating
+from backends.process import shell_settings, translating
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure.machine import PLACE
 from benchmarks.parity.cases import QUICK, Size
@@ -79,6 +79,8 @@ def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
         patch.setenv(PLACE, str(lock))
+        for name in shell_settings():  # of which a benchmark warns; threadpoolctl sets one, too
+            patch.delenv(name)
         patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(needs.playwright_folder()))  # which XDG_CACHE_HOME would move
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

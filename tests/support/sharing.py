@@ -100,6 +100,8 @@ class Sharing:
             return self._run(ask, asked=function, arguments=arguments)
         return function(BUILT[self._number], _unheard, **arguments)
 
+    _is_open = True  # as BackendProcess.wait_until_open asks
+
     def wait_until_open(self) -> None:
         """Open since the constructor."""
 

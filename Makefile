@@ -14,7 +14,8 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-AT_LENGTH := $(addprefix tests/,frameworks/test_parity.py frameworks/test_all_frameworks.py docs/test_tutorial.py)
+AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py) \
+	docs/test_tutorial.py)
 
 .PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 

@@ -55,18 +55,20 @@ Plant = Callable[[str], str]
 Open = Callable[..., "Page"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that start a framework or a browser, and group those of one process of `make test`.
 
     `make check` leaves out tests marked `starts`. Tests of a group run in one process, so that what stays for the
-    whole session is started once.
+    whole session is started once. JAX, which compiles for a minute, has a group of its own.
     """
     for item in items:
         names = STARTING.intersection(item.fixturenames)  # type: ignore[attr-defined]
         if names:
             item.add_marker("starts")
         if names and PROCESS:
-            item.add_marker(pytest.mark.xdist_group(min(names)))
+            of_jax = "processes" in names and "jax" in item.name
+            item.add_marker(pytest.mark.xdist_group("jax" if of_jax else min(names)))
 
 
 @pytest.fixture(scope="session", autouse=True)

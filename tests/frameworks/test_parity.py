@@ -23,7 +23,7 @@ from tests.conftest import ALLOW_MISSING, AT_LENGTH, LATENT_DIM, CasesOf, Plant,
 from tests.support import child
 
 EXAMPLES_DIM = 256  # units of the example, with which the bounds of float32 are the narrow ones
-COMPILED = ("keras:on-tensorflow", "keras:on-jax")  # compiled anew for each test, so at length alone
+ONE_PROGRAM = ("keras:on-tensorflow", "keras:on-jax", "keras:on-torch")  # that of keras:example; at length alone
 # Errors in float64 that are allowed, by stage, where the bounds of parity allow more.
 TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e-13}
 
@@ -31,7 +31,7 @@ TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e
 def ways() -> Iterator[tuple[str, str, str]]:
     """Each backend of the table with the precision of its weights and the mode of padding."""
     for name, entry in TABLE.items():
-        if name in COMPILED and not AT_LENGTH:
+        if name in ONE_PROGRAM and not AT_LENGTH:
             continue
         exact = "float32" if entry.float32_only else "float64"
         if ":" not in name:
@@ -39,6 +39,17 @@ def ways() -> Iterator[tuple[str, str, str]]:
             yield name, exact, "mask"
         else:
             yield name, exact, "space"
+
+
+def ways_but(left_out: Callable[[str, str, str], bool]) -> pytest.MarkDecorator:
+    """Parametrize a test with other ways than all."""
+    chosen = [way for way in ways() if not left_out(*way)]
+    return pytest.mark.parametrize("backend", chosen, ids=" ".join, indirect=True, scope="module")
+
+
+def compiles_for_each_width(name: str, dtype: str, padding: str) -> bool:
+    """True where batches are trimmed and JAX compiles anew for each width; these are held at length."""
+    return name == "jax" and padding == "mask" and not AT_LENGTH
 
 
 @pytest.fixture(scope="module", params=ways(), ids=" ".join)
@@ -93,6 +104,7 @@ class TestStep:
     def test_weights_after_a_step(self, backend: Comparison) -> None:
         held(backend, "step")
 
+    @ways_but(compiles_for_each_width)
     def test_losses_of_several_steps(self, backend: Comparison) -> None:
         held(backend, "trajectory")
 
@@ -126,10 +138,7 @@ class TestDecoding:
     def test_strings(self, backend: Comparison) -> None:
         held(backend, "strings")
 
-    # The example translates one sentence after another anyway.
-    @pytest.mark.parametrize(
-        "backend", [way for way in ways() if not runs_example(way[0])], ids=" ".join, indirect=True, scope="module"
-    )
+    @ways_but(lambda name, *_: runs_example(name))  # which translates one sentence after another anyway
     def test_a_sentence_is_translated_alone_as_it_is_among_others(self, backend: Comparison) -> None:
         cases, asked = backend.cases, backend.actual.by_stage["strings"]
         # Weights so large that every row says something else, and a bias so that some end early.
@@ -170,6 +179,7 @@ class TestResume:
         held(backend, "weights")
         held(backend, "weights", slots=True)
 
+    @ways_but(compiles_for_each_width)
     def test_the_reference_and_it_go_on_with_each_others_training(self, backend: Comparison) -> None:
         case, reference = backend.cases.by_stage["trajectory"], backend.cases.reference
         first, second = np.split(case.rows, 2)

@@ -16,7 +16,7 @@ from backends.profiling import Kernel, covered
 from benchmarks.in_child import greedy
 from common.settings import FLUSH_DENORMALS, ModelConfig
 from common.weights import initial_state
-from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
+from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.support import child
 
 BACKENDS = ["numpy", *FRAMEWORKS, "keras:example"]
@@ -96,7 +96,7 @@ ENGINES = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES if AT_LENGTH else ["tensorflow", "torch"])
 def test_keras_computes_under_the_engine_that_its_row_names(
     backend_of: StartBackend, engine: str, tmp_path: Path
 ) -> None:

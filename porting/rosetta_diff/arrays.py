@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rosetta_record.control import DIGITS
+
 Array = NDArray[Any]
 Load = Callable[[], Array | None]  # reads an array when it is needed; None: the side has none
 
 # From the finest to the coarsest that a record may be computed in.
-PRECISIONS = ("float64", "float32", "float16", "bfloat16")
+PRECISIONS = (*DIGITS,)
 PRECISE = PRECISIONS[:2]
 # How far two neighbouring numbers are apart at most, as a share of them.
-UNIT = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+UNIT = {name: 2.0**-digits for name, digits in DIGITS.items()}
 
 # Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, how many there
 # are at most, where masks are added up, and how far, as a share, their numbers are rounded.

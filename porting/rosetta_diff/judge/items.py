@@ -32,7 +32,8 @@ from rosetta_diff.judge.variances import converted_variance
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.groups import values
-from rosetta_diff.read.record import Side, coarsest
+from rosetta_diff.read.record import Side
+from rosetta_record.control import coarsest
 
 
 @dataclass

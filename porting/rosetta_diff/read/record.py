@@ -25,6 +25,7 @@ from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.framework import Framework
 from rosetta_diff.read.frameworks import FRAMEWORKS
 from rosetta_diff.read.rules import FAMILIES
+from rosetta_record.control import coarsest
 from rosetta_record.folder import CONTROL, REPLAY
 
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
@@ -237,11 +238,6 @@ class Side:
         rate, decay = self.first_rate, self.optimizer_settings.get("weight_decay")
         known = isinstance(rate, int | float) and isinstance(decay, int | float)
         return abs(rate * decay) if known and isfinite(rate * decay) else 0.0
-
-
-def coarsest(*precisions: str | None) -> str:
-    """The coarsest of these that bounds are known for."""
-    return max((precision for precision in precisions if precision and precision in PRECISIONS), key=PRECISIONS.index)
 
 
 def is_within(path: str, holder: str) -> bool:

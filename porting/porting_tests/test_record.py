@@ -513,7 +513,7 @@ def test_plain_arrays_are_recorded_without_a_framework(tmp_path: Path) -> None:
     record.forward(y=x @ kernel)
     record.loss(np.array([0.5]))
     record.gradients(gradients={"hidden.kernel": kernel.T.T, "alone": None})
-    record.optimizer("SGD", {"momentum": np.float64(0.5), "other": object()}, {"hidden.kernel|velocity": kernel})
+    record.optimizer("SGD", {"momentum": np.float64(0.5), "other": object()})
     record.step(1, 0.5, {"hidden.kernel": kernel})
     record.step(4, float("nan"), {"hidden.kernel": kernel})
     read = described(record.folder)

@@ -7,14 +7,12 @@ from typing import final
 from rosetta_diff.read.framework import Framework
 from rosetta_diff.read.rules import (
     BEFORE_CORRECTION,
+    CLIPS,
     GRADIENT,
     INSIDE,
-    NORM_OF_ALL,
-    NORM_OF_EACH,
     RECURRENT,
     STRAIGHT,
     UPSCALED,
-    VALUES,
     Own,
     Rule,
     Rules,
@@ -103,7 +101,7 @@ class Keras(Framework):
     )
     epsilons = {"Adam": BEFORE_CORRECTION, "AdamW": BEFORE_CORRECTION, "RMSprop": INSIDE}
     decays = (STRAIGHT, GRADIENT)
-    clips = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}
+    clips = CLIPS
     files = (".h5", ".safetensors")
 
     def counters(self, settings: Settings) -> set[int]:
@@ -138,4 +136,4 @@ class NoFramework(Framework):
     settings = same(*SETTINGS)
     optimizers = same(*OF_OPTIMIZERS)
     decays = (GRADIENT, STRAIGHT)
-    clips = Keras.clips
+    clips = CLIPS

@@ -35,6 +35,7 @@ INSIDE, OUTSIDE = "inside the root", "outside the root"
 GRADIENT, STRAIGHT = "through the gradient", "straight to the weight"
 # How it clips gradients.
 NORM_OF_ALL, NORM_OF_EACH, VALUES = "to a norm of all", "each to a norm", "to values"
+CLIPS = {"global_clipnorm": NORM_OF_ALL, "clipnorm": NORM_OF_EACH, "clipvalue": VALUES}  # Keras's names
 
 
 @dataclass(frozen=True)

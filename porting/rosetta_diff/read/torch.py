@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any, final
 
 from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
-from rosetta_diff.read.keras import Keras
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
+    CLIPS,
     CONV,
     GATED,
     LINEAR,
@@ -94,7 +94,7 @@ class Torch(Framework):
         dampening="dampening",
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
-    clips = Keras.clips  # as the recorder finds what clip_grad_norm_ does, since no optimizer clips
+    clips = CLIPS  # as the recorder finds what clip_grad_norm_ does, since no optimizer clips
     added_to_norm = 1e-6  # by clip_grad_norm_
     files = (".pt", ".safetensors")
 

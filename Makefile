@@ -15,7 +15,7 @@ INSTALL := $(BIN)/pip install --quiet
 unexport PYTHONDONTWRITEBYTECODE
 
 AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py) \
-	docs/test_tutorial.py)
+	cli/test_runs.py docs/test_tutorial.py)
 
 .PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 

@@ -24,7 +24,7 @@ from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig, as_float32
 from common.tensors import model_config
 from common.weights import initial_state
-from tests.conftest import FRAMEWORKS
+from tests.conftest import AT_LENGTH, FRAMEWORKS
 from tests.support.program import started, wait_until
 from tests.support.sharing import Processes, Sharing
 from tests.support.small_run import same_training
@@ -34,7 +34,7 @@ DATA = DataConfig(num_samples=300, split="grouped")
 # Small and hasty, so that epochs differ within seconds.
 SETTINGS = TrainConfig(batch_size=8, learning_rate=as_float32(4e-3), seed=7)
 LATENT_DIM = 32
-BACKENDS = ["numpy", *FRAMEWORKS]
+BACKENDS = ["numpy", *FRAMEWORKS] if AT_LENGTH else ["numpy", "torch"]
 
 
 def unheard(*event: object, **fields: object) -> None:
@@ -119,8 +119,9 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, name: str, proc
     assert_resumes(tmp_path, name, lambda config: nullcontext(once(config)))
 
 
-def test_processes_of_two_threads_train_to_the_same_bits(tmp_path: Path) -> None:
-    assert_resumes(tmp_path, "torch", lambda config: Runtime(threads=2).start("torch", config, SETTINGS))
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "numpy"])
+def test_processes_of_two_threads_train_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    assert_resumes(tmp_path, name, lambda config: Runtime(threads=2).start(name, config, SETTINGS))
 
 
 def test_a_new_learning_rate_becomes_the_runs_own(tmp_path) -> None:

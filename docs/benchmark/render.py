@@ -91,13 +91,11 @@ def parts_of_guide() -> dict[str, str]:
         tables += [f"Measured on {date}, on an {machine}:", render.table(columns, lines)]
     lines = []
     for path in sorted(FOLDER.glob("*.jsonl")):
-        links = " ".join(
-            f"[{p.suffix[1:]}](benchmark/{p.name})" for p in pages() if p.stem == path.stem and p.parent == FOLDER
-        )
         recording = Recording.read(path)
         command = " ".join(recording.plan.command.replace("\\\n", " ").split())
-        lines.append((path.stem, links, render.code(command), render.day(recording.head.started)))
-    recordings = render.table(("recording", "pages", "made by", "on"), lines)
+        day = render.day(recording.head.started).partition(",")[0]
+        lines.append((f"[{path.stem}](benchmark/{path.stem}.md)", render.code(command), day))
+    recordings = render.table(("recording", "made by", "on"), lines)
     return {"effects": render.joined(*tables), "recordings": recordings}
 
 

@@ -23,7 +23,7 @@ def test_the_committed_page_is_what_the_recording_gives(page: Path) -> None:
 @pytest.mark.parametrize("path", RENDER["PARTS"], ids=lambda path: path.name)
 def test_the_readme_and_the_guide_show_what_was_measured(path: Path) -> None:
     assert RENDER["filled"](path) == path.read_text(encoding="utf-8")
-    assert all(len(part) > 200 for part in RENDER["PARTS"][path]().values() if part)
+    assert all(len(part) > 100 for part in RENDER["PARTS"][path]().values() if part)
 
 
 def test_figures_alone_are_left_of_a_recording(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ CHECKING = "checking that all compute the same"
 class Benchmark(Rounds[BackendRunner]):
     """A plan, the text for training and decoding, and the recording that is being filled."""
 
-    usual_start = 2.3
+    usual_start = 3.0
 
     def __init__(self, recording: Recording, material: Material, sentences: Sentences | None) -> None:
         """Without `sentences`, as where sizes vary, training alone is measured."""

@@ -5,7 +5,6 @@ and not taken from the product. support/mistakes.py plants other causes in model
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from rosetta_diff.activations import ACTIVATIONS, gelu
 from rosetta_diff.arrays import PRECISE
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.explain import operators
-from rosetta_diff.explain.causes import taken_on_both
 from rosetta_diff.explain.operators import attended
 from rosetta_diff.explain.search import CHOICES_TRIED
 from rosetta_diff.read.record import Side
@@ -434,18 +432,17 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
     assert 0 < len(tried) <= CHOICES_TRIED
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "same"),
-    [
-        ("blocks.1.inner", "the right side's blocks.1.inner.parametrizations.weight", True),
-        ("blocks.1.inner", "the right side's net/inner", True),  # by another name, within the right layer
-        ("blocks.1.inner", "the right side's blocks.1.norm", False),  # another part, which the left side has
-        ("blocks.1.inner", "blocks.1.norm", False),
-        ("blocks.0", "the right side's net/inner", False),
-    ],
-)
-def test_a_part_that_both_sides_take_is_no_cause(left: str, right: str, same: bool) -> None:
-    shown = [SimpleNamespace(layer=SimpleNamespace(path=path)) for path in ("blocks.1", "net")]
-    layers = [SimpleNamespace(path=path) for path in ("blocks.0", "blocks.1", "blocks.1.inner", "blocks.1.norm")]
-    broken: Any = SimpleNamespace(groups=shown, sides=[SimpleNamespace(says=SimpleNamespace(layers=layers))])
-    assert taken_on_both(broken, {"takes": left}, {"takes": right}) == left * same
+def headed(name: str) -> Facts:
+    """A layer of a head, which takes what a cell of no known kind gives."""
+    given = np.sin(X + len(name))
+    before: list[Layer] = [("x", "Identity", {}, {}, X), (name, "mine.Cell", {}, {}, given)]
+    return of_layer("head", "Dense", {"kernel": KERNEL}, {}, given @ KERNEL)._replace(before=before)
+
+
+def test_taking_the_output_of_another_layer_is_no_cause(tmp_path: Path) -> None:
+    sides = [recorded(tmp_path / name, headed(name)) for name in ("rnn", "cell")]
+    for both in (sides, [connected(side, side.path.name) for side in sides]):
+        found = compare_records(*both)
+        assert found.explanation[1].startswith("head output")
+        assert not likely(found)
+        assert any("the left side calls" in cause.sentence for cause in found.causes)

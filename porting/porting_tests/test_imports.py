@@ -21,7 +21,7 @@ FRAMEWORKS = {"torch", "paddle", "tensorflow", "keras", "jax", "flax"}
 ORDERS = {
     "rosetta_diff": "__main__ commands report diff replay feed carry explain judge pair read activations arrays "
     "helpers",
-    "rosetta_diff/pair": "drafts pairing bare ways alignment by_value mapping skipping arrangement pairs",
+    "rosetta_diff/pair": "drafts pairing parents ways alignment by_value mapping skipping arrangement pairs",
     "rosetta_diff/read": "groups record files patterns description frameworks flax keras onnx paddle torch framework "
     "rules view",
 }

@@ -21,7 +21,6 @@ from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.read.record import Side
-from rosetta_diff.read.rules import PARENT
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
@@ -393,137 +392,18 @@ def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_p
     assert [line.partition("  # ")[0] for line in written[: len(lines)]] == lines
 
 
-def bare(of: str, output: Array) -> Layer:
-    """A layer without weights."""
-    return [of], {}, output
-
-
-# Layers of both sides between two dense ones, what is named where they differ, and otherwise what is compared.
-BARE: dict[str, tuple[Layers, Layers, str]] = {
-    "own classes of one name": (
-        {"n.attention": bare("mine.Attention", INSIDE)}, {"attention": bare("theirs.Scores", INSIDE + 1)},
-        "n.attention output",
-    ),
-    "an activation of another class": (
-        {"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE + 1)}, "relu output"
-    ),
-    "what contains a dropout on one side": (
-        {"attention.drop": bare("Dropout", INSIDE), "attention": bare("mine.Scores", INSIDE)},
-        {"attention": bare("theirs.Scores", INSIDE + 1)}, "attention output",
-    ),
-    "one of two activations": (
-        {"relu": bare("ReLU", INSIDE), "last.relu": bare("ReLU", INSIDE)}, {"relu": bare("ReLU", INSIDE + 1)},
-        "relu output",
-    ),
-    "another shape": ({"relu": bare("ReLU", INSIDE)}, {"relu": bare("Activation", INSIDE[:1])}, "out output"),
-    "another name": ({"relu": bare("ReLU", INSIDE)}, {"gelu": bare("Activation", INSIDE + 1)}, "out output"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BARE)
-def test_weightless_layers_of_one_name_and_place_are_compared(name: str, tmp_path: Path) -> None:
-    """So that what is wrong in them is not told of the layer after them. Where what the model gives agrees, they are
-    a remark."""
-    of_left, of_right, place = BARE[name]
+def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> None:
+    """Where a mapping pairs them, they are compared themselves."""
     other = np.asarray(RNG.normal(size=(M, M)))
-    for change in (1, 0):
-        folder = tmp_path / f"{change}"
-        folder.mkdir()
-        left = {"first": linear(KERNEL), **of_left, "out": linear(other)}
-        right = {"first": dense_of(KERNEL), **of_right, "out": dense_of(other, INSIDE + change)}
-        found = compare_records(*both(folder, left, right))
-        assert found.passed != bool(change)
-        assert (found.explanation or [""] * 2)[1].startswith(place if change else "")
-        assert [check.tensor for check in found.checks if check.inside] == [place] * (
-            not change and place != "out output"
-        )
-
-
-def test_layers_of_one_name_elsewhere_are_not_compared(tmp_path: Path) -> None:
-    left: Layers = {"first": linear(KERNEL), "relu": bare("ReLU", INSIDE), "out": linear(KERNEL)}
-    right: Layers = {"relu": bare("Activation", INSIDE + 1), "first": dense_of(KERNEL), "out": dense_of(KERNEL)}
-    found = compare_records(*both(tmp_path, left, right))
-    assert found.passed
-    assert not any(check.inside for check in found.checks)
-
-
-TABLE, HALF = np.ones((T, M)), KERNEL[:, : M // 2]  # a constant, and a part of a layer
-DROP, OF_SCORES = bare("Dropout", INSIDE), bare("Dropout", np.ones((2 * N, T, T)))  # of heads of the batch
-# Layers of both sides, and those without weights that are compared.
-PLACES: dict[str, tuple[Layers, Layers, list[tuple[str, str]]]] = {
-    "a constant that one side keeps": (
-        {"one": linear(KERNEL), "a.drop": OF_SCORES, "two": linear(EXPERTS[0]),
-         "b.drop": DROP, "out": linear(EXPERTS[1])},
-        {"table": mine(TABLE, P=TABLE), "one": dense_of(KERNEL), "a/drop": OF_SCORES,
-         "two": dense_of(EXPERTS[0]), "b/drop": DROP, "out": dense_of(EXPERTS[1])},
-        [("a.drop", "a/drop"), ("b.drop", "b/drop")],
-    ),
-    "numbers of blocks count from elsewhere": (
-        {"blks.b0.a.drop": OF_SCORES, "blks.b0.o": linear(KERNEL), "blks.b0.n.drop": DROP,
-         "blks.b0.out": linear(EXPERTS[0])},
-        {"blks/0/a/drop": OF_SCORES, "blks/0/o": dense_of(KERNEL), "blks/0/n/drop": DROP,
-         "blks/0/out": dense_of(EXPERTS[0])},
-        [("blks.b0.a.drop", "blks/0/a/drop"), ("blks.b0.n.drop", "blks/0/n/drop")],
-    ),
-    "amid the parts of a layer": (
-        {"q_k": linear(KERNEL), "drop": DROP, "out": linear(EXPERTS[0])},
-        {"q": dense_of(HALF), "drop": DROP, "k": dense_of(KERNEL[:, M // 2 :]),
-         "out": dense_of(EXPERTS[0])},
-        [],
-    ),
-    "after other layers": (
-        {"a": linear(KERNEL), "drop": DROP, "b": linear(EXPERTS[0])},
-        {"b": dense_of(EXPERTS[0]), "drop": DROP, "a": dense_of(KERNEL)},
-        [],
-    ),
-    "of other rows": (
-        {"a": linear(KERNEL), "drop": OF_SCORES}, {"a": dense_of(KERNEL), "drop": DROP},
-        [],
-    ),
-    "a pool that rounds up": (
-        {"a": linear(KERNEL), "pool": bare("Pool", INSIDE)},
-        {"a": dense_of(KERNEL), "p": bare("Pool", INSIDE[:, 1:])},
-        [("pool", "p")],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PLACES)
-def test_weightless_layers_are_paired_after_the_same_pairs(name: str, tmp_path: Path) -> None:
-    of_left, of_right, expected = PLACES[name]
-    sides = both(tmp_path, of_left, of_right)
-    for side in sides:
-        edited(side.path, lambda says: [keep_constant(layer) for layer in says["layers"]])
-    pairing = paired(*map(Side, (side.path for side in sides)))
-    found = [pair for pair in pairing.pairs if not pair.left.tensors and pair.left.kind != PARENT]
-    assert [(pair.left.name, pair.right.name) for pair in found] == expected
-
-
-def keep_constant(layer: dict[str, Any]) -> None:
-    """Make `P` a constant of its layer."""
-    layer["buffers"] = {role: layer["parameters"].pop(role) for role in ("P",) if role in layer["parameters"]}
-
-
-# When the right side's layer is called again, and what is told.
-AGAIN = {
-    "call by call": ("b", "second.relu output: error"),
-    "not at another place": ("a", "not compared, forward: outputs of relu, which was called 1 and 2 times"),
-}
-
-
-@pytest.mark.parametrize("name", AGAIN)
-def test_a_repeated_layer_is_compared_with_layers_in_turn(name: str, tmp_path: Path) -> None:
-    after, told = AGAIN[name]
-    relu, other = bare("ReLU", INSIDE), np.asarray(RNG.normal(size=(M, M)))
-    left: Layers = {"a": linear(KERNEL), "relu": relu, "b": linear(other), "second.relu": relu, "out": linear(KERNEL)}
-    right: Layers = {"a": dense_of(KERNEL), "relu": relu, "b": dense_of(other)}
-    of_left, of_right = both(tmp_path, left, {**right, "out": dense_of(KERNEL, INSIDE + 1)})
-    resaved(of_right.path, "layers", lambda arrays: arrays | {"again": INSIDE + 1})
-    places = [*right]
-
-    def again(said: dict[str, Any]) -> None:
-        said["calls"].insert(places.index(after) + 1, {"layer": "relu", "parts": ["again"]})
-
-    edited(of_right.path, again)
-    found = compare_records(of_left, Side(of_right.path))
-    assert any(line.startswith(told) for line in (*found.notes, found.explanation[1]))
+    left: Layers = {"first": linear(KERNEL), "n.relu": (["ReLU"], {}, INSIDE), "out": linear(other)}
+    right: Layers = {"first": dense_of(KERNEL), "act": (["Activation"], {}, INSIDE + 1)}
+    sides = both(tmp_path, left, {**right, "out": dense_of(other, INSIDE + 1)})
+    edited(sides[1].path, lambda said: said["layers"][1].update(settings={"activation": "relu"}))
+    sides = sides[0], Side(sides[1].path)
+    found = compare_records(*sides)
+    assert found.explanation[1].startswith("out output")
+    words = "before out the left side calls ReLU n.relu, the right side Activation act (activation relu)"
+    assert [cause.sentence for cause in found.causes if "calls" in cause.sentence] == [words]
+    (tmp_path / "mapping.toml").write_text('[layers]\n"n.relu" = "act"\n', "utf-8")
+    mapping = read_mapping(tmp_path / "mapping.toml")
+    assert compare_records(*sides, mapping).explanation[1].startswith("n.relu output")

@@ -13,8 +13,8 @@ from rosetta_diff.carry import laid_out
 from rosetta_diff.helpers import CannotBeginError, write_atomically
 from rosetta_diff.judge.items import Rungs
 from rosetta_diff.judge.outputs import activations, compared_outputs
-from rosetta_diff.pair.bare import partners_of
 from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.pair.parents import partners_of
 from rosetta_diff.read.description import RecordedCall, UnfitRecordsError
 from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import PARENT, RECURRENT
@@ -37,9 +37,8 @@ def left_calls(pairs: Sequence[LayerPair]) -> Partners:
         alone = all(len(lefts.get(path, ())) == 1 for path in paths)
         alone = alone and len({first_input(pair.left.side, path) for path in paths}) == 1
         of_first = pair.left.kind in RECURRENT and all(group.part in FIRST_LAYER for group in pair.both)
-        whole = pair.left.kind == PARENT or pair.numbers is not None
         for recorded, call in ((recorded, of) for of in pair.calls for recorded in of.right.recorded):
-            if whole or of_first or (alone and len(rights[recorded.layer]) == 1):
+            if pair.left.kind == PARENT or of_first or (alone and len(rights[recorded.layer]) == 1):
                 calls.setdefault((recorded.layer, call.right.number), (pair, call.left.recorded[0]))
     return calls
 

@@ -162,12 +162,13 @@ class Replay:
                 layers = self.settings.setdefault(cause.line, [])
                 layers += [call.layer] if call.layer not in layers else []
             return False
-        self._add(check, call, GIVES)
+        misfit = next(self._arrivals(call, fit=False), None)
+        self._add(*((misfit[0], call, TAKES) if misfit else (check, call, GIVES)))
         return True
 
-    def _arrivals(self, call: RecordedCall) -> Iterator[tuple[Check, str]]:
-        """Compare the arguments of a call with those of the left call, where shapes fit: arguments of the same names,
-        and the first ones; each with the name of its array."""
+    def _arrivals(self, call: RecordedCall, fit: bool = True) -> Iterator[tuple[Check, str]]:
+        """Compare the arguments of a call with those of the left call, where shapes fit, or only where they do not:
+        arguments of the same names, and the first ones; each with the name of its array."""
         pair, left_call = self.partners[call.layer, call.number]
         sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
         arrays = [side.arrays("layers") for side in sides]
@@ -178,7 +179,7 @@ class Replay:
             candidates = [name] if name in left else unnamed[: 0 if place else 1]
             for left_name in map(left.__getitem__, candidates):
                 shape, wanted = sides[1].shape(right_name, "layers"), sides[0].shape(left_name, "layers")
-                if any(way(np.broadcast_to(0, shape)).shape == wanted for way in ways.values()):
+                if any(way(np.broadcast_to(0, shape)).shape == wanted for way in ways.values()) == fit:
                     loads = partial(arrays[0].__getitem__, left_name), partial(arrays[1].__getitem__, right_name)
                     of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "ways": ways, "axes": OUTPUT}
                     yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
@@ -248,18 +249,15 @@ class Replay:
             self.wrong.append(Wrong(name, what, check, ("", ""), self._causes(check, failed)))
 
     def _list_not_judged(self, told: Collection[str]) -> None:
-        """List the layers with weights, and those without that a side called and that are paired or have no parts, of
-        which not a call was judged."""
+        """List the layers with weights, and those without that are paired, of which not a call was judged."""
         right = self.whole.right
-        holders = {layer.path.rpartition(dot)[0] for layer in right.says.layers for dot in "./"}
         parents = [pair for pair in self.whole.pairing.pairs if pair.left.kind == PARENT]
         of_parts = {pair.right.layer.path for pair in parents if pair.left.layer.own or pair.right.layer.own}
         paired = {path for path, _ in self.partners}
         for layer in right.says.layers:
             path = layer.path
             within = any(holder in self.judged and is_within(path, holder) for holder in of_parts)
-            computes = layer.own or (path in right.called and (path in paired or path not in holders))
-            if path in told or within or not computes:
+            if path in told or within or not (layer.own or path in paired):
                 continue
             if path not in right.called:
                 why = "which was not called"

@@ -209,9 +209,10 @@ MISTAKES: dict[str, Mistake] = {
     "padding_idx": Mistake("forward", "padding_idx is None", place="embedding output", rights=["paddle"],
         instead=computed(padding_idx=0)),
     "dropout left on": Mistake("forward", "", perhaps="of the right side|the right side's", block=DROPOUT,
-        within=[DECODER, TEXT, ENCODER], model={"training": False}, instead={"training": True}),
+        place="norms.2|blocks.2|model/norm_3", within=[DECODER, TEXT, ENCODER],
+        model={"training": False}, instead={"training": True}),
     "dtype of a constant": Mistake("forward", "float32", SCALE, computed(dtype="float32"),
-        within=[DECODER, TAGGER, TEXT]),
+        place="norms.2|blocks.2|model/conv_net", within=[DECODER, TAGGER, TEXT]),
     # Images
     "class token's place": Mistake("forward", "after the class's token with positions from 0 on the left", VIT,
         {"computed": {"token last": True}}),

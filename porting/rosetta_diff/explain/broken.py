@@ -113,13 +113,12 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < LARGEST_SETTING else 0.0
 
 
-def dropouts(broken: Broken) -> Iterator[tuple[int, str, float, Cause]]:
-    """Yield for each layer that drops at random its side, left (0) or right (1), its path, its rate, and what is told
-    of it."""
+def dropouts(broken: Broken) -> Iterator[tuple[int, str, Cause]]:
+    """Yield for each layer that drops at random its side, left (0) or right (1), its path, and what is told of it."""
     for place, (words, side) in enumerate(zip(("left", "right"), broken.sides, strict=True)):
         for layer in side.says.layers:
             rate = side.known.settings_of(layer.settings).get("rate")
             random = any(part in name for name in layer.classes for part in ("rop", "RNN", "Attention", "attention"))
             if layer.training and random and isinstance(rate, int | float) and 0 < rate < 1:
                 sentence = f"dropout of {rate} was on in {layer.path} of the {words} side"
-                yield place, layer.path, rate, Cause(sentence, "dropout")
+                yield place, layer.path, Cause(sentence, "dropout")

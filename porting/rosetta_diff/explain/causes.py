@@ -5,10 +5,9 @@ differs is told as a fact, and what to record next.
 is only told.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import islice, permutations, product
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from rosetta_diff.arrays import COARSER_TYPES, Array, head
 from rosetta_diff.explain.broken import LIKELY, MORE, SEEN, Broken, Cause, dropouts
 from rosetta_diff.explain.facts import FACTS, arranged, next_record, with_turned_axes
 from rosetta_diff.explain.forward import forward
-from rosetta_diff.explain.inputs import OF_RIGHT, channels_last, given_the_same, given_to
+from rosetta_diff.explain.inputs import given_otherwise, given_the_same
 from rosetta_diff.explain.operators import NOWHERE
 from rosetta_diff.explain.optimizers import acting, steps, the_only_setting
 from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
@@ -28,7 +27,7 @@ from rosetta_diff.judge.check import GATES, Check
 from rosetta_diff.judge.items import Rungs
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.record import is_number, is_within
-from rosetta_diff.read.rules import RECURRENT, STRAIGHT
+from rosetta_diff.read.rules import STRAIGHT
 
 # Entries where both sides have such an activation.
 ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
@@ -62,42 +61,17 @@ def undone(broken: Broken, search: Search) -> list[Cause]:
 
 def computed_anew(broken: Broken, search: Search) -> list[Cause]:
     """Return what both sides compute, where one choice gives the left side's numbers and another one the right
-    side's. Where several are as near to the left one, any of them may be it. That a layer takes on the right what has
-    the same name on the left and other numbers is no cause, and is told as a fact where there is none."""
-    facts = list[Cause]()
+    side's. Where several are as near to the left one, any of them may be it."""
     compute = COMPUTATIONS.get(broken.item.rung)
     for lefts, rights, most in compute(broken) if compute else ():
         parting = search.parting(lefts, rights, most)
-        if not parting:
-            continue
-        taken = [taken_on_both(broken, parting.left, right) for right in parting.rights]
-        names = [name for name in taken if name]
-        if names and not facts:
-            words = f"{broken.name} takes {names[0]} on both sides, which differs already"
-            facts.append(Cause(words, standing=SEEN))
-        candidates = [right for right, name in zip(parting.rights, taken, strict=True) if not name]
-        several = [causes for right in candidates if (causes := [*causes_between(broken, parting, right)])]
-        if len(several) > 1:
+        if parting:
+            several = [causes for right in parting.rights if (causes := [*causes_between(broken, parting, right)])]
             sentences = [" and ".join(cause.sentence for cause in causes) for causes in several]
-            return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
-        if several or not names:
-            return several[0] if several else facts
-    return facts
-
-
-def taken_on_both(broken: Broken, left: Chosen, right: Chosen) -> str:
-    """Return what both sides take under one name, or as a part of the layer itself, which gives other numbers on the
-    right; "" where there is none. A part that the left side has, too, but by another name, is another part."""
-    shown = [group.layer.path for group in broken.groups]
-    of_left = {layer.path for layer in broken.sides[0].says.layers}
-    of_right = str(right.get("takes", ""))
-    both = str(left.get("takes", "")), of_right.removeprefix(OF_RIGHT)
-    if both[1] == of_right:
-        return ""
-    parts = all(shown) and both[1] not in of_left and all(map(is_within, both, shown))
-    names = [re.split("[./]", name) for name in both]
-    same = names[0][-1] == names[1][-1] or names[1][: len(names[0])] == names[0]
-    return both[0] if same or parts else ""
+            if several[1:]:
+                return [Cause(", or ".join(dict.fromkeys(sentences)), several[0][0].entry)]
+            return several[0] if several else []
+    return []
 
 
 def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
@@ -226,17 +200,20 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
 
 
 def dropped(broken: Broken) -> Iterator[Test]:
-    """Numbers of one side are zero by chance, and the others larger."""
-    for place, _, rate, cause in dropouts(broken):
-        zeroed, whole = broken.arrays[place], broken.arrays[1 - place]
-        if zeroed.shape == whole.shape and (zeroed == 0).any() and broken.kind not in RECURRENT:
-            yield whole * (zeroed != 0) / (1 - rate), zeroed, cause
+    """What a layer is given agrees if a dropout, whose output may have been added to something, gives its input."""
+    for both, (place, path, cause) in product(given_otherwise(broken), dropouts(broken)):
+        side = broken.sides[place]
+        for call in side.called.get(path, []):
+            names = [*islice(call.inputs.values(), 1), *call.parts[:1]]
+            arrays = [side.arrays("layers").mapped(name) for name in names]
+            if len(arrays) == 2 and arrays[0].shape == arrays[1].shape == both[place].shape:
+                yield both[place] + (arrays[0] - arrays[1]), both[1 - place], cause
 
 
 def dropping(broken: Broken) -> Iterator[Test]:
     """A layer drops at random in what is shown, or before it. No other framework drops the same numbers."""
     fed = broken.sides[1].says.fed or given_the_same(broken)  # by a replay
-    for place, path, _, cause in dropouts(broken):
+    for place, path, cause in dropouts(broken):
         calls, call = broken.sides[place].says.calls, broken.item.call
         end = calls.index(call[place].recorded[-1]) + 1 if call else len(calls)
         within = any(is_within(path, group.layer.path) for group in broken.groups[place : place + 1])
@@ -245,27 +222,24 @@ def dropping(broken: Broken) -> Iterator[Test]:
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:
-    """The input of a dense layer or a convolution is a multiple; or any output, where float32 explains it."""
-    left, right = (array.astype(np.float64) for array in broken.arrays)
-    if right.shape != left.shape or not broken.item.is_output:
-        return
-    takes = broken.kind in ("dense", "conv")
-    bias = broken.groups[0].tensor("bias") if takes else None
-    of_kernel = left - bias if bias is not None and bias.shape == left.shape[-1:] else left
-    ratio = float(((right - left) * of_kernel).sum() / ((of_kernel**2).sum() or 1.0))
-    what = f"what {broken.name} {'takes' if takes else 'gives'} is"
-    if abs(ratio) < np.finfo(np.float32).eps:
-        cause = Cause(f"{what} multiplied by a number that is rounded to float32 on one side", "array-dtype")
-        yield left + ratio * of_kernel, right, cause
-    elif takes:
-        yield left + ratio * of_kernel, right, Cause(f"{what} {1 + ratio:.6g} times as large on the right")
+    """What a layer is given is a multiple; or what it gives, where float32 explains it."""
+    arrays = [("takes", *both) for both in given_otherwise(broken)]
+    arrays += [("gives", *broken.arrays)] if broken.item.is_output else []
+    for verb, *both in arrays:
+        left, right = (array.astype(np.float64) for array in both)
+        ratio = float((right * left).sum() / ((left**2).sum() or 1.0)) if left.shape == right.shape else 1.0
+        what = f"what {broken.name} {verb} is"
+        if 0 < abs(ratio - 1) < np.finfo(np.float32).eps:
+            cause = Cause(f"{what} multiplied by a number that is rounded to float32 on one side", "array-dtype")
+            yield ratio * left, right, cause
+        elif verb == "takes" and ratio != 1:
+            yield ratio * left, right, Cause(f"{what} {ratio:.6g} times as large on the right")
 
 
 def shifted(broken: Broken) -> Iterator[Test]:
     """The right side's embedding is given other ids or positions, as those that begin at 1."""
-    given = [given_to(broken, place) for place in (0, 1)] if broken.kind == "embedding" else []
-    if all(given) and given and given[0][0].shape == given[1][0].shape:
-        left, right = (arrays[0].astype(np.int64) for arrays in given)
+    for both in given_otherwise(broken) if broken.kind == "embedding" else ():
+        left, right = (array.astype(np.int64) for array in both)
         more = int((right - left).flat[0])
         words = f"what {broken.name} is given is {abs(more)} {'more' if more > 0 else 'less'} on the right"
         if more:
@@ -274,17 +248,12 @@ def shifted(broken: Broken) -> Iterator[Test]:
 
 def reordered(broken: Broken) -> Iterator[Test]:
     """Test whether both layers are given the same channels in different orders, such as groups in turns."""
-    groups = broken.groups if broken.item.is_output and broken.kind in CHANNELLED else ()
-    given = [given_to(broken, place)[:1] for place in range(len(groups))]
-    if not given or not all(given):
-        return
-    both = [
-        channels_last(of[0]) if channels_stand_first(group) else of[0]
-        for of, group in zip(given, groups, strict=True)
-    ]
-    left, right = (array[..., np.argsort(array.reshape(-1, array.shape[-1]).sum(0))] for array in both)
-    if both[0].shape == both[1].shape and not broken.criterion.explains(both[1], both[0]):
-        yield right, left, Cause(f"what {broken.name} is given has its channels in another order on the right")
+    for both in given_otherwise(broken) if broken.item.is_output and broken.kind in CHANNELLED else ():
+        axis = 1 if channels_stand_first(broken.groups[0]) else -1
+        left, right = (np.moveaxis(array, axis, -1) for array in both)
+        sorts = [array[..., np.argsort(array.reshape(-1, array.shape[-1]).sum(0))] for array in (left, right)]
+        words = f"what {broken.name} is given has its channels in another order on the right"
+        yield sorts[1], sorts[0], Cause(words)
 
 
 def left_alone(broken: Broken) -> Iterator[Test]:

@@ -9,13 +9,15 @@ import numpy as np
 
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
-from rosetta_diff.explain.inputs import computed_before, given_the_same
+from rosetta_diff.explain.inputs import bare_calls, computed_before, given_the_same
 from rosetta_diff.explain.optimizers import optimizers_differ
 from rosetta_diff.explain.settings import settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.drafts import line_of_axes, rearranged
 from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.read.description import RecordedLayer
+from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
@@ -44,6 +46,21 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
             name = broken.item.pair.name if broken.item.pair else broken.item.tensor
             line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
             yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
+
+
+def called_between(broken: Broken) -> Iterator[Cause]:
+    """The calls of layers without weights that ran right before the layer that is shown, on both sides."""
+    calls = [list(bare_calls(broken, place)) for place in range(len(broken.groups))]
+    if any(calls) and not given_the_same(broken):
+        words = [" and ".join(in_words(*call) for call in of_side) or "nothing" for of_side in calls]
+        yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
+
+
+def in_words(side: Side, layer: RecordedLayer) -> str:
+    """A layer in words: its class, its name and its settings."""
+    settings = side.known.settings_of(layer.settings, layer.classes[0].lower())
+    told = ", ".join(f"{name} {value}" for name, value in settings.items() if value not in (None, ""))
+    return f"{layer.classes[0]} {layer.path}" + (f" ({told})" if told else "")
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
@@ -158,7 +175,7 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
 def of_training(broken: Broken) -> Iterator[Cause]:
     """The first layer of each side that drops at random during the recorded pass."""
     for side in range(2):
-        yield from islice((cause for place, _, _, cause in dropouts(broken) if place == side), 1)
+        yield from islice((cause for place, _, cause in dropouts(broken) if place == side), 1)
 
 
 def when(broken: Broken) -> Iterator[Cause]:
@@ -206,7 +223,7 @@ def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
 FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
     "tensors": (of_other_type, multiple),
     "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
-    "forward": (settings_differ, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
+    "forward": (settings_differ, called_between, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
     "loss": (multiple, of_other_type),
     "gradients": (few_rows, multiple, settings_differ, of_training, of_rounded_gradients),
     "step": (multiple, settings_differ, optimizers_differ),

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from itertools import islice
 from math import prod
 from typing import Any
 
@@ -18,7 +17,6 @@ from rosetta_diff.explain.broken import Broken, number
 from rosetta_diff.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
 from rosetta_diff.explain.operators import BASES, BY_GROUPS, OPERATORS, PROJECTIONS
 from rosetta_diff.explain.search import Both, Choice, Computation, Operator, choice, choices_of
-from rosetta_diff.read.rules import PARENT
 
 COST_OF_SCORE = 256  # multiplications as long as the scores of two positions
 HEADS = ("num_heads", "n_heads", "heads", "n_head", "num_attention_heads")  # how models of one's own call settings
@@ -27,15 +25,11 @@ UNUSUAL, OTHERWISE = (3, 2)  # choices that may be unusual on the left, and othe
 
 
 def forward(broken: Broken) -> Iterator[Both]:
-    """Yield for each form what both sides may compute. What is shown may be within an attention, such as a dropout of
-    its weights, whose output a dense layer takes."""
-    dense = (check for check in broken.failed if check.item.pair and check.item.pair.left.kind == "dense")
-    within = [(replace(broken, check=later), (of_attention,)) for later in islice(dense, 1)]
-    for shown, forms in [(broken, FORMS), *(within if broken.kind != "dense" else [])]:
-        sides = contexts(shown)
-        for form in forms if sides else ():
-            lefts, rights = map(list, map(form, sides))
-            yield lefts, rights, (UNUSUAL, OTHERWISE)
+    """Yield for each form what both sides may compute."""
+    sides = contexts(broken)
+    for form in FORMS if sides else ():
+        lefts, rights = map(list, map(form, sides))
+        yield lefts, rights, (UNUSUAL, OTHERWISE)
 
 
 # The layer that is shown, and what it takes
@@ -46,8 +40,7 @@ def operator_of(context: Context) -> tuple[Operator, int] | None:
     nobody here can compute it."""
     weights, kind = context.weights, context.group.kind
     if kind not in OPERATORS:
-        known = kind == PARENT or not context.group.tensors
-        return (operators.unchanged, context.output.shape[-1]) if known else None
+        return None
     parameters = signature(OPERATORS[kind]).parameters
     bound = {name: weights[name] for name in parameters if name in weights}
     name = "kernel" if kind == "dense" else "gamma"
@@ -92,7 +85,7 @@ def taken(
 ) -> Array | None:
     """Return the output of an operator that takes one of these inputs."""
     taken = inputs[takes]
-    if taken.gate is None and gated != "linear":
+    if gated != "linear" if taken.gate is None else before in ALONE:
         return None
     x = (ACTIVATIONS | ALONE)[before](taken.array)
     return operator(x if taken.gate is None else x * ACTIVATIONS[gated](taken.gate), **choices)
@@ -103,7 +96,7 @@ def layer_of(
     operator: Operator,
     choices: Mapping[str, Choice],
     inputs: Mapping[str, Input],
-    activations: Sequence[str] = tuple(ACTIVATIONS),
+    activations: Sequence[str] = (*ACTIVATIONS, *ALONE),
 ) -> Iterator[Computation]:
     """Yield what the layer makes of one of these inputs, in the rows that are tried."""
     output = context.picked(context.output)
@@ -120,41 +113,41 @@ def layer_of(
 
 
 def of_given(context: Context) -> Iterator[Computation]:
-    """A layer that takes what it was given, where that is recorded; an unknown one may be an activation."""
-    given = context.given
-    x = context.picked(given[0]) if len(given) == 1 and context.group.kind != PARENT else None
+    """A layer that takes what it was given."""
     known = operator_of(context)
+    x = context.picked(context.given[0]) if known and len(context.given) == 1 else None
     if known and x is not None and x.shape[-1] == known[1]:
-        activations = ["linear"] if context.group.kind in OPERATORS else [*ACTIVATIONS, *ALONE]
         choices = choices_with_settings(context, known[0])
-        yield from layer_of(context, known[0], choices, {"": Input([x])}, activations)
+        yield from layer_of(context, known[0], choices, {"": Input([x])}, ["linear"])
 
 
-def of_input(context: Context) -> Iterator[Computation]:
-    """The input of a known layer, where it is recorded, made of what was computed before."""
+def taker(context: Context) -> tuple[Context, Operator, dict[str, Choice], int] | None:
+    """Return what is explained, the operator that makes it of what the layer takes, its choices, and the width of
+    what it takes: what the layer is given where that is recorded, or else what it gives. None where nobody here can
+    compute that."""
     if len(context.given) == 1 and context.has_weights:
-        before = replace(context, output=context.given[0])
-        yield from layer_of(before, lambda x: x, {}, inputs_of(before, before.output.shape[-1]))
-
-
-def of_layer(context: Context) -> Iterator[Computation]:
-    """A layer that takes what is recorded before it."""
+        return replace(context, output=context.given[0]), np.asarray, {}, context.given[0].shape[-1]
     known = operator_of(context)
-    if known and known[1]:
-        choices = choices_with_settings(context, known[0])
-        yield from layer_of(context, known[0], choices, inputs_of(context, known[1]))
+    if known:
+        return context, known[0], choices_with_settings(context, known[0]), known[1]
+    operator = operators.unchanged
+    return None if context.has_weights else (context, operator, choices_of(operator), context.output.shape[-1])
+
+
+def of_before(context: Context) -> Iterator[Computation]:
+    """A layer that takes what is recorded before it."""
+    of = taker(context)
+    if of:
+        yield from layer_of(*of[:3], inputs_of(of[0], of[3]))
 
 
 def of_attention(context: Context) -> Iterator[Computation]:
-    """A dense layer that takes an attention of queries, keys and values, or a layer without weights that is one."""
-    known = operator_of(context) if context.group.kind == "dense" or context.is_bare else None
-    if known is None:
+    """A dense layer, or one without weights, that takes an attention of queries, keys and values."""
+    of = taker(context) if context.group.kind == "dense" or context.is_bare else None
+    if of is None:
         return
-    layer, width = known
-    usual = {name: choice.values[0] for name, choice in choices_with_settings(context, layer).items()}
-    layer, output = partial(layer, **usual), context.output
-    if context.is_bare or len(context.given) == 1:  # then the attention itself is known
-        layer, output = np.asarray, output if context.is_bare else context.given[0]
+    shown, operator, choices, width = of
+    output, layer = shown.output, partial(operator, **{name: choice.values[0] for name, choice in choices.items()})
     for parts, is_packed in projections(context, width):
         if prod(output.shape[:-1]) == prod(parts[0].shape[:2]):
             wanted = output.reshape(*parts[0].shape[:2], -1)
@@ -251,4 +244,4 @@ def masks_of(context: Context, queries: int, keys: int) -> dict[str, Array]:
     return masks | {f"1 {name} and else 0, added": 1.0 * array for name, array in seen.items() if name[:5] == "where"}
 
 
-FORMS = (of_given, of_input, of_layer, of_attention)
+FORMS = (of_given, of_before, of_attention)

@@ -10,14 +10,15 @@ from math import prod
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS
-from rosetta_diff.arrays import ARRANGEMENTS, Array
+from rosetta_diff.arrays import ARRANGEMENTS, Array, largest_difference, nearest_arrangement
 from rosetta_diff.explain.broken import Broken
 from rosetta_diff.explain.operators import OPERATORS, PROJECTIONS
 from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
 from rosetta_diff.judge.outputs import activations
 from rosetta_diff.read.description import RecordedCall, RecordedLayer
-from rosetta_diff.read.groups import Call, WeightGroup, groups_of
-from rosetta_diff.read.rules import PARENT, RECURRENT
+from rosetta_diff.read.groups import Call, WeightGroup, above_of, groups_of
+from rosetta_diff.read.record import Side
+from rosetta_diff.read.rules import PARENT, RECURRENT, TAP
 
 NUMBERS_TRIED = 1 << 16  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
@@ -93,7 +94,7 @@ def contexts(broken: Broken) -> list[Context]:
     if not broken.item.is_output or not all(array.ndim > 1 and array.size for array in (left, right)):
         return []
     groups = [known(group) for group in broken.groups]
-    groups = groups or [WeightGroup(broken.sides[0], PARENT, (RecordedLayer("", []),))]
+    groups = groups or [WeightGroup(broken.sides[0], "output", (RecordedLayer("", []),))]
     group = next((group for group in groups if group.kind in WEIGHTED), groups[0])
     before, of_right = computed_before(broken)
     given = [given_to(broken, place) for place in range(len(broken.groups))]
@@ -165,12 +166,28 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     return arrays if len(arrays) == len(groups) else []
 
 
+def given(broken: Broken) -> list[tuple[Array, Array]]:
+    """Return the arrays that the layer that is shown is given on both sides, the right ones with their axes in the
+    left ones' order; none where a side lacks one, or where shapes differ."""
+    both = [given_to(broken, place) for place in range(len(broken.groups))]
+    pairs = []
+    for left, right in zip(*both, strict=True) if both and len(both[0]) == len(both[1]) else ():
+        turned = [way for arranged in ARRANGEMENTS.values() if (way := arranged(right)).shape == left.shape]
+        if not turned:
+            return []
+        errors = [largest_difference(way, left)[0] for way in turned]
+        pairs.append((left, turned[nearest_arrangement(errors)]))
+    return pairs
+
+
+def given_otherwise(broken: Broken) -> list[tuple[Array, Array]]:
+    """Return those of the arrays that the layer that is shown is given that differ."""
+    return [(left, right) for left, right in given(broken) if not broken.criterion.explains(right, left)]
+
+
 def given_the_same(broken: Broken) -> bool:
     """Return True if both sides recorded what the layer that is shown was given, and that agrees."""
-    given = [given_to(broken, place) for place in range(len(broken.groups))]
-    return bool(given and all(given)) and all(
-        alike(broken, right, [left]) for left, right in zip(*given, strict=False)
-    )
+    return bool(given(broken)) and not given_otherwise(broken)
 
 
 def shown_call(broken: Broken, place: int, group: WeightGroup) -> list[Call]:
@@ -203,25 +220,29 @@ def all_with_channels_last(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return what the left side computed before the layer that is shown, and what the right side did that the left
-    one did not: the outputs of layers, those computed last first, and the model's own inputs."""
+    one did not: the outputs of layers, those computed last first, and the model's own inputs. Of layers without
+    weights these are outputs that both sides have, since others explain nothing."""
     whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
     pairs = {pair.left.layer.path: pair for pair in whole}
     names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
     of_left, of_right = dict[str, Array](), dict[str, Array]()
-    for _, name, call in calls_before(broken, 0, {}):
-        if len(of_left) < BEFORE:
+    arrays = [side.arrays("layers") for side in broken.sides]
+    weighted = [{layer.path for layer in side.owners.values()} for side in broken.sides]
+    rights = [(*of, arrays[1].mapped(of[2].parts[0])) for of in islice(calls_before(broken, 1, names), LOOKED_AT)]
+    for _, name, call in islice(calls_before(broken, 0, {}), LOOKED_AT):
+        known = call.layer in weighted[0] or alike(broken, arrays[0].mapped(call.parts[0]), [of[3] for of in rights])
+        if len(of_left) < BEFORE and known:
             add_arrays(broken, 0, name, call, of_left, of_left)
     inputs = broken.sides[0].arrays("inputs")
     of_left |= {f"the input {name}": inputs[name] for name in inputs if is_usable(inputs[name])}
-    for path, name, call in islice(calls_before(broken, 1, names), LOOKED_AT):
-        output = broken.sides[1].arrays("layers").mapped(call.parts[0])
+    for path, name, call, output in rights:
         ways = activations(pairs[path]) if path in pairs else AS_THEY_ARE
         if ways is None and is_activated(broken, output, of_left):
             continue
         inner = before_activation(broken, ways, of_left[name], output) if ways and name in of_left else None
         if inner is not None:
             of_left[name] = inner
-        elif len(of_right) < BEFORE:
+        elif len(of_right) < BEFORE and name not in of_left and call.layer in weighted[1]:
             add_arrays(broken, 1, name, call, of_right, of_left)
     return of_left, of_right
 
@@ -237,6 +258,16 @@ def calls_before(broken: Broken, place: int, names: Mapping[str, str]) -> Iterat
         alone = (f"{OF_RIGHT}{call.layer}" if place else call.layer) or "the model"
         path, of_layer = names.get(call.layer, alone), side.called[call.layer]
         yield path, f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path, call
+
+
+def bare_calls(broken: Broken, place: int) -> list[tuple[Side, RecordedLayer]]:
+    """Return the layers without weights, that contain no others, of the left (0) or the right side's (1) calls after
+    the last layer with weights before the one that is shown, as they ran."""
+    side = broken.sides[place]
+    holders = {above for layer in side.says.layers for above in above_of(layer.path)}
+    ran = (side.layers[call.layer] for _, _, call in calls_before(broken, place, {}) if call.layer in side.layers)
+    between = takewhile(lambda layer: not layer.own and layer.classes[:1] != [TAP], ran)
+    return [(side, layer) for layer in between if layer.path not in holders and layer.classes][::-1]
 
 
 def add_arrays(
@@ -291,6 +322,8 @@ def inputs_of(context: Context, width: int) -> dict[str, Input]:
     inputs = dict[str, Input]()
 
     def add(name: str, *terms: Array, gate: Array | None = None) -> None:
+        if name in context.before and name.startswith(OF_RIGHT):
+            return  # what one side alone has explains nothing as it is
         rows = [context.picked(term) for term in (*terms, *([] if gate is None else [gate]))]
         if terms[0].shape[-1] == width and not any(row is None for row in rows):
             arrays = [row for row in rows if row is not None]

@@ -38,7 +38,7 @@ def why_no_outputs(pair: LayerPair) -> str:
         return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
     is_custom = "." in pair.left.kind  # of a class of a person's own, which may give anything
     any_shape = is_custom or pair.left.kind in (PARENT, "parameters", "buffers") or pair.lines
-    single = any_shape and pair.numbers is None and all(len(group.layers) == 1 for group in pair.both)
+    single = any_shape and all(len(group.layers) == 1 for group in pair.both)
     if single and all(calls) and not alike_in_shape(pair):
         return f"outputs of {name}, which are of other shapes"
     if all(calls) and not pair.calls:

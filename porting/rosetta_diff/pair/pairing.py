@@ -1,9 +1,10 @@
 """Pairs weights and layers of two records.
 
 A mapping file comes first; then layers of one kind, by shape, name and order; then weights of which both sides hold
-the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers without weights, by
-their place among the pairs, call by call where one side calls one again. What comes of a mapping, of numbers or of
-shapes that add up is paired by a line of a mapping; layers whose kinds are known by the rules of their frameworks.
+the same numbers, in whatever arrangement; then those whose shapes add up, in order; then layers that contain the same
+pairs. What comes of a mapping, of numbers or of shapes that add up is paired by a line of a mapping; layers whose
+kinds are known by the rules of their frameworks. Other layers without weights are paired by a mapping alone: the next
+layer is given what they compute.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +13,9 @@ from functools import partial
 from itertools import permutations, product
 
 from rosetta_diff.pair.arrangement import axes_between, quoted
-from rosetta_diff.pair.bare import call_by_call, with_parents, without_weights
 from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
 from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.pair.parents import with_parents
 from rosetta_diff.pair.skipping import Skips
 from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
 from rosetta_diff.read.description import UnfitRecordsError
@@ -117,12 +118,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     def place(pair: LayerPair) -> int:
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
-    pairs = sorted(as_layers(pairs, whole), key=place)
-    bare = [*call_by_call(pairs, (lefts, rights))]
-    lefts, rights = left_over(lefts, rights, bare)
-    bare += without_weights(pairs, whole, (lefts, rights))
-    lefts, rights = left_over(lefts, rights, bare)
-    pairs = with_parents(sorted([*pairs, *bare], key=place), left, right)
+    pairs = with_parents(sorted(as_layers(pairs, whole), key=place), left, right)
     return Pairing(sides, pairs, [*lefts], [*rights], skips, names, turns)
 
 

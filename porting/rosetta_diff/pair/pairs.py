@@ -123,12 +123,9 @@ class LayerPair:
     how: str  # as of the weights
     weights: Mapping[str, TensorPair]  # by the names that layers have for them
     alone: tuple[Tensors, Tensors] = ({}, {})  # tensors that one side's layer alone has, left and right
-    numbers: tuple[tuple[int, int], ...] | None = None  # of the calls that belong together; None: all, in order
 
     @staticmethod
-    def of_groups(
-        left: WeightGroup, right: WeightGroup, how: str, numbers: tuple[tuple[int, int], ...] | None = None
-    ) -> "LayerPair":
+    def of_groups(left: WeightGroup, right: WeightGroup, how: str) -> "LayerPair":
         """The pair of two groups that their frameworks know alike."""
         weights = {
             name: TensorPair(tensor, right.tensors[name], how=how)
@@ -138,7 +135,7 @@ class LayerPair:
         alone = [
             {name: tensor for name, tensor in group.tensors.items() if name not in weights} for group in (left, right)
         ]
-        return LayerPair(left, right, how, weights, (alone[0], alone[1]), numbers)
+        return LayerPair(left, right, how, weights, (alone[0], alone[1]))
 
     @property
     def name(self) -> str:
@@ -226,9 +223,7 @@ class LayerPair:
     def calls(self) -> list[CallPair]:
         """Calls that belong together; none where the sides have other numbers of them."""
         left, right = self.left.calls, self.right.calls
-        if self.numbers is None:
-            return [CallPair(*calls) for calls in zip(left, right, strict=True)] if len(left) == len(right) else []
-        return [CallPair(left[number], right[right_number]) for number, right_number in self.numbers]
+        return [CallPair(*calls) for calls in zip(left, right, strict=True)] if len(left) == len(right) else []
 
     def outputs(self, call: CallPair) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The outputs of a call by canonical names, left and right. Where a line arranges the kernels' axis of

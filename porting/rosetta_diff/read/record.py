@@ -118,6 +118,11 @@ class Side:
         return next((call.layer for call in self.says.calls[-1:] if call.layer in named), "")
 
     @cached_property
+    def layers(self) -> dict[str, RecordedLayer]:
+        """The layers by their paths."""
+        return {layer.path: layer for layer in self.says.layers}
+
+    @cached_property
     def owners(self) -> dict[str, RecordedLayer]:
         """The layer of each weight."""
         return {name: layer for layer in self.says.layers for name in layer.own.values()}

@@ -398,12 +398,25 @@ def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> No
     left: Layers = {"first": linear(KERNEL), "n.relu": (["ReLU"], {}, INSIDE), "out": linear(other)}
     right: Layers = {"first": dense_of(KERNEL), "act": (["Activation"], {}, INSIDE + 1)}
     sides = both(tmp_path, left, {**right, "out": dense_of(other, INSIDE + 1)})
-    edited(sides[1].path, lambda said: said["layers"][1].update(settings={"activation": "relu"}))
-    sides = sides[0], Side(sides[1].path)
+    for side, rate in zip(sides, (0.1, 0.2), strict=True):
+        edited(side.path, lambda said, rate=rate: said["layers"][1].update(settings={"negative_slope": rate}))
+    sides = Side(sides[0].path), Side(sides[1].path)
     found = compare_records(*sides)
     assert found.explanation[1].startswith("out output")
-    words = "before out the left side calls ReLU n.relu, the right side Activation act (activation relu)"
-    assert [cause.sentence for cause in found.causes if "calls" in cause.sentence] == [words]
+    words = "before out the left side calls ReLU n.relu, the right side Activation act"
+    slopes = "of n.relu negative_slope is 0.1 on the left and 0.2 on the right"
+    assert [cause.sentence for cause in found.causes][:2] == [words, slopes]
     (tmp_path / "mapping.toml").write_text('[layers]\n"n.relu" = "act"\n', "utf-8")
     mapping = read_mapping(tmp_path / "mapping.toml")
     assert compare_records(*sides, mapping).explanation[1].startswith("n.relu output")
+
+
+@pytest.mark.parametrize("change", [0, 1])
+def test_positions_of_an_image_may_be_one_axis(change: int, tmp_path: Path) -> None:
+    image = np.asarray(RNG.normal(size=(N, 2, T, M)))
+    left: Layers = {"block": mine(image, gain=EXPERTS[0]), "out": linear(KERNEL)}
+    right: Layers = {"block": mine(image.reshape(N, 2 * T, M) + change, gain=EXPERTS[0])}
+    found = compare_records(*both(tmp_path, left, {**right, "out": dense_of(KERNEL, INSIDE + change)}))
+    (check,) = [check for check in found.checks if check.tensor == "block:gain output"]
+    assert check.passed != bool(change)
+    assert found.passed != bool(change)

@@ -1,7 +1,7 @@
-"""Arrays of any size: gone through in pieces, compared, and turned. Types of numbers, from the finest."""
+"""Arrays of any size: gone through in pieces and compared. Types of numbers, from the finest."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -24,18 +24,6 @@ UNIT = {name: 2.0**-digits for name, digits in DIGITS.items()}
 LEAST_OF_MASKS, BEYOND, MOST_OF_MASKS, ROUNDED = 1e3, 100.0, 3, 1e-6
 FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
-# How the axes of a right array may be turned to stand as the left one's.
-Ways = Mapping[str, Callable[[Array], Array]]
-AS_IT_IS: Ways = {"": lambda array: array}
-TIME_TURNED = "the first two axes change places"
-CHANNELS_LAST = "the right second axis is the left last one"
-CHANNELS_FIRST = "the right last axis is the left second one"
-ARRANGEMENTS: Ways = {
-    **AS_IT_IS,
-    TIME_TURNED: lambda array: array.swapaxes(0, 1) if array.ndim > 1 else array,
-    CHANNELS_LAST: lambda array: np.moveaxis(array, 1, -1) if array.ndim > 2 else array,
-    CHANNELS_FIRST: lambda array: np.moveaxis(array, -1, 1) if array.ndim > 2 else array,
-}
 
 
 def pieces(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -147,12 +135,3 @@ def largest_difference(
             if not isfinite(worst):
                 break
     return worst, where
-
-
-def nearest_arrangement(errors: Sequence[float]) -> int:
-    """Return the place of the nearest of several arrangements.
-
-    Axes of one length may be nearer by chance where both sides differ, so the first arrangement, as they stand, is
-    chosen unless another is ten times nearer.
-    """
-    return min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))

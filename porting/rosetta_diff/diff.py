@@ -250,8 +250,8 @@ def tapped(item: Item) -> Iterator[str]:
 
 def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
     """Remarks on arrays that agree with their axes turned."""
-    for words in dict.fromkeys(check.turn for check in checks if check.passed and check.turn):
-        names = [check.tensor for check in checks if check.passed and check.turn == words]
+    for words in dict.fromkeys(check.item.turn for check in checks if check.passed and check.item.turn):
+        names = [check.tensor for check in checks if check.passed and check.item.turn == words]
         yield f"axes turned, {rung}: {some_of(names)}: {words}"
 
 

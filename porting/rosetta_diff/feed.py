@@ -1,14 +1,14 @@
 """Writes a feed: what the left side's layers gave, by the right side's names and in its layout."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rosetta_diff.arrays import Array, largest_difference, nearest_arrangement
+from rosetta_diff.arrays import Array
 from rosetta_diff.carry import laid_out
 from rosetta_diff.helpers import CannotBeginError, write_atomically
 from rosetta_diff.judge.items import Rungs
@@ -60,33 +60,16 @@ def fed_outputs(rungs: Rungs) -> dict[str, Array]:
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
-            for name in compared_outputs(pair, call, rungs.turns)[0]:
-                left, right_array = pair.left_output(call, name, changes[0]), pair.right_output(call, name)
-                array = turned_back(left, right_array, rungs.turns.ways(pair.name, pair).values())
-                if array is None:
+            for views in compared_outputs(pair, call, rungs.turns)[0].values():
+                if not views.fit:
                     continue
-                tensor = pair.outputs(call)[1][name]
-                for part in tensor.names:
+                array = views.array(0, changes[0])
+                for part in views.right.names:
                     values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
                     written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
-                tensor.write(array, values)
-                tensor.write(np.broadcast_to(True, array.shape), written)
+                views.right.write(array, values)
+                views.right.write(np.broadcast_to(True, array.shape), written)
     return {name: array for name, array in values.items() if written[name].all()}
-
-
-def turned_back(array: Array, right: Array, ways: Iterable[Callable[[Array], Array]]) -> Array | None:
-    """A left array with its axes as the right one has them; None where nothing tells how. Of several ways that fit
-    the nearest to the right array's numbers is chosen."""
-    turned = []
-    for way in ways:
-        order = way(
-            np.broadcast_to(0, range(1, array.ndim + 1))
-        ).shape  # an axis of one number, one of two, and so on
-        turned.append(array.transpose(np.argsort(order)))
-    fitting = [candidate for candidate in turned if candidate.shape == right.shape]
-    if len(fitting) < 2:
-        return fitting[0] if fitting else None
-    return fitting[nearest_arrangement([largest_difference(right, candidate)[0] for candidate in fitting])]
 
 
 def gradients_of(rungs: Rungs) -> dict[str, Array]:

@@ -5,29 +5,24 @@ that is wrong shows by what it gives, and what stands between layers by what com
 default: what could not be judged is listed.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
-from math import prod
 from typing import Any
 
-import numpy as np
-
-from rosetta_diff.arrays import PRECISE, Array
+from rosetta_diff.arrays import PRECISE
 from rosetta_diff.explain.broken import LIKELY, SEEN, Broken, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.settings import settings_differ
 from rosetta_diff.feed import Partners, Place, checksum, left_calls
 from rosetta_diff.helpers import some_of
-from rosetta_diff.judge.axes import OUTPUT, time_is_turned
+from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
 from rosetta_diff.judge.items import Rungs
-from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.judge.outputs import views_of_input
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.record import Side, is_within
-from rosetta_diff.read.rules import PARENT, RECURRENT
-from rosetta_diff.read.view import PARTS
+from rosetta_diff.read.rules import PARENT
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
@@ -170,31 +165,18 @@ class Replay:
         """Compare the arguments of a call with those of the left call, where shapes fit, or only where they do not:
         arguments of the same names, and the first ones; each with the name of its array."""
         pair, left_call = self.partners[call.layer, call.number]
+        pair = replace(pair, right=replace(pair.right, side=self.rungs.right))
         sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
-        arrays = [side.arrays("layers") for side in sides]
         left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
-        ways = self._ways_of_input(pair)
         unnamed = [name for name in left if name not in right]
         for place, (name, right_name) in enumerate(right.items()):
             candidates = [name] if name in left else unnamed[: 0 if place else 1]
             for left_name in map(left.__getitem__, candidates):
-                shape, wanted = sides[1].shape(right_name, "layers"), sides[0].shape(left_name, "layers")
-                if any(way(np.broadcast_to(0, shape)).shape == wanted for way in ways.values()) == fit:
-                    loads = partial(arrays[0].__getitem__, left_name), partial(arrays[1].__getitem__, right_name)
-                    of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "ways": ways, "axes": OUTPUT}
+                views = views_of_input(self.rungs.turns, pair, left_name, right_name)
+                if views.fit == fit:
+                    loads = partial(views.array, 0), partial(views.array, 1)
+                    of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
                     yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
-
-    def _ways_of_input(self, pair: LayerPair) -> dict[str, Callable[[Array], Array]]:
-        """Ways in which an argument of the right layer may be turned to stand as the left one's."""
-        if pair.left.kind in RECURRENT:
-            return {"": partial(rows_first, time_is_turned(pair))}
-        ways = dict(self.rungs.turns.ways(pair.name, pair))
-        for line in filter(None, (weight.line for weight in pair.lines)):
-            for left, right in product(*line.axes):
-                if len(left) > 1 and {*left} == {*right} and PARTS not in left:  # the kernels' axis of inputs
-                    sizes = [line.sizes[name] for name in right]
-                    ways[" ".join(right)] = partial(with_last_axis, sizes, [right.index(name) for name in left])
-        return ways
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
         item, (_, left) = check.item, self.partners[call.layer, call.number]
@@ -276,19 +258,6 @@ def comparable(side: Side, call: RecordedCall) -> dict[str, str]:
     arrays = side.arrays("layers")
     inputs = call.inputs.items()
     return {name: array for name, array in inputs if arrays.dtype(array).kind in "fiu" and "mask" not in name}
-
-
-def rows_first(time_is_turned: bool, array: Array) -> Array:
-    return array.swapaxes(0, 1) if time_is_turned and array.ndim == 3 else array
-
-
-def with_last_axis(sizes: Sequence[int], order: Sequence[int], array: Array) -> Array:
-    """The array whose last axis is a product of these sizes, with them in another order; as it is where it is not."""
-    if array.shape[-1:] != (prod(sizes),):
-        return array
-    lead = array.shape[:-1]
-    axes = [*range(len(lead)), *(len(lead) + place for place in order)]
-    return array.reshape(*lead, *sizes).transpose(axes).reshape(array.shape)
 
 
 def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:

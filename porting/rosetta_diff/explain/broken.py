@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import numpy as np
 
-from rosetta_diff.arrays import Array, head, largest_difference, nearest_arrangement
+from rosetta_diff.arrays import Array, head
 from rosetta_diff.explain.search import Criterion
 from rosetta_diff.judge.check import Check, Item
 from rosetta_diff.judge.items import Rungs
@@ -51,12 +50,9 @@ class Broken:
 
     @cached_property
     def arrays(self) -> tuple[Array, Array]:
-        """The left and the right array, the right one's axes in the left one's order; empty where a side has none."""
-        both = self.item.left(), self.item.right()
-        left, right = (np.zeros(0) if array is None else array for array in both)
-        ways = [turned(right) for turned in self.item.ways.values()]
-        errors = [largest_difference(way, left)[0] if way.shape == left.shape else inf for way in ways]
-        return left, ways[nearest_arrangement(errors)]
+        """The left and the right array; empty where a side has none."""
+        left, right = self.item.left(), self.item.right()
+        return np.zeros(0) if left is None else left, np.zeros(0) if right is None else right
 
     @cached_property
     def moved(self) -> tuple[Array, Array]:

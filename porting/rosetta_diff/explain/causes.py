@@ -22,12 +22,11 @@ from rosetta_diff.explain.optimizers import acting, steps, the_only_setting
 from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
 from rosetta_diff.explain.settings import the_only_one
 from rosetta_diff.explain.training import gradients, losses
-from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
 from rosetta_diff.judge.check import GATES, Check
 from rosetta_diff.judge.items import Rungs
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.record import is_number, is_within
-from rosetta_diff.read.rules import STRAIGHT
+from rosetta_diff.read.rules import CHANNELLED, STRAIGHT
 
 # Entries where both sides have such an activation.
 ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
@@ -249,7 +248,7 @@ def shifted(broken: Broken) -> Iterator[Test]:
 def reordered(broken: Broken) -> Iterator[Test]:
     """Test whether both layers are given the same channels in different orders, such as groups in turns."""
     for both in given_otherwise(broken) if broken.item.is_output and broken.kind in CHANNELLED else ():
-        axis = 1 if channels_stand_first(broken.groups[0]) else -1
+        axis = 1 if broken.groups[0].channels_stand_first else -1
         left, right = (np.moveaxis(array, axis, -1) for array in both)
         sorts = [array[..., np.argsort(array.reshape(-1, array.shape[-1]).sum(0))] for array in (left, right)]
         words = f"what {broken.name} is given has its channels in another order on the right"

@@ -11,13 +11,11 @@ from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
 from rosetta_diff.explain.inputs import bare_calls, computed_before, given_the_same
 from rosetta_diff.explain.optimizers import optimizers_differ
-from rosetta_diff.explain.settings import settings_differ
+from rosetta_diff.explain.settings import between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.drafts import line_of_axes, rearranged
 from rosetta_diff.pair.pairs import LayerPair
-from rosetta_diff.read.description import RecordedLayer
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import RECURRENT
 
 MOST_TURNED = 5  # axes of an output that are tried in each order
@@ -41,26 +39,23 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
         return
     axes = tuple((letter,) for letter in "abcde"[: left.ndim])
     for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
-        way = partial(np.transpose, axes=order)
-        if way(right).shape == left.shape and judge(replace(broken.item, ways={"": way})).passed:
+        way = partial(np.transpose, right, order)
+        if way().shape == left.shape and judge(replace(broken.item, right=way)).passed:
             name = broken.item.pair.name if broken.item.pair else broken.item.tensor
             line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
             yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
 
 
 def called_between(broken: Broken) -> Iterator[Cause]:
-    """The calls of layers without weights that ran right before the layer that is shown, on both sides."""
-    calls = [list(bare_calls(broken, place)) for place in range(len(broken.groups))]
-    if any(calls) and not given_the_same(broken):
-        words = [" and ".join(in_words(*call) for call in of_side) or "nothing" for of_side in calls]
-        yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
-
-
-def in_words(side: Side, layer: RecordedLayer) -> str:
-    """A layer in words: its class, its name and its settings."""
-    settings = side.known.settings_of(layer.settings, layer.classes[0].lower())
-    told = ", ".join(f"{name} {value}" for name, value in settings.items() if value not in (None, ""))
-    return f"{layer.classes[0]} {layer.path}" + (f" ({told})" if told else "")
+    """The calls of layers without weights right before the layer that is shown, with settings that differ."""
+    calls = [bare_calls(broken, place) for place in range(len(broken.groups))]
+    if not any(calls) or given_the_same(broken):
+        return
+    words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) or "nothing" for of_side in calls]
+    yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
+    for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else ():
+        for _, cause in between(left, right):
+            yield replace(cause, sentence=f"of {left.name} {cause.sentence}")
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:

@@ -10,15 +10,13 @@ from math import prod
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS
-from rosetta_diff.arrays import ARRANGEMENTS, Array, largest_difference, nearest_arrangement
+from rosetta_diff.arrays import Array
 from rosetta_diff.explain.broken import Broken
 from rosetta_diff.explain.operators import OPERATORS, PROJECTIONS
-from rosetta_diff.judge.axes import CHANNELLED, channels_stand_first
-from rosetta_diff.judge.outputs import activations
+from rosetta_diff.judge.outputs import activations, views_of_input
 from rosetta_diff.read.description import RecordedCall, RecordedLayer
 from rosetta_diff.read.groups import Call, WeightGroup, above_of, groups_of
-from rosetta_diff.read.record import Side
-from rosetta_diff.read.rules import PARENT, RECURRENT, TAP
+from rosetta_diff.read.rules import CHANNELLED, PARENT, RECURRENT, TAP
 
 NUMBERS_TRIED = 1 << 16  # of an array, in its first rows
 ROWS_TRIED = 8, 64  # of a layer that computes each row by itself: at least, and at most
@@ -97,26 +95,12 @@ def contexts(broken: Broken) -> list[Context]:
     groups = groups or [WeightGroup(broken.sides[0], "output", (RecordedLayer("", []),))]
     group = next((group for group in groups if group.kind in WEIGHTED), groups[0])
     before, of_right = computed_before(broken)
-    given = [given_to(broken, place) for place in range(len(broken.groups))]
-    if group.kind in CHANNELLED or (group.kind in NORMS and len(broken.groups) == 2):
-        first = [channels_stand_first(of_side) for of_side in broken.groups]
-        if group.kind in NORMS:  # their width tells where channels stand
-            first = [width_is_second(group, arrays) for arrays in ([left], given[1])]
-        given = [[*map(channels_last, of)] if turned else of for of, turned in zip(given, first, strict=True)]
-        if first[0]:  # then the right side's output has its axes as the left one's
-            left, right = channels_last(left), channels_last(right)
-            before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
-    if group.kind in RECURRENT and all(map(len, given)) and given[0][0].shape != given[1][0].shape:
-        turned = given[1][0].swapaxes(0, 1)  # time may stand first
-        given[1] = [turned] if turned.shape == given[0][0].shape else given[1]
-    if (
-        group.kind == "embedding"
-        or not given
-        or not all(given)
-        or (len(given[0]) == 1 and given[0][0].shape != given[1][0].shape)
-    ):
-        given = [[], []]  # one side may have zeros around it
-    every = left, right, *chain(*given), *before.values(), *of_right.values()
+    arrays = given(broken) if broken.groups and group.kind != "embedding" else []
+    if broken.groups[0].channels_stand_first if group.kind in CHANNELLED else width_is_second(group, left):
+        left, right = channels_last(left), channels_last(right)
+        arrays = [(channels_last(of_left), channels_last(of_right)) for of_left, of_right in arrays]
+        before, of_right = all_with_channels_last(before), all_with_channels_last(of_right)
+    every = left, right, *chain(*arrays), *before.values(), *of_right.values()
     cut = min(max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:]))) for array in every)
 
     def rows(array: Array) -> Array:
@@ -129,8 +113,8 @@ def contexts(broken: Broken) -> list[Context]:
     of_both = of_left | of_right
     had = of_both if group.kind in RECURRENT else of_left  # a stacked layer's sequence may be on the right
     return [
-        Context(broken, group, rows(output), [*map(rows, taken)], outputs, of_model)
-        for output, taken, outputs in zip((left, right), given, (had, of_both), strict=True)
+        Context(broken, group, rows(output), [rows(both[place]) for both in arrays], outputs, of_model)
+        for place, (output, outputs) in enumerate([(left, had), (right, of_both)])
     ]
 
 
@@ -150,7 +134,12 @@ def known(group: WeightGroup) -> WeightGroup:
 def given_to(broken: Broken, place: int) -> list[Array]:
     """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
     framework's attention three arrays, of which its query, key and value are computed."""
-    shown, side, arrays = broken.groups[place], broken.sides[place], list[Array]()
+    return [*map(broken.sides[place].arrays("layers").mapped, names_given(broken, place))]
+
+
+def names_given(broken: Broken, place: int) -> list[str]:
+    """Return the names of what the layer that is shown was given on one side."""
+    shown, arrays, given_names = broken.groups[place], broken.sides[place].arrays("layers"), list[str]()
     groups = [shown]
     if broken.groups[0].part == "output":
         pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
@@ -160,24 +149,21 @@ def given_to(broken: Broken, place: int) -> list[Array]:
     for group in groups:
         inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
         names = [inputs[group.part]] if group.part in inputs else inputs.values()
-        of_group = [*map(side.arrays("layers").mapped, names)]
-        ids = [array for array in of_group if group.kind == "embedding" and array.dtype.kind in "iu" and array.size]
-        arrays += [*ids, *filter(is_usable, of_group)][:1]
-    return arrays if len(arrays) == len(groups) else []
+        of_group = {name: arrays.mapped(name) for name in names}
+        whole = {name: array for name, array in of_group.items() if array.dtype.kind in "iu" and array.size}
+        ids = whole if group.kind == "embedding" else ()
+        given_names += [*ids, *(name for name, array in of_group.items() if is_usable(array))][:1]
+    return given_names if len(given_names) == len(groups) else []
 
 
 def given(broken: Broken) -> list[tuple[Array, Array]]:
     """Return the arrays that the layer that is shown is given on both sides, the right ones with their axes in the
     left ones' order; none where a side lacks one, or where shapes differ."""
-    both = [given_to(broken, place) for place in range(len(broken.groups))]
-    pairs = []
-    for left, right in zip(*both, strict=True) if both and len(both[0]) == len(both[1]) else ():
-        turned = [way for arranged in ARRANGEMENTS.values() if (way := arranged(right)).shape == left.shape]
-        if not turned:
-            return []
-        errors = [largest_difference(way, left)[0] for way in turned]
-        pairs.append((left, turned[nearest_arrangement(errors)]))
-    return pairs
+    names, pair = [names_given(broken, place) for place in range(len(broken.groups))], broken.item.pair
+    if pair is None or len(names[0]) != len(names[1]):
+        return []
+    views = [views_of_input(broken.rungs.turns, pair, *of) for of in zip(*names, strict=True)]
+    return [(both.array(0), both.array(1)) for both in views] if all(both.fit for both in views) else []
 
 
 def given_otherwise(broken: Broken) -> list[tuple[Array, Array]]:
@@ -202,10 +188,10 @@ def is_usable(array: Array) -> bool:
     return array.dtype.kind == "f" and array.ndim > 1 and array.size > 0
 
 
-def width_is_second(group: WeightGroup, arrays: Sequence[Array]) -> bool:
-    """Return True if the second axis of any array is as long as a norm is wide, and the last one is not."""
-    width = group.shapes.get("gamma", (0,))[-1]
-    return any(array.ndim > 2 and array.shape[1] == width != array.shape[-1] for array in arrays)
+def width_is_second(group: WeightGroup, array: Array) -> bool:
+    """Return True if the second axis of an array is as long as a norm is wide, and the last one is not."""
+    width = group.shapes.get("gamma", (0,))[-1] if group.kind in NORMS else 0
+    return array.ndim > 2 and array.shape[1] == width != array.shape[-1]
 
 
 def channels_last(array: Array) -> Array:
@@ -260,14 +246,15 @@ def calls_before(broken: Broken, place: int, names: Mapping[str, str]) -> Iterat
         yield path, f"{path}, call {of_layer.index(call) + 1}" if len(of_layer) > 1 else path, call
 
 
-def bare_calls(broken: Broken, place: int) -> list[tuple[Side, RecordedLayer]]:
+def bare_calls(broken: Broken, place: int) -> list[WeightGroup]:
     """Return the layers without weights, that contain no others, of the left (0) or the right side's (1) calls after
     the last layer with weights before the one that is shown, as they ran."""
     side = broken.sides[place]
     holders = {above for layer in side.says.layers for above in above_of(layer.path)}
     ran = (side.layers[call.layer] for _, _, call in calls_before(broken, place, {}) if call.layer in side.layers)
     between = takewhile(lambda layer: not layer.own and layer.classes[:1] != [TAP], ran)
-    return [(side, layer) for layer in between if layer.path not in holders and layer.classes][::-1]
+    bare = [layer for layer in between if layer.path not in holders and layer.classes]
+    return [WeightGroup(side, layer.classes[0].lower(), (layer,)) for layer in reversed(bare)]
 
 
 def add_arrays(
@@ -290,7 +277,7 @@ def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) ->
 def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
     """Return what a layer computes before an activation that one side has in it and the other one after it; None
     where that is not so."""
-    for turned in (arranged(right) for arranged in ARRANGEMENTS.values()):
+    for turned in broken.rungs.turns.ways(right):
         for inner, change, outer in ((left, ways[0], turned), (turned, ways[1], left)):
             if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
                 return inner
@@ -300,7 +287,7 @@ def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right:
 def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
     """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
-    turned = [arranged(array)[:rows] for arranged in ARRANGEMENTS.values()]
+    turned = [way[:rows] for way in broken.rungs.turns.ways(array)]
     pairs = ((way, candidate[:rows]) for candidate in candidates for way in turned)
     return any(broken.criterion.explains(way, candidate) for way, candidate in pairs if way.shape == candidate.shape)
 
@@ -357,7 +344,7 @@ def inputs_of(context: Context, width: int) -> dict[str, Input]:
 
 def ways(context: Context, array: Array, width: int) -> Iterator[tuple[str, Array]]:
     """Yield how the axes of an output may stand when the layer takes it."""
-    channels_first = channels_stand_first(context.group) and context.group.kind not in CHANNELLED
+    channels_first = context.group.channels_stand_first and context.group.kind not in CHANNELLED
     yield "", array
     if channels_first and array.ndim > 2:
         yield " with its channels last", channels_last(array)
@@ -393,7 +380,7 @@ def tokens(context: Context, width: int) -> Iterator[Terms]:
     owned = [pair.left_array(name) for pair in pairs for name in pair.names]
     tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
     for name, array in context.before.items():
-        image = channels_last(array) if channels_stand_first(context.group) and array.ndim > 3 else array
+        image = channels_last(array) if context.group.channels_stand_first and array.ndim > 3 else array
         if array.ndim not in (3, 4) or image.shape[-1] != width:
             continue
         ways = {f"{name} row by row": image, f"{name} column by column": image.swapaxes(1, 2)}

@@ -9,7 +9,6 @@ from rosetta_diff.arrays import Array
 from rosetta_diff.explain.broken import Broken, Cause
 from rosetta_diff.explain.inputs import WEIGHTED, alike, given_to
 from rosetta_diff.explain.operators import OPERATORS
-from rosetta_diff.judge.axes import channels_stand_first
 from rosetta_diff.read.groups import WeightGroup
 
 PER_AXIS = ("stride", "dilation", "padding")  # settings that may have a number for each axis
@@ -39,14 +38,20 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
     forward = broken.item.rung in ("weights", "forward")
     for check in [broken.check] if forward else broken.failed:
-        pair = check.item.pair
-        left, right = [group.settings for group in pair.both] if pair else ({}, {})
-        for name in [name for name in left if name in right]:
-            both = [per_axis(of[name]) if name in PER_AXIS else of[name] for of in (left, right)]
-            comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
-            if both[0] != both[1] and comparable and (forward or name in ("padding_idx", "momentum")):
-                words = f"{name} is {left[name]} on the left and {right[name]} on the right"
-                yield Cause(words, entry_of(pair.left.kind if pair else "", name))
+        for name, cause in between(*check.item.pair.both) if check.item.pair else ():
+            if forward or name in ("padding_idx", "momentum"):
+                yield cause
+
+
+def between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[str, Cause]]:
+    """Settings that two layers have otherwise, and what is told of them."""
+    for name in [name for name in left.settings if name in right.settings]:
+        values = [group.settings[name] for group in (left, right)]
+        both = [per_axis(value) if name in PER_AXIS else value for value in values]
+        comparable = name not in PER_AXIS or isinstance(both[0], str) == isinstance(both[1], str)
+        if both[0] != both[1] and comparable:
+            words = f"{name} is {values[0]} on the left and {values[1]} on the right"
+            yield name, Cause(words, entry_of(left.kind, name))
 
 
 def entry_of(kind: str, name: str) -> str:
@@ -146,7 +151,7 @@ class Padding(NamedTuple):
 
 def axes_of(group: WeightGroup, array: Array) -> range:
     """Return the axes of positions."""
-    return range(2, array.ndim) if channels_stand_first(group) else range(1, array.ndim - 1)
+    return range(2, array.ndim) if group.channels_stand_first else range(1, array.ndim - 1)
 
 
 def frame(group: WeightGroup, array: Array) -> Pads:

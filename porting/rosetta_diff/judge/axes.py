@@ -1,35 +1,32 @@
-"""Axes of what layers give: words for them, and how those of the right side stand otherwise than the left ones."""
+"""Axes of outputs and weights in words, and turns: right axes that stand otherwise than the left ones."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from rosetta_diff.arrays import ARRANGEMENTS, CHANNELS_FIRST, CHANNELS_LAST, TIME_TURNED, Array, Ways
+import numpy as np
+
+from rosetta_diff.arrays import Array, largest_difference
 from rosetta_diff.judge.check import GATES
 from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import LayerPair
-from rosetta_diff.read.groups import WeightGroup
+from rosetta_diff.read.files import ArrayFile
+from rosetta_diff.read.framework import channelled
 from rosetta_diff.read.patterns import pattern_of
-from rosetta_diff.read.rules import RECURRENT, TAP
-from rosetta_diff.read.view import Shape
+from rosetta_diff.read.rules import CHANNELLED, FEATURES_LAST, RECURRENT, TAP
+from rosetta_diff.read.view import Shape, Tensor, flat
 
-# Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
-CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
-FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")
-MOST_POSITIONS = 4  # axes of an image, or of a volume over time
 # Words for the axes of an output of which nothing else is known.
 OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
+ROW = ("row",)
 
 
-def axes_of_output(pair: LayerPair) -> dict[str, Any]:
+def axes_of_output(tensor: Tensor) -> Sequence[Sequence[str]]:
     """Words for the axes of an output of a layer."""
-    if pair.left.kind not in CHANNELLED:
-        return {"axes": OUTPUT}
-    first = channels_stand_first(pair.left)
-    positions = [["position"] * number for number in range(1, MOST_POSITIONS)]
-    channels = [["row", "channel", *of] if first else ["row", *of, "channel"] for of in positions]
-    return {"axes": [OUTPUT[0], *channels]}
+    names = [re.sub(r"\d+$", "", name) for name in flat(tensor.axes)]
+    return [["time step" if name == "time" else name for name in names]] if ROW in tensor.axes else OUTPUT
 
 
 def axes_of_weight(pair: LayerPair, name: str) -> dict[str, Any]:
@@ -44,50 +41,77 @@ def axes_of_weight(pair: LayerPair, name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Two arrays that are compared, with their axes in one order."""
+
+    left: Tensor
+    right: Tensor
+    files: tuple[ArrayFile, ArrayFile]
+    turn: str = ""  # how the right axes stand otherwise, in words, where it was guessed or a mapping says it
+
+    @property
+    def fit(self) -> bool:
+        return self.left.shape == self.right.shape
+
+    def array(self, place: int, change: Callable[[Array], Array] = np.asarray) -> Array:
+        """The left (0) or the right (1) array, changed, such as activated."""
+        array = (self.left, self.right)[place].of(self.files[place].get)
+        assert array is not None
+        return change(array)
+
+
+@dataclass(frozen=True)
 class Turns:
-    """Turns of the axes of right arrays: of pairs of layers, and of what a mapping names."""
+    """Turns of the axes of right arrays: of what a mapping names, and of layers of which nothing is known, which may
+    be turned as the known ones are."""
 
     pairs: Sequence[LayerPair]
     named: Mapping[str, Turn]  # by the name of an array or a layer
 
-    def ways(self, name: str, pair: LayerPair | None = None, is_input: bool = False) -> Ways:
-        """Ways in which the axes of a right array may differ from the left one's: the mapping's, or what is known of
-        the layer. A layer of which nothing is known may be turned as the known ones are, and so may an
-        input; what a person named is as it is."""
+    def views(
+        self,
+        name: str,
+        views: Views,
+        pair: LayerPair | None = None,
+        others: Sequence[Tensor] = (),
+        is_output: bool = False,
+    ) -> Views:
+        """Both arrays with their axes in one order. Of several orders that fit the first is chosen, unless another is
+        ten times nearer: axes of one length may be nearer by chance. `others` are other views of the right array. An
+        output of the model is as it is, unless a mapping names it."""
         names = (name, pair.left.layer.path, pair.right.layer.path) if pair else (name,)
         turn = next((self.named[key] for key in names if key in self.named), None)
         if turn:
-            return {f"the axes are {' -> '.join(map(pattern_of, turn))}": partial(turned, turn)}
-        known = known_turn(pair) if pair else None if is_input else ""
-        if known is not None:
-            return {known: ARRANGEMENTS[known]}
-        last = pair is not None and pair.left.kind in FEATURES_LAST
-        turns = [words for words in ARRANGEMENTS if words in self._known and (words == TIME_TURNED or not last)]
-        return {words: ARRANGEMENTS[words] for words in ("", *turns)}
+            return turned(views, turn)
+        kind = pair.left.kind if pair else ""
+        known = is_output or ROW in views.left.axes or kind in (*RECURRENT, TAP)
+        turns = [] if known else [*self.known(len(views.right.axes), kind)]
+        candidates = [views, *(turned(views, turn) for turn in turns), *(replace(views, right=of) for of in others)]
+        fitting = [candidate for candidate in candidates if candidate.fit]
+        if len(fitting) < 2:
+            return fitting[0] if fitting else views
+        errors = [largest_difference(both.array(1), both.array(0))[0] for both in fitting]
+        return fitting[min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))]
+
+    def known(self, number: int, kind: str = "") -> Iterator[Turn]:
+        """Turns of so many axes that are seen at layers of which they are known."""
+        if number > 1 and any(map(time_is_turned, self.pairs)):
+            rest = tuple((f"unit{place or ''}",) for place in range(number - 2))
+            yield (ROW, ("time",), *rest), (("time",), ROW, *rest)
+        for first in self._channels_first if number > 2 and kind not in FEATURES_LAST else ():
+            yield channelled(number, first), channelled(number, not first)
 
     @cached_property
-    def _known(self) -> set[str]:
-        """Turns of layers whose axes are known, in the words of ARRANGEMENTS; other layers may be turned alike."""
-        of_time = {TIME_TURNED for pair in self.pairs if time_is_turned(pair)}
+    def _channels_first(self) -> set[bool]:
+        """Whether the left channels follow the rows, of pairs of which the right ones stand elsewhere."""
         wide = [pair for pair in self.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
-        return of_time | {known_turn(pair) or "" for pair in wide} - {""}
+        first = [[group.channels_stand_first for group in pair.both] for pair in wide if pair.left.kind in CHANNELLED]
+        return {left for left, right in first if left != right}
 
-
-def channels_stand_first(group: WeightGroup) -> bool:
-    """True if the channels of a layer's output follow its rows, as its settings or its framework have it."""
-    settings = group.layer.settings
-    said = str(settings.get("data_format") or settings.get("_data_format") or "")
-    usual = not said and group.side.known.channels_first
-    return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
-
-
-def known_turn(pair: LayerPair) -> str | None:
-    """The turn of the right layer's output, as settings or frameworks have it, in the words of
-    ARRANGEMENTS; None where nothing tells."""
-    if pair.left.kind in CHANNELLED:
-        left, right = (channels_stand_first(group) for group in pair.both)
-        return "" if left == right else CHANNELS_FIRST if left else CHANNELS_LAST
-    return "" if pair.left.kind in (*RECURRENT, TAP) else None
+    def ways(self, array: Array) -> list[Array]:
+        """A right array as it is, and with its axes turned as those of known layers are."""
+        turns = self.known(array.ndim)
+        return [array, *(array.transpose([of_right.index(axis) for axis in of_left]) for of_left, of_right in turns)]
 
 
 def time_is_turned(pair: LayerPair) -> bool:
@@ -103,7 +127,10 @@ def output_shapes(pair: LayerPair) -> list[Shape]:
     ]
 
 
-def turned(turn: Turn, right: Array) -> Array:
-    """A right array with its axes in the left one's order; as it is where it has another number of axes."""
-    left_axes, right_axes = turn
-    return right.transpose([right_axes.index(axis) for axis in left_axes]) if right.ndim == len(left_axes) else right
+def turned(views: Views, turn: Turn) -> Views:
+    """Both arrays with the right axes in the left ones' order; as they are where there are others."""
+    (left_axes, right_axes), axes = turn, views.right.axes
+    if len(axes) != len(left_axes):
+        return views
+    right = replace(views.right, axes=tuple(axes[right_axes.index(axis)] for axis in left_axes))
+    return replace(views, right=right, turn=f"the axes are {' -> '.join(map(pattern_of, turn))}")

@@ -5,23 +5,20 @@ one that fails: its cause is there, and failures above it would only follow. The
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
 from rosetta_diff.arrays import (
-    AS_IT_IS,
     Array,
     Load,
-    Ways,
     are_whole,
     has_numbers,
     largest,
     largest_difference,
     largest_unmasked,
-    nearest_arrangement,
 )
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 
@@ -55,7 +52,7 @@ class Item:
     scale: float | None = None
     smallest_scale: float = 0.0
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    ways: Ways = field(default_factory=lambda: AS_IT_IS)
+    turn: str = ""  # how the right axes stand otherwise, in words
     axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
     units: int = 0  # of each gate, along an axis of gates
     # Of the models that are compared
@@ -107,7 +104,6 @@ class Check:
     error: float  # infinite where shape, dtype or finiteness already differ
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
-    turn: str = ""  # how the right array's axes were turned, in words
     inside: bool = False  # True: beyond its bound inside a model all of whose own outputs agree
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
@@ -158,7 +154,7 @@ class Check:
             "where": self.where,
             "note": self.note,
             "measured": self.item.measured,
-            "turn": self.turn,
+            "turn": self.item.turn,
             "inside": self.inside,
             "passed": self.passed,
         }
@@ -169,21 +165,10 @@ def no_array() -> None:
 
 
 def judge(item: Item) -> Check:
-    """Compare the arrays of an item: the shape before values. Of several ways in which axes may be
-    turned, that in which both sides are nearest counts."""
+    """Compare the arrays of an item: the shape before values."""
     left, right = item.left(), item.right()
     if left is None or right is None:
         return Check(item, inf, note=f"the {'right' if left is None else 'left'} side alone has it")
-    checks: list[Check] = []
-    for words, turn in item.ways.items():
-        turned = turn(right)
-        checks.append(_judged(item, left, turned, words if turned is not right else ""))
-        if checks[-1].passed:
-            return checks[-1]
-    return checks[nearest_arrangement([check.error for check in checks])]
-
-
-def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
     if right.shape != left.shape:
         return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}")
     if item.is_output and item.quantity and are_whole(left) and are_whole(right):
@@ -196,7 +181,7 @@ def _judged(item: Item, left: Array, right: Array, words: str) -> Check:
         note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
     error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
     tells = item.tolerance < 1 and has_numbers(left)
-    return Check(item, error, where, "; ".join(filter(None, (note, words))), words, tells=tells)
+    return Check(item, error, where, "; ".join(filter(None, (note, item.turn))), tells=tells)
 
 
 def nearest(failed: Sequence[Check]) -> Check:

@@ -14,14 +14,13 @@ from rosetta_diff.arrays import (
     largest_difference,
 )
 from rosetta_diff.helpers import count, some_of
-from rosetta_diff.judge.axes import OUTPUT, Turns, axes_of_output, axes_of_weight
+from rosetta_diff.judge.axes import OUTPUT, Turns, Views, axes_of_output, axes_of_weight
 from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS
 from rosetta_diff.judge.check import Item, no_array
 from rosetta_diff.judge.constants import rounding_of_momentum
 from rosetta_diff.judge.outputs import (
     activations,
     compared_outputs,
-    in_axes_of,
     otherwise,
     settled_ties,
     why_no_outputs,
@@ -33,6 +32,7 @@ from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.groups import values
 from rosetta_diff.read.record import Side
+from rosetta_diff.read.view import plain
 from rosetta_record.control import coarsest
 
 
@@ -166,20 +166,16 @@ class Rungs:
     def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
-        names, uncompared = compared_outputs(pair, call, self.turns)
+        outputs, uncompared = compared_outputs(pair, call, self.turns)
         further += [pair.name or "the model"] if uncompared else []
-        for name in names:
+        for name, views in outputs.items():
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
             if changes is None:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows")
                 continue
-            left: Load = partial(pair.left_output, call, name, changes[0])
-            right: Load = partial(pair.right_output, call, name, changes[1])
-            if any(side.known.folds_weights for side in (self.left, self.right)):
-                right = partial(in_axes_of, left, right)
-            of_pair = {"pair": pair, "name": name, "call": call, **axes_of_output(pair)}
-            ways = self.turns.ways(pair.name, pair)
-            yield self._held("forward", tensor, "outputs", left, right, is_output=True, ways=ways, **of_pair)
+            left, right = (partial(views.array, place, change) for place, change in enumerate(changes))
+            of_pair = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
+            yield self._held("forward", tensor, "outputs", left, right, is_output=True, turn=views.turn, **of_pair)
 
     def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -194,7 +190,9 @@ class Rungs:
             self._skipped(rung, f"{some_of(alone)}, recorded on one side only")
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
-            load, right_load = partial(left.__getitem__, name), partial(right.__getitem__, right_name)
+            tensors = plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
+            views = self.turns.views(name, Views(*tensors, (left, right)), is_output=file == "outputs")
+            load, right_load = partial(left.__getitem__, name), partial(views.array, 1)
             by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
             given: Load = partial(with_ones_of, load, right_load)
             for scores, right_scores in names if quantity else ():
@@ -206,8 +204,7 @@ class Rungs:
                         self.notes.append(f"numbers of {name} differ where {scores} is a tie")
                     given = settled
             how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
-            ways = self.turns.ways(name, is_input=file == "inputs")
-            yield self._held(rung, name, quantity, load, given, ways=ways, **how)
+            yield self._held(rung, name, quantity, load, given, turn=views.turn, **how)
         for words, of in by_value.items():
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 

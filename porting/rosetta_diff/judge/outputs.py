@@ -1,33 +1,74 @@
 """Outputs of paired layers: which are compared, and how one side's activation within its layer is made up for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import product
+from math import prod
 
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS, activated
 from rosetta_diff.arrays import Array, Load
-from rosetta_diff.judge.axes import Turns
+from rosetta_diff.judge.axes import Turns, Views
 from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.groups import FURTHER, WeightGroup
-from rosetta_diff.read.rules import ACTIVATED, PARENT
+from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
+from rosetta_diff.read.view import PARTS, Tensor, flat
 
 
-def compared_outputs(pair: LayerPair, call: CallPair, turns: Turns) -> tuple[list[str], list[str]]:
-    """Return the names of a call's outputs that are compared, and of further ones that are not. Those of other
-    numbers or shapes may mean other things, such as the attention weights of each head and their mean."""
+def compared_outputs(pair: LayerPair, call: CallPair, turns: Turns) -> tuple[dict[str, Views], list[str]]:
+    """Return a call's outputs that are compared, and the names of further ones that are not. Those of other numbers
+    or shapes may mean other things, such as the attention weights of each head and their mean."""
     of_left, of_right = pair.outputs(call)
-    shapes, right_shapes = (
-        [group.side.shape(part, "layers") for part in of_side.parts[1:]]
-        for group, of_side in zip(pair.both, call, strict=True)
-    )
-    ways = turns.ways(pair.name, pair).values()
-    fit = len(shapes) == len(right_shapes) and all(
-        any(way(np.broadcast_to(0, right_shape)).shape == shape for way in ways)
-        for shape, right_shape in zip(shapes, right_shapes, strict=True)
-    )
-    compared = [name for name in of_left if name in of_right and (fit or not name.startswith(FURTHER))]
-    return compared, [name for name in {**of_left, **of_right} if name.startswith(FURTHER) and name not in compared]
+    further = [name for name in {**of_left, **of_right} if name.startswith(FURTHER)]
+    views = {
+        name: turns.views(pair.name, Views(*with_as_many_axes(left, of_right[name]), files_of(pair)), pair)
+        for name, left in of_left.items()
+        if name in of_right
+    }
+    if all(name in views and views[name].fit for name in further):
+        return views, []
+    return {name: both for name, both in views.items() if name not in further}, further
+
+
+def files_of(pair: LayerPair) -> tuple[ArrayFile, ArrayFile]:
+    """The files of what both sides' layers are given and give."""
+    return pair.left.side.arrays("layers"), pair.right.side.arrays("layers")
+
+
+def views_of_input(turns: Turns, pair: LayerPair, left_name: str, right_name: str) -> Views:
+    """Arrays that both layers are given, by their names in the records, with their axes in one order."""
+    left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
+    others = [] if pair.left.kind in RECURRENT else [*rearranged(pair, right)]
+    return turns.views(pair.name, Views(left, right.aligned(left.axes), files_of(pair)), pair, others)
+
+
+def rearranged(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
+    """A right array that layers are given, whose last axis is arranged as the kernels' axis of inputs."""
+    for line in filter(None, (weight.line for weight in pair.lines)):
+        for of_left, of_right in product(*line.axes):
+            sizes = {name: line.sizes[name] for name in of_right if name in line.sizes}
+            is_inner = len(of_left) > 1 and {*of_left} == {*of_right} and PARTS not in of_left
+            if is_inner and right.shape[-1:] == (prod(sizes.values()),):
+                view = right.views[0]
+                view = replace(view, axes=(*view.axes[:-1], of_right), sizes={**view.sizes, **sizes})
+                yield Tensor((view,), (*view.axes[:-1], of_left))
+
+
+def with_as_many_axes(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Both tensors. One that has more axes than the other has several as one where its shape is the other's then:
+    positions of an image, or what an exporter makes one axis of."""
+    more = len(left.axes) - len(right.axes)
+    finer, coarser = (left, right) if more > 0 else (right, left)
+    for start in (1, 0) if more else ():
+        end = start + abs(more) + 1
+        axes = (*finer.axes[:start], (*flat(finer.axes[start:end]),), *finer.axes[end:])
+        merged = replace(finer, axes=axes)
+        if end < len(finer.axes) and merged.shape == coarser.shape:
+            return (merged, right) if more > 0 else (left, merged)
+    return left, right
 
 
 def why_no_outputs(pair: LayerPair) -> str:
@@ -44,14 +85,6 @@ def why_no_outputs(pair: LayerPair) -> str:
     if all(calls) and not pair.calls:
         return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
     return ""
-
-
-def in_axes_of(left: Load, right: Load) -> Array | None:
-    """The right array with the left one's axes, where an exporter made one axis of several before the last."""
-    expected, array = left(), right()
-    if expected is None or array is None or expected.ndim == array.ndim or expected.shape[-1:] != array.shape[-1:]:
-        return array
-    return array.reshape(expected.shape) if expected.size == array.size else array
 
 
 def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
@@ -81,8 +114,8 @@ def named_activation(group: WeightGroup) -> str:
 def alike_in_shape(pair: LayerPair) -> bool:
     """True if the first outputs of two layers are of one shape, but for the order of axes."""
     left, right = pair.outputs(CallPair(pair.left.calls[0], pair.right.calls[0]))
-    names = [name for name in left if name in right]
-    return all(sorted(left[name].shape) == sorted(right[name].shape) for name in names[:1])
+    both = [with_as_many_axes(left[name], right[name]) for name in left if name in right]
+    return all(sorted(of_left.shape) == sorted(of_right.shape) for of_left, of_right in both[:1])
 
 
 def otherwise(left: Array, right: Array, bounded: bool) -> str:

@@ -1,6 +1,6 @@
 """Weights, layers, and calls of layers that belong together."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -234,23 +234,11 @@ class LayerPair:
             of_right = self.right.arranged_output(call.right, kernels[1])
             if of_left and of_right:
                 return {"output": of_left} | further(left), {"output": of_right} | further(right)
-        return (left, right) if left and right else ({}, {})
-
-    def left_output(self, call: CallPair, name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
-        """A left output of a call, changed, such as activated."""
-        return change(output_of(self.left, self.outputs(call)[0][name]))
-
-    def right_output(self, call: CallPair, name: str, change: Callable[[Array], Array] = np.asarray) -> Array:
-        """A right output of a call, changed."""
-        return change(output_of(self.right, self.outputs(call)[1][name]))
+        if not left or not right:
+            return {}, {}
+        return left, {name: of.aligned(left[name].axes) if name in left else of for name, of in right.items()}
 
 
 def further(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The outputs after a layer's first."""
     return {name: tensor for name, tensor in outputs.items() if name.startswith(FURTHER)}
-
-
-def output_of(group: WeightGroup, tensor: Tensor) -> Array:
-    array = tensor.of(group.side.arrays("layers").get)
-    assert array is not None
-    return array

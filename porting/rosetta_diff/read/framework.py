@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rosetta_diff.read.rules import DIMENSIONS_OR_CELL, GRADIENT, Rule, Rules, Settings
+from rosetta_diff.read.rules import CHANNELLED, DIMENSIONS_OR_CELL, GRADIENT, RECURRENT, Rule, Rules, Settings
 from rosetta_diff.read.view import Axes, Shape, Tensor, View, flat, plain
 
 SEQUENCE: Axes = (("row",), ("time",), ("unit",))  # of an output of a recurrent layer
@@ -69,6 +69,22 @@ class Framework(ABC):
                     continue
         return canonical_settings
 
+    def axes_of(self, kind: str, settings: Settings, number: int) -> Axes:
+        """Names of the axes of what a layer of a kind takes and gives; none where nothing tells."""
+        if kind in CHANNELLED:
+            return channelled(number, self.channels_stand_first(settings))
+        if kind in RECURRENT and number == len(SEQUENCE):
+            time_first = bool(self.settings_of(settings, kind).get("time_first"))
+            return (*(TIME_FIRST if time_first else TIME_FIRST[::-1]), ("unit",))
+        return ()
+
+    def channels_stand_first(self, settings: Settings) -> bool:
+        """True if the channels of what a layer takes and gives follow the rows, as its settings or the framework have
+        it."""
+        said = str(settings.get("data_format") or settings.get("_data_format") or "")
+        usual = not said and self.channels_first
+        return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
+
     def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
         """The framework's class that an optimizer is or comes from, of its classes, nearest first, and its name."""
         return next((known for known in classes if "." not in known), name)
@@ -104,6 +120,14 @@ class Framework(ABC):
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         """Outputs of a recurrent layer that are of a part of it: `sequence` (N, T, H), `last` and `cell` (N, H)."""
         return sequence_and_states(layer, parts, bool(layer.settings.get("go_backwards")), order_is_kept=False)
+
+
+def channelled(number: int, channels_first: bool) -> Axes:
+    """Names of so many axes, of which one is that of channels."""
+    if number < 3:
+        return STATE[:number]
+    positions = tuple((f"position{place}",) for place in range(number - 2))
+    return (("row",), ("channel",), *positions) if channels_first else (("row",), *positions, ("channel",))
 
 
 def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:

@@ -123,6 +123,10 @@ class WeightGroup:
         return self.side.known.settings_of(self.layer.settings, self.kind)
 
     @property
+    def channels_stand_first(self) -> bool:
+        return self.side.known.channels_stand_first(self.layer.settings)
+
+    @property
     def calls(self) -> list[Call]:
         """The calls of its layers, as they ran."""
         of_layers = [self.side.called.get(layer.path, []) for layer in self.layers]
@@ -137,7 +141,7 @@ class WeightGroup:
         others `output`, and `output 2` and so on where they give several arrays; none of several layers."""
         arrays = self.side.arrays("layers")
         shapes = {part: arrays.shape(part) for part in call.parts if part in arrays}
-        parts = [plain(name, shape) for name, shape in shapes.items()]
+        parts = [*map(self.part_of_call, shapes)]
         if not parts or len(self.layers) > 1:
             return {}
         if self.kind in RECURRENT and self.tensors:
@@ -149,6 +153,11 @@ class WeightGroup:
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         return {"output": merged(parts[0], width)} | further
+
+    def part_of_call(self, name: str) -> Tensor:
+        """An array that a call of the layer is given, or gives."""
+        shape = self.side.shape(name, "layers")
+        return plain(name, shape, self.side.known.axes_of(self.kind, self.layer.settings, len(shape)))
 
     def arranged_output(self, call: Call, kernels: Tensor) -> Tensor | None:
         """The outputs of the layers as one, arranged as their kernels' axis of outputs is; None where they are of

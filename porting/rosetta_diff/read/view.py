@@ -5,7 +5,7 @@ canonical order.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -69,6 +69,10 @@ class Tensor:
     def shape(self) -> Shape:
         return tuple(prod(map(self._size, axis)) for axis in self.axes)
 
+    def aligned(self, axes: Axes) -> "Tensor":
+        """The tensor with its axes in this order, if it has these axes."""
+        return replace(self, axes=axes) if sorted(self.axes) == sorted(axes) else self
+
     def _size(self, name: str) -> int:
         return sum(view.size(name) for view in self.views) if name == PARTS else self.views[0].size(name)
 
@@ -111,9 +115,9 @@ def flat(axes: Axes) -> list[str]:
     return [name for axis in axes for name in axis]
 
 
-def plain(name: str, shape: Shape) -> Tensor:
-    """An array as it is."""
-    axes = tuple((f"a{place}",) for place in range(len(shape)))
+def plain(name: str, shape: Shape, axes: Axes = ()) -> Tensor:
+    """An array as it is, perhaps with names of its axes."""
+    axes = axes or tuple((f"a{place}",) for place in range(len(shape)))
     return Tensor((View(name, axes, dict(zip(flat(axes), shape, strict=True))),), axes)
 
 

@@ -129,8 +129,8 @@ PLANTED = {
         "LayerNormalization",
         "epsilon is 1e-05",
     ),
-    "gelu": ("tagger", has("Gelu", approximate="tanh"), "act output", "Gelu", "gelu by tanh on the right"),
-    "default": ("scaled", softmax_of_opset_11, "soft output", "Softmax with axis 1", ""),
+    "gelu": ("tagger", has("Gelu", approximate="tanh"), "tags output", "", "gelu by tanh on the right"),
+    "default": ("scaled", softmax_of_opset_11, "last output", "", ""),
     "folded": ("scaled64", constant_of_float32, "last output", "MatMul", "a number that is rounded to float32"),
     "length": ("mean5", None, "last output, call 2", "Gemm", "is 0.6 times as large on the right"),
 }

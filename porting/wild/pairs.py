@@ -69,8 +69,8 @@ PROJECTS = {
 
 DIFFERENCES = {
     "hardsigmoid's slope": Difference(
-        "scale_activation",
-        "hard_sigmoid with a slope of 1/6 on the left and hard_sigmoid with a slope of 0.1666667 in float32",
+        r"scale_activation|mid_se (output|gives)|\.block\.\d (output|gives)",
+        "hard_sigmoid with a slope of 1/6 on the left|as small as the rounding of float32",
         "Paddle's `hardsigmoid` has a slope of 0.1666667, kept in float32, where torch divides by 6. In "
         "float64 outputs of the gates of MobileNetV3 differ by 2e-8 to 8e-8.",
         "`relu6(x + 3) / 6` in place of `nn.Hardsigmoid`",
@@ -100,7 +100,7 @@ DIFFERENCES = {
         script="paddle_squeezenet.py",
     ),
     "SqueezeNet's pools": Difference(
-        "_pool |features.2 ",
+        r"_pool |features\.2 |features\.3\.squeeze |_conv\w* is given",
         "ceil_mode is True on the left and False on the right",
         "The pools of SqueezeNet round the size of their output down in Paddle and up in torchvision. With "
         "images of 224 by 224 all windows fit and nothing differs; these images are 66 by 66.",
@@ -110,8 +110,8 @@ DIFFERENCES = {
         script="paddle_squeezenet.py",
     ),
     "dropout's mode": Difference(
-        r"_?drop|classifier.0 |\bfc (output|is given)",
-        "mode is upscale_in_train on the left and downscale_in_infer on the right|takes is 0.8 times as large",
+        r"_?drop|classifier.0 |classifier.1 |_conv is given|\bfc (output|is given)",
+        r"mode is upscale_in_train on the left and downscale_in_infer on|takes is 0\.[58]\d* times as large",
         "Dropout of several models of `paddle.vision` is in the mode `downscale_in_infer`. In evaluation it "
         "gives 1 - p of what torchvision's gives: half of it, in Inception v3 0.8.",
         '`nn.Dropout(p)`, whose mode is `"upscale_in_train"`',

@@ -211,7 +211,7 @@ MISTAKES: dict[str, Mistake] = {
     "dropout left on": Mistake("forward", "", perhaps="of the right side|the right side's", block=DROPOUT,
         place="norms.2|blocks.2|model/norm_3", within=[DECODER, TEXT, ENCODER],
         model={"training": False}, instead={"training": True}),
-    "dtype of a constant": Mistake("forward", "float32", SCALE, computed(dtype="float32"),
+    "dtype of a constant": Mistake("forward", "", SCALE, computed(dtype="float32"), perhaps="float32",
         place="norms.2|blocks.2|model/conv_net", within=[DECODER, TAGGER, TEXT]),
     # Images
     "class token's place": Mistake("forward", "after the class's token with positions from 0 on the left", VIT,

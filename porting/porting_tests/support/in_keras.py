@@ -220,12 +220,6 @@ def weights(model: Model) -> dict[str, Any]:
     return {weight.path: weight.value for weight in model.weights}
 
 
-def load(model: Model, arrays: dict[str, Array]) -> None:
-    for weight in model.weights:
-        if weight.path in arrays:
-            weight.assign(arrays[weight.path])
-
-
 def backward(model: Model, batch: dict[str, Array], config: Config) -> tuple[Any, Any, list[Any]]:
     """Loss, logits and gradients, as a person who trains by hand writes it for each backend."""
     computed = partial(loss_of, sys.modules[__name__], model, batch, config)

@@ -261,12 +261,6 @@ def weights(model: Any) -> dict[str, Any]:
     return {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if "cell" not in name}
 
 
-def load(model: Any, arrays: dict[str, Array]) -> None:
-    for name, weight in weights(model).items():
-        if name in arrays:
-            (weight.set_value if IS_PADDLE else weight.data.copy_)(as_tensor(arrays[name]))
-
-
 def backward(model: Any, batch: dict[str, Array], config: Config) -> tuple[Any, Any, None]:
     (model.clear_gradients if IS_PADDLE else model.zero_grad)(False)
     loss, logits = loss_of(sys.modules[__name__], model, batch, config)

@@ -260,21 +260,6 @@ def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str
     )
 
 
-def cut(folder: Path) -> tuple[Path, Path]:
-    """Two records of weights of the same numbers that are cut otherwise, of torch and of Keras."""
-    rng, output = np.random.default_rng(4), np.ones(2)
-    experts, kernel = rng.standard_normal((2, 3, 5)), rng.standard_normal((4, 6))
-    left: Layers = {"moe.0": (["mine.Moe"], {"w": experts}, output), "out": (["Linear"], {"weight": kernel}, output)}
-    right: Layers = {"moe": (["mine.Moe"], {str(number): one for number, one in enumerate(experts)}, output)}
-    right["out"] = (["Dense"], {"kernel": kernel.T}, output)
-    for block in range(2):
-        qkv = rng.standard_normal((18, 6))
-        left[f"b.{block}.qkv"] = (["Linear"], {"weight": qkv}, output)
-        for name, part in zip("qkv", np.split(qkv, 3), strict=True):
-            right[f"b{block}/{name}"] = (["Dense"], {"kernel": part.T}, output)
-    return of_layers(folder / "left", "torch", left, {}), of_layers(folder / "right", "keras", right, {})
-
-
 DATA = tagger()
 
 
@@ -286,9 +271,17 @@ def changed(data: dict[str, Any], *changes: Change) -> dict[str, Any]:
     return copy
 
 
+def unchanged(_: dict[str, Any]) -> None:
+    """Change nothing."""
+
+
+def all_of(*changes: Change) -> Change:
+    return lambda data: [change(data) for change in changes]
+
+
 def put(place: str, value: Callable[[Any], Any]) -> Change:
     """Replaces what stands at the end of some keys, such as "weights fc bias"."""
-    *above, last = place.split()
+    *above, last = place.split(" ")
 
     def change(data: dict[str, Any]) -> None:
         of = reduce(getitem, above, data)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -606,15 +605,21 @@ def test_a_call_that_fails_leaves_what_was_recorded(tmp_path: Path) -> None:
     assert_same(arrays(record.folder, "inputs"), {"x": np.ones(2)})
 
 
-def test_a_write_that_is_cut_off_leaves_whole_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = Record(tmp_path / "side")
+@pytest.mark.parametrize("name", ["inputs.safetensors", "record.json"])
+def test_a_write_that_is_cut_off_leaves_the_former_file(tmp_path: Path, monkeypatch, name: str) -> None:
+    record, rename = Record(tmp_path / "side"), os.replace
     record.inputs(x=np.ones(2))
-    before = {path: path.read_bytes() for path in record.folder.iterdir()}
-    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
-    for write in (lambda: record.loss(0.5), lambda: record.inputs(y=np.ones(2))):
-        with pytest.raises(KeyboardInterrupt):
-            write()
-    assert {path: path.read_bytes() for path in before} == before
+    before = (record.folder / name).read_bytes()
+
+    def cut_off(beside: Path, path: Path) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        rename(beside, path)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        record.inputs(y=np.ones(2))
+    assert (record.folder / name).read_bytes() == before
 
 
 # What is refused

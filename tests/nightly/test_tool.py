@@ -2,7 +2,6 @@
 
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +11,7 @@ import pytest
 from rosetta_diff.commands import DEMO
 
 from backends.process.parent import PROJECT
+from tests.support.needs import starts
 from tests.support.program import answer
 
 PORTING = PROJECT / "porting"
@@ -38,7 +38,7 @@ def test_the_oldest_python_records_the_same(tmp_path: Path) -> None:
         "per-file-target-version"
     ]
     oldest = re.sub(r"py(\d)(\d+)", r"python\1.\2", targets["rosetta_record/*.py"])
-    if shutil.which(oldest) is None:
+    if not starts(oldest):
         pytest.skip(f"needs {oldest}")
     subprocess.run([oldest, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting_tests.support.records import edited, of_layers, resaved
+from porting_tests.support.records import Layer, edited, of_layers, resaved
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import compare_records
@@ -143,7 +143,7 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
     """Carried to the right or to the left, and not where one is moved by its last digit."""
     gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
     for name, own in (("left", {"weight": gain}), ("like", {"scale": np.zeros_like(gain)})):
-        of_layers(tmp_path / name, "torch", {"norm": (["mine.Norm"], own, out)}, {})
+        of_layers(tmp_path / name, "torch", {"norm": Layer(["mine.Norm"], own, out)})
     (tmp_path / "mapping.toml").write_text(
         f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n'
     )
@@ -152,7 +152,7 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
     for change, broken in ((0, None), (1, "weights")):
         written[7] += change * np.spacing(written[7])
         right = Side(
-            of_layers(tmp_path / f"{change}", "torch", {"norm": (["mine.Norm"], {"scale": written}, out)}, {})
+            of_layers(tmp_path / f"{change}", "torch", {"norm": Layer(["mine.Norm"], {"scale": written}, out)})
         )
         assert compare_records(left, right, mapping).broken == broken
         assert compare_records(right, left, mapping).broken == broken
@@ -161,7 +161,7 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
 def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
     array, out = np.arange(9.0).reshape(3, -1), np.ones((2, 3))
     left, right = (
-        Side(of_layers(tmp_path / f"of-{name}", name, {"l": (["mine.L"], {"w": weight}, out)}, {}))
+        Side(of_layers(tmp_path / f"of-{name}", name, {"l": Layer(["mine.L"], {"w": weight}, out)}))
         for name, weight in (("torch", array), ("paddle", array * 4))
     )
     for name in ("torch", "of-torch"):
@@ -220,9 +220,9 @@ def test_a_mapping_that_does_not_fit_is_refused_with_what_fails(line: str, tmp_p
 def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> None:
     """Its activation follows it on the left, and its bias, which no line names, stands with its kernel."""
     kernel, bias, output = numbers(4, 6), numbers(6), numbers(3, 6)
-    of_layers(tmp_path / "left", "torch", {"l": (["Linear"], {"weight": kernel.T, "bias": bias}, output)}, {})
+    of_layers(tmp_path / "left", "torch", {"l": Layer(["Linear"], {"weight": kernel.T, "bias": bias}, output)})
     right = of_layers(
-        tmp_path / "right", "keras", {"l": (["Dense"], {"kernel": kernel, "bias": bias}, np.maximum(output, 0))}, {}
+        tmp_path / "right", "keras", {"l": Layer(["Dense"], {"kernel": kernel, "bias": bias}, np.maximum(output, 0))}
     )
     edited(right, lambda said: said["layers"][0].update(settings={"activation": "relu"}))
     resaved(right, "outputs", lambda _: {"y": output})

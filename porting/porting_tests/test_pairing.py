@@ -28,16 +28,16 @@ KERNEL, INSIDE, EXPERTS = RNG.normal(size=(M, M)), RNG.normal(size=(N, T, M)), R
 
 
 def linear(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
-    return ["Linear"], {"weight": kernel.T, **own}, output
+    return Layer(["Linear"], {"weight": kernel.T, **own}, output)
 
 
 def dense_of(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
-    return ["Dense"], {"kernel": kernel, **own}, output
+    return Layer(["Dense"], {"kernel": kernel, **own}, output)
 
 
 def mine(output: Array, **weights: Array) -> Layer:
     """A layer of a class of one's own, which may contain others."""
-    return ["mine.Layer"], weights, output
+    return Layer(["mine.Layer"], weights, output)
 
 
 def both(folder: Path, left: Layers, right: Layers, *gradients: Mapping[str, Array]) -> tuple[Side, Side]:
@@ -286,8 +286,8 @@ TOLD: dict[str, tuple[Any, ...]] = {
         "computes with them where they are, --write-mapping writes this",
     ),
     "a place by channel and position": (
-        {"c": (["Conv2d"], {"weight": CONV}, IMAGE)},
-        {"c": (["Conv2D"], {"kernel": CONV.transpose(2, 3, 1, 0)}, np.moveaxis(OTHER_IMAGE, 1, -1))},
+        {"c": Layer(["Conv2d"], {"weight": CONV}, IMAGE)},
+        {"c": Layer(["Conv2D"], {"kernel": CONV.transpose(2, 3, 1, 0)}, np.moveaxis(OTHER_IMAGE, 1, -1))},
         "c output", "row 1, channel 2, position 3, position 4", "row 1, position 3, position 4, channel 2",
     ),
 }  # fmt: skip
@@ -315,7 +315,7 @@ def test_weights_outside_layers_are_paired_by_name(tmp_path: Path) -> None:
     """As Record.weights records them."""
 
     def recorded(name: str, framework: str, **arrays: Array) -> Side:
-        path = of_layers(tmp_path / name, framework, {"l": mine(INSIDE)}, {})
+        path = of_layers(tmp_path / name, framework, {"l": mine(INSIDE)})
         save_file(arrays, path / "weights.safetensors")
         return Side(path)
 
@@ -355,7 +355,7 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
     pairing = paired(*sides)
     made = carried(pairing)
     for own, place in zip(of_left, wanted, strict=True):
-        np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own][1]["weight"].T)
+        np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own].own["weight"].T)
     guesses = {"some equal names": 1, "numbers that begin elsewhere": 2, "other names": 2}
     assert [pair.how for pair in pairing.pairs].count("order") == guesses.get(name, 0)
 
@@ -377,8 +377,8 @@ def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_p
     left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
     right: Layers = {f"dense_{place}": dense_of(kernel - place - 1) for place in range(number)}
     if kind == "shape":
-        left = {name: mine(INSIDE, scale=of["weight"]) for name, (_, of, _) in left.items()}
-        right = {name: mine(INSIDE, gamma=of["kernel"]) for name, (_, of, _) in right.items()}
+        left = {name: mine(INSIDE, scale=layer.own["weight"]) for name, layer in left.items()}
+        right = {name: mine(INSIDE, gamma=layer.own["kernel"]) for name, layer in right.items()}
     sides = both(tmp_path, left, right)
     out, drafted = tmp_path / "out.safetensors", tmp_path / "drafted.toml"
     status, told, _ = rosetta("carry", sides[0].path, "--to", "keras", "--like", sides[1].path, "-o", out)
@@ -395,8 +395,8 @@ def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_p
 def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> None:
     """Where a mapping pairs them, they are compared themselves."""
     other = np.asarray(RNG.normal(size=(M, M)))
-    left: Layers = {"first": linear(KERNEL), "n.relu": (["ReLU"], {}, INSIDE), "out": linear(other)}
-    right: Layers = {"first": dense_of(KERNEL), "act": (["Activation"], {}, INSIDE + 1)}
+    left: Layers = {"first": linear(KERNEL), "n.relu": Layer(["ReLU"], {}, INSIDE), "out": linear(other)}
+    right: Layers = {"first": dense_of(KERNEL), "act": Layer(["Activation"], {}, INSIDE + 1)}
     sides = both(tmp_path, left, {**right, "out": dense_of(other, INSIDE + 1)})
     for side, rate in zip(sides, (0.1, 0.2), strict=True):
         edited(side.path, lambda said, rate=rate: said["layers"][1].update(settings={"negative_slope": rate}))

@@ -7,13 +7,14 @@ from copy import deepcopy
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from rosetta_diff.activations import gelu
+from rosetta_record.values import arrays_in
 
 Array = NDArray[Any]
 Change = Callable[[dict[str, Any]], Any]  # of a side's data, or of what record.json says
@@ -164,100 +165,114 @@ def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str
     save_file(change(arrays(path, file)), path / f"{file}.safetensors")
 
 
-def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
-    """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
-    if framework != "torch":
-        data = changed(data, by_n())
-    dot = "/" if framework == "keras" else "."
+class Layer(NamedTuple):
+    """A layer of a record, which was called once."""
 
-    def own(
-        arrays: dict[str, dict[str, Array]], second: Callable[[Array], Array] = np.zeros_like
-    ) -> dict[str, Array]:
-        """By the framework's names; `second` makes the second bias of an LSTM's first."""
-        made = {}
-        for layer, of in arrays.items():
-            for name, array in of.items():
-                role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
-                made[f"{layer}{dot}{role}"] = array.T if transposed else array
-                if role == "bias_ih_l0":
-                    made[f"{layer}{dot}bias_hh_l0"] = second(array)
-        return made
-
-    files = {name: own(data[name]) for name in ("weights", "step-1")}
-    files["gradients"] = own(data["gradients"], second=np.array)
-    files["inputs"], files["outputs"], files["layers"] = (
-        data["inputs"],
-        {"logits": data["logits"], **data["further"]},
-        {},
-    )
-    layers, calls = [], []
-    for number, layer in enumerate(CLASSES):
-        parts = [data["outputs"][layer]]
-        if layer == "lstm" and framework in ("torch", "paddle"):
-            parts += [parts[0][None, :, -1], np.zeros((1, N, H))]
-        if layer == "bn" and framework in ("torch", "paddle"):
-            parts = [parts[0].swapaxes(1, 2)]  # channels stand before time
-        names = [f"{number}:{layer}:{part}" for part in range(len(parts))]
-        files["layers"] |= dict(zip(names, parts, strict=True))
-        calls.append({"layer": layer, "parts": names})
-        owned = [name for name in files["weights"] if name.startswith(f"{layer}{dot}")]
-        layers.append(
-            {
-                "path": layer,
-                "classes": CLASSES[layer][framework].split(),
-                "settings": SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {}),
-                "training": True,
-                "parameters": {name.removeprefix(f"{layer}{dot}"): name for name in owned},
-                "buffers": {},
-            }
-        )
-    moving = ("running", "moving", "_mean", "_variance")
-    weights = {name: {"trainable": not any(word in name for word in moving)} for name in files["weights"]}
-    return saved(
-        path,
-        framework,
-        layers,
-        files,
-        framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
-        calls=calls,
-        weights=weights,
-        optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
-        loss=data["loss"],
-        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
-    )
+    classes: list[str]
+    own: dict[str, Array]  # by the layer's own names
+    output: Any  # an array or several
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    training: bool | None = None
 
 
-Layer = tuple[list[str], dict[str, Array], Array]  # classes, own arrays, output
 Layers = dict[str, Layer]  # by path
 
 
-def of_layers(path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array]) -> Path:
-    """Write a record of these layers, with one step of Adam."""
+def linear(kernel: Array, output: Array, **own: Array) -> Layer:
+    return Layer(["Linear"], {"weight": kernel.T, **own}, output)
+
+
+def dense(kernel: Array, output: Array, **own: Array) -> Layer:
+    return Layer(["Dense"], {"kernel": kernel, **own}, output)
+
+
+def bare(of: str, output: Array) -> Layer:
+    """A layer without weights."""
+    return Layer([of], {}, output)
+
+
+def of_layers(
+    path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array] | None = None, /, **more: Any
+) -> Path:
+    """Write a record of these layers, with one step of Adam; `more` has other arrays of a file, by its name with "_"
+    for "-", and what else record.json says."""
     dot = "/" if framework == "keras" else "."
-    weights = {f"{layer}{dot}{role}": array for layer, (_, own, _) in layers.items() for role, array in own.items()}
-    gradients = {name: gradients[name] for name in weights if name in gradients}
+    weights, outputs, described, calls = dict[str, Array](), dict[str, Array](), [], []
+    for number, (name, layer) in enumerate(layers.items()):
+        names = {role: f"{name}{dot}{role}" for role in layer.own}
+        weights |= {names[role]: array for role, array in layer.own.items()}
+        parts = {f"{number}:{name}:{part}": array for part, array in enumerate(arrays_in(layer.output).values())}
+        outputs |= parts
+        calls.append({"layer": name, "parts": [*parts]})
+        own = {"classes": layer.classes, "settings": layer.settings, "training": layer.training}
+        described.append({"path": name, "parameters": names, **own})
+    gradients = {name: array for name, array in (gradients or {}).items() if name in weights}
     files = {
         "inputs": {"x": np.arange(6.0).reshape(2, 3)},
         "weights": weights,
         "gradients": gradients,
-        "outputs": {"y": list(layers.values())[-1][2]},
-        "layers": {f"{path}:0": output for path, (_, _, output) in layers.items()},
+        "outputs": {"y": [*outputs.values()][-1]},
+        "layers": outputs,
         "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
     }
-    said = [
-        {"path": name, "classes": classes, "parameters": {role: f"{name}{dot}{role}" for role in own}}
-        for name, (classes, own, _) in layers.items()
-    ]
-    return saved(
+    files = {name: more.pop(name.replace("-", "_"), arrays) for name, arrays in files.items()}
+    said = {
+        "calls": calls,
+        "optimizer": {"class": "Adam"},
+        "loss": 1.0,
+        "steps": [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+    }
+    return saved(path, framework, described, files, **{**said, **more})
+
+
+def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
+    """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
+    if framework != "torch":
+        data = changed(data, by_n())
+
+    def own(
+        arrays: dict[str, Array], layer: str, second: Callable[[Array], Array] = np.zeros_like
+    ) -> dict[str, Array]:
+        """By the framework's names; `second` makes the second bias of an LSTM's first."""
+        made = {}
+        for name, array in arrays.items():
+            role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
+            made[role] = array.T if transposed else array
+            if role == "bias_ih_l0":
+                made["bias_hh_l0"] = second(array)
+        return made
+
+    def named(file: str, **how: Any) -> dict[str, Array]:
+        dot = "/" if framework == "keras" else "."
+        made = {layer: own(arrays, layer, **how) for layer, arrays in data[file].items()}
+        return {f"{layer}{dot}{role}": array for layer, of in made.items() for role, array in of.items()}
+
+    layers = {}
+    for layer, output in data["outputs"].items():
+        parts = [output]
+        if layer == "lstm" and framework in ("torch", "paddle"):
+            parts += [output[None, :, -1], np.zeros((1, N, H))]
+        if layer == "bn" and framework in ("torch", "paddle"):
+            parts = [output.swapaxes(1, 2)]  # channels stand before time
+        settings = SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {})
+        classes = CLASSES[layer][framework].split()
+        layers[layer] = Layer(classes, own(data["weights"][layer], layer), parts, settings, training=True)
+    moving = ("running", "moving", "_mean", "_variance")
+    weights = {name: {"trainable": not any(word in name for word in moving)} for name in named("weights")}
+    path = of_layers(
         path,
         framework,
-        said,
-        files,
-        calls=[{"layer": name, "parts": [f"{name}:0"]} for name in layers],
-        optimizer={"class": "Adam"},
-        loss=1.0,
-        steps=[{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
+        layers,
+        named("gradients", second=np.array),
+        inputs=data["inputs"],
+        outputs={"logits": data["logits"], **data["further"]},
+        step_1=named("step-1"),
+        framework={"name": framework, "version": "1", "backend": "tensorflow" if framework == "keras" else None},
+        optimizer={"class": "Adam", "settings": OPTIMIZERS[framework] | data["optimizer"]},
+        loss=data["loss"],
+        steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
     )
+    return edited(path, lambda said: said.update(weights=weights))
 
 
 DATA = tagger()

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
@@ -268,6 +268,13 @@ class Case(NamedTuple):
     words: str = ""
     entries: str = ""
     left: Change = unchanged  # what both sides have otherwise
+    frameworks: tuple[str, str] = ("torch", "keras")
+    said: Sequence[Change] = (unchanged, unchanged)  # of each side's record.json
+
+
+def no_output(data: dict[str, Any]) -> None:
+    """The call of the first layer gave nothing, and another call follows."""
+    data["calls"].insert(0, {"layer": "fc", "parts": []})
 
 
 LARGE = 1 << 60  # whose next number float64 lacks
@@ -324,7 +331,6 @@ CASES = {
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
-    "variance by n": Case(by_n(), "step", "bn moving_variance"),
     "squares of an embedding's slices": Case(
         put("step-1 emb embeddings", lambda a: a - 0.5 * RATE), "step", "", "keras-sparse-embeddings"
     ),
@@ -363,6 +369,35 @@ CASES = {
         put("losses", lambda of: of[:5]), None,
         "not compared, trajectory: 5 steps, which one side alone recorded",
     ),
+    "a layer of Paddle that is in float32": Case(
+        put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), "weights",
+        entries="paddle-legacy-batchnorm", frameworks=("torch", "paddle"),
+        said=(unchanged, lambda said: said["layers"][2].update(classes=["BatchNorm"])),
+    ),
+    "weights that are true or false": Case(
+        put("weights", each(lambda a: a > 0)), "weights", frameworks=("torch", "torch")
+    ),
+    "no running statistics after a step": Case(
+        put("step-1 bn", lambda of: {n: a for n, a in of.items() if n != "moving_mean"}), "step",
+        frameworks=("torch", "torch"),
+    ),
+    "a step counter": Case(
+        put("step-1 fc kernel", lambda a: a + 0.01), "step",
+        "likely: the step counter is 5 on the left and 6 on the right",
+        said=(put("optimizer settings step", lambda _: [5]), put("optimizer settings iterations", lambda _: 6)),
+    ),
+    "a trained tensor outside the model": Case(
+        unchanged, None, "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains",
+        said=(put("optimizer outside", lambda _: 1), unchanged),
+    ),
+    "outputs in which no array was found": Case(
+        unchanged, None, "not compared, forward: outputs of fc, in which right recorded no array",
+        said=(unchanged, lambda said: said["calls"][-1].update(parts=[])),
+    ),
+    "a call after one that gave nothing": Case(
+        settings("fc", lambda outputs: 2 * outputs, activation="tanh"), "forward", "\n  fc output, call 2",
+        said=(no_output, no_output),
+    ),
     # What layouts and rounding do passes, and more does not.
     "the last output": Case(last_output, None),
     "GELU with a constant in float32": Case(gelu_within(5e-9), None, "30 times as wide"),
@@ -391,7 +426,8 @@ def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> No
     case = CASES[name]
     # Another output of a layer makes another one of the model.
     reaching = all_of(case.right, put("logits", lambda a: a + 1)) if case.rung == "forward" else case.right
-    found = compared(*sides(tmp_path, reaching, data=changed(DATA, case.left)))
+    paths = sides(tmp_path, reaching, *case.frameworks, changed(DATA, case.left))
+    found = compared(*(edited(path, said) for path, said in zip(paths, case.said, strict=True)))
     assert found.broken == case.rung, found.explanation
     end = RUNGS.index(case.rung) + 1 if case.rung else None
     assert {check.rung for check in found.checks} == set(RUNGS[:end])
@@ -458,16 +494,6 @@ def test_an_activation_in_a_batchnorm_of_paddle_is_compared(tmp_path: Path) -> N
     assert compared(left, other).explanation[1].startswith("bn output")
 
 
-def test_a_batchnorm_of_paddle_in_float32_is_named(tmp_path: Path) -> None:
-    left, right = sides(
-        tmp_path, put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), right="paddle"
-    )
-    edited(right, lambda said: said["layers"][2].update(classes=["BatchNorm"]))
-    found = compared(left, right)
-    assert found.broken == "weights"
-    assert "paddle-legacy-batchnorm" in {cause.entry for cause in found.causes}
-
-
 def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
     records, x = [], np.random.default_rng(3).normal(size=(2, 4))
     for framework, slope in (("torch", 1 / 6), ("paddle", float(np.float32(0.1666667)))):
@@ -517,15 +543,6 @@ def test_a_decay_of_some_weights_alone_is_told(tmp_path: Path) -> None:
     (cause,) = compared(left, right).causes
     assert cause.line.startswith("the optimizer's weight_decay is 0 on the left and 0.05 on the right")
     assert cause.standing == "likely"
-
-
-def test_a_step_counter_that_is_off_by_one_is_named(tmp_path: Path) -> None:
-    left, right = sides(tmp_path, put("step-1 fc kernel", lambda kernel: kernel + 0.01))
-    edited(left, lambda said: said["optimizer"]["settings"].update(step=[5]))
-    edited(right, lambda said: said["optimizer"]["settings"].update(iterations=6))
-    found = compare_records(Side(left), Side(right))
-    assert found.broken == "step"
-    assert "likely: the step counter is 5 on the left and 6 on the right" in "\n".join(report.lines(found))
 
 
 # The shape of an output on the left, and a mapping's line of its axes on both sides.
@@ -598,13 +615,6 @@ def test_what_trains_on_one_side_only_is_named(trainable: bool, why: str, precis
         assert compared(*of).causes[0].line == line
 
 
-def test_a_trained_tensor_outside_the_model_is_told(tmp_path: Path) -> None:
-    left, right = sides(tmp_path)
-    edited(left, lambda said: said["optimizer"].update(outside=1))
-    told = "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains"
-    assert told in compared(left, right).notes
-
-
 # What a layer gives on the left and on the right, and what is told.
 HEADS = np.full((2, 3, 4, 4), 0.25)
 SEVERAL: dict[str, tuple[list[Array], list[Array], str]] = {
@@ -647,14 +657,6 @@ def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     assert mapped.passed
     forward = [{check.tensor for check in found.checks if check.rung == "forward"} for found in (alone, mapped)]
     assert forward[0] <= forward[1]
-
-
-def test_what_a_mapping_skips_is_left_out_with_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "mapping.toml").write_text('[skip]\n"emb" = "it is frozen"\n')
-    found = compare_records(*map(Side, sides(tmp_path)), read_mapping(tmp_path / "mapping.toml"))
-    assert "not compared: emb, it is frozen" in found.notes
-    assert found.passed
-    assert not any("emb" in check.tensor for check in found.checks)
 
 
 # What a mapping names, and what is not compared on any rung. The left side is of torch, the right one of Keras.
@@ -799,23 +801,6 @@ def test_a_mistyped_folder_and_another_seed_get_a_hint(tmp_path: Path) -> None:
     assert "did the right side load the file" in " ".join(rosetta("diff", left, right)[1].split())
 
 
-# Of records of torch, what is done to the arrays of a file, and the rung that breaks.
-OF_FILES: dict[str, tuple[str, Callable[[dict[str, Array]], dict[str, Array]], str]] = {
-    "weights that are true or false": ("weights", lambda of: {name: of[name] > 0 for name in of}, "weights"),
-    "no running statistics after a step": (
-        "step-1", lambda of: {name: of[name] for name in of if name != "bn.running_mean"}, "step"
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", OF_FILES)
-def test_arrays_of_any_type_that_may_be_missing_are_compared(name: str, tmp_path: Path) -> None:
-    file, change, rung = OF_FILES[name]
-    left, right = sides(tmp_path, right="torch")
-    resaved(left, file, change)
-    assert compared(left, right).broken == rung
-
-
 def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
     tmp_path: Path,
 ) -> None:
@@ -854,20 +839,6 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
             file.unlink()
         edited(side, lambda said: said.update(layers=[], calls=[], weights={}, loss=None, optimizer=None))
     assert "nothing of right and left was compared" in refusal(1, "diff", *of)
-
-
-def test_outputs_in_which_no_array_was_found_are_told(tmp_path: Path) -> None:
-    left, right = sides(tmp_path)
-    edited(right, lambda said: said["calls"][-1].update(parts=[]))
-    assert "not compared, forward: outputs of fc, in which right recorded no array" in compared(left, right).notes
-
-
-def test_a_call_that_gave_nothing_is_passed_over(tmp_path: Path) -> None:
-    change = all_of(settings("fc", lambda outputs: 2 * outputs, activation="tanh"), put("logits", lambda a: a + 1))
-    of = sides(tmp_path, change)
-    for side in of:
-        edited(side, lambda said: said["calls"].insert(0, {"layer": "fc", "parts": []}))
-    assert compared(*of).explanation[1].startswith("fc output, call 2")
 
 
 def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:

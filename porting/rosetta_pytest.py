@@ -70,7 +70,7 @@ def assert_same(
 
     `folder` gets both records, under the names `left` and `right`, which must be new. Each side may have an
     interpreter of its own, with that framework alone installed. `mapping` is a file that says which weights belong
-    together; `require` names the rungs that must be compared, such as "forward,step". A script may take
+    together; `require` names the stages that must be compared, such as "forward,step". A script may take
     `seconds`.
     """
     if not 0 < seconds <= MOST_SECONDS:
@@ -88,11 +88,11 @@ def compared(left: Path, right: Path, mapping: str | os.PathLike[str] | None, re
     from rosetta_diff import diff, report
     from rosetta_diff.helpers import DiffError
     from rosetta_diff.pair.mapping import read_mapping
-    from rosetta_diff.read.record import Side
+    from rosetta_diff.read.side import Side
 
     try:
         known = read_mapping(Path(mapping)) if mapping is not None else None
-        found = diff.compare_records(Side(left), Side(right), known, (), diff.known_rungs(require.split(",")))
+        found = diff.compare_records(Side(left), Side(right), known, (), diff.known_stages(require.split(",")))
     except DiffError as error:
         return False, str(error)
     shown = StringIO()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from rosetta_diff.diff import compare_records
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_diff.report import lines
 from rosetta_record import Record, RecordError
 from torch import Tensor, nn

@@ -49,7 +49,7 @@ def proof(row: int, left: Path, right: Path, mapping: "MappingFile | None") -> P
     """Compare the record of a row, `right`, with that of the first row."""
     from rosetta_diff.diff import compare_records
     from rosetta_diff.helpers import DiffError
-    from rosetta_diff.read.record import Side
+    from rosetta_diff.read.side import Side
 
     try:
         diff = compare_records(Side(left), Side(right), mapping)
@@ -58,7 +58,7 @@ def proof(row: int, left: Path, right: Path, mapping: "MappingFile | None") -> P
     if diff.broken or diff.wrong_alone:
         causes = [f"{cause.standing}: {cause.sentence}" for cause in diff.causes]
         why = [sentence[:MOST_OF_A_SENTENCE] for sentence in (*diff.explanation, *causes)]
-        return Proof(row, "differs", diff.climbed, None, why[:MOST_REASONS])
+        return Proof(row, "differs", diff.compared, None, why[:MOST_REASONS])
     if not diff.passed:
-        return Proof(row, "not compared", diff.climbed, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
-    return Proof(row, "same", diff.climbed, max(check.error for check in diff.checks))
+        return Proof(row, "not compared", diff.compared, None, [diff.why_failed[:MOST_OF_A_SENTENCE]])
+    return Proof(row, "same", diff.compared, max(check.error for check in diff.checks))

@@ -17,7 +17,7 @@ from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.explain import operators
 from rosetta_diff.explain.operators import attended
 from rosetta_diff.explain.search import CHOICES_TRIED
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_record import Record
 
 N, T, D, V = 3, 4, 4, 7
@@ -135,7 +135,7 @@ def sgd(moves: bool) -> Facts:
 
 
 OF_KERNEL, OF_BIAS = GRADIENTS["fc.kernel"], GRADIENTS["fc.bias"]
-# What both sides compute, the rung that breaks, and words of the cause.
+# What both sides compute, the stage that breaks, and words of the cause.
 CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
     "flipped": (conv(FILTER), conv(FILTER[::-1, ::-1]), "weights", "the right side is the left one flipped"),
     "lengths": (
@@ -177,8 +177,8 @@ CAUSES: dict[str, tuple[Facts, Facts, str, str]] = {
 }  # fmt: skip
 
 
-def near(facts: Facts, rung: str) -> Facts:
-    """The same, but for what the rung compares, which is a bit other."""
+def near(facts: Facts, stage: str) -> Facts:
+    """The same, but for what the stage compares, which is a bit other."""
     rng, (path, kind, weights, settings, output) = np.random.default_rng(1), facts.layer
 
     def other(arrays: Arrays) -> Arrays:
@@ -191,7 +191,7 @@ def near(facts: Facts, rung: str) -> Facts:
         "gradients": {"gradients": other(facts.gradients)},
         "step": {"updates": other(facts.updates)},
     }
-    return facts._replace(**changes[rung])
+    return facts._replace(**changes[stage])
 
 
 OTHER = near(Facts(), "forward")
@@ -203,14 +203,14 @@ def likely(found: Diff) -> str:
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_cause_is_told_and_not_where_the_numbers_are_others(name: str, tmp_path: Path) -> None:
-    left, right, rung, words = CAUSES[name]
+    left, right, stage, words = CAUSES[name]
     one = recorded(tmp_path / "left", left)
     found = compare_records(one, recorded(tmp_path / "right", right))
-    assert found.broken == rung
+    assert found.broken == stage
     assert words in likely(found), found.causes
     assert ", or gradients are" not in likely(found)
-    other = compare_records(one, recorded(tmp_path / "near", near(right, rung)))
-    assert other.broken == rung
+    other = compare_records(one, recorded(tmp_path / "near", near(right, stage)))
+    assert other.broken == stage
     assert not likely(other), other.causes
 
 
@@ -245,7 +245,7 @@ def test_a_single_loss_has_no_likely_cause_by_chance(precision: str, random: int
 
 
 def test_the_norm_of_all_gradients_has_a_tied_weight_once(tmp_path: Path) -> None:
-    left, right, rung, words = CAUSES["the norm of all"]
+    left, right, stage, words = CAUSES["the norm of all"]
     sides = [recorded(tmp_path / str(number), facts).path for number, facts in enumerate((left, right))]
     for side in sides:
         for file in ("weights", "gradients"):
@@ -253,7 +253,7 @@ def test_the_norm_of_all_gradients_has_a_tied_weight_once(tmp_path: Path) -> Non
             edited(side, lambda said, file=file: said["files"].update({file: said["files"][file] + 1}))
         edited(side, lambda said: said["weights"].update(tied={"tied_to": "fc.kernel"}))
     found = compare_records(*map(Side, sides))
-    assert found.broken == rung
+    assert found.broken == stage
     assert words in likely(found), found.causes
 
 
@@ -280,7 +280,7 @@ def test_calls_are_compared_in_the_order_in_which_they_ran(tmp_path: Path) -> No
         return Side(record.folder)
 
     found = compare_records(of("left", 0.0), of("right", 0.5))
-    order = [check.tensor for check in found.checks if check.rung == "forward"]
+    order = [check.tensor for check in found.checks if check.stage == "forward"]
     assert order == [f"{name} output, call {n}" for n in (1, 2) for name in ("first", "tap scores", "last")] + ["y"]
     assert found.explanation[1].startswith("last output, call 1")
     assert "between tap scores, call 1 and last" in str(found.causes)

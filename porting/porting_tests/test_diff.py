@@ -49,13 +49,13 @@ from rosetta_diff.carry import carried, write_carried
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.explain.optimizers import steps_differ
 from rosetta_diff.helpers import CannotBeginError
-from rosetta_diff.judge.check import BREAKS, RUNGS
+from rosetta_diff.judge.check import BREAKS, STAGES
 from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read import files
 from rosetta_diff.read.groups import groups_of
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 
 REGISTER = PORTING.parent / "docs" / "deviations.md"
 REGISTERED = {*re.findall(r"^## (\S+)$", REGISTER.read_text("utf-8"), re.MULTILINE)}
@@ -74,10 +74,10 @@ def compared(left: Path, right: Path) -> Diff:
 
 @pytest.mark.parametrize("right", FRAMEWORKS)
 @pytest.mark.parametrize("left", FRAMEWORKS)
-def test_equal_sides_pass_every_rung_and_carry_their_weights(left: str, right: str, tmp_path: Path) -> None:
+def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: str, tmp_path: Path) -> None:
     found = compared(*sides(tmp_path, left=left, right=right))
     assert found.passed
-    assert {check.rung for check in found.checks} == set(RUNGS)
+    assert {check.stage for check in found.checks} == set(STAGES)
     assert not [note for note in found.notes if not note.startswith("converted, step: ")]
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
@@ -261,10 +261,10 @@ def infinite(data: dict[str, Any]) -> None:
 
 
 class Case(NamedTuple):
-    """The right side's deviation, the rung that breaks, the words told, and entries of the register."""
+    """The right side's deviation, the stage that breaks, the words told, and entries of the register."""
 
     right: Change
-    rung: str | None
+    stage: str | None
     words: str = ""
     entries: str = ""
     left: Change = unchanged  # what both sides have otherwise
@@ -421,24 +421,24 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_breaks_its_rung_and_is_named(name: str, tmp_path: Path) -> None:
+def test_a_mistake_breaks_its_stage_and_is_named(name: str, tmp_path: Path) -> None:
     """And what is none passes."""
     case = CASES[name]
     # Another output of a layer makes another one of the model.
-    reaching = all_of(case.right, put("logits", lambda a: a + 1)) if case.rung == "forward" else case.right
+    reaching = all_of(case.right, put("logits", lambda a: a + 1)) if case.stage == "forward" else case.right
     paths = sides(tmp_path, reaching, *case.frameworks, changed(DATA, case.left))
     found = compared(*(edited(path, said) for path, said in zip(paths, case.said, strict=True)))
-    assert found.broken == case.rung, found.explanation
-    end = RUNGS.index(case.rung) + 1 if case.rung else None
-    assert {check.rung for check in found.checks} == set(RUNGS[:end])
+    assert found.broken == case.stage, found.explanation
+    end = STAGES.index(case.stage) + 1 if case.stage else None
+    assert {check.stage for check in found.checks} == set(STAGES[:end])
     told = "\n".join([*report.lines(found), *(check.note for check in found.checks)])
     assert case.words in told
-    assert case.rung is None or BREAKS[case.rung] in told
+    assert case.stage is None or BREAKS[case.stage] in told
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
     assert case.words != on_both or not any("the loss of step" in cause.sentence for cause in found.causes)
 
 
-# The left framework and the right one, what the right side has otherwise, the rung that breaks, and whether a remark
+# The left framework and the right one, what the right side has otherwise, the stage that breaks, and whether a remark
 # tells that the running variance is converted.
 CONVERTED: dict[str, tuple[str, str, Change, str | None, bool]] = {
     "a right port": ("torch", "keras", unchanged, None, True),
@@ -655,11 +655,11 @@ def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     both, mapping = sides(tmp_path, right="paddle"), read_mapping(tmp_path / "mapping.toml")
     alone, mapped = (compare_records(*map(Side, both), of) for of in (None, mapping))
     assert mapped.passed
-    forward = [{check.tensor for check in found.checks if check.rung == "forward"} for found in (alone, mapped)]
+    forward = [{check.tensor for check in found.checks if check.stage == "forward"} for found in (alone, mapped)]
     assert forward[0] <= forward[1]
 
 
-# What a mapping names, and what is not compared on any rung. The left side is of torch, the right one of Keras.
+# What a mapping names, and what is not compared on any stage. The left side is of torch, the right one of Keras.
 SKIPPED = {
     "fc.weight": "fc kernel",
     "fc/kernel": "fc kernel",
@@ -810,10 +810,10 @@ def test_inner_layers_that_differ_are_a_remark_if_outputs_agree(
         edited(right, lambda said, name=layer: said["calls"].extend([{"layer": name, "parts": []}] * 2))
     found = compared(left, right)
     assert found.passed
-    assert {check.rung for check in found.checks} == set(RUNGS)
+    assert {check.stage for check in found.checks} == set(STAGES)
     assert [check.tensor for check in found.checks if check.inside] == ["lstm:l0 sequence", "lstm:l0 last"]
     assert found.notes[0].startswith("inside, 2 outputs of layers differ, and what the model gives agrees: lstm:l0")
-    assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_rungs(found))
+    assert all(worst.error <= worst.tolerance for _, _, worst, _ in report.worst_of_stages(found))
     assert report.cell([check for check in found.checks if check.inside]) == "inside"
     (right / "outputs.safetensors").unlink()  # then the loss speaks for the model
     assert compared(left, right).passed
@@ -846,7 +846,7 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     wrong = write(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
     found = answer("diff", left, right)
     assert found["passed"] is True
-    assert {*"error tolerance measured where note passed rung tensor turn inside".split()} == found["checks"][
+    assert {*"error tolerance measured where note passed stage tensor turn inside".split()} == found["checks"][
         0
     ].keys()
     assert found["pairs"] == {"emb": "emb", "lstm:l0": "lstm", "bn": "bn", "fc": "fc"}

@@ -8,7 +8,7 @@ import pytest
 
 from porting_tests.support.records import Array, Change, all_of, changed, edited, put, unchanged
 from rosetta_diff.diff import Diff, compare_records
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_record import Record
 
 Data = dict[str, Any]

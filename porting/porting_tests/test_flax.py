@@ -9,7 +9,7 @@ import pytest
 from porting_tests.support import PORTING
 from porting_tests.support.records import arrays, described
 from porting_tests.support.side import Side, script
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 
 TIED = {"again": "words.embedding"}  # of two names, and the one by which a weight is told; Flax knows the first alone
 

@@ -12,7 +12,7 @@ from porting_tests.support import PORTING
 from porting_tests.support.records import arrays, described
 from porting_tests.support.side import Side, run_program, script
 from rosetta_diff.diff import Diff, compare_records
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError, tap
 
 FUNCTIONS, MODULES = "transformer_functions.py", "transformer_torch.py"
@@ -53,7 +53,7 @@ def line_of(program: str, words: str) -> int:
 def test_functions_compute_what_modules_compute(modules: Path, side_of: Callable[[str], Side]) -> None:
     found, _ = compared(side_of("torch"), modules)
     assert found.passed
-    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
+    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.compared}
     taps = [check.tensor for check in found.checks if check.tensor.startswith("tap ")]
     assert taps == [f"tap {tap} output" for tap in ("scores", "masked scores", "context", "activated")]
 

@@ -19,10 +19,10 @@ LATE = {"h5py", "onnx", "onnxruntime"}  # within functions alone
 FRAMEWORKS = {"torch", "paddle", "tensorflow", "keras", "jax", "flax"}
 # Of each folder: a part may import those to its right.
 ORDERS = {
-    "rosetta_diff": "__main__ commands report diff replay feed carry explain judge pair read activations arrays "
+    "rosetta_diff": "__main__ commands report diff alone feed carry explain judge pair read activations arrays "
     "helpers",
     "rosetta_diff/pair": "drafts pairing parents ways alignment by_value mapping skipping arrangement pairs",
-    "rosetta_diff/read": "groups record files patterns description frameworks flax keras onnx paddle torch framework "
+    "rosetta_diff/read": "groups side files patterns description frameworks flax keras onnx paddle torch base "
     "rules view",
 }
 

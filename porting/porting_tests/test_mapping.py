@@ -17,7 +17,7 @@ from rosetta_diff.pair.mapping import expanded_all, read_mapping
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read.description import UnfitRecordsError
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Shape
 
 RNG = np.random.default_rng(0)
@@ -230,5 +230,5 @@ def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> No
     mapping = read_mapping(tmp_path / "mapping.toml")
     found = compare_records(Side(tmp_path / "left"), Side(right), mapping)
     assert found.passed
-    compared = [check.tensor for check in found.checks if check.rung in ("weights", "forward")]
+    compared = [check.tensor for check in found.checks if check.stage in ("weights", "forward")]
     assert compared == ["l weight", "l bias", "l output", "y"]

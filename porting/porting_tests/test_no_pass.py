@@ -12,7 +12,7 @@ import pytest
 from porting_tests.support.program import refusal, rosetta
 from porting_tests.support.records import DATA, Array, changed, edited, put, resaved, write
 from rosetta_diff.diff import compare_records
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_record import Record
 
 

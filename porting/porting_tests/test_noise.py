@@ -24,20 +24,20 @@ from porting_tests.support.records import (
 from rosetta_diff import report
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
-from rosetta_diff.judge.check import RUNGS, Item, judge
+from rosetta_diff.judge.check import STAGES, Item, judge
 from rosetta_diff.judge.noise import rounding_of_loss
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_record import Record
 from rosetta_record.control import one_unit_moved
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
-# Of a rung, where in a record its numbers are.
+# Of a stage, where in a record its numbers are.
 QUANTITIES = {"forward": ["logits", "outputs fc"], "loss": ["loss"], "gradients": ["gradients fc kernel"]}
 
 
-def off(rung: str, share: float) -> dict[str, Any]:
-    """The data of a side whose numbers of a rung are too large by this share."""
-    return changed(DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[rung]))
+def off(stage: str, share: float) -> dict[str, Any]:
+    """The data of a side whose numbers of a stage are too large by this share."""
+    return changed(DATA, *(put(place, lambda numbers: numbers * (1 + share)) for place in QUANTITIES[stage]))
 
 
 def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
@@ -61,21 +61,21 @@ def compared(
     return compare_records(Side(left), right_side, again=[*map(Side, again)])
 
 
-# The rung whose numbers are off, and the one whose noise was measured: a loss may round as the outputs do that it is
+# The stage whose numbers are off, and the one whose noise was measured: a loss may round as the outputs do that it is
 # made of, since the effect of an ulp on the loss may cancel out.
-@pytest.mark.parametrize(("rung", "noisy"), [*zip(QUANTITIES, QUANTITIES, strict=True), ("loss", "forward")])
+@pytest.mark.parametrize(("stage", "noisy"), [*zip(QUANTITIES, QUANTITIES, strict=True), ("loss", "forward")])
 @pytest.mark.parametrize(
     ("noise", "said"), [(1e-11, {"precision": "float64"}), (0.04, AUTOCAST), (0.04, {"precision": "bfloat16"})]
 )
 def test_three_times_the_noise_passes_and_five_times_do_not(
-    rung: str, noisy: str, noise: float, said: dict[str, Any], tmp_path: Path
+    stage: str, noisy: str, noise: float, said: dict[str, Any], tmp_path: Path
 ) -> None:
     for times in (3, 5):
-        found = compared(tmp_path, off(rung, times * noise), off(noisy, noise), said, said)
-        assert found.broken == (None if times == 3 else rung), found.explanation
-        worst = next(check for rung_, _, check, _ in report.worst_of_rungs(found) if rung_ == rung)
+        found = compared(tmp_path, off(stage, times * noise), off(noisy, noise), said, said)
+        assert found.broken == (None if times == 3 else stage), found.explanation
+        worst = next(check for stage_, _, check, _ in report.worst_of_stages(found) if stage_ == stage)
         assert worst.item.measured
-        assert noisy != rung or worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
+        assert noisy != stage or worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
         assert report.origin_of(worst) == "noise"
         run = "again" if said["precision"] == "float64" else f"one ulp of {said.get('autocast', said['precision'])}"
         assert f"times what {run} does" in report.bounds_line(found)
@@ -98,24 +98,24 @@ def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_pat
     says = {"precision": precision}
     found = compared(tmp_path, off("forward", 2 * bound), off("forward", 0.9 * bound), says, says)
     assert found.broken == "forward"
-    assert {check.tolerance for check in found.checks if check.rung == "forward"} == {bound}
-    assert not any(check.item.measured for check in found.checks if check.rung == "forward")
+    assert {check.tolerance for check in found.checks if check.stage == "forward"} == {bound}
+    assert not any(check.item.measured for check in found.checks if check.stage == "forward")
 
 
-@pytest.mark.parametrize("rung", QUANTITIES)
-def test_noise_of_float32_counts_where_it_exceeds_the_table(rung: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", QUANTITIES)
+def test_noise_of_float32_counts_where_it_exceeds_the_table(stage: str, tmp_path: Path) -> None:
     """As in a stack of 60 layers. In float64 the table holds."""
-    quantity = "outputs" if rung == "forward" else rung
+    quantity = "outputs" if stage == "forward" else stage
     noise = 2 * TOLERANCES_OF_ANY_MODEL[quantity]["float32"]
     for times in (3, 5):
         says = {"precision": "float32"}
-        found = compared(tmp_path, off(rung, times * noise), off(rung, noise), says, says)
-        assert found.broken == (None if times == 3 else rung), found.explanation
+        found = compared(tmp_path, off(stage, times * noise), off(stage, noise), says, says)
+        assert found.broken == (None if times == 3 else stage), found.explanation
         assert found.passed == (times == 3)
         words = f"rounding alone moves {quantity} by "
         assert any(words in note for note in found.notes)
     says = {"precision": "float64"}
-    assert compared(tmp_path, off(rung, 3 * noise), off(rung, noise), says, says).broken == rung
+    assert compared(tmp_path, off(stage, 3 * noise), off(stage, noise), says, says).broken == stage
 
 
 def test_another_left_run_shows_noise_of_the_same_weights(
@@ -141,7 +141,7 @@ def test_a_finer_left_sides_noise_tells_no_coarser_right_side(tmp_path: Path) ->
 
 
 ROUNDED = float(np.float32(1e-5))
-# The share by which a side of Paddle is off, its epsilon, the other side's settings, and the rung that breaks.
+# The share by which a side of Paddle is off, its epsilon, the other side's settings, and the stage that breaks.
 OF_NORMS: dict[str, tuple[float, float, dict[str, float], str | None]] = {
     "within the table": (1e-10, 1e-5, {}, None),
     "beyond the table": (1e-7, 1e-5, {}, "forward"),
@@ -212,7 +212,7 @@ def test_a_planted_mistake_is_seen_beside_infinities(array: Array, bound: float)
 
 def test_a_planted_mistake_is_seen_in_every_array(tmp_path: Path) -> None:
     checks = compared(tmp_path, DATA, {}, {}, {}).checks
-    assert {check.rung for check in checks} == {*RUNGS}
+    assert {check.stage for check in checks} == {*STAGES}
     assert [check.tensor for check in checks if judge(planted(check.item)).passed] == []
 
 

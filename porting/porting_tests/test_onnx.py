@@ -16,7 +16,7 @@ from porting_tests.support import PORTING
 from porting_tests.support.program import rosetta
 from porting_tests.support.side import ONE_THREAD
 from rosetta_diff.diff import Diff, compare_records
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_record import Record, RecordError
 
 MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
@@ -152,8 +152,8 @@ def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str)
     left = exports / name.removesuffix("-old")
     diff = compared(left, recorded(exports / f"{name}.onnx", f"{name}-onnx", inputs_of(left)))
     assert diff.passed
-    assert {"tensors", "weights", "forward"} <= {*diff.climbed}
-    outputs = [check for check in diff.checks if check.rung == "forward"]
+    assert {"tensors", "weights", "forward"} <= {*diff.compared}
+    outputs = [check for check in diff.checks if check.stage == "forward"]
     assert all(check.item.measured for check in outputs)
     assert len({check.item.pair.name for check in outputs if check.item.pair}) >= 3, "layers are compared"
 
@@ -166,7 +166,7 @@ def test_what_other_exporters_wrote_is_read(tmp_path: Path, framework: str) -> N
     diff = compared(folder / "record", tmp_path / "onnx")
     assert diff.passed
     assert not [check for check in diff.checks if check.inside]
-    kinds = [check.item.pair.left.kind for check in diff.checks if check.rung == "forward" and check.item.pair]
+    kinds = [check.item.pair.left.kind for check in diff.checks if check.stage == "forward" and check.item.pair]
     assert {"embedding", "lstm", "dense"} <= {*kinds}
     assert len([kind for kind in kinds if kind == "lstm"]) >= 4, "each direction of both layers"
 

@@ -20,7 +20,7 @@ from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
@@ -74,7 +74,7 @@ def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> Diff:
 
 @pytest.mark.parametrize("zero_bias", [True, False], ids=["biases of zeros", "biases"])
 @pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
-def test_one_layer_is_three_of_the_other_side_on_every_rung(
+def test_one_layer_is_three_of_the_other_side_on_every_stage(
     split: Split, width: int, zero_bias: bool, tmp_path: Path
 ) -> None:
     """An attention whose projections are one Linear on the left, in torch, and three Dense on the right, in Keras."""
@@ -100,7 +100,7 @@ def test_one_layer_is_three_of_the_other_side_on_every_rung(
         ("gradients", "block.qkv weight"),
         ("step", "block.qkv weight"),
         ("step", "block.qkv bias"),
-    } <= {(check.rung, check.tensor) for check in found.checks}
+    } <= {(check.stage, check.tensor) for check in found.checks}
     assert any(note.startswith("paired by value: ") for note in found.notes)
     assert compare_records(*sides[::-1]).passed
     assert {pair.how for pair in passes_with_what_is_written(tmp_path, *sides).pairing.pairs} == {"mapping"}
@@ -202,7 +202,7 @@ def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:
     left: Layers = {"moe": mine(output, **{"w 1": one, "w2": two})}
     right: Layers = {"moe": mine(output, first=one.swapaxes(1, 2), w1=two.swapaxes(1, 2))}
     found = passes_with_what_is_written(tmp_path, *both(tmp_path, left, right))
-    assert sum(check.rung == "weights" for check in found.checks) == 2
+    assert sum(check.stage == "weights" for check in found.checks) == 2
 
 
 FUSED, APART = {"qkv": 3 * M, "out": M, "gate_up": 2 * M}, dict.fromkeys(("q", "k", "v", "o", "up", "gate"), M)

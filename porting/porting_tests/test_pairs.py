@@ -15,7 +15,7 @@ from porting_tests.support.mistakes import answer, normed, planted
 from porting_tests.support.pairs import pair_of, random_pair, recorded, told, wrong_of
 from porting_tests.support.side import FRAMEWORKS, Side, script
 from rosetta_diff.diff import compare_records
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 
 # Which check is the worst of the trajectory, and what bounds it, is a matter of rounding.
 WORST = re.compile(r"^((?:step|trajectory) +\d+).*", re.MULTILINE)  # rounding decides which check is the worst
@@ -31,7 +31,7 @@ def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
     return {name: side_of(name) for name in FRAMEWORKS}
 
 
-def test_each_planted_mistake_is_named_at_its_rung_and_layer(started: dict[str, Side], tmp_path: Path) -> None:
+def test_each_planted_mistake_is_named_at_its_stage_and_layer(started: dict[str, Side], tmp_path: Path) -> None:
     """Each in the one of its three models that is recorded soonest; `python -m porting_tests.support.mistakes` plants
     all."""
     chosen = {
@@ -101,7 +101,7 @@ def test_one_script_of_torch_runs_on_torch_and_on_paddle(started: dict[str, Side
     assert "compat.Linear" in paddle.owners["hidden.weight"].classes
     found = compare_records(torch, paddle)
     assert found.passed, told(found)
-    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.climbed}
+    assert {"weights", "forward", "loss", "gradients", "step"} <= {*found.compared}
     assert "hidden kernel" in compare_records(torch, wrong).explanation[1]
 
 

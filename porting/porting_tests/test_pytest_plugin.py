@@ -26,7 +26,7 @@ def test_another(assert_same, right):
     assert_same("left.py", right)
 def test_empty(assert_same):
     assert_same("empty.py", "empty.py")
-def test_rung(assert_same):
+def test_stage(assert_same):
     assert_same("left.py", "same.py", require="forward,step")
 @pytest.mark.parametrize("options", [{"right_python": "/no/python"}, {"right_python": "."}, {"seconds": 0 * 1e999}])
 def test_options(assert_same, options):

@@ -20,7 +20,7 @@ from porting_tests.support.records import arrays, described
 from porting_tests.support.side import Side, record, record_small, run_program, train
 from rosetta_diff.carry import carried
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 from rosetta_record.control import DIGITS, one_unit_moved
 from rosetta_record.folder import FILES
@@ -115,7 +115,7 @@ CALLED = {
 
 
 @pytest.mark.parametrize("way", ["calls", "training"])
-def test_each_rung_is_what_the_framework_had(left: Left, way: str) -> None:
+def test_each_stage_is_what_the_framework_had(left: Left, way: str) -> None:
     folder, expected = left / way, left / "expected"
     for file in ("weights", "outputs", "gradients", "step-1"):
         assert_same(arrays(folder, file), arrays(expected, file))

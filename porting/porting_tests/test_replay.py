@@ -15,10 +15,10 @@ from porting_tests.support.pairs import random_pair, told
 from porting_tests.support.records import DATA, RATE, arrays, changed, edited, put, resaved, write
 from porting_tests.support.replays import missed, others, places, port, replayed
 from porting_tests.support.side import FRAMEWORKS, Side, run_program
+from rosetta_diff.alone import STEP
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.feed import checksum
-from rosetta_diff.read.record import Side as Recorded
-from rosetta_diff.replay import STEP
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import RecordError
 from rosetta_record.replay import Feed
 

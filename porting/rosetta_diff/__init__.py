@@ -1,1 +1,1 @@
-"""Records of how models compute on one ladder: `rosetta parity`, `rosetta-diff` and `rosetta-carry`."""
+"""Compares records of how models compute: `rosetta-diff` and `rosetta-carry`."""

@@ -16,7 +16,7 @@ from rosetta_diff.helpers import CannotBeginError, DiffError, write_atomically
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight, UnfitRecordsError
-from rosetta_diff.read.record import Side, is_number
+from rosetta_diff.read.side import Side, is_number
 from rosetta_diff.read.view import Read
 
 LOADING = {

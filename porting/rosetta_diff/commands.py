@@ -24,7 +24,7 @@ from rosetta_diff.helpers import (
 if TYPE_CHECKING:
     from rosetta_diff.pair.mapping import MappingFile
     from rosetta_diff.pair.pairing import Pairing
-    from rosetta_diff.read.record import Side
+    from rosetta_diff.read.side import Side
 
 GUIDE = "porting/guide.md"
 DEMO = Path(__file__).with_name("demo")  # the bundled records; demo/make.py of the sources makes them
@@ -83,22 +83,22 @@ def diff(
         ),
     ] = None,
     require: Annotated[
-        str, typer.Option(help="Fail where one of these rungs is not compared; weights, for records of these alone.")
+        str, typer.Option(help="Fail where one of these stages is not compared; weights, for records of these alone.")
     ] = "forward",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Compare two records of one model, made by rosetta_record in any frameworks: inputs, weights, outputs, training.
 
-    The comparisons are the rungs of a ladder, up to the first that breaks; then the layer, the tensor and the place
-    in it are named, with likely causes, and the exit status is 1. The left side is what is expected. Without records
-    two bundled ones are compared, of a port with two mistakes.
+    The comparison goes in stages, up to the first that breaks; then the layer, the tensor and the place in it are
+    named, with likely causes, and the exit status is 1. The left side is expected. Without records two bundled ones
+    are compared, of a port with two mistakes.
     """
     from rosetta_diff import report
-    from rosetta_diff.diff import compare_records, known_rungs
+    from rosetta_diff.diff import compare_records, known_stages
     from rosetta_diff.pair.mapping import read_mapping
-    from rosetta_diff.read.record import Side
+    from rosetta_diff.read.side import Side
 
-    required = known_rungs(require.split(","))
+    required = known_stages(require.split(","))
     hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
     left, right = _records(left, right, demo)
     known = read_mapping(mapping) if mapping else None
@@ -144,11 +144,11 @@ def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None"
 def _fed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
     """Write a feed for the right side; what it has, in a sentence."""
     from rosetta_diff.feed import write_feed
-    from rosetta_diff.judge.items import Rungs
+    from rosetta_diff.judge.items import Stages
     from rosetta_diff.pair.pairing import paired
 
     left, right = sides
-    calls = write_feed(path, Rungs(left, right, paired(left, right, known).require()))
+    calls = write_feed(path, Stages(left, right, paired(left, right, known).require()))
     return f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with feed={path!s}"
 
 
@@ -169,7 +169,7 @@ def carry(
     from rosetta_diff.carry import aliases, carried, write_carried
     from rosetta_diff.pair.mapping import read_mapping
     from rosetta_diff.pair.pairing import paired
-    from rosetta_diff.read.record import Side
+    from rosetta_diff.read.side import Side
 
     if like is None:
         raise CannotBeginError(

@@ -1,4 +1,4 @@
-"""Compares two records rung by rung, up to the first rung that breaks, and says what is known of it."""
+"""Compares two records stage by stage, up to the first stage that breaks, and says what is known of it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from rosetta_diff.alone import Replay, replay_of
 from rosetta_diff.arrays import COARSER_TYPES, Array
 from rosetta_diff.explain.broken import LIKELY, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.exported import in_graph
 from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.helpers import CannotBeginError, count, some_of
-from rosetta_diff.judge.check import RUNGS, Check, Item, explained, judge, nearest
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.noise import Control, noise_of
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.drafts import guessed
 from rosetta_diff.pair.mapping import MappingFile
 from rosetta_diff.pair.pairing import Pairing, paired
-from rosetta_diff.read.record import Side, is_number
 from rosetta_diff.read.rules import PARENT, TAP
-from rosetta_diff.replay import Replay, replay_of
+from rosetta_diff.read.side import Side, is_number
 
 REQUIRED = ("forward",)
 
@@ -35,12 +35,12 @@ class Diff:
     pairing: Pairing
     control: Control
     checks: list[Check] = field(default_factory=list)
-    explanation: list[str] = field(default_factory=list)  # of the rung that breaks
+    explanation: list[str] = field(default_factory=list)  # of the stage that breaks
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # rungs, and what was not compared on each
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # stages, and what was not compared on each
     replay: Replay | None = None  # of each layer by itself
-    required: Sequence[str] = REQUIRED  # rungs on which something must have been compared
+    required: Sequence[str] = REQUIRED  # stages on which something must have been compared
 
     @property
     def passed(self) -> bool:
@@ -48,7 +48,7 @@ class Diff:
 
     @property
     def wrong_alone(self) -> list[str]:
-        """The places that are wrong in the replay, where no rung of the whole model breaks."""
+        """The places that are wrong in the replay, where no stage of the whole model breaks."""
         return [place.place for place in self.replay.wrong] if self.replay and not self.broken else []
 
     @property
@@ -57,42 +57,42 @@ class Diff:
         return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
 
     @property
-    def climbed(self) -> list[str]:
-        """The rungs on which anything was compared that could differ."""
-        return list(dict.fromkeys(check.rung for check in self.checks if check.tells or not check.passed))
+    def compared(self) -> list[str]:
+        """The stages on which anything was compared that could differ."""
+        return list(dict.fromkeys(check.stage for check in self.checks if check.tells or not check.passed))
 
     @property
     def missing(self) -> list[str]:
-        """The rungs below the end of the climb on which nothing was compared."""
-        end = RUNGS.index(self.broken) if self.broken else len(RUNGS)
-        return [rung for rung in RUNGS[:end] if rung not in self.climbed]
+        """The stages before the last one on which nothing was compared."""
+        end = STAGES.index(self.broken) if self.broken else len(STAGES)
+        return [stage for stage in STAGES[:end] if stage not in self.compared]
 
     @property
     def broken(self) -> str | None:
-        """The rung that breaks."""
-        return next((check.rung for check in self.checks if not check.passed), None)
+        """The stage that breaks."""
+        return next((check.stage for check in self.checks if not check.passed), None)
 
     @property
     def lacks(self) -> str:
-        """The required rungs that were not compared, and why; "" if all were, or one broke before them."""
-        missing = [rung for rung in self.required if rung in self.missing]
-        why = [words for rung, words in self.left_out if rung in missing]
+        """The required stages that were not compared, and why; "" if all were, or one broke before them."""
+        missing = [stage for stage in self.required if stage in self.missing]
+        why = [words for stage, words in self.left_out if stage in missing]
         if not why:
-            empty = any(check.rung in missing for check in self.checks)
+            empty = any(check.stage in missing for check in self.checks)
             why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
         return f"{', '.join(missing)}: {'; '.join(why)}" if missing else ""
 
     @property
     def why_failed(self) -> str:
         """The line with which the comparison ends; "" for a success."""
-        if not self.climbed:
+        if not self.compared:
             return f"nothing of {self.right} and {self.left} was compared"
         if self.unfinished and not self.broken:
             return f"the training of {self.unfinished} was not finished"
         if self.broken or self.wrong_alone:
             return f"{self.right} and {self.left} differ"
         if self.lacks:
-            return f"required and not compared, {self.lacks}; --require {self.climbed[-1]} asks for what was"
+            return f"required and not compared, {self.lacks}; --require {self.compared[-1]} asks for what was"
         return ""
 
     def as_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Diff:
             "checks": [check.as_json() for check in self.checks],
             "control": {
                 "one_ulp": [
-                    {"rung": check.rung, "tensor": check.tensor, "error": check.finite_error}
+                    {"stage": check.stage, "tensor": check.tensor, "error": check.finite_error}
                     for check in self.control.rounding
                 ]
             },
@@ -121,13 +121,13 @@ class Diff:
         }
 
 
-def known_rungs(names: Iterable[str]) -> list[str]:
-    """The rungs of these names. Raises CannotBeginError for one that is none."""
-    rungs = [name.strip() for name in names]
-    unknown = [rung for rung in rungs if rung not in RUNGS]
+def known_stages(names: Iterable[str]) -> list[str]:
+    """The stages of these names. Raises CannotBeginError for one that is none."""
+    stages = [name.strip() for name in names]
+    unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
-        raise CannotBeginError(f"--require names {', '.join(unknown)}; the rungs are {', '.join(RUNGS)}")
-    return rungs
+        raise CannotBeginError(f"--require names {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
+    return stages
 
 
 @np.errstate(all="ignore")  # a record may have any numbers, and results are checked for numbers that are not finite
@@ -139,51 +139,53 @@ def compare_records(
     require: Sequence[str] = REQUIRED,
 ) -> Diff:
     """Compare two records. `again` are records of other runs of the left side, which show its noise; `require` are
-    rungs that must be compared. Raises CannotBeginError where layers cannot be paired, and where those records are of
-    something else."""
+    stages that must be compared. Raises CannotBeginError where layers cannot be paired, and where a record is of
+    another model."""
     control = noise_of(left, right, again)
     pairing = paired(left, right, mapping).require()
-    rungs = Rungs(left, right, pairing, control.noise)
-    control.precision = rungs.tolerances.precision
-    diff = Diff(left.name, right.name, pairing, control, notes=rungs.notes, left_out=rungs.left_out, required=require)
+    stages = Stages(left, right, pairing, control.noise)
+    control.precision = stages.tolerances.precision
+    diff = Diff(
+        left.name, right.name, pairing, control, notes=stages.notes, left_out=stages.left_out, required=require
+    )
     diff.notes += remarks_on_pairing(pairing)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
-    for rung in RUNGS[: RUNGS.index("forward") + 1] if exported else RUNGS:
-        checks = judged(rungs, rung, diff)
+    for stage in STAGES[: STAGES.index("forward") + 1] if exported else STAGES:
+        checks = judged(stages, stage, diff)
         diff.checks += checks
-        diff.notes += turned_axes(rung, checks)
+        diff.notes += turned_axes(stage, checks)
         failed = [check for check in checks if not check.passed]
         if failed:
-            explain(diff, rungs, checks, failed)
+            explain(diff, stages, checks, failed)
             break
     told = {cause.sentence for cause in diff.causes}
     diff.notes[:0] = [cause.line for cause in other_optimizers(left, right) if cause.sentence not in told]
-    agrees = "forward" in diff.climbed and diff.broken != "forward"
+    agrees = "forward" in diff.compared and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
         diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")
     else:
-        diff.replay = replay_of(rungs, agrees, diff.notes)
+        diff.replay = replay_of(stages, agrees, diff.notes)
     return diff
 
 
-def judged(rungs: Rungs, rung: str, diff: Diff) -> list[Check]:
-    """The checks of a rung."""
-    checks = [judge(item) for item in rungs.items(rung)]
-    if rung == "weights" and (rungs.left.known.folds_weights or rungs.right.known.folds_weights):
+def judged(stages: Stages, stage: str, diff: Diff) -> list[Check]:
+    """The checks of a stage."""
+    checks = [judge(item) for item in stages.items(stage)]
+    if stage == "weights" and (stages.left.known.folds_weights or stages.right.known.folds_weights):
         checks = [replace(check, inside=not (check.passed or is_rounded(check.item))) for check in checks]
         diff.notes[:0] = remark_folded([check for check in checks if check.inside])
-    if rung == "forward" and not all(check.passed for check in checks):
-        vouched = vouched_for(rungs, checks)
+    if stage == "forward" and not all(check.passed for check in checks):
+        vouched = vouched_for(stages, checks)
         checks = [replace(check, inside=not check.passed) for check in checks[:vouched]] + checks[vouched:]
         diff.notes[:0] = remark_inside([check for check in checks if check.inside])
     return checks
 
 
-def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[Check]) -> None:
-    """Say where a rung breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
-    broken = nearest([check for check in failed if not is_of_rounding(rungs, check)] or failed)
+def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
+    """Say where a stage breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
+    broken = nearest([check for check in failed if not is_of_rounding(stages, check)] or failed)
     diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
-    diff.explanation += in_graph(rungs, broken)
+    diff.explanation += in_graph(stages, broken)
     outputs = [check for check in checks if check.item.is_of_model]
     if outputs and not any(check in failed for check in outputs):
         names = some_of([check.tensor for check in outputs])
@@ -191,19 +193,19 @@ def explain(diff: Diff, rungs: Rungs, checks: Sequence[Check], failed: Sequence[
         diff.explanation.append(f"{names} {words}")
     if most_weights_differ(diff):
         diff.explanation[0] += "; did the right side load the file that `rosetta-carry` wrote?"
-    diff.causes = causes_of(rungs, broken, failed)
-    inside = [check for check in diff.checks if check.rung == "forward" and check.inside]
+    diff.causes = causes_of(stages, broken, failed)
+    inside = [check for check in diff.checks if check.stage == "forward" and check.inside]
     if (
         inside
-        and broken.rung not in ("forward", "step")
+        and broken.stage not in ("forward", "step")
         and not any(cause.standing == LIKELY for cause in diff.causes)
     ):
         diff.explanation.insert(1, inside[0].line)
-        diff.causes = [*causes_of(rungs, inside[0], inside), *diff.causes]
-    weights = [check for check in diff.checks if check.rung == "weights" and check.inside]
+        diff.causes = [*causes_of(stages, inside[0], inside), *diff.causes]
+    weights = [check for check in diff.checks if check.stage == "weights" and check.inside]
     of_layer = [check for check in weights if broken.item.pair and check.item.pair is broken.item.pair]
-    if of_layer and broken.rung == "forward":
-        diff.causes = [*causes_of(rungs, of_layer[0], of_layer), *diff.causes]
+    if of_layer and broken.stage == "forward":
+        diff.causes = [*causes_of(stages, of_layer[0], of_layer), *diff.causes]
 
 
 def is_rounded(item: Item) -> bool:
@@ -215,14 +217,14 @@ def is_rounded(item: Item) -> bool:
 
 
 def most_weights_differ(diff: Diff) -> bool:
-    checks = [check for check in diff.checks if check.rung == "weights"]
+    checks = [check for check in diff.checks if check.stage == "weights"]
     return 2 * sum(not check.passed for check in checks) > len(checks) > 1
 
 
-def is_of_rounding(rungs: Rungs, check: Check) -> bool:
+def is_of_rounding(stages: Stages, check: Check) -> bool:
     """Return True for a step of a weight whose gradient is rounding alone."""
     pair = check.item.pair
-    return check.rung == "step" and pair is not None and rungs.rounding_alone(pair, check.item.name)
+    return check.stage == "step" and pair is not None and stages.rounding_alone(pair, check.item.name)
 
 
 def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
@@ -248,19 +250,19 @@ def tapped(item: Item) -> Iterator[str]:
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
 
 
-def turned_axes(rung: str, checks: Sequence[Check]) -> Iterator[str]:
+def turned_axes(stage: str, checks: Sequence[Check]) -> Iterator[str]:
     """Remarks on arrays that agree with their axes turned."""
     for words in dict.fromkeys(check.item.turn for check in checks if check.passed and check.item.turn):
         names = [check.tensor for check in checks if check.passed and check.item.turn == words]
-        yield f"axes turned, {rung}: {some_of(names)}: {words}"
+        yield f"axes turned, {stage}: {some_of(names)}: {words}"
 
 
-def vouched_for(rungs: Rungs, checks: Sequence[Check]) -> int:
+def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:
     """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
     comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
     none, its loss does."""
     outputs = [check for check in checks if check.item.is_of_model]
-    agree = [check.passed for check in outputs or map(judge, rungs.items("loss"))]
+    agree = [check.passed for check in outputs or map(judge, stages.items("loss"))]
     if not agree or not all(agree):
         return 0
     reach = 0 if outputs else len(checks)

@@ -11,13 +11,13 @@ from safetensors.numpy import save
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import laid_out
 from rosetta_diff.helpers import CannotBeginError, write_atomically
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.outputs import activations, compared_outputs
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.pair.parents import partners_of
 from rosetta_diff.read.description import RecordedCall, UnfitRecordsError
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import PARENT, RECURRENT
+from rosetta_diff.read.side import Side
 from rosetta_record.replay import FEED, model_of
 
 FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer that are given what the layer is given
@@ -49,18 +49,18 @@ def first_input(side: Side, path: str) -> str:
     return next(iter(call.inputs.values()), "") if call else ""
 
 
-def fed_outputs(rungs: Rungs) -> dict[str, Array]:
+def fed_outputs(stages: Stages) -> dict[str, Array]:
     """Outputs of the left layers, by the right side's names and in its layout: those of which the left side has the
     whole array."""
-    right = rungs.right
+    right = stages.right
     values: dict[str, Array] = {}
     written: dict[str, Array] = {}  # which numbers of these are the left side's
-    for pair in rungs.pairing.pairs:
+    for pair in stages.pairing.pairs:
         changes = activations(pair)
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
-            for views in compared_outputs(pair, call, rungs.turns)[0].values():
+            for views in compared_outputs(pair, call, stages.turns)[0].values():
                 if not views.fit:
                     continue
                 array = views.array(0, changes[0])
@@ -72,10 +72,10 @@ def fed_outputs(rungs: Rungs) -> dict[str, Array]:
     return {name: array for name, array in values.items() if written[name].all()}
 
 
-def gradients_of(rungs: Rungs) -> dict[str, Array]:
+def gradients_of(stages: Stages) -> dict[str, Array]:
     """The left side's gradients by the right side's weights; none where one has no place there. Raises
     UnfitRecordsError for one of another shape than its weight's, which no framework writes."""
-    pairs, left = rungs.pairing.pairs, rungs.left
+    pairs, left = stages.pairing.pairs, stages.left
     gradients = left.arrays("gradients")
     for name in gradients:
         if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
@@ -86,22 +86,22 @@ def gradients_of(rungs: Rungs) -> dict[str, Array]:
     if any(weight.times != 1 for pair in pairs for weight in pair.weights.values()):
         return {}
     try:
-        return laid_out(pairs, gradients.get, lambda name: np.zeros(rungs.right.shape(name)), are_weights=False)
+        return laid_out(pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False)
     except UnfitRecordsError:
         return {}
 
 
-def write_feed(folder: Path, rungs: Rungs) -> int:
+def write_feed(folder: Path, stages: Stages) -> int:
     """Write a feed into a folder; return the number of calls whose output it has. Raises CannotBeginError for a
     folder that holds anything else, and where the left side has no outputs of layers."""
-    left, path = rungs.left, folder / "feed.safetensors"
+    left, path = stages.left, folder / "feed.safetensors"
     if not any(call.inputs for call in left.says.calls):
         raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
     if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
-    arrays = {f"gradients|{name}": array for name, array in gradients_of(rungs).items()}
-    outputs, partners, calls = fed_outputs(rungs), left_calls(rungs.pairing.pairs), 0
-    for layer, of_layer in rungs.right.called.items():
+    arrays = {f"gradients|{name}": array for name, array in gradients_of(stages).items()}
+    outputs, partners, calls = fed_outputs(stages), left_calls(stages.pairing.pairs), 0
+    for layer, of_layer in stages.right.called.items():
         for number, call in enumerate(of_layer):
             if (layer, number) not in partners:
                 continue  # within a layer that is judged: fed, it would hide that layer's mistake
@@ -110,7 +110,7 @@ def write_feed(folder: Path, rungs: Rungs) -> int:
             calls += bool(given)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    model = model_of(rungs.right.arrays("weights").shapes)
+    model = model_of(stages.right.arrays("weights").shapes)
     write_atomically(path, save(arrays, {"format": FEED, "of": checksum(left), "for": model}))
     return calls
 

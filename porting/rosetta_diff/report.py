@@ -1,4 +1,4 @@
-"""The ladder in words: a table and lines for a terminal."""
+"""A comparison in words: a table and lines for a terminal."""
 
 from collections.abc import Iterator, Sequence
 from math import inf
@@ -8,14 +8,14 @@ from rich.table import Table
 
 from rosetta_diff.diff import Diff
 from rosetta_diff.helpers import say, table
-from rosetta_diff.judge.check import RUNGS, Check
+from rosetta_diff.judge.check import STAGES, Check
 from rosetta_diff.judge.tolerances import noises
 
 MOST_NAMED = 10  # remarks
 
 
 def cell(checks: Sequence[Check], marked: bool = True) -> str:
-    """The cell of the table for the checks of one rung. Those inside a model that agrees have a remark instead."""
+    """The cell of the table for the checks of one stage. Those inside a model that agrees have a remark instead."""
     if not checks:
         return ""
     worst = worst_of(checks)
@@ -32,27 +32,27 @@ def worst_of(checks: Sequence[Check]) -> Check:
 
 
 def diff_table(diff: Diff) -> Table:
-    """One row for each rung: its worst error, and what rounding does there."""
+    """One row for each stage: its worst error, and what rounding does there."""
     measured = bool(diff.control.rounding)
     heads = ["checks", "error", "bound", "from", "one ulp"][: 4 + measured]
     numeric = [head for head in heads if head != "from"]
     title = f"{diff.right} against {diff.left}"
-    shown = table(title, ["rung", *heads], numeric)
+    shown = table(title, ["stage", *heads], numeric)
     shown.min_width = len(title)
-    for rung, checks, worst, ulp in worst_of_rungs(diff):
+    for stage, checks, worst, ulp in worst_of_stages(diff):
         bound = f"{worst.tolerance:.0e}" if worst.tolerance else "equal"
         cells = [f"{len(checks)}", cell(checks), bound, origin_of(worst), ulp]
-        shown.add_row(rung, *cells[: 4 + measured])
+        shown.add_row(stage, *cells[: 4 + measured])
     return shown
 
 
-def worst_of_rungs(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
-    """Each rung that was compared, its checks, the worst of them, and the error after one unit in the last place."""
-    for rung in RUNGS:
-        checks = [check for check in diff.checks if check.rung == rung]
+def worst_of_stages(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]:
+    """Each stage that was compared, its checks, the worst of them, and the error after one unit in the last place."""
+    for stage in STAGES:
+        checks = [check for check in diff.checks if check.stage == stage]
         if checks:
-            ulp = cell([check for check in diff.control.rounding if check.rung == rung], False)
-            yield rung, checks, worst_of(checks), ulp
+            ulp = cell([check for check in diff.control.rounding if check.stage == stage], False)
+            yield stage, checks, worst_of(checks), ulp
 
 
 def origin_of(check: Check) -> str:
@@ -78,16 +78,16 @@ def lines(diff: Diff) -> Iterator[str]:
         yield from (f"  {line}" for line in rest)
         for cause in diff.causes:
             yield f"  {cause.standing}: {cause.line}"
-    elif not diff.climbed:
+    elif not diff.compared:
         yield "nothing was compared, so nothing is known: both records lack what the other one has"
     elif diff.wrong_alone:
         yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
     else:
         without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
-        rungs = f"{', '.join(diff.climbed)}{without}"
-        sentence = f"{diff.right} computes what {diff.left} computes: {rungs}"
+        stages = f"{', '.join(diff.compared)}{without}"
+        sentence = f"{diff.right} computes what {diff.left} computes: {stages}"
         if diff.lacks:
-            sentence = f"{diff.right} has what {diff.left} has: {rungs}"
+            sentence = f"{diff.right} has what {diff.left} has: {stages}"
         yield f"as far as they go, {sentence}" if diff.unfinished else sentence
     if diff.unfinished:
         yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"

@@ -17,7 +17,7 @@ LEFT, RIGHT, PLANTED = "left", "right", "planted"
 class Difference:
     """A way in which a model of one project computes otherwise than its counterpart."""
 
-    place: str  # pattern of a rung's or a layer's line
+    place: str  # pattern of a stage's or a layer's line
     cause: str  # pattern of a cause
     told: str  # what differs, in Markdown
     mended: str  # what mends it, in Markdown

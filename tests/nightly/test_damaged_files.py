@@ -24,7 +24,7 @@ from rosetta_diff.helpers import DiffError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.process.parent import BackendProcess, Runtime

@@ -13,11 +13,11 @@ from porting_tests.support.side import Side, script
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_diff.report import lines
 
 PARTNERS = {"tagger": "keras", "encoder": "torch", "translator": "torch"}
-# What is planted in which port: the right words and the wrong ones, and the rung and the beginning of the place.
+# What is planted in which port: the right words and the wrong ones, and the stage and the beginning of the place.
 MISTAKES = {
     "the approximated GELU": ("encoder", "approximate=False", "approximate=True", "forward",
         "layers.layers.0.linear2"),
@@ -66,14 +66,14 @@ def main() -> None:
             found = compared(f"{port}-adam", f"{port}-flax")
             as_expected &= found.passed
             print(f"{port}: {'equal' if found.passed else 'WRONG'}", *lines(found), sep="\n  ")
-        for words, (port, right, wrong, rung, place) in MISTAKES.items():
+        for words, (port, right, wrong, stage, place) in MISTAKES.items():
             program = (folder / f"{port}_flax.py").read_text("utf-8")
             assert right in program, words
             (folder / "planted.py").write_text(program.replace(right, wrong), "utf-8")
             optimizer = "adamw" if "decay" in words else "adam"
             record("flax", "planted.py", "planted", optimizer)
             found = compared(f"{port}-{optimizer}", "planted")
-            named = found.broken == rung and found.explanation[1].startswith(place)
+            named = found.broken == stage and found.explanation[1].startswith(place)
             as_expected &= named
             print(f"{words}: {'found' if named else 'MISSED'}", *lines(found), sep="\n  ")
     sys.exit(not as_expected)

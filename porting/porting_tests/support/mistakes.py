@@ -34,7 +34,7 @@ from porting_tests.support.zoo import KINDS, Config
 from rosetta_diff.diff import compare_records
 from rosetta_diff.explain.broken import LIKELY
 from rosetta_diff.helpers import DiffError
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 
 RMSPROP, ADAMW = {**SGD, "name": "rmsprop"}, {**SGD, "name": "adamw", "decay": rounded(0.01)}
 DECAYED, CLIPPED, RMSNORM = {**ADAMW, "name": "adam"}, {**SGD, "clip": 0.1}, {"kind": "rmsnorm", "cut": "framework"}
@@ -73,7 +73,7 @@ CUTS = ((THREE, THREE), (OF_QKV, OF_QKV), (THREE, OF_QKV))
 class Mistake:
     """Where it breaks, and a pattern of words of its cause; "" where none can be known."""
 
-    rung: str
+    stage: str
     cause: str
     block: Config = field(default_factory=dict)
     wrong: Config = field(default_factory=dict)  # what is otherwise in the right side's block
@@ -337,7 +337,7 @@ def answer(mistake: Mistake, named: str, sides: tuple[Recorded, Recorded]) -> An
     right = [sentence for sentence in likely if any(re.search(pattern, sentence) for pattern in patterns)]
     shown = found.explanation[1] if found.explanation else ""
     place = not found.passed and (re.search(named, shown) if mistake.place else shown.startswith(named))
-    place = bool(place) and mistake.rung in ("", found.broken)
+    place = bool(place) and mistake.stage in ("", found.broken)
     return Answer(place, bool(right), [one for one in likely if one not in right], told(found))
 
 

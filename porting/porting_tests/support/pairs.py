@@ -26,7 +26,7 @@ from rosetta_diff.helpers import DiffError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side as Recorded
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_diff.report import lines
 
 WORDS, TIME = 9, 6

@@ -16,15 +16,15 @@ from porting_tests.support.mistakes import MISTAKES, block_of
 from porting_tests.support.pairs import Pair, pair_of, recorded, told
 from porting_tests.support.side import FRAMEWORKS, Side, record
 from porting_tests.support.zoo import Config
+from rosetta_diff.alone import LOSS, STEP
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.feed import write_feed
 from rosetta_diff.helpers import DiffError
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import MappingFile, read_mapping
 from rosetta_diff.pair.pairing import paired
-from rosetta_diff.read.record import Side as Recorded
-from rosetta_diff.replay import LOSS, STEP
+from rosetta_diff.read.side import Side as Recorded
 
 # The frameworks, and what is planted of porting_tests.support.mistakes, each in a block of its own.
 PORTS: dict[str, tuple[str, str, list[str]]] = {
@@ -61,7 +61,7 @@ def port(name: str) -> tuple[Pair, list[str]]:
             block, otherwise = mistake.sides(0)
             blocks.append(block)
             wrong.append(otherwise)
-        found = {"loss": LOSS, "step": STEP}.get(mistake.rung) or block_of(right, blocks, len(blocks) - 1)
+        found = {"loss": LOSS, "step": STEP}.get(mistake.stage) or block_of(right, blocks, len(blocks) - 1)
         patterns.append(rf"{found}\b")
     pair = pair_of(left, right, *blocks, wrong=wrong, instead=instead, **model)
     return replace(pair, name=name.replace(" ", "-")), patterns
@@ -90,7 +90,7 @@ def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mappe
         write_mapping(written, paired(left, right))
         mappings.append(read_mapping(written) if mapped else None)
         feed = right.path.with_suffix(".feed")
-        write_feed(feed, Rungs(left, right, paired(left, right, mappings[-1])))
+        write_feed(feed, Stages(left, right, paired(left, right, mappings[-1])))
         asked = {"config": pair.configs[1], "batches": folder / f"{pair.configs[0]['seed']}.safetensors", "steps": 1}
         answers.append(started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked))
     for pair, answer in zip(pairs, answers, strict=True):

@@ -122,7 +122,7 @@ def record(
 
 def train(program: Any, folder: Path, config: dict[str, Any], batches: Path, steps: int) -> list[float]:
     """Train as a person does who writes the loop, and record it call by call, in `calls`; returns the losses. Leaves
-    in `expected` what the framework itself had on each rung, in files and by names as a record has them."""
+    in `expected` what the framework itself had on each stage, in files and by names as a record has them."""
     model, fed = _begun(program, config, batches)
     optimizer = program.optimizer(program.trained(model), **config["optimizer"])
     expected, losses = {"weights": _copied(program.weights(model))}, []

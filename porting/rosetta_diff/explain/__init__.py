@@ -1,1 +1,1 @@
-"""Why a rung breaks: hypotheses that are tried on the numbers, and facts."""
+"""Why a stage breaks: hypotheses that are tried on the numbers, and facts."""

@@ -1,4 +1,4 @@
-"""A rung that breaks, as its causes see it."""
+"""A stage that breaks, as its causes see it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 from rosetta_diff.arrays import Array, head
 from rosetta_diff.explain.search import Criterion
 from rosetta_diff.judge.check import Check, Item
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.read.groups import WeightGroup
-from rosetta_diff.read.record import LARGEST_SETTING, Side
+from rosetta_diff.read.side import LARGEST_SETTING, Side
 
 REGISTER = "docs/deviations.md"
 LIKELY, SEEN, MORE = "likely", "differs", "to see more"
@@ -38,9 +38,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Broken:
-    """The check that is shown, and all checks of the rung that fail."""
+    """The check that is shown, and all checks of the stage that fail."""
 
-    rungs: Rungs
+    stages: Stages
     check: Check
     failed: Sequence[Check]
 
@@ -69,7 +69,7 @@ class Broken:
     @property
     def sides(self) -> tuple[Side, Side]:
         """The left and the right side."""
-        return self.rungs.left, self.rungs.right
+        return self.stages.left, self.stages.right
 
     @property
     def groups(self) -> Sequence[WeightGroup]:
@@ -92,13 +92,13 @@ class Broken:
 
     @cached_property
     def criterion(self) -> Criterion:
-        tolerances = self.rungs.tolerances
+        tolerances = self.stages.tolerances
         by_table = tolerances.table.get(self.item.quantity, 0.0)
         return Criterion(max(self.check.tolerance, by_table, 8 * tolerances.unit), self.check.error)
 
     def padded_inputs(self) -> Iterator[tuple[str, Array]]:
         """Yield the left side's inputs (N, T) of the first batch in which a 0 may be padding."""
-        for name, array in self.rungs.left.arrays("inputs").items():
+        for name, array in self.stages.left.arrays("inputs").items():
             ids = array.dtype.kind == "i" and array.ndim == 2 and not name.startswith("batch")
             if ids and 0 < np.count_nonzero(array) < array.size:
                 yield name, array

@@ -1,5 +1,5 @@
-"""Why a rung breaks. A likely cause is told only where its test passes on the recorded numbers; where none does, what
-differs is told as a fact, and what to record next.
+"""Why a stage breaks. A likely cause is told only where its test passes on the recorded numbers. Where none does, the
+difference is told as a fact, and what to record next.
 
 `HYPOTHESES` has what is undone on the numbers that are shown, `COMPUTATIONS` what is computed anew, and facts.py what
 is only told.
@@ -23,29 +23,29 @@ from rosetta_diff.explain.search import Both, Choice, Chosen, Parting, Search
 from rosetta_diff.explain.settings import the_only_one
 from rosetta_diff.explain.training import gradients, losses
 from rosetta_diff.judge.check import GATES, Check
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.read.description import RecordedWeight
-from rosetta_diff.read.record import is_number, is_within
 from rosetta_diff.read.rules import CHANNELLED, STRAIGHT
+from rosetta_diff.read.side import is_number, is_within
 
 # Entries where both sides have such an activation.
 ACTIVATIONS_OF_ENTRIES = {"gelu": "gelu-approximation", "hard_sigmoid": "paddle-hardsigmoid"}
 
 
-def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause]:
+def causes_of(stages: Stages, check: Check, failed: Sequence[Check]) -> list[Cause]:
     """Return the causes whose tests pass; where none does, facts and what to record next. Which line of a mapping
     would pair weights that hold the same numbers is always told."""
-    broken, rung = Broken(rungs, check, failed), check.rung
+    broken, stage = Broken(stages, check, failed), check.stage
     search = Search(broken.criterion)
     causes = undone(broken, search) or computed_anew(broken, search)
     if not any(cause.standing == LIKELY for cause in causes):
         reorderings = (cause for right, left, cause in reordered(broken) if search.passes(right, left))
         causes += the_only_one(broken) or the_only_setting(broken, search) or reorderings
     if not any(cause.standing == LIKELY for cause in causes):
-        causes += [replace(cause, standing=SEEN) for fact in FACTS[rung] for cause in fact(broken)]
+        causes += [replace(cause, standing=SEEN) for fact in FACTS[stage] for cause in fact(broken)]
         more = next_record(broken)
         causes += [Cause(more, standing=MORE)] if more else []
-    if rung == "weights":
+    if stage == "weights":
         causes += [replace(cause, standing=SEEN) for cause in arranged(broken)]
     if check.item.is_output:
         causes += [replace(cause, standing=SEEN) for cause in with_turned_axes(broken)][:1]
@@ -54,14 +54,14 @@ def causes_of(rungs: Rungs, check: Check, failed: Sequence[Check]) -> list[Cause
 
 def undone(broken: Broken, search: Search) -> list[Cause]:
     """Return the first cause that is undone on the numbers that are shown."""
-    tests = (test for hypothesis in HYPOTHESES[broken.item.rung] for test in hypothesis(broken))
+    tests = (test for hypothesis in HYPOTHESES[broken.item.stage] for test in hypothesis(broken))
     return next(([cause] for computed, seen, cause in tests if search.passes(computed, seen)), [])
 
 
 def computed_anew(broken: Broken, search: Search) -> list[Cause]:
     """Return what both sides compute, where one choice gives the left side's numbers and another one the right
     side's. Where several are as near to the left one, any of them may be it."""
-    compute = COMPUTATIONS.get(broken.item.rung)
+    compute = COMPUTATIONS.get(broken.item.stage)
     for lefts, rights, most in compute(broken) if compute else ():
         parting = search.parting(lefts, rights, most)
         if parting:
@@ -75,7 +75,7 @@ def computed_anew(broken: Broken, search: Search) -> list[Cause]:
 
 def causes_between(broken: Broken, parting: Parting, right: Chosen) -> Iterator[Cause]:
     """Yield a cause for each choice in which both sides differ."""
-    name, left = broken.item.tensor if broken.item.rung == "step" else broken.name, parting.left
+    name, left = broken.item.tensor if broken.item.stage == "step" else broken.name, parting.left
     for parameter, choice in parting.choices.items():
         both = left[parameter], right[parameter]
         if both[0] != both[1] and choice.words:
@@ -99,7 +99,7 @@ RECORDED = np.ones(64)  # made and seen of what is recorded itself, and follows 
 
 def other_places(broken: Broken) -> Iterator[Test]:
     """The numbers are the same in other places."""
-    (left, right), rung = broken.arrays, broken.item.rung
+    (left, right), stage = broken.arrays, broken.item.stage
     if left.ndim == 2:
         entry = "output-layer-layout" if broken.kind == "dense" else "lstm-kernel-layout"
         yield right.T, left, Cause("the right side is the left one transposed", entry)
@@ -128,7 +128,7 @@ def other_places(broken: Broken) -> Iterator[Test]:
         if left.ndim > -axis and 1 < len(of_left) <= 100_000 and left.size < 1 << 24:
             sorts = (np.lexsort(array.reshape(len(array), -1)[:, :8].T) for array in (of_left, of_right))
             left_order, right_order = sorts
-            entry = "shuffling" if rung == "tensors" else ""
+            entry = "shuffling" if stage == "tensors" else ""
             cause = Cause(f"the right side has the same {words} in another order", entry)
             yield of_right[right_order[np.argsort(left_order)]], of_left, cause
 
@@ -136,7 +136,7 @@ def other_places(broken: Broken) -> Iterator[Test]:
 def exchanged(broken: Broken) -> Iterator[Test]:
     """The right side's weight has the numbers of another weight of the left side."""
     right = broken.arrays[1]
-    for pair, name in broken.rungs.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
+    for pair, name in broken.stages.tensors_of_pairs() if right.size > 1 and (right != right.flat[0]).any() else ():
         tensor = pair.tensor(0, name)
         left = pair.left_array(name) if tensor and tensor.shape == right.shape else None
         if left is not None and (pair is not broken.item.pair or name != broken.item.name):
@@ -156,7 +156,7 @@ def rounded(broken: Broken) -> Iterator[Test]:
 
 def elsewhere(broken: Broken) -> Iterator[Test]:
     """The right side's array is another of the left side's inputs."""
-    for name, array in broken.rungs.left.arrays("inputs").items():
+    for name, array in broken.stages.left.arrays("inputs").items():
         if name != broken.item.tensor:
             other_batch = name.startswith("batch") or broken.item.tensor.startswith("batch")
             words = f"it is {name} of the left side{', so another batch is fed' if other_batch else ''}"
@@ -174,7 +174,7 @@ def untied(broken: Broken) -> Iterator[Test]:
     words = "left" if marks[0] else "right"
     left, right = (array.astype(np.float64) for array in broken.arrays)
     whole, part = (left, right) if words == "left" else (right, left)
-    for pair in broken.rungs.pairing.pairs:
+    for pair in broken.stages.pairing.pairs:
         for name in pair.weights:
             gradient = (pair.right_array if words == "left" else pair.left_array)(name, "gradients")
             for turned in (gradient, gradient.T) if gradient is not None and gradient.ndim == 2 else ():

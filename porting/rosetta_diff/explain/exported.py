@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.check import Check
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 
 
-def in_graph(rungs: Rungs, check: Check) -> Iterator[str]:
+def in_graph(stages: Stages, check: Check) -> Iterator[str]:
     """Yield the node that is shown."""
-    if check.rung != "forward" or not rungs.right.known.folds_weights:
+    if check.stage != "forward" or not stages.right.known.folds_weights:
         return
     layer = check.item.pair.right.layer if check.item.pair else None
     if layer and "node" in layer.settings:

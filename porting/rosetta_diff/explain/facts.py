@@ -1,4 +1,4 @@
-"""Facts about a rung that breaks, and what to record next."""
+"""Facts about a stage that breaks, and what to record next."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,7 +62,7 @@ def found_elsewhere(broken: Broken) -> Iterator[Cause]:
     """Layers up to the one that breaks that were paired by their numbers, run in another order on the right, and give
     other outputs, as far as their outputs are compared."""
     order = {path: place for place, path in enumerate(broken.sides[1].called)}
-    pairs, differ = broken.rungs.pairing.pairs, {id(check.item.pair) for check in broken.failed}
+    pairs, differ = broken.stages.pairing.pairs, {id(check.item.pair) for check in broken.failed}
     end = next((place for place, pair in enumerate(pairs) if pair is broken.item.pair), len(pairs))
     last, moved = -1, ""
     for pair in [*pairs[: end + 1], *(pair for pair in pairs[end + 1 :] if id(pair) in differ)]:
@@ -103,7 +103,7 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
     elif right.dtype != left.dtype and right.size:
         yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
-    elif broken.rungs.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
+    elif broken.stages.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
         within = [
             layer
             for group in broken.groups
@@ -124,7 +124,7 @@ def multiple(broken: Broken) -> Iterator[Cause]:
     ratio = float((right * scaled).sum() / (left * scaled).sum())
     if ratio and abs(ratio - 1) > 1e-6 and broken.criterion.explains(ratio * left, right):
         every = "every update" if broken.item.is_update else "every number"
-        what = "the loss" if broken.item.rung == "loss" else every
+        what = "the loss" if broken.item.stage == "loss" else every
         yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
 
 
@@ -228,21 +228,21 @@ FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
 
 def next_record(broken: Broken) -> str:
     """Return what shows more where no cause passed its test; "" where nothing does."""
-    sides, rung = broken.sides, broken.item.rung
+    sides, stage = broken.sides, broken.item.stage
     if not np.isfinite(broken.check.error):
         return ""
-    if rung == "forward":
+    if stage == "forward":
         if given_the_same(broken):
             words = f"{broken.name} is given the same on both sides, so it differs inside"
             return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
         before = [*computed_before(broken)[0]][:1]
         where = f"between {before[0]} and {broken.name}" if before else f"before {broken.name}"
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
-    if rung == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
+    if stage == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
         return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
-    if rung == "step" and broken.item.name.startswith("moving_"):
+    if stage == "step" and broken.item.name.startswith("moving_"):
         return ""
-    if rung == "step" and not all(side.arrays("gradients") for side in sides):
+    if stage == "step" and not all(side.arrays("gradients") for side in sides):
         return "record the gradients of both sides with record.gradients, then the step is computed anew"
     several = any(len(array) > 1 for array in sides[0].arrays("inputs").values() if array.ndim)
     what, of = ("without padding", "positions") if [*broken.padded_inputs()] else ("alone", "rows")
@@ -251,4 +251,4 @@ def next_record(broken: Broken) -> str:
         "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
         "step": "call record.gradients before gradients are clipped, and record.optimizer right after the step",
         "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
-    }.get(rung, "")
+    }.get(stage, "")

@@ -207,7 +207,7 @@ def projections(context: Context, width: int) -> Iterator[tuple[list[Array], boo
     """Yield query, key and value (N, T, ...) that an attention may take, and whether they are one output: computed
     with a framework's own weights, or three outputs of other layers, or one that has all."""
     layer = context.group.layer
-    groups = {pair.left.part: pair.left for pair in context.broken.rungs.pairing.pairs if pair.left.layer is layer}
+    groups = {pair.left.part: pair.left for pair in context.broken.stages.pairing.pairs if pair.left.layer is layer}
     if context.group.part == "output" and {*PROJECTIONS} <= groups.keys():
         parts = []
         for x, group in zip(context.given, map(groups.__getitem__, PROJECTIONS), strict=False):

@@ -106,7 +106,7 @@ def contexts(broken: Broken) -> list[Context]:
     def rows(array: Array) -> Array:
         return array[:cut].astype(np.float64)
 
-    inputs = broken.rungs.left.arrays("inputs")
+    inputs = broken.stages.left.arrays("inputs")
     ids = [name for name in inputs if inputs[name].dtype.kind in "iu" and inputs[name].ndim and "batch" not in name]
     of_model = {name: inputs[name][:cut].astype(np.int64) for name in ids}
     of_left, of_right = ({name: rows(array) for name, array in of.items()} for of in (before, of_right))
@@ -142,7 +142,7 @@ def names_given(broken: Broken, place: int) -> list[str]:
     shown, arrays, given_names = broken.groups[place], broken.sides[place].arrays("layers"), list[str]()
     groups = [shown]
     if broken.groups[0].part == "output":
-        pairs = [pair for pair in broken.rungs.pairing.pairs if pair.left.layer is broken.groups[0].layer]
+        pairs = [pair for pair in broken.stages.pairing.pairs if pair.left.layer is broken.groups[0].layer]
         groups = [pair.both[place] for name in PROJECTIONS for pair in pairs if pair.left.part == name]
     elif shown.part == "output" or (shown.kind in RECURRENT and not (shown.part or "l0").startswith("l0")):
         return []  # it is computed within the layer
@@ -162,7 +162,7 @@ def given(broken: Broken) -> list[tuple[Array, Array]]:
     names, pair = [names_given(broken, place) for place in range(len(broken.groups))], broken.item.pair
     if pair is None or len(names[0]) != len(names[1]):
         return []
-    views = [views_of_input(broken.rungs.turns, pair, *of) for of in zip(*names, strict=True)]
+    views = [views_of_input(broken.stages.turns, pair, *of) for of in zip(*names, strict=True)]
     return [(both.array(0), both.array(1)) for both in views] if all(both.fit for both in views) else []
 
 
@@ -208,7 +208,7 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     """Return what the left side computed before the layer that is shown, and what the right side did that the left
     one did not: the outputs of layers, those computed last first, and the model's own inputs. Of layers without
     weights these are outputs that both sides have, since others explain nothing."""
-    whole = [pair for pair in broken.rungs.pairing.pairs if not (pair.left.part or pair.right.part)]
+    whole = [pair for pair in broken.stages.pairing.pairs if not (pair.left.part or pair.right.part)]
     pairs = {pair.left.layer.path: pair for pair in whole}
     names = {p.right.layer.path: p.left.layer.path for p in whole if len(p.left.layers) == len(p.right.layers) == 1}
     of_left, of_right = dict[str, Array](), dict[str, Array]()
@@ -277,7 +277,7 @@ def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) ->
 def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
     """Return what a layer computes before an activation that one side has in it and the other one after it; None
     where that is not so."""
-    for turned in broken.rungs.turns.ways(right):
+    for turned in broken.stages.turns.ways(right):
         for inner, change, outer in ((left, ways[0], turned), (turned, ways[1], left)):
             if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
                 return inner
@@ -287,7 +287,7 @@ def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right:
 def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
     """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
-    turned = [way[:rows] for way in broken.rungs.turns.ways(array)]
+    turned = [way[:rows] for way in broken.stages.turns.ways(array)]
     pairs = ((way, candidate[:rows]) for candidate in candidates for way in turned)
     return any(broken.criterion.explains(way, candidate) for way, candidate in pairs if way.shape == candidate.shape)
 
@@ -360,7 +360,7 @@ Terms = tuple[str, list[Array]]  # a name and what is added up
 def sums(context: Context) -> Iterator[Terms]:
     """Yield sums of two outputs or of three: of a residual, of ids and positions, which may be the same in each row,
     or of both; the rows of an embedding may be multiplied by the root of its width."""
-    pairs = context.broken.rungs.pairing.pairs
+    pairs = context.broken.stages.pairing.pairs
     tables = {pair.left.layer.path for pair in pairs if pair.left.kind == "embedding"}
     rows = {name: array for name, array in context.before.items() if name.partition(",")[0] in tables}
     scaled = {f"{name} times the root of its width": array * array.shape[-1] ** 0.5 for name, array in rows.items()}
@@ -376,7 +376,9 @@ def sums(context: Context) -> Iterator[Terms]:
 def tokens(context: Context, width: int) -> Iterator[Terms]:
     """Yield tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
     weights of no known layer."""
-    pairs = [pair for pair in context.broken.rungs.pairing.pairs if pair.left.kind == "parameters" and not pair.lines]
+    pairs = [
+        pair for pair in context.broken.stages.pairing.pairs if pair.left.kind == "parameters" and not pair.lines
+    ]
     owned = [pair.left_array(name) for pair in pairs for name in pair.names]
     tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
     for name, array in context.before.items():

@@ -11,8 +11,8 @@ from rosetta_diff.explain.broken import Broken, Cause, number
 from rosetta_diff.explain.operators import NOWHERE, UPDATES, stepped
 from rosetta_diff.explain.search import Both, Computation, Search, choices_of
 from rosetta_diff.explain.training import clipping, clippings, norm_of_all
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import BEFORE_CORRECTION, GRADIENT, STRAIGHT
+from rosetta_diff.read.side import Side
 
 ROUNDED = "constants-precision"  # the entry of settings that float32 makes equal
 # Words and entries of the register by the name of a setting; other names are told as they are.
@@ -38,7 +38,7 @@ ENTRIES = {
 
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
     yield from acting(broken).values()
-    yield from steps_differ(*broken.sides, broken.rungs.tolerances.precision)
+    yield from steps_differ(*broken.sides, broken.stages.tolerances.precision)
 
 
 def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:

@@ -36,7 +36,7 @@ ENTRIES = {
 
 def settings_differ(broken: Broken) -> Iterator[Cause]:
     """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
-    forward = broken.item.rung in ("weights", "forward")
+    forward = broken.item.stage in ("weights", "forward")
     for check in [broken.check] if forward else broken.failed:
         for name, cause in between(*check.item.pair.both) if check.item.pair else ():
             if forward or name in ("padding_idx", "momentum"):
@@ -73,7 +73,7 @@ def the_only_one(broken: Broken) -> list[Cause]:
         return []
     if any(not group.layer.classes or "." in group.layer.classes[0] for group in groups):
         return []
-    if item.rung == "step" and item.name.startswith("moving_"):
+    if item.stage == "step" and item.name.startswith("moving_"):
         sides = [{name: value for name, value in group.settings.items() if name == "momentum"} for group in groups]
     else:
         sides = of_pass(broken) if item.is_output else []

@@ -12,8 +12,8 @@ from rosetta_diff.explain import operators
 from rosetta_diff.explain.broken import Broken, number
 from rosetta_diff.explain.operators import NOWHERE, READINGS
 from rosetta_diff.explain.search import Both, Computation, choices_of
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import NORM_OF_ALL, NORM_OF_EACH, VALUES
+from rosetta_diff.read.side import Side
 
 USUAL_LIMITS = (1.0, 0.5, 0.1, 5.0, 10.0)  # to which gradients are clipped
 TENSORS_TRIED = 4
@@ -23,9 +23,9 @@ LARGEST_OUTPUT = 1 << 24  # numbers, of which the loss is computed anew
 
 def losses(broken: Broken) -> Iterator[Both]:
     """Cross-entropies of each output and each target."""
-    arrays = broken.rungs.left.arrays("inputs")
+    arrays = broken.stages.left.arrays("inputs")
     inputs = {name: arrays[name] for name in arrays if not name.startswith("batch")}
-    outputs = [array for array in broken.rungs.left.arrays("outputs").values() if array.ndim > 1]
+    outputs = [array for array in broken.stages.left.arrays("outputs").values() if array.ndim > 1]
     turned = [way for array in outputs for way in (array, np.moveaxis(array, 1, -1))[: 1 if array.ndim < 3 else 2]]
     for output, labels in product(turned, inputs.values()):  # classes may stand last or second
         fits = labels.dtype.kind in "iu" and labels.shape == output.shape[:-1]
@@ -70,7 +70,7 @@ def gradients(broken: Broken) -> Iterator[Both]:
 
 def factors_of(broken: Broken, left: float, right: float) -> dict[str, float]:
     """Return by what gradients of these norms may be multiplied."""
-    shapes = [array.shape for array in broken.rungs.left.arrays("inputs").values()]
+    shapes = [array.shape for array in broken.stages.left.arrays("inputs").values()]
     counts = {prod(shape[:axes]) for shape in shapes for axes in (1, 2) if len(shape) >= axes} - {0, 1}
     factors = {"as they are": 1.0}
     for count in sorted(counts):

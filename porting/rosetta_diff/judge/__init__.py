@@ -1,1 +1,1 @@
-"""Measures how far apart two sides are on each rung, and bounds it."""
+"""Measures how far apart two sides are on each stage, and bounds it."""

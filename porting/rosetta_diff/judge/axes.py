@@ -12,8 +12,8 @@ from rosetta_diff.arrays import Array, largest_difference
 from rosetta_diff.judge.check import GATES
 from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.read.base import channelled
 from rosetta_diff.read.files import ArrayFile
-from rosetta_diff.read.framework import channelled
 from rosetta_diff.read.patterns import pattern_of
 from rosetta_diff.read.rules import CHANNELLED, FEATURES_LAST, RECURRENT, TAP
 from rosetta_diff.read.view import Shape, Tensor, flat

@@ -1,4 +1,4 @@
-"""The one table of bounds: how far apart two sides may be on each rung of the ladder."""
+"""The one table of bounds: how far apart two sides may be at each stage."""
 
 # A bound is so many times the left side's own noise, where that was measured: in float64 on request alone.
 NOISES = 4.0

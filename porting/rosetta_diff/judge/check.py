@@ -1,7 +1,7 @@
 """Compares two arrays, and names the place where they differ.
 
-A comparison climbs the rungs of a ladder. Each rung assumes that those below it passed, so a side stops at the first
-one that fails: its cause is there, and failures above it would only follow. The left side is what is expected.
+A comparison goes in stages. Each stage assumes that those before it passed, so a comparison ends at the first that
+fails: its cause is there, and later failures would only follow. The left side is expected.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 
-# By rung what its failure says about the cause, given that all rungs below it passed.
+# By stage what its failure says about the cause, given that all stages below it passed.
 BREAKS = {
     "tensors": "the two sides are not fed the same arrays",
     "weights": "the two sides do not begin with the same weights",
@@ -34,7 +34,7 @@ BREAKS = {
     "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
     "between steps",
 }
-RUNGS = (*BREAKS,)
+STAGES = (*BREAKS,)
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 
 
@@ -42,7 +42,7 @@ GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "
 class Item:
     """Two arrays that are to agree. They are read when they are needed, and may be again."""
 
-    rung: str
+    stage: str
     tensor: str
     left: Load
     right: Load
@@ -73,7 +73,7 @@ class Item:
     def is_of_model(self) -> bool:
         """True for an output of the whole model: a named one, or of the layer that is the model."""
         layers = self.pair.left if self.pair else None
-        return self.rung == "forward" and (layers is None or layers.layer.path == layers.side.root)
+        return self.stage == "forward" and (layers is None or layers.layer.path == layers.side.root)
 
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""
@@ -98,7 +98,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Check:
-    """The result of comparing an item; a rung has one or several."""
+    """The result of comparing an item; a stage has one or several."""
 
     item: Item
     error: float  # infinite where shape, dtype or finiteness already differ
@@ -108,8 +108,8 @@ class Check:
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
     @property
-    def rung(self) -> str:
-        return self.item.rung
+    def stage(self) -> str:
+        return self.item.stage
 
     @property
     def tensor(self) -> str:
@@ -147,7 +147,7 @@ class Check:
     def as_json(self) -> dict[str, Any]:
         """An error that is not finite is null."""
         return {
-            "rung": self.rung,
+            "stage": self.stage,
             "tensor": self.tensor,
             "error": self.finite_error,
             "tolerance": self.tolerance,
@@ -185,17 +185,17 @@ def judge(item: Item) -> Check:
 
 
 def nearest(failed: Sequence[Check]) -> Check:
-    """Return the failure of a rung that is nearest to the cause: the first in the order in which things are computed,
-    which is backwards for gradients; of a step, where each tensor has an update of its own, the worst."""
-    if failed[0].rung == "gradients":
+    """Return the failure of a stage that is nearest to the cause: the first in the order of computing, which is
+    backwards for gradients; of a step, where each tensor has an update of its own, the worst."""
+    if failed[0].stage == "gradients":
         return failed[-1]
-    return max(failed, key=lambda check: check.error) if failed[0].rung == "step" else failed[0]
+    return max(failed, key=lambda check: check.error) if failed[0].stage == "step" else failed[0]
 
 
 def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
-    """Lines on a rung that breaks, and on the tensor that is shown."""
+    """Lines on a stage that breaks, and on the tensor that is shown."""
     return [
-        f"{name} breaks at {check.rung}: {BREAKS[check.rung]}",
+        f"{name} breaks at {check.stage}: {BREAKS[check.stage]}",
         check.line,
-        *([f"{failures} of {checks} checks of this rung fail"] if checks > 1 else []),
+        *([f"{failures} of {checks} checks of this stage fail"] if checks > 1 else []),
     ]

@@ -7,7 +7,7 @@ import numpy as np
 from rosetta_diff.helpers import some_of
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.paddle import FLOAT32_EPSILON
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 
 MOST_NORMS = 3  # norms with a rounded epsilon that are named
 

@@ -1,4 +1,4 @@
-"""Makes the pairs of arrays that `rosetta-diff` compares on each rung. The left side is what is expected."""
+"""Makes the pairs of arrays that `rosetta-diff` compares on each stage. The left side is what is expected."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,30 +31,30 @@ from rosetta_diff.judge.variances import converted_variance
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.groups import values
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import plain
 from rosetta_record.control import coarsest
 
 
 @dataclass
-class Rungs:
-    """Makes the items of each rung of two paired records; `notes` tell what is left out, and why."""
+class Stages:
+    """Makes the items of each stage of two paired records; `notes` tell what is left out, and why."""
 
     left: Side
     right: Side
     pairing: Pairing
     noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
     notes: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # rungs, and what is not compared on each
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # stages, and what is not compared on each
 
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
         self.notes.extend(self.tolerances.remarks)
         self.turns = Turns(self.pairing.pairs, self.pairing.turns)
 
-    def items(self, rung: str) -> Iterator[Item]:
-        """The items of a rung, of what both sides have."""
-        yield from (item for item in getattr(self, f"_{rung}")() if not self.pairing.skips.has_printed(item.tensor))
+    def items(self, stage: str) -> Iterator[Item]:
+        """The items of a stage, of what both sides have."""
+        yield from (item for item in getattr(self, f"_{stage}")() if not self.pairing.skips.has_printed(item.tensor))
 
     def _tensors(self) -> Iterator[Item]:
         if self._both("tensors", "inputs", "inputs"):
@@ -177,7 +177,7 @@ class Rungs:
             of_pair = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
             yield self._held("forward", tensor, "outputs", left, right, is_output=True, turn=views.turn, **of_pair)
 
-    def _named(self, rung: str, file: str, quantity: str = "") -> Iterator[Item]:
+    def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
         quantity that has a bound."""
         left, right = self.left.arrays(file), self.right.arrays(file)
@@ -187,7 +187,7 @@ class Rungs:
         used = {name for pair in names for name in pair}
         alone = [name for name in (*left, *right) if name not in used]
         if alone:
-            self._skipped(rung, f"{some_of(alone)}, recorded on one side only")
+            self._skipped(stage, f"{some_of(alone)}, recorded on one side only")
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
             tensors = plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
@@ -204,37 +204,37 @@ class Rungs:
                         self.notes.append(f"numbers of {name} differ where {scores} is a tie")
                     given = settled
             how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
-            yield self._held(rung, name, quantity, load, given, turn=views.turn, **how)
+            yield self._held(stage, name, quantity, load, given, turn=views.turn, **how)
         for words, of in by_value.items():
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 
-    def _item(self, rung: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
+    def _item(self, stage: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
         """A tensor of a pair out of a file, the right side's in the left side's convention."""
         left: Load = partial(pair.left_array, name, file)
         right: Load = partial(pair.right_array, name, file)
         after_step = file == "step-1"
         right = (after_step and converted_variance(pair, name, right)) or right
         of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
-        item = self._held(rung, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
+        item = self._held(stage, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
         if after_step and name.startswith("moving_"):
             return replace(item, tolerance=max(item.tolerance, 2 * rounding_of_momentum(pair)))
         return item
 
-    def _held(self, rung: str, tensor: str, quantity: str, left: Load, right: Load, **how: Any) -> Item:
+    def _held(self, stage: str, tensor: str, quantity: str, left: Load, right: Load, **how: Any) -> Item:
         """Two arrays within the bound of a quantity."""
         bound = self.tolerances[quantity] if quantity else 0.0
         measured = quantity in self.tolerances.measured
-        return Item(rung, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
+        return Item(stage, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
 
-    def _skipped(self, rung: str, what: str) -> None:
-        self.left_out.append((rung, what))
-        self.notes.append(f"not compared, {rung}: {what}")
+    def _skipped(self, stage: str, what: str) -> None:
+        self.left_out.append((stage, what))
+        self.notes.append(f"not compared, {stage}: {what}")
 
-    def _both(self, rung: str, file: str, words: str) -> bool:
+    def _both(self, stage: str, file: str, words: str) -> bool:
         """True if both sides have a file."""
         sides = [side.name for side in (self.left, self.right) if not side.arrays(file)]
         if sides:
-            self._skipped(rung, f"{' and '.join(sides)} recorded no {words}")
+            self._skipped(stage, f"{' and '.join(sides)} recorded no {words}")
         return not sides
 
     def rounding_alone(self, pair: LayerPair, name: str) -> bool:

@@ -14,11 +14,11 @@ import numpy as np
 
 from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
 from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
-from rosetta_diff.judge.check import RUNGS, Check, Item, judge
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.check import STAGES, Check, Item, judge
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.read.description import File, UnfitRecordsError
-from rosetta_diff.read.record import Side, is_number
+from rosetta_diff.read.side import Side, is_number
 
 
 @dataclass
@@ -36,7 +36,7 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
     side."""
     control = Control()
     if left.control:
-        control.rounding = [*errors_of(left, left.control, RUNGS[2:])]
+        control.rounding = [*errors_of(left, left.control, STAGES[2:])]
         control.sources.append(f"one ulp of {left.computed}")
     errors = [*control.rounding]
     for run in again:
@@ -56,16 +56,16 @@ def have_same_arrays(left: Side, right: Side) -> bool:
     )
 
 
-def errors_of(left: Side, run: Side, names: Sequence[str] = RUNGS) -> Iterator[Check]:
-    """Errors of another run of the left side on these rungs, of which inputs and weights must be the same."""
-    rungs = Rungs(left, run, paired(left, run))
-    for item in chain.from_iterable(map(rungs.items, names)):
+def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[Check]:
+    """Errors of another run of the left side on these stages, of which inputs and weights must be the same."""
+    stages = Stages(left, run, paired(left, run))
+    for item in chain.from_iterable(map(stages.items, names)):
         check = judge(moved_back(item))
         if check.item.quantity:
             yield check
-        elif item.rung in RUNGS[:2] and not check.passed:
+        elif item.stage in STAGES[:2] and not check.passed:
             raise UnfitRecordsError(
-                f"{run.name} is no other run of {left.name}, since their {item.rung} differ: {check.tensor}, "
+                f"{run.name} is no other run of {left.name}, since their {item.stage} differ: {check.tensor}, "
                 f"{check.note}; record both with the same inputs and weights"
             )
 

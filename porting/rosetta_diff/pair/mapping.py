@@ -20,7 +20,7 @@ from rosetta_diff.pair.arrangement import MappingLine, Shapes, arranged
 from rosetta_diff.pair.pairs import Names, TensorPair
 from rosetta_diff.read.description import Name, UnfitRecordsError
 from rosetta_diff.read.patterns import axes_of
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Axes
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index

@@ -21,7 +21,7 @@ from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
 from rosetta_diff.read.patterns import pattern_of
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import PARTS, Axes
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedLayer
 from rosetta_diff.read.groups import WeightGroup, above_of
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import PARENT
+from rosetta_diff.read.side import Side
 
 
 def with_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:

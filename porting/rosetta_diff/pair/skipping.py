@@ -10,7 +10,7 @@ from rosetta_diff.pair.arrangement import quoted
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
-from rosetta_diff.read.record import Side
+from rosetta_diff.read.side import Side
 
 OUTPUTS = ("output", "sequence", "last", "cell")  # of a layer, as they are printed behind its name
 CALL = re.compile(r", call \d+$")

@@ -20,8 +20,8 @@ from rosetta_diff.pair.by_value import found_by_value
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedLayer, UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import TAP
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import PARTS, Axes, Shape, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape

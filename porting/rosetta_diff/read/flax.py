@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-from rosetta_diff.read.framework import Framework, Parts, Recurrent, sequence_and_states
+from rosetta_diff.read.base import Framework, Parts, Recurrent, sequence_and_states
 from rosetta_diff.read.keras import CONV, CONV_TRANSPOSE, DENSE
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,

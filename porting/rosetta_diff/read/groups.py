@@ -12,11 +12,11 @@ from math import prod
 from typing import Any
 
 from rosetta_diff.arrays import Array
+from rosetta_diff.read.base import Recurrent
 from rosetta_diff.read.description import RecordedCall, RecordedLayer, RecordedWeight, UnfitRecordsError
-from rosetta_diff.read.framework import Recurrent
 from rosetta_diff.read.patterns import axes_of
-from rosetta_diff.read.record import Side
 from rosetta_diff.read.rules import COUNTERS, RECURRENT, TAP, Own
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import (
     PARTS,
     Shape,

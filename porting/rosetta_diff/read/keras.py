@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import final
 
-from rosetta_diff.read.framework import Framework
+from rosetta_diff.read.base import Framework
 from rosetta_diff.read.rules import (
     BEFORE_CORRECTION,
     CLIPS,

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any, final
 
-from rosetta_diff.read.framework import SEQUENCE, STATE, Framework, Parts, Recurrent
+from rosetta_diff.read.base import SEQUENCE, STATE, Framework, Parts, Recurrent
 from rosetta_diff.read.rules import UPSCALED, Own, Rule, Settings, canonical, rule, turned
 from rosetta_diff.read.view import Tensor, View, flat
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Container, Mapping
 from typing import Any, final
 
-from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.base import Framework, Parts, Recurrent, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, final
 
-from rosetta_diff.read.framework import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.base import Framework, Parts, Recurrent, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,

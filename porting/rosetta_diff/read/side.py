@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rosetta_diff.arrays import PRECISIONS, largest
 from rosetta_diff.helpers import LARGEST_JSON, DiffError, count, read_at_most, reason
+from rosetta_diff.read.base import Framework
 from rosetta_diff.read.description import (
     Description,
     RecordedCall,
@@ -22,7 +23,6 @@ from rosetta_diff.read.description import (
     UnfitRecordsError,
 )
 from rosetta_diff.read.files import ArrayFile
-from rosetta_diff.read.framework import Framework
 from rosetta_diff.read.frameworks import FRAMEWORKS
 from rosetta_diff.read.rules import FAMILIES
 from rosetta_record.control import coarsest

@@ -18,11 +18,11 @@ from rosetta_diff.feed import Partners, Place, checksum, left_calls
 from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
-from rosetta_diff.judge.items import Rungs
+from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.outputs import views_of_input
 from rosetta_diff.read.description import RecordedCall
-from rosetta_diff.read.record import Side, is_within
 from rosetta_diff.read.rules import PARENT
+from rosetta_diff.read.side import Side, is_within
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
@@ -56,8 +56,8 @@ class Wrong:
 class Replay:
     """Verdicts on each layer of the right side by itself."""
 
-    whole: Rungs  # of the left and the right side
-    rungs: Rungs  # of the left side and the replay
+    whole: Stages  # of the left and the right side
+    stages: Stages  # of the left side and the replay
     partners: Partners
     judged: set[str] = field(default_factory=set)  # the right side's layers
     wrong: list[Wrong] = field(default_factory=list)
@@ -104,10 +104,10 @@ class Replay:
     def judge(self) -> None:
         """Judge each call of the replay as it ran: what came to a layer, then what the layer gave."""
         outputs: dict[Place, list[Item]] = {}
-        for item in self.rungs.items("forward"):
+        for item in self.stages.items("forward"):
             for place in places(item):
                 outputs.setdefault(place, []).append(item)
-        calls = self.rungs.right.says.calls
+        calls = self.stages.right.says.calls
         known = [call for call in calls if (call.layer, call.number) in self.partners]
         arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
         unfed, seen = "", set[int]()  # a wrong layer whose output did not become the left one's; items
@@ -153,7 +153,7 @@ class Replay:
             return False
         self.judged.update(path for path, _ in places(item))
         if check.passed:
-            for cause in settings_differ(Broken(self.rungs, check, [check])):
+            for cause in settings_differ(Broken(self.stages, check, [check])):
                 layers = self.settings.setdefault(cause.line, [])
                 layers += [call.layer] if call.layer not in layers else []
             return False
@@ -165,14 +165,14 @@ class Replay:
         """Compare the arguments of a call with those of the left call, where shapes fit, or only where they do not:
         arguments of the same names, and the first ones; each with the name of its array."""
         pair, left_call = self.partners[call.layer, call.number]
-        pair = replace(pair, right=replace(pair.right, side=self.rungs.right))
-        sides, bound = (self.rungs.left, self.rungs.right), self.rungs.tolerances["outputs"]
+        pair = replace(pair, right=replace(pair.right, side=self.stages.right))
+        sides, bound = (self.stages.left, self.stages.right), self.stages.tolerances["outputs"]
         left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
         unnamed = [name for name in left if name not in right]
         for place, (name, right_name) in enumerate(right.items()):
             candidates = [name] if name in left else unnamed[: 0 if place else 1]
             for left_name in map(left.__getitem__, candidates):
-                views = views_of_input(self.rungs.turns, pair, left_name, right_name)
+                views = views_of_input(self.stages.turns, pair, left_name, right_name)
                 if views.fit == fit:
                     loads = partial(views.array, 0), partial(views.array, 1)
                     of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
@@ -194,33 +194,33 @@ class Replay:
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
         """Causes whose test passed, else settings that differ; what else is told needs the whole model."""
-        causes = [cause for cause in causes_of(self.rungs, check, failed) if cause.standing == LIKELY]
-        differ = settings_differ(Broken(self.rungs, check, failed)) if check.item.is_output and not causes else ()
+        causes = [cause for cause in causes_of(self.stages, check, failed) if cause.standing == LIKELY]
+        differ = settings_differ(Broken(self.stages, check, failed)) if check.item.is_output and not causes else ()
         return [*causes, *(replace(cause, standing=SEEN) for cause in differ)]
 
     def _judge_loss(self) -> None:
         """Judge the loss of the left side's outputs, where the model's own became these."""
-        layers, called = self.rungs.right.says.layers, self.rungs.right.called
+        layers, called = self.stages.right.says.layers, self.stages.right.called
         model = next(iter(called.get(layers[0].path, ())), None) if layers else None
         if model and len(model.fed_outputs) == len(model.parts):
-            self._judge_rung(LOSS, [*self.rungs.items("loss")])
+            self._judge_stage(LOSS, [*self.stages.items("loss")])
 
     def _judge_step(self) -> None:
         """Judge one step of the optimizer with the left side's gradients, of the weights that are the same."""
-        if not self.rungs.right.says.steps:
+        if not self.stages.right.says.steps:
             return
-        weights = [item for item in self.rungs.items("weights") if judge(item).passed]
+        weights = [item for item in self.stages.items("weights") if judge(item).passed]
         same = {(item.pair.name, item.name) for item in weights if item.pair}
         judged = list[Item]()
-        for item in self.rungs.items("step"):
-            of_rounding = item.pair and self.rungs.rounding_alone(item.pair, item.name)
+        for item in self.stages.items("step"):
+            of_rounding = item.pair and self.stages.rounding_alone(item.pair, item.name)
             if of_rounding and not judge(item).passed:
                 self.not_judged[f"{STEP} of {item.tensor}"] = "whose gradient is rounding alone"
             elif not item.pair or (item.pair.name, item.name) in same:
                 judged.append(item)
-        self._judge_rung(STEP, judged)
+        self._judge_stage(STEP, judged)
 
-    def _judge_rung(self, name: str, items: Sequence[Item]) -> None:
+    def _judge_stage(self, name: str, items: Sequence[Item]) -> None:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
@@ -245,7 +245,7 @@ class Replay:
                 why = "which was not called"
             elif path not in paired:
                 why = "of which no call has one on the left that is given the same"
-            elif path not in self.rungs.right.called:
+            elif path not in self.stages.right.called:
                 why = "which was not called in the replay; if the model has changed, write a feed anew"
             else:
                 why = "whose output is of another kind or shape than the left one's"
@@ -260,18 +260,18 @@ def comparable(side: Side, call: RecordedCall) -> dict[str, str]:
     return {name: array for name, array in inputs if arrays.dtype(array).kind in "fiu" and "mask" not in name}
 
 
-def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
+def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:
     """Judge each layer of the right side by itself; None where no replay was recorded. `agrees` is true if the whole
     model's outputs agree. `notes` get the reason why a replay cannot be judged."""
-    side = rungs.right.replay
+    side = stages.right.replay
     if side is None:
         return None
-    if side.says.fed != checksum(rungs.left):
+    if side.says.fed != checksum(stages.left):
         notes.append(
-            f"{rungs.right.name} was fed by another record than {rungs.left.name}; --feed writes a feed anew"
+            f"{stages.right.name} was fed by another record than {stages.left.name}; --feed writes a feed anew"
         )
         return None
-    replay = Replay(rungs, rungs_of(rungs, side), left_calls(rungs.pairing.pairs))
+    replay = Replay(stages, stages_of(stages, side), left_calls(stages.pairing.pairs))
     replay.judge()
     if agrees:
         replay.inside = [place for place in replay.wrong if place.layer not in (LOSS, STEP)]
@@ -279,12 +279,12 @@ def replay_of(rungs: Rungs, agrees: bool, notes: list[str]) -> Replay | None:
     return replay
 
 
-def rungs_of(rungs: Rungs, side: Side) -> Rungs:
+def stages_of(stages: Stages, side: Side) -> Stages:
     """The left side and a replay, whose layers are paired as those of the right side."""
-    pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in rungs.pairing.pairs]
-    noise = {} if rungs.tolerances.precision in PRECISE else rungs.noise
-    pairing = replace(rungs.pairing, sides=(rungs.left, side), pairs=pairs, left=[], right=[])
-    return Rungs(rungs.left, side, pairing, noise)
+    pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in stages.pairing.pairs]
+    noise = {} if stages.tolerances.precision in PRECISE else stages.noise
+    pairing = replace(stages.pairing, sides=(stages.left, side), pairs=pairs, left=[], right=[])
+    return Stages(stages.left, side, pairing, noise)
 
 
 def places(item: Item) -> list[tuple[str, int]]:

@@ -188,8 +188,11 @@ class Replay:
         if any((place.layer, place.what) == (layer, words) for place in self.wrong):  # of another call or output
             return
         causes: list[Cause] = []
-        if what == GIVES and len(self.wrong) < MOST_EXPLAINED:
-            causes = self._causes(check, [check])
+        if len(self.wrong) < MOST_EXPLAINED:
+            # Another input is explained by the outputs of the layer that is given it.
+            of_call = [item for item in self.stages.items("forward") if (call.layer, call.number) in places(item)]
+            failed = [check] if what == GIVES else [made for made in map(judge, of_call) if not made.passed]
+            causes = self._causes(failed[0], failed) if failed else []
         self.wrong.append(Wrong(layer, words, check, (lines[0], lines[1]), causes))
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:

@@ -18,7 +18,7 @@ def test_the_demo_names_both_mistakes(shown: str) -> None:
         "judged 2 are wrong",
         "likely: the attention's mask is causal on the left and none on the right",
         "called by block_paddle.py:31: x = x + self.out(",
-        "block.gelu is gelu on the left and gelu by tanh on the right",
+        "the activation before block.down is gelu on the left and gelu by tanh on the right",
         "`rosetta-diff --demo fixed`",
     ):
         assert words in shown

@@ -79,6 +79,8 @@ def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: 
     assert found.passed
     assert {check.stage for check in found.checks} == set(STAGES)
     assert not [note for note in found.notes if not note.startswith("converted, step: ")]
+    converted = [note for note in found.notes if note.startswith("converted, step: running variances of bn, ")]
+    assert len(converted) == ((left == "torch") != (right == "torch"))
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
     expected = load_file(tmp_path / "right" / "weights.safetensors")
@@ -331,6 +333,8 @@ CASES = {
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
+    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn, "),
+    "a running mean": Case(put("step-1 bn moving_mean", lambda a: a * 1.001), "step", "\n  bn moving_mean"),
     "squares of an embedding's slices": Case(
         put("step-1 emb embeddings", lambda a: a - 0.5 * RATE), "step", "", "keras-sparse-embeddings"
     ),
@@ -436,26 +440,6 @@ def test_a_mistake_breaks_its_stage_and_is_named(name: str, tmp_path: Path) -> N
     assert case.stage is None or BREAKS[case.stage] in told
     assert {*case.entries.split()} <= {cause.entry for cause in found.causes} <= REGISTERED | {""}
     assert case.words != on_both or not any("the loss of step" in cause.sentence for cause in found.causes)
-
-
-# The left framework and the right one, what the right side has otherwise, the stage that breaks, and whether a remark
-# tells that the running variance is converted.
-CONVERTED: dict[str, tuple[str, str, Change, str | None, bool]] = {
-    "a right port": ("torch", "keras", unchanged, None, True),
-    "another divisor": ("torch", "keras", by_n(), "step", True),
-    "another mean": ("torch", "keras", put("step-1 bn moving_mean", lambda a: a * 1.001), "step", True),
-    "sides that divide alike": ("keras", "flax", unchanged, None, False),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CONVERTED)
-def test_running_variances_are_converted_with_a_remark(name: str, tmp_path: Path) -> None:
-    left, right, change, broken, told = CONVERTED[name]
-    of = sides(tmp_path, change, left, right)
-    found = compared(*of)
-    assert found.broken == broken
-    assert broken is None or found.explanation[1].startswith(f"bn moving_{'mean' if 'mean' in name else 'variance'}")
-    assert sum(note.startswith("converted, step: running variances of bn, ") for note in found.notes) == told
 
 
 def test_updated_statistics_alone_are_converted(tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ from porting_tests.support.records import (
     bare,
     by_n,
     changed,
+    compared,
     dense,
     edited,
     linear,
+    mapping_of,
     of_layers,
     put,
     resaved,
@@ -46,11 +48,10 @@ from porting_tests.support.records import (
 from rosetta_diff import report
 from rosetta_diff.activations import gelu
 from rosetta_diff.carry import carried, write_carried
-from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.diff import compare_records
 from rosetta_diff.explain.optimizers import steps_differ
 from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.judge.check import BREAKS, STAGES
-from rosetta_diff.pair.mapping import read_mapping
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read import files
@@ -66,10 +67,6 @@ def sides(
 ) -> tuple[Path, Path]:
     """A record, and one of the same data after a change."""
     return write(folder / "left", left, data), write(folder / "right", right, changed(data, change))
-
-
-def compared(left: Path, right: Path) -> Diff:
-    return compare_records(Side(left), Side(right))
 
 
 @pytest.mark.parametrize("right", FRAMEWORKS)
@@ -459,11 +456,8 @@ def test_paddles_rounded_momentum_moves_statistics_by_no_more(
     changes = put("step-1 bn moving_mean", lambda a: start + (a - start) * (1 - share))
     own = put("settings bn", lambda _: {"_momentum": 0.99, "_epsilon": 1e-5})
     left = changed(DATA, put("settings bn", lambda _: {"momentum": 0.01, "eps": float(np.float32(1e-5))}))
-    found = compare_records(
-        Side(write(tmp_path / "left", "torch", left)),
-        Side(write(tmp_path / "right", "paddle", changed(DATA, all_of(own, changes)))),
-    )
-    assert found.broken == broken
+    both = sides(tmp_path, all_of(own, changes), right="paddle", data=left)
+    assert compared(*both).broken == broken
 
 
 def test_an_activation_in_a_batchnorm_of_paddle_is_compared(tmp_path: Path) -> None:
@@ -550,10 +544,9 @@ def test_a_named_output_is_transposed_by_a_mapping_alone(name: str, tmp_path: Pa
     found = compared(left, right)
     assert found.broken == "forward"
     assert f'"logits" = "{line}"' in "\n".join(report.lines(found))
-    (tmp_path / "mapping.toml").write_text(f'left = "torch"\n[axes]\n"logits" = "{line}"\n')
-    mapping = read_mapping(tmp_path / "mapping.toml")
+    mapping = mapping_of(tmp_path, f'left = "torch"\n[axes]\n"logits" = "{line}"\n')
     for both in ((left, right), (right, left)):
-        found = compare_records(*map(Side, both), mapping)
+        found = compared(*both, mapping)
         assert found.passed, found.explanation
         assert any(note.startswith("axes turned, forward: logits: the axes are ") for note in found.notes)
 
@@ -635,9 +628,8 @@ def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path:
 
 def test_a_recurrent_layer_in_a_mapping_is_compared_too(tmp_path: Path) -> None:
     line = '"lstm.weight_hh_l0" = {to = "lstm.weight_hh_l0", axes = "n m -> n m"}'
-    (tmp_path / "mapping.toml").write_text(f"[weights]\n{line}\n")
-    both, mapping = sides(tmp_path, right="paddle"), read_mapping(tmp_path / "mapping.toml")
-    alone, mapped = (compare_records(*map(Side, both), of) for of in (None, mapping))
+    both = sides(tmp_path, right="paddle")
+    alone, mapped = (compared(*both, mapping) for mapping in (None, mapping_of(tmp_path, f"[weights]\n{line}\n")))
     assert mapped.passed
     forward = [{check.tensor for check in found.checks if check.stage == "forward"} for found in (alone, mapped)]
     assert forward[0] <= forward[1]
@@ -660,25 +652,20 @@ SKIPPED = {
 
 @pytest.mark.parametrize("name", SKIPPED)
 def test_a_mapping_skips_names_of_either_side_and_patterns(name: str, tmp_path: Path) -> None:
-    left, right = map(Side, sides(tmp_path))
-    (tmp_path / "mapping.toml").write_text(f'[skip]\n"{name}" = "it is meant so"\n')
-    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    left, right = sides(tmp_path)
+    found = compared(left, right, mapping_of(tmp_path, f'[skip]\n"{name}" = "it is meant so"\n'))
     assert found.passed
     assert f"not compared: {name}, it is meant so" in found.notes
-    tensors = {check.tensor.rpartition(" of ")[2] for check in compare_records(left, right).checks}
+    tensors = {check.tensor.rpartition(" of ")[2] for check in compared(left, right).checks}
     assert tensors - {check.tensor.rpartition(" of ")[2] for check in found.checks} == {*SKIPPED[name].split(", ")}
 
 
 def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> None:
     """The right side's layer that belongs to the left one."""
-    rng, output = np.random.default_rng(0), np.ones((2, 6))
-    kernels = rng.normal(size=(2, 6, 6))
-    of_left: Layers = {name: linear(one, output) for name, one in zip("xy", kernels, strict=True)}
-    of_right: Layers = {name: dense(one, output) for name, one in zip("ab", kernels, strict=True)}
-    left = Side(of_layers(tmp_path / "left", "torch", of_left))
-    right = Side(of_layers(tmp_path / "right", "keras", of_right))
-    (tmp_path / "mapping.toml").write_text('[skip]\n"x" = "it is meant so"\n')
-    found = compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+    one, other = np.random.default_rng(0).normal(size=(2, 6, 6))
+    left = of_layers(tmp_path / "left", "torch", {"x": linear(one), "y": linear(other)})
+    right = of_layers(tmp_path / "right", "keras", {"a": dense(one), "b": dense(other)})
+    found = compared(left, right, mapping_of(tmp_path, '[skip]\n"x" = "it is meant so"\n'))
     assert found.passed
     assert "not compared: a/kernel, which belong to what is left out" in found.notes
 
@@ -695,14 +682,13 @@ OF_MAPPINGS = {
 
 @pytest.mark.parametrize("text", OF_MAPPINGS)
 def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -> None:
-    left, right = map(Side, sides(tmp_path))
+    left, right = sides(tmp_path)
     if '"l"' in text:
         framework, classes, _, own, _ = layouts()["attention of three widths"]
-        left = Side(of_layers(tmp_path / "many", framework, {"l": Layer(classes, own, np.ones(1))}))
-        right = Side(of_layers(tmp_path / "one", "keras", {"l": dense(np.ones((6, 18)), np.ones(1))}))
-    (tmp_path / "mapping.toml").write_text(text)
+        left = of_layers(tmp_path / "many", framework, {"l": Layer(classes, own, np.ones(1))})
+        right = of_layers(tmp_path / "one", "keras", {"l": dense(np.ones((6, 18)))})
     with pytest.raises(CannotBeginError, match=OF_MAPPINGS[text]):
-        compare_records(left, right, read_mapping(tmp_path / "mapping.toml"))
+        compared(left, right, mapping_of(tmp_path, text))
 
 
 def claims(path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting_tests.support.records import Layer, edited, of_layers, resaved
+from porting_tests.support.records import compared, dense, linear, mapping_of, mine, of_layers
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import compare_records
 from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.by_value import found_by_value
-from rosetta_diff.pair.mapping import expanded_all, read_mapping
+from rosetta_diff.pair.mapping import expanded_all
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read.description import UnfitRecordsError
@@ -29,8 +29,7 @@ def shapes(arrays: Arrays) -> dict[str, Shape]:
 
 
 def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[TensorPair]:
-    (folder / "mapping.toml").write_text(text, "utf-8")
-    return expanded_all(read_mapping(folder / "mapping.toml"), shapes(left), shapes(right))
+    return expanded_all(mapping_of(folder, text), shapes(left), shapes(right))
 
 
 def numbers(*shape: int) -> Array:
@@ -142,31 +141,28 @@ def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
 def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: Path) -> None:
     """Carried to the right or to the left, and not where one is moved by its last digit."""
     gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
-    for name, own in (("left", {"weight": gain}), ("like", {"scale": np.zeros_like(gain)})):
-        of_layers(tmp_path / name, "torch", {"norm": Layer(["mine.Norm"], own, out)})
-    (tmp_path / "mapping.toml").write_text(
-        f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n'
-    )
-    mapping, left = read_mapping(tmp_path / "mapping.toml"), Side(tmp_path / "left")
-    written = carried(paired(left, Side(tmp_path / "like"), mapping))["norm.scale"]
+
+    def recorded(name: str, **own: Array) -> Side:
+        return Side(of_layers(tmp_path / name, "torch", {"norm": mine(out, **own)}))
+
+    left, like = recorded("left", weight=gain), recorded("like", scale=np.zeros_like(gain))
+    mapping = mapping_of(tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
+    written = carried(paired(left, like, mapping))["norm.scale"]
     for change, broken in ((0, None), (1, "weights")):
         written[7] += change * np.spacing(written[7])
-        right = Side(
-            of_layers(tmp_path / f"{change}", "torch", {"norm": Layer(["mine.Norm"], {"scale": written}, out)})
-        )
+        right = recorded(f"{change}", scale=written)
         assert compare_records(left, right, mapping).broken == broken
         assert compare_records(right, left, mapping).broken == broken
 
 
 def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
-    array, out = np.arange(9.0).reshape(3, -1), np.ones((2, 3))
+    array = np.arange(9.0).reshape(3, -1)
     left, right = (
-        Side(of_layers(tmp_path / f"of-{name}", name, {"l": Layer(["mine.L"], {"w": weight}, out)}))
+        Side(of_layers(tmp_path / f"of-{name}", name, {"l": mine(np.ones((2, 3)), w=weight)}))
         for name, weight in (("torch", array), ("paddle", array * 4))
     )
     for name in ("torch", "of-torch"):
-        (tmp_path / "mapping.toml").write_text(f'left = "{name}"\n[weights]\n"l.w" = {{to = "l.w", times = 4}}\n')
-        mapping = read_mapping(tmp_path / "mapping.toml")
+        mapping = mapping_of(tmp_path, f'left = "{name}"\n[weights]\n"l.w" = {{to = "l.w", times = 4}}\n')
         assert compare_records(left, right, mapping).passed
         assert compare_records(right, left, mapping).passed
         np.testing.assert_array_equal(carried(paired(right, left, mapping))["l.w"], array)
@@ -220,15 +216,11 @@ def test_a_mapping_that_does_not_fit_is_refused_with_what_fails(line: str, tmp_p
 def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> None:
     """Its activation follows it on the left, and its bias, which no line names, stands with its kernel."""
     kernel, bias, output = numbers(4, 6), numbers(6), numbers(3, 6)
-    of_layers(tmp_path / "left", "torch", {"l": Layer(["Linear"], {"weight": kernel.T, "bias": bias}, output)})
-    right = of_layers(
-        tmp_path / "right", "keras", {"l": Layer(["Dense"], {"kernel": kernel, "bias": bias}, np.maximum(output, 0))}
-    )
-    edited(right, lambda said: said["layers"][0].update(settings={"activation": "relu"}))
-    resaved(right, "outputs", lambda _: {"y": output})
-    (tmp_path / "mapping.toml").write_text('[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n')
-    mapping = read_mapping(tmp_path / "mapping.toml")
-    found = compare_records(Side(tmp_path / "left"), Side(right), mapping)
+    left = of_layers(tmp_path / "left", "torch", {"l": linear(kernel, output, bias=bias)})
+    of_right = dense(kernel, np.maximum(output, 0), bias=bias)._replace(settings={"activation": "relu"})
+    right = of_layers(tmp_path / "right", "keras", {"l": of_right}, outputs={"y": output})
+    mapping = mapping_of(tmp_path, '[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n')
+    found = compared(left, right, mapping)
     assert found.passed
-    compared = [check.tensor for check in found.checks if check.stage in ("weights", "forward")]
-    assert compared == ["l weight", "l bias", "l output", "y"]
+    tensors = [check.tensor for check in found.checks if check.stage in ("weights", "forward")]
+    assert tensors == ["l weight", "l bias", "l output", "y"]

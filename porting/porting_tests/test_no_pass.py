@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from porting_tests.support.program import refusal, rosetta
-from porting_tests.support.records import DATA, Array, changed, edited, put, resaved, write
-from rosetta_diff.diff import compare_records
-from rosetta_diff.read.side import Side
+from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write
 from rosetta_record import Record
 
 
@@ -21,7 +19,7 @@ def test_a_gradient_of_a_second_bias_is_read(tmp_path: Path) -> None:
     for times, broken in ((1.0, None), (1.01, "gradients")):
         left, right = (write(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras"))
         resaved(left, "gradients", lambda of, times=times: of | {(bias := "lstm.bias_hh_l0"): times * of[bias]})
-        assert compare_records(Side(left), Side(right)).broken == broken
+        assert compared(left, right).broken == broken
 
 
 class Alike(NamedTuple):
@@ -120,7 +118,7 @@ def test_most_weights_decide_the_precision(tmp_path: Path) -> None:
             record = Record(tmp_path / f"{side}-{name}")
             record.weights(table=NUMBERS.astype(np.float16), ids=np.arange(3), **WEIGHTS)
             record.forward(y=NUMBERS * times)
-        found = compare_records(Side(tmp_path / f"left-{name}"), Side(tmp_path / f"right-{name}"))
+        found = compared(tmp_path / f"left-{name}", tmp_path / f"right-{name}")
         assert found.broken == broken
 
 
@@ -144,5 +142,5 @@ def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> No
     folders = tmp_path / "left", tmp_path / "right"
     assert "is still being made" in refusal(2, "diff", *folders)
     del sides, side
-    found = compare_records(*map(Side, folders))
+    found = compared(*folders)
     assert [check.tensor for check in found.checks if not check.passed or check.inside] == ["fc:w output"]

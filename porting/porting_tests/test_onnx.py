@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from porting_tests.support import PORTING
 from porting_tests.support.program import rosetta
+from porting_tests.support.records import compared
 from porting_tests.support.side import ONE_THREAD
-from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.read.side import Side
 from rosetta_record import Record, RecordError
 
@@ -41,10 +41,6 @@ def run(command: list[str]) -> None:
     environment = os.environ | ONE_THREAD
     done = subprocess.run(command, cwd=PORTING, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def compared(left: Path, right: Path) -> Diff:
-    return compare_records(Side(left), Side(right))
 
 
 def recorded(file: Path, name: str, inputs: list[Any], change: Change | None = None) -> Path:

@@ -12,7 +12,21 @@ import pytest
 from safetensors.numpy import save_file
 
 from porting_tests.support.program import rosetta
-from porting_tests.support.records import Layer, Layers, edited, of_layers, resaved, tagger, write
+from porting_tests.support.records import (
+    INSIDE,
+    Layer,
+    Layers,
+    compared,
+    dense,
+    edited,
+    linear,
+    mapping_of,
+    mine,
+    of_layers,
+    resaved,
+    tagger,
+    write,
+)
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import Diff, compare_records
@@ -24,20 +38,7 @@ from rosetta_diff.read.side import Side
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
 RNG = np.random.default_rng(5)
-KERNEL, INSIDE, EXPERTS = RNG.normal(size=(M, M)), RNG.normal(size=(N, T, M)), RNG.normal(size=(2, M, M))
-
-
-def linear(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
-    return Layer(["Linear"], {"weight": kernel.T, **own}, output)
-
-
-def dense_of(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
-    return Layer(["Dense"], {"kernel": kernel, **own}, output)
-
-
-def mine(output: Array, **weights: Array) -> Layer:
-    """A layer of a class of one's own, which may contain others."""
-    return Layer(["mine.Layer"], weights, output)
+KERNEL, EXPERTS = RNG.normal(size=(M, M)), RNG.normal(size=(2, M, M))
 
 
 def both(folder: Path, left: Layers, right: Layers, *gradients: Mapping[str, Array]) -> tuple[Side, Side]:
@@ -87,9 +88,9 @@ def test_one_layer_is_three_of_the_other_side_on_every_stage(
     right: Layers = {}
     of_right = {"block/out/kernel": of_out}
     for name, *parts in zip("qkv", *map(split, (whole, output, bias, of_whole, of_bias)), strict=True):
-        right[f"block/{name}"] = dense_of(parts[0], parts[1], bias=parts[2])
+        right[f"block/{name}"] = dense(parts[0], parts[1], bias=parts[2])
         of_right |= {f"block/{name}/kernel": parts[3], f"block/{name}/bias": parts[4]}
-    right["block/out"] = dense_of(out, last)
+    right["block/out"] = dense(out, last)
     sides = both(tmp_path, left, right, of_left, of_right)
     found = compare_records(*sides)
     assert found.passed, found.explanation
@@ -111,7 +112,7 @@ def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> Non
     rng = np.random.default_rng(0)
     left: Layers = {"norm": mine(INSIDE, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
     right: Layers = {
-        "conv": dense_of(rng.random((5, 4)), bias=rng.random(4)),
+        "conv": dense(rng.random((5, 4)), bias=rng.random(4)),
         "mine": mine(INSIDE, gain=rng.random(4)),
     }
     with pytest.raises(
@@ -160,8 +161,7 @@ def test_unpaired_weights_are_refused_with_a_line_that_works(name: str, tmp_path
     assert str(error.value).endswith(line)
     assert "\n" not in str(error.value)
     section, _, words = line.partition(" ")
-    (tmp_path / "mapping.toml").write_text(f"{section}\n{words}\n")
-    alone = paired(*sides, read_mapping(tmp_path / "mapping.toml")).left
+    alone = paired(*sides, mapping_of(tmp_path, f"{section}\n{words}\n")).left
     assert not alone
 
 
@@ -180,7 +180,7 @@ def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> N
     record = write(tmp_path / "record", "torch", tagger())
     resaved(record, "weights", lambda weights: weights | {biases[1]: weights[biases[0]].reshape(-1, 3)})
     with pytest.raises(CannotBeginError, match=rf"{biases[0]} has the shape \(24,\) and {biases[1]} \(8, 3\)"):
-        compare_records(Side(record), Side(record))
+        compared(record, record)
 
 
 @pytest.mark.parametrize("name", ["w", "k"])
@@ -209,13 +209,13 @@ FUSED, APART = {"qkv": 3 * M, "out": M, "gate_up": 2 * M}, dict.fromkeys(("q", "
 RUN = {"qkv": ["q", "k", "v"], "out": ["o"], "gate_up": ["up", "gate"]}  # in which order parts ran
 
 
-def dense(framework: str, widths: Mapping[str, int], names: str = "{name}", blocks: int = 1) -> Layers:
+def layers_of(framework: str, widths: Mapping[str, int], names: str = "{name}", blocks: int = 1) -> Layers:
     """Layers of so many blocks, of M inputs each, with numbers that the other side lacks."""
     found: Layers = {}
     for block in range(blocks):
         for name, width in widths.items():
             kernel, path = RNG.normal(size=(M, width)), names.format(block=block, name=name)
-            found[path] = (linear if framework == "torch" else dense_of)(kernel, RNG.normal(size=(N, width)))
+            found[path] = (linear if framework == "torch" else dense)(kernel, RNG.normal(size=(N, width)))
     return found
 
 
@@ -226,7 +226,7 @@ def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}"])
 def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_path: Path) -> None:
     """A layer has the shape of three others until these are one."""
-    left, right = dense("torch", FUSED, names, 3), dense("keras", APART, names, 3)
+    left, right = layers_of("torch", FUSED, names, 3), layers_of("keras", APART, names, 3)
     wanted = {}
     for block in range(3):
         for whole, parts in RUN.items():
@@ -236,10 +236,10 @@ def test_without_numbers_parts_are_of_one_block_in_name_order(names: str, tmp_pa
 
 
 def test_parts_are_of_one_parent_and_follow_what_is_like_on_both_sides(tmp_path: Path) -> None:
-    left, parts = dense("torch", {"qkv": 3 * M}), dense("keras", dict.fromkeys("qkv", M), "attention/{name}")
+    left, parts = layers_of("torch", {"qkv": 3 * M}), layers_of("keras", dict.fromkeys("qkv", M), "attention/{name}")
     assert partners(both(tmp_path, left, parts)) == {"qkv": ["attention/q", "attention/k", "attention/v"]}
-    assert partners(both(tmp_path / "odd", left, dense("keras", {"first": M}) | parts)) == {}
-    assert partners(both(tmp_path / "alone", dense("torch", {"first": M + 1}) | left, parts)) == {}
+    assert partners(both(tmp_path / "odd", left, layers_of("keras", {"first": M}) | parts)) == {}
+    assert partners(both(tmp_path / "alone", layers_of("torch", {"first": M + 1}) | left, parts)) == {}
 
 
 def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -
         folder, profile = tmp_path / f"{number}", Profile()
         folder.mkdir()
         outer: Layers = {f"b{block}": mine(np.ones(2)) for block in range(number)}
-        inner = [dense(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
+        inner = [layers_of(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
         found = profile.runcall(paired, *both(folder, inner[0] | outer, inner[1] | outer))
         assert len(found.pairs) == 2 * number
         calls.append(sum(entry.callcount for entry in profile.getstats()))
@@ -267,21 +267,21 @@ CONV = RNG.normal(size=(5, 3, 1, 1))
 TOLD: dict[str, tuple[Any, ...]] = {
     "a residual that one side lacks, though the layers in the block agree": (
         {"block.fc": linear(KERNEL), "block": mine(INSIDE + 1), "head": mine(INSIDE * 2)},
-        {"block/fc": dense_of(KERNEL), "block": mine(INSIDE), "head": mine(INSIDE)},
+        {"block/fc": dense(KERNEL), "block": mine(INSIDE), "head": mine(INSIDE)},
         "block output", "",
     ),
     "exchanged experts, which one side has packed": (
         {"moe": mine(INSIDE, w=EXPERTS), "head": mine(INSIDE)},
         {
-            "moe/0": dense_of(EXPERTS[1], RNG.normal(size=(N, M))),
-            "moe/1": dense_of(EXPERTS[0], RNG.normal(size=(N, M))),
+            "moe/0": dense(EXPERTS[1], RNG.normal(size=(N, M))),
+            "moe/1": dense(EXPERTS[0], RNG.normal(size=(N, M))),
             "moe": mine(INSIDE + 1),
             "head": mine(INSIDE + 1),
         },
         "moe output", "moe has the numbers of moe/1/kernel + moe/0/kernel, which run in another order",
     ),
     "a kernel in another order": (
-        {"fc": linear(WIDE, bias=np.zeros(5))}, {"fc": dense_of(TURNED, bias=np.zeros(5))}, "fc kernel",
+        {"fc": linear(WIDE, bias=np.zeros(5))}, {"fc": dense(TURNED, bias=np.zeros(5))}, "fc kernel",
         '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 3, c = 4}}; if the right layer '
         "computes with them where they are, --write-mapping writes this",
     ),
@@ -307,7 +307,7 @@ def test_what_is_cut_otherwise_and_wrong_is_told(name: str, tmp_path: Path) -> N
 
 def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> None:
     far = KERNEL * 1e300
-    (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense_of(far)})).pairs
+    (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense(far)})).pairs
     assert (pair.left.name, pair.right.name) == ("a", "b")
 
 
@@ -351,7 +351,7 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
     """A pair that only the order tells is told as a guess."""
     of_left, of_right, wanted = NAMES[name]
     left = {own: linear(RNG.normal(size=(M, M))) for own in of_left}
-    sides = both(tmp_path, left, {own: dense_of(RNG.normal(size=(M, M))) for own in of_right})
+    sides = both(tmp_path, left, {own: dense(RNG.normal(size=(M, M))) for own in of_right})
     pairing = paired(*sides)
     made = carried(pairing)
     for own, place in zip(of_left, wanted, strict=True):
@@ -362,7 +362,7 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
 
 def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
     left: Layers = {name: linear(RNG.normal(size=(M, M))) for name in ("query", "key")}
-    right: Layers = {name: dense_of(RNG.normal(size=(M, M))) for name in ("a", "b")}
+    right: Layers = {name: dense(RNG.normal(size=(M, M))) for name in ("a", "b")}
     sides = both(tmp_path, left, right)
     (cause,) = [cause.sentence for cause in compare_records(*sides).causes if "order" in cause.sentence]
     assert cause.startswith("query and a were paired by the order")
@@ -375,7 +375,7 @@ def test_a_pair_that_is_guessed_from_the_order_is_told(tmp_path: Path) -> None:
 def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
     number, kernel = 13, RNG.normal(size=(M, M))
     left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
-    right: Layers = {f"dense_{place}": dense_of(kernel - place - 1) for place in range(number)}
+    right: Layers = {f"dense_{place}": dense(kernel - place - 1) for place in range(number)}
     if kind == "shape":
         left = {name: mine(INSIDE, scale=layer.own["weight"]) for name, layer in left.items()}
         right = {name: mine(INSIDE, gamma=layer.own["kernel"]) for name, layer in right.items()}
@@ -396,8 +396,8 @@ def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> No
     """Where a mapping pairs them, they are compared themselves."""
     other = np.asarray(RNG.normal(size=(M, M)))
     left: Layers = {"first": linear(KERNEL), "n.relu": Layer(["ReLU"], {}, INSIDE), "out": linear(other)}
-    right: Layers = {"first": dense_of(KERNEL), "act": Layer(["Activation"], {}, INSIDE + 1)}
-    sides = both(tmp_path, left, {**right, "out": dense_of(other, INSIDE + 1)})
+    right: Layers = {"first": dense(KERNEL), "act": Layer(["Activation"], {}, INSIDE + 1)}
+    sides = both(tmp_path, left, {**right, "out": dense(other, INSIDE + 1)})
     for side, rate in zip(sides, (0.1, 0.2), strict=True):
         edited(side.path, lambda said, rate=rate: said["layers"][1].update(settings={"negative_slope": rate}))
     sides = Side(sides[0].path), Side(sides[1].path)
@@ -406,8 +406,7 @@ def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> No
     words = "before out the left side calls ReLU n.relu, the right side Activation act"
     slopes = "of n.relu negative_slope is 0.1 on the left and 0.2 on the right"
     assert [cause.sentence for cause in found.causes][:2] == [words, slopes]
-    (tmp_path / "mapping.toml").write_text('[layers]\n"n.relu" = "act"\n', "utf-8")
-    mapping = read_mapping(tmp_path / "mapping.toml")
+    mapping = mapping_of(tmp_path, '[layers]\n"n.relu" = "act"\n')
     assert compare_records(*sides, mapping).explanation[1].startswith("n.relu output")
 
 
@@ -416,7 +415,7 @@ def test_positions_of_an_image_may_be_one_axis(change: int, tmp_path: Path) -> N
     image = np.asarray(RNG.normal(size=(N, 2, T, M)))
     left: Layers = {"block": mine(image, gain=EXPERTS[0]), "out": linear(KERNEL)}
     right: Layers = {"block": mine(image.reshape(N, 2 * T, M) + change, gain=EXPERTS[0])}
-    found = compare_records(*both(tmp_path, left, {**right, "out": dense_of(KERNEL, INSIDE + change)}))
+    found = compare_records(*both(tmp_path, left, {**right, "out": dense(KERNEL, INSIDE + change)}))
     (check,) = [check for check in found.checks if check.tensor == "block:gain output"]
     assert check.passed != bool(change)
     assert found.passed != bool(change)

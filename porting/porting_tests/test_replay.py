@@ -12,11 +12,11 @@ from safetensors.numpy import save
 
 from porting_tests.support.guide import rosetta
 from porting_tests.support.pairs import random_pair, told
-from porting_tests.support.records import DATA, RATE, arrays, changed, edited, put, resaved, write
+from porting_tests.support.records import DATA, RATE, arrays, changed, compared, edited, put, resaved, write
 from porting_tests.support.replays import missed, others, places, port, replayed
 from porting_tests.support.side import FRAMEWORKS, Side, run_program
 from rosetta_diff.alone import STEP
-from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.diff import Diff
 from rosetta_diff.feed import checksum
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import RecordError
@@ -175,23 +175,23 @@ def test_parts_called_one_by_one_are_replayed(started: dict[str, Side], tmp_path
     run("right", str(tmp_path / "feed"), "1e-3", "turned")
     for name, array in arrays(tmp_path / "right", "layers").items():  # the whole model is recorded as without a feed
         np.testing.assert_array_equal(array, plain[name], err_msg=name)
-    diff = compare_records(Recorded(tmp_path / "left"), Recorded(tmp_path / "right"))
+    diff = compared(tmp_path / "left", tmp_path / "right")
     assert sorted(places(diff)) == ["decoder is given another x", "decoder.norm gives"]
     assert diff.replay
     assert diff.replay.not_judged == {"decoder.lstm": "since it is given something else, which comes first"}
 
 
-def compared(side: Side, text: str, folder: Path) -> Diff:
+def replayed_alone(side: Side, text: str, folder: Path) -> Diff:
     """The comparison of a program's records, of which the right one has a replay, too."""
     for name, feed in (("left", ""), ("right", ""), ("right", str(folder / "feed"))):
         if feed:
             rosetta(folder, ["diff", "left", "right", "--feed", "feed"])
         side.do(run_program, text=text, arguments=[str(folder / name), feed, name])
-    return compare_records(Recorded(folder / "left"), Recorded(folder / "right"))
+    return compared(folder / "left", folder / "right")
 
 
 def test_a_pool_is_told_at_what_the_next_layer_is_given(started: dict[str, Side], tmp_path: Path) -> None:
-    diff = compared(started["torch"], POOLS, tmp_path)
+    diff = replayed_alone(started["torch"], POOLS, tmp_path)
     assert diff.replay
     assert places(diff) == ["second is given another input", " gives"]  # the model, too, since not all in it was fed
     assert "first" in diff.replay.judged
@@ -201,7 +201,7 @@ def test_a_pool_is_told_at_what_the_next_layer_is_given(started: dict[str, Side]
 
 
 def test_a_tensor_that_a_layer_keeps_is_no_weight(started: dict[str, Side], tmp_path: Path) -> None:
-    diff = compared(started["paddle"], KEEPS, tmp_path)
+    diff = replayed_alone(started["paddle"], KEEPS, tmp_path)
     assert arrays(tmp_path / "right", "step-1").keys() == arrays(tmp_path / "right", "weights").keys()
     assert diff.replay
     assert (diff.passed, places(diff), diff.replay.not_judged) == (True, [], {})
@@ -217,7 +217,7 @@ def records(found: dict[str, tuple[Path, Diff]], tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", ["layers", "gradients"])
 def test_a_replay_that_another_record_fed_is_not_judged(file: str, records: Path) -> None:
     resaved(records / "left", file, lambda arrays: {name: array + 1 for name, array in arrays.items()})
-    diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
+    diff = compared(records / "left", records / "right")
     assert diff.replay is None
     assert "right was fed by another record than left; --feed writes a feed anew" in diff.notes
 
@@ -225,7 +225,7 @@ def test_a_replay_that_another_record_fed_is_not_judged(file: str, records: Path
 def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> None:
     norm = next(name for name, array in arrays(records / "right" / "replay", "weights").items() if array.ndim == 1)
     resaved(records / "right" / "replay", "weights", lambda found: found | {norm: np.ones(1)})
-    diff = compare_records(Recorded(records / "left"), Recorded(records / "right"))
+    diff = compared(records / "left", records / "right")
     assert diff.replay
     assert STEP in diff.replay.judged
 
@@ -235,7 +235,7 @@ def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
     write(right / "replay", "keras", DATA)
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
     resaved(right, "weights", lambda weights: {name: array + 1 for name, array in weights.items()})
-    diff = compare_records(Recorded(left), Recorded(right))
+    diff = compared(left, right)
     assert (diff.broken, diff.replay) == ("weights", None)
     assert "no layer is judged by itself, since most weights differ" in told(diff)
 
@@ -247,7 +247,7 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
     left, right = (write(tmp_path / name, name, data) for name in ("torch", "keras"))
     write(right / "replay", "keras", changed(data, put("step-1 fc bias", lambda bias: bias + RATE)))
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
-    diff = compare_records(Recorded(left), Recorded(right))
+    diff = compared(left, right)
     assert diff.replay
     assert {check.passed for check in diff.checks} == {True}
     assert [one.layer for one in diff.replay.wrong] == ([] if passes else [STEP])
@@ -257,20 +257,15 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
 
 
 def test_an_impossible_feed_is_refused(records: Path) -> None:
-    assert rosetta(records, ["diff", "left", "right", "--feed", "left"]) == [
-        "rosetta-diff: left exists and is no feed; give --feed the name of a new folder"
-    ]
-    (records / "mine").mkdir()
+    for name in ("mine", "pipe"):
+        (records / name).mkdir()
     (records / "mine" / "feed.safetensors").write_bytes(foreign := save({"x": np.ones(2)}))
-    assert rosetta(records, ["diff", "left", "right", "--feed", "mine"]) == [
-        "rosetta-diff: mine exists and is no feed; give --feed the name of a new folder"
-    ]
-    assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
-    (records / "pipe").mkdir()
     os.mkfifo(records / "pipe" / "feed.safetensors")
-    assert rosetta(records, ["diff", "left", "right", "--feed", "pipe"]) == [
-        "rosetta-diff: pipe exists and is no feed; give --feed the name of a new folder"
-    ]
+    for name in ("left", "mine", "pipe"):
+        assert rosetta(records, ["diff", "left", "right", "--feed", name]) == [
+            f"rosetta-diff: {name} exists and is no feed; give --feed the name of a new folder"
+        ]
+    assert (records / "mine" / "feed.safetensors").read_bytes() == foreign
     assert "feed has what" in rosetta(records, ["diff", "left", "right", "--feed", "right.feed"])[0]  # once more
     assert "feed=a?b" in rosetta(records, ["diff", "left", "right", "--feed", "a\33b"])[0]
     whole = arrays(records / "left", "gradients")

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from rosetta_diff.activations import gelu
+from rosetta_diff.diff import Diff, compare_records
+from rosetta_diff.pair.mapping import MappingFile, read_mapping
+from rosetta_diff.read.side import Side
 from rosetta_record.values import arrays_in
 
 Array = NDArray[Any]
@@ -165,6 +168,16 @@ def resaved(path: Path, file: str, change: Callable[[dict[str, Array]], dict[str
     save_file(change(arrays(path, file)), path / f"{file}.safetensors")
 
 
+def compared(left: Path, right: Path, mapping: MappingFile | None = None) -> Diff:
+    return compare_records(Side(left), Side(right), mapping)
+
+
+def mapping_of(folder: Path, text: str) -> MappingFile:
+    """A mapping file of this text."""
+    (folder / "mapping.toml").write_text(text, "utf-8")
+    return read_mapping(folder / "mapping.toml")
+
+
 class Layer(NamedTuple):
     """A layer of a record, which was called once."""
 
@@ -178,12 +191,20 @@ class Layer(NamedTuple):
 Layers = dict[str, Layer]  # by path
 
 
-def linear(kernel: Array, output: Array, **own: Array) -> Layer:
+INSIDE = np.random.default_rng(6).normal(size=(2, 3, 6))  # what a layer gives of which no test asks more
+
+
+def linear(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
     return Layer(["Linear"], {"weight": kernel.T, **own}, output)
 
 
-def dense(kernel: Array, output: Array, **own: Array) -> Layer:
+def dense(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
     return Layer(["Dense"], {"kernel": kernel, **own}, output)
+
+
+def mine(output: Array, **own: Array) -> Layer:
+    """A layer of a class of one's own, which may contain others."""
+    return Layer(["mine.Layer"], own, output)
 
 
 def bare(of: str, output: Array) -> Layer:

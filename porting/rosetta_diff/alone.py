@@ -110,10 +110,10 @@ class Replay:
         calls = self.stages.right.says.calls
         known = [call for call in calls if (call.layer, call.number) in self.partners]
         arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
-        unfed, seen = "", set[int]()  # a wrong layer whose output did not become the left one's; items
+        unfed, seen = list[str](), set[int]()  # wrong layers whose output did not become the left one's; items
         for call in calls:
             place = call.layer, call.number
-            after = f"since it comes after {unfed}, which is wrong" if unfed else ""
+            after = f"since it comes after {unfed[-1]}, which is wrong" if unfed else ""
             if after and not all(check.passed for check, _ in arrivals.get(place, ())):
                 self.not_judged.setdefault(call.layer, after)
                 continue
@@ -121,8 +121,8 @@ class Replay:
             for item in outputs.get(place, ()):
                 if id(item) not in seen and {*places(item)} <= arrivals.keys():
                     seen.add(id(item))
-                    failed = self._judge_output(item, call, arrivals, after)
-                    unfed = call.layer if failed and len(call.fed_outputs) != len(call.parts) else unfed
+                    failed = self._judge_output(item, call, arrivals, unfed, after)
+                    unfed += [call.layer] if failed and len(call.fed_outputs) != len(call.parts) else []
         wrong = {place.layer for place in self.wrong}
         same = {line: [path for path in of if path not in wrong] for line, of in self.settings.items()}
         self.settings = {line: layers for line, layers in same.items() if layers}
@@ -140,9 +140,11 @@ class Replay:
             if not check.passed and array not in told:
                 self._add(check, call, TAKES)
 
-    def _judge_output(self, item: Item, call: RecordedCall, arrivals: Arrivals, after: str) -> bool:
-        """Judge what a layer gives where it is given the same; return True if that is wrong. `after` is why nothing
-        is known of what was given, unless it was compared."""
+    def _judge_output(
+        self, item: Item, call: RecordedCall, arrivals: Arrivals, unfed: Sequence[str], after: str
+    ) -> bool:
+        """Judge what a layer gives where it is given the same; return True if that is wrong. `unfed` are wrong layers
+        whose output stayed. `after` is why nothing is known of what was given, unless it was compared."""
         compared = arrivals[call.layer, call.number]
         if not all(check.passed for place in places(item) for check, _ in arrivals[place]):
             self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
@@ -151,13 +153,17 @@ class Replay:
         if after and not (check.passed or compared):
             self.not_judged.setdefault(call.layer, after)
             return False
+        misfit = None if check.passed else next(self._arrivals(call, fit=False), None)
+        within = next((path for path in unfed if path != call.layer and is_within(path, call.layer)), "")
+        if within and not (check.passed or misfit):
+            self.not_judged.setdefault(call.layer, f"since it holds {within}, which is wrong")
+            return False
         self.judged.update(path for path, _ in places(item))
         if check.passed:
             for cause in settings_differ(Broken(self.stages, check, [check])):
                 layers = self.settings.setdefault(cause.line, [])
                 layers += [call.layer] if call.layer not in layers else []
             return False
-        misfit = next(self._arrivals(call, fit=False), None)
         self._add(*((misfit[0], call, TAKES) if misfit else (check, call, GIVES)))
         return True
 

@@ -110,7 +110,7 @@ DIFFERENCES = {
         script="paddle_squeezenet.py",
     ),
     "dropout's mode": Difference(
-        r"_?drop|classifier.0 |classifier.1 |_conv is given|\bfc (output|is given)",
+        r"_?drop|classifier.0 |classifier.1 |_conv is given|\b_?fc\d* (output|is given)",
         r"mode is upscale_in_train on the left and downscale_in_infer on|takes is 0\.[58]\d* times as large",
         "Dropout of several models of `paddle.vision` is in the mode `downscale_in_infer`. In evaluation it "
         "gives 1 - p of what torchvision's gives: half of it, in Inception v3 0.8.",

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from porting_tests.support.side import Side
+from porting_tests.support.side import FRAMEWORKS, Side
 
 # Each process of `make test` keeps to a core of its own, and so do the frameworks that it starts: threads of two
 # frameworks that share cores spin while they wait for one another.
@@ -45,3 +45,9 @@ def side_of() -> Iterator[Callable[[str], Side]]:
             return side
 
         yield started
+
+
+@pytest.fixture
+def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
+    """The processes of torch, Paddle and Keras."""
+    return {name: side_of(name) for name in FRAMEWORKS}

@@ -2,7 +2,6 @@
 carried there and back to the byte; and what the guide shows is what comes."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from porting_tests.support import PORTING
 from porting_tests.support.guide import BLOCK, GUIDE, SCRIPTS, Session
 from porting_tests.support.mistakes import answer, normed, planted
 from porting_tests.support.pairs import pair_of, random_pair, recorded, told, wrong_of
-from porting_tests.support.side import FRAMEWORKS, Side, script
+from porting_tests.support.side import Side, script
 from rosetta_diff.diff import compare_records
 from rosetta_diff.read.side import Side as Recorded
 
@@ -24,11 +23,6 @@ ROUNDING = 1e-10  # an error below this is rounding, which is another on another
 PRECISION = 1e-6  # to which other numbers are the same there
 PRECISIONS_OF_PAIRS = ("float32", "bfloat16", "autocast-bfloat16")
 PAIRS = 14  # `python -m porting_tests.support.pairs 50 SEED` compares as many as one likes
-
-
-@pytest.fixture
-def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
-    return {name: side_of(name) for name in FRAMEWORKS}
 
 
 def test_each_planted_mistake_is_named_at_its_stage_and_layer(started: dict[str, Side], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from porting_tests.support.guide import rosetta
 from porting_tests.support.pairs import random_pair, told
 from porting_tests.support.records import DATA, RATE, arrays, changed, compared, edited, put, resaved, write
-from porting_tests.support.replays import missed, others, places, port, replayed
+from porting_tests.support.replays import missed_and_others, places, port, replayed
 from porting_tests.support.side import FRAMEWORKS, Side, run_program
 from rosetta_diff.alone import STEP
 from rosetta_diff.diff import Diff
@@ -130,11 +130,6 @@ Record(folder, feed=feed).training(
 """
 
 
-@pytest.fixture
-def started(side_of: Callable[[str], Side]) -> dict[str, Side]:
-    return {name: side_of(name) for name in FRAMEWORKS}
-
-
 @pytest.fixture(scope="module")
 def found(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Diff]]:
     """The comparison of each port, and the folder of its records."""
@@ -147,8 +142,7 @@ def found(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", PORTS)
 def test_exactly_the_mistakes_of_a_port_are_named_in_one_run(found: dict[str, tuple[Path, Diff]], name: str) -> None:
     (_, diff), (_, patterns) = found[name], port(name)
-    assert not missed(places(diff), patterns), told(diff)
-    assert not others(places(diff), patterns), told(diff)
+    assert missed_and_others(diff, patterns) == ([], []), told(diff)
     assert diff.replay
     assert not diff.passed
     for words in ("called by", "on the left by"):

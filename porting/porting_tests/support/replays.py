@@ -72,14 +72,11 @@ def places(diff: Diff) -> list[str]:
     return [f"{one.layer} {one.what}" for one in diff.replay.wrong] if diff.replay else []
 
 
-def missed(found: list[str], patterns: list[str]) -> list[str]:
-    """The patterns of which no place is named."""
-    return [pattern for pattern in patterns if not any(re.match(pattern, place) for place in found)]
-
-
-def others(found: list[str], patterns: list[str]) -> list[str]:
-    """The places that are of no mistake."""
-    return [place for place in found if not any(re.match(pattern, place) for pattern in patterns)]
+def missed_and_others(diff: Diff, patterns: list[str]) -> tuple[list[str], list[str]]:
+    """The patterns of which a replay names no place, and the places that it names and that are of no pattern."""
+    found = places(diff)
+    missed = [pattern for pattern in patterns if not any(re.match(pattern, place) for place in found)]
+    return missed, [place for place in found if not any(re.match(pattern, place) for pattern in patterns)]
 
 
 def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False) -> list[Diff]:
@@ -110,11 +107,9 @@ def main() -> None:
         except (RuntimeError, DiffError) as error:
             print(name, error, sep="\n")
             continue
-        found = places(diff)
-        total, count = total + len(patterns), count + len(patterns) - len(missed(found, patterns))
-        print(
-            f"{name}: missed {missed(found, patterns)}, besides {others(found, patterns)}", told(diff), "", sep="\n"
-        )
+        missed, others = missed_and_others(diff, patterns)
+        total, count = total + len(patterns), count + len(patterns) - len(missed)
+        print(f"{name}: missed {missed}, besides {others}", told(diff), "", sep="\n")
     print(f"{count} of {total} mistakes are named in one run; {folder} has the records")
 
 

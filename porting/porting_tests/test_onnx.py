@@ -1,7 +1,5 @@
 """Exported models are a side: correct exports pass, and planted mistakes are placed at their node."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,8 +13,8 @@ from safetensors.numpy import load_file
 from porting_tests.support import PORTING
 from porting_tests.support.program import rosetta
 from porting_tests.support.records import compared
-from porting_tests.support.side import ONE_THREAD
-from rosetta_diff.read.side import Side
+from porting_tests.support.side import Side, script
+from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 
 MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
@@ -30,17 +28,12 @@ Change = Callable[[Any], None]
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models of torch, their records, and what two exporters of torch made of them."""
     folder = tmp_path_factory.mktemp("exports")
-    run([sys.executable, "-m", "porting_tests.support.exported_torch", str(folder)])
+    arguments = ["exported_torch.py", str(folder)]
+    side_of("torch").do(script, folder=PORTING / "porting_tests" / "support", arguments=arguments, steps=1)
     return folder
-
-
-def run(command: list[str]) -> None:
-    environment = os.environ | ONE_THREAD
-    done = subprocess.run(command, cwd=PORTING, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def recorded(file: Path, name: str, inputs: list[Any], change: Change | None = None) -> Path:
@@ -188,7 +181,7 @@ def test_what_a_file_or_a_batch_lacks_is_told(exports: Path, tmp_path: Path) -> 
     (tmp_path / "second").hardlink_to(tmp_path / "mean.data")
     with pytest.raises(RecordError, match=r"is not loaded .* multiple hard links"):
         Record(tmp_path / "record").inference(tmp_path / "mean.onnx", [IDS])
-    assert not Side(tmp_path / "record").says.finished
+    assert not Recorded(tmp_path / "record").says.finished
 
 
 # A loop whose body alone takes a folded weight, and unnamed nodes.
@@ -213,7 +206,7 @@ graph (float[times, rows, 2] x) => (float[1, rows, 1] y)
 def test_a_weight_that_a_loop_takes_is_the_loops(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(LOOP), tmp_path / "loop.onnx")
     given = np.array([[1, 2], [3, 4]], np.float32)
-    side = Side(recorded(tmp_path / "loop.onnx", "loop", [given]))
+    side = Recorded(recorded(tmp_path / "loop.onnx", "loop", [given]))
     assert side.owners.keys() == {"kernel", "shift"}
     assert side.owners["kernel"].classes == ["Loop"]
     kernel = -np.array([[1, 2], [3, 4]])
@@ -225,7 +218,7 @@ def test_nodes_without_names_are_layers(tmp_path: Path) -> None:
     for node in model.graph.node[:2]:
         node.output[0] = ""
     onnx.save(model, tmp_path / "unnamed.onnx")
-    side = Side(recorded(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
+    side = Recorded(recorded(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
     assert [layer.path for layer in side.says.layers] == ["", "left", "right", "y"]
 
 

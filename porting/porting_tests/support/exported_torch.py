@@ -1,4 +1,4 @@
-"""Records models of torch, and exports them: `python -m porting_tests.support.exported_torch FOLDER`."""
+"""Records models of torch in the folder that is named, and exports them."""
 
 import logging
 import sys
@@ -66,32 +66,28 @@ def export(model, batch, file, dynamic, dynamo):
         torch.onnx.export(model, (batch,), file, input_names=names, dynamic_axes={"x": axes}, dynamo=False)
 
 
-def main():
-    folder = Path(sys.argv[1])
-    ids, x = torch.from_numpy(IDS), torch.from_numpy(X).float()
-    image = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 3, 6, 6))).float()
-    torch.manual_seed(0)
-    mean = Mean()
-    for name, model, batches, dynamic in (
-        ("tagger", Tagger(), [ids, ids[1:]], 2),
-        ("image", Image(), [image, image[1:]], 1),
-        ("scaled", Scaled(), [x], 1),
-        ("scaled64", Scaled().double(), [x.double()], 1),
-        ("mean", mean, [x, x[:, 2:]], 2),
-    ):
-        for weight in model.state_dict().values():  # so that none is as it is at first
-            if weight.is_floating_point():
-                weight.add_(0.1 * torch.rand(weight.shape))
-        Record(folder / name).inference(model.eval(), batches)
-        export(model, batches[0], folder / f"{name}.onnx", dynamic, dynamo=name != "mean")
-        if name in ("tagger", "image"):
-            export(model, batches[0], folder / f"{name}-old.onnx", dynamic, dynamo=False)
-    wrong = Mean(traced=True)
-    wrong.load_state_dict(mean.state_dict())
-    export(wrong.eval(), x, folder / "mean5.onnx", 2, dynamo=False)
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    main()
+warnings.simplefilter("ignore")
+logging.disable(logging.WARNING)
+torch.set_default_dtype(torch.float32)
+folder = Path(sys.argv[1])
+ids, x = torch.from_numpy(IDS), torch.from_numpy(X).float()
+image = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 3, 6, 6))).float()
+torch.manual_seed(0)
+mean = Mean()
+for name, model, batches, dynamic in (
+    ("tagger", Tagger(), [ids, ids[1:]], 2),
+    ("image", Image(), [image, image[1:]], 1),
+    ("scaled", Scaled(), [x], 1),
+    ("scaled64", Scaled().double(), [x.double()], 1),
+    ("mean", mean, [x, x[:, 2:]], 2),
+):
+    for weight in model.state_dict().values():  # so that none is as it is at first
+        if weight.is_floating_point():
+            weight.add_(0.1 * torch.rand(weight.shape))
+    Record(folder / name).inference(model.eval(), batches)
+    export(model, batches[0], folder / f"{name}.onnx", dynamic, dynamo=name != "mean")
+    if name in ("tagger", "image"):
+        export(model, batches[0], folder / f"{name}-old.onnx", dynamic, dynamo=False)
+wrong = Mean(traced=True)
+wrong.load_state_dict(mean.state_dict())
+export(wrong.eval(), x, folder / "mean5.onnx", 2, dynamo=False)

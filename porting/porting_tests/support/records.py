@@ -250,24 +250,20 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
     """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
     if framework != "torch":
         data = changed(data, by_n())
+    dot = "/" if framework == "keras" else "."
 
-    def own(
-        arrays: dict[str, Array], layer: str, second: Callable[[Array], Array] = np.zeros_like
-    ) -> dict[str, Array]:
+    def named(file: str, second: Any = np.zeros_like) -> dict[str, Array]:
         """By the framework's names; `second` makes the second bias of an LSTM's first."""
         made = {}
-        for name, array in arrays.items():
-            role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
-            made[role] = array.T if transposed else array
-            if role == "bias_ih_l0":
-                made["bias_hh_l0"] = second(array)
+        for layer, arrays in data[file].items():
+            for name, array in arrays.items():
+                role, _, transposed = NAMES[f"{layer} {name}"][framework].partition("^")
+                made[f"{layer}{dot}{role}"] = array.T if transposed else array
+                if role == "bias_ih_l0":
+                    made[f"{layer}{dot}bias_hh_l0"] = second(array)
         return made
 
-    def named(file: str, **how: Any) -> dict[str, Array]:
-        dot = "/" if framework == "keras" else "."
-        made = {layer: own(arrays, layer, **how) for layer, arrays in data[file].items()}
-        return {f"{layer}{dot}{role}": array for layer, of in made.items() for role, array in of.items()}
-
+    weights = named("weights")
     layers = {}
     for layer, output in data["outputs"].items():
         parts = [output]
@@ -277,9 +273,8 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
             parts = [output.swapaxes(1, 2)]  # channels stand before time
         settings = SETTINGS.get(framework, {}).get(layer, {}) | data["settings"].get(layer, {})
         classes = CLASSES[layer][framework].split()
-        layers[layer] = Layer(classes, own(data["weights"][layer], layer), parts, settings, training=True)
-    moving = ("running", "moving", "_mean", "_variance")
-    weights = {name: {"trainable": not any(word in name for word in moving)} for name in named("weights")}
+        own = {name.split(dot, 1)[1]: array for name, array in weights.items() if name.startswith(layer + dot)}
+        layers[layer] = Layer(classes, own, parts, settings, training=True)
     path = of_layers(
         path,
         framework,
@@ -293,7 +288,9 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         loss=data["loss"],
         steps=[{"step": step, "loss": loss} for step, loss in enumerate(data["losses"], 1)],
     )
-    return edited(path, lambda said: said.update(weights=weights))
+    moving = ("running", "moving", "_mean", "_variance")
+    trainable = {name: {"trainable": not any(word in name for word in moving)} for name in weights}
+    return edited(path, lambda said: said.update(weights=trainable))
 
 
 DATA = tagger()

@@ -202,6 +202,13 @@ def test_a_softmax_of_flax_in_float32_is_named(tmp_path: Path) -> None:
     assert "flax-attention-float32" in {cause.entry for cause in found.causes}
 
 
+def test_a_wrong_value_is_refused_without_pydantics_words() -> None:
+    status, _, said = rosetta("diff", "--demo", "broken")
+    assert status == 2
+    assert "Value error" not in said
+    assert "'broken' is not one of 'mistakes', 'fixed'" in said
+
+
 def each(change: Callable[[Array], Array]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The change of all arrays of all layers."""
     return lambda layers: {layer: {name: change(own) for name, own in of.items()} for layer, of in layers.items()}

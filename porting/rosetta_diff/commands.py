@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from rosetta_diff.helpers import (
     CannotBeginError,
@@ -216,6 +217,18 @@ def main_carry() -> None:
     _run(carry, "rosetta-carry")
 
 
+class Program(TyperCommand):
+    """The command of a program."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments. Raises BadParameter without the words that pydantic puts before its own."""
+        try:
+            return super().make_context(*arguments, **options)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 def _run(command: Callable[..., None], name: str) -> None:
     """Run a command as a program. Exit status 0: done; 2: could not begin; 1: failed after it began."""
     app = typer.Typer(
@@ -224,7 +237,7 @@ def _run(command: Callable[..., None], name: str) -> None:
         rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(command)
+    app.command(cls=Program)(command)
     try:
         app(prog_name=name)
     except OSError as error:

@@ -209,6 +209,25 @@ def test_a_wrong_value_is_refused_without_pydantics_words() -> None:
     assert "'broken' is not one of 'mistakes', 'fixed'" in said
 
 
+def test_an_attention_that_is_given_the_same_is_named_whole(tmp_path: Path) -> None:
+    """Its last projection is given something else inside of it, where nobody can tap."""
+    _, classes, _, own, _ = layouts()["attention of three widths"]
+    rng = np.random.default_rng(2)
+    given = {name: rng.random((2, 3, len(own[f"{name[0]}_proj_weight"][0]))) for name in ("query", "key", "value")}
+    output = rng.random((2, 3, len(own["out_proj.weight"])))
+    for path in (tmp_path / "left", tmp_path / "right"):
+        layers = {name: bare("Identity", array) for name, array in given.items()}
+        made = output if path.name == "left" else 2 * output + rng.random(output.shape)
+        of_layers(path, "torch", {**layers, "attn": Layer(classes, own, made)})
+
+        def connect(said: dict[str, Any]) -> None:
+            said["calls"][-1]["inputs"] = {call["layer"]: call["parts"][0] for call in said["calls"][:-1]}
+
+        edited(path, connect)
+    causes = [cause.sentence for cause in compared(tmp_path / "left", tmp_path / "right").causes]
+    assert causes[-1:] == ["attn is given the same on both sides, so it differs inside: compare its settings"]
+
+
 def each(change: Callable[[Array], Array]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The change of all arrays of all layers."""
     return lambda layers: {layer: {name: change(own) for name, own in of.items()} for layer, of in layers.items()}

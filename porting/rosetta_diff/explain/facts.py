@@ -232,11 +232,18 @@ def next_record(broken: Broken) -> str:
     if not np.isfinite(broken.check.error):
         return ""
     if stage == "forward":
+        attentions = [group.layer.path for group in broken.groups if group.part == "output"]  # of a framework
+        name = attentions[0] if attentions else broken.name
         if given_the_same(broken):
-            words = f"{broken.name} is given the same on both sides, so it differs inside"
-            return f'{words}: compare its settings, or tap what it computes, as by tap("scores", scores)'
+            words = f"{name} is given the same on both sides, so it differs inside: compare its settings"
+            classes = [group.layer.classes[0] for group in broken.groups if group.layer.classes]
+            if all("." in name for name in classes):  # none is the framework's own
+                return f'{words}, or tap what it computes, as by tap("scores", scores)'
+            return words
+        if len(attentions) == 1:
+            return f"compare the settings of {name}, and tap what it is given on both sides"
         before = [*computed_before(broken)[0]][:1]
-        where = f"between {before[0]} and {broken.name}" if before else f"before {broken.name}"
+        where = f"between {before[0]} and {name}" if before else f"before {name}"
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
     if stage == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
         return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"

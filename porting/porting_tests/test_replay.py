@@ -253,6 +253,13 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
     assert ("the optimizer's step of fc bias, whose gradient is rounding alone" in told(diff)) == passes
 
 
+def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> None:
+    left, right = (write(tmp_path / name, name, DATA) for name in ("torch", "keras"))
+    write(right / "replay", "keras", changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean)))
+    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
+    assert places(compared(left, right)) == ["the running statistics after a step in bn moving_mean"]
+
+
 def test_an_impossible_feed_is_refused(records: Path) -> None:
     for name in ("mine", "pipe"):
         (records / name).mkdir()

@@ -26,7 +26,7 @@ from rosetta_diff.read.side import Side, is_within
 
 MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose causes are looked for
 TAKES, GIVES = "is given", "gives"
-LOSS, STEP = "the loss", "the optimizer's step"
+LOSS, STEP, STATISTICS = "the loss", "the optimizer's step", "the running statistics after a step"
 
 Arrivals = Mapping[Place, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
 
@@ -237,6 +237,8 @@ class Replay:
         if failed:
             check = nearest(failed)
             what = GIVES if name == LOSS else f"of {check.tensor}"
+            if check.item.is_statistic:
+                name, what = STATISTICS, f"in {check.tensor}"
             self.wrong.append(Wrong(name, what, check, ("", ""), self._causes(check, failed)))
 
     def _list_not_judged(self, told: Collection[str]) -> None:
@@ -283,8 +285,8 @@ def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:
     replay = Replay(stages, stages_of(stages, side), left_calls(stages.pairing.pairs))
     replay.judge()
     if agrees:
-        replay.inside = [place for place in replay.wrong if place.layer not in (LOSS, STEP)]
-        replay.wrong = [place for place in replay.wrong if place.layer in (LOSS, STEP)]
+        replay.inside = [place for place in replay.wrong if place.layer not in (LOSS, STEP, STATISTICS)]
+        replay.wrong = [place for place in replay.wrong if place.layer in (LOSS, STEP, STATISTICS)]
     return replay
 
 

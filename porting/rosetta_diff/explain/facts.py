@@ -247,7 +247,7 @@ def next_record(broken: Broken) -> str:
         return f'tap what is computed {where} on both sides, as by tap("scores", scores) of rosetta_record'
     if stage == "loss" and not (sides[0].arrays("inputs") and sides[0].arrays("outputs")):
         return "record targets with record.inputs and outputs with record.forward: the loss is computed from them"
-    if stage == "step" and broken.item.name.startswith("moving_"):
+    if broken.item.is_statistic:
         return ""
     if stage == "step" and not all(side.arrays("gradients") for side in sides):
         return "record the gradients of both sides with record.gradients, then the step is computed anew"

@@ -145,7 +145,7 @@ def is_own(side: Side) -> bool:
 def acting(broken: Broken) -> dict[str, Cause]:
     """Return by name the recorded differences that act on the first step of the weight that is shown."""
     item, sides = broken.item, broken.sides
-    if not item.pair or not item.is_update or item.name.startswith("moving_"):
+    if not item.pair or not item.is_update or item.is_statistic:
         return {}
     tensors = [item.pair.tensor(place, item.name) for place in (0, 1)]
     left, right = (tensor.names if tensor else () for tensor in tensors)
@@ -207,7 +207,7 @@ def of_step(broken: Broken, place: int) -> Computation | None:
     what no record has of a person's own class as choices; None where nobody here knows how."""
     pair, side, name = broken.item.pair, broken.sides[place], broken.item.name
     update = UPDATES.get(side.optimizer_family)
-    if not pair or not update or not broken.item.is_update or name.startswith("moving_"):
+    if not pair or not update or not broken.item.is_update or broken.item.is_statistic:
         return None
     read, tensor = (pair.left_array, pair.right_array)[place], pair.tensor(place, name)
     arrays = read(name, "gradients"), read(name), broken.moved[place]

@@ -73,7 +73,7 @@ def the_only_one(broken: Broken) -> list[Cause]:
         return []
     if any(not group.layer.classes or "." in group.layer.classes[0] for group in groups):
         return []
-    if item.stage == "step" and item.name.startswith("moving_"):
+    if item.is_statistic:
         sides = [{name: value for name, value in group.settings.items() if name == "momentum"} for group in groups]
     else:
         sides = of_pass(broken) if item.is_output else []

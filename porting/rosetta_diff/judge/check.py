@@ -34,6 +34,10 @@ BREAKS = {
     "trajectory": "one step agrees and several steps do not: look at the order of batches, and at what is kept "
     "between steps",
 }
+OF_STATISTICS = (
+    "the gradients agree and the running statistics after a step do not: look at their momentum, and at whether a "
+    "variance is divided by n or by n - 1"
+)
 STAGES = (*BREAKS,)
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 
@@ -74,6 +78,11 @@ class Item:
         """True for an output of the whole model: a named one, or of the layer that is the model."""
         layers = self.pair.left if self.pair else None
         return self.stage == "forward" and (layers is None or layers.layer.path == layers.side.root)
+
+    @property
+    def is_statistic(self) -> bool:
+        """True for a running mean or variance after a step, which no optimizer moves."""
+        return self.stage == "step" and self.name.startswith("moving_")
 
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""
@@ -194,8 +203,9 @@ def nearest(failed: Sequence[Check]) -> Check:
 
 def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
     """Lines on a stage that breaks, and on the tensor that is shown."""
+    words = OF_STATISTICS if check.item.is_statistic else BREAKS[check.stage]
     return [
-        f"{name} breaks at {check.stage}: {BREAKS[check.stage]}",
+        f"{name} breaks at {check.stage}: {words}",
         check.line,
         *([f"{failures} of {checks} checks of this stage fail"] if checks > 1 else []),
     ]

@@ -167,9 +167,8 @@ def test_unpaired_weights_are_refused_with_a_line_that_works(name: str, tmp_path
 
 def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
     for number in (0.5, 0.25):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        left, right = both(folder, {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))})
+        of_left, of_right = {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))}
+        left, right = both(tmp_path / f"{number}", of_left, of_right)
         assert compare_records(left, right).passed == (number == 0.5)
         assert carried(paired(left, right))["l/w"].shape == ()
         assert carried(paired(right, left))["l.w"].tolist() == [number]
@@ -246,11 +245,10 @@ def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -
     """Each in a block, whose output is compared, too."""
     calls = []
     for number in (100, 200):
-        folder, profile = tmp_path / f"{number}", Profile()
-        folder.mkdir()
+        profile = Profile()
         outer: Layers = {f"b{block}": mine(np.ones(2)) for block in range(number)}
         inner = [layers_of(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
-        found = profile.runcall(paired, *both(folder, inner[0] | outer, inner[1] | outer))
+        found = profile.runcall(paired, *both(tmp_path / f"{number}", inner[0] | outer, inner[1] | outer))
         assert len(found.pairs) == 2 * number
         calls.append(sum(entry.callcount for entry in profile.getstats()))
     assert calls[1] < 2.2 * calls[0]

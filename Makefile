@@ -30,6 +30,9 @@ nightly: set-up # attacks by hostile input, and what takes long
 	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA
 	ROSETTA_AT_LENGTH=1 $(BIN)/python -m pytest $(AT_LENGTH) --timeout 600
 	cd porting && ../$(BIN)/python -m porting_tests.support.flax_at_length
+	cd porting && ../$(BIN)/python -m porting_tests.support.mistakes
+	cd porting && ../$(BIN)/python -m porting_tests.support.replays
+	cd porting && ../$(BIN)/python -m porting_tests.support.pairs 50
 
 wild: set-up porting/.wild/.installed # other projects' models, compared; writes porting/wild/in_the_wild.md
 	cd porting && ../$(BIN)/python -m wild

@@ -346,14 +346,17 @@ def main() -> None:
     started = {name: Side(name) for name in FRAMEWORKS}
     chosen = {name: found for name, found in planted().items() if words in name}
     sides = recorded([pair for _, three in chosen.values() for pair, _ in three], started, folder, steps=1)
+    wrong = 0
     for name, (mistake, three) in chosen.items():
         answers = [answer(mistake, named, sides.pop(0)) for _, named in three]
         places, causes, others = (sum(map(bool, column)) for column in [*zip(*answers, strict=True)][:3])
+        wrong += len(three) - places + others
         print(f"{name}: place {places}, cause {causes}, other causes {others}")
         for (pair, named), found in zip(three, answers, strict=True):
             if words or found.others or not found.place or (mistake.cause and not found.cause):
                 print(f"{pair.frameworks}, expected {named} and {mistake.cause!r}: {found.told}")
-    print(f"{folder} has their records")
+    print(f"{wrong} places or causes are wrong; {folder} has their records")
+    sys.exit(wrong > 0)
 
 
 if __name__ == "__main__":

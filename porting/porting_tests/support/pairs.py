@@ -279,6 +279,7 @@ def main() -> None:
             wrong += 1
             print(pair, found, sep="\n")
     print(f"{wrong} of {len(pairs)} correct pairs are taken for wrong; {folder} has their records")
+    sys.exit(wrong > 0)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mappe
 def main() -> None:
     names, folder = sys.argv[1:], Path(tempfile.mkdtemp(prefix="porting-replays-"))
     started = {name: Side(name) for name in FRAMEWORKS}
-    total = count = 0
+    total = count = false = 0
     for name in names or PORTS:
         pair, patterns = port(name)
         try:
@@ -109,8 +109,10 @@ def main() -> None:
             continue
         missed, others = missed_and_others(diff, patterns)
         total, count = total + len(patterns), count + len(patterns) - len(missed)
+        false += len(others)
         print(f"{name}: missed {missed}, besides {others}", told(diff), "", sep="\n")
     print(f"{count} of {total} mistakes are named in one run; {folder} has the records")
+    sys.exit(count < total or false > 0)
 
 
 if __name__ == "__main__":

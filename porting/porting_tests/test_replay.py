@@ -92,9 +92,10 @@ class Net(nn.Module):
         self.first, self.second, self.third = nn.Conv2d(1, 2, 3, 2), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1)
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=not is_right)
         self.other = None if is_right else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.relu = torch.relu if is_right else nn.ReLU()
 
     def forward(self, x):
-        x = self.second(self.pool(torch.relu(self.first(x))))
+        x = self.second(self.pool(self.relu(self.first(x))))
         return self.third((self.other or self.pool)(x)).mean((2, 3))
 
 def loss_of(model, x):

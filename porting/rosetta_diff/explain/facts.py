@@ -1,5 +1,6 @@
 """Facts about a stage that breaks, and what to record next."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -53,7 +54,10 @@ def called_between(broken: Broken) -> Iterator[Cause]:
         return
     words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) or "nothing" for of_side in calls]
     yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
-    for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else ():
+    of_kinds = [Counter(of.kind for of in of_side) for of_side in calls]
+    alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
+    of_one_kind = [(left, right) for left in calls[0] for right in calls[1] if left.kind == right.kind in alone]
+    for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else of_one_kind:
         for _, cause in between(left, right):
             yield replace(cause, sentence=f"of {left.name} {cause.sentence}")
 

@@ -91,7 +91,7 @@ DIFFERENCES = {
         script="torch_hardsigmoid_gradient.py",
     ),
     "SqueezeNet's padding": Difference(
-        "_conv |features.0 ",
+        r"^_conv |features\.0 ",
         "the padding of features.0 is",
         "The first convolution of SqueezeNet 1.1 pads by 1 in Paddle and not at all in torchvision.",
         "`nn.Conv2D(3, 64, 3, stride=2)`",
@@ -100,7 +100,7 @@ DIFFERENCES = {
         script="paddle_squeezenet.py",
     ),
     "SqueezeNet's pools": Difference(
-        r"_pool |features\.2 |features\.3\.squeeze |_conv\w* is given",
+        r"_pool |features\.2 |features\.3\.squeeze |_conv\._conv is given",
         "ceil_mode is True on the left and False on the right",
         "The pools of SqueezeNet round the size of their output down in Paddle and up in torchvision. With "
         "images of 224 by 224 all windows fit and nothing differs; these images are 66 by 66.",

@@ -12,7 +12,18 @@ from safetensors.numpy import save
 
 from porting_tests.support.guide import rosetta
 from porting_tests.support.pairs import random_pair, told
-from porting_tests.support.records import DATA, RATE, arrays, changed, compared, edited, put, resaved, write
+from porting_tests.support.records import (
+    DATA,
+    RATE,
+    arrays,
+    changed,
+    compared,
+    described,
+    edited,
+    put,
+    resaved,
+    write,
+)
 from porting_tests.support.replays import missed_and_others, places, port, replayed
 from porting_tests.support.side import FRAMEWORKS, Side, run_program
 from rosetta_diff.alone import STEP
@@ -259,6 +270,21 @@ def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> Non
     write(right / "replay", "keras", changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean)))
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
     assert places(compared(left, right)) == ["the running statistics after a step in bn moving_mean"]
+
+
+def test_a_model_is_not_judged_after_a_layer_in_it_that_was_not_fed(records: Path) -> None:
+    """The feed may lack a layer's output, as where the right one had another shape when the feed was written."""
+    both = records / "left", records / "right"
+    before = compared(*both)
+    assert before.replay
+    unfed = next(place.layer for place in before.replay.wrong if place.what.startswith("is given"))
+    edited(both[1] / "replay", lambda said: [c.update(fed_outputs=[]) for c in said["calls"] if c["layer"] == unfed])
+    (output,) = described(both[1] / "replay")["calls"][-1]["parts"]
+    resaved(both[1] / "replay", "layers", lambda found: found | {output: found[output] + 1})
+    after = compared(*both)
+    assert after.replay
+    assert places(after) == places(before)
+    assert after.replay.not_judged[""] == f"since it holds {unfed}, which is wrong"
 
 
 def test_an_impossible_feed_is_refused(records: Path) -> None:

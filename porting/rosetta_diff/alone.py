@@ -110,7 +110,9 @@ class Replay:
         calls = self.stages.right.says.calls
         known = [call for call in calls if (call.layer, call.number) in self.partners]
         arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
-        unfed, seen = list[str](), set[int]()  # wrong layers whose output did not become the left one's; items
+        # Layers whose output did not become the left one's, of those that give something else, and of these and
+        # those that are given something else; and items.
+        unfed, strange, seen = list[str](), list[str](), set[int]()
         for call in calls:
             place = call.layer, call.number
             after = f"since it comes after {unfed[-1]}, which is wrong" if unfed else ""
@@ -121,8 +123,11 @@ class Replay:
             for item in outputs.get(place, ()):
                 if id(item) not in seen and {*places(item)} <= arrivals.keys():
                     seen.add(id(item))
-                    failed = self._judge_output(item, call, arrivals, unfed, after)
-                    unfed += [call.layer] if failed and len(call.fed_outputs) != len(call.parts) else []
+                    failed = self._judge_output(item, call, arrivals, strange, after)
+                    if len(call.fed_outputs) != len(call.parts):
+                        unfed += [call.layer] if failed else []
+                        given_otherwise = any(not check.passed for check, _ in arrivals[place])
+                        strange += [call.layer] if failed or given_otherwise else []
         wrong = {place.layer for place in self.wrong}
         same = {line: [path for path in of if path not in wrong] for line, of in self.settings.items()}
         self.settings = {line: layers for line, layers in same.items() if layers}
@@ -141,10 +146,11 @@ class Replay:
                 self._add(check, call, TAKES)
 
     def _judge_output(
-        self, item: Item, call: RecordedCall, arrivals: Arrivals, unfed: Sequence[str], after: str
+        self, item: Item, call: RecordedCall, arrivals: Arrivals, strange: Sequence[str], after: str
     ) -> bool:
-        """Judge what a layer gives where it is given the same; return True if that is wrong. `unfed` are wrong layers
-        whose output stayed. `after` is why nothing is known of what was given, unless it was compared."""
+        """Judge what a layer gives where it is given the same; return True if that is wrong. `strange` are
+        the layers before that gave something else, which stayed. `after` is why nothing is known of what was given,
+        unless it was compared."""
         compared = arrivals[call.layer, call.number]
         if not all(check.passed for place in places(item) for check, _ in arrivals[place]):
             self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
@@ -154,7 +160,7 @@ class Replay:
             self.not_judged.setdefault(call.layer, after)
             return False
         misfit = None if check.passed else next(self._arrivals(call, fit=False), None)
-        within = next((path for path in unfed if path != call.layer and is_within(path, call.layer)), "")
+        within = next((path for path in strange if path != call.layer and is_within(path, call.layer)), "")
         if within and not (check.passed or misfit):
             self.not_judged.setdefault(call.layer, f"since it holds {within}, which is wrong")
             return False

@@ -229,7 +229,7 @@ DIFFERENCES = {
         source="keras/src/applications/imagenet_utils.py::def correct_pad(",
     ),
     "MobileNet's ReLU6": Difference(
-        r"(?i)relu\w* |\.2 ",
+        r"(?i)relu\w* |\.2 |conv_dw_1 is given",
         "relu",
         "Activations of MobileNet are `ReLU` in `paddle.vision` and `ReLU6` in `keras.applications`, as in the "
         "authors' own model.",
@@ -249,7 +249,7 @@ DIFFERENCES = {
 PLANTS = {  # pattern of the place, pattern of the cause, and what is wrong
     "ReLU after a shortcut": (
         r"layer3\.[01] ",
-        r"takes layer3\.0\.relu, call 2 on the left and what layer3\.0\.relu, call 2 is given on the right",
+        r"the activation before or in layer3\.0 is relu on the left and linear on the right",
         "a residual block without the ReLU of its sum",
     ),
     "a convolution's padding": (

@@ -84,7 +84,7 @@ def assert_same(
 
 
 def compared(left: Path, right: Path, mapping: str | os.PathLike[str] | None, require: str) -> tuple[bool, str]:
-    """Whether two records are equal, and what `rosetta-diff` shows of them."""
+    """Return True if two records are equal, and the text that `rosetta-diff` shows."""
     from rosetta_diff import diff, report
     from rosetta_diff.helpers import DiffError
     from rosetta_diff.pair.mapping import read_mapping

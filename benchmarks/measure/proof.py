@@ -1,4 +1,4 @@
-"""Whether two scripts of a race compute the same, by the package rosetta-diff, which may be missing."""
+"""Proof that two scripts of a race compute the same, by the package rosetta-diff, which may be missing."""
 
 from importlib.util import find_spec
 from pathlib import Path

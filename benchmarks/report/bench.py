@@ -259,7 +259,7 @@ class BenchResults(Results):
 
     @property
     def gain(self) -> str:
-        """What the settings of the tuned lane give, in a sentence; "" where the lanes are not compared."""
+        """The gain by the settings of the tuned lane, in a sentence; "" where the lanes are not compared."""
         gains = [(self.gain_of(name), title_of(name)) for name in self.backends]
         of_word = grouped((ratio.word(self.plan.within), (ratio, title)) for ratio, title in gains if ratio)
         faster = [f"{title} {_faster(r).rpartition(' ')[0]}" for r, title in of_word.pop("faster", [])]
@@ -281,7 +281,7 @@ class BenchResults(Results):
 
     @property
     def alike(self) -> str:
-        """How many of the sentences all rows translate alike; "" if none were decoded."""
+        """Number of sentences that all rows translate alike; "" if none were decoded."""
         sentences = self.sentences
         alike = sum(len(sentence.distinct) == 1 for sentence in sentences)
         return f"All rows translate {alike} of {len(sentences)} sentences alike." if sentences else ""

@@ -1,4 +1,4 @@
-"""What the tool imports, and when; and what its wheel holds."""
+"""Imports of the tool, and the files of its wheel."""
 
 import ast
 import shutil

@@ -199,7 +199,7 @@ def trained_on_one_side(broken: Broken) -> Iterator[Test]:
 
 
 def dropped(broken: Broken) -> Iterator[Test]:
-    """What a layer is given agrees if a dropout, whose output may have been added to something, gives its input."""
+    """The inputs of a layer agree if a dropout, whose output may have been added to something, gives its input."""
     for both, (place, path, cause) in product(given_otherwise(broken), dropouts(broken)):
         side = broken.sides[place]
         for call in side.called.get(path, []):
@@ -221,7 +221,7 @@ def dropping(broken: Broken) -> Iterator[Test]:
 
 
 def multiplied(broken: Broken) -> Iterator[Test]:
-    """What a layer is given is a multiple; or what it gives, where float32 explains it."""
+    """The inputs of a layer are a multiple; or its outputs, where float32 explains it."""
     arrays = [("takes", *both) for both in given_otherwise(broken)]
     arrays += [("gives", *broken.arrays)] if broken.item.is_output else []
     for verb, *both in arrays:

@@ -103,7 +103,7 @@ class Turns:
 
     @cached_property
     def _channels_first(self) -> set[bool]:
-        """Whether the left channels follow the rows, of pairs of which the right ones stand elsewhere."""
+        """True if the left channels follow the rows, of pairs of which the right ones stand elsewhere."""
         wide = [pair for pair in self.pairs if any(len(shape) > 2 for shape in output_shapes(pair))]
         first = [[group.channels_stand_first for group in pair.both] for pair in wide if pair.left.kind in CHANNELLED]
         return {left for left, right in first if left != right}

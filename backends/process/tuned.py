@@ -13,15 +13,6 @@ from backends import TABLE, framework_of
 from common.machine import cores, has_quota, is_amd
 from common.settings import FLUSH_DENORMALS
 
-# The groups of settings, and what each decides.
-GROUPS = {
-    "threads": "the number of threads",
-    "library": "the path that its matrix library takes",
-    "memory": "memory that is given back after each step",
-    "spinning": "how long idle threads spin",
-    "denormals": "denormal numbers",
-}
-
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
 # By default glibc returns it to the system, which maps and clears new pages for the next step.
 TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
@@ -45,7 +36,7 @@ class Effect(NamedTuple):
     """A step's speed with a group of settings as a multiple of its speed with nothing set."""
 
     framework: str
-    group: str
+    group: str  # threads, library (of matrices), memory, spinning of idle threads, or denormals
     ratio: float
     low: float  # the ends of its 95 % interval
     high: float

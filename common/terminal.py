@@ -154,6 +154,7 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
     Exit status 0: done; 2: could not begin; 1: failed after it began, or nobody reads its output any more; 130: ended
     by Ctrl-C; 143: ended by SIGTERM.
     """
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         program()
@@ -168,6 +169,13 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
         for number in ENDING:  # the interpreter's own end takes a moment, and would show a traceback
             signal.signal(number, signal.SIG_IGN)
     sys.exit()
+
+
+def _open_closed_streams() -> None:
+    """Lead each standard stream that the caller has closed, as some daemons do, to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
 
 
 def _leave_output() -> None:

@@ -184,7 +184,8 @@ class Example(Backend):
 
     def _arguments(self, rows: tensors.Batch) -> tuple[list[Array], Array]:
         """The arguments of `fit`."""
-        return [rows.encoder_input_data, rows.decoder_input_data], rows.decoder_target_data
+        batch = self._tensors(rows)
+        return [batch.encoder_input_data, batch.decoder_input_data], batch.decoder_target_data
 
     def translate(self, encoder_ids: Ids, encoder_lengths: Ids, max_length: int) -> Ids:
         ids = np.full((len(encoder_ids), max_length), self.config.stop_token)

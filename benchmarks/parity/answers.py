@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from backends.decoding import BeamSearch, log_softmax
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
-from benchmarks.in_child import TENSORS, greedy
+from benchmarks.in_child import greedy
 from common.tensors import Array, Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
 
@@ -34,7 +34,7 @@ def answer(
     backend.load(state)
     batches = Batches(corpus, rows, batch_size, trimmed)
     if stage == "tensors":
-        return {name: getattr(batches.whole(), name) for name in TENSORS}
+        return _given(backend, batches)
     if stage == "weights":
         return _named(backend.dump())
     if stage == "forward":
@@ -58,6 +58,16 @@ def answer(
         return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **_named(backend.dump())}
+
+
+def _given(backend: Backend, batches: Batches) -> dict[str, NDArray[Any]]:
+    """The tensors that the model file is given for each batch, by "FIELD of batch NUMBER"."""
+    return {
+        f"{field} of batch {number}": backend.file.to_array(tensor)
+        for number, batch in enumerate(batches, 1)
+        for field, tensor in backend._tensors(batch)._asdict().items()
+        if tensor is not None
+    }
 
 
 class Dictated:

@@ -28,7 +28,7 @@ OPTIMIZER: dict[str, Any] = {"learning_rate": 5e-4, "rho": 0.8, "epsilon": 4e-7}
 # Added to the output layer's bias of "\n"; the first one with which enough of the texts end is taken.
 STOP_BIASES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ENDED = 0.5  # share of the decoded texts that end, at least; the batch loses rows by quarters
-ON_ONE_BATCH = ("tensors", "weights", "forward", "gradients", "step")  # stages
+ON_ONE_BATCH = ("weights", "forward", "gradients", "step")  # stages
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Size:
 
     num_samples: int  # pairs of the corpus, all of which are trained on
     steps: int  # training steps of the trajectory
-    batch_rows: int  # rows of the batch that the stages from tensors to step use, and of a whole batch of counts
+    batch_rows: int  # rows of the batch that the stages from weights to step use, and of a whole batch of others
     sentences: int  # number of decoded sentences
     permutations: int  # float32 trainings with permuted hidden units; if 0, only the first ten losses are compared
     sentences_of_example: int = 3  # of these, keras:example decodes so many, since it takes seconds for each
@@ -146,10 +146,13 @@ class Cases:
         batches = [epoch_batches(corpus, np.arange(pairs), self.settings, epoch) for epoch in epochs]
         trained = np.concatenate([epoch.rows for epoch in batches])[: size.steps * self.settings.batch_size]
         first = trained[: size.batch_rows]
-        whole_and_smaller = trained[: size.batch_rows + size.batch_rows * 3 // 4]
+        whole_and_smaller, two_and_smaller = (
+            trained[: whole * size.batch_rows + size.batch_rows * 3 // 4] for whole in (1, 2)
+        )
         of_group = 2 * self.workers + 1  # rows of a batch, which no number of workers divides; the last one has one
         decided = _decided(self.probe, corpus.take(first), self.model.stop_token)
         asked = [
+            Case("tensors", self.probe, corpus, two_and_smaller, size.batch_rows),
             *(Case(stage, self.probe, corpus, first, len(first)) for stage in ON_ONE_BATCH),
             Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size, batches[0].trimmed),
             Case("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),

@@ -3,7 +3,7 @@
 The comparisons are stages. Each stage assumes that those before it passed, so the first one that fails has the cause.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -16,7 +16,7 @@ from common.weights import SLOT_PREFIX
 STAGES = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 # What the first failed stage says about the cause, given that all stages before it passed.
 BREAKS = {
-    "tensors": "its process does not make the same tensors of the same ids",
+    "tensors": "its model file is given other tensors than the batch has",
     "weights": "weights are changed on their way in or out",
     "forward": "the same weights and inputs give other outputs",
     "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
@@ -39,7 +39,10 @@ AXES: dict[str, tuple[str, ...]] = {
     "dense/bias": ("character",),
     "state_h": ("row", "unit"),
     "state_c": ("row", "unit"),
-    "probabilities": ("row", "time step", "character"),
+    **dict.fromkeys(
+        ("encoder_input_data", "decoder_input_data", "decoder_target_data", "probabilities"),
+        ("row", "time step", "character"),
+    ),
     "train": ("batch",),
     "evaluate": ("batch",),
 }
@@ -74,6 +77,13 @@ class Check:
     def as_json(self) -> dict[str, Any]:
         """An error that is not finite is null."""
         return vars(self) | {"error": self.finite_error, "passed": self.passed}
+
+
+def other_names(stage: str, expected: Collection[str], actual: Collection[str]) -> list[Check]:
+    """A check that fails, where one side has a tensor that the other lacks; none where both have the same names."""
+    missing, unexpected = sorted({*expected} - {*actual}), sorted({*actual} - {*expected})
+    note = f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}"
+    return [Check(stage, "names", inf, 0.0, note=note)] if missing or unexpected else []
 
 
 def compare(

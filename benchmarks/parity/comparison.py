@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from math import inf, sqrt
 from typing import Any
@@ -26,11 +27,23 @@ from benchmarks.parity.bounds import (
 )
 from benchmarks.parity.cases import REFERENCE, Answers, Cases
 from benchmarks.parity.certificate import Certificate, StageResult
-from benchmarks.parity.comparer import STAGES, Check, compare, explained
+from benchmarks.parity.comparer import STAGES, Check, compare, explained, other_names
 from common.errors import CannotBeginError
 from common.settings import Padding, Precision
+from common.tensors import Batches
 from common.weights import SLOT_PREFIX
 
+# The fields of a model file's Batch; beside them `encoder_lengths` where padding is masked. The example has the first
+# three, which its `fit` takes.
+FIELDS = (
+    "encoder_input_data",
+    "decoder_input_data",
+    "decoder_target_data",
+    "decoder_target_ids",
+    "target_weights",
+    "real_positions",
+    "loss_positions",
+)
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
 
 
@@ -41,6 +54,10 @@ class Comparison:
         self.cases, self.actual, self.expected = cases, actual, cases.reference
         self.process, self.dtype = actual.process, actual.dtype
         self.bounds = {name: bounds[self.dtype] for name, bounds in BOUNDS.items()}
+        if runs_example(self.process.name):
+            strings = actual.by_stage["strings"]
+            fewer = replace(strings, rows=strings.rows[: cases.size.sentences_of_example])
+            actual.by_stage = {**actual.by_stage, "strings": fewer}
 
     def run(self) -> Iterator[Check]:
         """The checks of each stage, up to the first stage that fails."""
@@ -51,16 +68,33 @@ class Comparison:
                 return
 
     def stage(self, name: str) -> list[Check]:
-        """The checks of one stage."""
-        return list(getattr(self, f"_{name}")())
+        """The checks of one stage; a single one that fails where the two sides' tensors have different names."""
+        asked = "gradients" if name == "loss" else name
+        expected = self.batches if name == "tensors" else self.expected[asked]
+        return other_names(name, expected, self.actual[asked]) or list(getattr(self, f"_{name}")())
+
+    @cached_property
+    def batches(self) -> dict[str, NDArray[Any]]:
+        """The tensors of the stage "tensors", made of the ids without a backend."""
+        case = self.cases.by_stage["tensors"]
+        corpus = replace(case.corpus, dtype=self.dtype)
+        lengths = ["encoder_lengths"] if corpus.padding == "mask" else []
+        fields = FIELDS[:3] if runs_example(self.process.name) else [*FIELDS, *lengths]
+        batches = enumerate(Batches(corpus, case.rows, case.batch_size, case.trimmed), 1)
+        return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
 
     def _compare(self, stage: str, tensor: str, bound: float, **how: Any) -> Check:
         """Compare the arrays that both sides answered for this stage; see `comparer.compare`."""
-        expected, actual = self.expected[stage][tensor], self.actual[stage].get(tensor, np.array(np.nan))
+        expected, actual = self.expected[stage][tensor], self.actual[stage][tensor]
         return compare(stage, tensor, expected, actual, bound, **{"dtype": self.dtype} | how)
 
     def _tensors(self) -> Iterator[Check]:
-        return (self._compare("tensors", name, 0.0) for name in self.expected["tensors"])
+        for name, expected in self.batches.items():
+            actual = self.actual["tensors"][name]
+            # JAX has integers of 32 bits, unless it computes in float64.
+            integer = "int32" if actual.dtype == "int32" else "int64"
+            dtype = integer if expected.dtype.kind in "iu" else self.dtype
+            yield compare("tensors", name, expected, actual, 0.0, dtype=dtype)
 
     def _weights(self) -> Iterator[Check]:
         return (self._compare("weights", name, 0.0) for name in self.expected["weights"])
@@ -124,7 +158,11 @@ class Comparison:
         """The checks that a group of workers trains as the reference does alone, and that they end in one state."""
         case, expected = self.actual.by_stage["group"], dict(self.expected["group"])
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(case))
-        of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
+        of_workers = f"{len(processes)} workers"
+        if wrong := [check for steps in all_steps for check in other_names("trajectory", expected, steps)]:
+            yield from wrong
+            return
+        losses = [steps.pop("losses") for steps in all_steps]
         yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
         how: dict[str, Any] = {"scale": None, "dtype": self.dtype}
         for name in expected if self.dtype == "float64" else ():
@@ -148,17 +186,15 @@ class Comparison:
                 yield self._compare("counts", tensor, near_ties if "correct" in name else 0.0, dtype="float64")
 
     def _strings(self) -> Iterator[Check]:
-        cases, case = self.cases, self.actual.by_stage["strings"]
+        cases, rows = self.cases, self.actual.by_stage["strings"].rows
         stop_token, bound = cases.model.stop_token, self.bounds["scores"]
-        if runs_example(self.process.name):
-            case = replace(case, rows=case.rows[: cases.size.sentences_of_example])
-        actual, expected = self.actual.ask(case), self.expected["strings"]
+        actual, expected = self.actual["strings"], self.expected["strings"]
         yield compare("strings", "scores of beams", expected["scores"], actual["scores"], bound, dtype="float64")
         translations = actual["ids"], expected["ids"]
-        answers = zip(case.rows, *translations, strict=False)
+        answers = zip(rows, *translations, strict=False)
         different = [answer for answer in answers if not np.array_equal(*answer[1:])]
         wrong = [answer for answer in different if cases.margin(*answer) > NEAR_TIE[self.dtype]]
-        error, number = len(different) / len(case.rows), len(case.rows)
+        error, number = len(different) / len(rows), len(rows)
         distinct, ended = len(np.unique(expected["ids"], axis=0)), int((expected["ids"] == stop_token).any(1).sum())
         note = f"{number} sentences, {distinct} distinct strings, {ended} ended, {len(different)} near-ties"
         if wrong:

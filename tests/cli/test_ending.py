@@ -88,6 +88,27 @@ def test_a_removed_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert refusal(1, "carry", "a", "--to", "torch", "--like", "b", "-o", "c.pt") == said
 
 
+@pytest.mark.parametrize(
+    ("closed", "command", "status", "printed", "said"),
+    [
+        ("<&-", ["translate", SENTENCE, "--backend", "numpy", "--data-is-a-typo"], 2, "", "No such option"),
+        ("<&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "Je vous aime", ""),
+        ("<&-", ["translate", "--backend", "numpy"], 0, "", ""),
+        (">&-", ["backends", "numpy"], 0, "", ""),
+        (">&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "", ""),
+        ("<&- >&-", ["evaluate", "nowhere"], 2, "", "rosetta: "),
+        ("<&- >&- 2>&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "", ""),
+    ],
+)
+def test_a_closed_stream_is_nowhere(closed: str, command: list[str], status: int, printed: str, said: str) -> None:
+    """The others work as ever."""
+    line = f"{shlex.join([sys.executable, '-m', 'rosetta', *command])} {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, printed in done.stdout, said in done.stderr) == (status, True, True), done
+    assert "Traceback" not in done.stderr
+    assert bool(done.stderr) == bool(said)
+
+
 def test_few_open_files_are_refused() -> None:
     command = f"ulimit -n 8; {shlex.quote(sys.executable)} -m rosetta {' '.join(TRANSLATE)} '{SENTENCE}'"
     done = subprocess.run(["sh", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.parity.comparison import Comparison, Parity, backends_and_dtypes
 from common.errors import CannotBeginError
 from common.settings import DataConfig
 from tests.conftest import CasesOf, Plant
+from tests.support.planted import FED, FED_MASKED
 from tests.support.sharing import CASE_SETTINGS
 
 LONG = replace(QUICK, steps=50, permutations=5)  # with a trajectory as long as the whole parity's
@@ -32,7 +34,7 @@ OF_PORTING = {
     "GatesSwapped": ("forward", ["state_h"]),
     "StatesExchanged": ("forward", ["state_h"]),
     "BiasLeftOut": ("forward", ["probabilities"]),
-    "TeacherForcingOffByOne": ("forward", ["probabilities"]),
+    "TeacherForcingOffByOne": ("tensors", ["decoder_input_data of batch 1", "row 0, time step 0"]),
     "TargetsPaddedWithZeros": ("loss", ["look at the targets, their padding"]),
     "DividedByItsOwnPositions": ("loss", []),
     "EncoderNotTaught": ("gradients", ["encoder/"]),
@@ -80,6 +82,34 @@ def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: 
         assert word in explanation, explanation
     (certificate,) = found.certificates.values()
     assert not certificate.passed
+
+
+def test_each_stage_sees_a_mistake_first() -> None:
+    assert {stage for stage, _ in PLANTED.values()} == set(STAGES)
+
+
+@pytest.mark.parametrize(("mistake", "padding"), [*product(FED, ["space", "mask"]), *product(FED_MASKED, ["mask"])])
+def test_other_tensors_are_seen_at_tensors(cases_of: CasesOf, planted: Plant, mistake: str, padding: str) -> None:
+    found = compared(cases_of(padding=padding), planted(f"numpy:{mistake}"), "float32")
+    assert broken(found) == {"tensors"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("changed", ["missing", "unexpected"])
+def test_tensors_are_compared_by_their_names(cases_of: CasesOf, stage: str, changed: str) -> None:
+    cases = cases_of()
+    with cases.start("numpy", "float64") as process:
+        comparison = Comparison(cases, Answers(process, "float64", cases.by_stage))
+        answered = comparison.actual["gradients" if stage == "loss" else stage]
+        name, tensor = next(iter(answered.items()))
+        if changed == "missing":
+            del answered[name]
+        else:
+            name = "more"
+            answered[name] = tensor
+        (check,) = comparison.stage(stage)
+    assert not check.passed
+    assert f"{changed}: {name}" in check.note
 
 
 def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:

@@ -272,10 +272,53 @@ def far_logits_clipped(backend: Backend, loss_of: Change, logits: Any, batch: An
     return loss_of(logits.clip(logits.max() - 64), batch)
 
 
-def off_by_one(backend: Backend, tensors: Change, batch: Batch) -> Any:
-    """The decoder reads the characters that it is to predict."""
-    of_batch = tensors(batch)
-    return of_batch._replace(decoder_input_data=of_batch.decoder_target_data)
+# Tensors on their way in
+
+
+def fed(**changes: Callable[[Any], Any]) -> Changes:
+    """Other tensors in these fields of the model file's Batch, which each change is given."""
+
+    def tensors(backend: Backend, honest: Change, batch: Batch) -> Any:
+        given = honest(batch)
+        return given._replace(**{field: change(given) for field, change in changes.items()})
+
+    return {"_tensors": tensors}
+
+
+def weights_of_the_batch_before(backend: Any, tensors: Change, batch: Batch) -> Any:
+    """A buffer that is filled only when its shape changes."""
+    given = tensors(batch)
+    kept = vars(backend).setdefault("kept", {}).setdefault(given.target_weights.shape, given.target_weights)
+    return given._replace(target_weights=kept)
+
+
+def of_the_batch_before(backend: Any, tensors: Change, batch: Batch) -> Any:
+    """A loader that gives the first batch twice and is one behind from then on."""
+    given = tensors(batch)
+    before, backend.before = vars(backend).get("before", given), given
+    return before
+
+
+# Seen at the stage "tensors", the latter where padding is masked alone.
+FED: dict[str, Changes] = {
+    "TeacherForcingOffByOne": fed(decoder_input_data=lambda given: given.decoder_target_data),
+    "InputsOneStepOff": fed(decoder_input_data=lambda given: np.roll(given.decoder_input_data, 1, axis=1)),
+    "TargetIdsOfInputs": fed(decoder_target_ids=lambda given: given.decoder_input_data.argmax(-1)),
+    "SourcesReversed": fed(encoder_input_data=lambda given: given.encoder_input_data[:, ::-1]),
+    "BatchTransposed": fed(encoder_input_data=lambda given: given.encoder_input_data.swapaxes(0, 1)),
+    "RowsMixedUp": fed(decoder_target_data=lambda given: given.decoder_target_data[::-1]),
+    "PaddingIsReal": fed(real_positions=lambda given: np.ones_like(given.real_positions)),
+    "LossOfASum": fed(loss_positions=lambda given: np.ones_like(given.loss_positions)),
+    "Float64InFloat32": {"to_tensor": lambda backend, to_tensor, array: to_tensor(array).astype(np.float64)},
+    "IdsOneOff": {"to_tensor": lambda backend, to_tensor, array: to_tensor(array + (array.dtype.kind == "i"))},
+    "OneBehind": {"_tensors": of_the_batch_before},
+}
+FED_MASKED: dict[str, Changes] = {
+    "LengthsOffByOne": fed(encoder_lengths=lambda given: given.encoder_lengths - 1),
+    "LengthsForgotten": fed(encoder_lengths=lambda given: None),
+    "DividedByItsOwnWeights": fed(loss_positions=lambda given: given.target_weights.sum()),
+    "WeightsOfTheBatchBefore": {"_tensors": weights_of_the_batch_before},
+}
 
 
 # Decoding
@@ -384,7 +427,6 @@ METHODS: dict[str, Changes] = {
     "NotANumber": {"forward": not_a_number},
     "LaterStepsDisturbed": {"forward": later_steps_disturbed},
     "WrongGradient": {"gradients": wrong_gradient},
-    "TeacherForcingOffByOne": {"_tensors": off_by_one},
     "EpsilonOutsideTheRoot": {"_train_step": epsilon_outside},
     "WeightsOfTheFirstStep": {"_train_step": weights_of_the_first_step},
     "SecondBiasTrained": {"_train_step": biases_step_twice},
@@ -419,4 +461,6 @@ FUNCTIONS: dict[str, Changes] = {
     "ConstantsBuiltIn": {"RMSprop": with_rates(rho=DEFAULTS.rho, epsilon=DEFAULTS.epsilon)},
     "LearningRateIgnored": {"RMSprop": with_rates(learning_rate=DEFAULTS.learning_rate)},
 }
+for name, changes in (FED | FED_MASKED).items():
+    (FUNCTIONS if "to_tensor" in changes else METHODS)[name] = changes
 DRIVERS = SimpleNamespace(**{name: partial(Planted, name) for name in (METHODS | FUNCTIONS)})

@@ -91,8 +91,7 @@ def test_a_removed_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("closed", "command", "status", "printed", "said"),
     [
-        ("<&-", ["translate", SENTENCE, "--backend", "numpy", "--data-is-a-typo"], 2, "", "No such option"),
-        ("<&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "Je vous aime", ""),
+        ("<&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "Je t'aime", ""),
         ("<&-", ["translate", "--backend", "numpy"], 0, "", ""),
         (">&-", ["backends", "numpy"], 0, "", ""),
         (">&-", ["translate", SENTENCE, "--backend", "numpy"], 0, "", ""),
@@ -101,7 +100,6 @@ def test_a_removed_working_folder_is_named(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_a_closed_stream_is_nowhere(closed: str, command: list[str], status: int, printed: str, said: str) -> None:
-    """The others work as ever."""
     line = f"{shlex.join([sys.executable, '-m', 'rosetta', *command])} {closed}"
     done = subprocess.run(["sh", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, printed in done.stdout, said in done.stderr) == (status, True, True), done

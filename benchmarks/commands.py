@@ -147,8 +147,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RECORDING|RUN",
-            help="A file of `rosetta bench` or `race`; several of `bench`, shown machine by machine; or the folder "
-            "of a run, whose losses are drawn.",
+            help="A file of `rosetta bench` or `race`; several of `bench`, of one machine as means, or machine by "
+            "machine; or the folder of a run, whose losses are drawn.",
         ),
     ],
     out: Annotated[
@@ -223,18 +223,24 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
-    """The report of a recording, of several of benches side by side, or of a run, which is a folder.
+    """The report of a recording, of several of benches, or of a run, which is a folder.
+
+    Several recordings of one bench on one machine have one page; those of several machines stand side by side.
 
     Raises as `Recording.read` and `RunDirectory.open` do.
     """
     from benchmarks.measure.recording import Recording
     from benchmarks.report import page, race, run
+    from benchmarks.report.repeated import are_repeated
     from common.run import RunDirectory
 
     if len(paths) == 1 and os.path.isdir(paths[0]):
         return run.report_of(RunDirectory.open(paths[0]))
     if len(paths) > 1:
-        return page.machines([(path.stem, _of_bench(path)) for path in paths])
+        recordings = [_of_bench(path) for path in paths]
+        if are_repeated(recordings):
+            return page.report_of(*recordings)
+        return page.machines([(path.stem, recording) for path, recording in zip(paths, recordings, strict=True)])
     recording = Recording.read(paths[0])
     return page.report_of(recording) if recording.plan.training else race.report_of(recording)
 

@@ -13,10 +13,11 @@ from backends import EXAMPLE, framework_of, title_of
 from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import duration
-from benchmarks.measure.statistics import UNSURE_FROM, Estimate, grouped
+from benchmarks.measure.statistics import UNSURE_FROM, grouped
 from benchmarks.report import charts, render, vary
 from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
 from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
+from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results
 from common.text import count, for_terminal, listed, printable, quoted
 
@@ -24,11 +25,18 @@ SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
 AN_EPOCH = (
     "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: how many times as "
-    "fast settings make a row. Intervals, ±, compare the rows of this recording. In another one on the same machine "
-    "all times may be longer or shorter."
+    "fast settings make a row. {intervals}"
 )
-BATCHED = "Batched: the time to decode a character of many sentences together."
-ALONE = "Alone: the time to decode a character of a sentence by itself."
+OF_ROUNDS = (
+    "± is a 95 % interval over the rounds of this recording. It leaves out what changes from one recording to the "
+    "next on the same machine."
+)
+OF_RECORDINGS = (
+    "Figures are means of {recordings} on one machine. ± is where a further recording falls, in 95 of 100 cases; it "
+    "leaves out other processors."
+)
+DECODING_WITHIN = 0.15  # half-width from which ratios of decoding are left out
+BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
 NOT_COMPARED = "not compared"
 
 # Results that `--json` prints, beside the command, the machine and sentences of the page.
@@ -86,14 +94,18 @@ SETTINGS: Columns = {
 }
 
 
-def report_of(recording: Recording) -> Report:
-    """The whole page, with answer and decoded sentences for a terminal, and the results for --json."""
+def report_of(*recordings: Recording) -> Report:
+    """The whole page, with answer and decoded sentences for a terminal, and the results for --json.
+
+    Of several recordings `repeated.are_repeated` is true.
+    """
     results: BenchResults
+    recording = recordings[0]
     if recording.plan.training and recording.plan.training.axes:
         results = varied = vary.VaryResults(recording)
         answer, drawn = vary.values_of(varied)
     else:
-        results = BenchResults(recording)
+        results = RepeatedResults(recordings) if len(recordings) > 1 else BenchResults(recording)
         answer, drawn = _answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
@@ -105,7 +117,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
     """The page with these values and those that a bench and a race have in common; `drawn` are charts by title."""
     common = {
         "headline": safe(results.headline),
-        "machine": _machine(results),
+        "machine": machine_of(results),
         "when": render.day(results.head.started),
         "doubts": joined(*(f"**Warning:** {safe(doubt)}" for doubt in results.doubts)),
         "charts": " ".join(f"![{title}](chart)" for title in drawn),
@@ -133,7 +145,7 @@ def reached(widths: Mapping[str, float | None]) -> str:
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
     all = [(safe(name), BenchResults(recording)) for name, recording in recordings]
-    answers = [f"- **{name}**, {_machine(results)}: {safe(results.headline)}" for name, results in all]
+    answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in all]
     columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in all]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
@@ -153,26 +165,20 @@ def _answer(results: BenchResults) -> dict[str, str]:
         cells = [_times(results, name, lane, "training") for lane in LANES]
         training.append((safe(title_of(name)), *cells[0], *cells[1], around(results.gain_of(name))))
     installed, tuned = LANES.values()
-    decoding = {}
-    for lane, words in LANES.items():
-        lines = [
-            (safe(title_of(name)), *_times(results, name, lane, "batch"), *_times(results, name, lane, "alone"))
-            for name in results.backends
-        ]
-        known = [line for line in lines if set(line[1:]) != {MISSING}]
-        decoding[lane] = table((f"decoding, {words}", "batched", against, "alone", against), known)
+    decoding = [(safe(title_of(name)), *_times(results, name, "tuned", "batch")) for name in results.backends]
+    known = [line for line in decoding if line[1] != MISSING]
+    decoding_answer = table(("row", "decoding", against), known)
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
     return {
         "gain": safe(results.gain),
         "surprise": safe(surprise(results)),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
         "answer": table(("row", installed, against, tuned, against, "tuning"), training),
-        "answer_columns": AN_EPOCH.format(first=first),
+        "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)),
         "typed": typed(results),
         "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
-        "decoding_installed": decoding["installed"],
-        "decoding_tuned": decoding["tuned"],
-        "decoding_columns": f"{BATCHED} {ALONE}" if any(decoding.values()) else "",
+        "decoding_answer": decoding_answer,
+        "decoding_columns": BATCHED if decoding_answer else "",
         "alike": results.alike,
         "why": "\n".join(
             f"- {safe(pair.why)}" for pair in results.pairs if pair.why and pair.left == results.baseline
@@ -181,13 +187,22 @@ def _answer(results: BenchResults) -> dict[str, str]:
     }
 
 
+def _intervals(results: BenchResults) -> str:
+    """A sentence that says what ± means and what it leaves out."""
+    if isinstance(results, RepeatedResults):
+        return OF_RECORDINGS.format(recordings=count(len(results.single), "recording"))
+    return OF_ROUNDS
+
+
 def _times(results: BenchResults, backend: str, lane: Lane, work: Work) -> tuple[str, str]:
     """The time of a backend's work, and that time as a multiple of the baseline's in the same lane."""
     row, first = (results.backends.get(name, {}).get(lane) for name in (backend, results.baseline))
     if row is None:
         return MISSING, MISSING
-    time = {"training": row.epoch, "batch": row.batch, "alone": row.alone}[work]
-    multiple = "1×" if row is first else around(results.ratio(first, row, work))
+    time, ratio = row.epoch if work == "training" else row.batch, results.ratio(first, row, work)
+    if work == "batch" and ratio and ratio.half_width > DECODING_WITHIN:
+        ratio = None
+    multiple = "1×" if row is first else around(ratio)
     return quantity(time), NOT_COMPARED if row.why_not else multiple if time else MISSING
 
 
@@ -217,7 +232,7 @@ def _support(results: BenchResults) -> dict[str, str]:
     }
 
 
-def _machine(results: Results) -> str:
+def machine_of(results: Results) -> str:
     """The processor and its number of cores."""
     machine = results.head.machine
     instructions = " with AVX-512" if "X86_V4" in machine["instructions"] else ""
@@ -225,32 +240,22 @@ def _machine(results: Results) -> str:
 
 
 def _charts(results: BenchResults) -> dict[str, str]:
-    """The charts with times, as SVG, by their titles.
+    """The chart of epochs, as SVG, by its title; none before a step was measured.
 
-    A row without a time keeps its place, so that charts side by side are alike.
+    A row without a time keeps its place.
     """
-    sentences = max((row.sentences for row in results.rows), default=0)
-    titles: dict[str, Callable[[BenchRow], Estimate | None]] = {
-        "An epoch of training": lambda row: row.epoch,
-        f"A character of {sentences} sentences": lambda row: row.batch,
-        "A character of a sentence alone": lambda row: row.alone,
-    }
-    drawn = {}
-    for title, time_of in titles.items():
-        known = {lane: [row for row in results.of_lane(lane) if time_of(row)] for lane in LANES}
-        lanes = [lane for lane, rows in known.items() if rows]
-        bars = []
-        for name, rows in results.backends.items():
-            marked = ", not compared" if any(row.why_not for row in rows.values()) else ""
-            times = [time_of(rows[lane]) if lane in rows else None for lane in lanes]
-            bars.append(charts.Bar(title_of(name) + marked, name, times))
-        if lanes:
-            words = "as installed (pale) and tuned" if len(lanes) > 1 else LANES[lanes[0]]
-            better = (
-                "shorter is better" if not charts.logarithmic(bars) else "the further left, the better; logarithmic"
-            )
-            drawn[f"{title}, {words}; {better}"] = charts.bars(bars)
-    return drawn
+    known = {lane: [row for row in results.of_lane(lane) if row.epoch] for lane in LANES}
+    lanes = [lane for lane, rows in known.items() if rows]
+    bars = []
+    for name, rows in results.backends.items():
+        marked = ", not compared" if any(row.why_not for row in rows.values()) else ""
+        times = [rows[lane].epoch if lane in rows else None for lane in lanes]
+        bars.append(charts.Bar(title_of(name) + marked, name, times))
+    if not lanes:
+        return {}
+    words = "as installed (pale) and tuned" if len(lanes) > 1 else LANES[lanes[0]]
+    better = "shorter is better" if not charts.logarithmic(bars) else "the further left, the better; logarithmic"
+    return {f"An epoch of training, {words}; {better}": charts.bars(bars)}
 
 
 def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:

@@ -8,7 +8,7 @@ from math import exp, hypot, log
 
 from benchmarks.measure.plan import Axis
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import Estimate, grouped
+from benchmarks.measure.statistics import Estimate, grouped, mean_of
 from benchmarks.report import render
 from benchmarks.report.bench import BenchResults, BenchRow
 from benchmarks.report.charts import Point, lines, reach_of
@@ -29,7 +29,7 @@ class VaryResults(BenchResults):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         for row in self.rows:  # times that are comparable from one size to the next
-            item = self.observed.across_rounds(self.plan.rows.index(row.row))
+            item = mean_of(self.observed.of_row(self.plan.rows.index(row.row)))
             row.step, row.epoch = item and item.times(row.items), None
         self.rows.sort(key=lambda row: self.plan.rows.index(row.row))
         self.axis, *self.second = self.training.axes  # the axis of charts and curves, and the second axis or none
@@ -66,7 +66,7 @@ class VaryResults(BenchResults):
 
 
 def ratio_across(left: Estimate, right: Estimate) -> Estimate:
-    """`left` as a multiple of `right`: times without a common round, whose variance and freedom are pooled."""
+    """`left` as a multiple of `right`: times without a common round, each with an interval of its own."""
     value, reach = left.value / right.value, hypot(log(left.high / left.value), log(right.high / right.value))
     return Estimate(value, value * exp(-reach), value * exp(reach))
 

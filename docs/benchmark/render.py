@@ -6,7 +6,9 @@ it first removes the sentences of the corpus from that recording, so that only f
 
 import dataclasses
 import sys
+from math import log
 from pathlib import Path
+from statistics import median, stdev
 
 from msgspec.structs import replace
 
@@ -16,15 +18,23 @@ from backends.process.tuned import EFFECTS
 from benchmarks.measure.recording import Decoded, Recording, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race, render
-from benchmarks.report.bench import LANES, BenchResults
+from benchmarks.report.bench import LANES
+from benchmarks.report.repeated import RepeatedResults
 
 FOLDER = PROJECT / "docs" / "benchmark"
+NAMES = ("demo", "fra-eng")  # of the pages of this folder
+
+
+def recordings_of(name: str) -> list[Path]:
+    """The recordings of a page of this folder, the oldest first: NAME.jsonl, or NAME-1.jsonl, NAME-2.jsonl, …."""
+    return sorted(FOLDER.glob(f"{name}.jsonl")) or sorted(FOLDER.glob(f"{name}-*.jsonl"))
 
 
 def rendered(path: Path) -> str:
-    """The page of a recording in the format of `path`, beside which the recording stands."""
-    recording = Recording.read(path.with_suffix(".jsonl"))
-    report = page.report_of(recording) if recording.plan.training else race.report_of(recording)
+    """The page of recordings in the format of `path`, beside which the recordings stand."""
+    paths = recordings_of(path.stem) if path.parent == FOLDER else [path.with_suffix(".jsonl")]
+    recordings = [Recording.read(recording) for recording in paths]
+    report = page.report_of(*recordings) if recordings[0].plan.training else race.report_of(recordings[0])
     if path.suffix == ".svg":
         return render.image(report)
     return render.html(report.page, report.charts) if path.suffix == ".html" else render.markdown(report.page)
@@ -32,9 +42,9 @@ def rendered(path: Path) -> str:
 
 def pages() -> list[Path]:
     """The pages of recordings under docs."""
-    places = (PROJECT / "docs" / folder for folder in ("benchmark", "racing"))
-    recordings = [path for place in places for path in place.glob("*.jsonl")]
-    beside = (path.with_suffix(suffix) for path in recordings for suffix in (".md", ".html", ".svg"))
+    benches = [FOLDER / f"{name}.jsonl" for name in NAMES]
+    races = (PROJECT / "docs" / "racing").glob("*.jsonl")
+    beside = (path.with_suffix(suffix) for path in (*benches, *races) for suffix in (".md", ".html", ".svg"))
     return sorted(path for path in beside if path.exists())
 
 
@@ -55,26 +65,19 @@ def figures_only(path: Path) -> None:
 
 def parts_of_readme() -> dict[str, str]:
     """README's parts that are made of the demo's recording, by their names."""
-    results = BenchResults(Recording.read(FOLDER / "demo.jsonl"))
+    results = RepeatedResults([Recording.read(path) for path in recordings_of("demo")])
     times = "; ".join(
         f"{title_of(name)} {' and '.join(render.quantity(rows[lane].epoch) for lane in LANES if lane in rows)}"
         for name, rows in results.backends.items()
     )
     alt = f"An epoch, as installed and tuned: {times}"
     image = f'<a href="docs/benchmark/demo.md"><img src="docs/benchmark/demo.svg" width="400" alt="{alt}"></a>'
-    answer, table = answer_of("demo")
-    return {"answer": f"{answer}\n\n{image}", "table": table}
-
-
-def answer_of(name: str) -> tuple[str, str]:
-    """The answer of a recording of this folder, with machine and date; and its table. Empty without the recording."""
-    if not (path := FOLDER / f"{name}.jsonl").exists():
-        return "", ""
-    results = BenchResults(recording := Recording.read(path))
-    paragraphs = page.report_of(recording).page.split("\n\n")
+    paragraphs = rendered(FOLDER / "demo.md").split("\n\n")
     table = next(paragraph for paragraph in paragraphs if paragraph.startswith("| row"))
-    where = f"{paragraphs[1].partition(' · ')[0]}, {render.day(results.head.started).partition(',')[0]}"
-    return f"{where}: **{results.headline}** {results.gain}", table
+    first, last = (render.day(one.head.started).partition(",")[0] for one in (results.single[0], results.single[-1]))
+    days = first if first == last else f"{first} to {last}"
+    answer = f"{page.machine_of(results)}, {days}: **{results.headline}** {results.gain}"
+    return {"answer": f"{answer}\n\n{image}", "table": table}
 
 
 def parts_of_guide() -> dict[str, str]:
@@ -90,19 +93,47 @@ def parts_of_guide() -> dict[str, str]:
         columns = ("framework", "set: a step is so many times as fast", "not set")
         tables += [f"Measured on {date}, on an {machine}:", render.table(columns, lines)]
     lines = []
-    for path in sorted(FOLDER.glob("*.jsonl")):
-        recording = Recording.read(path)
+    for name in NAMES:
+        recordings = [Recording.read(path) for path in recordings_of(name)]
+        recording = recordings[-1]
         command = " ".join(recording.plan.command.replace("\\\n", " ").split())
         day = render.day(recording.head.started).partition(",")[0]
-        lines.append((f"[{path.stem}](benchmark/{path.stem}.md)", render.code(command), day))
-    recordings = render.table(("recording", "made by", "on"), lines)
-    return {"effects": render.joined(*tables), "recordings": recordings}
+        lines.append((f"[{name}](benchmark/{name}.md)", str(len(recordings)), render.code(command), day))
+    made = render.table(("page", "recordings", "made by", "the last one on"), lines)
+    return {"effects": render.joined(*tables), "recordings": made, "spread": spread()}
+
+
+def spread() -> str:
+    """A table of the deviations of ratios from one recording of the demo to the next, and within a recording."""
+    results = RepeatedResults([Recording.read(path) for path in recordings_of("demo")])
+    lines = []
+    for pair in results.pairs:
+        left, right = results.by_label[pair.left], results.by_label[pair.right]
+        known = [single.ratio(single.by_label[left.label], single.by_label[right.label]) for single in results.single]
+        ratios = [estimate for estimate in known if estimate]
+        between = stdev(log(estimate.value) for estimate in ratios)
+        within = median(log(estimate.high / estimate.low) / 2 for estimate in ratios)
+        cells = (
+            f"{pair.left} over {pair.right}",
+            render.ratio(pair.ratio),
+            f"{min(r.value for r in ratios):.2f} to {max(r.value for r in ratios):.2f}",
+            render.percent(between),
+            f"±{render.percent(within)}",
+        )
+        lines.append(cells)
+    columns = (
+        "ratio",
+        "mean (a further recording)",
+        "seen",
+        "deviation of its logarithm",
+        "interval of one recording",
+    )
+    return render.table(columns, lines)
 
 
 PARTS = {
     PROJECT / "README.md": parts_of_readme,
     PROJECT / "docs" / "benchmarking.md": parts_of_guide,
-    PROJECT / "docs" / "keras_engines.md": lambda: {"engines": render.joined(*answer_of("engines"))},
 }
 
 
@@ -118,8 +149,9 @@ def filled(path: Path) -> str:
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         figures_only(Path(argument))
+    for name in NAMES:
+        (FOLDER / f"{name}.md").touch()
     for path in FOLDER.glob("*.jsonl"):
-        path.with_suffix(".md").touch()
         # Processes tell where this copy's Python is.
         path.write_text(path.read_text(encoding="utf-8").replace(f"{PROJECT}/", ""), encoding="utf-8")
     for path in pages():

@@ -178,7 +178,7 @@ def short_recordings(folder: Path) -> None:
     """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
-        COMMITTED / "demo.jsonl",
+        COMMITTED / "demo-1.jsonl",
         RACING / "threads.jsonl",
     ):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -196,7 +196,7 @@ def of_recording(path: Path) -> None:
 
 def of_recording_and_another(path: Path) -> None:
     """Put the recording and another one on one page."""
-    damaged, whole = Recording.read(path), committed("demo")
+    damaged, whole = Recording.read(path), committed("demo-1")
     both = page.machines([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 
@@ -212,7 +212,7 @@ VICTIMS = {
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(small_run.three_epochs, as_it_was, "[!cm]*", bit_flipped, least=1),
     "a report": Victim(short_recordings, of_recording),
-    "a comparison": Victim(short_recordings, of_recording_and_another, "demo.jsonl"),
+    "a comparison": Victim(short_recordings, of_recording_and_another, "demo-1.jsonl"),
 }
 
 

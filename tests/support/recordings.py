@@ -236,7 +236,7 @@ def committed(name: str) -> Recording:
 
 def hostile(path: Path) -> Recording:
     """The committed recording with a hostile text wherever a stranger could write one, saved at `path`."""
-    bench = committed("demo")
+    bench = committed("demo-1")
     text, shown = bench.path.read_text(encoding="utf-8"), bench.head.text.shown[0]
     words = ["torch", "flushed", "cpu", shown.source, shown.references[0]]
     for word in [*words, bench.head.machine["processor"], bench.head.text.weights]:

@@ -51,9 +51,36 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
         narrow = (observed for observed in grown if max(observed.ratio(*pair).half_width for pair in pairs) <= WITHIN)
         stopped = next(narrow, grown[-1])
         for pair in pairs:
-            intervals.setdefault("pooled", []).append(grown[0].ratio(*pair))
+            intervals.setdefault("five rounds", []).append(grown[0].ratio(*pair))
             intervals.setdefault("stopped", []).append(stopped.ratio(*pair))
     assert {name: estimates for name, estimates in intervals.items() if covered(estimates) < LEAST_COVERAGE} == {}
+
+
+# Deviations of the rows' rounds, as shares: those of a demo of December 2026 on two cores of an AMD EPYC, in its
+# plan's order; rows of which two are far more restless than the others; and rows that are alike.
+UNLIKE = {
+    "demo": [0.034, 0.026, 0.026, 0.039, 0.052, 0.028, 0.012, 0.068],
+    "two restless": [0.01] * 6 + [0.06] * 2,
+    "alike": [0.03] * 8,
+}
+
+
+@pytest.mark.parametrize("deviations", UNLIKE.values(), ids=UNLIKE)
+def test_every_pair_of_unlike_rows_is_covered(deviations: list[float]) -> None:
+    """In 93 to 98 of 100 recordings of five rounds, quiet pairs and restless ones alike."""
+    rng = np.random.default_rng(0)
+    pairs = [*combinations(range(len(deviations)), 2)]
+    estimates: dict[tuple[int, int], list[Estimate | None]] = {pair: [] for pair in pairs}
+    for _ in range(2000):
+        table = rng.normal(0, 0.03, (5, 1)) + rng.normal(0, deviations, (5, len(deviations)))
+        observed = Observations(dict(enumerate(dict(enumerate(rounds)) for rounds in table.tolist())))
+        for pair in pairs:
+            estimates[pair].append(observed.ratio(*pair))
+    shares = [covered(of_pair) for of_pair in estimates.values()]
+    widths = [estimate.half_width for of_pair in estimates.values() for estimate in of_pair if estimate]
+    print(f"{min(shares):.1%} to {max(shares):.1%} covered, median half-width {np.median(widths):.1%}")
+    assert min(shares) >= 0.93
+    assert max(shares) <= 0.98
 
 
 # In the second round, everything takes twice as long.
@@ -87,7 +114,7 @@ def test_a_row_of_fewer_rounds_is_levelled_or_has_no_interval() -> None:
     slow = {row: value + math.log(2) for row, value in rows.items() if row != 1}
     observed = Observations({1: rows, 2: slow, 3: slow})
     assert observed.seconds(1).value == pytest.approx(math.exp(0.1) * 2 ** (2 / 3))
-    assert observed.ratio(1, 2).value == pytest.approx(math.exp(0.2)), "from the round that has both"
+    assert observed.ratio(1, 2) is None, "one round has both"
     once = Observations({1: {0: 0.0, 1: 0.1}})
     assert once.ratio(0, 1) is KNOWN.ratio(0, 9) is KNOWN.seconds(9) is None
     assert Observations({}).ratio(0, 1) is Observations({}).seconds(0) is mean_of([0.1]) is None

@@ -34,7 +34,7 @@ CUT = """
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return page.report_of(committed("demo"))
+    return page.report_of(committed("demo-1"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def tokens(markdown: str) -> Iterator[Token]:
 
 
 def test_what_was_not_measured_has_no_section_and_is_named() -> None:
-    empty = page.report_of(replace(committed("demo"), lines=[])).page
+    empty = page.report_of(replace(committed("demo-1"), lines=[])).page
     assert re.findall("^## (.*)", empty, re.MULTILINE) == [
         "How it was measured",
         "Data, machine, and how to measure the same again",
@@ -122,7 +122,7 @@ def test_80_columns_show_both_lanes_and_the_sentences() -> None:
 
 
 def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
-    bench = committed("demo")
+    bench = committed("fra-eng")
     text = page.machines([("one", bench), ("another_one", bench)]).page
     assert f"- **one**, {bench.head.machine['processor']} with AVX-512, 2 cores: As installed, " in text
     assert "| an epoch | one | `another_one` |" in text
@@ -178,7 +178,7 @@ def test_no_bar_stands_on_a_logarithmic_axis() -> None:
     ]
     assert all(
         re.search("; (shorter is better|the further left, the better; logarithmic)$", title)
-        for title in page.report_of(committed("demo")).charts
+        for title in page.report_of(committed("demo-1")).charts
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import log, sqrt
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from benchmarks.measure.recording import Certified, Decoded, Recording, Round
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
 from benchmarks.report.page import report_of
+from benchmarks.report.repeated import RepeatedResults, are_repeated
 from common.corpus import prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
@@ -117,7 +119,7 @@ def test_rows_as_installed_are_compared_with_their_plain_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "advice"), [(0.05, "--budget 17m would do"), (0.2, "an hour would not do on this machine")]
+    ("process", "advice"), [(0.03, "--budget 13m would do"), (0.2, "an hour would not do on this machine")]
 )
 def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
     bench = recording(plan_of([*NEAR]), NEAR, noise=Noise(process), seed=3)
@@ -126,6 +128,42 @@ def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
     shown = report_of(bench).page
     assert "not told apart yet" in shown
     assert ("more minutes would do" in shown) == (process < 0.1)
+
+
+def repeated(*keras: float) -> list[Recording]:
+    """Recordings of torch, whose step takes 60 ms, and of Keras, whose step takes so many seconds."""
+    plan = plan_of(["torch", "keras"])
+    return [recording(plan, {"torch": 0.06, "keras": seconds}, noise=EXACT) for seconds in keras]
+
+
+def test_an_interval_of_recordings_holds_a_further_recording() -> None:
+    """By hand: Student's t of two degrees of freedom, and the deviation of one further logarithm and of the mean."""
+    recordings = repeated(0.09, 0.099, 0.1089)
+    assert are_repeated(recordings)
+    results = RepeatedResults(recordings)
+    ratio = results.ratio(results.by_label["torch"], results.by_label["keras"])
+    assert ratio is not None
+    assert ratio.value == pytest.approx(1.65)
+    assert log(ratio.high / ratio.value) == pytest.approx(4.302653 * log(1.1) * sqrt(1 + 1 / 3), rel=1e-4)
+    assert (results.rounds, results.backends["keras"]["tuned"].step.value) == (18, pytest.approx(0.099))
+    assert results.headline.startswith("As installed and tuned, PyTorch trains faster than Keras")
+    page = report_of(*recordings).page
+    assert "Figures are means of 3 recordings on one machine. ± is where a further recording falls" in page
+
+
+def test_a_row_that_one_recording_does_not_compare_has_no_ratio() -> None:
+    first, second = repeated(0.09, 0.09)
+    keras = next(index for index, row in enumerate(first.plan.rows) if row.backend == "keras")
+    broken = changed(first, Certified, lambda line: Certified(line.row, certificate(passed=line.row != keras)))
+    results = RepeatedResults([broken, second])
+    assert results.ratio(*(results.by_label[name] for name in ("torch", "keras"))) is None
+    assert results.doubts == BenchResults(broken).doubts != []
+
+
+def test_recordings_of_other_versions_are_not_repeated() -> None:
+    first, second = repeated(0.09, 0.09)
+    machine = {**second.head.machine, "versions": {"torch": "2.0"}}
+    assert not are_repeated([first, replace(second, head=msgspec.structs.replace(second.head, machine=machine))])
 
 
 def on_one_thread(line: Round) -> Round:
@@ -144,7 +182,7 @@ LATE = each_visit(
     [
         (recording(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
         (recording(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
-        (recording(rounds=2), "So far, after 2 rounds alone: As installed", [ONLY_TWO], []),
+        (recording(rounds=2), "So far, after 2 rounds alone: As installed", [ONLY_TWO], ["the widest interval"]),
         (busy(3), "As installed", [], [f"12 {LEFT_OUT}"]),
         (busy(4), "As installed", [BUSY], []),
         (changed(recording(plan_of([*NEAR])), Round, on_one_thread), "As installed", THREADS, []),

@@ -1,0 +1,64 @@
+"""The results of several recordings of one bench on one machine, made one after the other.
+
+The unit is a recording. Something lasts longer than a round: two recordings of the same programs on the same machine
+differ by more than their rounds do. So an interval here tells where a further recording falls, in 95 of 100 cases.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from benchmarks.in_child import Work
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import Estimate, next_of
+from benchmarks.report.bench import BenchResults, BenchRow
+
+
+def are_repeated(recordings: Sequence[Recording]) -> bool:
+    """True if all are of the same rows, on the same kind of machine, with the same versions."""
+    first, *others = (
+        (head.plan.rows, head.plan.training, *(head.machine[part] for part in ("processor", "cores", "versions")))
+        for head in (recording.head for recording in recordings)
+    )
+    return all(other == first for other in others)
+
+
+class RepeatedResults(BenchResults):
+    """The results of recordings for which `are_repeated` is True.
+
+    Ratios and times are means over the recordings, with intervals of a further one. Facts, decoded sentences and
+    profiles are those of the last recording.
+    """
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.single = [BenchResults(recording) for recording in recordings]
+        super().__init__(recordings[-1])
+        self.rounds, self.cycles, self.dropped, self.again, self.seconds = (
+            sum(getattr(results, name) for results in self.single)
+            for name in ("rounds", "cycles", "dropped", "again", "seconds")
+        )
+        for row in self.rows:
+            epochs = [results.by_label[row.label].epoch for results in self.single]
+            steps = [results.by_label[row.label].step for results in self.single]
+            row.epoch, row.step = _next_of(epochs), _next_of(steps)
+        self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
+
+    def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:
+        """Speed of `left` as a multiple of that of `right`; None if a recording does not compare them."""
+        if left is None or right is None:
+            return None
+        rows = ((results, *(results.by_label.get(row.label) for row in (left, right))) for results in self.single)
+        return _next_of([results.ratio(*pair, work) for results, *pair in rows])
+
+    @property
+    def doubts(self) -> list[str]:
+        """Reasons not to rely on the figures, of any of the recordings."""
+        return [*dict.fromkeys(doubt for results in self.single for doubt in results.doubts)]
+
+    def _more_notes(self) -> Iterator[str]:
+        return iter(())
+
+
+def _next_of(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """The estimate of a further recording's value; None if one of these is not known."""
+    values = [math.log(estimate.value) for estimate in estimates if estimate]
+    return next_of(values) if len(values) == len(estimates) else None

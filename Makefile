@@ -28,6 +28,7 @@ test: needs
 
 nightly: set-up # attacks by hostile input, and what takes long
 	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA
+	$(BIN)/rosetta parity
 	ROSETTA_AT_LENGTH=1 $(BIN)/python -m pytest $(AT_LENGTH) --timeout 600
 	cd porting && ../$(BIN)/python -m porting_tests.support.flax_at_length
 	cd porting && ../$(BIN)/python -m porting_tests.support.mistakes

@@ -8,7 +8,8 @@ decodes by `predict` in a Python loop, one sentence and one character at a time.
 all backends, its optimizer has the same constants, and its epochs have the same order. It is compared with the
 reference in float32 only, in which it trains.
 
-The functions are those of a model file, under the same names. Tensors are NumPy arrays, which Keras converts.
+The functions are those of a model file, under the same names, but for `loss_of`, `train_step` and `evaluate_step`, in
+place of which stand `fit` and `evaluate`. Tensors are NumPy arrays, which Keras converts.
 """
 
 from collections.abc import Sequence

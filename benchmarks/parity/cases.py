@@ -5,7 +5,6 @@ The reference is the NumPy backend in float64. Every backend is compared with it
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from threading import Lock
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ OPTIMIZER: dict[str, Any] = {"learning_rate": 5e-4, "rho": 0.8, "epsilon": 4e-7}
 # Added to the output layer's bias of "\n"; the first one with which enough of the texts end is taken.
 STOP_BIASES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 ENDED = 0.5  # share of the decoded texts that end, at least; the batch loses rows by quarters
+PERMUTED = "permuted"
 ON_ONE_BATCH = ("weights", "forward", "gradients", "step")  # stages
 
 
@@ -66,8 +66,10 @@ class Case:
 
 
 class Answers:
-    """The record of a backend, with weights and tensors of one dtype. Its process makes each stage's part when it is
-    first asked for; several threads may ask."""
+    """The arrays that a backend answers, by stage and name, with weights and tensors of one dtype.
+
+    Its process computes a stage when it is first asked for; several threads may ask.
+    """
 
     def __init__(self, process: BackendProcess, dtype: Precision, by_stage: dict[str, Case]) -> None:
         self.process, self.dtype, self.by_stage = process, dtype, by_stage
@@ -96,7 +98,10 @@ class Answers:
 
 
 class Cases:
-    """A context manager, since it starts processes and must end them. Several threads may use it."""
+    """The cases of one padding and size, and NumPy's answers to them: the reference's, and in float32.
+
+    A context manager, since it starts processes and must end them. Several threads may use it.
+    """
 
     def __init__(
         self,
@@ -124,6 +129,7 @@ class Cases:
         self._starting = Lock()
         self._started: list[BackendProcess] | None = []  # None: the comparison has ended
         self.reference = Answers(self._start_numpy("float64"), "float64", self.by_stage)
+        self.float32 = Answers(self._start_numpy("float32"), "float32", self.by_stage)  # its errors are normal ones
         self.by_stage["strings"] = self._strings()
 
     def __enter__(self) -> Self:
@@ -140,7 +146,10 @@ class Cases:
             process.close()
 
     def _cases(self) -> dict[str, Case]:
-        """Cases by stage; the loss is asked for together with its gradients."""
+        """Cases by stage; the loss is asked for together with its gradients.
+
+        PERMUTED and a number is the trajectory with permuted hidden units.
+        """
         corpus, size, pairs = self.material.batch, self.size, len(self.material.pairs)
         epochs = range(1, 2 + size.steps * self.settings.batch_size // pairs)
         batches = [epoch_batches(corpus, np.arange(pairs), self.settings, epoch) for epoch in epochs]
@@ -151,14 +160,19 @@ class Cases:
         )
         of_group = 2 * self.workers + 1  # rows of a batch, which no number of workers divides; the last one has one
         decided = _decided(self.probe, corpus.take(first), self.model.stop_token)
+        trajectory = Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size, batches[0].trimmed)
+        rng = np.random.default_rng(self.settings.seed)
+        permutations = (rng.permutation(self.model.latent_dim) for _ in range(size.permutations))
         asked = [
             Case("tensors", self.probe, corpus, two_and_smaller, size.batch_rows),
             *(Case(stage, self.probe, corpus, first, len(first)) for stage in ON_ONE_BATCH),
-            Case("trajectory", self.fresh, corpus, trained, self.settings.batch_size, batches[0].trimmed),
+            trajectory,
             Case("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
             Case("counts", decided, corpus, whole_and_smaller, size.batch_rows),
         ]
-        return {case.stage: case for case in asked}
+        permuted = [replace(trajectory, state=permute_units(self.fresh, units)) for units in permutations]
+        of_permuted = {f"{PERMUTED} {number}": case for number, case in enumerate(permuted)}
+        return {case.stage: case for case in asked} | of_permuted
 
     def _strings(self) -> Case:
         """The case of decoding. Its weights are so large that each sentence has a translation of its own, by which
@@ -205,23 +219,14 @@ class Cases:
             self._started.append(process)
             return process
 
-    @cached_property
-    def float32(self) -> Answers:
-        """The record of NumPy in float32, whose error is the one that is normal."""
-        return Answers(self._start_numpy("float32"), "float32", self.by_stage)
-
-    @cached_property
+    @property
     def spread(self) -> float:
         """The standard deviation of the mean loss of NumPy's float32 training and of those with permuted units.
 
         They compute the same and differ by rounding alone.
         """
-        rng, case = np.random.default_rng(self.settings.seed), self.by_stage["trajectory"]
-        means = [self.float32["trajectory"]["losses"].mean()]
-        for _ in range(self.size.permutations):
-            state = permute_units(case.state, rng.permutation(self.model.latent_dim))
-            means.append(self.float32.ask(replace(case, state=state))["losses"].mean())
-        return float(np.std(means, ddof=1))
+        trained = [stage for stage in self.by_stage if stage.startswith(("trajectory", PERMUTED))]
+        return float(np.std([self.float32[stage]["losses"].mean() for stage in trained], ddof=1))
 
     def margin(self, row: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> float:
         """The margin of the best character over the second best where two translations (L,) of a row's source first

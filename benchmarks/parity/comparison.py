@@ -271,33 +271,29 @@ def compare_backends(
 ) -> Parity:
     """Compare every backend in every precision, `at_once` of them side by side, each in a process of its own.
 
-    Returns `parity`, which is filled backend by backend, so that the results before an error are kept. `on_check` is
-    called after each of them. An error ends the processes of the cases.
+    No more than `at_once` of these processes live at a time. Returns `parity`, which is filled backend by backend, so
+    that the results before an error are kept. `on_check` is called after each of them. An error ends the processes of
+    the cases.
     """
+    facts = cases.reference.process.facts
+
+    def compared(name: str, dtype: Precision) -> tuple[list[Check], Certificate]:
+        with cases.start(name, dtype) as process:
+            checks = list(Comparison(cases, Answers(process, dtype, cases.by_stage)).run())
+            reference, passed = f"{REFERENCE} {facts.version} float64", all(check.passed for check in checks)
+            return checks, Certificate(process.facts.version, reference, passed, _stages_of(checks))
+
     with ThreadPoolExecutor(at_once) as pool:
-
-        def checks_of(name: str, dtype: Precision) -> tuple[BackendProcess, list[Check]]:
-            process = cases.start(name, dtype)
-            return process, list(Comparison(cases, Answers(process, dtype, cases.by_stage)).run())
-
         padding = cases.model.padding
         pairs = backends_and_dtypes(names, dtypes, padding)
-        comparing = [pool.submit(checks_of, name, dtype) for name, dtype in pairs]
+        comparing = [pool.submit(compared, name, dtype) for name, dtype in pairs]
         try:
             for (name, dtype), future in zip(pairs, comparing, strict=True):
-                process, checks = future.result()
                 label = label_of(name, dtype, padding)
-                parity.comparisons[label] = checks
-                passed = all(check.passed for check in checks)
-                if not passed:
+                checks, certificate = future.result()
+                parity.comparisons[label], parity.certificates[label] = checks, certificate
+                if not certificate.passed:
                     parity.explanations.append(explained(label, checks))
-                parity.certificates[label] = Certificate(
-                    version=process.facts.version,
-                    reference=f"{REFERENCE} {cases.reference.process.facts.version} float64",
-                    passed=passed,
-                    stages=_stages_of(checks),
-                )
-                process.close()
                 on_check()
         except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
             pool.shutdown(wait=False, cancel_futures=True)

@@ -9,7 +9,9 @@ import pytest
 
 from backends import TABLE, Entry
 from backends.commands.lines import InputLine, Output
+from backends.process.parent import PROJECT
 from backends.process.translating import Answer, Candidate
+from benchmarks.parity.command import _compared_backends
 from benchmarks.parity.comparer import Check
 from common import machine
 from common.run import BUNDLED_RUN, RunDirectory
@@ -19,6 +21,15 @@ from tests.support.program import answer, refusal, rosetta
 
 NUMPY = ["--backend", "numpy"]
 TRAIN = ["train", *NUMPY, "--num-samples", "300", "--latent-dim", "16", "--epochs", "1"]
+
+
+def test_parity_compares_a_program_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backends.installed", lambda: list(TABLE))
+    by_default = _compared_backends(None, "cpu")
+    assert by_default == [name for name in TABLE if name != "keras:on-tensorflow"]
+    assert _compared_backends(None, "gpu") == by_default[1:]
+    whole = (PROJECT / "Makefile").read_text().partition("nightly: set-up")[2].partition("\n\n")[0]
+    assert "/rosetta parity\n" in whole
 
 
 def test_data_prints_the_examples_five_figures_and_pairs(tmp_path) -> None:

@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from itertools import product
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from benchmarks.parity.cases import QUICK, Answers, Cases
 from benchmarks.parity.comparer import STAGES
 from benchmarks.parity.comparison import Comparison, Parity, backends_and_dtypes, compare_backends
 from common.errors import CannotBeginError
-from common.settings import DataConfig
+from common.settings import DataConfig, Precision
 from tests.conftest import CasesOf, Plant
 from tests.support.planted import FED, FED_MASKED
 from tests.support.sharing import CASE_SETTINGS
@@ -118,6 +120,33 @@ def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:
     assert {check.stage for check in found.checks} == set(STAGES)
     assert found.certificates["torch float64"].passed
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_processes_live_only_while_they_are_compared(
+    cases_of: CasesOf, planted: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, living, most, last_began = cases_of(), set(), [], Event()
+    names = ["numpy", *(planted(f"numpy:{mistake}") for mistake in list(FED)[:3])]
+    start, run = cases.start, Comparison.run
+
+    def counted(name: str, dtype: Precision) -> Any:
+        process = start(name, dtype)
+        close = process.close
+        process.close = lambda: (living.discard(name), close())
+        living.add(name)
+        most.append(len(living))
+        return process
+
+    def slow_at_first(comparison: Comparison) -> Any:
+        if comparison.process.name == names[-1]:
+            last_began.set()
+        assert comparison.process.name != "numpy" or last_began.wait(60)
+        return run(comparison)
+
+    monkeypatch.setattr(cases, "start", counted)
+    monkeypatch.setattr(Comparison, "run", slow_at_first)
+    assert len(compare_backends(cases, names, ["float32"], Parity(), at_once=2).comparisons) == 4
+    assert (max(most), living) == (2, set())
 
 
 def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(cases_of: CasesOf, planted: Plant) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from math import inf
 
 from backends import TABLE
-from benchmarks import in_child
 from benchmarks.measure import bench, machine, race, rounds
 from benchmarks.report import results
 from rosetta import main
@@ -22,7 +21,6 @@ def make_short(number: int) -> None:
     rounds.CYCLES, bench.ROW_BYTES = 2, 0.0
     rounds.LEAST_ROUNDS = bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     rounds.ENOUGH_ROUNDS = rounds.CAREFUL_ROUNDS = number
-    in_child.PRODUCT_SIZE = 64
     machine.MOST_WAIT = machine.WINDOW
     machine.MOST_OTHERS = inf
     machine.wait_until_fit = lambda note, longest: True

@@ -1,4 +1,4 @@
-"""Parity's comparer: equal arrays pass, and every way of not being equal fails, with its place."""
+"""The comparers of parity and of the tool: equal arrays pass; each kind of difference fails, with its place."""
 
 from math import inf
 

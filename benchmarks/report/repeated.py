@@ -37,17 +37,19 @@ class RepeatedResults(BenchResults):
             for name in ("rounds", "cycles", "dropped", "again", "seconds")
         )
         for row in self.rows:
-            epochs = [results.by_label[row.label].epoch for results in self.single]
-            steps = [results.by_label[row.label].step for results in self.single]
-            row.epoch, row.step = _next_of(epochs), _next_of(steps)
+            rows = [results.by_label[row.label] for results in self.single]
+            row.epoch, row.step = _next_of([r.epoch for r in rows]), _next_of([r.step for r in rows])
         self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
 
     def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:
         """Speed of `left` as a multiple of that of `right`; None if a recording does not compare them."""
         if left is None or right is None:
             return None
-        rows = ((results, *(results.by_label.get(row.label) for row in (left, right))) for results in self.single)
-        return _next_of([results.ratio(*pair, work) for results, *pair in rows])
+        ratios = []
+        for results in self.single:
+            pair = [results.by_label.get(row.label) for row in (left, right)]
+            ratios.append(results.ratio(pair[0], pair[1], work))
+        return _next_of(ratios)
 
     @property
     def doubts(self) -> list[str]:

@@ -184,7 +184,7 @@ class Replay:
         for place, (name, right_name) in enumerate(right.items()):
             candidates = [name] if name in left else unnamed[: 0 if place else 1]
             for left_name in map(left.__getitem__, candidates):
-                views = views_of_input(self.stages.turns, pair, left_name, right_name)
+                views = views_of_input(self.stages.pairing.turns, pair, left_name, right_name)
                 if views.fit == fit:
                     loads = partial(views.array, 0), partial(views.array, 1)
                     of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}

@@ -60,7 +60,7 @@ def fed_outputs(stages: Stages) -> dict[str, Array]:
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
-            for views in compared_outputs(pair, call, stages.turns)[0].values():
+            for views in compared_outputs(pair, call, stages.pairing.turns)[0].values():
                 if not views.fit:
                     continue
                 array = views.array(0, changes[0])

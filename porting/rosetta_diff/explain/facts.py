@@ -15,11 +15,10 @@ from rosetta_diff.explain.optimizers import optimizers_differ
 from rosetta_diff.explain.settings import between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
-from rosetta_diff.pair.drafts import line_of_axes, rearranged
+from rosetta_diff.pair.drafts import MOST_TURNED, line_of_axes, line_of_turn, rearranged
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.rules import RECURRENT
 
-MOST_TURNED = 5  # axes of an output that are tried in each order
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
 
@@ -38,11 +37,13 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
     left, right = broken.item.left(), broken.item.right()
     if right is None or left is None or right.ndim != left.ndim or left.ndim > MOST_TURNED:
         return
+    name = broken.item.name_of_axes
+    if line_of_turn(name, left.shape, right.shape):
+        return  # the check has told it
     axes = tuple((letter,) for letter in "abcde"[: left.ndim])
     for order in islice(permutations(range(left.ndim)), 1, None):  # the first one is as they stand
         way = partial(np.transpose, right, order)
         if way().shape == left.shape and judge(replace(broken.item, right=way)).passed:
-            name = broken.item.pair.name if broken.item.pair else broken.item.tensor
             line = line_of_axes(name, axes, tuple(axes[order.index(place)] for place in range(left.ndim)))
             yield Cause(f"both sides agree with axes turned so; if that is meant, a mapping file says [axes] {line}")
 

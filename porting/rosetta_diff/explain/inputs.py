@@ -162,7 +162,7 @@ def given(broken: Broken) -> list[tuple[Array, Array]]:
     names, pair = [names_given(broken, place) for place in range(len(broken.groups))], broken.item.pair
     if pair is None or len(names[0]) != len(names[1]):
         return []
-    views = [views_of_input(broken.stages.turns, pair, *of) for of in zip(*names, strict=True)]
+    views = [views_of_input(broken.stages.pairing.turns, pair, *of) for of in zip(*names, strict=True)]
     return [(both.array(0), both.array(1)) for both in views] if all(both.fit for both in views) else []
 
 
@@ -277,19 +277,17 @@ def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) ->
 def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
     """Return what a layer computes before an activation that one side has in it and the other one after it; None
     where that is not so."""
-    for turned in broken.stages.turns.ways(right):
-        for inner, change, outer in ((left, ways[0], turned), (turned, ways[1], left)):
-            if change is not np.asarray and turned.shape == left.shape and alike(broken, change(inner), [outer]):
-                return inner
+    for inner, change, outer in ((left, ways[0], right), (right, ways[1], left)):
+        if change is not np.asarray and right.shape == left.shape and alike(broken, change(inner), [outer]):
+            return inner
     return None
 
 
 def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
-    """Return True if the first rows of the array are those of another, but for rounding and the order of axes."""
+    """Return True if the first rows of the array are those of another, but for rounding."""
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
-    turned = [way[:rows] for way in broken.stages.turns.ways(array)]
-    pairs = ((way, candidate[:rows]) for candidate in candidates for way in turned)
-    return any(broken.criterion.explains(way, candidate) for way, candidate in pairs if way.shape == candidate.shape)
+    of_shape = [candidate for candidate in candidates if candidate.shape == array.shape and array.ndim]
+    return any(broken.criterion.explains(array[:rows], candidate[:rows]) for candidate in of_shape)
 
 
 @dataclass(frozen=True)

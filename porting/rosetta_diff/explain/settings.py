@@ -98,9 +98,9 @@ def of_pass(broken: Broken) -> list[dict[str, Any]]:
     if broken.kind != "conv" or inputs[0].ndim != inputs[1].ndim or frames[0] == frames[1]:
         frames = [[(0, 0)] * len(of_side) for of_side in frames]
     inputs = [within(*side) for side in zip(broken.groups, inputs, frames, strict=True)]
-    if not alike(broken, inputs[1], [inputs[0]]):
+    turned = alike(broken, in_left_order(broken, inputs[1]), [inputs[0]])
+    if not (turned or alike(broken, inputs[1], [inputs[0]])):
         return []
-    turned = not broken.criterion.explains(inputs[1], inputs[0])
     for group, array, around in zip(broken.groups, inputs, frames, strict=True):
         settings = {name: value for name, value in group.settings.items() if name not in HIDDEN}
         if group.kind == "batchnorm" and group.layer.training is not None:
@@ -117,6 +117,13 @@ def of_pass(broken: Broken) -> list[dict[str, Any]]:
             settings["padding"] = padding_of(group, array, around)
         sides.append(settings)
     return sides
+
+
+def in_left_order(broken: Broken, right: Array) -> Array:
+    """Return what the right layer is given with its axes in the left layer's order, as far as the frameworks tell
+    what they are."""
+    axes = [group.side.known.axes_of(group.kind, group.layer.settings, right.ndim) for group in broken.groups]
+    return right.transpose([axes[1].index(axis) for axis in axes[0]]) if all(axes) else right
 
 
 def differ(left: Any, right: Any) -> bool:

@@ -20,7 +20,9 @@ from rosetta_diff.arrays import (
     largest_difference,
     largest_unmasked,
 )
+from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.read.rules import CHANNELLED, RECURRENT
 
 # By stage what its failure says about the cause, given that all stages below it passed.
 BREAKS = {
@@ -78,6 +80,16 @@ class Item:
         """True for an output of the whole model: a named one, or of the layer that is the model."""
         layers = self.pair.left if self.pair else None
         return self.stage == "forward" and (layers is None or layers.layer.path == layers.side.root)
+
+    @property
+    def axes_are_known(self) -> bool:
+        """True for a layer whose axes its framework or its settings tell."""
+        return self.pair is not None and self.pair.left.kind in (*RECURRENT, *CHANNELLED)
+
+    @property
+    def name_of_axes(self) -> str:
+        """The name by which [axes] of a mapping turns the right array."""
+        return self.pair.name if self.pair else self.tensor
 
     @property
     def is_statistic(self) -> bool:
@@ -179,7 +191,9 @@ def judge(item: Item) -> Check:
     if left is None or right is None:
         return Check(item, inf, note=f"the {'right' if left is None else 'left'} side alone has it")
     if right.shape != left.shape:
-        return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}")
+        line = "" if item.axes_are_known else line_of_turn(item.name_of_axes, left.shape, right.shape)
+        meant = f"; if that is meant, a mapping file says [axes] {line}" if line else ""
+        return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}{meant}")
     if item.is_output and item.quantity and are_whole(left) and are_whole(right):
         item = replace(item, tolerance=0.0, scale=1.0, quantity="", measured=False)
     scale, allowed = item.scale_of(left), item.allowed() if item.allowed else None

@@ -14,7 +14,7 @@ from rosetta_diff.arrays import (
     largest_difference,
 )
 from rosetta_diff.helpers import count, some_of
-from rosetta_diff.judge.axes import OUTPUT, Turns, Views, axes_of_output, axes_of_weight
+from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, in_one_order
 from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS
 from rosetta_diff.judge.check import Item, no_array
 from rosetta_diff.judge.constants import rounding_of_momentum
@@ -50,7 +50,6 @@ class Stages:
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
         self.notes.extend(self.tolerances.remarks)
-        self.turns = Turns(self.pairing.pairs, self.pairing.turns)
 
     def items(self, stage: str) -> Iterator[Item]:
         """The items of a stage, of what both sides have."""
@@ -150,7 +149,7 @@ class Stages:
         alone: list[str] = []  # those that one side computes without such layers
         further: list[str] = []  # those of which only the first output is compared
         for pair in self.pairing.pairs:
-            why_not = why_no_outputs(pair)
+            why_not = why_no_outputs(pair, self.pairing.turns)
             if why_not:
                 self._skipped("forward", why_not)
             elif pair.calls:
@@ -166,7 +165,7 @@ class Stages:
     def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
-        outputs, uncompared = compared_outputs(pair, call, self.turns)
+        outputs, uncompared = compared_outputs(pair, call, self.pairing.turns)
         further += [pair.name or "the model"] if uncompared else []
         for name, views in outputs.items():
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
@@ -191,7 +190,7 @@ class Stages:
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
             tensors = plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
-            views = self.turns.views(name, Views(*tensors, (left, right)), is_output=file == "outputs")
+            views = in_one_order(Views(*tensors, (left, right)), self.pairing.turns, [name])
             load, right_load = partial(left.__getitem__, name), partial(views.array, 1)
             by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
             given: Load = partial(with_ones_of, load, right_load)

@@ -1,6 +1,6 @@
 """Outputs of paired layers: which are compared, and how one side's activation within its layer is made up for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -10,21 +10,25 @@ import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS, activated
 from rosetta_diff.arrays import Array, Load
-from rosetta_diff.judge.axes import Turns, Views
+from rosetta_diff.judge.axes import Views, in_one_order
+from rosetta_diff.pair.drafts import line_of_turn
+from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.groups import FURTHER, WeightGroup
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
-from rosetta_diff.read.view import PARTS, Tensor, flat
+from rosetta_diff.read.view import PARTS, Shape, Tensor, flat
 
 
-def compared_outputs(pair: LayerPair, call: CallPair, turns: Turns) -> tuple[dict[str, Views], list[str]]:
+def compared_outputs(
+    pair: LayerPair, call: CallPair, turns: Mapping[str, Turn]
+) -> tuple[dict[str, Views], list[str]]:
     """Return a call's outputs that are compared, and the names of further ones that are not. Those of other numbers
     or shapes may mean other things, such as the attention weights of each head and their mean."""
     of_left, of_right = pair.outputs(call)
     further = [name for name in {**of_left, **of_right} if name.startswith(FURTHER)]
     views = {
-        name: turns.views(pair.name, Views(*with_as_many_axes(left, of_right[name]), files_of(pair)), pair)
+        name: in_one_order(Views(*with_as_many_axes(left, of_right[name]), files_of(pair)), turns, names_of(pair))
         for name, left in of_left.items()
         if name in of_right
     }
@@ -38,11 +42,16 @@ def files_of(pair: LayerPair) -> tuple[ArrayFile, ArrayFile]:
     return pair.left.side.arrays("layers"), pair.right.side.arrays("layers")
 
 
-def views_of_input(turns: Turns, pair: LayerPair, left_name: str, right_name: str) -> Views:
+def names_of(pair: LayerPair) -> tuple[str, str, str]:
+    """The names by which [axes] of a mapping may turn the outputs and inputs of a pair."""
+    return pair.name, pair.left.layer.path, pair.right.layer.path
+
+
+def views_of_input(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, right_name: str) -> Views:
     """Arrays that both layers are given, by their names in the records, with their axes in one order."""
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
     others = [] if pair.left.kind in RECURRENT else [*rearranged(pair, right)]
-    return turns.views(pair.name, Views(left, right.aligned(left.axes), files_of(pair)), pair, others)
+    return in_one_order(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
 
 
 def rearranged(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
@@ -71,7 +80,7 @@ def with_as_many_axes(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def why_no_outputs(pair: LayerPair) -> str:
+def why_no_outputs(pair: LayerPair, turns: Mapping[str, Turn]) -> str:
     """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
     name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
     empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
@@ -80,8 +89,10 @@ def why_no_outputs(pair: LayerPair) -> str:
     is_custom = "." in pair.left.kind  # of a class of a person's own, which may give anything
     any_shape = is_custom or pair.left.kind in (PARENT, "parameters", "buffers") or pair.lines
     single = any_shape and all(len(group.layers) == 1 for group in pair.both)
-    if single and all(calls) and not alike_in_shape(pair):
-        return f"outputs of {name}, which are of other shapes"
+    shapes = first_shapes(pair, turns) if single and all(calls) else None
+    if shapes and shapes[0] != shapes[1]:
+        line = line_of_turn(pair.name, *shapes)
+        return f"outputs of {name}, which are of other shapes{f', unless [axes] has {line}' if line else ''}"
     if all(calls) and not pair.calls:
         return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
     return ""
@@ -111,11 +122,11 @@ def named_activation(group: WeightGroup) -> str:
     return str(group.settings.get("activation", "function" if unnamed else "linear") or "linear")
 
 
-def alike_in_shape(pair: LayerPair) -> bool:
-    """True if the first outputs of two layers are of one shape, but for the order of axes."""
-    left, right = pair.outputs(CallPair(pair.left.calls[0], pair.right.calls[0]))
-    both = [with_as_many_axes(left[name], right[name]) for name in left if name in right]
-    return all(sorted(of_left.shape) == sorted(of_right.shape) for of_left, of_right in both[:1])
+def first_shapes(pair: LayerPair, turns: Mapping[str, Turn]) -> tuple[Shape, Shape] | None:
+    """The shapes of the first outputs of two layers; None where they have no output of one name."""
+    call = CallPair(pair.left.calls[0], pair.right.calls[0])
+    views = next(iter(compared_outputs(pair, call, turns)[0].values()), None)
+    return (views.left.shape, views.right.shape) if views else None
 
 
 def otherwise(left: Array, right: Array, bounded: bool) -> str:

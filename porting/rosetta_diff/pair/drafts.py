@@ -1,6 +1,7 @@
 """Writes a mapping file of what was paired, and of what holds the same numbers in different places."""
 
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from rosetta_diff.pair.pairing import Pairing, described
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.ways import in_precision
 from rosetta_diff.read.patterns import pattern_of
-from rosetta_diff.read.view import Axes
+from rosetta_diff.read.view import Axes, Shape
 
+MOST_TURNED = 5  # axes of an array that are tried in each order
 LEGEND = (
     "# Left = right; porting/guide.md has the grammar. How each pair was found:",
     "# by kind: the only layers of a kind and a shape; by name: those of them whose names end alike;",
@@ -31,6 +33,18 @@ def guessed(pairing: Pairing) -> list[TensorPair]:
 def line_of_axes(name: str, left: Axes, right: Axes) -> str:
     """The line of a mapping file that turns the axes of an array."""
     return f"{quoted(name)} = {quoted(f'{pattern_of(left)} -> {pattern_of(right)}')}"
+
+
+def line_of_turn(name: str, left: Shape, right: Shape) -> str:
+    """The line of [axes] that turns a right array of this shape as the left one stands, ready to paste; "" where the
+    shapes allow none or several."""
+    orders = permutations(range(len(right))) if sorted(left) == sorted(right) and len(left) <= MOST_TURNED else ()
+    fitting = [order for order in orders if tuple(right[place] for place in order) == left]
+    if len(fitting) != 1 or left == right:
+        return ""
+    (order,) = fitting
+    letters = tuple((letter,) for letter in "abcde"[: len(left)])
+    return line_of_axes(name, letters, tuple(letters[order.index(place)] for place in range(len(left))))
 
 
 def line_of_layers(pair: LayerPair) -> str:

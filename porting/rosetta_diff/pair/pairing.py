@@ -101,7 +101,7 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
     skips = Skips(mapping.skip)
     skips.check((*whole[0], *whole[1]), sides)
     turns = read_turns(mapping, sides)
-    check_turns(turns, sides, order.keys())
+    check_turns(turns, sides, {*order, *(group.name for group in whole[0])})
     lines, layers = read_lines(mapping, sides)
     by_mapping: list[Way] = [lambda *_: [of_line(line, left, right) for line in lines]]
     by_mapping += [partial(by_names, names) for names in layers.items()]

@@ -22,7 +22,6 @@ RECURRENT = ("rnn", "lstm", "gru")
 GATED = {"activation": "tanh", "recurrent_activation": "sigmoid"}  # settings of an LSTM and of a GRU
 # Kinds of layers whose channels follow the rows or stand last, and those whose last axis is always that of features.
 CHANNELLED = ("conv", "conv_transpose", "batchnorm", "groupnorm")
-FEATURES_LAST = ("dense", "embedding", "layernorm", "rmsnorm")
 # Kinds of layers that may have an activation in them; of batch normalizations Paddle's older one.
 ACTIVATED = ("dense", "conv", "conv_transpose", "batchnorm")
 TAP = "tap"  # what a program recorded between layers, by a name

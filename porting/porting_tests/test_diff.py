@@ -657,7 +657,7 @@ SKIPPED = {
     "fc/kernel": "fc kernel",
     "fc kernel": "fc kernel",
     "*.running_*": "bn moving_mean, bn moving_variance",
-    "lstm.*_l{i}": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 bias 2, lstm:l0 sequence, "
+    "lstm.*_l0": "lstm:l0 kernel, lstm:l0 recurrent_kernel, lstm:l0 bias, lstm:l0 bias 2, lstm:l0 sequence, "
     "lstm:l0 last",
     "lstm:l0 sequence": "lstm:l0 sequence",
     "fc output": "fc output",

@@ -18,13 +18,14 @@ CALL = re.compile(r", call \d+$")
 
 @dataclass(frozen=True)
 class Skips:
-    """The lines of [skip]. In a name "*" stands for any text, and "{i}" for a number."""
+    """The lines of [skip]. In a name "*" stands for any text."""
 
-    lines: Mapping[str, str] = field(default_factory=dict)  # names or patterns, and the reasons
+    lines: Mapping[str, str] = field(default_factory=dict)  # names, and the reasons
 
     @cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
-        return [pattern_of(name) for name in self.lines]
+        plain = (name.replace("[", "[[]").replace("?", "[?]") for name in self.lines)
+        return [re.compile(translate(name)) for name in plain]
 
     def has(self, *names: str) -> bool:
         return any(pattern.fullmatch(name) for pattern in self._patterns for name in names)
@@ -89,8 +90,3 @@ class Skips:
 def without_tensors(group: WeightGroup, names: Collection[str]) -> WeightGroup:
     kept = {name: tensor for name, tensor in group.tensors.items() if name not in names}
     return replace(group, tensors=kept) if len(kept) < len(group.tensors) else group
-
-
-def pattern_of(name: str) -> re.Pattern[str]:
-    literal = translate(name.replace("[", "[[]").replace("?", "[?]"))  # which tries each text in one way
-    return re.compile(re.sub(r"\\\{[A-Za-z]\w*\\\}", r"\\d++", literal))

@@ -5,13 +5,10 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any, NamedTuple
 
-import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -47,7 +44,7 @@ from porting_tests.support.records import (
 )
 from rosetta_diff import report
 from rosetta_diff.activations import gelu
-from rosetta_diff.carry import carried, write_carried
+from rosetta_diff.carry import carried
 from rosetta_diff.diff import compare_records
 from rosetta_diff.explain.optimizers import steps_differ
 from rosetta_diff.helpers import CannotBeginError
@@ -847,51 +844,3 @@ def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     status, out, err = rosetta("diff", left, right, "--write-mapping", tmp_path / "mapping.toml")
     assert (status, err) == (0, "")
     assert "has 4 pairs; 0 groups of weights have no partner" in out
-
-
-def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paddle, keras = map(Side, sides(tmp_path, left="paddle"))
-    out, to_keras = tmp_path / "out.safetensors", carried(paired(paddle, keras))
-    with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
-        write_carried(tmp_path / "model.onnx", paddle, carried(paired(keras, paddle)))
-    with pytest.raises(CannotBeginError, match=r"name it \.h5"):
-        write_carried(tmp_path / "model.weights.h5", keras, to_keras)
-    monkeypatch.delitem(sys.modules, "backends.native.keras", raising=False)
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(CannotBeginError, match="not installed here; try: pip install h5py"):
-        write_carried(tmp_path / "model.h5", keras, to_keras)
-    write_carried(out, keras, to_keras)
-    with pytest.raises(CannotBeginError, match="exists"):
-        write_carried(out, keras, to_keras)
-    (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(CannotBeginError, match="exists"):
-        write_carried(tmp_path / "folder.safetensors", keras, to_keras, overwrite=True)
-    for change in (0, 1):
-        arrays = {name: array + change for name, array in to_keras.items()}
-        write_carried(out, keras, arrays, overwrite=True)
-        np.testing.assert_equal(load_file(out), arrays)
-    again = "--to", "keras", "--like", keras.path, "-o", out
-    assert "--overwrite" in refusal(2, "carry", paddle.path, *again)
-    assert rosetta("carry", paddle.path, *again, "--overwrite")[0] == 0
-    np.testing.assert_equal(load_file(out), to_keras)
-    assert "--like" in refusal(2, "carry", paddle.path, "--to", "keras", "-o", out)
-    wrong = refusal(2, "carry", paddle.path, "--to", "torch", "-o", tmp_path / "out.pt", "--like", keras.path)
-    assert "is a record of keras" in wrong
-    without(paddle.path, "fc.bias")
-    with pytest.raises(CannotBeginError, match="do not both have bias"):
-        carried(paired(Side(paddle.path), keras))
-
-
-def test_an_h5_file_has_the_trained_arrays_of_a_block_first(tmp_path: Path) -> None:
-    """As Keras loads them, whatever layers are in the block."""
-    layers = {"m": "", "m/block/norm": "gamma mean", "m/block/dense": "kernel", "m/output": "bias"}
-    names = " ".join(layers.values()).split()
-    says = SimpleNamespace(
-        layers=[SimpleNamespace(path=path, own={name: name for name in of.split()}) for path, of in layers.items()],
-        weights={name: SimpleNamespace(trainable=name != "mean") for name in names},
-    )
-    keras: Any = SimpleNamespace(known=SimpleNamespace(files=(".h5",)), says=says)
-    write_carried(tmp_path / "a.h5", keras, {name: np.array(place) for place, name in enumerate(names)})
-    with h5py.File(tmp_path / "a.h5") as file:
-        written = [[names[int(number[()])] for number in file[group].values()] for group in file.attrs["layer_names"]]
-    assert written == [["gamma", "kernel", "mean"], ["bias"]]

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from rosetta_diff.arrays import Array
 from rosetta_diff.helpers import CannotBeginError, DiffError, write_atomically
@@ -25,7 +26,14 @@ LOADING = {
     ".pdparams": "paddle.load reads it and model.set_state_dict takes it",
     ".safetensors": "safetensors' load_file has an array for each name",
 }
-TORCH = "import sys, torch; from safetensors.torch import load_file; torch.save(load_file(sys.argv[1]), sys.argv[2])"
+TORCH = """
+import sys, torch
+from safetensors.torch import load_file
+arrays = load_file(sys.argv[1])
+torch.save(arrays, sys.argv[2])
+read = torch.load(sys.argv[2], weights_only=True)
+assert read.keys() == arrays.keys() and all(torch.equal(read[name], arrays[name]) for name in arrays)
+"""
 
 
 def carried(pairing: Pairing) -> dict[str, Array]:
@@ -74,8 +82,9 @@ def aliases(like: Side) -> dict[str, str]:
 
 
 def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: bool = False) -> str:
-    """Write a file for the loader of the framework of `like`; return how it is loaded. Raises CannotBeginError where
-    the file cannot be written, and DiffError where a number is not finite."""
+    """Write a file for the loader of the framework of `like`, and read it back; return how it is loaded. Raises
+    CannotBeginError where the file cannot be written, and DiffError where a number is not finite, or where the file
+    does not hold what was written."""
     suffixes = like.known.files
     if path.name.endswith(".weights.h5"):
         raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
@@ -87,47 +96,73 @@ def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: b
         raise CannotBeginError(f"{path} exists; give -o the name of a new file, or --overwrite to replace a file")
     if not path.parent.is_dir():
         raise CannotBeginError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.suffix == ".h5" and not find_spec("h5py"):
+        raise CannotBeginError("an .h5 file is written with h5py, which is not installed here; try: pip install h5py")
     wrong = next((name for name, array in arrays.items() if is_number(array) and not np.isfinite(array).all()), None)
     if wrong:
         raise DiffError(f"{wrong} has numbers that are not finite; nothing was written")
     if path.suffix == ".pt":
         _write_with_torch(path, arrays)
-    elif path.suffix == ".h5":
-        write_atomically(path, _ordered_by_keras(like, arrays))
+        return LOADING[path.suffix]
+    if path.suffix == ".h5":
+        groups = _groups_of_keras(like, arrays)
+        write_atomically(path, _as_keras_loads(groups, arrays))
+        read = _read_of_keras(path, groups)
+    elif path.suffix == ".pdparams":
+        write_atomically(path, _as_paddle_saves(arrays))
+        read = pickle.loads(path.read_bytes())
     else:
-        write_atomically(path, save(arrays) if path.suffix == ".safetensors" else _as_paddle_saves(arrays))
+        write_atomically(path, save(arrays))
+        read = load_file(path)
+    if read.keys() != arrays.keys() or not all(np.array_equal(read[name], arrays[name]) for name in arrays):
+        raise DiffError(f"{path} holds other numbers than were written into it; is the disk whole?")
     return LOADING[path.suffix]
 
 
-def _ordered_by_keras(like: Side, arrays: dict[str, Array]) -> bytes:
-    """A file that ends in .h5, for `model.load_weights`: the arrays of each of the model's layers, with those of
-    layers in it; trained ones first. Keras takes the layers, and the arrays of each, in their order."""
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
+def _groups_of_keras(like: Side, arrays: dict[str, Array]) -> dict[str, list[str]]:
+    """Names of weights by the groups of an .h5 file, in the order in which `model.load_weights` takes them. Raises
+    CannotBeginError where the record does not tell this order, and for a weight that the loader would leave out."""
+    if not like.says.loaded:
         raise CannotBeginError(
-            f"an .h5 file is written with {error.name}, which is not installed here; try: pip install {error.name}"
-        ) from error
-    model, *layers = like.says.layers
-    names: dict[str, list[str]] = {}  # by the outermost layer
-    for layer in layers:
-        path = layer.path.removeprefix(f"{model.path}/")
-        names.setdefault(path.partition("/")[0], []).extend(layer.own.values())
-    weights = like.says.weights
-    ordered = (
-        sorted(of, key=lambda name: not weights[name].trainable) for of in [model.own.values(), *names.values()]
-    )
-    of_model, *of_layers = [[arrays[name] for name in of] for of in ordered]
+            f"{like.name} does not tell the order in which Keras loads its weights; record it anew as a keras.Model, "
+            "or give the file the ending .safetensors"
+        )
+    of_model, *of_layers = like.says.loaded
+    groups = {str(number): names for number, names in enumerate(filter(None, of_layers))}
+    left_out = arrays.keys() - {name for names in like.says.loaded for name in names}
+    if left_out:
+        raise CannotBeginError(
+            f"{min(left_out)} of {like.name} is in no layer of model.layers, so model.load_weights would leave it "
+            "as it is; give the file the ending .safetensors"
+        )
+    return {**groups, "top_level_model_weights": of_model}
+
+
+def _as_keras_loads(groups: dict[str, list[str]], arrays: dict[str, Array]) -> bytes:
+    """A file that ends in .h5. Keras takes the layers, and the arrays of each, in their order."""
+    import h5py
+
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        groups = {str(number): arrays for number, arrays in enumerate(filter(None, of_layers))}
-        file.attrs["layer_names"] = list(groups)
-        for group, of in {**groups, "top_level_model_weights": of_model}.items():
-            numbers = [str(number) for number in range(len(of))]
+        file.attrs["layer_names"] = [*groups][:-1]
+        for group, names in groups.items():
+            numbers = [str(number) for number in range(len(names))]
             file.create_group(group).attrs["weight_names"] = numbers
-            for number, array in zip(numbers, of, strict=True):
-                file[f"{group}/{number}"] = array
+            for number, name in zip(numbers, names, strict=True):
+                file[f"{group}/{number}"] = arrays[name]
     return buffer.getvalue()
+
+
+def _read_of_keras(path: Path, groups: dict[str, list[str]]) -> dict[str, Array]:
+    """The arrays of an .h5 file by the names of the weights that take them."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return {
+            name: file[group][number][()]
+            for group in (*file.attrs["layer_names"], "top_level_model_weights")
+            for name, number in zip(groups[group], file[group].attrs["weight_names"], strict=True)
+        }
 
 
 def _as_paddle_saves(arrays: dict[str, Array]) -> bytes:

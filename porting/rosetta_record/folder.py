@@ -37,6 +37,7 @@ def blank() -> dict[str, Any]:
         "layers": [],
         "calls": [],
         "weights": {},
+        "loaded": [],  # names of weights in the order of Keras's loader: the model's own, then those of each layer
         "files": {},  # how many arrays each has
         "optimizer": None,
         "loss": None,

@@ -45,6 +45,14 @@ class Keras(Framework):
             described.append(Layer(path, layer, parameters, buffers))
         return described
 
+    def loaded(self, model: Any) -> list[list[str]]:
+        names, of_model = first_names(self.weights(model)), self._variables(model)
+        of_layers = (  # a functional model's are in another order than its _layers
+            [*layer.trainable_weights, *layer.non_trainable_weights] for layer in getattr(model, "layers", [])
+        )
+        listed = [[*of_model[0], *of_model[1]], *of_layers]
+        return [[names[id(weight)] for weight in weights if id(weight) in names] for weights in listed]
+
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
             return flat_config(layer.get_config())

@@ -137,7 +137,7 @@ class Record:
             self._replay._content["layers"] = self._content["layers"]
             self._replay._watched = False
         precision = framework.computes_in(self._precision_with(weights.values()))
-        self._content.update(framework=framework.facts(), precision=precision)
+        self._content.update(framework=framework.facts(), precision=precision, loaded=framework.loaded(model))
         self._store.add("weights", weights)
 
     def tap(self, name: str, tensor: Any) -> Any:

@@ -101,6 +101,7 @@ class Description(msgspec.Struct, frozen=True):
     layers: Annotated[list[RecordedLayer], msgspec.Meta(max_length=MOST_LAYERS)] = []
     calls: Annotated[list[RecordedCall], msgspec.Meta(max_length=MOST_LAYERS)] = []
     weights: dict[Name, RecordedWeight] = {}
+    loaded: list[list[Name]] = []  # weights in the order of Keras's loader: the model's own, then those of each layer
     optimizer: RecordedOptimizer | None = None
     loss: Loss = None
     files: dict[File, int] | None = None  # how many arrays each file has; None in records of before this was written

@@ -434,6 +434,37 @@ def test_one_batch_a_step_is_read_and_gradients_are_dropped(side_of: Callable[[s
     assert arrays(tmp_path / "side", "inputs").keys() == {"", "batch1"}
 
 
+COPIED = """
+import copy, sys
+import torch
+from rosetta_record import Record
+
+torch.manual_seed(0)
+model, batch = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)), torch.ones(1, 2)
+
+def loss_of(model, batch):
+    teacher = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.add_(1.0)
+    return (model(batch) - teacher(batch).detach()).square().mean()
+
+expected = loss_of(model, batch).item()
+record = Record(sys.argv[1])
+record.training(model, [batch], loss_of, lambda weights: torch.optim.SGD(weights, 0.1), steps=1)
+assert expected > 0
+record.step(2, expected)
+"""
+
+
+def test_a_copy_of_the_model_computes_with_its_own_weights(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+    """As that of a teacher, inside of the loss."""
+    side_of("torch").do(run_program, text=COPIED, arguments=[str(tmp_path / "side")])
+    read = described(tmp_path / "side")
+    assert read["loss"] == read["steps"][1]["loss"]
+    assert [call["layer"] for call in read["calls"]] == ["0", "1", "2", ""]
+
+
 CONFIGS = """
 import sys
 import keras, numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import operator
 import re
@@ -12,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple,
 from numpy.typing import NDArray
 
 from . import RecordError
-from .values import first_names, framework_of, joined, loss_in, name_of, qualified
+from .values import first_names, framework_of, joined, loss_in, qualified
 
 
 class Layer(NamedTuple):
@@ -40,6 +41,24 @@ Computed = Callable[[Any, Any, Any], Any]  # takes a layer's call, its positiona
 def put_back(states: States) -> None:
     for put, state in states:
         put(state)
+
+
+class Watched:
+    """A layer's method while the layer is watched. A copy of the layer computes by itself and is not watched."""
+
+    def __init__(self, layer: Any, entry: str, computed: Computed) -> None:
+        self._layer, self._entry, self._computed = layer, entry, computed
+        self._former, self._call = vars(layer).get(entry), getattr(layer, entry)
+        functools.update_wrapper(self, self._call)
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self._computed(self._call, inputs, options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self._former is not None:
+            return copy.deepcopy(self._former, memo)
+        layer = memo.get(id(self._layer))
+        return self if layer is None else getattr(type(layer), self._entry).__get__(layer)
 
 
 class Framework(Protocol):
@@ -192,17 +211,13 @@ class Framework(Protocol):
     def watch(self, layer: Any, computed: Computed) -> Callable[[], Any]:
         """Have each call of the layer return `computed(call, inputs, options)`, where `call(*inputs, **options)`
         computes. Return the function that ends this. The layer gets a method of its own before that of its class."""
-        former, call = vars(layer).get(self.entry), getattr(layer, self.entry)
-
-        @functools.wraps(call)
-        def watched(*inputs: Any, **options: Any) -> Any:
-            return computed(call, inputs, options)
+        former = vars(layer).get(self.entry)
 
         def unwatch() -> None:
             vars(layer).pop(self.entry)
             vars(layer).update({self.entry: former} if former else {})
 
-        vars(layer)[self.entry] = watched
+        vars(layer)[self.entry] = Watched(layer, self.entry, computed)
         return unwatch
 
     def training(self, layer: Any, options: Mapping[str, Any]) -> Any:
@@ -223,10 +238,6 @@ class Framework(Protocol):
 
     def autocast(self, layer: Any) -> str | None:
         """Return the type in which automatic mixed precision has this layer compute now; None where it is off."""
-        if hasattr(self.api, "get_autocast_dtype"):  # from torch 2.4 on; before, outputs alone tell it
-            for device in ("cpu", "cuda"):
-                if self.api.is_autocast_enabled(device):
-                    return name_of(self.api.get_autocast_dtype(device))
         return None
 
     def casts(self, seen: Callable[[str], Any]) -> Any:

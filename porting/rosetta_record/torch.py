@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .control import DIGITS
 from .framework import Computed, Described, Framework, States
-from .values import arrays_in, precision_of
+from .values import arrays_in, name_of, precision_of
 
 
 class Torch(Framework):
@@ -68,6 +68,13 @@ class Torch(Framework):
                 return output
 
         return Watching()
+
+    def autocast(self, layer: Any) -> str | None:
+        if hasattr(self.api, "get_autocast_dtype"):  # from torch 2.4 on; before, outputs alone tell it
+            for device in ("cpu", "cuda"):
+                if self.api.is_autocast_enabled(device):
+                    return name_of(self.api.get_autocast_dtype(device))
+        return None
 
     def trainable(self, weight: Any) -> bool:
         return bool(weight.requires_grad)

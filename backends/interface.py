@@ -7,7 +7,6 @@ All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_de
 Floating-point arrays have the model's dtype.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from backends.decoding import BeamSearch, GreedySearch
 from common.errors import CannotBeginError
 from common.run import RunDirectory
-from common.settings import FLUSH_DENORMALS, ModelConfig, TrainConfig
+from common.settings import ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length, one_hot
 from common.weights import Arrays, ModelState, check_state
 
@@ -164,7 +163,7 @@ class ModelFile(Protocol):
     def has_gpu(self) -> bool:
         """True if the framework sees a GPU."""
 
-    def prepare(self, dtype: str, device: str, flush_denormals: bool) -> None:
+    def prepare(self, dtype: str, device: str) -> None:
         """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
 
     def weights_of(self, model: Any) -> dict[str, Tensor]:
@@ -304,7 +303,7 @@ class Backend:
             )
         self.file, self.config, self.train_config, self.device = file, model, train, device
         self.canonical = getattr(file, "canonical", file.layout)
-        file.prepare(model.dtype, device, flush_denormals=os.environ.get(FLUSH_DENORMALS) == "1")
+        file.prepare(model.dtype, device)
         self.group = join(file)
         with self.group.scope():
             self.model = file.Seq2Seq(model.num_encoder_tokens, model.num_decoder_tokens, model.latent_dim)

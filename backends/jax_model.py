@@ -69,9 +69,8 @@ def has_gpu():
     return jax.default_backend() == "gpu"
 
 
-def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on. XLA always
-    flushes denormals."""
+def prepare(dtype="float32", device="cpu"):
+    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
     jax.config.update("jax_enable_x64", dtype == "float64")  # or float64 would be float32
     jax.config.update("jax_default_device", jax.devices(device)[0])
 

@@ -75,9 +75,9 @@ def has_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models of this precision, "float32" or "float64", from now on. TensorFlow takes the GPU that it sees, and
-    always flushes denormals."""
+def prepare(dtype="float32", device="cpu"):
+    """Make models of this precision, "float32" or "float64", from now on. TensorFlow takes the GPU that it
+    sees."""
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)  # or the precision of the first layer in this process would stay
 

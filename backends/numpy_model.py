@@ -148,9 +148,8 @@ def has_gpu():
     return False
 
 
-def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models of this precision, "float32" or "float64", from now on. NumPy knows no
-    device, and flushes no denormals."""
+def prepare(dtype="float32", device="cpu"):
+    """Make models of this precision, "float32" or "float64", from now on. NumPy knows no device."""
     global precision
     precision = dtype
 

@@ -70,9 +70,8 @@ def has_gpu():
     return paddle.device.cuda.device_count() > 0
 
 
-def prepare(dtype="float32", device="cpu", flush_denormals=False):
-    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on. Paddle
-    flushes no denormals."""
+def prepare(dtype="float32", device="cpu"):
+    """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
     paddle.set_default_dtype(dtype)
     paddle.set_device(device)
 

@@ -74,11 +74,10 @@ def has_gpu():
     return torch.cuda.is_available()
 
 
-def prepare(dtype="float32", device="cpu", flush_denormals=False):
+def prepare(dtype="float32", device="cpu"):
     """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
     torch.set_default_dtype(getattr(torch, dtype))
     torch.set_default_device({"cpu": None, "gpu": "cuda"}[device])
-    torch.set_flush_denormal(flush_denormals)  # before any thread starts, since each takes this setting over
 
 
 def weights_of(model):

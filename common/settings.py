@@ -16,7 +16,6 @@ LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and o
 LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; and of a run's pairs
 MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
-FLUSH_DENORMALS = "ROSETTA_FLUSH_DENORMALS"  # Rosetta's own variable, since torch has a function for it and none
 
 Precision = Literal["float32", "float64"]
 Padding = Literal["space", "mask"]

@@ -11,8 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 
-from common.settings import FLUSH_DENORMALS
-
 # The timeouts, in seconds.
 START_SECONDS = 300.0  # of importing a framework and building a model, on a slow disk
 TIMEOUT = 600.0  # of each message of a call; one step, with its compilation, takes far less
@@ -30,7 +28,7 @@ SOCKET = "ROSETTA_SOCKET"  # the variable that has the number of the process's e
 # Matches the beginning of a variable that steers a framework or a library that a framework computes with.
 STEERING = re.compile(
     "(ATEN|DNNL|FLAGS|GOMP|JAX|KMP|MKL|OMP|ONEDNN|OPENBLAS|TF|XLA)_|GLIBC_TUNABLES|KERAS_BACKEND$|NPROC$|"
-    "NVIDIA_TF32|TORCH_ALLOW_TF32|" + FLUSH_DENORMALS
+    "NVIDIA_TF32|TORCH_ALLOW_TF32"
 )
 
 # Matches the variables by which launchers tell a process its place. A worker gets them from whoever started its

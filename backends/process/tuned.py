@@ -11,16 +11,11 @@ from typing import NamedTuple
 
 from backends import TABLE, framework_of
 from common.machine import cores, has_quota, is_amd
-from common.settings import FLUSH_DENORMALS
 
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
 # By default glibc returns it to the system, which maps and clears new pages for the next step.
 TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
 KEEP_MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())}
-
-# Number of times that an idle thread of GNU's OpenMP, which torch uses, looks for work before it sleeps. With the
-# default of 300,000 a step of torch takes 9 to 17 times as long where another program wants the core.
-SPINS = "3000"
 
 # The variables that set the number of threads, by framework; that of Keras is its engine.
 THREADS = {
@@ -36,7 +31,7 @@ class Effect(NamedTuple):
     """A step's speed with a group of settings as a multiple of its speed with nothing set."""
 
     framework: str
-    group: str  # threads, library (of matrices), memory, spinning of idle threads, or denormals
+    group: str  # threads, library (of matrices), or memory
     ratio: float
     low: float  # the ends of its 95 % interval
     high: float
@@ -52,8 +47,6 @@ EPYC = "AMD EPYC with AVX-512, two cores"
 EFFECTS = [
     Effect("torch", "threads", 1.023, 0.975, 1.074, "2026-12-01", EPYC),
     Effect("torch", "memory", 1.374, 1.309, 1.442, "2026-12-01", EPYC),
-    Effect("torch", "spinning", 0.984, 0.938, 1.033, "2026-12-01", EPYC),
-    Effect("torch", "denormals", 1.007, 0.959, 1.057, "2026-12-01", EPYC),
     Effect("paddle", "threads", 1.676, 1.612, 1.743, "2026-12-01", EPYC),
     Effect("paddle", "library", 2.297, 2.209, 2.388, "2026-12-01", EPYC),
     Effect("paddle", "memory", 1.024, 0.985, 1.065, "2026-12-01", EPYC),
@@ -87,8 +80,6 @@ def settings_of(framework: str, threads: int) -> dict[str, dict[str, str]]:
     if framework == "paddle" and is_amd():
         # Paddle bundles a version of MKL that takes a slow path on AMD processors unless this variable is set.
         settings["library"] = {"MKL_DEBUG_CPU_TYPE": "5"}
-    if framework == "torch":
-        settings |= {"spinning": {"GOMP_SPINCOUNT": SPINS}, "denormals": {FLUSH_DENORMALS: "1"}}
     return settings
 
 

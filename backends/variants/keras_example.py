@@ -67,8 +67,8 @@ def has_gpu() -> bool:
     return keras.backend.backend() == "tensorflow" and bool(keras.distribution.list_devices("gpu"))
 
 
-def prepare(dtype: str = "float32", device: str = "cpu", flush_denormals: bool = False) -> None:
-    """Make models of this precision from now on. Each engine treats denormals in its own way."""
+def prepare(dtype: str = "float32", device: str = "cpu") -> None:
+    """Make models of this precision from now on."""
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
 

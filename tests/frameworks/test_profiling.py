@@ -14,7 +14,7 @@ from backends.process.parent import BackendProcess, Runtime
 from backends.process.tuned import thread_variables
 from backends.profiling import Kernel, covered
 from benchmarks.in_child import greedy
-from common.settings import FLUSH_DENORMALS, ModelConfig
+from common.settings import ModelConfig
 from common.weights import initial_state
 from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
 from tests.support import child
@@ -79,7 +79,7 @@ def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pyte
         assert process.facts.settings["matrix_library"] == "Eigen"
 
 
-# The treatment of denormals, for which torch alone has a switch.
+# The treatment of denormals.
 DENORMALS = {"numpy": "kept", "keras": "flushed", "torch": "kept", "paddle": "kept"}
 
 
@@ -113,11 +113,11 @@ def test_keras_computes_under_the_engine_that_its_row_names(
 
 @pytest.fixture(scope="module")
 def torch_on_two_threads() -> Iterator[BackendProcess]:
-    """A process of torch that has not trained yet, with its switch for denormals thrown."""
+    """A process of torch that has not trained yet, on two threads."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # a process of `make test` keeps to one core
     try:
-        process = fresh("torch", variables={FLUSH_DENORMALS: "1"} | thread_variables(2))
+        process = fresh("torch", variables=thread_variables(2))
     finally:
         os.sched_setaffinity(0, cores)
     with process:
@@ -130,8 +130,7 @@ def test_torch_runs_two_threads_and_tells_of_a_late_switch(
     facts = torch_on_two_threads.facts
     assert facts.threads == 2
     assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
-    assert facts.settings["denormals"] == "flushed"
-    assert torch_on_two_threads.call(child.denormals_without_the_switch) == "some flushed"
+    assert torch_on_two_threads.call(child.denormals_after_a_late_switch) == "some flushed"
 
 
 def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: BackendProcess) -> None:

@@ -215,15 +215,15 @@ def traced(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_siz
     return Traced(profiled, os.listdir(folder))
 
 
-def denormals_without_the_switch(backend: Backend, emit: Emit) -> str:
+def denormals_after_a_late_switch(backend: Backend, emit: Emit) -> str:
     """The fate of denormals when torch's switch is thrown after its other threads, if any, have started."""
     import torch
 
-    torch.set_flush_denormal(False)
+    torch.set_flush_denormal(True)
     try:
         return str(tools("torch").describe(backend)["settings"]["denormals"])
     finally:
-        torch.set_flush_denormal(True)
+        torch.set_flush_denormal(False)
 
 
 # Files of frameworks

@@ -42,7 +42,7 @@ def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any],
     """Call a function with one of them."""
     backend = BUILT[number]
     # Otherwise the precision is that of the backend which was built last.
-    backend.file.prepare(backend.config.dtype, backend.device, False)
+    backend.file.prepare(backend.config.dtype, backend.device)
     if "keras" in sys.modules:  # which keeps the policy that it made of the first precision
         sys.modules["keras"].config.set_dtype_policy(backend.config.dtype)
     return asked(backend, emit, **arguments)

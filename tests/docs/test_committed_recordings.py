@@ -1,5 +1,6 @@
 """The committed pages, README's figures and the guide's table are what was recorded, as it is rendered today."""
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from tests.support.recordings import recording, written
 
 RENDER: dict[str, Any] = runpy.run_path(str(PROJECT / "docs" / "benchmark" / "render.py"))
 PAGES = RENDER["pages"]()
+TEXTS = [
+    PROJECT / "README.md",
+    *sorted((PROJECT / "docs").rglob("*.md")),
+    *sorted((PROJECT / "porting").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[path.name for path in PAGES])
@@ -24,6 +30,21 @@ def test_the_committed_page_is_what_the_recording_gives(page: Path) -> None:
 def test_the_readme_and_the_guide_show_what_was_measured(path: Path) -> None:
     assert RENDER["filled"](path) == path.read_text(encoding="utf-8")
     assert all(len(part) > 100 for part in RENDER["PARTS"][path]().values() if part)
+
+
+def empty_blocks(text: str) -> list[str]:
+    """Names of the blocks between comments of a page that hold nothing."""
+    return re.findall(r"<!-- ([\w-]+) -->\s*<!-- /\1 -->", text)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_no_block_of_a_page_is_empty(path: Path) -> None:
+    assert not empty_blocks(path.read_text(encoding="utf-8"))
+
+
+def test_an_empty_block_is_seen() -> None:
+    text = "<!-- a -->\n\n<!-- /a -->\n<!-- b -->\nfilled\n<!-- /b -->\n<!-- c -->\n<!-- /c -->"
+    assert empty_blocks(text) == ["a", "c"]
 
 
 def test_figures_alone_are_left_of_a_recording(tmp_path: Path) -> None:

@@ -33,15 +33,9 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
 def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_path: Path) -> None:
     process, batch = backend_of(name, "float32"), batch_of(STEPS * BATCH_SIZE, "float32")
 
-    def steps_take_all_of_the_time() -> bool:
-        both = process.call(child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE)
-        for metrics in both:
-            assert len(metrics.step_seconds) == STEPS
-            assert min(metrics.step_seconds) > 0
-        return all(sum(metrics.step_seconds) == pytest.approx(metrics.seconds, rel=0.01) for metrics in both)
-
-    # While counts are read back, another program may have the core once.
-    assert any(steps_take_all_of_the_time() for _ in range(3))
+    for metrics in process.call(child.trained_and_evaluated, batch=batch, batch_size=BATCH_SIZE):
+        assert len(metrics.step_seconds) == STEPS
+        assert min(metrics.step_seconds) > 0
     assert process.facts.threads == 1
     requires_products(process, tmp_path)
 
@@ -51,10 +45,9 @@ def requires_products(process: BackendProcess, folder: Path) -> None:
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.traced, folder=str(folder), batch=few, batch_size=BATCH_SIZE)
     assert traced.files == []
-    seconds, products, others = traced.profiled
+    _, products, others = traced.profiled
     assert products > 0.2 * (products + others)
     assert others > 0
-    assert products + others < 1.5 * seconds  # two clocks, which start and stop apart
 
 
 def test_a_moment_of_several_kernels_counts_once() -> None:

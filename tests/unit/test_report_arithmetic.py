@@ -1,0 +1,53 @@
+"""The report's arithmetic, with numbers worked by hand."""
+
+import msgspec
+import pytest
+
+from backends.process.tuned import Effect
+from benchmarks.in_child import Profile
+from benchmarks.measure.statistics import Estimate
+from benchmarks.report.bench import BenchResults, step_parts, why_slower
+from tests.support.recordings import Noise, plan_of, recording
+
+PARTS = ("products", "others", "data", "waiting")
+
+
+def test_the_inverse_of_an_estimate_exchanges_its_ends() -> None:
+    assert Estimate(2.0, 1.6, 4.0).inverse == Estimate(0.5, 0.25, 0.625)
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(128, 2), (129, 3), (191, 3)])
+def test_a_last_small_batch_takes_a_whole_step(rows: int, steps: int) -> None:
+    bench = recording(plan_of(["torch"]), {"torch": 0.5}, noise=Noise(0.0, 0.0, 0.0))
+    assert bench.head.text
+    text = msgspec.structs.replace(bench.head.text, training_rows=rows)
+    bench.head = msgspec.structs.replace(bench.head, text=text)
+    epoch = BenchResults(bench).rows[0].epoch
+    assert epoch
+    assert epoch.value == pytest.approx(0.5 * steps)
+
+
+@pytest.mark.parametrize(
+    ("makes_tensors", "data", "waiting"),
+    [(True, 0.05, 0.55), (False, 0.0, 0.6)],
+)
+def test_a_profile_gives_shares_of_a_step(makes_tensors: bool, data: float, waiting: float) -> None:
+    """The profiler makes four steps take 8 s, 2 s each; without it a step takes 1 s."""
+    profile = Profile(steps=4, seconds=8.0, products=2.4, others=0.8, data=0.2)
+    parts = step_parts(profile, 1.0, makes_tensors)
+    assert [parts[part] for part in PARTS] == pytest.approx([0.3, 0.1, data, waiting])
+
+
+def test_a_slower_row_is_told_what_takes_more_and_what_less() -> None:
+    slow = dict(zip(PARTS, (0.050, 0.020, 0.001, 0.010), strict=True))
+    fast = dict(zip(PARTS, (0.020, 0.026, 0.001, 0.010), strict=True))
+    assert why_slower("A", "B", slow, fast) == (
+        "Tuned, A's step is 24 ms longer than B's: 30 ms more in fused LSTMs and matrix products and "
+        "6.0 ms less in gates and other operators."
+    )
+    assert not why_slower("B", "A", fast, slow)
+
+
+@pytest.mark.parametrize(("low", "helps"), [(1.001, True), (1.0, False), (0.9, False)])
+def test_a_setting_helps_by_its_whole_interval(low: float, helps: bool) -> None:
+    assert Effect("torch", "memory", 1.2, low, 1.5, "2026-12-02", "a processor").helps is helps

@@ -104,6 +104,8 @@ def counts(saved: Saved) -> list[tuple[str, object]]:
     named = {(result.pair, name) for result in results for name in result.named}
     expected = sum(len(pair.differences) for pair in pairs)
     judged = [result for result in results if not result.refused]
+    share = f"{len(named) / max(expected, 1):.0%}"
+    of_planted = [result for result in saved.results if result.pair not in names]
     return [
         ("pairs", len(pairs)),
         ("pairs that are equal as they are shipped", sum(not pair.differences for pair in equal)),
@@ -111,9 +113,13 @@ def counts(saved: Saved) -> list[tuple[str, object]]:
         ("comparisons, each with a replay", len(judged)),
         ("differences, once for each pair", expected),
         ("of them placed", len(shown)),
-        ("of them named", f"{len(named)}, {len(named) / max(expected, 1):.0%}"),
+        ("of them named, by causes that were written with these same pairs at hand", f"{len(named)}, {share}"),
         ("kinds of differences", len({name for pair in pairs for name in pair.differences})),
-        ("false places", sum(len(result.false_places) for result in judged)),
+        ("false places in these pairs", sum(len(result.false_places) for result in judged)),
+        (
+            "false places in pairs with a planted mistake",
+            sum(len(result.false_places) for result in of_planted),
+        ),
         ("false causes, said to be likely", sum(len(result.false_causes) for result in judged)),
         ("pairs with a mapping file", sum(bool(pair.mapping) for pair in pairs)),
     ]

@@ -12,6 +12,7 @@ from typing import Literal
 
 from backends import EXAMPLE, runs_example, title_of
 from backends.interface import BackendFacts
+from backends.process.tuned import EFFECTS
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
@@ -326,6 +327,9 @@ class BenchResults(Results):
         if len(fates) > 1:
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
+        on, processor = {effect.machine for effect in EFFECTS}, self.head.machine["processor"] or "unknown"
+        if any(row.row.variables for row in tuned) and not any(machine.startswith(processor) for machine in on):
+            yield f"the settings of the tuned lane were measured on {listed(on)}, and not on this processor"
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""

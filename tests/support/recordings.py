@@ -52,7 +52,7 @@ HELPED = {"torch": {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, "paddle": {"F
 CHARACTERS: dict[Work, int] = {"batch": 2000, "alone": 40}  # that a call puts out
 
 MACHINE = Machine(
-    processor="a processor",
+    processor="AMD EPYC",
     instructions="X86_V4",
     cores=2,
     memory=8 << 30,

@@ -205,6 +205,17 @@ def test_figures_that_are_not_to_be_relied_on_are_said(
         ), sentences
 
 
+def test_another_processor_than_that_of_the_settings_is_noted() -> None:
+    bench = recording(plan_of(["torch", "keras"]))
+    note = "the settings of the tuned lane were measured on AMD EPYC with AVX-512, two cores, and not on"
+    assert not BenchResults(bench).notes
+    for processor in ("Intel(R) Xeon(R)", ""):
+        bench.head = msgspec.structs.replace(bench.head, machine={**bench.head.machine, "processor": processor})
+        assert [found.startswith(note) for found in BenchResults(bench).notes] == [True]
+    nothing_set = recording(plan_of(["keras"]))
+    assert not BenchResults(nothing_set).notes
+
+
 def test_each_sentence_has_the_translation_of_each_row() -> None:
     def change(line: Decoded) -> Decoded:
         translations = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations

@@ -262,7 +262,9 @@ def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:
     comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
     none, its loss does."""
     outputs = [check for check in checks if check.item.is_of_model]
-    agree = [check.passed for check in outputs or map(judge, stages.items("loss"))]
+    agree = [check.passed for check in outputs]
+    if not outputs:  # a loss of zero tells nothing
+        agree = [check.passed and check.tells for check in map(judge, stages.items("loss"))]
     if not agree or not all(agree):
         return 0
     reach = 0 if outputs else len(checks)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from porting_tests.support.pairs import told
 from porting_tests.support.program import refusal, rosetta
 from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write
+from porting_tests.support.side import Side, run_program
 from rosetta_record import Record
 
 
@@ -144,3 +146,78 @@ def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> No
     del sides, side
     found = compared(*folders)
     assert [check.tensor for check in found.checks if not check.passed or check.inside] == ["fc:w output"]
+
+
+RECORDED = "import sys; from porting_tests.support.excuses import record; record(*sys.argv[1:])"
+
+
+def excuses(started: dict[str, Side], name: str, folder: Path) -> list[Path]:
+    """The left side, an equal and a wrong right side of a row of support/excuses.py."""
+    started["torch"].do(run_program, text=RECORDED, arguments=[name, str(folder)])
+    return [folder / str(turn) for turn in range(3)]
+
+
+def known(*names: str, reason: str) -> list[Any]:
+    """Rows that are not yet as they should be."""
+    return [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason)) for name in names]
+
+
+VOUCHED = "outputs vouch for all layers before them"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MetMargin",
+        *known("BoxesInPixels", "LargeLogits", "TableAtTheEnd", reason=VOUCHED),
+        *known("HeadOfZeros", "TimesZero", reason=VOUCHED),
+        *known("HugeNeighbours", reason="a scale is a tensor's largest number"),
+        *known("SmallGradient", reason="gradients are measured against the model's largest"),
+        *known("RoundedOnTheLeft", reason="a precision is the whole model's"),
+    ],
+)
+def test_a_model_that_parts_does_not_pass(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, name, tmp_path)
+    assert compared(left, equal).passed
+    assert not compared(left, wrong).passed
+
+
+@pytest.mark.xfail(strict=True, reason="outputs without weights have the bounds of float32")
+def test_outputs_without_weights_have_their_own_precision(tmp_path: Path) -> None:
+    for name, times in (("left", 1.0), ("equal", 1.0), ("wrong", 1 + 1e-5)):
+        giving(NUMBERS * times)(Record(tmp_path / name))
+    assert compared(tmp_path / "left", tmp_path / "equal").passed
+    assert not compared(tmp_path / "left", tmp_path / "wrong").passed
+
+
+SETTINGS = {"Epsilon": "epsilon", "Dropout": "dropout", "Momentum": "momentum", "DecayOfZeros": "decay"}
+
+
+@pytest.mark.parametrize("name", known(*SETTINGS, reason="settings are told of a failure alone"))
+def test_a_pass_lists_settings_that_differ(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, other = excuses(started, name, tmp_path)
+    assert SETTINGS[name] not in told(compared(left, equal))
+    assert SETTINGS[name] in told(compared(left, other))
+
+
+@pytest.mark.parametrize("name", known("MovedResidual", reason="its inner module is compared by its name"))
+def test_a_model_that_is_cut_otherwise_passes(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, name, tmp_path)
+    assert not compared(left, wrong).passed
+    assert compared(left, equal).passed
+
+
+FALSE = {
+    "CallsInAnotherOrder": "backwards in time",
+    "DropoutOfOneLayer": "dropout",
+    "PaddingModeOfAKernel": "dilation",
+    "ClampAfterStep": "epsilon",
+}
+
+
+@pytest.mark.parametrize("name", known(*FALSE, reason="it is called likely and is not the cause"))
+def test_what_does_not_act_is_no_cause(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, name, tmp_path)
+    assert compared(left, equal).passed
+    likely = [line for line in told(compared(left, wrong)).splitlines() if "likely" in line]
+    assert not any(FALSE[name] in line for line in likely)

@@ -465,6 +465,26 @@ def test_a_copy_of_the_model_computes_with_its_own_weights(side_of: Callable[[st
     assert [call["layer"] for call in read["calls"]] == ["0", "1", "2", ""]
 
 
+COMPILED = """
+import sys
+import torch
+from rosetta_record import Record, RecordError
+
+model = torch.nn.Linear(2, 1)
+for number, made in enumerate((torch.compile(model), torch.jit.trace(model, torch.ones(1, 2)))):
+    try:
+        Record(sys.argv[1]).model(made)
+    except RecordError as error:
+        assert str(error).startswith(("torch.compile", "torch.jit")[number]), error
+    else:
+        raise AssertionError("it was not refused")
+"""
+
+
+def test_a_compiled_model_is_refused_in_a_sentence(side_of: Callable[[str], Side], tmp_path: Path) -> None:
+    side_of("torch").do(run_program, text=COMPILED, arguments=[str(tmp_path / "side")])
+
+
 CONFIGS = """
 import sys
 import keras, numpy as np

@@ -136,6 +136,9 @@ class Framework(Protocol):
         walked = self._walk(model, self._closed()) if self.unsaved else ()
         return {joined(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
 
+    def refuse_compiled(self, model: Any) -> None:
+        """Raise RecordError for a model whose layers' calls cannot be watched."""
+
     def loaded(self, model: Any) -> list[list[str]]:
         """Return the names of weights in the order in which a loader takes them that knows no names: those of the
         model itself, then those of each of its layers."""

@@ -111,6 +111,7 @@ class Record:
         if framework is None or not isinstance(model, framework.layer_class()):
             known = "a layer of torch, paddle, keras 3 or flax.nnx"
             raise RecordError(f"a model is of {qualified(type(model))}; expected {known}; record.layer takes arrays")
+        framework.refuse_compiled(model)
         weights = framework.weights(model)
         if not weights:
             raise RecordError("the model has no weights; if it makes them when it is called, call it once before")

@@ -7,6 +7,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from . import RecordError
 from .control import DIGITS
 from .framework import Computed, Described, Framework, States
 from .values import arrays_in, name_of, precision_of
@@ -68,6 +69,12 @@ class Torch(Framework):
                 return output
 
         return Watching()
+
+    def refuse_compiled(self, model: Any) -> None:
+        is_script, was_compiled = isinstance(model, self.api.jit.ScriptModule), hasattr(model, "_orig_mod")
+        if is_script or was_compiled:
+            made = "torch.jit" if is_script else "torch.compile"
+            raise RecordError(f"{made} made the model, whose layers cannot be watched; record the model before")
 
     def autocast(self, layer: Any) -> str | None:
         if hasattr(self.api, "get_autocast_dtype"):  # from torch 2.4 on; before, outputs alone tell it

@@ -267,8 +267,8 @@ def recording_path(command: str, out: Path | None) -> Path:
 def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) -> None:
     """Measure alone on the machine; then show the results and the path of their recording.
 
-    An error that ends the measuring leaves a recording only if a round was measured. After Ctrl-C the results so far
-    are shown before CtrlCError is raised.
+    An error or Ctrl-C leaves a recording only if a round was measured. After Ctrl-C its results are shown before
+    CtrlCError is raised.
     """
     from benchmarks.measure.machine import only_benchmark
     from benchmarks.report import render
@@ -280,6 +280,9 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
             with progress() as (status, note):
                 measuring.run(status, note)
         except KeyboardInterrupt:
+            if not measuring.recording.rounds():
+                path.unlink()
+                raise CtrlCError("interrupted before a round was measured, so there is no recording") from None
             interrupted = True
         except OSError as error:
             raise RosettaError(f"{error.filename or path}: {why(error)}; {kept}") from error

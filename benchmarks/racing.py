@@ -88,9 +88,9 @@ def _require_as_fast(path: Path, limit: float) -> None:
     results = RaceResults(Recording.read(path))
     word, slower = results.slower(limit), f"slower by more than {100 * limit:g}%"
     if word == "slower":
-        raise RosettaError(f"{slower}: {results.sentences[0]}")
+        raise RosettaError(f"{slower}: {results.verdicts[0]}")
     if word == "not told apart":
-        terminal.warn(f"whether it is {slower} is not told apart: {results.sentences[0]}")
+        terminal.warn(f"whether it is {slower} is not told apart: {results.verdicts[0]}")
 
 
 def script_rows(

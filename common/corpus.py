@@ -203,20 +203,20 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
         "max_encoder_seq_length": max(len(source) for source, _ in pairs),
         "max_decoder_seq_length": max(len(START + target + STOP) for _, target in pairs),
     }
-    count, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
-    encoder_shape, decoder_shape = (count, encoder_length, encoder_tokens), (count, decoder_length, decoder_tokens)
+    num_samples, encoder_tokens, decoder_tokens, encoder_length, decoder_length = figures.values()
+    decoder_shape = num_samples, decoder_length, decoder_tokens
     shapes = {
-        "encoder_input_data": encoder_shape,
+        "encoder_input_data": (num_samples, encoder_length, encoder_tokens),
         "decoder_input_data": decoder_shape,
         "decoder_target_data": decoder_shape,
     }
     real = sum(len(target) + len(STOP) for _, target in pairs)
-    rows_shown = sorted({number * (count - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
+    rows_shown = sorted({number * (num_samples - 1) // (PAIRS_SHOWN - 1) for number in range(PAIRS_SHOWN)})
     return figures | {
         "tensors": {name: {"shape": shape, "dtype": "float32"} for name, shape in shapes.items()},
         "distinct_sources": len({source for source, _ in pairs}),
-        "duplicates": count - len(set(pairs)),
-        "padding": 1 - real / (count * decoder_length),
+        "duplicates": num_samples - len(set(pairs)),
+        "padding": 1 - real / (num_samples * decoder_length),
         "one_hot_bytes": sum(BYTES_A_NUMBER * prod(shape) for shape in shapes.values()),
         "skipped_lines": corpus.skipped_lines,
         "cut_columns": corpus.cut_columns,

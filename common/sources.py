@@ -27,7 +27,7 @@ TYPED = {
     r" (?=[?!.,])": "",
     r"([?!.,])\1+": r"\1",
 }
-MOST_SOURCES = 1 << 17  # of a larger corpus nothing is told, since reading it would take seconds
+MOST_SOURCES = 1 << 17  # of a larger corpus no rules are made, which would take seconds beside reading it
 
 Words = Sequence[str]
 

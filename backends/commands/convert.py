@@ -81,7 +81,11 @@ def convert(
         out = out or Path(f"{named}-{to.replace(':', '-')}")
         if to == "weights":
             RunDirectory.open(run).write_weights(weights, out)
-            return terminal.print_json({"run": str(out)}) if json else terminal.say(f"The run is in {quoted(out)}")
+            return (
+                terminal.print_json({"run": str(run), "folder": str(out)})
+                if json
+                else terminal.say(f"The run is in {quoted(out)}")
+            )
         opened = RunDirectory.open(run)
         if to == "onnx":
             files = export_onnx(opened, weights, out)

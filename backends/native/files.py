@@ -4,6 +4,7 @@ PyTorch and Paddle name an LSTM's tensors alike, and both have two biases where 
 """
 
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,7 @@ TENSORS = {
 }
 
 LARGEST_FILE = 1 << 30  # bytes; the weights of MOST_UNITS take half of it in float32
+LARGEST_PICKLE = 1 << 20  # bytes of the description of a PyTorch file's tensors, unpacked; that of ours has 2 kB
 
 
 @contextmanager
@@ -57,6 +59,21 @@ def reading(paths: Sequence[Path], expected: str, most: int = 2) -> Iterator[Non
         raise RosettaError(f"{names}: {error}") from error
     except Exception as error:  # a file that is cut, garbled or made to confuse may have a library raise anything
         raise RosettaError(f"{names}: not readable or damaged; expected {expected}") from error
+
+
+def refuse_inflated(path: Path) -> None:
+    """Raise RosettaError for a PyTorch file whose zip unpacks to more than LARGEST_FILE or LARGEST_PICKLE bytes."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # as of PyTorch's files before 1.6
+            return
+    with zipfile.ZipFile(path) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+    pickled = max((size for name, size in sizes.items() if name.endswith(".pkl")), default=0)
+    if pickled > LARGEST_PICKLE or sum(sizes.values()) > LARGEST_FILE:
+        raise RosettaError(
+            f"its data.pkl unpacks to {pickled:,} bytes, and all of it to {sum(sizes.values()):,}; expected at most "
+            f"{LARGEST_PICKLE:,} and {LARGEST_FILE:,}"
+        )
 
 
 def with_units(config: ModelConfig, units: int) -> ModelConfig:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.native.files import TENSORS, canonical_state, listed, reading
+from backends.native.files import TENSORS, canonical_state, listed, reading, refuse_inflated
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -37,6 +37,8 @@ def read_torch(paths: Sequence[Path], config: ModelConfig) -> ModelState:
     Raises RosettaError for files that are damaged, or of another model.
     """
     with reading(paths, EXPECTED):
+        for path in paths:
+            refuse_inflated(path)
         model, *optimizer = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
         tensors = {str(name): _array(tensor) for name, tensor in model.items()}
         slots = _slots(optimizer[0], tensors) if optimizer else {}

@@ -67,7 +67,6 @@ class Benchmark(Rounds[BackendRunner]):
         self.expected: tuple[Arrays, NDArray[np.integer]] | None = None
 
     def _measure(self) -> None:
-        self._certify()
         most = max(map(len, self.plan.groups))
         needed, available = most * ROW_BYTES, psutil.virtual_memory().available
         if available < needed:
@@ -75,6 +74,7 @@ class Benchmark(Rounds[BackendRunner]):
                 f"{most} processes need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
                 "available; close programs, or name fewer with --backends"
             )
+        self._certify()
         super()._measure()
 
     def _checking_seconds(self) -> float:

@@ -64,19 +64,12 @@ class Watch:
                 self.watched.append(psutil.Process(child))
         self.began, self.before = time.perf_counter(), self._seconds()
 
-    def others(self) -> float:
-        """The number of cores that other processes have used on average since the watch began."""
-        busy, watched, _ = self._since()
-        return max(0.0, busy - watched)
-
-    def stolen(self) -> float:
-        """The number of cores that other virtual machines have taken on average since the watch began."""
-        return self._since()[2]
-
-    def _since(self) -> list[float]:
-        """The growth of each of `_seconds` in a second on average since the watch began."""
+    def others_and_stolen(self) -> tuple[float, float]:
+        """The cores that other processes and other virtual machines have used on average since the watch began."""
         passed = time.perf_counter() - self.began
-        return [(now - before) / passed for now, before in zip(self._seconds(), self.before, strict=True)]
+        grown = ((now - before) / passed for now, before in zip(self._seconds(), self.before, strict=True))
+        busy, watched, stolen = grown
+        return max(0.0, busy - watched), stolen
 
     def _seconds(self) -> tuple[float, float, float]:
         """Seconds of the cores that all programs used, of those this process and the children, and stolen ones."""
@@ -123,7 +116,7 @@ def wait_until_fit(note: Callable[[str], None], longest: float = LONGEST_WAIT) -
     while True:
         watch, before = Watch([]), _processes()
         time.sleep(FIT_SECONDS)
-        used = watch.others()
+        used, _ = watch.others_and_stolen()
         if used <= MOST_OTHERS:
             return True
         if now() - began >= longest:

@@ -88,7 +88,7 @@ class Script(Runner):
         steps = self._took(1, 0, WARM_UP_STEPS, 1).steps
         self.step_seconds = fmean(steps)
         warm_up = WarmUp(cold, steps, self._peak())
-        threads = psutil.Process(self.process.pid).num_threads()
+        threads = next((process.num_threads() for process in self.process.family()), 0)
         return Start(self.row, seconds, warm_up, ready=self.ready, threads=threads)
 
     @property

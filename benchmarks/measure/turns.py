@@ -74,8 +74,8 @@ def _visit(runner: Runner, work: Work, first: int, runners: Sequence[Runner], mo
         machine.wait_until_idle()
         watch = machine.Watch([pid for present in runners for pid in present.pids])
         visit = runner.turn(work, first)
-        beside = {"others": watch.others(), "stolen": watch.stolen(), "tries": tries}
-        visit = msgspec.structs.replace(visit, row=runner.row, **beside)
+        others, stolen = watch.others_and_stolen()
+        visit = msgspec.structs.replace(visit, row=runner.row, others=others, stolen=stolen, tries=tries)
         if max(visit.others, visit.stolen) <= machine.MOST_OTHERS:
             break
     return visit

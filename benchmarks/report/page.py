@@ -144,14 +144,14 @@ def reached(widths: Mapping[str, float | None]) -> str:
 
 def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
     """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
-    all = [(safe(name), BenchResults(recording)) for name, recording in recordings]
-    answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in all]
-    columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in all]
+    benches = [(safe(name), BenchResults(recording)) for name, recording in recordings]
+    answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in benches]
+    columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in benches]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
-    figures = table(("an epoch", *(name for name, _ in all)), lines)
+    figures = table(("an epoch", *(name for name, _ in benches)), lines)
     note = "Times of different machines are not compared."
-    head = f"# {count(len(all), 'machine')} side by side"
+    head = f"# {count(len(benches), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
 

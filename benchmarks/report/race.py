@@ -57,7 +57,7 @@ class RaceResults(Results):
         self.rows = [RaceRow(self, row) for row in sorted(self.starts)]
 
     @cached_property
-    def sentences(self) -> list[str]:
+    def verdicts(self) -> list[str]:
         """Verdicts on the first script against each later one."""
         if not self.rounds:
             return [NOTHING.removesuffix(".")]
@@ -82,7 +82,7 @@ class RaceResults(Results):
         """The verdicts on speed, and the one on equality, which comes first if the scripts differ."""
         proven = [*self._proven()]
         differs = any(proof.word == "differs" for proof in self.proofs.values())
-        return f"{'; '.join([*proven, *self.sentences] if differs else [*self.sentences, *proven])}."
+        return f"{'; '.join([*proven, *self.verdicts] if differs else [*self.verdicts, *proven])}."
 
     def slower(self, limit: float) -> Word:
         """The verdict on the first script against the second: "slower" if by surely more than `limit`."""
@@ -156,7 +156,7 @@ START: Columns = {
     "versions": lambda row: safe(row.versions),
 }
 # Results that `--json` prints, beside the machine.
-PRINTED = "headline sentences doubts notes rows proofs rounds cycles dropped seconds reached".split()
+PRINTED = "headline verdicts doubts notes rows proofs rounds cycles dropped seconds reached".split()
 
 
 def report_of(recording: Recording) -> Report:

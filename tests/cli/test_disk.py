@@ -23,7 +23,7 @@ from backends.interface import Backend
 from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
 from benchmarks.commands import measure
-from common.errors import RosettaError, in_words
+from common.errors import CtrlCError, RosettaError, in_words
 from common.files import UNFINISHED
 from common.run import STATE, RunDirectory
 from common.tensors import Batch
@@ -158,6 +158,15 @@ def test_measuring_tells_what_is_kept(tmp_path: Path) -> None:
     with pytest.raises(RosettaError) as caught:
         measure(path, json=False, opened=lambda: full)
     assert str(caught.value) == f"{path}: the disk is full; {path} keeps what was measured before"
+
+
+def test_ctrl_c_before_a_round_leaves_no_recording(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.touch()
+    begun = SimpleNamespace(run=Mock(side_effect=KeyboardInterrupt), recording=Mock(rounds=list))
+    with pytest.raises(CtrlCError, match="interrupted before a round was measured, so there is no recording"):
+        measure(path, json=False, opened=lambda: begun)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(("argument", "unbuffered"), [("data", "1"), ("--version", "")])

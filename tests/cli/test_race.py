@@ -225,6 +225,8 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
     race = answer("race", quick, slow, "--out", out, "--within", "50%", "--env", "slow:MINE=1")
     headline = race["headline"]
+    assert "sentences" not in race, "which are a bench's"
+    assert all(verdict in headline for verdict in race["verdicts"])
     assert re.fullmatch(r"quick is .* times as fast as slow .*; its record computes .* \(forward\)\.", headline)
     assert race["rows"][1]["ratio"]["value"] == pytest.approx(16, rel=0.3)
     assert [row["items"] for row in race["rows"]] == [16, 1]

@@ -5,7 +5,7 @@ import re
 import pytest
 from rosetta_diff.read.description import LONGEST_NAME, MOST_LAYERS
 
-from backends.native.files import LARGEST_FILE
+from backends.native.files import LARGEST_FILE, LARGEST_PICKLE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
 from backends.serve.page import LONGEST_QUESTION, _Visit
@@ -32,7 +32,10 @@ LIMITS = {
     "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> MIB} MiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_ONE_HOT:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
-    "backends/native/files.py": [f"{LARGEST_FILE >> GIB} GiB"],
+    "backends/native/files.py": [
+        f"{LARGEST_FILE >> GIB} GiB",
+        f"{LARGEST_FILE >> GIB} GiB, {LARGEST_PICKLE >> MIB} MiB",
+    ],
     "backends/process/__init__.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "porting/rosetta_diff/read/description.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
     "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB"],

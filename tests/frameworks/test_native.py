@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
 from dataclasses import replace
@@ -304,6 +305,19 @@ def test_a_file_that_is_something_else_or_too_large_is_refused(read: ReadFiles, 
     assert "expected at most 1,073,741,824" in refused(read, path)
 
 
+@pytest.mark.parametrize("changed", [{"m/data.pkl": 2 << 20}, {"m/data.pkl": 99, "m/data/0": (1 << 30) + 1}])
+def test_a_torch_file_that_unpacks_to_too_much_is_refused(
+    read: ReadFiles, tmp_path: Path, changed: dict[str, int]
+) -> None:
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, size in changed.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                for start in range(0, size, 1 << 24):
+                    member.write(bytes(min(1 << 24, size - start)))
+    assert f"its data.pkl unpacks to {changed['m/data.pkl']:,} bytes" in refused(read, path)
+
+
 # Commands
 
 
@@ -342,6 +356,8 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     assert "exists already; choose another --out" in refusal(2, "convert", run.path, "--to", "keras")
     program("convert", run.path, "--to", "paddle", "--out", tmp_path / "deep" / "files")
     assert os.listdir(tmp_path / "deep") == ["files"]
+    answer = {"run": str(run.path), "folder": f"{run.path}-weights"}
+    assert program("convert", run.path, "--to", "weights", "--json") == json.dumps(answer)
 
     imported = ["--from", *files_of_torch, "--backend", "torch"]
     answer = {"backend": "torch", "run": str(tmp_path / "made"), "epochs": 0}

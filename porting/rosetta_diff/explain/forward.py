@@ -15,7 +15,7 @@ from rosetta_diff.arrays import Array
 from rosetta_diff.explain import operators
 from rosetta_diff.explain.broken import Broken, number
 from rosetta_diff.explain.inputs import IS_GIVEN, NORMS, Context, Input, contexts, inputs_of
-from rosetta_diff.explain.operators import BASES, BY_GROUPS, OPERATORS, PROJECTIONS
+from rosetta_diff.explain.operators import BASES, OPERATORS, PROJECTIONS
 from rosetta_diff.explain.search import Both, Choice, Computation, Operator, choice, choices_of
 
 COST_OF_SCORE = 256  # multiplications as long as the scores of two positions
@@ -148,20 +148,18 @@ def of_attention(context: Context) -> Iterator[Computation]:
         return
     shown, operator, choices, width = of
     output, layer = shown.output, partial(operator, **{name: choice.values[0] for name, choice in choices.items()})
-    for parts, is_packed in projections(context, width):
+    for parts in projections(context, width):
         if prod(output.shape[:-1]) == prod(parts[0].shape[:2]):
             wanted = output.reshape(*parts[0].shape[:2], -1)
-            yield attention_of(context, layer, wanted, parts, is_packed)
+            yield attention_of(context, layer, wanted, parts)
 
 
-def attention_of(
-    context: Context, layer: Operator, output: Array, parts: Sequence[Array], is_packed: bool
-) -> Computation:
+def attention_of(context: Context, layer: Operator, output: Array, parts: Sequence[Array]) -> Computation:
     """A layer that takes an attention of these queries, keys and values (N, T, ...). As most choices are wrong, the
     row of the batch in which the sides differ most is computed first."""
     (rows, queries, width), keys = parts[0].shape, parts[1].shape[1]
     masks = masks_of(context, queries, keys)
-    choices = choices_of_attention(context, width, masks, is_packed)
+    choices = choices_of_attention(context, width, masks)
 
     def of_rows(some: slice) -> Computation:
         of_masks = {name: mask[some] if mask.ndim == 4 and len(mask) > 1 else mask for name, mask in masks.items()}
@@ -187,25 +185,21 @@ def row_that_differs(context: Context, rows: int) -> int:
     return int(np.abs(right - left).reshape(rows, -1).max(-1).argmax())
 
 
-def choices_of_attention(
-    context: Context, width: int, masks: Mapping[str, Array], is_packed: bool
-) -> dict[str, Choice]:
+def choices_of_attention(context: Context, width: int, masks: Mapping[str, Array]) -> dict[str, Choice]:
     settings = [layer.settings for side in context.broken.sides for layer in side.says.layers]
     bases = [base for of in settings for name in BASES_OF_ROPE if (base := number(of.get(name))) > 1]
     sizes = [size for size in range(1, width + 1) if width % size == 0]
     heads = [int(value) for of in settings for name in HEADS if (value := of.get(name)) in sizes]
-    packed = ["one after the other", *([BY_GROUPS] if is_packed else [])]
-    known: dict[str, Sequence[Any]] = {"heads": [*heads, *sizes], "mask": [*masks], "packed": packed}
-    known["base"] = [*bases, *BASES]
+    known: dict[str, Sequence[Any]] = {"heads": [*heads, *sizes], "mask": [*masks], "base": [*bases, *BASES]}
     if context.group.part == "output":  # a framework's own layer has these as usual
         usual = choices_of(operators.attention)
-        known |= {name: usual[name].values[:1] for name in ("order", "shared", "rope", "base")}
+        known |= {name: usual[name].values[:1] for name in ("rope", "base")}
     return choices_of(operators.attention, **known)
 
 
-def projections(context: Context, width: int) -> Iterator[tuple[list[Array], bool]]:
-    """Yield query, key and value (N, T, ...) that an attention may take, and whether they are one output: computed
-    with a framework's own weights, or three outputs of other layers, or one that has all."""
+def projections(context: Context, width: int) -> Iterator[list[Array]]:
+    """Yield query, key and value (N, T, ...) that an attention may take: computed with a framework's own weights, or
+    three outputs of other layers, or one that has all, one after the other."""
     layer = context.group.layer
     groups = {pair.left.part: pair.left for pair in context.broken.stages.pairing.pairs if pair.left.layer is layer}
     if context.group.part == "output" and {*PROJECTIONS} <= groups.keys():
@@ -215,17 +209,17 @@ def projections(context: Context, width: int) -> Iterator[tuple[list[Array], boo
             if kernel is not None and x.ndim == 3 and x.shape[-1] == len(kernel):
                 parts.append(x @ kernel + (0 if bias is None else bias))
         if len(parts) == len(PROJECTIONS):
-            yield parts, False
+            yield parts
         return
     outputs = [array for name, array in context.before.items() if not name.endswith(IS_GIVEN)]
     wide = [a.reshape(*a.shape[:2], -1) for a in outputs if a.ndim in (3, 4)]  # heads may have an axis of their own
     for v, k, q in zip(wide, wide[1:], wide[2:], strict=False):
         if q.shape[-1] == width and k.shape == v.shape and width % k.shape[-1] == 0:
-            yield [q, k, v], False
+            yield [q, k, v]
     for array in wide:
         of_keys = (array.shape[-1] - width) // 2
         if of_keys > 0 and array.shape[-1] == width + 2 * of_keys and width % of_keys == 0:
-            yield np.split(array, [width, width + of_keys], -1), True
+            yield np.split(array, [width, width + of_keys], -1)
 
 
 def masks_of(context: Context, queries: int, keys: int) -> dict[str, Array]:

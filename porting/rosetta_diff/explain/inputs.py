@@ -4,7 +4,7 @@ outputs before it, and what it may have taken of them."""
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, combinations, islice, permutations, product, takewhile
+from itertools import chain, combinations, islice, permutations, takewhile
 from math import prod
 
 import numpy as np
@@ -314,28 +314,18 @@ def inputs_of(context: Context, width: int) -> dict[str, Input]:
             arrays = [row for row in rows if row is not None]
             inputs.setdefault(name, Input(arrays) if gate is None else Input(arrays[:-1], arrays[-1]))
 
-    outputs, summed = context.before, [*sums(context)]
+    outputs = context.before
     for name, array in outputs.items():
         for words, way in ways(context, array, width):
             add(f"{name}{words}", way)
         if array.shape[-1] == 2 * width:
-            halves = np.split(array, 2, -1), (array[..., ::2], array[..., 1::2])
-            for how, (first, second) in zip(("half", "number of each two"), halves, strict=True):
-                add(f"{name} with its first {how} as the gate", first, gate=second)
-                add(f"{name} with its second {how} as the gate", second, gate=first)
-    if context.output.ndim == 2:
-        for name, terms in (*((name, [array]) for name, array in outputs.items()), *summed):
-            if terms[0].ndim == 3:
-                for token, place in (("first", 0), ("last", -1)):
-                    add(f"the {token} token of {name}", *(term[:, place] for term in terms))
-                add(f"the mean token of {name}", *(term.mean(1) for term in terms))
-    backwards = {f"{name} backwards in time": array[:, ::-1] for name, array in outputs.items() if array.ndim == 3}
-    for (name, array), (also, second) in permutations({**outputs, **backwards}.items(), 2):
-        if array.shape[:-1] == second.shape[:-1] and array.shape[-1] + second.shape[-1] == width:
-            add(f"{name} and then {also}", np.concatenate([array, second], -1))
-        if name in outputs and also in outputs and array.shape == second.shape:
+            first, second = np.split(array, 2, -1)
+            add(f"{name} with its first half as the gate", first, gate=second)
+            add(f"{name} with its second half as the gate", second, gate=first)
+    for (name, array), (also, second) in permutations(outputs.items(), 2):
+        if array.shape == second.shape:
             add(f"{also} with {name} as its gate", array, gate=second)
-    for name, terms in (*((name, [array]) for name, array in backwards.items()), *summed, *tokens(context, width)):
+    for name, terms in sums(context):
         add(name, *terms)
     return inputs
 
@@ -369,28 +359,3 @@ def sums(context: Context) -> Iterator[Terms]:
             if all(array.shape in (shape, shape[1:]) for _, array in several):
                 terms = [np.broadcast_to(array, shape) for _, array in several]
                 yield " + ".join(name for name, _ in several), terms
-
-
-def tokens(context: Context, width: int) -> Iterator[Terms]:
-    """Yield tokens (N, T, D) of a sequence or of an image, beside the token of a class and with positions, which are
-    weights of no known layer."""
-    pairs = [
-        pair for pair in context.broken.stages.pairing.pairs if pair.left.kind == "parameters" and not pair.lines
-    ]
-    owned = [pair.left_array(name) for pair in pairs for name in pair.names]
-    tables = [a.reshape(-1, width) for a in owned if a is not None and width and a.shape[-1:] == (width,)]
-    for name, array in context.before.items():
-        image = channels_last(array) if context.group.channels_stand_first and array.ndim > 3 else array
-        if array.ndim not in (3, 4) or image.shape[-1] != width:
-            continue
-        ways = {f"{name} row by row": image, f"{name} column by column": image.swapaxes(1, 2)}
-        for words, patches in ways.items() if array.ndim == 4 else [(name, array)]:
-            flat = patches.reshape(len(patches), -1, width)
-            beside = {words: flat}
-            for token in [np.broadcast_to(table, (len(flat), 1, width)) for table in tables if len(table) == 1]:
-                beside[f"{words} after the class's token"] = np.concatenate([token, flat], 1)
-                beside[f"{words} before the class's token"] = np.concatenate([flat, token], 1)
-            for (words, x), table, first in product([*beside.items()], tables, (0, 1)):
-                if 1 < x.shape[1] <= len(table) - first:
-                    yield f"{words} with positions from {first}", [x + table[first : first + x.shape[1]]]
-            yield from ((words, [x]) for words, x in beside.items())

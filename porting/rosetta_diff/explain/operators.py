@@ -1,4 +1,4 @@
-"""Layers, losses and optimizers' updates in NumPy, with what ports do otherwise: a parameter whose default is a
+"""Layers and losses in NumPy, with what ports do otherwise: a parameter whose default is a
 `choice` carries the hypotheses about it, the usual one first.
 
 Arrays are in float64 and in the canonical layout, with channels last; weights are called as canonical tensors are.
@@ -7,22 +7,13 @@ An operator returns None where its choices do not fit its arrays, or make no dif
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import permutations
-from typing import Any
 
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS, softmax
 from rosetta_diff.arrays import Array
 from rosetta_diff.explain.search import Operator, choice
-from rosetta_diff.read.rules import (
-    AFTER_CORRECTION,
-    BEFORE_CORRECTION,
-    GRADIENT,
-    INSIDE,
-    OUTSIDE,
-    STRAIGHT,
-)
+from rosetta_diff.read.rules import INSIDE
 
 LARGEST_SCORES = 1 << 22  # numbers of an attention's scores
 
@@ -76,7 +67,6 @@ def layernorm(
 # Attention
 
 PROJECTIONS = ("query", "key", "value")
-ORDERS = {", ".join(order): [order.index(name) for name in PROJECTIONS] for order in permutations(PROJECTIONS)}
 SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of the number of heads
     "one over the root of a head's size": lambda size, heads: size**-0.5,
     "1": lambda size, heads: 1.0,
@@ -85,7 +75,6 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # of a head's size, and of t
     "the root of a head's size": lambda size, heads: size**0.5,
 }
 BASES = (1e4, 5e5, 1e6, 100.0, 10.0)  # usual ones, of rotary embeddings
-BY_GROUPS = "group by group"
 
 
 def attention(
@@ -96,9 +85,6 @@ def attention(
     heads: int = choice("the attention's number of heads is"),
     mask: str = choice("the attention's mask is", entry="attention-mask"),
     scale: str = choice("the attention's scores are multiplied by", tuple(SCALES)),
-    order: str = choice("an output is divided into", tuple(ORDERS)),
-    packed: str = choice("query, key and value stand", ("one after the other", BY_GROUPS)),
-    shared: str = choice("heads share keys", ("in blocks", "in turns")),
     rope: str = choice("pairs of rotary embeddings are", ("none", "halves", "interleaved")),
     base: float = choice("the base of rotary embeddings is", BASES),
     all_masked: str = choice("", ("each counts the same", "nothing counts")),
@@ -106,17 +92,10 @@ def attention(
     size = width // heads
     if heads * len(parts[0]) * parts[0].shape[1] * parts[1].shape[1] > LARGEST_SCORES:
         return None
-    if packed == BY_GROUPS:
-        groups = parts[1].shape[-1] // size
-        of_groups = np.concatenate(parts, -1).reshape(*parts[0].shape[:2], groups, -1)
-        parts = np.split(of_groups, [width // groups, width // groups + size], -1)
-    q, k, v = (parts[place].reshape(*parts[place].shape[:2], -1, size) for place in ORDERS[order])
-    each = heads // k.shape[2]
-    if shared == "in turns" and each in (1, heads):
-        return None
+    q, k, v = (part.reshape(*part.shape[:2], -1, size) for part in parts)
     if rope != "none":
         q, k = (rotated(array, rope, base) for array in (q, k))
-    k, v = (a.repeat(each, 2) if shared == "in blocks" else np.tile(a, (1, 1, each, 1)) for a in (k, v))
+    k, v = (array.repeat(heads // k.shape[2], 2) for array in (k, v))
     return attended(q, k, v, masks[mask], SCALES[scale](size, heads), all_masked == "nothing counts")
 
 
@@ -162,7 +141,6 @@ READINGS: dict[str, Callable[[Array], Array]] = {
 }
 OVER_COUNTED, OVER_ALL = "a mean over the positions that count", "a mean over all positions"
 OVER_ROWS, OF_ROWS = "a mean over the rows", "a mean of the means of rows"
-SMOOTHINGS = (0.0, 0.1, 0.05, 0.2, 0.01, 0.02, 0.15, 0.3)
 
 
 def log_softmax(x: Array) -> Array:
@@ -181,7 +159,6 @@ def cross_entropy(
     mean: str = choice(
         "the loss is", (OVER_COUNTED, OVER_ALL, OVER_ROWS, "a sum", OF_ROWS), entry="padding-denominator"
     ),
-    smoothing: float = choice("labels are smoothed by", SMOOTHINGS, entry="label-smoothing"),
 ) -> Array | None:
     logs, real = log_probabilities[reads], counted[counts]
     if shift:
@@ -189,78 +166,10 @@ def cross_entropy(
         of_output, of_label = (early, late) if shift > 0 else (late, early)
         logs, labels, real = logs[:, of_output], labels[:, of_label], real[:, of_label]
     right = np.take_along_axis(logs, np.clip(labels, 0, logs.shape[-1] - 1)[..., None], -1)[..., 0]
-    each = -right if smoothing == 0 else -(1 - smoothing) * right - smoothing * logs.mean(-1)
-    each, rows = np.where(real, each, 0.0), len(each)
+    each, rows = np.where(real, -right, 0.0), len(right)
     if (mean in (OVER_ALL, OF_ROWS) and real.all()) or (labels.ndim == 1 and mean in (OVER_ROWS, OF_ROWS)):
         return None
     if mean == OF_ROWS:
         return np.asarray((each.reshape(rows, -1).sum(1) / real.reshape(rows, -1).sum(1)).mean())
     divisors = {OVER_COUNTED: real.sum(), OVER_ALL: each.size, OVER_ROWS: rows, "a sum": 1}
     return np.asarray(each.sum() / divisors[mean])
-
-
-# Gradients and optimizers
-
-CLIPPED = choice("gradients are clipped", entry="clipping")
-PLACES_OF_ADAM = (AFTER_CORRECTION, BEFORE_CORRECTION, INSIDE)
-NOWHERE = "nowhere"
-Numbers = Mapping[str, float]  # recorded settings by canonical names
-
-
-def given_gradients(
-    clipped: Mapping[str, Sequence[Array]],  # by how they are clipped
-    factors: Mapping[str, float],
-    *,
-    clip: str = CLIPPED,
-    times: str = choice("gradients are", entry="padding-denominator"),
-) -> Array:
-    return np.concatenate([gradient.ravel() * factors[times] for gradient in clipped[clip]])
-
-
-def sgd(g: Array, settings: Numbers) -> Array:
-    return g + settings.get("momentum", 0.0) * g if settings.get("nesterov") else g
-
-
-def adam(
-    g: Array,
-    settings: Numbers,
-    *,
-    root: str = choice("epsilon is", PLACES_OF_ADAM, entry="adam-epsilon"),
-    corrected: str = choice("the bias of Adam's means is", ("corrected", "not corrected")),
-) -> Array:
-    betas, epsilon = [settings.get("beta_1", 0.9), settings.get("beta_2", 0.999)], settings.get("epsilon", 0.0)
-    m, v = (1 - betas[0]) * g, (1 - betas[1]) * g**2
-    first, second = (1 - beta if corrected == "corrected" else 1.0 for beta in betas)
-    divisor = (np.sqrt(v) + epsilon) / second**0.5 if root == BEFORE_CORRECTION else rooted(v / second, epsilon, root)
-    return np.asarray(m / first / divisor)
-
-
-def rmsprop(
-    g: Array,
-    settings: Numbers,
-    *,
-    root: str = choice("epsilon is", (OUTSIDE, INSIDE), entry="rmsprop-epsilon"),
-    begins: float = choice("mean squares begin with", (0.0, 1.0), entry="rmsprop-slot-start"),
-) -> Array:
-    rho = settings.get("rho", 0.9)
-    return np.asarray(g / rooted(rho * begins + (1 - rho) * g**2, settings.get("epsilon", 0.0), root))
-
-
-# By the kind of optimizer: the first update, as a multiple of the rate.
-UPDATES: dict[str, Callable[..., Array]] = {"SGD": sgd, "Adam": adam, "RMSprop": rmsprop}
-
-
-def stepped(
-    gradient: Array,
-    weight: Array,
-    terms: int,  # of which the weight is the sum
-    update: Callable[..., Array],
-    settings: Numbers,
-    *,
-    decay: str = choice("weight decay of {} goes", (GRADIENT, STRAIGHT, NOWHERE), entry="weight-decay"),
-    **ways: Any,
-) -> Array:
-    """Return how far the first step moves a weight."""
-    decayed = settings.get("weight_decay", 0.0) * weight
-    step = terms * update(gradient + (decayed if decay == GRADIENT else 0.0), settings, **ways)
-    return np.asarray(-settings.get("learning_rate", 0.0) * (step + (decayed if decay == STRAIGHT else 0.0)))

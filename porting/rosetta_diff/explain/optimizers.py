@@ -1,17 +1,12 @@
-"""Optimizers: recorded settings that differ, the only one that acts on a step, and steps of a person's own class."""
+"""Optimizers: recorded settings that differ."""
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rosetta_diff.arrays import Array, head
 from rosetta_diff.explain.broken import Broken, Cause, number
-from rosetta_diff.explain.operators import NOWHERE, UPDATES, stepped
-from rosetta_diff.explain.search import Both, Computation, Search, choices_of
-from rosetta_diff.explain.training import clipping, clippings, norm_of_all
-from rosetta_diff.read.rules import BEFORE_CORRECTION, GRADIENT, STRAIGHT
+from rosetta_diff.read.rules import GRADIENT, STRAIGHT
 from rosetta_diff.read.side import Side
 
 ROUNDED = "constants-precision"  # the entry of settings that float32 makes equal
@@ -36,14 +31,49 @@ ENTRIES = {
 # Recorded settings
 
 
+def step_differs(broken: Broken) -> Iterator[Cause]:
+    """Recorded differences that act on the step of the weight that is shown."""
+    yield from counters(broken)
+    yield from left_alone(broken)
+    yield from optimizers_differ(broken)
+
+
+def left_alone(broken: Broken) -> Iterator[Cause]:
+    """One side's step leaves a weight where it is."""
+    left, right = broken.moved
+    rates = [side.first_rate for side in broken.sides]
+    if broken.item.is_update and broken.groups and left.shape == right.shape and 0 not in rates:
+        both = ("moved", "not moved") if left.any() else ("not moved", "moved")
+        words = (
+            f"{broken.item.tensor} is {both[0]} by the optimizer on the left and {both[1]} by the optimizer on the"
+        )
+        if left.any() != right.any():
+            yield Cause(f"{words} right")
+
+
+def counters(broken: Broken) -> Iterator[Cause]:
+    """The optimizers counted other steps, by which Adam corrects the bias of its means."""
+    left, right = (side.counters for side in broken.sides)
+    if left and right and left != right:
+        left_words, right_words = (" and ".join(map(str, counts)) for counts in (left, right))
+        words = f"the step counter is {left_words} on the left and {right_words} on the right"
+        yield Cause(words, "optimizer-slots")
+
+
 def optimizers_differ(broken: Broken) -> Iterator[Cause]:
-    yield from acting(broken).values()
-    yield from steps_differ(*broken.sides, broken.stages.tolerances.precision)
+    """Settings of the optimizers that differ, of the groups that have the weight that is shown."""
+    item = broken.item
+    tensors = [item.pair.tensor(place, item.name) if item.pair else None for place in (0, 1)]
+    left, right = (tensor.names if tensor else () for tensor in tensors)
+    yield from acting(broken)
+    yield from steps_differ(*broken.sides, broken.stages.tolerances.precision, (left, right))
 
 
-def steps_differ(left: Side, right: Side, precision: str) -> Iterator[Cause]:
-    """Optimizers' settings that are not the same, and constants in float32."""
-    yield from differences(left, right).values()
+def steps_differ(
+    left: Side, right: Side, precision: str, weights: tuple[Collection[str], Collection[str]] = ((), ())
+) -> Iterator[Cause]:
+    """Yield the optimizers' settings that differ for these weights, and constants in float32."""
+    yield from differences(left, right, weights).values()
     for side in (left, right) if precision == "float64" else ():
         for name in side.float32_settings:
             value = number(side.optimizer_settings.get(name))
@@ -130,8 +160,9 @@ def decays_of(side: Side) -> list[str]:
 
 
 def clipping_in_words(side: Side) -> str:
-    clip = clipping(side)
-    return f"{clip[0]} of {float(f'{clip[1]:.4g}')}" if clip else NOWHERE
+    """Return how the optimizer itself clips gradients, and to what."""
+    clip = side.known.clipping(side.optimizer.settings)
+    return f"{clip[0]} of {float(f'{number(clip[1]):.4g}')}" if clip else "nowhere"
 
 
 def is_own(side: Side) -> bool:
@@ -142,32 +173,17 @@ def is_own(side: Side) -> bool:
 # The first step
 
 
-def acting(broken: Broken) -> dict[str, Cause]:
-    """Return by name the recorded differences that act on the first step of the weight that is shown."""
-    item, sides = broken.item, broken.sides
+def acting(broken: Broken) -> Iterator[Cause]:
+    """Yield what else the records tell of the step of the weight that is shown."""
+    item = broken.item
     if not item.pair or not item.is_update or item.is_statistic:
-        return {}
-    tensors = [item.pair.tensor(place, item.name) for place in (0, 1)]
-    left, right = (tensor.names if tensor else () for tensor in tensors)
-    differ = differences(*sides, (left, right))
-    nesterov, momentum = (
-        any(side.optimizer_settings.get(name) for side in sides) for name in ("nesterov", "momentum")
-    )
-    silent = {"dampening", "amsgrad", "nesterov" if not momentum else "", "momentum" if not nesterov else ""}
-    if {side.optimizer_family for side in sides} == {"Adam"}:
-        before = BEFORE_CORRECTION in {side.place_of_epsilon for side in sides}
-        silent |= {"beta_1"} if before else {"beta_1", "beta_2"}
-    gradient = item.pair.left_array(item.name, "gradients")
-    if gradient is not None and all(np.array_equal(clipped(side, gradient), gradient) for side in sides):
-        silent.add("clip")
-    causes = {name: cause for name, cause in differ.items() if name not in silent}
-    if all(tensors) and len(tensors[0].terms) != len(tensors[1].terms):  # type: ignore[union-attr]
-        words = "one side trains two biases, whose sum moves twice as far"
-        causes["terms"] = Cause(words, "second-bias")
-    if broken.kind == "embedding" and any(squares_slices(side) for side in sides):
+        return
+    left, right = (item.pair.tensor(place, item.name) for place in (0, 1))
+    if left and right and len(left.terms) != len(right.terms):
+        yield Cause("one side trains two biases, whose sum moves twice as far", "second-bias")
+    if broken.kind == "embedding" and any(squares_slices(side) for side in broken.sides):
         words = "squares the gradients of an id that stands several times in a batch one by one"
-        causes["slices"] = Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
-    return causes
+        yield Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
 
 
 def squares_slices(side: Side) -> bool:
@@ -177,58 +193,3 @@ def squares_slices(side: Side) -> bool:
     inputs = side.arrays("inputs")
     ids = (inputs[name] for name in inputs if not name.startswith("batch") and inputs[name].dtype.kind in "iu")
     return any(np.unique(array).size < array.size for array in ids)
-
-
-def the_only_setting(broken: Broken, search: Search) -> list[Cause]:
-    """Return the only recorded setting that differs and acts on the step that is shown. That gradients agree is its
-    test. A person's own class must compute as the framework's."""
-    causes = acting(broken)
-    real = [cause for cause in causes.values() if cause.entry != ROUNDED] or [*causes.values()]
-    if len(real) != 1:
-        return []
-    for place in (place for place, side in enumerate(broken.sides) if is_own(side)):
-        step = of_step(broken, place)
-        trials = (chosen for changed in range(3) for chosen in step.others(step.usual(), changed)) if step else ()
-        if not step or not any(search.passes(step.made(chosen), step.output) for chosen in trials):
-            return []
-    return real
-
-
-def steps(broken: Broken) -> Iterator[Both]:
-    """Yield first steps of a weight, where a person wrote the class of an optimizer."""
-    if any(map(is_own, broken.sides)):
-        left, right = of_step(broken, 0), of_step(broken, 1)
-        if left and right:
-            yield [left], [right], (2, 2)
-
-
-def of_step(broken: Broken, place: int) -> Computation | None:
-    """Return the left (0) or the right side's (1) step of a weight by its gradient and the recorded settings, with
-    what no record has of a person's own class as choices; None where nobody here knows how."""
-    pair, side, name = broken.item.pair, broken.sides[place], broken.item.name
-    update = UPDATES.get(side.optimizer_family)
-    if not pair or not update or not broken.item.is_update or broken.item.is_statistic:
-        return None
-    read, tensor = (pair.left_array, pair.right_array)[place], pair.tensor(place, name)
-    arrays = read(name, "gradients"), read(name), broken.moved[place]
-    if any(array is None or not array.size or tensor is None or array.shape != tensor.shape for array in arrays[:2]):
-        return None
-    gradient, start, wanted = (head(array).astype(np.float64) for array in arrays)  # type: ignore[arg-type]
-    settings = {name: number(value) for name, value in settings_of(side, tensor.names if tensor else ()).items()}
-    settings |= {name: float(np.float32(settings[name])) for name in side.float32_settings if name in settings}
-    usual = choices_of(update)
-    known: dict[str, list[Any]] = {"decay": [*decays_of(side), NOWHERE] if is_own(side) else decays_of(side)[:1]}
-    if not is_own(side):
-        known |= {name: [choice.values[0]] for name, choice in usual.items()}
-        known |= {"root": [side.place_of_epsilon]} if "root" in usual and side.place_of_epsilon else {}
-    terms = len(tensor.terms) if tensor else 1
-    operator = partial(stepped, clipped(side, gradient), start, terms, update, settings)
-    return Computation(operator, choices_of(stepped, **known) | choices_of(update, **known), wanted, gradient.size)
-
-
-def clipped(side: Side, gradient: Array) -> Array:
-    """Return a gradient as the optimizer clips it."""
-    clip = clipping(side)
-    if not clip:
-        return gradient
-    return clippings(gradient, norm_of_all(side), side, [clip[1]]).get(f"{clip[0]} of {clip[1]}", gradient)

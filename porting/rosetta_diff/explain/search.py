@@ -121,6 +121,12 @@ class Parting:
     choices: Mapping[str, Choice]
     left: Chosen
     rights: Sequence[Chosen]
+    explained: Computation  # of the right side
+
+    @property
+    def test(self) -> tuple[Array | None, Array]:
+        """What the right side's choice makes, and what is seen there."""
+        return self.explained.made(self.rights[0]), self.explained.output
 
 
 @dataclass
@@ -168,7 +174,7 @@ class Search:
             for left in lefts:
                 rights = self._fitting(right, left, number)
                 if rights:
-                    return Parting(right.choices, left, rights) if number else None
+                    return Parting(right.choices, left, rights, right) if number else None
         return None
 
     def _fitting(self, computation: Computation, start: Chosen, number: int) -> list[Chosen]:

@@ -44,7 +44,6 @@ class Framework(ABC):
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
     decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
     clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how
-    added_to_norm = 0.0  # what a person who clips to a norm adds to it
 
     files: tuple[str, ...] = ()  # endings of what the framework's loader reads, the usual one first
 

@@ -95,7 +95,6 @@ class Torch(Framework):
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
     clips = CLIPS  # as the recorder finds what clip_grad_norm_ does, since no optimizer clips
-    added_to_norm = 1e-6  # by clip_grad_norm_
     files = (".pt", ".safetensors")
 
     def counters(self, settings: Settings) -> set[int]:

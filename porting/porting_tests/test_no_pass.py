@@ -215,7 +215,7 @@ FALSE = {
 }
 
 
-@pytest.mark.parametrize("name", known(*FALSE, reason="it is called likely and is not the cause"))
+@pytest.mark.parametrize("name", FALSE)
 def test_what_does_not_act_is_no_cause(name: str, started: dict[str, Side], tmp_path: Path) -> None:
     left, equal, wrong = excuses(started, name, tmp_path)
     assert compared(left, equal).passed

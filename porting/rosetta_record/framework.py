@@ -138,6 +138,7 @@ class Framework(Protocol):
 
     def refuse_compiled(self, model: Any) -> None:
         """Raise RecordError for a model whose layers' calls cannot be watched."""
+        return None
 
     def loaded(self, model: Any) -> list[list[str]]:
         """Return the names of weights in the order in which a loader takes them that knows no names: those of the

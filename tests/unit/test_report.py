@@ -79,9 +79,7 @@ def test_nothing_is_wider_than_the_page(opened: Open, html: str, tmp_path: Path,
     cut = shown.locator("main > .scroll").first.evaluate("one => one.scrollWidth > one.clientWidth")
     cue = shown.locator("main > .scroll").first.evaluate("one => getComputedStyle(one).backgroundImage")
     assert (cut, "gradient" in cue) == (width < 1000, True), "a shadow tells that a table goes on"
-    tops = shown.locator("main > p .chart").evaluate_all("all => all.map(one => one.getBoundingClientRect().top)")
-    assert len(tops) == 3
-    assert len({round(top) for top in tops}) == (1 if width > 1000 else 3)
+    assert shown.locator("main > p .chart").count() == 1
     shown.evaluate(UNFOLD)
     wide, window = shown.evaluate(OVERFLOW)
     assert wide <= window

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import EXAMPLE, framework_of, title_of
-from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import duration
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
@@ -33,9 +32,8 @@ OF_ROUNDS = (
 )
 OF_RECORDINGS = (
     "Figures are means of {recordings} on one machine. ± is where a further recording falls, in 95 of 100 cases; it "
-    "leaves out other processors."
+    "leaves out other days and other processors."
 )
-DECODING_WITHIN = 0.15  # half-width from which ratios of decoding are left out
 BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
 NOT_COMPARED = "not compared"
 
@@ -162,12 +160,11 @@ def _answer(results: BenchResults) -> dict[str, str]:
     against = f"× {first}"
     training = []
     for name in results.backends:
-        cells = [_times(results, name, lane, "training") for lane in LANES]
+        cells = [_times(results, name, lane) for lane in LANES]
         training.append((safe(title_of(name)), *cells[0], *cells[1], around(results.gain_of(name))))
     installed, tuned = LANES.values()
-    decoding = [(safe(title_of(name)), *_times(results, name, "tuned", "batch")) for name in results.backends]
-    known = [line for line in decoding if line[1] != MISSING]
-    decoding_answer = table(("row", "decoding", against), known)
+    tuned_rows = {name: rows["tuned"] for name, rows in results.backends.items() if "tuned" in rows}
+    decoding = [(safe(title_of(name)), quantity(row.batch)) for name, row in tuned_rows.items() if row.batch]
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
     return {
         "gain": safe(results.gain),
@@ -177,8 +174,8 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)),
         "typed": typed(results),
         "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
-        "decoding_answer": decoding_answer,
-        "decoding_columns": BATCHED if decoding_answer else "",
+        "decoding_answer": table(("row", "decoding"), decoding),
+        "decoding_columns": BATCHED if decoding else "",
         "alike": results.alike,
         "why": "\n".join(
             f"- {safe(pair.why)}" for pair in results.pairs if pair.why and pair.left == results.baseline
@@ -194,16 +191,13 @@ def _intervals(results: BenchResults) -> str:
     return OF_ROUNDS
 
 
-def _times(results: BenchResults, backend: str, lane: Lane, work: Work) -> tuple[str, str]:
-    """The time of a backend's work, and that time as a multiple of the baseline's in the same lane."""
+def _times(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
+    """The time of a backend's epoch, and that time as a multiple of the baseline's in the same lane."""
     row, first = (results.backends.get(name, {}).get(lane) for name in (backend, results.baseline))
     if row is None:
         return MISSING, MISSING
-    time, ratio = row.epoch if work == "training" else row.batch, results.ratio(first, row, work)
-    if work == "batch" and ratio and ratio.half_width > DECODING_WITHIN:
-        ratio = None
-    multiple = "1×" if row is first else around(ratio)
-    return quantity(time), NOT_COMPARED if row.why_not else multiple if time else MISSING
+    multiple = "1×" if row is first else around(results.ratio(first, row))
+    return quantity(row.epoch), NOT_COMPARED if row.why_not else multiple if row.epoch else MISSING
 
 
 def _support(results: BenchResults) -> dict[str, str]:

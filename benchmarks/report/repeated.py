@@ -1,7 +1,7 @@
 """The results of several recordings of one bench on one machine, made one after the other.
 
-The unit is a recording. Something lasts longer than a round: two recordings of the same programs on the same machine
-differ by more than their rounds do. So an interval here tells where a further recording falls, in 95 of 100 cases.
+The unit is a recording, since something may last longer than its rounds. So an interval here tells where a further
+recording falls, in 95 of 100 cases.
 """
 
 import math
@@ -25,7 +25,7 @@ def are_repeated(recordings: Sequence[Recording]) -> bool:
 class RepeatedResults(BenchResults):
     """The results of recordings for which `are_repeated` is True.
 
-    Ratios and times are means over the recordings, with intervals of a further one. Facts, decoded sentences and
+    Ratios and times are means over the recordings, with intervals of a further one. Facts, decoding and
     profiles are those of the last recording.
     """
 
@@ -37,8 +37,9 @@ class RepeatedResults(BenchResults):
             for name in ("rounds", "cycles", "dropped", "again", "seconds")
         )
         for row in self.rows:
-            rows = [results.by_label[row.label] for results in self.single]
-            row.epoch, row.step = _next_of([r.epoch for r in rows]), _next_of([r.step for r in rows])
+            rows = [results.by_label.get(row.label) for results in self.single]
+            row.epoch = _next_of([r.epoch if r else None for r in rows])
+            row.step = _next_of([r.step if r else None for r in rows])
         self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
 
     def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:

@@ -11,7 +11,7 @@ import numpy as np
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
 from rosetta_diff.explain.inputs import bare_calls, computed_before, given_the_same
-from rosetta_diff.explain.settings import between, settings_differ
+from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.drafts import MOST_TURNED, line_of_axes, line_of_turn, rearranged
@@ -59,7 +59,7 @@ def called_between(broken: Broken) -> Iterator[Cause]:
     alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
     of_one_kind = [(left, right) for left in calls[0] for right in calls[1] if left.kind == right.kind in alone]
     for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else of_one_kind:
-        for _, cause in between(left, right):
+        for _, cause in settings_between(left, right):
             yield replace(cause, sentence=f"of {left.name} {cause.sentence}")
 
 

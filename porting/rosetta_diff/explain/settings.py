@@ -25,12 +25,12 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
     """Settings of the layer that is shown; after the forward pass those that outputs hide, of all that fail."""
     forward = broken.item.stage in ("weights", "forward")
     for check in [broken.check] if forward else broken.failed:
-        for name, cause in between(*check.item.pair.both) if check.item.pair else ():
+        for name, cause in settings_between(*check.item.pair.both) if check.item.pair else ():
             if forward or name in ("padding_idx", "momentum"):
                 yield cause
 
 
-def between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[str, Cause]]:
+def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[str, Cause]]:
     """Yield each setting in which two layers differ, and the cause."""
     trained = [group.layer.training for group in (left, right)]
     if left.kind == "batchnorm" and None not in trained and trained[0] != trained[1]:

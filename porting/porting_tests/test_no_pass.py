@@ -193,7 +193,7 @@ def test_outputs_without_weights_have_their_own_precision(tmp_path: Path) -> Non
 SETTINGS = {"Epsilon": "epsilon", "Dropout": "dropout", "Momentum": "momentum", "DecayOfZeros": "decay"}
 
 
-@pytest.mark.parametrize("name", known(*SETTINGS, reason="settings are told of a failure alone"))
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_pass_lists_settings_that_differ(name: str, started: dict[str, Side], tmp_path: Path) -> None:
     left, equal, other = excuses(started, name, tmp_path)
     assert SETTINGS[name] not in told(compared(left, equal))
@@ -221,3 +221,16 @@ def test_what_does_not_act_is_no_cause(name: str, started: dict[str, Side], tmp_
     assert compared(left, equal).passed
     likely = [line for line in told(compared(left, wrong)).splitlines() if "likely" in line]
     assert not any(FALSE[name] in line for line in likely)
+
+
+@pytest.mark.parametrize(
+    ("name", "told_of"), [("DropoutOfOneLayer", ""), ("PaddingModeOfAKernel", "padding_mode is zeros")]
+)
+def test_a_setting_that_does_nothing_is_not_told(
+    name: str, told_of: str, started: dict[str, Side], tmp_path: Path
+) -> None:
+    left, equal, wrong = excuses(started, name, tmp_path)
+    for right, words in ((equal, ""), (wrong, told_of)):
+        lines = told(compared(left, right))
+        assert FALSE[name] not in lines
+        assert words in lines

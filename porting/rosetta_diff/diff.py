@@ -12,6 +12,7 @@ from rosetta_diff.explain.broken import LIKELY, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.exported import in_graph
 from rosetta_diff.explain.optimizers import other_optimizers
+from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, count, some_of
 from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
 from rosetta_diff.judge.items import Stages
@@ -159,7 +160,10 @@ def compare_records(
             explain(diff, stages, checks, failed)
             break
     told = {cause.sentence for cause in diff.causes}
-    diff.notes[:0] = [cause.line for cause in other_optimizers(left, right) if cause.sentence not in told]
+    others = other_optimizers(left, right, pairing.pairs)
+    diff.notes[:0] = [cause.line for cause in others if cause.sentence not in told]
+    if not diff.broken:
+        diff.notes[:0] = hidden_settings(left, right, pairing.pairs)
     agrees = "forward" in diff.compared and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
         diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")

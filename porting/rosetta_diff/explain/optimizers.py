@@ -1,11 +1,14 @@
 """Optimizers: recorded settings that differ."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from rosetta_diff.explain.broken import Broken, Cause, number
+from rosetta_diff.helpers import some_of
+from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.rules import GRADIENT, STRAIGHT
 from rosetta_diff.read.side import Side
 
@@ -83,15 +86,34 @@ def steps_differ(
                 yield Cause(words, entry)
 
 
-def other_optimizers(left: Side, right: Side) -> Iterator[Cause]:
-    """Yield how the optimizers differ though their first steps may agree. Left out are settings that float32 makes
-    others, settings of groups of weights, and those without effect where there is no momentum."""
+def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[Cause]:
+    """Yield how the optimizers differ though their first steps may agree, and for which weights. Left out are
+    settings that float32 makes others, settings without effect where there is no momentum, and the groups of one side
+    where the other framework tells weights apart by other means."""
     momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
     silent = {"kind", "root", "decay"} | (set() if momentum else {"nesterov", "dampening"})
-    silent |= {"learning_rate", "weight_decay"} if left.optimizer.groups or right.optimizer.groups else set()
-    for name, cause in differences(left, right).items():
-        if name not in silent and cause.entry != ROUNDED:
-            yield cause
+    groups = [side.optimizer.groups for side in (left, right)]
+    if any(groups) and not all(groups) and left.framework != right.framework:
+        silent |= {"learning_rate", "weight_decay"}
+    weights = trained(pairs) if any(groups) else {"": ((), ())}
+    told: dict[Cause, list[str]] = {}  # names of weights by what differs for them
+    for weight, names in weights.items():
+        for name, cause in differences(left, right, names).items():
+            if name not in silent and cause.entry != ROUNDED:
+                told.setdefault(cause, []).append(weight)
+    for cause, of in told.items():
+        some = "" if len(of) == len(weights) else f", for {some_of(of)}"
+        yield replace(cause, sentence=f"{cause.sentence}{some}")
+
+
+def trained(pairs: Iterable[LayerPair]) -> Mapping[str, tuple[Collection[str], Collection[str]]]:
+    """Return the names of the arrays of each trained weight, left and right."""
+    weights: dict[str, tuple[Collection[str], Collection[str]]] = {}
+    for pair in pairs:
+        for name in filter(pair.is_trained, pair.weights):
+            left, right = pair.weights[name].both
+            weights[f"{pair.name} {name}"] = left.names, right.names
+    return weights
 
 
 def differences(

@@ -1,13 +1,23 @@
 """Recorded settings of layers that differ."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from rosetta_diff.explain.broken import Broken, Cause
+from rosetta_diff.helpers import some_of
+from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.groups import WeightGroup
+from rosetta_diff.read.side import Side
 
 PER_AXIS = ("stride", "dilation", "padding")  # settings that may have a number for each axis
-WORDS = {"momentum": "momentum, as the share of the old statistics that is kept,"}
+WORDS = {
+    "rate": "the rate of dropout",
+    "momentum": "momentum, as the share of the old statistics that is kept,",
+}
+# Settings whose effect equal outputs may hide: it is small, or it is seen in training alone.
+HIDDEN = ("training", "epsilon", "rate", "mode", "momentum", "padding_idx", "negative_slope", "approximate")
 # Entries of the register, by the kind of the layer where that decides.
 ENTRIES = {
     ("layernorm", "epsilon"): "layernorm-epsilon",
@@ -30,6 +40,27 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
                 yield cause
 
 
+def hidden_settings(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[str]:
+    """Yield remarks on settings that differ though all that was compared agrees."""
+    layers: dict[str, list[str]] = {}  # names by the remark on them
+    for groups in (*(pair.both for pair in pairs), *of_one_name(left, right)):
+        for name, cause in settings_between(*groups):
+            if name in HIDDEN:
+                layers.setdefault(cause.line, []).append(groups[0].layer.path)
+    for words, names in layers.items():
+        yield f"differs, in {some_of([*dict.fromkeys(names)])}: {words}"
+
+
+def of_one_name(left: Side, right: Side) -> Iterator[tuple[WeightGroup, WeightGroup]]:
+    """Yield the layers of one name and class that have no weights of their own, such as a dropout."""
+    for path in [path for path in left.layers if path in right.layers]:
+        layers = left.layers[path], right.layers[path]
+        kinds = {"".join(layer.classes[:1]).lower() for layer in layers}
+        if len(kinds) == 1 and not any(layer.own for layer in layers):
+            kind = kinds.pop()
+            yield WeightGroup(left, kind, layers[:1]), WeightGroup(right, kind, layers[1:])
+
+
 def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[str, Cause]]:
     """Yield each setting in which two layers differ, and the cause."""
     trained = [group.layer.training for group in (left, right)]
@@ -39,7 +70,7 @@ def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[st
     for name in [name for name in left.settings if name in right.settings]:
         values = [group.settings[name] for group in (left, right)]
         both = [per_axis(value) if name in PER_AXIS else value for value in values]
-        if both[0] != both[1] and (name not in PER_AXIS or comparable(left, *both)):
+        if not equal(*both) and (name not in PER_AXIS or comparable(left, *both)):
             words = f"{WORDS.get(name, name)} is {values[0]} on the left and {values[1]} on the right"
             yield name, Cause(words, ENTRIES.get((left.kind, name), "") or ENTRIES.get(name, ""))
 
@@ -47,6 +78,12 @@ def settings_between(left: WeightGroup, right: WeightGroup) -> Iterator[tuple[st
 def comparable(group: WeightGroup, left: Any, right: Any) -> bool:
     """Return True unless one padding is a word, which may stand for the other one's numbers where the stride is 1."""
     return isinstance(left, str) == isinstance(right, str) or per_axis(group.settings.get("stride", 1)) != 1
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Return True for equal settings. Paddle keeps some numbers in float32."""
+    floats = isinstance(left, float) and isinstance(right, float)
+    return left == right or (floats and bool(np.float32(left) == np.float32(right)))
 
 
 def per_axis(value: Any) -> Any:

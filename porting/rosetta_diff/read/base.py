@@ -1,7 +1,7 @@
 """A framework as its records show it, and the outputs of recurrent layers, which two frameworks each give alike."""
 
 from abc import ABC
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,15 @@ class Framework(ABC):
                     )
                 except (TypeError, AttributeError):  # somebody's own meaning of the name
                     continue
+        for name in self.idle_settings(settings):
+            canonical_settings.pop(name, None)
         return canonical_settings
+
+    def idle_settings(self, settings: Settings) -> Iterator[str]:
+        """Yield canonical settings that do nothing in a layer with these settings."""
+        kernel = settings.get("kernel_size", settings.get("_kernel_size"))
+        if kernel == 1 or (isinstance(kernel, list) and {*kernel} == {1}):
+            yield "dilation"
 
     def axes_of(self, kind: str, settings: Settings, number: int) -> Axes:
         """Names of the axes of what a layer of a kind takes and gives; none where nothing tells."""
@@ -127,6 +135,12 @@ def channelled(number: int, channels_first: bool) -> Axes:
         return STATE[:number]
     positions = tuple((f"position{place}",) for place in range(number - 2))
     return (("row",), ("channel",), *positions) if channels_first else (("row",), *positions, ("channel",))
+
+
+def idle_in_stacked(settings: Settings) -> Iterator[str]:
+    """Yield what does nothing in a recurrent layer of torch or Paddle: dropout stands between stacked layers."""
+    if settings.get("num_layers") == 1 and "hidden_size" in settings:
+        yield "rate"
 
 
 def stacked_outputs(layer: Recurrent, parts: Parts) -> dict[str, Tensor]:

@@ -120,7 +120,7 @@ class Keras(Framework):
 # Canonical names.
 SETTINGS = (
     "epsilon momentum rate reset_after padding_idx time_first approximate activation recurrent_activation num_heads "
-    "negative_slope stride dilation padding ceil_mode groups mode"
+    "negative_slope stride dilation padding padding_mode ceil_mode groups mode"
 ).split()
 OF_OPTIMIZERS = (
     "learning_rate epsilon beta_1 beta_2 momentum rho weight_decay nesterov centered amsgrad dampening"

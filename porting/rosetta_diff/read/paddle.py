@@ -1,10 +1,10 @@
 """PaddlePaddle."""
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, final
 
-from rosetta_diff.read.base import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.base import Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
@@ -54,7 +54,8 @@ class Paddle(Framework):
         dilation="_dilation",
         padding="_padding padding",
         ceil_mode="ceil_mode",
-        groups="_num_groups",
+        groups="_num_groups _groups",
+        padding_mode="_padding_mode",
         mode="mode",
     )
     meanings = {"_padding_idx": lambda row: None if row == -1 else row}
@@ -105,3 +106,7 @@ class Paddle(Framework):
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         return stacked_outputs(layer, parts)
+
+    def idle_settings(self, settings: Settings) -> Iterator[str]:
+        yield from super().idle_settings(settings)
+        yield from idle_in_stacked(settings)

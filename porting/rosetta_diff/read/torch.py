@@ -1,9 +1,10 @@
 """PyTorch."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, final
 
-from rosetta_diff.read.base import Framework, Parts, Recurrent, stacked_outputs
+from rosetta_diff.read.base import Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
@@ -70,7 +71,8 @@ class Torch(Framework):
         dilation="dilation",
         padding="padding",
         ceil_mode="ceil_mode",
-        groups="num_groups",
+        groups="num_groups groups",
+        padding_mode="padding_mode",
     )
     meanings = {
         # The new batch's share, where Keras and Paddle have the old statistics'; None is a mean of all.
@@ -108,3 +110,7 @@ class Torch(Framework):
 
     def outputs(self, layer: Recurrent, parts: Parts) -> dict[str, Tensor]:
         return stacked_outputs(layer, parts)
+
+    def idle_settings(self, settings: Settings) -> Iterator[str]:
+        yield from super().idle_settings(settings)
+        yield from idle_in_stacked(settings)

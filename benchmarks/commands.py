@@ -274,30 +274,30 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
     from benchmarks.report import render
 
     with only_benchmark(terminal.warn):
-        measuring, interrupted = opened(), False
-        kept = f"{path} keeps what was measured before"
+        measuring = opened()
+        ended: RosettaError | None = None
         try:
             with progress() as (status, note):
                 measuring.run(status, note)
         except KeyboardInterrupt:
-            if not measuring.recording.rounds():
-                path.unlink()
-                raise CtrlCError("interrupted before a round was measured, so there is no recording") from None
-            interrupted = True
+            ended = CtrlCError("interrupted")
         except OSError as error:
-            raise RosettaError(f"{error.filename or path}: {why(error)}; {kept}") from error
+            ended = RosettaError(f"{error.filename or path}: {why(error)}")
         except RosettaError as error:
-            if measuring.recording.rounds():
-                raise RosettaError(f"{error}; {kept}") from error
-            path.unlink()
-            raise
+            ended = error
+    if ended and not measuring.recording.rounds():
+        path.unlink()
+        raise ended
+    kept, interrupted = f"{ended}; {path} keeps what was measured before", isinstance(ended, CtrlCError)
+    if ended and not interrupted:
+        raise RosettaError(kept)
     report = report_of([path])
     if json:
         terminal.print_json({"results": str(path)} | report.content)
     else:
         render.terminal(report.summary, terminal.out)
     if interrupted:
-        raise CtrlCError(f"interrupted; {kept}")
+        raise CtrlCError(kept)
     if not json:
         html = quoted(path.with_suffix(".html"))
         terminal.say(f"Saved as {quoted(path)}. To make a page of it: rosetta report {quoted(path)} -o {html}")

@@ -27,7 +27,7 @@ TYPED = {
     r" (?=[?!.,])": "",
     r"([?!.,])\1+": r"\1",
 }
-MOST_SOURCES = 1 << 17  # of a larger corpus no rules are made, which would take seconds beside reading it
+MOST_BYTES_OF_PAIRS = 1 << 23  # a larger corpus is not read, and no rules are made, which would take seconds
 
 Words = Sequence[str]
 
@@ -50,9 +50,10 @@ class Sources:
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Sources":
         """The sources of a run, with some at equal distances in the alphabet as examples. Raises RosettaError."""
-        pairs = run.pairs()
-        if len(pairs) > MOST_SOURCES:
+        path = run.path / "pairs.tsv"
+        if path.is_file() and path.stat().st_size > MOST_BYTES_OF_PAIRS:
             return cls([])
+        pairs = run.pairs()
         parts = split(pairs, run.data_config, run.train_config.seed)
         examples = {}
         for name, rows in zip(EXAMPLES_OF, parts, strict=True):

@@ -171,7 +171,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "surprise": safe(surprise(results)),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
         "answer": table(("row", installed, against, tuned, against, "tuning"), training),
-        "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)),
+        "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
         "typed": typed(results),
         "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
         "decoding_answer": table(("row", "decoding"), decoding),

@@ -3,6 +3,7 @@
 Where a save may be cut off between two of its steps, tests/nightly/test_exits.py tries each.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -152,21 +153,28 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
     assert len(RunDirectory.open(run.path).history()) == 3
 
 
-def test_measuring_tells_what_is_kept(tmp_path: Path) -> None:
+ENDINGS: dict[str, tuple[BaseException, str]] = {
+    "full": (FULL, "my results.jsonl: the disk is full"),
+    "unwritable": (OSError(errno.EROFS, os.strerror(errno.EROFS)), "my results.jsonl: Read-only file system"),
+    "failed": (RosettaError("numpy died"), "numpy died"),
+    "Ctrl-C": (KeyboardInterrupt(), "interrupted"),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> None:
+    error, said = ENDINGS[how]
     path = tmp_path / "my results.jsonl"
-    full = SimpleNamespace(run=Mock(side_effect=FULL))
-    with pytest.raises(RosettaError) as caught:
-        measure(path, json=False, opened=lambda: full)
-    assert str(caught.value) == f"{path}: the disk is full; {path} keeps what was measured before"
-
-
-def test_ctrl_c_before_a_round_leaves_no_recording(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
     path.touch()
-    begun = SimpleNamespace(run=Mock(side_effect=KeyboardInterrupt), recording=Mock(rounds=list))
-    with pytest.raises(CtrlCError, match="interrupted before a round was measured, so there is no recording"):
+    begun = SimpleNamespace(run=Mock(side_effect=error), recording=Mock(rounds=lambda: [1] * rounds))
+    report = Mock(summary="", content={})
+    with patch("benchmarks.commands.report_of", return_value=report), pytest.raises(RosettaError) as caught:
         measure(path, json=False, opened=lambda: begun)
-    assert not path.exists()
+    assert isinstance(caught.value, CtrlCError) == (how == "Ctrl-C")
+    kept = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
+    assert (kept, path.exists()) == (rounds > 0, rounds > 0)
+    assert rounds or str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize(("argument", "unbuffered"), [("data", "1"), ("--version", "")])

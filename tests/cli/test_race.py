@@ -148,6 +148,22 @@ take_turns(step, batch=5)
     )
 
 
+def test_a_script_that_ends_after_its_warm_up_has_no_threads(start: Any, monkeypatch: Any) -> None:
+    script = start(STEPS + "take_turns(step)")
+    script.wait_until_ready()
+    took = Script._took
+
+    def took_and_ended(*counts: Any) -> Any:
+        answer = took(*counts)
+        if counts[1]:  # not the cold step
+            script.process.close()
+        return answer
+
+    monkeypatch.setattr(Script, "_took", took_and_ended)
+    started = script.started(0.0)
+    assert (started.threads, started.warm_up.peak) == (0, 1)
+
+
 def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
     spin = "threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()\n"
     script = start(STEPS + spin + "take_turns(step)")

@@ -1,8 +1,13 @@
 """A typed sentence beside a run's training pairs: its spelling there, and whether its translation is a guess."""
 
+from pathlib import Path
+from unittest.mock import patch
+
 import pytest
 
+from common.run import RunDirectory
 from common.sources import Sources
+from tests.support.small_run import create
 
 PAIRS = [
     ("I love you.", "Je t'aime."),
@@ -70,3 +75,11 @@ def test_what_is_typed_carelessly_is_read_as_training_writes_it() -> None:
 )
 def test_a_translation_is_a_guess_unless_training_had_it(text: str, translation: str, doubt: str) -> None:
     assert SOURCES.doubt(text, translation) == (doubt and f"{doubt}; the translation is a guess")
+
+
+def test_a_corpus_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    assert any(Sources.of_run(run).examples.values())
+    with patch("common.sources.MOST_BYTES_OF_PAIRS", 10), patch.object(RunDirectory, "pairs") as read:
+        assert not Sources.of_run(run).examples
+    read.assert_not_called()

@@ -5,6 +5,7 @@ anything else is written.
 """
 
 import errno
+import fcntl
 import io
 import json
 import os
@@ -12,16 +13,18 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
+from tempfile import gettempdir
 from typing import Any, BinaryIO
 
 from common.errors import CannotBeginError, RosettaError, refusing, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
-UNFINISHED = ".unfinished"  # suffix of temporary files and folders; killed processes leave them
+UNFINISHED = ".rosetta-unfinished"  # suffix of temporary files and folders; killed processes leave them
 LARGEST_ARCHIVE = 1 << 28  # bytes of a corpus's archive; the largest of manythings.org has 20 million
 MOST_MEMBERS = 10_000  # each takes 420 bytes of memory and may take 46 of the archive
 MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of members
@@ -44,17 +47,13 @@ def write_atomically(path: Path, content: bytes | str | Iterable[bytes | memoryv
     """
     whole = content.encode() if isinstance(content, str) else content
     pieces = [whole] if isinstance(whole, bytes) else whole
-    beside = _beside(path)
     try:
-        try:
-            with beside.open("xb") as file:
+        with _temporary(path, partial(Path.touch, exist_ok=False)) as beside:
+            with beside.open("wb") as file:
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
         sync(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -72,12 +71,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises CannotBeginError where nothing can be written, or where `path` was made in the meantime; RosettaError where
     the disk is full before the folder is.
     """
-    beside = _beside(path)
     with ExitStack() as stack:
         with refusing(f"{path} cannot be written"):
             make_folder(path.parent)
-            stack.callback(shutil.rmtree, beside, ignore_errors=True)
-            beside.mkdir()
+            beside = stack.enter_context(_temporary(path, Path.mkdir))
         with refusing(f"{path} cannot be written", "; nothing is left of it", RosettaError):
             yield beside
             sync(beside)
@@ -90,9 +87,52 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-def _beside(path: Path) -> Path:
-    """A name for a temporary file or folder that is to become `path`."""
-    return path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
+def scratch_folder() -> AbstractContextManager[Path]:
+    """A folder for temporary files that nobody else may enter. It is removed in the end."""
+    return _temporary(Path(gettempdir(), "rosetta"), partial(Path.mkdir, mode=0o700))
+
+
+@contextmanager
+def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A hidden file or folder beside `path`, which `make` makes. It is removed in the end, unless it was renamed.
+
+    A lock holds it, which the system releases when this process ends, even when it is killed. What killed processes
+    left in the folder is removed first.
+    """
+    for left in path.parent.glob(f".*{UNFINISHED}"):
+        with suppress(OSError), _opened(left) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
+            _remove(left)
+    with ExitStack() as stack:
+        while True:
+            beside = path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
+            stack.callback(_remove, beside)
+            make(beside)
+            with suppress(FileNotFoundError):  # another process removed it before it was locked
+                descriptor = stack.enter_context(_opened(beside))
+                with suppress(OSError):  # a file system has no locks; nothing there is taken for left
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+                if beside.exists():
+                    break
+        yield beside
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor of a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:
@@ -110,14 +150,12 @@ def make_folder(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Have the disk hold a file that other code wrote, or the names that a folder has."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the answer of file systems that sync no folders
-            raise
-    finally:
-        os.close(descriptor)
+    with _opened(path) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the answer of file systems that sync no folders
+                raise
 
 
 def size_of(path: Path) -> int:

@@ -32,7 +32,6 @@ from common.corpus import Material, Pair
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import (
     LARGEST_JSON,
-    UNFINISHED,
     new_folder,
     open_at_most,
     read_at_most,
@@ -47,7 +46,6 @@ from common.weights import Checkpoint, Epoch, ModelState, Progress, check_state,
 
 STATE = "state.safetensors"
 LOCK = ".lock"
-REWRITTEN = ("config.json", STATE)  # the files that training writes again
 # Bytes of a file of text that are read. Unicode's normal form may take three times the bytes of a corpus.
 LARGEST_TEXTS = {"pairs.tsv": 3 * LARGEST_TEXT, "vocabulary.json": LARGEST_JSON, "machine.json": LARGEST_JSON}
 LOCK_SECONDS = 3.0  # waited for the lock, since a process whose parent was just killed holds it until it notices
@@ -237,16 +235,6 @@ class RunDirectory:
         command += f" --backend {backend}" if backend not in (None, self.backend) else ""
         command += f" --workers {workers}" if workers > 1 else ""
         return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
-
-    def begin(self) -> Checkpoint:
-        """Make the run ready to be trained on, and return its last checkpoint. The lock of the run must be held.
-
-        Temporary files that killed processes left are removed.
-        """
-        for name in REWRITTEN:
-            for unfinished in self.path.glob(f".{name}.*{UNFINISHED}"):
-                unfinished.unlink()
-        return self.read()
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""

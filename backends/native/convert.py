@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backends import find, framework_of
@@ -13,7 +12,7 @@ from backends.process import READ_SECONDS, in_child
 from backends.process.parent import Runtime
 from common.corpus import Pair, prepare
 from common.errors import CannotBeginError, RosettaError
-from common.files import new_folder, write_json
+from common.files import new_folder, scratch_folder, write_json
 from common.run import RunDirectory, refuse_existing
 from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.tensors import model_config
@@ -73,9 +72,9 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     if run.model_config.dtype != "float32":
         raise CannotBeginError(f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone")
     refuse_existing(out, "choose another --out")
-    with new_folder(out) as folder, TemporaryDirectory() as records:
+    with new_folder(out) as folder, scratch_folder() as records:
         with CONVERTING.start("torch", run.model_config, run.train_config) as process:
-            files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=Path(records))
+            files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=records)
         _write_vocabulary(run, folder)
     return [*files, VOCABULARY]
 

@@ -91,7 +91,7 @@ def fit(
     directory, learning_rate = RunDirectory.open(run), backend.train_config.learning_rate
     try:
         with directory.only_writer():
-            checkpoint = directory.begin()
+            checkpoint = directory.read()
             backend.read_characters(directory)
             _begin_alike(backend, checkpoint.state, checkpoint.progress.epoch, epochs, data)
             if learning_rate != directory.train_config.learning_rate:

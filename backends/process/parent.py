@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,6 +21,7 @@ from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_env
 from backends.process.child_process import ChildProcess
 from backends.process.tuned import computing, thread_variables, tuned_variables
 from common.errors import refusing
+from common.files import scratch_folder
 from common.settings import ModelConfig, TrainConfig
 from common.text import printable
 
@@ -99,11 +99,11 @@ class BackendProcess(ChildProcess):
         environment = child_environment(settings, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.
-            scratch = opened.enter_context(TemporaryDirectory(prefix="rosetta-", ignore_cleanup_errors=True))
+            scratch = opened.enter_context(scratch_folder())
             super().__init__(
                 f"the {name} backend's process",
                 command,
-                environment | {"TMPDIR": scratch},
+                environment | {"TMPDIR": str(scratch)},
                 SOCKET,
                 "the machine may be overloaded or out of memory",
                 opened.pop_all(),

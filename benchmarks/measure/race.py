@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks.in_child import Visit
@@ -13,6 +12,7 @@ from benchmarks.measure.recording import WARM_UP_STEPS, Proof, Recording, Start
 from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
+from common.files import scratch_folder
 
 if TYPE_CHECKING:
     from benchmarks.measure.proof import MappingFile
@@ -49,7 +49,7 @@ class Race(Rounds[Script]):
             seconds = machine.now() - began
             if number == 1 and ready.record is not None and can_compare():
                 record = Path(ready.record)
-                self.records[index] = Path(stack.enter_context(TemporaryDirectory()), record.name)
+                self.records[index] = stack.enter_context(scratch_folder()) / record.name
                 keep_record(row.label, record, self.records[index])
             starts.append(script.started(seconds))
             live.append(script)

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
+from unittest.mock import patch
 
 import pytest
 
 from backends.process.parent import PROJECT
+from common.files import UNFINISHED, new_folder, scratch_folder
 from common.terminal import run_to_the_end
-from tests.support.program import refusal, started, wait_until, workers
+from tests.support.program import Started, refusal, started, wait_until, workers
 
 TRANSLATE = ["translate", "--backend", "numpy"]
 SENTENCE = "I love you!"
@@ -67,6 +70,60 @@ def test_a_signal_ends_the_program_silently_and_leaves_nothing(name: str, tmp_pa
         printed, said = program.communicate(timeout=20)
     assert (program.returncode, printed, said) == (status, b"", b"")
     assert module or list(tmp_path.iterdir()) == []
+
+
+# A program that holds a temporary file and folder beside its results, and one for temporary files.
+HOLDS = """
+from pathlib import Path
+from common.files import new_folder, scratch_folder, write_atomically
+
+def pieces():
+    with new_folder(Path("run")) as folder, scratch_folder() as scratch:
+        (folder / "weights").touch()
+        (scratch / "compiled").touch()
+        print("held", flush=True)
+        input()
+        yield b""
+
+write_atomically(Path("page.html"), pieces())
+"""
+
+
+def test_what_a_kill_leaves_goes_with_the_next_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left() -> int:
+        return len([*tmp_path.glob(f".*{UNFINISHED}")])
+
+    def next_command() -> None:
+        with scratch_folder():
+            pass
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "rosetta-main").mkdir()  # another's
+    program = [sys.executable, "-c", HOLDS]
+    environment = {"PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)}
+    with Started(program, cwd=tmp_path, env=environment, stdin=PIPE, stdout=PIPE) as living:
+        assert living.stdout.readline() == b"held\n"
+        next_command()
+        assert left() == 3, "a living process keeps what it holds"
+        living.kill()
+        living.wait()
+        assert left() == 3
+        next_command()
+    assert [path.name for path in tmp_path.iterdir()] == ["rosetta-main"]
+
+
+def test_a_temporary_folder_that_was_taken_for_left_is_made_again(tmp_path: Path) -> None:
+    made, mkdir = [], Path.mkdir
+
+    def taken_once(path: Path) -> None:
+        mkdir(path)
+        made.append(path)
+        if len(made) == 1:
+            path.rmdir()
+
+    with patch.object(Path, "mkdir", taken_once), new_folder(tmp_path / "run") as folder:
+        assert (folder.is_dir(), folder) == (True, made[1])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_ctrl_c_ends_all_processes_that_are_being_started(tmp_path) -> None:

@@ -133,7 +133,7 @@ def of_run(path: Path) -> None:
         run.read_state(which)
     run.write_weights("best", path.parent.with_name("weights"))
     shutil.rmtree(path.parent.with_name("weights"))
-    run.begin()
+    run.read()
 
 
 def as_it_was(path: Path) -> None:

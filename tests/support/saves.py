@@ -52,7 +52,6 @@ def run_is_whole(folder: Path, epoch: int) -> bool:
     there = len(run.history())
     assert epoch - 1 <= there <= len(VAL_LOSSES)
     assert_best(run, there)
-    run.begin()
     write(run, VAL_LOSSES)
     assert_best(run, len(VAL_LOSSES))
     assert sorted(os.listdir(run.path)) == FILES

@@ -212,6 +212,7 @@ FALSE = {
     "DropoutOfOneLayer": "dropout",
     "PaddingModeOfAKernel": "dilation",
     "ClampAfterStep": "epsilon",
+    "FunctionForModule": "calls",
 }
 
 
@@ -224,7 +225,12 @@ def test_what_does_not_act_is_no_cause(name: str, started: dict[str, Side], tmp_
 
 
 @pytest.mark.parametrize(
-    ("name", "told_of"), [("DropoutOfOneLayer", ""), ("PaddingModeOfAKernel", "padding_mode is zeros")]
+    ("name", "told_of"),
+    [
+        ("DropoutOfOneLayer", ""),
+        ("PaddingModeOfAKernel", "padding_mode is zeros"),
+        ("FunctionForModule", ""),
+    ],
 )
 def test_a_setting_that_does_nothing_is_not_told(
     name: str, told_of: str, started: dict[str, Side], tmp_path: Path
@@ -234,3 +240,10 @@ def test_a_setting_that_does_nothing_is_not_told(
         lines = told(compared(left, right))
         assert FALSE[name] not in lines
         assert words in lines
+
+
+def test_an_activation_that_one_side_lacks_is_likely(started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, "MissingModule", tmp_path)
+    assert compared(left, equal).passed
+    words = "likely: before last the left side calls SELU act, the right side does not"
+    assert words in told(compared(left, wrong))

@@ -245,6 +245,28 @@ class PaddingModeOfAKernel(Row):
         return self.first(x)
 
 
+class FunctionForModule(Row):
+    """One side calls an activation as a module and the other as a function; a factor differs."""
+
+    def build(self) -> None:
+        super().build()
+        self.act = nn.LeakyReLU(0.2) if self.flip else None
+
+    def middle(self, h: Tensor) -> Tensor:
+        return (self.act(h) if self.act else F.leaky_relu(h, 0.2)) + self.chosen(1, 1.5) * h.sin()
+
+
+class MissingModule(Row):
+    """Both sides call an activation as a module, or the right one does not."""
+
+    def build(self) -> None:
+        super().build()
+        self.act = nn.SELU()
+
+    def middle(self, h: Tensor) -> Tensor:
+        return h if self.wrong else self.act(h)
+
+
 class ClampAfterStep(Row):
     """Adam's epsilon differs, and a clamp that follows the step decides."""
 

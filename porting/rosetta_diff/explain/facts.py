@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice, permutations
+from itertools import islice, permutations, product
 
 import numpy as np
 
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
-from rosetta_diff.explain.inputs import bare_calls, computed_before, given_the_same
+from rosetta_diff.explain.inputs import bare_calls, computed_before, given_otherwise, given_the_same
 from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.arrangement import line_of
@@ -49,12 +49,21 @@ def with_turned_axes(broken: Broken) -> Iterator[Cause]:
 
 
 def called_between(broken: Broken) -> Iterator[Cause]:
-    """The calls of layers without weights right before the layer that is shown, with settings that differ."""
+    """The calls of layers without weights right before the layer that is shown: settings that differ, and the last
+    one where the other side's layer takes what is given to it. Another side may call functions, which are unknown."""
     calls = [bare_calls(broken, place) for place in range(len(broken.groups))]
     if not any(calls) or given_the_same(broken):
         return
-    words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) or "nothing" for of_side in calls]
-    yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
+    for place, of_side in enumerate(calls) if len(calls[0]) != len(calls[1]) else ():
+        has, lacks = ("left", "right")[:: 1 - 2 * place]
+        for last, both in product(of_side[-1:], given_otherwise(broken)):
+            start = f"before {broken.name} the {has} side calls {last.layer.classes[0]} {last.name}, the {lacks} side"
+            given = (name for call in last.calls for name in islice(call.recorded[0].inputs.values(), 1))
+            for made in map(last.side.arrays("layers").mapped, given):
+                yield Cause(f"{start} does not", "", made, both[1 - place])
+    if all(calls):
+        words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) for of_side in calls]
+        yield Cause(f"before {broken.name} the left side calls {words[0]}, the right side {words[1]}")
     of_kinds = [Counter(of.kind for of in of_side) for of_side in calls]
     alone = [kind for kind, number in of_kinds[0].items() if number == of_kinds[1][kind] == 1]
     of_one_kind = [(left, right) for left in calls[0] for right in calls[1] if left.kind == right.kind in alone]

@@ -144,7 +144,7 @@ def compare_records(
     another model."""
     control = noise_of(left, right, again)
     pairing = paired(left, right, mapping).require()
-    stages = Stages(left, right, pairing, control.noise)
+    stages = Stages(left, right, pairing, control.noise, of_gradients=control.of_gradients)
     control.precision = stages.tolerances.precision
     diff = Diff(
         left.name, right.name, pairing, control, notes=stages.notes, left_out=stages.left_out, required=require

@@ -297,5 +297,6 @@ def _record(record: Record, row: Row, given: list[Given]) -> None:
         record.model(row)
         record.forward(**row.loss(given[0])[1])
         return
-    optimizer = row.optimizer([*row.parameters()])
+    # In float32 a function that makes the optimizer has a control recorded.
+    optimizer: Any = row.optimizer if row.single else row.optimizer([*row.parameters()])
     record.training(row, given, lambda model, of: model.loss(of), optimizer, 2)

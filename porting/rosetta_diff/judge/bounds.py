@@ -50,3 +50,8 @@ ROUNDED_WEIGHTS = {"float64": 0.0, "float32": 2.0**-24, "float16": 2.0**-11, "bf
 # normalization, whose gradient is a sum of many that cancel out: 3.6e-6 of the largest. Where noise is measured, the
 # share is that of float32.
 SMALLEST_SCALE = {"float64": 1e-2, "float32": 1e-1, "float16": 1e-1, "bfloat16": 1e-1}
+# In float32 a control tells which gradients are no rounding: one unit in the weights moves them by this share of
+# their own largest number at most. They are measured against a smaller share of the model's largest, by which the
+# bound is about a unit in its last place.
+DETERMINED = 1e-2
+SMALLEST_DETERMINED = 1e-3

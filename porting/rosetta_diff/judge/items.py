@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, in_one_order
-from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS
+from rosetta_diff.judge.bounds import DETERMINED, NOISES, ROUNDED_WEIGHTS, SMALLEST_DETERMINED
 from rosetta_diff.judge.check import Item, no_array
 from rosetta_diff.judge.constants import rounding_of_momentum
 from rosetta_diff.judge.outputs import (
@@ -44,6 +45,7 @@ class Stages:
     right: Side
     pairing: Pairing
     noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
+    of_gradients: Mapping[str, float] = field(default_factory=dict)  # how far rounding alone moves each gradient
     notes: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)  # stages, and what is not compared on each
 
@@ -90,17 +92,26 @@ class Stages:
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
-            smallest = self.tolerances.smallest_scale("gradients") * self.left.largest("gradients")
             idle: list[str] = []
             for pair, name in self.tensors_of_pairs("gradients", terms=True):
                 there = [array for array in pair.arrays(name, "gradients") if array is not None]
                 if len(there) == 1 and not there[0].any():
                     idle.append(f"{pair.name} {name}")
                 else:
+                    smallest = self._smallest_gradient(pair, name)
                     yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
             if idle:
                 words = "of which one side has no gradient and the other one zeros"
                 self._skipped("gradients", f"{some_of(idle)}, {words}")
+
+    def _smallest_gradient(self, pair: LayerPair, name: str) -> float:
+        """Return the least that a gradient's differences are divided by. In float32 a control tells apart gradients
+        of rounding alone, and how far rounding moves the others."""
+        most, noise = self.left.largest("gradients"), self.of_gradients.get(f"{pair.name} {name}", inf)
+        gradient = pair.left_array(name, "gradients")
+        if self.tolerances.precision != "float32" or gradient is None or noise > DETERMINED * largest(gradient):
+            return self.tolerances.smallest_scale("gradients") * most
+        return max(SMALLEST_DETERMINED * most, NOISES * noise / self.tolerances["gradients"])
 
     def _step(self) -> Iterator[Item]:
         for side in (self.left, self.right):

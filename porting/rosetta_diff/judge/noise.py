@@ -28,6 +28,7 @@ class Control:
     sources: list[str] = field(default_factory=list)  # of noise, in words
     noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
     rounding: list[Check] = field(default_factory=list)  # of the run whose weights were moved by one unit
+    of_gradients: dict[str, float] = field(default_factory=dict)  # by tensor: how far that run's gradient is
     precision: str = ""  # of the comparison
 
 
@@ -45,6 +46,10 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
         errors += errors_of(left, run)
         control.sources.append(run.name)
     control.noise = _largest(errors, left)
+    for check in control.rounding:
+        gradient = check.item.left() if check.stage == "gradients" else None
+        if gradient is not None and isfinite(check.error):
+            control.of_gradients[check.tensor] = check.error * check.item.scale_of(gradient)
     return control
 
 

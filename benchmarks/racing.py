@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -107,6 +108,8 @@ def script_rows(
     if unknown := chosen.keys() - LANES:
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     interpreters = dict(_of_names(commands, "--python NAME=PATH", "(.+?)=(.+)", pythons))
+    if missing := [python for python in interpreters.values() if which(python) is None]:
+        raise CannotBeginError(f"{missing[0]} cannot be started, since it is no program; give --python another PATH")
     set_for: dict[str, dict[str, str]] = {name: {} for name in commands}
     for name, variable, value in _of_names(commands, "--env NAME:VARIABLE=VALUE", "(.+?):([^=]+)=(.*)", variables):
         set_for[name][variable] = value

@@ -4,15 +4,14 @@ What crosses the socket is for whoever starts the program. Here it is started, i
 are quoted, and it is ended.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from threading import Lock, Thread, Timer
 from typing import IO, TYPE_CHECKING, Self, TypeVar
 
@@ -29,7 +28,10 @@ FROM_OUTSIDE = {
     **dict.fromkeys([1, 2, 15], ", which another program sent"),  # SIGHUP, SIGINT and SIGTERM
     9: ", which the system sends where memory runs out, and `kill -9`; free some memory, if it was short",
 }
-PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
+# Has Linux keep what a process starts among its descendants, also without a parent, and runs the program that the
+# arguments are in its place. Only the process itself can ask for that, and between fork and exec no Python may run
+# where there are other threads. 36 is PR_SET_CHILD_SUBREAPER of linux/prctl.h.
+ADOPTING = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 
 Message = TypeVar("Message")
 
@@ -62,7 +64,7 @@ class ChildProcess:
         self._name, self._when_silent, self._adopts = name, when_silent, adopts
         self._late = False  # True once a watchdog has killed the process
         self._ending = Lock()
-        prctl = ctypes.CDLL(None).prctl
+        starter = [sys.executable, "-ISc", ADOPTING] if adopts else []
         with opened:
             self._output = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (it is on the stack)
             self._socket, end_of_child = socket.socketpair()
@@ -70,14 +72,13 @@ class ChildProcess:
             self._stream = opened.enter_context(self._socket.makefile("rb"))
             with end_of_child:
                 self._process = subprocess.Popen(
-                    command,
+                    [*starter, *command],
                     stdin=stdin,
                     stdout=self._output,
                     stderr=self._output,
                     env={**environment, wire: str(end_of_child.fileno())},
                     pass_fds=[end_of_child.fileno()],
                     start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the process
-                    preexec_fn=partial(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) if adopts else None,
                 )
             opened.callback(self._end)
             self._opened = opened.pop_all()

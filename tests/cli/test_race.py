@@ -297,7 +297,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path, short: None) 
     script = side(tmp_path / "one.py", 0.01)
     options = "--python", "b=/no/python", "--out", tmp_path / "r.jsonl"
     status, _, errors = rosetta("race", script, f"b={script}", *options)
-    assert (status, "/no/python cannot be started: No such file" in errors) == (2, True)
+    assert (status, "/no/python cannot be started, since it is no program" in errors) == (2, True)
 
 
 def test_uneven_steps_are_compared_step_by_step() -> None:

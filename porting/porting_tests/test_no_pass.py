@@ -190,7 +190,13 @@ def test_outputs_without_weights_have_their_own_precision(tmp_path: Path) -> Non
     assert not compared(tmp_path / "left", tmp_path / "wrong").passed
 
 
-SETTINGS = {"Epsilon": "epsilon", "Dropout": "dropout", "Momentum": "momentum", "DecayOfZeros": "decay"}
+SETTINGS = {
+    "Epsilon": "epsilon",
+    "Dropout": "dropout",
+    "Momentum": "momentum",
+    "DecayOfZeros": "decay",
+    "FrozenWeight": "frozen",
+}
 
 
 @pytest.mark.parametrize("name", SETTINGS)

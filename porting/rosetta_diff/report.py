@@ -66,7 +66,7 @@ def bounds_line(diff: Diff) -> str:
         times = noises(*diff.pairing.sides)
         return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"
-    is_known = diff.control.sources or diff.control.precision == "float64"
+    is_known = diff.control.sources or "float64" in (diff.control.precision, diff.pairing.sides[0].computed)
     return f"bounds from table: those of {diff.control.precision}{'' if is_known else how}"
 
 

@@ -168,6 +168,17 @@ class Momentum(Row):
         return self.norm(h)
 
 
+class FrozenWeight(Row):
+    """A bias whose gradient is zero is frozen on one side."""
+
+    def build(self) -> None:
+        super().build()
+        self.first.bias.requires_grad_(not self.wrong)
+
+    def middle(self, h: Tensor) -> Tensor:
+        return h - h.mean(1, keepdim=True) + 0.0 * self.first.bias
+
+
 class DecayOfZeros(Row):
     def build(self) -> None:
         super().build()

@@ -277,5 +277,5 @@ def next_record(broken: Broken) -> str:
         "loss": "give the loss of each position to record.forward by name on both sides, or return it from loss_of",
         "gradients": f"record a batch of one row {what}: if it agrees, {of} are weighed otherwise" if several else "",
         "step": "call record.gradients before gradients are clipped, and record.optimizer right after the step",
-        "trajectory": "give Record.training fewer steps: of the last one it keeps the weights",
+        "trajectory": "load the weights from before the step that parts, and record that step as the first",
     }.get(stage, "")

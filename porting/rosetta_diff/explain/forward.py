@@ -58,7 +58,8 @@ def choices_with_settings(context: Context, operator: Operator) -> dict[str, Cho
     usual = choices_of(operator)
     first = {name: recorded(context.broken, choice) for name, choice in usual.items() if choice.setting}
     if context.group.kind in NORMS:
-        first["epsilon"] += epsilons(context)
+        known = [*first["epsilon"], *usual["epsilon"].values]
+        first["epsilon"] += [of for of in epsilons(context) if not np.isclose(of, known, 0.05, 0.0).any()]
     if "activation" in first:  # within a layer, which another framework has after it
         first["activation"] = [name for name in first["activation"] if name != "linear"]
     return choices_of(operator, **{name: [*first.get(name, ()), *choice.values] for name, choice in usual.items()})

@@ -35,7 +35,7 @@ class Criterion:
         return within if numbers == 1 else max(within, min(NEAR_THE_BOUND * self.bound, self.error / MUCH_SMALLER))
 
     def left_over(self, computed: Array | None, seen: Array, scale: float | None = None) -> float:
-        """Return what is left of the error, as a share of `scale`, where `made` explains `seen`; else infinity.
+        """Return what is left of the error, as a share of `scale`, where `computed` explains `seen`; else infinity.
         `scale` is the largest number that is seen where it is not given; constants of a mask are their own."""
         if computed is None or computed.shape != seen.shape or not computed.size:
             return inf
@@ -45,7 +45,7 @@ class Criterion:
         return error if error <= self.limit(seen.size) else inf
 
     def explains(self, computed: Array | None, seen: Array) -> bool:
-        """Return True if `made`, which a hypothesis makes, is what is seen."""
+        """Return True if `computed`, which a hypothesis makes, is what is seen."""
         return self.left_over(computed, seen) < inf
 
     def tell(self, numbers: int, tried: int) -> bool:
@@ -140,7 +140,7 @@ class Search:
     work: int = 0
 
     def passes(self, computed: Array | None, seen: Array) -> bool:
-        """Return True if `made` is what is seen, and not by chance."""
+        """Return True if `computed` is what is seen, and not by chance."""
         self.tried += 1
         return self.criterion.explains(computed, seen) and self.criterion.tell(seen.size, self.tried)
 

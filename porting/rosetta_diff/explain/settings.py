@@ -1,6 +1,6 @@
 """Recorded settings of layers that differ."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,31 @@ def settings_differ(broken: Broken) -> Iterator[Cause]:
                 yield cause
 
 
-def hidden_settings(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[str]:
+def hidden_settings(left: Side, right: Side, pairs: Sequence[LayerPair]) -> Iterator[str]:
     """Yield remarks on settings that differ though all that was compared agrees."""
     layers: dict[str, list[str]] = {}  # names by the remark on them
     for groups in (*(pair.both for pair in pairs), *of_one_name(left, right)):
         for name, cause in settings_between(*groups):
             if name in HIDDEN:
                 layers.setdefault(cause.line, []).append(groups[0].layer.path)
+    yield from frozen_weights(left, right, pairs)
     for words, names in layers.items():
         yield f"differs, in {some_of([*dict.fromkeys(names)])}: {words}"
+
+
+def frozen_weights(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[str]:
+    """Yield a remark on weights that one side's training alone may change."""
+    frozen: dict[str, list[str]] = {"left": [], "right": []}
+    for pair in pairs if left.says.optimizer and right.says.optimizer else ():
+        for name, weight in pair.weights.items():
+            known = zip((left, right), weight.both, strict=True)
+            trained = [
+                any(of not in side.says.weights or side.says.weights[of].trainable for of in tensor.names)
+                for side, tensor in known
+            ]
+            if trained[0] != trained[1] and not name.startswith("moving_"):
+                frozen["left" if trained[1] else "right"].append(f"{pair.name} {name}")
+    yield from (f"differs: {some_of(names)} is frozen on the {side} only" for side, names in frozen.items() if names)
 
 
 def of_one_name(left: Side, right: Side) -> Iterator[tuple[WeightGroup, WeightGroup]]:

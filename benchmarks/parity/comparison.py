@@ -33,17 +33,6 @@ from common.settings import Padding, Precision
 from common.tensors import Batches
 from common.weights import SLOT_PREFIX
 
-# The fields of a model file's Batch; beside them `encoder_lengths` where padding is masked. The example has the first
-# three, which its `fit` takes.
-FIELDS = (
-    "encoder_input_data",
-    "decoder_input_data",
-    "decoder_target_data",
-    "decoder_target_ids",
-    "target_weights",
-    "real_positions",
-    "loss_positions",
-)
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
 
 
@@ -75,11 +64,12 @@ class Comparison:
 
     @cached_property
     def batches(self) -> dict[str, NDArray[Any]]:
-        """The tensors of the stage "tensors", made of the ids without a backend."""
+        """The tensors of the stage "tensors", made of the ids without a backend. The reference gives their names."""
         case = self.cases.by_stage["tensors"]
         corpus = replace(case.corpus, dtype=self.dtype)
-        lengths = ["encoder_lengths"] if corpus.padding == "mask" else []
-        fields = FIELDS[:3] if runs_example(self.process.name) else [*FIELDS, *lengths]
+        fields = [*dict.fromkeys(name.partition(" ")[0] for name in self.expected["tensors"])]
+        if runs_example(self.process.name):
+            fields = fields[:3]  # which its `fit` takes
         batches = enumerate(Batches(corpus, case.rows, case.batch_size, case.trimmed), 1)
         return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
 

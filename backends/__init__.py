@@ -45,7 +45,6 @@ TABLE = {
     "numpy": Entry("backends.numpy_model", "numpy", "", "NumPy", "#cc79a7"),
     "keras": Entry("backends.keras_model", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
     "keras:example": _example(TF, "keras", "#7b818c"),
-    "keras:on-tensorflow": _example(TF, "keras"),
     "keras:on-jax": _example("jax", "keras,jax"),
     "keras:on-torch": _example("torch", "keras,torch"),
     "torch": Entry("backends.torch_model", "torch", "torch", "PyTorch", "#0072b2"),

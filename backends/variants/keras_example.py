@@ -1,6 +1,6 @@
 """`keras:example`: the official Keras example's own way behind Rosetta's interface.
 
-`keras:on-tensorflow`, `keras:on-jax` and `keras:on-torch` are the same program under each of Keras's engines. Its
+It runs on TensorFlow; `keras:on-jax` and `keras:on-torch` are the same program under Keras's other engines. Its
 process names the engine in KERAS_BACKEND.
 
 The program holds whole one-hot tensors in memory, trains by `compile` and `fit`, builds models anew for sampling, and

@@ -87,12 +87,10 @@ def parity(
 
 def _compared_backends(chosen: str | None, device: str) -> list[str]:
     """The backends that are chosen, or all programs that run on the device. Raises CannotBeginError for none."""
-    from backends import TABLE, installed
+    from backends import installed
     from benchmarks.parity.cases import REFERENCE
 
-    # The example is also one of the engines' variants; the table's first name of a program is taken.
-    programs = {(TABLE[name].file, TABLE[name].engine): name for name in reversed(installed())}
-    by_default = [name for name in reversed(programs.values()) if device == "cpu" or name != REFERENCE]
+    by_default = [name for name in installed() if device == "cpu" or name != REFERENCE]
     names = options.installed_backends(chosen) if chosen is not None else by_default
     if not names:
         raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")

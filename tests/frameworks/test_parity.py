@@ -23,7 +23,7 @@ from tests.conftest import ALLOW_MISSING, AT_LENGTH, LATENT_DIM, CasesOf, Plant,
 from tests.support import child
 
 EXAMPLES_DIM = 256  # units of the example, with which the bounds of float32 are the narrow ones
-ONE_PROGRAM = ("keras:on-tensorflow", "keras:on-jax", "keras:on-torch")  # that of keras:example; at length alone
+ONE_PROGRAM = ("keras:on-jax", "keras:on-torch")  # that of keras:example; at length alone
 # Errors in float64 that are allowed, by stage, where the bounds of parity allow more.
 TIGHTER = {"gradients": 1e-13, "slots": 1e-13, "trajectory": 1e-13, "counts": 1e-13}
 

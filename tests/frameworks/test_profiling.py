@@ -81,20 +81,20 @@ def test_the_treatment_of_denormals_is_told(backend_of: StartBackend, name: str)
     assert backend_of(name, "float32").facts.settings["denormals"] == DENORMALS[name]
 
 
-# The version that each of Keras's engines tells, and the treatment of denormals.
+# Under each of Keras's engines: the version that the example tells, and the treatment of denormals.
 ENGINES = {
-    "tensorflow": (r", tf [\d.]+$", "flushed"),
-    "jax": (r", jax [\d.]+$", "flushed"),
-    "torch": (r", torch [\d.]+\S*$", "kept"),
+    "keras:example": ("tensorflow", r", tf [\d.]+$", "flushed"),
+    "keras:on-jax": ("jax", r", jax [\d.]+$", "flushed"),
+    "keras:on-torch": ("torch", r", torch [\d.]+\S*$", "kept"),
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES if AT_LENGTH else ["tensorflow", "torch"])
+@pytest.mark.parametrize("name", ENGINES if AT_LENGTH else ["keras:example", "keras:on-torch"])
 def test_keras_computes_under_the_engine_that_its_row_names(
-    backend_of: StartBackend, engine: str, tmp_path: Path
+    backend_of: StartBackend, name: str, tmp_path: Path
 ) -> None:
-    version, denormals = ENGINES[engine]
-    process = backend_of(f"keras:on-{engine}", "float32")
+    engine, version, denormals = ENGINES[name]
+    process = backend_of(name, "float32")
     assert process.call(child.variable, name="KERAS_BACKEND") == engine
     facts = process.facts
     assert re.search(version, facts.version)

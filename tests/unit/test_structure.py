@@ -79,7 +79,7 @@ def test_help_of_a_batch_has_the_shape_of_every_field() -> None:
 
 def test_keras_runs_one_program_under_its_engines() -> None:
     assert packages(PROJECT / "backends" / "variants" / "keras_example.py") & FRAMEWORKS == {"keras"}
-    engines = {entry.engine for name, entry in TABLE.items() if name.startswith("keras:on-")}
+    engines = {entry.engine for name, entry in TABLE.items() if name.startswith("keras:")}
     assert engines == {"tensorflow", "jax", "torch"}
     assert {(entry.file, entry.driver) for name, entry in TABLE.items() if name.startswith("keras:")} == {
         ("backends.variants.keras_example", "backends.variants.keras_example:Example")

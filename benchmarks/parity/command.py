@@ -86,7 +86,7 @@ def parity(
 
 
 def _compared_backends(chosen: str | None, device: str) -> list[str]:
-    """The backends that are chosen, or all programs that run on the device. Raises CannotBeginError for none."""
+    """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
     from backends import installed
     from benchmarks.parity.cases import REFERENCE
 

@@ -148,11 +148,10 @@ class Comparison:
         """The checks that a group of workers trains as the reference does alone, and that they end in one state."""
         case, expected = self.actual.by_stage["group"], dict(self.expected["group"])
         all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(case))
-        of_workers = f"{len(processes)} workers"
         if wrong := [check for steps in all_steps for check in other_names("trajectory", expected, steps)]:
             yield from wrong
             return
-        losses = [steps.pop("losses") for steps in all_steps]
+        of_workers, losses = f"{len(processes)} workers", [steps.pop("losses") for steps in all_steps]
         yield self._losses("group", expected.pop("losses"), losses[0], f", {of_workers}")
         how: dict[str, Any] = {"scale": None, "dtype": self.dtype}
         for name in expected if self.dtype == "float64" else ():

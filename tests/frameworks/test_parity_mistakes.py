@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -112,6 +113,27 @@ def test_tensors_are_compared_by_their_names(cases_of: CasesOf, stage: str, chan
         (check,) = comparison.stage(stage)
     assert not check.passed
     assert f"{changed}: {name}" in check.note
+
+
+@pytest.mark.parametrize("changed", ["missing", "unexpected", ""])
+def test_tensors_of_each_worker_are_compared_by_their_names(cases_of: CasesOf, changed: str) -> None:
+    cases = cases_of()
+    right = cases.reference["group"]
+    name, tensor = next(iter(right.items()))
+    second = {
+        "missing": {other: array for other, array in right.items() if other != name},
+        "unexpected": {**right, "more": tensor},
+        "": {**right},
+    }
+    workers: Any = [Mock(**{"call.return_value": answered}) for answered in ({**right}, second[changed])]
+    checks = [*Comparison(cases, cases.reference).of_group(workers)]
+    if not changed:
+        assert len(checks) == 18
+        assert all(check.passed for check in checks)
+        return
+    (check,) = checks
+    assert not check.passed
+    assert f"{changed}: {name if changed == 'missing' else 'more'}" in check.note
 
 
 def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:

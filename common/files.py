@@ -119,8 +119,8 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    """A descriptor of a file or folder. A pipe of that name, anybody's, is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         yield descriptor
     finally:

@@ -1,5 +1,6 @@
 """Ends by signals, and starts where the system gives little."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -99,6 +100,7 @@ def test_what_a_kill_leaves_goes_with_the_next_command(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "rosetta-main").mkdir()  # another's
+    os.mkfifo(tmp_path / f".pipe{UNFINISHED}")  # which nobody writes
     program = [sys.executable, "-c", HOLDS]
     environment = {"PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)}
     with Started(program, cwd=tmp_path, env=environment, stdin=PIPE, stdout=PIPE) as living:

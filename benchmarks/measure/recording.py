@@ -225,8 +225,12 @@ class Recording:
         return self.head.plan
 
     def append(self, line: Line) -> None:
-        append_line(self.path, line)
         self.lines.append(line)
+        try:
+            append_line(self.path, line)
+        except Exception:  # not Ctrl-C, which may come when the line is on disk already
+            self.lines.pop()
+            raise
 
     def of_kind(self, kind: type[Kind]) -> list[Kind]:
         return [line for line in self.lines if isinstance(line, kind)]

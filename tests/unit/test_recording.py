@@ -6,6 +6,7 @@ import re
 from math import nan
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -154,6 +155,18 @@ def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
     plan = msgspec.structs.replace(WHOLE.plan, training=training)
     with pytest.raises(CannotBeginError, match="cannot hold"):
         Recording.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
+
+
+def test_a_line_on_disk_counts_when_ctrl_c_comes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk does not count; it wrote nothing whole."""
+    last = WHOLE.rounds()[-1]
+    for error, more in ((KeyboardInterrupt, 1), (OSError, 0)):
+        before = Recording.read(path)
+        measured = Recording.read(path)
+        monkeypatch.setattr(os, "fsync", Mock(side_effect=error))
+        with pytest.raises(error):
+            measured.append(last)
+        assert len(measured.lines) == len(before.lines) + more
 
 
 def test_no_file_and_a_too_large_one_are_refused_unread(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from common.errors import CannotBeginError, RosettaError, refusing, why
 
 LARGEST_JSON = 1 << 24  # bytes; a run's vocabulary has at most some 100,000
 UNFINISHED = ".rosetta-unfinished"  # suffix of temporary files and folders; killed processes leave them
+ANYBODYS = os.O_NOFOLLOW | os.O_NONBLOCK  # open no link, and wait for no pipe, which anybody may have put there
 LARGEST_ARCHIVE = 1 << 28  # bytes of a corpus's archive; the largest of manythings.org has 20 million
 MOST_MEMBERS = 10_000  # each takes 420 bytes of memory and may take 46 of the archive
 MEMBER = b"PK\x01\x02"  # the bytes that begin an entry of an archive's list of members
@@ -100,7 +101,7 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     left in the folder is removed first.
     """
     for left in path.parent.glob(f".*{UNFINISHED}"):
-        with suppress(OSError), _opened(left) as descriptor:
+        with suppress(OSError), _opened(left, ANYBODYS) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
             _remove(left)
     with ExitStack() as stack:
@@ -109,7 +110,7 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
             stack.callback(_remove, beside)
             make(beside)
             with suppress(FileNotFoundError):  # another process removed it before it was locked
-                descriptor = stack.enter_context(_opened(beside))
+                descriptor = stack.enter_context(_opened(beside, ANYBODYS))
                 with suppress(OSError):  # a file system has no locks; nothing there is taken for left
                     fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if beside.exists():
@@ -118,9 +119,9 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of a file or folder. A pipe of that name, anybody's, is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+    """A descriptor of a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         yield descriptor
     finally:

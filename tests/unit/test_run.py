@@ -79,6 +79,16 @@ def test_a_folder_is_made_however_deep(tmp_path: Path) -> None:
     assert deep.is_dir()
 
 
+def test_what_is_written_by_a_link_to_a_folder_is_there(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_atomically(tmp_path / "link" / "page.html", "text")
+    with new_folder(tmp_path / "link" / "run") as folder:
+        (folder / "file").touch()
+    make_folder(tmp_path / "link" / "results")
+    assert sorted(os.listdir(tmp_path / "real")) == ["page.html", "results", "run"]
+
+
 def test_nothing_is_overwritten_nor_made_where_no_run_can_be(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     for name, make in {"run": create, "file": Path.touch, "empty": Path.mkdir, "link": Path.is_symlink}.items():

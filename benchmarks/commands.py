@@ -288,7 +288,8 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
     if ended and not measuring.recording.rounds():
         path.unlink()
         raise ended
-    kept, interrupted = f"{ended}; {path} keeps what was measured before", isinstance(ended, CtrlCError)
+    kept = f"{ended}; {path} keeps what was measured before"
+    interrupted = isinstance(ended, CtrlCError)
     if ended and not interrupted:
         raise RosettaError(kept)
     report = report_of([path])

@@ -64,7 +64,7 @@ def frozen_weights(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Itera
             ]
             if trained[0] != trained[1] and not name.startswith("moving_"):
                 frozen["left" if trained[1] else "right"].append(f"{pair.name} {name}")
-    yield from (f"differs: {some_of(names)} is frozen on the {side} only" for side, names in frozen.items() if names)
+    yield from (f"differs: frozen on the {side} only: {some_of(names)}" for side, names in frozen.items() if names)
 
 
 def of_one_name(left: Side, right: Side) -> Iterator[tuple[WeightGroup, WeightGroup]]:

@@ -17,7 +17,7 @@ from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.groups import FURTHER, WeightGroup
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
-from rosetta_diff.read.view import PARTS, Shape, Tensor, flat
+from rosetta_diff.read.view import PARTS, Shape, Tensor
 
 
 def compared_outputs(
@@ -28,7 +28,7 @@ def compared_outputs(
     of_left, of_right = pair.outputs(call)
     further = [name for name in {**of_left, **of_right} if name.startswith(FURTHER)]
     views = {
-        name: in_one_order(Views(*with_as_many_axes(left, of_right[name]), files_of(pair)), turns, names_of(pair))
+        name: in_one_order(Views(left, of_right[name], files_of(pair)), turns, names_of(pair))
         for name, left in of_left.items()
         if name in of_right
     }
@@ -64,20 +64,6 @@ def rearranged(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
                 view = right.views[0]
                 view = replace(view, axes=(*view.axes[:-1], of_right), sizes={**view.sizes, **sizes})
                 yield Tensor((view,), (*view.axes[:-1], of_left))
-
-
-def with_as_many_axes(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Both tensors. One that has more axes than the other has several as one where its shape is the other's then:
-    positions of an image, or what an exporter makes one axis of."""
-    more = len(left.axes) - len(right.axes)
-    finer, coarser = (left, right) if more > 0 else (right, left)
-    for start in (1, 0) if more else ():
-        end = start + abs(more) + 1
-        axes = (*finer.axes[:start], (*flat(finer.axes[start:end]),), *finer.axes[end:])
-        merged = replace(finer, axes=axes)
-        if end < len(finer.axes) and merged.shape == coarser.shape:
-            return (merged, right) if more > 0 else (left, merged)
-    return left, right
 
 
 def why_no_outputs(pair: LayerPair, turns: Mapping[str, Turn]) -> str:

@@ -11,8 +11,8 @@ from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import compare_records
 from rosetta_diff.helpers import CannotBeginError
-from rosetta_diff.pair.arrangement import line_of
 from rosetta_diff.pair.by_value import found_by_value
+from rosetta_diff.pair.drafts import line_of
 from rosetta_diff.pair.mapping import expanded_all
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.pair.pairs import TensorPair

@@ -121,47 +121,14 @@ def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> Non
         paired(*both(tmp_path, left, right)).require()
 
 
-# Arrays of a layer of one's own on both sides, and the line that is proposed.
-REFUSED: dict[str, tuple[dict[str, Array], dict[str, Array], str]] = {
-    "turned": (
-        {"w": np.ones((2, 3))},
-        {"k": np.zeros((3, 2)), "m": np.zeros((3, 2))},
-        '[weights] "l.w" = {to = "l/k", axes = "n m -> m n"}',
-    ),
-    "an axis of one": (
-        {"w": KERNEL[None]},
-        {"k": KERNEL + 1, "m": KERNEL + 2},
-        '[weights] "l.w" = {to = "l/k", axes = "1 m k -> m k"}',
-    ),
-    "the second of two": (
-        {"w": KERNEL},
-        {"a": INSIDE, "b": KERNEL + 1, "c": KERNEL + 2},
-        '[weights] "l.w" = {to = "l/b", axes = "n m -> n m"}',
-    ),
-    "packed experts": (
-        {"w": np.ones((2, 3, 5))},
-        {"0": np.zeros((5, 3)), "1": np.zeros((5, 3))},
-        '[weights] "l.w" = {to = ["l/0", "l/1"], axes = "parts n m -> m n"}',
-    ),
-    "experts that are packed on the right": (
-        {"0": np.zeros((5, 3)), "1": np.zeros((5, 3))},
-        {"w": np.ones((2, 3, 5))},
-        '[weights] "l.0, l.1" = {to = "l/w", axes = "m n -> parts n m"}',
-    ),
-    "nothing of its sizes": ({"w": KERNEL}, {"k": INSIDE}, '[skip] "l:w" = "why it is not compared"'),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_unpaired_weights_are_refused_with_a_line_that_works(name: str, tmp_path: Path) -> None:
-    of_left, of_right, line = REFUSED[name]
-    sides = both(tmp_path, {"l": mine(INSIDE, **of_left)}, {"l": mine(INSIDE, **of_right)})
+def test_unpaired_weights_are_refused_with_a_line_that_works(tmp_path: Path) -> None:
+    sides = both(tmp_path, {"l": mine(INSIDE, w=KERNEL)}, {"l": mine(INSIDE, k=INSIDE)})
     with pytest.raises(CannotBeginError) as error:
         paired(*sides).require()
-    assert str(error.value).endswith(line)
     assert "\n" not in str(error.value)
-    section, _, words = line.partition(" ")
-    alone = paired(*sides, mapping_of(tmp_path, f"{section}\n{words}\n")).left
+    section, _, line = str(error.value).rpartition(": ")[2].partition(" ")
+    assert section == "[skip]"
+    alone = paired(*sides, mapping_of(tmp_path, f"{section}\n{line}\n")).left
     assert not alone
 
 
@@ -359,28 +326,27 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
 
 
 @pytest.mark.parametrize("kind", ["order", "shape"])
-def test_a_few_guesses_are_told_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
-    number, kernel = 13, RNG.normal(size=(M, M))
-    left: Layers = {f"layer{place}": linear(kernel + place) for place in range(number)}
-    right: Layers = {f"dense_{place}": dense(kernel - place - 1) for place in range(number)}
+def test_carry_tells_a_guess_and_the_command_that_writes_all(kind: str, tmp_path: Path) -> None:
+    kernel = RNG.normal(size=(M, M))
+    left: Layers = {f"layer{place}": linear(kernel + place) for place in range(3)}
+    right: Layers = {f"dense_{place}": dense(kernel - place - 1) for place in range(3)}
     if kind == "shape":
         left = {name: mine(INSIDE, scale=layer.own["weight"]) for name, layer in left.items()}
         right = {name: mine(INSIDE, gamma=layer.own["kernel"]) for name, layer in right.items()}
     sides = both(tmp_path, left, right)
     out, drafted = tmp_path / "out.safetensors", tmp_path / "drafted.toml"
     status, told, _ = rosetta("carry", sides[0].path, "--to", "keras", "--like", sides[1].path, "-o", out)
-    lines = [line for line in told.splitlines() if line.startswith('"')]
-    (more,) = [line for line in told.splitlines() if line.startswith("and 3 more; rosetta-")]
-    assert (status, len(lines)) == (0, number - 3)
+    (guess,) = [line for line in told.splitlines() if line.startswith(f"paired by {kind}: 3 lines, such as [")]
+    assert status == 0
     if kind == "order":
-        assert '[layers]\n"layer0" = "dense_0"\n"layer1" = "dense_1"\n' in told
+        assert '[layers] "layer0" = "dense_0"; ' in guess
         (cause,) = [cause.sentence for cause in compare_records(*sides).causes if "order" in cause.sentence]
         assert cause.startswith("layer0 and dense_0 were paired by the order")
-    command = more.partition("rosetta-")[2].removesuffix(" writes all").replace("FILE", str(drafted))
-    assert rosetta(*shlex.split(command))[0] == 0
+    first, _, command = guess.partition("] ")[2].partition("; rosetta-")
+    assert rosetta(*shlex.split(command.removesuffix(" writes all").replace("FILE", str(drafted))))[0] == 0
     written = [line for line in drafted.read_text("utf-8").splitlines() if line.endswith(f"# by {kind}")]
-    assert len(written) == number
-    assert [line.partition("  # ")[0] for line in written[: len(lines)]] == lines
+    assert len(written) == 3
+    assert written[0] == f"{first}  # by {kind}"
 
 
 def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from rosetta_diff.helpers import (
     count,
     err,
     out,
-    printable,
     quoted,
     reason,
     say,
@@ -24,7 +23,6 @@ from rosetta_diff.helpers import (
 
 if TYPE_CHECKING:
     from rosetta_diff.pair.mapping import MappingFile
-    from rosetta_diff.pair.pairing import Pairing
     from rosetta_diff.read.side import Side
 
 GUIDE = "porting/guide.md"
@@ -34,7 +32,6 @@ DEMO_HINTS = {
     f"{GUIDE} tells how to record a model of your own.",
     "fixed": f"These records are bundled; {GUIDE} tells how to record a model of your own.",
 }
-MOST_GUESSES = 10  # lines of each kind of guess that carry prints
 Mapping = Annotated[Path | None, typer.Option(help="A file that says which weights and layers belong together.")]
 
 
@@ -168,6 +165,7 @@ def carry(
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
     from rosetta_diff.carry import aliases, carried, write_carried
+    from rosetta_diff.pair.drafts import remark_on_lines
     from rosetta_diff.pair.mapping import read_mapping
     from rosetta_diff.pair.pairing import paired
     from rosetta_diff.read.side import Side
@@ -186,25 +184,9 @@ def carry(
     loaded = write_carried(out, sides[1], arrays, overwrite)
     say(f"The weights of {left} are in {quoted(out)}: {loaded}")
     known = f" --mapping {quoted(mapping)}" if mapping else ""
-    _say_guesses(pairing, f"rosetta-diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE")
-
-
-def _say_guesses(pairing: "Pairing", drafting: str) -> None:
-    """Say what was guessed in pairing, as lines of a mapping file. `drafting` is the command that writes all."""
-    from rosetta_diff.pair.arrangement import line_of
-    from rosetta_diff.pair.drafts import guessed, line_of_layers
-
-    by_order = [line_of_layers(pair) for pair in pairing.pairs if pair.how == "order" and pair.left.tensors]
-    by_shape = [line_of(pair) for pair in guessed(pairing) if pair.how == "shape"]
-    for words, section, lines in (
-        ("the order in which layers of one kind and shape ran", "layers", by_order),
-        ("shapes and names", "weights", by_shape),
-    ):
-        if lines:
-            say(f"Guessed from {words}, so look whether the order is right; --mapping takes such lines:")
-            print("\n".join([f"[{section}]", *map(printable, lines[:MOST_GUESSES])]))
-        if len(lines) > MOST_GUESSES:
-            say(f"and {len(lines) - MOST_GUESSES} more; {drafting} writes all")
+    drafting = f"rosetta-diff {quoted(left)} {quoted(like)}{known} --write-mapping FILE"
+    for remark in remark_on_lines(pairing, ("order", "shape"), drafting):
+        say(remark)
 
 
 def main() -> None:

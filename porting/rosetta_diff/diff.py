@@ -13,12 +13,11 @@ from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.exported import in_graph
 from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
-from rosetta_diff.helpers import CannotBeginError, count, some_of
+from rosetta_diff.helpers import CannotBeginError, some_of
 from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.noise import Control, noise_of
-from rosetta_diff.pair.arrangement import line_of
-from rosetta_diff.pair.drafts import guessed
+from rosetta_diff.pair.drafts import remark_on_lines
 from rosetta_diff.pair.mapping import MappingFile
 from rosetta_diff.pair.pairing import Pairing, paired
 from rosetta_diff.read.rules import PARENT, TAP
@@ -239,11 +238,7 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
     for group in (*pairing.left, *pairing.right):
         if group.kind == TAP:
             yield f"not compared, forward: {group.name}, of {group.side.name} alone"
-    pairs = guessed(pairing)
-    if pairs:
-        how = " or ".join(dict.fromkeys(pair.how for pair in pairs))
-        line = line_of(pairs[0])
-        yield f"paired by {how}: {count(len(pairs), 'weight')}, such as {line}; --write-mapping writes all"
+    yield from remark_on_lines(pairing, ("value", "shape"), "--write-mapping")
 
 
 def tapped(item: Item) -> Iterator[str]:

@@ -54,6 +54,11 @@ def as_json(content: Any) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
+def as_toml(value: str | list[str]) -> str:
+    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def some_of(names: Iterable[str], most: int = 8) -> str:
     """The first of many names, each once, and how many more there are."""
     first = [*dict.fromkeys(names)]

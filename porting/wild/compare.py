@@ -161,9 +161,8 @@ class Comparison:
         told = self.rosetta(
             "carry", "left", "--to", framework, "--like", "start", "-o", self.pair.file, "--overwrite"
         )
-        self.guessed = sum(line.startswith('"') for line in told.splitlines())
-        more = re.search(r"^and (\d+) more", told, re.MULTILINE)
-        self.guessed += int(more[1]) if more else 0
+        guesses = re.search(r"^paired by .*?: (\d+) line", told, re.MULTILINE)
+        self.guessed = int(guesses[1]) if guesses else 0
 
 
 def read(result: Result, report: dict[str, Any], pair: Pair) -> None:

@@ -13,8 +13,7 @@ from rosetta_diff.explain.broken import Broken, Cause, dropouts
 from rosetta_diff.explain.inputs import bare_calls, computed_before, given_otherwise, given_the_same
 from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
-from rosetta_diff.pair.arrangement import line_of
-from rosetta_diff.pair.drafts import MOST_TURNED, line_of_axes, line_of_turn, rearranged
+from rosetta_diff.pair.drafts import MOST_TURNED, line_of, line_of_axes, line_of_turn, rearranged
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.rules import RECURRENT

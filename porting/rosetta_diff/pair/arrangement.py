@@ -3,10 +3,8 @@
 Sizes of axes are solved from the arrays' shapes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -169,32 +167,3 @@ def axes_between(left: Shape, right: Shape) -> tuple[Axes, Axes] | None:
         place = next((place for place in letters if left[place] == size), None)
         right_axes.append(() if place is None else (letters.pop(place),))
     return left_axes, tuple(right_axes)
-
-
-def line_of(pair: TensorPair) -> str:
-    """One line of [weights], by which these weights are paired."""
-    line = pair.line
-    assert line
-    left, right = line.names
-    settings = {
-        "to": quoted(right[0] if len(right) == 1 else list(right)),
-        "axes": quoted(" -> ".join(map(pattern_of, line.axes))),
-    }
-    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
-    sizes = {
-        axis: line.sizes[axis]
-        for axes in line.axes
-        for group in axes
-        for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
-    }
-    if sizes:
-        settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
-    if pair.is_scaled:
-        settings |= {"times": str(pair.times), "add": str(pair.add)}
-    words = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    return f"{quoted(', '.join(left))} = {{{words}}}"
-
-
-def quoted(value: Any) -> str:
-    """A text or a list of texts as TOML has them, which is as JSON has them but for one character."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

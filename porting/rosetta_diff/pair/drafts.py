@@ -1,19 +1,19 @@
-"""Writes a mapping file of what was paired, and of what holds the same numbers in different places."""
+"""Lines of a mapping file, ready to paste: what was paired, and what holds the same numbers elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from rosetta_diff.helpers import CannotBeginError, write_atomically
-from rosetta_diff.pair.arrangement import line_of, quoted
+from rosetta_diff.helpers import CannotBeginError, as_toml, count, write_atomically
 from rosetta_diff.pair.by_value import found_by_value
 from rosetta_diff.pair.pairing import Pairing, described
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.ways import in_precision
 from rosetta_diff.read.patterns import pattern_of
-from rosetta_diff.read.view import Axes, Shape
+from rosetta_diff.read.view import PARTS, Axes, Shape
 
 MOST_TURNED = 5  # axes of an array that are tried in each order
 LEGEND = (
@@ -25,14 +25,59 @@ LEGEND = (
 )
 
 
-def guessed(pairing: Pairing) -> list[TensorPair]:
-    """Weights that a line pairs which no mapping has, for a person to look at."""
-    return [pair for layers in pairing.pairs for pair in layers.lines if pair.how != "mapping"]
+class Line(NamedTuple):
+    """A line of a mapping file."""
+
+    section: str
+    text: str
+    how: str  # how the pair was found that it is of
+
+
+def lines_of(pair: LayerPair, more: Iterable[TensorPair] = ()) -> Iterator[Line]:
+    """The lines that pair two layers as they are paired, and `more` of their weights."""
+    weights = [*pair.lines, *more]
+    yield from (Line("weights", line_of(weight), weight.how) for weight in weights)
+    if len(pair.names) > len(weights):
+        yield Line("layers", f"{as_toml(pair.left.name)} = {as_toml(pair.right.name)}", pair.how)
+
+
+def remark_on_lines(pairing: Pairing, ways: Collection[str], command: str) -> Iterator[str]:
+    """A remark on what was paired in these ways, with the first line of a mapping file that would pair it so.
+    `command` writes all of them."""
+    lines = [line for pair in pairing.pairs for line in lines_of(pair) if line.how in ways]
+    if lines:
+        how = " or ".join(dict.fromkeys(line.how for line in lines))
+        first = f"[{lines[0].section}] {lines[0].text}"
+        yield f"paired by {how}: {count(len(lines), 'line')}, such as {first}; {command} writes all"
+
+
+def line_of(pair: TensorPair) -> str:
+    """One line of [weights], by which these weights are paired."""
+    line = pair.line
+    assert line
+    left, right = line.names
+    settings = {
+        "to": as_toml(right[0] if len(right) == 1 else list(right)),
+        "axes": as_toml(" -> ".join(map(pattern_of, line.axes))),
+    }
+    # An axis of an array that is a product of several leaves the size of one open, and of the parts.
+    sizes = {
+        axis: line.sizes[axis]
+        for axes in line.axes
+        for group in axes
+        for axis in ([axis for axis in group if axis != PARTS] if PARTS in group else group[:-1])
+    }
+    if sizes:
+        settings["sizes"] = f"{{{', '.join(f'{axis} = {size}' for axis, size in sizes.items())}}}"
+    if pair.is_scaled:
+        settings |= {"times": str(pair.times), "add": str(pair.add)}
+    words = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"{as_toml(', '.join(left))} = {{{words}}}"
 
 
 def line_of_axes(name: str, left: Axes, right: Axes) -> str:
     """The line of a mapping file that turns the axes of an array."""
-    return f"{quoted(name)} = {quoted(f'{pattern_of(left)} -> {pattern_of(right)}')}"
+    return f"{as_toml(name)} = {as_toml(f'{pattern_of(left)} -> {pattern_of(right)}')}"
 
 
 def line_of_turn(name: str, left: Shape, right: Shape) -> str:
@@ -45,11 +90,6 @@ def line_of_turn(name: str, left: Shape, right: Shape) -> str:
     (order,) = fitting
     letters = tuple((letter,) for letter in "abcde"[: len(left)])
     return line_of_axes(name, letters, tuple(letters[order.index(place)] for place in range(len(left))))
-
-
-def line_of_layers(pair: LayerPair) -> str:
-    """The line of a mapping file that pairs two layers."""
-    return f"{quoted(pair.left.name)} = {quoted(pair.right.name)}"
 
 
 def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
@@ -85,22 +125,21 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     """Write a mapping file of what was paired and how, and of what was not, for a person to fill in."""
     if path.exists():
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
-    layers, weights = [], []
+    drafted: dict[str, list[str]] = {"layers": [], "weights": []}
     for pair in pairing.pairs:
-        lines = [*pair.lines, *rearranged(pair)]
-        weights += [f"{line_of(weight)}  # by {weight.how}" for weight in lines]
-        if len(pair.names) > len(lines):
-            layers.append(f"{line_of_layers(pair)}  # by {pair.how}")
+        for line in lines_of(pair, rearranged(pair)):
+            drafted[line.section].append(f"{line.text}  # by {line.how}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"
         for side, groups in (("left", pairing.left), ("right", pairing.right))
         for group in groups
         if group.tensors
     ]
-    skip = [f"{quoted(name)} = {quoted(reason)}" for name, reason in pairing.skips.lines.items()]
+    skip = [f"{as_toml(name)} = {as_toml(reason)}" for name, reason in pairing.skips.lines.items()]
     left, right = pairing.sides
-    first = f"left = {quoted(left.framework if left.framework != right.framework else left.name)}"
+    first = f"left = {as_toml(left.framework if left.framework != right.framework else left.name)}"
     axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
-    text = [*LEGEND, first, "", "[layers]", *layers, "", "[weights]", *weights, *alone, "", "[axes]", *axes]
+    text = [*LEGEND, first, "", "[layers]", *drafted["layers"]]
+    text += ["", "[weights]", *drafted["weights"], *alone, "", "[axes]", *axes]
     text += ["", "[skip]", *skip, ""]
     write_atomically(path, "\n".join(text).encode())

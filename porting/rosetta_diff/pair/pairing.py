@@ -10,9 +10,9 @@ layer is given what they compute.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import permutations, product
+from itertools import permutations
 
-from rosetta_diff.pair.arrangement import axes_between, quoted
+from rosetta_diff.helpers import as_toml
 from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.pair.parents import with_parents
@@ -20,9 +20,7 @@ from rosetta_diff.pair.skipping import Skips
 from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
-from rosetta_diff.read.patterns import pattern_of
 from rosetta_diff.read.side import Side
-from rosetta_diff.read.view import PARTS, Axes
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,11 @@ class Pairing:
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
                 candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
-                line = proposed(missing, alone[0], alone[1])
-                skip = f'or that it has none: [skip] {quoted(missing.name)} = "why it is not compared"'
+                skip = f'[skip] {as_toml(missing.name)} = "why it is not compared"'
                 raise UnfitRecordsError(
                     f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
                     f"has left {candidates}; say in a file for --mapping which belong together (rosetta-diff "
-                    f"--write-mapping drafts it), {f'such as {line}' if line else skip}"
+                    f"--write-mapping drafts it), or that it has none: {skip}"
                 )
         return self
 
@@ -64,33 +61,6 @@ def described(group: WeightGroup) -> str:
         f"{name} {'×'.join(map(str, shape)) or 'of one number'}" for name, shape in group.shapes.items()
     )
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
-
-
-def proposed(missing: WeightGroup, lefts: Groups, rights: Groups) -> str:
-    """Return a line for a mapping file that is obeyed, of layers without a partner: it pairs the first weight of the
-    missing one with one of the same sizes, or several with the one that has them packed; "" where there are none."""
-    sides = [
-        [(name, group.side.shape(name), group is missing) for group in groups for name in group.names[:1]]
-        for groups in (lefts, rights)
-    ]
-    for (left, shape, left_is_missing), (right, right_shape, right_is_missing) in product(*sides):
-        axes = axes_between(shape, right_shape)
-        if axes is not None and (left_is_missing or right_is_missing):
-            return line_of_weights(quoted(left), quoted(right), *axes)
-    for place, opposite in permutations(range(2)):
-        for whole, (number, *rest) in [(name, shape) for name, shape, _ in sides[place] if shape]:
-            both = [(part, axes_between(tuple(rest), shape)) for part, shape, _ in sides[opposite]]
-            parts, axes = [part for part, axes in both if axes], next((axes for _, axes in both if axes), None)
-            if axes and len(parts) == number > 1:
-                packed = (PARTS,), *axes[0]
-                if place == 0:
-                    return line_of_weights(quoted(whole), quoted(parts), packed, axes[1])
-                return line_of_weights(quoted(", ".join(parts)), quoted(whole), axes[1], packed)
-    return ""
-
-
-def line_of_weights(left: str, right: str, *axes: Axes) -> str:
-    return f"[weights] {left} = {{to = {right}, axes = {quoted(' -> '.join(map(pattern_of, axes)))}}}"
 
 
 def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:

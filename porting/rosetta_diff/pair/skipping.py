@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
 
-from rosetta_diff.pair.arrangement import quoted
+from rosetta_diff.helpers import as_toml
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
@@ -84,7 +84,7 @@ class Skips:
                     "either side or diff does"
                 )
             if not reason.strip():
-                raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {quoted(name)} = "…"')
+                raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {as_toml(name)} = "…"')
 
 
 def without_tensors(group: WeightGroup, names: Collection[str]) -> WeightGroup:

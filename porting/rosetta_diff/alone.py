@@ -20,7 +20,7 @@ from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
 from rosetta_diff.judge.items import Stages
-from rosetta_diff.judge.outputs import views_of_input
+from rosetta_diff.judge.outputs import arguments, views_of_input
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import PARENT
 from rosetta_diff.read.side import Side, is_within
@@ -179,17 +179,13 @@ class Replay:
         arguments of the same names, and the first ones; each with the name of its array."""
         pair, left_call = self.partners[call.layer, call.number]
         pair = replace(pair, right=replace(pair.right, side=self.stages.right))
-        sides, bound = (self.stages.left, self.stages.right), self.stages.tolerances["outputs"]
-        left, right = (comparable(side, of) for side, of in zip(sides, (left_call, call), strict=True))
-        unnamed = [name for name in left if name not in right]
-        for place, (name, right_name) in enumerate(right.items()):
-            candidates = [name] if name in left else unnamed[: 0 if place else 1]
-            for left_name in map(left.__getitem__, candidates):
-                views = views_of_input(self.stages.pairing.turns, pair, left_name, right_name)
-                if views.fit == fit:
-                    loads = partial(views.array, 0), partial(views.array, 1)
-                    of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
-                    yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
+        for left_name, right_name in arguments(pair, (left_call, call)):
+            views = views_of_input(self.stages.pairing.turns, pair, left_name, right_name)
+            if views.fit == fit:
+                name = next(name for name, array in call.inputs.items() if array == right_name)
+                loads = partial(views.array, 0), partial(views.array, 1)
+                of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
+                yield judge(Item("forward", name, *loads, self.stages.tolerances["outputs"], **of_pair)), right_name
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
         item, (_, left) = check.item, self.partners[call.layer, call.number]
@@ -271,14 +267,6 @@ class Replay:
             else:
                 why = "whose output is of another kind or shape than the left one's"
             self.not_judged.setdefault(path, why)
-
-
-def comparable(side: Side, call: RecordedCall) -> dict[str, str]:
-    """The arguments of a call that may be compared. A mask is each side's own, since what it means may be the
-    opposite."""
-    arrays = side.arrays("layers")
-    inputs = call.inputs.items()
-    return {name: array for name, array in inputs if arrays.dtype(array).kind in "fiu" and "mask" not in name}
 
 
 def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rosetta_diff.alone import Replay, replay_of
-from rosetta_diff.arrays import COARSER_TYPES, Array
+from rosetta_diff.arrays import COARSER_TYPES
 from rosetta_diff.explain.broken import LIKELY, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.exported import in_graph
@@ -15,6 +15,7 @@ from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
 from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
+from rosetta_diff.judge.excuses import with_excuses
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.noise import Control, noise_of
 from rosetta_diff.pair.drafts import remark_on_lines
@@ -24,6 +25,7 @@ from rosetta_diff.read.rules import PARENT, TAP
 from rosetta_diff.read.side import Side, is_number
 
 REQUIRED = ("forward",)
+FOLDED = "an exporter made other weights"
 
 
 @dataclass
@@ -175,11 +177,12 @@ def judged(stages: Stages, stage: str, diff: Diff) -> list[Check]:
     """The checks of a stage."""
     checks = [judge(item) for item in stages.items(stage)]
     if stage == "weights" and (stages.left.known.folds_weights or stages.right.known.folds_weights):
-        checks = [replace(check, inside=not (check.passed or is_rounded(check.item))) for check in checks]
+        checks = [
+            check if check.passed or is_rounded(check.item) else replace(check, excuse=FOLDED) for check in checks
+        ]
         diff.notes[:0] = remark_folded([check for check in checks if check.inside])
-    if stage == "forward" and not all(check.passed for check in checks):
-        vouched = vouched_for(stages, checks)
-        checks = [replace(check, inside=not check.passed) for check in checks[:vouched]] + checks[vouched:]
+    if stage == "forward":
+        checks = with_excuses(stages, checks)
         diff.notes[:0] = remark_inside([check for check in checks if check.inside])
     return checks
 
@@ -254,34 +257,6 @@ def turned_axes(stage: str, checks: Sequence[Check]) -> Iterator[str]:
     for words in dict.fromkeys(check.item.turn for check in checks if check.passed and check.item.turn):
         names = [check.tensor for check in checks if check.passed and check.item.turn == words]
         yield f"axes turned, {stage}: {some_of(names)}: {words}"
-
-
-def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:
-    """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
-    comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
-    none, its loss does."""
-    outputs = [check for check in checks if check.item.is_of_model]
-    agree = [check.passed for check in outputs]
-    if not outputs:  # a loss of zero tells nothing
-        agree = [check.passed and check.tells for check in map(judge, stages.items("loss"))]
-    if not agree or not all(agree):
-        return 0
-    reach = 0 if outputs else len(checks)
-    for array in filter(vouches, (check.item.left() for check in outputs)):
-        layers = (place for place, check in enumerate(checks, 1) if not check.item.is_of_model)
-        given = [place for place in layers if same(checks[place - 1].item.left(), array)]
-        reach = max(reach, given[-1] if given else len(checks))
-    return reach
-
-
-def vouches(array: Array | None) -> bool:
-    """True for an output that tells of the layers before it: fractions that are not the same in each row."""
-    rows = np.squeeze(np.zeros(0) if array is None else array)
-    return is_number(rows) and bool(rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any())
-
-
-def same(left: Array | None, right: Array | None) -> bool:
-    return left is not None and right is not None and np.array_equal(left, right)
 
 
 def remark_folded(folded: Sequence[Check]) -> Iterator[str]:

@@ -80,9 +80,9 @@ class HeadOfZeros(Row):
     def build(self) -> None:
         super().build()
         nn.init.zeros_(self.last.weight)
+        self.norm = nn.LayerNorm(WIDTH, eps=self.chosen(1e-5, 1e-2))
 
     def middle(self, h: Tensor) -> Tensor:
-        self.norm = nn.LayerNorm(WIDTH, eps=self.chosen(1e-5, 1e-2)).double()
         return self.norm(h)
 
 

@@ -125,7 +125,7 @@ class Check:
     error: float  # infinite where shape, dtype or finiteness already differ
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
-    inside: bool = False  # True: beyond its bound inside a model all of whose own outputs agree
+    excuse: str = ""  # the rule by which it may be beyond its bound
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
     @property
@@ -139,6 +139,11 @@ class Check:
     @property
     def tolerance(self) -> float:
         return self.item.tolerance
+
+    @property
+    def inside(self) -> bool:
+        """True if it is beyond its bound inside a model all of whose own outputs agree."""
+        return bool(self.excuse)
 
     @property
     def passed(self) -> bool:

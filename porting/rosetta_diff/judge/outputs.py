@@ -14,9 +14,11 @@ from rosetta_diff.judge.axes import Views, in_one_order
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.groups import FURTHER, WeightGroup
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
+from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import PARTS, Shape, Tensor
 
 
@@ -52,6 +54,25 @@ def views_of_input(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, r
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
     others = [] if pair.left.kind in RECURRENT else [*rearranged(pair, right)]
     return in_one_order(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
+
+
+def arguments(pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[tuple[str, str]]:
+    """Yield the names of arrays that a left and a right call of a pair are given and that may be compared: arguments
+    of the same names, and the first ones."""
+    sides = (group.side for group in pair.both)
+    left, right = (comparable(side, call) for side, call in zip(sides, calls, strict=True))
+    unnamed = [name for name in left if name not in right]
+    for place, (name, right_name) in enumerate(right.items()):
+        candidates = [name] if name in left else unnamed[: 0 if place else 1]
+        yield from ((left[candidate], right_name) for candidate in candidates)
+
+
+def comparable(side: Side, call: RecordedCall) -> dict[str, str]:
+    """The arguments of a call that may be compared. A mask is each side's own, since what it means may be the
+    opposite."""
+    arrays = side.arrays("layers")
+    inputs = call.inputs.items()
+    return {name: array for name, array in inputs if arrays.dtype(array).kind in "fiu" and "mask" not in name}
 
 
 def rearranged(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:

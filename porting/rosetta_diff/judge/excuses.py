@@ -1,0 +1,157 @@
+"""Outputs of layers that differ and are excused, by named rules.
+
+A layer that is given the same on both sides and gives something else differs, whatever the
+model's outputs are, unless a rule of `ACCOUNTS` finds what it gives on the other side. A layer
+that is given something else, or whose input nobody recorded, is excused where what the model
+gives agrees, since the models may be cut otherwise.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, dropwhile, islice
+
+import numpy as np
+
+from rosetta_diff.arrays import Array, largest, largest_difference
+from rosetta_diff.judge.check import Check, Item, judge
+from rosetta_diff.judge.items import Stages
+from rosetta_diff.judge.outputs import arguments, views_of_input
+from rosetta_diff.read.description import RecordedCall
+from rosetta_diff.read.rules import RECURRENT
+from rosetta_diff.read.side import is_number
+
+LATER = 36  # calls after a layer in which its output is looked for
+
+
+def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
+    """Return the checks of the forward pass, each failure that is excused with the name of its excuse."""
+    failed = [check for check in checks if not (check.passed or check.item.is_of_model)]
+    if not failed:
+        return [*checks]
+    vouched = vouched_for(stages, checks)
+    excuses = {id(check): excuse_of(stages, check, check in checks[:vouched]) for check in failed}
+    stands = [check for check in checks if not check.passed and not excuses.get(id(check))]
+    if not (vouched or stands):  # nothing but such layers differs, and nothing tells that the model agrees
+        return [*checks]
+    return [replace(check, excuse=excuses.get(id(check), "")) for check in checks]
+
+
+def excuse_of(stages: Stages, check: Check, vouched: bool) -> str:
+    """Return the name of the rule that excuses the output of a layer; "" for none. `vouched` is true where what the
+    model gives agrees."""
+    for name, accounts in ACCOUNTS.items():
+        if accounts(stages, check.item):
+            return name
+    return "inside" if vouched and not is_given_the_same(stages, check.item) else ""
+
+
+def is_given_the_same(stages: Stages, item: Item) -> bool:
+    """True if both sides recorded what a layer is given, and all of it agrees."""
+    given = [*compared_arguments(stages, item)]
+    return bool(given) and all(check.passed for check in given)
+
+
+def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
+    """Compare what the layers of an output are given on both sides."""
+    if item.pair is None or item.call is None:
+        return
+    left, *_ = item.call.left.recorded
+    for right in item.call.right.recorded:
+        for left_name, right_name in arguments(item.pair, (left, right)):
+            views = views_of_input(stages.pairing.turns, item.pair, left_name, right_name)
+            both = partial(views.array, 0), partial(views.array, 1)
+            yield judge(Item("forward", left_name, *both, stages.tolerances["outputs"], is_output=True))
+
+
+def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:
+    """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
+    comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
+    none, its loss does."""
+    outputs = [check for check in checks if check.item.is_of_model]
+    agree = [check.passed for check in outputs]
+    if not outputs:  # a loss of zero tells nothing
+        agree = [check.passed and check.tells for check in map(judge, stages.items("loss"))]
+    if not agree or not all(agree):
+        return 0
+    if not outputs:
+        return len(checks)
+    layers = [check for check in checks if not check.item.is_of_model]
+    alone = bool(layers) and begins_anew(stages, layers[-1].item)
+    reaches = [0]
+    for array in filter(vouches, (check.item.left() for check in outputs)):
+        if any(same(given, array) for given in stages.left.arrays("inputs").values()):
+            continue
+        given = [place for place, check in enumerate(checks, 1) if check in layers and same(check.item.left(), array)]
+        reaches.append(given[-1] if given else 0 if alone else len(checks))
+    return max(reaches)
+
+
+def begins_anew(stages: Stages, item: Item) -> bool:
+    """True for a layer that takes whole numbers alone, as an embedding does. What is made of it after it depends on
+    nothing that was computed before."""
+    calls = item.call.left.recorded if item.call else ()
+    arrays = stages.left.arrays("layers")
+    kinds = {arrays.dtype(name).kind for call in calls for name in call.inputs.values()}
+    return bool(kinds) and kinds <= {*"iu"}
+
+
+def vouches(array: Array | None) -> bool:
+    """True for an output that tells of the layers before it: fractions that are not the same in each row."""
+    rows = np.squeeze(np.zeros(0) if array is None else array)
+    return is_number(rows) and bool(rows.ndim and (rows != rows[:1]).any() and (rows != np.rint(rows)).any())
+
+
+def same(left: Array | None, right: Array | None) -> bool:
+    return left is not None and right is not None and np.array_equal(left, right)
+
+
+# Rules, each of which finds on one side what the layer gives on the other
+
+
+def is_padding(stages: Stages, item: Item) -> bool:
+    """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before."""
+    left, right = item.left(), item.right()
+    if item.pair is None or item.pair.left.kind not in RECURRENT or left is None or right is None:
+        return False
+    if left.shape != right.shape or left.ndim < 3:
+        return False
+    differs = (np.abs(left - right) > item.tolerance * item.scale_of(left)).any(-1)
+    padded = [~array.any(-1) | (array == np.roll(array, 1, 1)).all(-1) for array in (left, right)]
+    return not (differs & ~(padded[0] | padded[1])).any()
+
+
+def is_found_later(stages: Stages, item: Item) -> bool:
+    """What one side gives, the other side has later, in the same order or in another one: after an activation, a
+    factor, a sum or a turn that the first side has within the layer."""
+    if item.call is None:
+        return False
+    recorded = item.call.left.recorded, item.call.right.recorded
+    loads = item.left, item.right
+    for place, side in enumerate((stages.left, stages.right)):
+        wanted = loads[1 - place]()
+        names = arrays_after(side.says.calls, recorded[place][-1])
+        if wanted is not None and any(holds(item, side.arrays("layers").mapped(name), wanted) for name in names):
+            return True
+    return False
+
+
+def arrays_after(calls: Sequence[RecordedCall], call: RecordedCall) -> Iterator[str]:
+    """Names of what the calls after one are given and give."""
+    after = islice(dropwhile(lambda of: of is not call, calls), 1, LATER)
+    own = {*call.parts}
+    names = chain.from_iterable((*of.inputs.values(), *of.parts) for of in after)
+    yield from (name for name in dict.fromkeys(names) if name not in own)
+
+
+def holds(item: Item, array: Array, wanted: Array) -> bool:
+    """True if an array has the numbers of another, in any order, within the bound."""
+    if array.size != wanted.size or array.size < 2 or not (is_number(array) and is_number(wanted)):
+        return False
+    bound = item.tolerance * (item.scale_of(wanted) or 1.0)
+    if abs(largest(array) - largest(wanted)) > bound:
+        return False
+    return largest_difference(np.sort(array, None), np.sort(wanted, None))[0] <= bound
+
+
+ACCOUNTS: dict[str, Callable[[Stages, Item], bool]] = {"padding": is_padding, "found later": is_found_later}

@@ -267,6 +267,8 @@ def remark_folded(folded: Sequence[Check]) -> Iterator[str]:
 
 
 def remark_inside(inside: Sequence[Check]) -> Iterator[str]:
-    if inside:
-        which = f"{len(inside)} outputs of layers differ" if inside[1:] else "the output of a layer differs"
-        yield f"inside, {which}, and what the model gives agrees: {inside[0].line}"
+    """Remarks on outputs of layers that differ and are excused, for each excuse."""
+    for excuse in dict.fromkeys(check.excuse for check in inside):
+        of = [check for check in inside if check.excuse == excuse]
+        which = f"{len(of)} outputs of layers differ" if of[1:] else "the output of a layer differs"
+        yield f"inside, {which}, and {excuse}: {of[0].line}"

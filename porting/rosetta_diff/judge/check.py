@@ -125,7 +125,7 @@ class Check:
     error: float  # infinite where shape, dtype or finiteness already differ
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
-    excuse: str = ""  # the rule by which it may be beyond its bound
+    excuse: str = ""  # why it may be beyond its bound, in words
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
     @property
@@ -142,7 +142,7 @@ class Check:
 
     @property
     def inside(self) -> bool:
-        """True if it is beyond its bound inside a model all of whose own outputs agree."""
+        """True if it is beyond its bound and excused."""
         return bool(self.excuse)
 
     @property

@@ -1,12 +1,12 @@
 """Outputs of layers that differ and are excused, by named rules.
 
 A layer that is given the same on both sides and gives something else differs, whatever the
-model's outputs are, unless a rule of `ACCOUNTS` finds what it gives on the other side. A layer
+model's outputs are, unless it differs at padded positions alone, or the other side has later what it gives. A layer
 that is given something else, or whose input nobody recorded, is excused where what the model
 gives agrees, since the models may be cut otherwise.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, dropwhile, islice
@@ -21,11 +21,12 @@ from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import RECURRENT
 from rosetta_diff.read.side import is_number
 
+AGREES = "what the model gives agrees"
 LATER = 36  # calls after a layer in which its output is looked for
 
 
 def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
-    """Return the checks of the forward pass, each failure that is excused with the name of its excuse."""
+    """Return the checks of the forward pass, each failure that is excused with its excuse."""
     failed = [check for check in checks if not (check.passed or check.item.is_of_model)]
     if not failed:
         return [*checks]
@@ -38,12 +39,13 @@ def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
 
 
 def excuse_of(stages: Stages, check: Check, vouched: bool) -> str:
-    """Return the name of the rule that excuses the output of a layer; "" for none. `vouched` is true where what the
+    """Return why the output of a layer is excused, in words; "" where it is not. `vouched` is true where what the
     model gives agrees."""
-    for name, accounts in ACCOUNTS.items():
-        if accounts(stages, check.item):
-            return name
-    return "inside" if vouched and not is_given_the_same(stages, check.item) else ""
+    if vouched and not is_given_the_same(stages, check.item):
+        return AGREES
+    if vouched and is_padding(check.item):
+        return "at padded positions alone"
+    return "one side gives what the other one has later" if is_found_later(stages, check.item) else ""
 
 
 def is_given_the_same(stages: Stages, item: Item) -> bool:
@@ -109,7 +111,7 @@ def same(left: Array | None, right: Array | None) -> bool:
 # Rules, each of which finds on one side what the layer gives on the other
 
 
-def is_padding(stages: Stages, item: Item) -> bool:
+def is_padding(item: Item) -> bool:
     """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before."""
     left, right = item.left(), item.right()
     if item.pair is None or item.pair.left.kind not in RECURRENT or left is None or right is None:
@@ -152,6 +154,3 @@ def holds(item: Item, array: Array, wanted: Array) -> bool:
     if abs(largest(array) - largest(wanted)) > bound:
         return False
     return largest_difference(np.sort(array, None), np.sort(wanted, None))[0] <= bound
-
-
-ACCOUNTS: dict[str, Callable[[Stages, Item], bool]] = {"padding": is_padding, "found later": is_found_later}

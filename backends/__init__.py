@@ -9,20 +9,33 @@ from typing import Any
 from common.errors import CannotBeginError
 
 EXAMPLE = "keras:example"  # the official example's own way of training
+OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a backend's model file is found, and what it needs to run."""
+    """All that is to know of a backend without importing its framework."""
 
     file: str  # the module of the model file
     package: str  # the package that must be importable
     extra: str  # the extra of rosetta-s2s that installs this package; empty where it is always there
-    title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
-    colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
     driver: str = "backends.interface:Backend"  # "module:Class" of what drives the model file
     engine: str = ""  # the framework under which Keras runs, which its process reads in KERAS_BACKEND
+
+    # Names and looks
+    title: str = ""  # the name that sentences use of a framework; a variant is called by its name in the table
+    colour: str = ""  # a framework's in every chart and page, on light and dark paper; a variant has its framework's
+    aliases: tuple[str, ...] = ()  # other names that users call the framework
+
+    # Abilities
+    threads: tuple[str, ...] = ()  # the variables that set the framework's number of threads
+    group: str = ""  # "module:Class" of the group of workers that the backend joins; empty where it trains alone
+    native: bool = False  # True if the framework has a format of its own for weights
     float32_only: str = ""  # why it is compared with the reference in float32 alone; empty where float64 is, too
+    masks_padding: bool = True  # False if padding always counts
+    decodes_batches: bool = True  # False if it decodes one sentence after another
+    # True if Keras's `fit` trains, on tensors that are made before and without counting the real positions.
+    uses_fit: bool = False
 
 
 def _example(engine: str, extra: str, colour: str = "") -> Entry:
@@ -31,36 +44,83 @@ def _example(engine: str, extra: str, colour: str = "") -> Entry:
         "backends.variants.keras_example",
         "keras",
         extra,
-        colour=colour,
         driver="backends.variants.keras_example:Example",
         engine=engine,
+        colour=colour,
         float32_only="the example trains in float32",
+        masks_padding=False,
+        decodes_batches=False,
+        uses_fit=True,
     )
 
 
-TF = "tensorflow"
-
 # The colours are Okabe and Ito's, which can be told apart with every common colour blindness; the example's is grey.
 TABLE = {
-    "numpy": Entry("backends.numpy_model", "numpy", "", "NumPy", "#cc79a7"),
-    "keras": Entry("backends.keras_model", "tensorflow", "keras", "Keras", "#d55e00", engine=TF),
-    "keras:example": _example(TF, "keras", "#7b818c"),
+    "numpy": Entry(
+        "backends.numpy_model",
+        "numpy",
+        "",
+        title="NumPy",
+        colour="#cc79a7",
+        threads=("OPENBLAS_NUM_THREADS",),
+    ),
+    "keras": Entry(
+        "backends.keras_model",
+        "tensorflow",
+        "keras",
+        engine="tensorflow",
+        title="Keras",
+        colour="#d55e00",
+        aliases=("tensorflow",),
+        threads=("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+        group="backends.groups.keras:KerasGroup",
+        native=True,
+    ),
+    "keras:example": _example("tensorflow", "keras", "#7b818c"),
     "keras:on-jax": _example("jax", "keras,jax"),
     "keras:on-torch": _example("torch", "keras,torch"),
-    "torch": Entry("backends.torch_model", "torch", "torch", "PyTorch", "#0072b2"),
-    "paddle": Entry("backends.paddle_model", "paddle", "paddle", "Paddle", "#009e73"),
-    "jax": Entry("backends.jax_model", "flax", "jax", "JAX", "#e69f00"),
+    "torch": Entry(
+        "backends.torch_model",
+        "torch",
+        "torch",
+        title="PyTorch",
+        colour="#0072b2",
+        aliases=("pytorch",),
+        threads=("OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+        group="backends.groups.torch:TorchGroup",
+        native=True,
+    ),
+    "paddle": Entry(
+        "backends.paddle_model",
+        "paddle",
+        "paddle",
+        title="Paddle",
+        colour="#009e73",
+        aliases=("paddlepaddle",),
+        threads=("OMP_NUM_THREADS", "FLAGS_paddle_num_threads"),  # of loops, and of matrix products
+        group="backends.groups.paddle:PaddleGroup",
+        native=True,
+    ),
+    "jax": Entry(
+        "backends.jax_model",
+        "flax",
+        "jax",
+        title="JAX",
+        colour="#e69f00",
+        threads=("NPROC",),  # of XLA
+        native=True,
+    ),
 }
-ALIASES = {"pytorch": "torch", "tensorflow": "keras", "paddlepaddle": "paddle"}  # what users call a framework
-ENGINES = "keras:on-"  # begins the name of Keras under one of its engines
-NATIVE = ("keras", "torch", "paddle", "jax")  # the frameworks that have a format of their own
-OTHER_COLOUR = "#7c5cff"  # of a framework that has none in the table
+UNKNOWN = Entry("", "", "")  # in place of a backend that a stranger's recording names
+NATIVE = tuple(name for name, entry in TABLE.items() if entry.native)
 
 
 def resolved(name: str) -> str:
     """A backend's name in the table, of one that a user typed: torch for PyTorch or pytorch."""
-    framework, colon, variant = name.strip().partition(":")
-    return ALIASES.get(framework.lower(), framework.lower()) + colon + variant
+    typed, colon, variant = name.strip().partition(":")
+    framework = typed.lower()
+    named = (known for known, entry in TABLE.items() if framework in entry.aliases)
+    return next(named, framework) + colon + variant
 
 
 def find(name: str) -> Entry:
@@ -76,15 +136,19 @@ def find(name: str) -> Entry:
     return entry
 
 
+def lookup(name: str) -> Entry:
+    """Return the entry of a backend, installed or not; UNKNOWN for a name that the table does not have."""
+    return TABLE.get(name, UNKNOWN)
+
+
 def title_of(name: str) -> str:
     """The name of a backend in sentences: "PyTorch" for torch, and keras:example as it is."""
-    return TABLE[name].title or name if name in TABLE else name
+    return lookup(name).title or name
 
 
 def colour_of(name: str) -> str:
     """A backend's colour; a variant without one has its framework's."""
-    entries = [TABLE[known] for known in (name, framework_of(name)) if known in TABLE]
-    return next((entry.colour for entry in entries if entry.colour), OTHER_COLOUR)
+    return lookup(name).colour or lookup(framework_of(name)).colour or OTHER_COLOUR
 
 
 def require_known(name: str) -> None:
@@ -98,9 +162,9 @@ def framework_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def runs_example(name: str) -> bool:
-    """True if a backend is the official example's program, under any engine."""
-    return name == EXAMPLE or name.startswith(ENGINES)
+def engine_of(name: str) -> str:
+    """The framework that computes for a backend: under Keras its engine, such as tensorflow; else `framework_of`."""
+    return lookup(name).engine or framework_of(name)
 
 
 def installed(variants: bool = True) -> list[str]:

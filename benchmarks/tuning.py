@@ -10,8 +10,8 @@ from pathlib import Path
 
 import typer
 
-from backends import find
-from backends.process.tuned import computing, settings_of
+from backends import engine_of, find
+from backends.process.tuned import settings_of
 from benchmarks.commands import progress, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.machine import only_benchmark
@@ -29,7 +29,7 @@ def main(backend: str) -> None:
     """Measure a backend for up to BUDGET seconds, and print a line for each group of settings."""
     find(backend)
     warn_of_shell()
-    framework = computing(backend)
+    framework = engine_of(backend)
     groups = settings_of(framework, cores())
     of_groups = [Row(backend, name=f"{backend}, {group}", variables=groups[group]) for group in groups]
     data = DataConfig(split="grouped")

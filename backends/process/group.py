@@ -18,17 +18,12 @@ from typing import Any, TypeVar
 
 import psutil
 
-from backends import framework_of
+from backends import TABLE, framework_of, lookup
 from backends.process import GRACE, LAUNCHERS, NOTICE_SECONDS, PATIENCE, SIGNAL_SECONDS
 from backends.process.parent import BackendProcess, Worker
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 
-GROUP_BACKENDS = {  # "module:Class" of the group that each of these backends can join
-    "keras": "backends.groups.keras:KerasGroup",
-    "torch": "backends.groups.torch:TorchGroup",
-    "paddle": "backends.groups.paddle:PaddleGroup",
-}
 LOST = re.compile("gloo|Connection|Collective|Unavailable|signal 6")  # in the error of a worker that lost another
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
@@ -68,12 +63,12 @@ READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
 }
 
 
-def engine_of(backend: str) -> str:
+def group_of(backend: str) -> str:
     """ "module:Class" of the group that a backend joins. Raises CannotBeginError where it cannot."""
-    if backend not in GROUP_BACKENDS:
-        able = ", ".join(GROUP_BACKENDS)
+    if not (group := lookup(backend).group):
+        able = ", ".join(name for name, entry in TABLE.items() if entry.group)
         raise CannotBeginError(f"backend {backend} cannot train in a group of workers; choose one of {able}")
-    return GROUP_BACKENDS[backend]
+    return group
 
 
 def place_in_group(backend: str, environment: Mapping[str, str]) -> Worker:
@@ -115,15 +110,15 @@ def _worker(
     """A worker of a group whose first one is at `address`, with `more` variables."""
     host, _, port = address.rpartition(":")
     variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": host, "MASTER_PORT": port}
-    return Worker(rank, size, here, engine_of(backend), {**more, **variables}, meets_at)
+    return Worker(rank, size, here, group_of(backend), {**more, **variables}, meets_at)
 
 
 def new_group(backend: str, size: int) -> list[Worker]:
     """The workers of a group that meets on this machine's loopback.
 
-    Raises CannotBeginError; see `engine_of` and `require_memory`.
+    Raises CannotBeginError; see `group_of` and `require_memory`.
     """
-    engine_of(backend)
+    group_of(backend)
     require_memory(size)
     addresses, workers = [f"127.0.0.1:{port}" for port in free_ports(size)], []
     for rank in range(size):

@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from backends import find
+from backends import engine_of, find
 from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment, shell_settings
 from backends.process.child_process import ChildProcess
-from backends.process.tuned import computing, thread_variables, tuned_variables
+from backends.process.tuned import thread_variables, tuned_variables
 from common.errors import refusing
 from common.files import scratch_folder
 from common.settings import ModelConfig, TrainConfig
@@ -60,7 +60,7 @@ class Runtime:
             return self.variables
         shell = shell_settings() if self.shell else {}
         threads = thread_variables(self.threads) if self.threads else {}
-        return tuned_variables(computing(backend)) | shell | threads
+        return tuned_variables(engine_of(backend)) | shell | threads
 
 
 @dataclass(frozen=True)

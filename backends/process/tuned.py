@@ -9,7 +9,7 @@
 
 from typing import NamedTuple
 
-from backends import TABLE, framework_of
+from backends import TABLE, engine_of
 from common.machine import cores, has_quota, is_amd
 
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
@@ -17,14 +17,8 @@ from common.machine import cores, has_quota, is_amd
 TUNABLES = {"trim_threshold": 2**32, "mmap_max": 0, "arena_max": 1, "top_pad": 2**26, "hugetlb": 1}
 KEEP_MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())}
 
-# The variables that set the number of threads, by framework; that of Keras is its engine.
-THREADS = {
-    "numpy": ("OPENBLAS_NUM_THREADS",),
-    "tensorflow": ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
-    "torch": ("OMP_NUM_THREADS", "MKL_NUM_THREADS"),
-    "paddle": ("OMP_NUM_THREADS", "FLAGS_paddle_num_threads"),  # of loops, and of matrix products
-    "jax": ("NPROC",),  # of XLA
-}
+# The variables that set the number of threads, by the framework that computes.
+THREADS = {engine_of(name): entry.threads for name, entry in TABLE.items() if entry.threads}
 
 
 class Effect(NamedTuple):
@@ -59,11 +53,6 @@ EFFECTS = [
     # fast, a compilation takes 2.2 s in place of 0.9, and an epoch 14 s.
     Effect("tensorflow", "xla", 0.888, 0.857, 0.919, "2026-12-02", EPYC),
 ]
-
-
-def computing(backend: str) -> str:
-    """The framework that computes for a backend, which for Keras is its engine."""
-    return (TABLE[backend].engine if backend in TABLE else "") or framework_of(backend)
 
 
 def thread_variables(threads: int) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from backends import runs_example
+from backends import lookup
 from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
@@ -198,7 +198,7 @@ class Benchmark(Rounds[BackendRunner]):
         The official example decodes one sentence at a time and is slow, so it has turns of a sentence alone.
         """
         assert self.sentences
-        batched = [runner for runner in live if not runs_example(self.rows[runner.row].backend)]
+        batched = [runner for runner in live if lookup(self.rows[runner.row].backend).decodes_batches]
         decoded = {line.row for line in self.recording.of_kind(Decoded)}
         for runner in batched:
             wanted = runner.row in self.tuned and runner.row not in decoded

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from backends.process.tuned import computing, tuned_variables
+from backends import engine_of
+from backends.process.tuned import tuned_variables
 from benchmarks.in_child import Amount, Count, Measured
 from common.errors import CannotBeginError
 from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
@@ -136,7 +137,7 @@ def rows_of(
 
     Where sizes vary along `axes`, there is a row in the tuned lane for each backend at each combination of sizes.
     """
-    settings = {name: tuned_variables(computing(name), threads) for name in names}
+    settings = {name: tuned_variables(engine_of(name), threads) for name in names}
     rows = [Row(name, "tuned" if helpful else "both", variables=helpful) for name, helpful in settings.items()]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import TABLE, runs_example
-from backends.process.group import GROUP_BACKENDS, ask_each
+from backends import TABLE, lookup
+from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.parity.answers import STEPPED
 from benchmarks.parity.bounds import (
@@ -42,8 +42,9 @@ class Comparison:
     def __init__(self, cases: Cases, actual: Answers) -> None:
         self.cases, self.actual, self.expected = cases, actual, cases.reference
         self.process, self.dtype = actual.process, actual.dtype
+        self.entry = lookup(self.process.name)
         self.bounds = {name: bounds[self.dtype] for name, bounds in BOUNDS.items()}
-        if runs_example(self.process.name):
+        if not self.entry.decodes_batches:
             strings = actual.by_stage["strings"]
             fewer = replace(strings, rows=strings.rows[: cases.size.sentences_of_example])
             actual.by_stage = {**actual.by_stage, "strings": fewer}
@@ -68,7 +69,7 @@ class Comparison:
         case = self.cases.by_stage["tensors"]
         corpus = replace(case.corpus, dtype=self.dtype)
         fields = [*dict.fromkeys(name.partition(" ")[0] for name in self.expected["tensors"])]
-        if runs_example(self.process.name):
+        if self.entry.uses_fit:
             fields = fields[:3]  # which its `fit` takes
         batches = enumerate(Batches(corpus, case.rows, case.batch_size, case.trimmed), 1)
         return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
@@ -140,7 +141,7 @@ class Comparison:
         if self.dtype == "float32" and self.cases.size.permutations:
             bound = SPREADS * self.cases.spread
             yield compare("trajectory", "mean loss", expected.mean(), actual.mean(), bound, dtype="float64")
-        if self.cases.workers > 1 and self.process.name in GROUP_BACKENDS:
+        if self.cases.workers > 1 and self.entry.group:
             with self.cases.start_group(self.process.name, self.dtype) as processes:
                 yield from self.of_group(processes)
 
@@ -165,7 +166,7 @@ class Comparison:
         for tensor in self.expected["counts"]:
             how, name = tensor.split()
             near_ties = MISCOUNTED[self.dtype] * float(self.expected["counts"][f"{how} weight_sums"].min())
-            counts_none = runs_example(self.process.name) and np.isnan(self.actual["counts"][tensor]).all()
+            counts_none = self.entry.uses_fit and np.isnan(self.actual["counts"][tensor]).all()
             if counts_none and tensor == "train correct_real":
                 note = f"{self.process.name} counts none, since the example's own `fit` does not"
                 yield Check("counts", tensor, 0.0, 0.0, note=note)
@@ -241,7 +242,7 @@ def backends_and_dtypes(
     pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
     if not pairs:
         raise CannotBeginError(f"{'; '.join(why.values())}; use --dtype float32")
-    return [pair for pair in pairs if padding == "space" or not runs_example(pair[0])]
+    return [pair for pair in pairs if padding == "space" or lookup(pair[0]).masks_padding]
 
 
 def why_float32_only(names: Sequence[str]) -> dict[str, str]:

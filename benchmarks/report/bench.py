@@ -10,7 +10,7 @@ from math import ceil, fsum
 from statistics import fmean, median
 from typing import Literal
 
-from backends import EXAMPLE, runs_example, title_of
+from backends import EXAMPLE, lookup, title_of
 from backends.interface import BackendFacts
 from backends.process.tuned import EFFECTS
 from benchmarks.in_child import Profile, Work
@@ -87,7 +87,7 @@ class BenchRow(RowResults):
         self.step_parts: dict[str, float] = {}
         if step and profiled:
             # The example makes all of its tensors before its steps.
-            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=not runs_example(row.backend))
+            self.step_parts = step_parts(profiled.profile, step.value, makes_tensors=not lookup(row.backend).uses_fit)
 
 
 class RowPair:
@@ -291,7 +291,7 @@ class BenchResults(Results):
     def missing(self) -> list[str]:
         """Parts of a bench without time for them, in the order of their worth."""
         tuned = {index for index, row in enumerate(self.plan.rows) if not row.installed}
-        batched = {index for index in tuned if not runs_example(self.plan.rows[index].backend)}
+        batched = {index for index in tuned if lookup(self.plan.rows[index].backend).decodes_batches}
         lacking = {
             "the ten sentences in every backend": not batched <= self.decoded.keys(),
             "decoding speed": batched and not self.recording.rounds("batch"),

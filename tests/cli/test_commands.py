@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,8 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
 
 
 def test_backends_shows_those_that_are_asked_for(monkeypatch) -> None:
-    monkeypatch.setitem(TABLE, "torch", TABLE["numpy"])  # whose process starts sooner
+    like_numpy = replace(TABLE["numpy"], aliases=("pytorch",))  # whose process starts sooner
+    monkeypatch.setitem(TABLE, "torch", like_numpy)
     monkeypatch.setitem(TABLE, "numpy:broken", Entry("tests.no_such_module:Backend", "numpy", ""))
     backends = answer("backends", "torch", "numpy", "PyTorch", "--threads", 1)["backends"]
     assert list(backends) == ["torch", "numpy"]

@@ -17,11 +17,11 @@ import numpy as np
 import psutil
 import pytest
 
-from backends import numpy_model
+from backends import TABLE, numpy_model
 from backends.commands import training
 from backends.interface import Alone, Backend
 from backends.process import child_environment, group
-from backends.process.group import GROUP_BACKENDS, ask_each, free_ports, new_group, place_in_group
+from backends.process.group import ask_each, free_ports, new_group, place_in_group
 from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
 from benchmarks.parity.cases import QUICK, Answers, Cases
@@ -90,7 +90,7 @@ def test_a_worker_finds_its_rank_in_the_launchers_variables(launcher: str) -> No
     worker = place_in_group(name, variables | {"HOME": "/root"})
     assert (worker.rank, worker.size, worker.on_this_machine) == (1, 3, here)
     assert worker.meets_at == "10.0.0.1:4000"
-    assert worker.target == GROUP_BACKENDS[name]
+    assert worker.target == TABLE[name].group
     host, _, port = worker.meets_at.partition(":")
     expected = {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": host, "MASTER_PORT": port}
     assert worker.variables == variables | expected
@@ -246,7 +246,7 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
 
 
 # torch's workers die below, on two hosts and under its launcher.
-@pytest.mark.parametrize("name", [name for name in GROUP_BACKENDS if name != "torch"])
+@pytest.mark.parametrize("name", [name for name, entry in TABLE.items() if entry.group and name != "torch"])
 def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: Path) -> None:
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import TABLE, runs_example
+from backends import TABLE, lookup
 from backends.interface import Characters
 from benchmarks.parity.cases import Answers
 from benchmarks.parity.comparer import Check
@@ -131,14 +131,14 @@ class TestSlots:
 class TestCounts:
     def test_what_training_and_evaluation_count(self, backend: Comparison) -> None:
         not_counted = [check.tensor for check in held(backend, "counts") if "counts none" in check.note]
-        assert not_counted == (["train correct_real"] if runs_example(backend.process.name) else [])
+        assert not_counted == (["train correct_real"] if lookup(backend.process.name).uses_fit else [])
 
 
 class TestDecoding:
     def test_strings(self, backend: Comparison) -> None:
         held(backend, "strings")
 
-    @ways_but(lambda name, *_: runs_example(name))  # which translates one sentence after another anyway
+    @ways_but(lambda name, *_: not lookup(name).decodes_batches)  # which translates one sentence after another anyway
     def test_a_sentence_is_translated_alone_as_it_is_among_others(self, backend: Comparison) -> None:
         cases, asked = backend.cases, backend.actual.by_stage["strings"]
         # Weights so large that every row says something else, and a bias so that some end early.

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import msgspec
 import numpy as np
 
-from backends import runs_example
+from backends import lookup
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.commands import report_of
@@ -144,7 +144,7 @@ def recording(
             cycles.append(visits)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
-        decoders = [n for n in numbers if not runs_example(plan.rows[n].backend)]
+        decoders = [n for n in numbers if lookup(plan.rows[n].backend).decodes_batches]
         if number > rounds - decoding and decoders:  # they decode as fast as they train
             calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
             for work, characters in CHARACTERS.items():
@@ -181,7 +181,7 @@ def certificate(passed: bool = True, version: str = OF_FRAMEWORK) -> Certificate
 def decoded(number: int, row: Row) -> Decoded:
     """The decoding of two shown sentences."""
     sentences = ["C'est rouge.", "Est-ce rouge ?"]
-    if runs_example(row.backend):
+    if not lookup(row.backend).decodes_batches:
         return Decoded(number, sentences, 0, None)
     scores = Scores(chrf=61.0, chrf_signature="nrefs:var", exact_match=0.2, character_error_rate=0.3, sentences=140)
     return Decoded(number, sentences, 100, scores)

@@ -32,7 +32,7 @@ OF_ROUNDS = (
 )
 OF_RECORDINGS = (
     "Figures are means of {recordings} on one machine. ± is where a further recording falls, in 95 of 100 cases; it "
-    "leaves out other hours, days and processors."
+    "leaves out what lasts longer than they did, and other processors."
 )
 BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
 NOT_COMPARED = "not compared"

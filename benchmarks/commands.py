@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -286,7 +286,8 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
         except RosettaError as error:
             ended = error
     if ended and not measuring.recording.rounds():
-        path.unlink()
+        with suppress(OSError):  # the error that ended measuring is told, on a disk that is read-only too
+            path.unlink()
         raise ended
     kept = f"{ended}; {path} keeps what was measured before"
     interrupted = isinstance(ended, CtrlCError)

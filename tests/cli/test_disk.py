@@ -177,6 +177,15 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     assert rounds or str(caught.value).endswith(said)
 
 
+def test_a_recording_that_cannot_be_removed_hides_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.touch()
+    begun = SimpleNamespace(run=Mock(side_effect=RosettaError("numpy died")), recording=Mock(rounds=list))
+    unlink = patch.object(Path, "unlink", side_effect=OSError(errno.EROFS, "Read-only file system"))
+    with unlink, pytest.raises(RosettaError, match="numpy died"):
+        measure(path, json=False, opened=lambda: begun)
+
+
 @pytest.mark.parametrize(("argument", "unbuffered"), [("data", "1"), ("--version", "")])
 def test_an_output_that_takes_nothing_is_one_line(argument: str, unbuffered: str) -> None:
     command = [sys.executable, "-m", "rosetta", argument]

@@ -1,5 +1,7 @@
 """`rosetta-carry`: each weight arrives in its own layer, and what cannot be carried is refused."""
 
+import fcntl
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from porting_tests.support.records import DATA, arrays, edited, resaved, write
 from porting_tests.support.side import Side as FrameworkSide
 from porting_tests.support.side import run_program
 from rosetta_diff.carry import carried, write_carried
-from rosetta_diff.helpers import CannotBeginError
+from rosetta_diff.helpers import UNFINISHED, CannotBeginError, write_atomically
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.read.side import Side
 
@@ -95,3 +97,16 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.M
     edited(paddle.path, lambda says: [says["layers"][-1]["parameters"].pop("bias"), says["weights"].pop("fc.bias")])
     with pytest.raises(CannotBeginError, match="do not both have bias"):
         carried(paired(Side(paddle.path), keras))
+
+
+def test_files_of_killed_processes_go_with_the_next_write(tmp_path: Path) -> None:
+    left, out = tmp_path / f".other{UNFINISHED}", tmp_path / "out"
+    left.touch()
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_SH)  # as another process holds it while it writes
+    write_atomically(out, "first")
+    assert left.exists()
+    os.close(other)
+    write_atomically(out, "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert out.read_text() == "second"

@@ -1,11 +1,13 @@
 """Errors that a user may see, text for a terminal, and files within limits."""
 
 import errno
+import fcntl
 import json
 import os
 import shlex
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -16,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 LARGEST_JSON = 1 << 24  # bytes
+UNFINISHED = ".rosetta-diff-unfinished"  # suffix of temporary files; killed processes leave them
 
 out = Console()
 err = Console(stderr=True)
@@ -104,16 +107,33 @@ def read_at_most(largest: int, path: Path) -> bytes:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file beside `path`, have the disk hold it, and rename it to `path`. Raises OSError, which names `path`;
     the file there is then as it was."""
-    beside = path.with_name(f".{path.name}.{token_hex(8)}.unfinished")
+    beside = path.with_name(f".{path.name}.{token_hex(8)}{UNFINISHED}")
     try:
-        try:
-            with beside.open("xb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with _writing_in(path.parent):
+            try:
+                with beside.open("xb") as file:
+                    file.write(content.encode() if isinstance(content, str) else content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(beside, path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _writing_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which several may hold. What killed processes left there is removed if nobody does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # another process writes there, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob(f".*{UNFINISHED}"):
+                left.unlink()
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

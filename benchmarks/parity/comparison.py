@@ -33,6 +33,9 @@ from common.settings import Padding, Precision
 from common.tensors import Batches
 from common.weights import SLOT_PREFIX
 
+# The tensors that a model file is given for each batch. Where padding is masked, it is given encoder_lengths too.
+FIELDS_OF_FIT = ("encoder_input_data", "decoder_input_data", "decoder_target_data")  # which Keras's `fit` takes
+FIELDS = (*FIELDS_OF_FIT, "decoder_target_ids", "target_weights", "real_positions", "loss_positions")
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
 
 
@@ -65,12 +68,11 @@ class Comparison:
 
     @cached_property
     def batches(self) -> dict[str, NDArray[Any]]:
-        """The tensors of the stage "tensors", made of the ids without a backend. The reference gives their names."""
+        """The tensors of the stage "tensors", made of the ids without a backend."""
         case = self.cases.by_stage["tensors"]
         corpus = replace(case.corpus, dtype=self.dtype)
-        fields = [*dict.fromkeys(name.partition(" ")[0] for name in self.expected["tensors"])]
-        if self.entry.uses_fit:
-            fields = fields[:3]  # which its `fit` takes
+        lengths = ["encoder_lengths"] if corpus.padding == "mask" else []
+        fields = [*(FIELDS_OF_FIT if self.entry.uses_fit else FIELDS), *lengths]
         batches = enumerate(Batches(corpus, case.rows, case.batch_size, case.trimmed), 1)
         return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
 

@@ -404,7 +404,7 @@ CASES = {
     ),
     "fewer steps on one side": Case(
         put("losses", lambda of: of[:5]), None,
-        "not compared, trajectory: 5 steps, which one side alone recorded",
+        "not compared: on trajectory, 5 steps, which one side alone recorded",
     ),
     "a momentum in float32": Case(
         rounded_momentum(9.5e-7), None, left=of_paddle, frameworks=("torch", "paddle")
@@ -436,7 +436,7 @@ CASES = {
         said=(put("optimizer settings step", lambda _: [5]), put("optimizer settings iterations", lambda _: 6)),
     ),
     "a trained tensor outside the model": Case(
-        unchanged, None, "not compared, step: 1 tensor that is no weight of the model, which left's optimizer trains",
+        unchanged, None, "on step, 1 tensor that is no weight of the model, which left's optimizer trains",
         said=(put("optimizer outside", lambda _: 1), unchanged),
     ),
     "outputs in which no array was found": Case(

@@ -148,6 +148,68 @@ def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> No
     assert [check.tensor for check in found.checks if not check.passed or check.inside] == ["fc:w output"]
 
 
+def layers(*outputs: tuple[str, Array]) -> Callable[[Record], Any]:
+    """Calls of layers, each of which has its weights from its first call on."""
+
+    def recorded(record: Record) -> None:
+        for place, (name, output) in enumerate(outputs):
+            is_first = name not in [known for known, _ in outputs[:place]]
+            record.layer(name, "mine.Linear", {"w": NUMBERS} if is_first else None, output=output)
+
+    return recorded
+
+
+FC, LAST = ("fc", NUMBERS), ("last", 3 * NUMBERS)
+# What the left and the right side record, and what is not compared then.
+LEFT_OUT = {
+    "calls": ([FC, FC, LAST], [FC, FC, ("fc", 5 * NUMBERS), LAST], "fc:w, which was called 2 and 3 times"),
+    "shapes": ([FC, LAST], [("fc", NUMBERS[:, None] * [1, 2, 3]), LAST], "fc:w, which are of other shapes"),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_both_sides_have_is_compared_or_vouched_for(name: str, tmp_path: Path) -> None:
+    """An output of the model vouches for it, and a line of [skip] leaves it out."""
+    *both, words = LEFT_OUT[name]
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('[skip]\n"fc*output" = "it is cached"\n')
+    for outputs, skips, right, passes in (
+        (False, (), both[1], False),
+        (False, (), both[0], True),
+        (False, ("--mapping", mapping), both[1], True),
+        (True, (), both[1], True),
+    ):
+        folders = [tmp_path / f"{side}-{outputs}-{passes}-{len(skips)}" for side in ("left", "right")]
+        for folder, of in zip(folders, (both[0], right), strict=True):
+            record = Record(folder)
+            layers(*of)(record)
+            if outputs:
+                record.forward(y=7 * NUMBERS)
+            del record
+        status, out, err = rosetta("diff", *folders, *skips)
+        assert status == (0 if passes else 1)
+        assert (words in err) == (not passes)
+        assert (f"not compared, forward: outputs of {words}" in out) == (outputs or not passes)
+
+
+def test_a_pass_says_in_its_verdict_what_one_side_lacks(tmp_path: Path) -> None:
+    """Such as a second batch."""
+    for name, batches in (("left", 2), ("equal", 2), ("less", 1)):
+        record = Record(tmp_path / name)
+        record.inputs(**{f"x{batch}": NUMBERS for batch in range(batches)})
+        record.forward(**{f"y{batch}": NUMBERS for batch in range(batches)})
+        record.loss(0.5)
+        for step in range(batches):
+            record.step(step + 1, 0.5, {})
+    said = [
+        next(line for line in told(compared(tmp_path / "left", tmp_path / right)).splitlines() if "computes" in line)
+        for right in ("equal", "less")
+    ]
+    assert said[0].endswith("forward, loss, trajectory; not compared: weights, gradients, step")
+    for words in ("on tensors, x1, recorded on one side only", "on forward, y1, recorded on one side only"):
+        assert words in said[1]
+
+
 RECORDED = "import sys; from porting_tests.support.excuses import record; record(*sys.argv[1:])"
 
 
@@ -249,3 +311,22 @@ def test_an_activation_that_one_side_lacks_is_likely(started: dict[str, Side], t
     assert compared(left, equal).passed
     words = "likely: before last the left side calls SELU act, the right side does not"
     assert words in told(compared(left, wrong))
+
+
+def test_one_step_is_no_trajectory(tmp_path: Path) -> None:
+    for name, steps in (("left", 2), ("right", 2), ("short", 1)):
+        record = Record(tmp_path / name)
+        record.forward(y=NUMBERS)
+        for step in range(steps):
+            record.step(step + 1, 0.5, {})
+    assert compared(tmp_path / "left", tmp_path / "right").compared == ["forward", "loss", "trajectory"]
+    assert compared(tmp_path / "left", tmp_path / "short").compared == ["forward", "loss"]
+
+
+def test_a_model_that_gives_its_outputs_itself_lacks_none(started: dict[str, Side], tmp_path: Path) -> None:
+    """Outputs by name are missed where nothing else tells what the model gives."""
+    left, equal, _ = excuses(started, "OutputsOfTheRoot", tmp_path)
+    assert "recorded no outputs" not in told(compared(left, equal))
+    for side in ("one", "other"):
+        layers(FC)(Record(tmp_path / side))
+    assert "recorded no outputs" in told(compared(tmp_path / "one", tmp_path / "other"))

@@ -15,8 +15,8 @@ from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
 from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
-from rosetta_diff.judge.excuses import with_excuses
-from rosetta_diff.judge.items import Stages
+from rosetta_diff.judge.excuses import with_excuses, without_ground
+from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.noise import Control, noise_of
 from rosetta_diff.pair.drafts import remark_on_lines
 from rosetta_diff.pair.mapping import MappingFile
@@ -40,7 +40,7 @@ class Diff:
     explanation: list[str] = field(default_factory=list)  # of the stage that breaks
     causes: list[Cause] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not compared, and other remarks
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # stages, and what was not compared on each
+    left_out: list[LeftOut] = field(default_factory=list)  # what was not compared, and nothing vouches for
     replay: Replay | None = None  # of each layer by itself
     required: Sequence[str] = REQUIRED  # stages on which something must have been compared
 
@@ -75,14 +75,24 @@ class Diff:
         return next((check.stage for check in self.checks if not check.passed), None)
 
     @property
+    def lacking(self) -> list[str]:
+        """The required stages before the last one on which nothing was compared, or not all that both sides have."""
+        partly = {of.stage for of in self.left_out if of.both}
+        return [stage for stage in self.required if stage in self.missing or stage in partly]
+
+    @property
     def lacks(self) -> str:
         """The required stages that were not compared, and why; "" if all were, or one broke before them."""
-        missing = [stage for stage in self.required if stage in self.missing]
-        why = [words for stage, words in self.left_out if stage in missing]
+        why = [of.what for of in self.left_out if of.stage in self.lacking and (of.both or of.stage in self.missing)]
         if not why:
-            empty = any(check.stage in missing for check in self.checks)
+            empty = any(check.stage in self.lacking for check in self.checks)
             why = ["nothing that could differ was recorded" if empty else "nothing was recorded"]
-        return f"{', '.join(missing)}: {'; '.join(why)}" if missing else ""
+        return f"{', '.join(self.lacking)}: {'; '.join(why)}" if self.lacking else ""
+
+    @property
+    def parts_left_out(self) -> list[LeftOut]:
+        """What was not compared on stages that were."""
+        return [of for of in self.left_out if of.stage in self.compared]
 
     @property
     def why_failed(self) -> str:
@@ -94,7 +104,10 @@ class Diff:
         if self.broken or self.wrong_alone:
             return f"{self.right} and {self.left} differ"
         if self.lacks:
-            return f"required and not compared, {self.lacks}; --require {self.compared[-1]} asks for what was"
+            rest = [stage for stage in self.compared if stage not in self.lacking]
+            skips = "[skip] of a mapping file says why it need not be"
+            advice = f"--require {rest[-1]} asks for what was" if {*self.lacking} & {*self.missing} else skips
+            return f"required and not compared, {self.lacks}; {advice}"
         return ""
 
     def as_json(self) -> dict[str, Any]:
@@ -182,6 +195,7 @@ def judged(stages: Stages, stage: str, diff: Diff) -> list[Check]:
         ]
         diff.notes[:0] = remark_folded([check for check in checks if check.inside])
     if stage == "forward":
+        stages.left_out[:] = without_ground(stages, checks)
         checks = with_excuses(stages, checks)
         diff.notes[:0] = remark_inside([check for check in checks if check.inside])
     return checks

@@ -83,8 +83,9 @@ def lines(diff: Diff) -> Iterator[str]:
     elif diff.wrong_alone:
         yield f"{diff.right} agrees with {diff.left} as a whole and differs in the replay: {diff.wrong_alone[0]}"
     else:
-        without = f"; not compared: {', '.join(diff.missing)}" if diff.missing else ""
-        stages = f"{', '.join(diff.compared)}{without}"
+        parts = [f"on {of.stage}, {of.what}" for of in diff.parts_left_out]
+        without = "; ".join(filter(None, [", ".join(diff.missing), *parts]))
+        stages = f"{', '.join(diff.compared)}{f'; not compared: {without}' if without else ''}"
         sentence = f"{diff.right} computes what {diff.left} computes: {stages}"
         if diff.lacks:
             sentence = f"{diff.right} has what {diff.left} has: {stages}"
@@ -92,9 +93,11 @@ def lines(diff: Diff) -> Iterator[str]:
     if diff.unfinished:
         yield f"the training of {diff.unfinished} was not finished; see why its script ended, and run it again"
     yield from diff.replay.lines() if diff.replay else ()
-    yield from diff.notes[:MOST_NAMED]
-    if len(diff.notes) > MOST_NAMED:
-        yield f"{len(diff.notes) - MOST_NAMED} more such remarks; --json has them"
+    told = {of.line for of in diff.parts_left_out} if diff.passed else ()
+    notes = [note for note in diff.notes if note not in told]
+    yield from notes[:MOST_NAMED]
+    if len(notes) > MOST_NAMED:
+        yield f"{len(notes) - MOST_NAMED} more such remarks; --json has them"
     yield bounds_line(diff)
 
 

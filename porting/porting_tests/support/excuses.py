@@ -191,6 +191,15 @@ class DecayOfZeros(Row):
         return torch.optim.AdamW([{"params": w, "weight_decay": decay} for w, decay in zip(of, decays, strict=True)])
 
 
+class OutputsOfTheRoot(Row):
+    """No output is recorded by name."""
+
+    inference = True
+
+    def loss(self, of: Given) -> tuple[Tensor, Outputs]:
+        return self(of["x"]).mean(), {}
+
+
 # Equal, and called different
 
 

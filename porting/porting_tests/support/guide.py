@@ -74,7 +74,7 @@ class Session:
             return []
         if typed == "python":
             name = arguments[0].removesuffix(".py").removesuffix("_first")
-            steps = 10 if self.whole else 3 if shown else 1  # as many as there are batches
+            steps = 10 if self.whole else 3 if shown else 2  # as many as there are batches, or a trajectory
             self.sides[name.rpartition("_")[2]].do(script, folder=self.folder, arguments=arguments, steps=steps)
             return []
         command, _, wanted = command.partition(" | grep ")

@@ -14,9 +14,10 @@ from itertools import chain, dropwhile, islice
 import numpy as np
 
 from rosetta_diff.arrays import Array, largest, largest_difference
-from rosetta_diff.judge.check import Check, Item, judge
-from rosetta_diff.judge.items import Stages
+from rosetta_diff.judge.check import STAGES, Check, Item, judge
+from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.outputs import arguments, views_of_input
+from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import RECURRENT
 from rosetta_diff.read.side import is_number
@@ -36,6 +37,23 @@ def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
     if not (vouched or stands):  # nothing but such layers differs, and nothing tells that the model agrees
         return [*checks]
     return [replace(check, excuse=excuses.get(id(check), "")) for check in checks]
+
+
+def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
+    """Return what no stage up to the forward pass compares and no output of the model vouches for."""
+    vouched = vouched_for(stages, checks)
+    places = {id(call): place for place, call in enumerate(stages.left.says.calls)}
+    ran = [places[id(check.item.call.left.recorded[-1])] for check in checks if check.item.call]
+
+    def has_ground(pair: LayerPair) -> bool:
+        """True where what the model gives depends on the layer, and agrees."""
+        calls = [call for of_layer in pair.left.calls for call in of_layer.recorded]
+        last = max((places[id(call)] for call in calls), default=-1)
+        is_whole = pair.left.layer.path == stages.left.root
+        return vouched > (0 if is_whole else sum(place < last for place in ran))
+
+    left_out = [of for of in stages.left_out if STAGES.index(of.stage) <= STAGES.index("forward")]
+    return [of for of in left_out if not of.pairs or not all(map(has_ground, of.pairs))]
 
 
 def excuse_of(stages: Stages, check: Check, vouched: bool) -> str:

@@ -1,6 +1,6 @@
 """Makes the pairs of arrays that `rosetta-diff` compares on each stage. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -37,6 +37,20 @@ from rosetta_diff.read.view import plain
 from rosetta_record.control import coarsest
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What a stage does not compare, and why."""
+
+    stage: str
+    what: str
+    pairs: tuple[LayerPair, ...] = ()  # whose outputs these are
+    both: bool = False  # True for outputs that both sides have
+
+    @property
+    def line(self) -> str:
+        return f"not compared, {self.stage}: {self.what}"
+
+
 @dataclass
 class Stages:
     """Makes the items of each stage of two paired records; `notes` tell what is left out, and why."""
@@ -47,7 +61,7 @@ class Stages:
     noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
     of_gradients: Mapping[str, float] = field(default_factory=dict)  # how far rounding alone moves each gradient
     notes: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # stages, and what is not compared on each
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
@@ -65,7 +79,7 @@ class Stages:
         for side, groups in ((self.left, self.pairing.left), (self.right, self.pairing.right)):
             names = [group.name for group in groups if group.tensors]
             if names:
-                self._skipped("weights", f"{some_of(names)}, of {side.name} alone")
+                self.notes.append(f"not compared, weights: {some_of(names)}, of {side.name} alone")
         same = self.left.precision == self.right.precision
         bound = 0.0 if same else ROUNDED_WEIGHTS[coarsest(self.left.precision, self.right.precision)]
         for pair, name in self.tensors_of_pairs():
@@ -79,12 +93,16 @@ class Stages:
         def place(item: Item) -> int:
             return max(places[part] for part in item.call.left.parts) if item.call else len(places)
 
-        yield from sorted(self._outputs_of_layers(), key=place)
+        of_layers = sorted(self._outputs_of_layers(), key=place)
+        yield from of_layers
+        unnamed = not (self.left.arrays("outputs") or self.right.arrays("outputs"))
+        if unnamed and any(item.is_of_model for item in of_layers):
+            return
         if self._both("forward", "outputs", "outputs"):
             yield from self._named("forward", "outputs", "outputs")
 
     def _loss(self) -> Iterator[Item]:
-        left, right = self.left.says.loss, self.right.says.loss
+        left, right = self.left.first_loss, self.right.first_loss
         if left is None or right is None:
             self._skipped("loss", "not recorded on both sides")
         else:
@@ -102,7 +120,7 @@ class Stages:
                     yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=smallest)
             if idle:
                 words = "of which one side has no gradient and the other one zeros"
-                self._skipped("gradients", f"{some_of(idle)}, {words}")
+                self.notes.append(f"not compared, gradients: {some_of(idle)}, {words}")
 
     def _smallest_gradient(self, pair: LayerPair, name: str) -> float:
         """Return the least that a gradient's differences are divided by. In float32 a control tells apart gradients
@@ -141,47 +159,49 @@ class Stages:
             )
 
     def _trajectory(self) -> Iterator[Item]:
-        left, right = (
-            {step.step: step.loss for step in side.says.steps if step.loss is not None}
-            for side in (self.left, self.right)
-        )
+        left, right = self.left.losses, self.right.losses
         steps = [step for step in left if step in right]
-        if steps:
+        if steps[1:]:
             both = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
             tensor = f"losses of {count(len(steps), 'step')}"
             yield self._held("trajectory", tensor, "trajectory", *both, scale=0.0, axes=[["step"]])
         else:
-            self._skipped("trajectory", "no losses of steps on both sides")
+            self._skipped("trajectory", "no losses of several steps on both sides")
         alone = len(left.keys() ^ right.keys())
-        if steps and alone:
+        if alone:
             self._skipped("trajectory", f"{alone} steps, which one side alone recorded")
 
     def _outputs_of_layers(self) -> Iterator[Item]:
-        alone: list[str] = []  # those that one side computes without such layers
-        further: list[str] = []  # those of which only the first output is compared
+        alone: list[LayerPair] = []  # those that one side computes without such layers
+        further: list[LayerPair] = []  # those of which only the first output is compared
         for pair in self.pairing.pairs:
+            if self.pairing.skips.has_printed(f"{pair.name or 'the model'} output"):
+                continue
             why_not = why_no_outputs(pair, self.pairing.turns)
             if why_not:
-                self._skipped("forward", why_not)
+                self._skipped("forward", why_not, [pair], both=True)
             elif pair.calls:
                 for call in pair.calls:
                     yield from self._outputs_of_call(pair, call, further)
             elif pair.left.calls or pair.right.calls:
-                alone.append(pair.name or "the model")
-        if alone:
-            self._skipped("forward", f"outputs of {some_of(alone)}, which one side computes without such layers")
-        if further:
-            self._skipped("forward", f"further outputs of {some_of(further)}, whose numbers or shapes differ")
+                alone.append(pair)
+        for of, start, end in (
+            (alone, "outputs of", "which one side computes without such layers"),
+            (further, "further outputs of", "whose numbers or shapes differ"),
+        ):
+            if of:
+                names = some_of([pair.name or "the model" for pair in of])
+                self._skipped("forward", f"{start} {names}, {end}", of)
 
-    def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[str]) -> Iterator[Item]:
+    def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[LayerPair]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
         outputs, uncompared = compared_outputs(pair, call, self.pairing.turns)
-        further += [pair.name or "the model"] if uncompared else []
+        further += [pair] if uncompared else []
         for name, views in outputs.items():
             tensor, changes = f"{pair.name or 'the model'} {name}{again}", activations(pair)
             if changes is None:
-                self._skipped("forward", f"{tensor}, whose activation nobody here knows")
+                self._skipped("forward", f"{tensor}, whose activation nobody here knows", [pair], both=True)
                 continue
             left, right = (partial(views.array, place, change) for place, change in enumerate(changes))
             of_pair = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
@@ -236,9 +256,11 @@ class Stages:
         measured = quantity in self.tolerances.measured
         return Item(stage, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
 
-    def _skipped(self, stage: str, what: str) -> None:
-        self.left_out.append((stage, what))
-        self.notes.append(f"not compared, {stage}: {what}")
+    def _skipped(self, stage: str, what: str, pairs: Sequence[LayerPair] = (), both: bool = False) -> None:
+        left_out = LeftOut(stage, what, (*pairs,), both)
+        if left_out.line not in self.notes:
+            self.left_out.append(left_out)
+            self.notes.append(left_out.line)
 
     def _both(self, stage: str, file: str, words: str) -> bool:
         """True if both sides have a file."""

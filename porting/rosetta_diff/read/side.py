@@ -222,6 +222,16 @@ class Side:
         return {step.step: step.rate for step in self.says.steps if step.rate is not None}
 
     @cached_property
+    def losses(self) -> dict[int, float | str]:
+        """The recorded losses of steps."""
+        return {step.step: step.loss for step in self.says.steps if step.loss is not None}
+
+    @property
+    def first_loss(self) -> float | str | None:
+        """The loss of the forward pass, which is that of the first step; None where it was not recorded."""
+        return self.losses.get(1) if self.says.loss is None else self.says.loss
+
+    @cached_property
     def counters(self) -> list[int]:
         """Steps that the optimizer counts: none where it does not count, several where it counts those of each
         weight."""

@@ -74,6 +74,14 @@ WeightsOf = Annotated[
     Path | None,
     typer.Option(help="Decode with the weights of this run.", show_default="the bundled run, where it fits"),
 ]
+Tuned = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The table of the tuned lane's settings, which `python -m benchmarks.tuning` writes.",
+        show_default="one of an AMD EPYC",
+    ),
+]
 Vary = Annotated[
     list[str] | None,
     typer.Option(
@@ -91,6 +99,7 @@ def bench(
     budget: Budget = None,
     baseline: Baseline = None,
     run: WeightsOf = None,
+    tuned: Tuned = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
@@ -109,6 +118,7 @@ def bench(
     enough or the time is up. The raw timings are saved in a recording, of which `rosetta report` makes a page.
     """
     from backends import frameworks
+    from backends.process.tuned import BUILT_IN, read_tuning
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import WITHIN, Plan, Training, axes_of, rows_of, usual_budget
 
@@ -121,9 +131,10 @@ def bench(
         fixed = ["run", "baseline", *(axis.replace("-", "_") for axis in axes)]
         options.refuse(context, fixed, "--vary measures training alone, at its own sizes")
     corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
-    decoding, settings = str(run.resolve()) if run else "", TrainConfig(batch_size, seed=seed)
-    training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, axes)
-    rows, usual = rows_of(names, axes, threads), usual_budget(narrow, axes)
+    settings, tuning = TrainConfig(batch_size, seed=seed), read_tuning(tuned) if tuned else BUILT_IN
+    decoding, table = (str(path.resolve()) if path else "" for path in (run, tuned))
+    training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, table, tuning, axes)
+    rows, usual = rows_of(names, axes, threads, tuning), usual_budget(narrow, axes)
     plan = Plan(rows, narrow, budget or usual, budget is not None, training)
 
     def opened() -> "Benchmark":

@@ -1,48 +1,85 @@
-"""Measure the effects of settings: `python -m benchmarks.tuning BACKEND` prints lines for the table EFFECTS.
+"""Measure the effects of settings: `python -m benchmarks.tuning` writes a table for `rosetta bench --tuned FILE`.
 
-The backend's row as installed takes turns with a row for each group of settings that its framework has, in rounds of
+A backend's row as installed takes turns with a row for each group of settings that its framework has, in rounds of
 new processes as in any bench. So each ratio is of steps with one group and with nothing set.
 """
 
-from datetime import datetime
 from functools import partial
-from pathlib import Path
+from math import ceil
 
+import msgspec
 import typer
 
-from backends import engine_of, find
-from backends.process.tuned import settings_of
-from benchmarks.commands import progress, warn_of_shell
+from backends import commands as options
+from backends import engine_of, frameworks
+from backends.process.tuned import Effect, Tuning, settings_of
+from benchmarks.commands import Backends, progress, recording_path, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.machine import only_benchmark
 from benchmarks.measure.plan import BUDGET, Plan, Row, Training
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.statistics import observations
+from benchmarks.measure.statistics import Estimate
+from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.report.render import around
 from common import terminal
-from common.machine import cores
+from common.errors import RosettaError
+from common.files import write_atomically
+from common.machine import cores, describe_machine, processor_of
 from common.settings import DataConfig, ModelConfig, TrainConfig
+from common.text import quoted
 
 WITHIN = 0.02  # half-width that intervals must reach, as a share
 
 
-def main(backend: str) -> None:
-    """Measure a backend for up to BUDGET seconds, and print a line for each group of settings."""
-    find(backend)
+def main(backends: Backends = None) -> None:
+    """Measure each framework for up to BUDGET seconds, and write the table so far after each."""
     warn_of_shell()
-    framework = engine_of(backend)
-    groups = settings_of(framework, cores())
-    of_groups = [Row(backend, name=f"{backend}, {group}", variables=groups[group]) for group in groups]
-    data = DataConfig(split="grouped")
-    training = Training(data, TrainConfig(), ModelConfig.latent_dim, "cpu", None)
-    plan = Plan((Row(backend, "installed"), *of_groups), WITHIN, BUDGET, training=training)
-    path = Path("results") / f"tuning-{backend}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-    with only_benchmark(terminal.warn), progress() as (status, note):
-        opened_benchmark(path, plan, decodes=False).run(status, note)
-    known = observations(Recording.read(path))
-    for row, group in enumerate(groups, 1):
-        ratio = known.ratio(row, 0)
-        values = "no interval" if ratio is None else f"{ratio.value:.3f}, {ratio.low:.3f}, {ratio.high:.3f}"
-        terminal.say(f'Effect("{framework}", "{group}", {values}, "{datetime.now():%Y-%m-%d}", ...)')
+    machine, effects = describe_machine(), list[Effect]()
+    path = recording_path("tuning", None).with_suffix(".json")
+    names = options.installed_backends(backends) if backends else frameworks()
+    for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
+        groups = settings_of(framework, cores())
+        rows = (Row(backend, "installed"), *(Row(backend, name=group, variables=groups[group]) for group in groups))
+        training = Training(DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None)
+        own = path.with_name(f"{path.stem}-{framework}.jsonl")
+        with only_benchmark(terminal.warn), progress() as (status, note):
+            opened_benchmark(own, Plan(rows, WITHIN, BUDGET, training=training), decodes=False).run(status, note)
+        effects += effects_of(Recording.read(own))
+        tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), machine["versions"])
+        if effects:
+            write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning)))
+    if not effects:
+        raise RosettaError("no setting was measured, so there is no table")
+    terminal.say(f"{quoted(path)} is written. To use it: rosetta bench --tuned {quoted(path)}")
+
+
+def effects_of(recording: Recording) -> list[Effect]:
+    """The effects of each row's group of settings, which is its name, on the first row, which sets nothing."""
+    results, effects = BenchResults(recording), []
+    plain = results.by_label.get(recording.plan.rows[0].label)
+    for row in recording.plan.rows[1:]:
+        changed, framework = results.by_label.get(row.label), engine_of(row.backend)
+        ratio = results.ratio(changed, plain)
+        if ratio is None or changed is None or plain is None:
+            terminal.warn(f"{framework}, {row.name}: it has no interval, and the table leaves it out")
+            continue
+        if row.name == "xla":
+            ratio = ratio_of_epochs(ratio, changed, plain, results.text.training_rows)
+        effect = Effect(framework, row.name, ratio.value, ratio.low, ratio.high, recording.head.started.date())
+        terminal.say(f"{framework}, {row.name}: {around(ratio)}, {'set' if effect.helps else 'not set'}")
+        effects.append(effect)
+    return effects
+
+
+def ratio_of_epochs(steps: Estimate, changed: BenchRow, plain: BenchRow, rows: int) -> Estimate:
+    """The ratio of epochs, from that of steps. An epoch compiles at the first step of each shape of a batch."""
+    assert plain.step
+    shapes = 1 + (rows % plain.items > 0)
+    warm, step = ceil(rows / plain.items) - shapes, plain.step.value
+    epoch = warm * step + shapes * plain.first_step
+    return Estimate(
+        *(epoch / (warm * step / r + shapes * changed.first_step) for r in (steps.value, steps.low, steps.high))
+    )
 
 
 if __name__ == "__main__":

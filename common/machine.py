@@ -131,6 +131,12 @@ def _instructions() -> str:
     return " ".join([*extensions.get("baseline", []), *extensions.get("found", [])])
 
 
+def processor_of(machine: Machine) -> str:
+    """The name of a machine's processor in words, with its widest instructions: AMD EPYC with AVX-512."""
+    name = machine["processor"] or "an unknown processor"
+    return f"{name}{' with AVX-512' if 'X86_V4' in machine['instructions'] else ''}"
+
+
 def describe_machine() -> Machine:
     """Describe this machine and the packages that are installed."""
     import psutil

@@ -4,13 +4,21 @@
 - `tuned` sets the groups of variables whose measured effect lies above 1 with its whole interval. Nothing is chosen
   while something is measured.
 
-`python -m benchmarks.tuning BACKEND` measures the effects of EFFECTS on the machine at hand.
+`python -m benchmarks.tuning` measures the effects on the machine at hand, and writes a table that `rosetta bench
+--tuned` takes in place of BUILT_IN.
 """
 
-from typing import NamedTuple
+import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
 
 from backends import TABLE, engine_of
+from common.errors import CannotBeginError, refusing
+from common.files import LARGEST_JSON, read_at_most
 from common.machine import cores, has_quota, is_amd
+from common.text import count, listed, printable
 
 # These settings have glibc keep the memory that a step frees, in one arena, on huge pages where the system has them.
 # By default glibc returns it to the system, which maps and clears new pages for the next step.
@@ -21,38 +29,77 @@ KEEP_MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for nam
 THREADS = {engine_of(name): entry.threads for name, entry in TABLE.items() if entry.threads}
 
 
-class Effect(NamedTuple):
+Short = Annotated[str, msgspec.Meta(max_length=100)]
+Ratio = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+
+class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A step's speed with a group of settings as a multiple of its speed with nothing set."""
 
-    framework: str
-    group: str  # threads, library (of matrices), memory, or xla
-    ratio: float
-    low: float  # the ends of its 95 % interval
-    high: float
-    date: str
-    machine: str
+    framework: Short
+    group: Literal["threads", "library", "memory", "xla"]  # the library is that of matrices
+    ratio: Ratio
+    low: Ratio  # the ends of its 95 % interval
+    high: Ratio
+    date: datetime.date
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.ratio <= self.high:
+            raise ValueError(f"the ratio {self.ratio} is outside its interval, {self.low} to {self.high}")
 
     @property
     def helps(self) -> bool:
         return self.low > 1
 
 
-EPYC = "AMD EPYC with AVX-512, two cores"
-EFFECTS = [
-    Effect("torch", "threads", 1.023, 0.975, 1.074, "2026-12-01", EPYC),
-    Effect("torch", "memory", 1.374, 1.309, 1.442, "2026-12-01", EPYC),
-    Effect("paddle", "threads", 1.676, 1.612, 1.743, "2026-12-01", EPYC),
-    Effect("paddle", "library", 2.297, 2.209, 2.388, "2026-12-01", EPYC),
-    Effect("paddle", "memory", 1.024, 0.985, 1.065, "2026-12-01", EPYC),
-    Effect("jax", "threads", 0.982, 0.922, 1.046, "2026-12-01", EPYC),
-    Effect("jax", "memory", 1.145, 1.075, 1.220, "2026-12-01", EPYC),
-    Effect("tensorflow", "threads", 0.957, 0.894, 1.025, "2026-12-02", EPYC),
-    Effect("tensorflow", "library", 1.007, 0.949, 1.069, "2026-12-02", EPYC),
-    Effect("tensorflow", "memory", 0.994, 0.937, 1.056, "2026-12-02", EPYC),
-    # Of an epoch with the compilations of its two shapes of batches. A step alone is 1.051 times (1.003 to 1.101) as
-    # fast, a compilation takes 2.2 s in place of 0.9, and an epoch 14 s.
-    Effect("tensorflow", "xla", 0.888, 0.857, 0.919, "2026-12-02", EPYC),
-]
+class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of effects that were measured on one machine."""
+
+    processor: Annotated[str, msgspec.Meta(max_length=200)]  # by its name, with its widest instructions
+    cores: Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+    effects: Annotated[tuple[Effect, ...], msgspec.Meta(min_length=1, max_length=100)]
+    # The version of each package; empty where these were not kept.
+    versions: Annotated[dict[Short, Short], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The machine and the days of measuring, in words."""
+        days = sorted({str(effect.date) for effect in self.effects})
+        return f"{self.processor}, {count(self.cores, 'core')}, on {listed(days)}"
+
+
+FIRST, SECOND = datetime.date(2026, 12, 1), datetime.date(2026, 12, 2)
+BUILT_IN = Tuning(
+    "AMD EPYC with AVX-512",
+    2,
+    (
+        Effect("torch", "threads", 1.023, 0.975, 1.074, FIRST),
+        Effect("torch", "memory", 1.374, 1.309, 1.442, FIRST),
+        Effect("paddle", "threads", 1.676, 1.612, 1.743, FIRST),
+        Effect("paddle", "library", 2.297, 2.209, 2.388, FIRST),
+        Effect("paddle", "memory", 1.024, 0.985, 1.065, FIRST),
+        Effect("jax", "threads", 0.982, 0.922, 1.046, FIRST),
+        Effect("jax", "memory", 1.145, 1.075, 1.220, FIRST),
+        Effect("tensorflow", "threads", 0.957, 0.894, 1.025, SECOND),
+        Effect("tensorflow", "library", 1.007, 0.949, 1.069, SECOND),
+        Effect("tensorflow", "memory", 0.994, 0.937, 1.056, SECOND),
+        # Of an epoch with the compilations of its two shapes of batches. A step alone is 1.051 times (1.003 to 1.101)
+        # as fast, a compilation takes 2.2 s in place of 0.9, and an epoch 14 s.
+        Effect("tensorflow", "xla", 0.888, 0.857, 0.919, SECOND),
+    ),
+)
+
+
+def read_tuning(path: Path) -> Tuning:
+    """Read a table that `python -m benchmarks.tuning` wrote. Raises CannotBeginError if the file is none."""
+    remedy = "; `python -m benchmarks.tuning` writes one"
+    with refusing(f"{path} cannot be read", remedy):
+        content = read_at_most(LARGEST_JSON, path)
+    try:
+        return msgspec.json.decode(content, type=Tuning)
+    except (ValueError, RecursionError) as error:
+        reason = printable(str(error))[:300]
+        raise CannotBeginError(f"{path} is no table of settings: {reason}{remedy}") from error
 
 
 def thread_variables(threads: int) -> dict[str, str]:
@@ -77,14 +124,14 @@ def settings_of(framework: str, threads: int) -> dict[str, dict[str, str]]:
     return settings
 
 
-def tuned_variables(framework: str, threads: int | None = None) -> dict[str, str]:
-    """Variables of the groups of settings that help a framework here; empty where none does.
+def tuned_variables(framework: str, threads: int | None = None, tuning: Tuning = BUILT_IN) -> dict[str, str]:
+    """Variables of the groups of settings that help a framework by a table; empty where none does.
 
     Numbers of threads are also set where `threads` is given, and where a control group has a quota, which frameworks
     do not see.
     """
     groups = settings_of(framework, threads or cores())
-    helpful = {effect.group for effect in EFFECTS if effect.framework == framework and effect.helps}
+    helpful = {effect.group for effect in tuning.effects if effect.framework == framework and effect.helps}
     if threads or has_quota():
         helpful.add("threads")
     return {name: value for group in groups if group in helpful for name, value in groups[group].items()}

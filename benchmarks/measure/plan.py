@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from backends import engine_of
-from backends.process.tuned import tuned_variables
+from backends.process.tuned import BUILT_IN, Tuning, tuned_variables
 from benchmarks.in_child import Amount, Count, Measured
 from common.errors import CannotBeginError
 from common.settings import MOST_UNITS, DataConfig, ModelConfig, TrainConfig
@@ -65,6 +65,8 @@ class Training(Measured, frozen=True):
     threads: Count | None  # of each process
     baseline: Short = ""  # backend that ratios compare with; "": the fastest as installed
     run: Long = ""  # folder of the run whose weights all rows decode with; "": the bundled run
+    tuned: Long = ""  # file of the table of the tuned lane; "": the built-in one
+    tuning: Tuning = BUILT_IN  # this table
     # Sizes of --vary; each combination has a row of each backend.
     axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
         default_factory=dict
@@ -111,6 +113,7 @@ class Plan(Measured, frozen=True):
             "budget": (f"{_digits(self.budget)}s" if self.fixed else "", ""),
             "baseline": (baseline, ""),
             "run": (training.run, ""),
+            "tuned": (training.tuned, ""),
             "latent-dim": (training.latent_dim, ModelConfig.latent_dim),
             "threads": (training.threads, None),
             "device": (training.device, "cpu"),
@@ -131,13 +134,16 @@ def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:
 
 
 def rows_of(
-    names: Sequence[str], axes: Mapping[Axis, Sequence[int]] | None = None, threads: int | None = None
+    names: Sequence[str],
+    axes: Mapping[Axis, Sequence[int]] | None = None,
+    threads: int | None = None,
+    tuning: Tuning = BUILT_IN,
 ) -> tuple[Row, ...]:
-    """The rows of a bench: one for each backend as installed, and one with tuned settings where some help here.
+    """The rows of a bench: one for each backend as installed, and one with tuned settings where some help it.
 
     Where sizes vary along `axes`, there is a row in the tuned lane for each backend at each combination of sizes.
     """
-    settings = {name: tuned_variables(engine_of(name), threads) for name in names}
+    settings = {name: tuned_variables(engine_of(name), threads, tuning) for name in names}
     rows = [Row(name, "tuned" if helpful else "both", variables=helpful) for name, helpful in settings.items()]
     if not rows:
         raise CannotBeginError("there is no backend to measure; `rosetta backends` lists them")

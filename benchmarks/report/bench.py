@@ -12,7 +12,6 @@ from typing import Literal
 
 from backends import EXAMPLE, lookup, title_of
 from backends.interface import BackendFacts
-from backends.process.tuned import EFFECTS
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
@@ -20,6 +19,7 @@ from benchmarks.measure.statistics import Estimate, Observations, grouped, obser
 from benchmarks.parity.certificate import Certificate
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
+from common.machine import processor_of
 from common.text import count, listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
@@ -327,9 +327,9 @@ class BenchResults(Results):
         if len(fates) > 1:
             words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
             yield f"denormal numbers (very close to zero) are not treated alike: {words}"
-        on, processor = {effect.machine for effect in EFFECTS}, self.head.machine["processor"] or "unknown"
-        if any(row.row.variables for row in tuned) and not any(machine.startswith(processor) for machine in on):
-            yield f"the settings of the tuned lane were measured on {listed(on)}, and not on this processor"
+        tuning = self.training.tuning
+        if any(row.row.variables for row in tuned) and tuning.processor != processor_of(self.head.machine):
+            yield f"the settings of the tuned lane were measured on {tuning.origin}, and not on this processor"
 
     def parity(self, index: int) -> tuple[Certificate | None, str]:
         """The certificate of a row, and the reason not to compare the row; "" if it is compared."""

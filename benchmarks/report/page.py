@@ -18,6 +18,7 @@ from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, 
 from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results
+from common.machine import processor_of
 from common.text import count, for_terminal, listed, printable, quoted
 
 SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
@@ -173,6 +174,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "answer": table(("row", installed, against, tuned, against, "tuning"), training),
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
         "typed": typed(results),
+        "tuning": safe(results.training.tuning.origin),
         "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
         "decoding_answer": table(("row", "decoding"), decoding),
         "decoding_columns": BATCHED if decoding else "",
@@ -229,8 +231,7 @@ def _support(results: BenchResults) -> dict[str, str]:
 def machine_of(results: Results) -> str:
     """The processor and its number of cores."""
     machine = results.head.machine
-    instructions = " with AVX-512" if "X86_V4" in machine["instructions"] else ""
-    return f"{safe(machine['processor'] or 'an unknown processor')}{instructions}, {count(machine['cores'], 'core')}"
+    return f"{safe(processor_of(machine))}, {count(machine['cores'], 'core')}"
 
 
 def _charts(results: BenchResults) -> dict[str, str]:

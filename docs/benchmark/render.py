@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from backends import title_of
 from backends.process.parent import PROJECT
-from backends.process.tuned import EFFECTS
+from backends.process.tuned import BUILT_IN
 from benchmarks.measure.recording import Decoded, Recording, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race, render
@@ -83,15 +83,17 @@ def parts_of_readme() -> dict[str, str]:
 def parts_of_guide() -> dict[str, str]:
     """The guide's tables of the effects of settings and of the recordings."""
     tables = []
-    measured = grouped(((effect.date, effect.machine), effect) for effect in EFFECTS)
-    for (date, machine), of_machine in measured.items():
+    for date, of_date in grouped((effect.date, effect) for effect in BUILT_IN.effects).items():
         lines = []
-        for framework, effects in grouped((effect.framework, effect) for effect in of_machine).items():
+        for framework, effects in grouped((effect.framework, effect) for effect in of_date).items():
             words = [(e.helps, f"{e.group} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
             of_lane = grouped(words)
             lines.append((framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False))))
         columns = ("framework", "set: a step is so many times as fast", "not set")
-        tables += [f"Measured on {date}, on an {machine}:", render.table(columns, lines)]
+        tables += [
+            f"Measured on {date}, on an {BUILT_IN.processor}, {BUILT_IN.cores} cores:",
+            render.table(columns, lines),
+        ]
     lines = []
     for name in NAMES:
         recordings = [Recording.read(path) for path in recordings_of(name)]

@@ -93,7 +93,7 @@ def plan_of(
     axes: Any = (),
 ) -> Plan:
     """A plan of these backends on the default corpus, two threads each."""
-    with patch.object(plans, "tuned_variables", lambda framework, threads: HELPED.get(framework, {})):
+    with patch.object(plans, "tuned_variables", lambda framework, threads, tuning: HELPED.get(framework, {})):
         rows = rows_of(list(names), dict(axes), 2)
     data, settings = DataConfig(split="grouped"), TrainConfig(seed=seed)
     training = Training(data, settings, 256, "cpu", 2, baseline, axes=dict(axes))

@@ -1,5 +1,7 @@
 """The report's arithmetic, with numbers worked by hand."""
 
+from datetime import date
+
 import msgspec
 import pytest
 
@@ -50,4 +52,4 @@ def test_a_slower_row_is_told_what_takes_more_and_what_less() -> None:
 
 @pytest.mark.parametrize(("low", "helps"), [(1.001, True), (1.0, False), (0.9, False)])
 def test_a_setting_helps_by_its_whole_interval(low: float, helps: bool) -> None:
-    assert Effect("torch", "memory", 1.2, low, 1.5, "2026-12-02", "a processor").helps is helps
+    assert Effect("torch", "memory", 1.2, low, 1.5, date(2026, 12, 2)).helps is helps

@@ -15,7 +15,7 @@ from backends.interface import BackendFacts
 from benchmarks.in_child import Profile, Work
 from benchmarks.measure.plan import LEAST_ROUNDS
 from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import Estimate, Observations, grouped, observations
+from benchmarks.measure.statistics import Estimate, grouped, observations
 from benchmarks.parity.certificate import Certificate
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
@@ -125,7 +125,6 @@ class BenchResults(Results):
         assert self.head.text
         self.training, self.text = self.plan.training, self.head.text
         self.batch, self.alone = observations(recording, "batch"), observations(recording, "alone")
-        self.of_work: dict[Work, Observations] = {"training": self.observed, "batch": self.batch, "alone": self.alone}
         self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
         self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
@@ -181,11 +180,11 @@ class BenchResults(Results):
                 pairs.append(RowPair(self.plan.within, kind, left, right, ratio))
         return pairs
 
-    def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:
-        """Speed of `left` as a multiple of that of `right`; None if a row is missing or not compared."""
+    def ratio(self, left: BenchRow | None, right: BenchRow | None) -> Estimate | None:
+        """Speed of `left` in training as a multiple of that of `right`; None if a row is missing or not compared."""
         if left is None or right is None or left.why_not or right.why_not:
             return None
-        return self.of_work[work].ratio(*(self.plan.rows.index(row.row) for row in (left, right)))
+        return self.observed.ratio(*(self.plan.rows.index(row.row) for row in (left, right)))
 
     @property
     def reached_by_lane(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from backends import EXAMPLE, framework_of, title_of
+from backends import title_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import duration
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
@@ -21,7 +21,6 @@ from benchmarks.report.results import Results
 from common.machine import processor_of
 from common.text import count, for_terminal, listed, printable, quoted
 
-SURPRISE = 10.0  # least ratio of decoding, the example to Keras, for a sentence below the headline
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
 AN_EPOCH = (
     "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: how many times as "
@@ -108,7 +107,6 @@ def report_of(*recordings: Recording) -> Report:
         answer, drawn = _answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
-    printed |= {"surprise": surprise(results)}
     return page(results, _support(results) | answer, printed, drawn)
 
 
@@ -169,7 +167,6 @@ def _answer(results: BenchResults) -> dict[str, str]:
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
     return {
         "gain": safe(results.gain),
-        "surprise": safe(surprise(results)),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
         "answer": table(("row", installed, against, tuned, against, "tuning"), training),
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
@@ -303,17 +300,3 @@ def typed(results: BenchResults) -> str:
     )
     lines = [line for words, of in given.items() for line in (f"# {', '.join(of)}", f"export {' '.join(words)}")]
     return "\n".join(["```sh", *(for_terminal(line).replace("`", "'") for line in lines), "```"]) if lines else ""
-
-
-def surprise(results: BenchResults) -> str:
-    """A sentence on the official example, if it surely decodes a character much slower than Keras does; else ""."""
-    example, keras = (results.backends.get(name, {}) for name in (EXAMPLE, framework_of(EXAMPLE)))
-    for lane in LANES:
-        ratio = results.ratio(keras.get(lane), example.get(lane), "alone")
-        if ratio and ratio.low > SURPRISE:
-            slower, low, high = (f"{end:,.0f}" for end in (ratio.value, ratio.low, ratio.high))
-            return (
-                f"To decode a sentence by itself the official example takes {slower} times ({low} to {high}) as long "
-                f"as {title_of('keras')}, {LANES[lane]}."
-            )
-    return ""

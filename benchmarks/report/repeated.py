@@ -7,7 +7,6 @@ recording falls, in 95 of 100 cases.
 import math
 from collections.abc import Iterator, Sequence
 
-from benchmarks.in_child import Work
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, next_of
 from benchmarks.report.bench import BenchResults, BenchRow
@@ -42,15 +41,13 @@ class RepeatedResults(BenchResults):
             row.step = _next_of([r.step if r else None for r in rows])
         self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
 
-    def ratio(self, left: BenchRow | None, right: BenchRow | None, work: Work = "training") -> Estimate | None:
+    def ratio(self, left: BenchRow | None, right: BenchRow | None) -> Estimate | None:
         """Speed of `left` as a multiple of that of `right`; None if a recording does not compare them."""
         if left is None or right is None:
             return None
-        ratios = []
-        for results in self.single:
-            pair = [results.by_label.get(row.label) for row in (left, right)]
-            ratios.append(results.ratio(pair[0], pair[1], work))
-        return _next_of(ratios)
+        return _next_of(
+            [one.ratio(one.by_label.get(left.label), one.by_label.get(right.label)) for one in self.single]
+        )
 
     @property
     def doubts(self) -> list[str]:

@@ -95,23 +95,12 @@ class Plan(Measured, frozen=True):
     def command(self) -> str:
         """The command of a bench that measures the same again, without options that have default values."""
         assert self.training
-        names = dict.fromkeys(row.backend for row in self.rows)
-        axes = [f"{axis}={','.join(map(str, sizes))}" for axis, sizes in self.training.axes.items()]
-        return " \\\n    ".join(self._typed(",".join(names), self.training.baseline, axes))
-
-    def command_of(self, row: Row) -> str:
-        """The command of the smallest bench that measures this row."""
-        return " ".join(self._typed(row.backend, "", [f"{axis}={size}" for axis, size in row.sizes.items()]))
-
-    def _typed(self, backends: str, baseline: str, axes: Sequence[str]) -> list[str]:
-        """Words of a command: its name, and its options with their values."""
         training = self.training
-        assert training
         options: dict[str, tuple[Any, Any]] = {
-            "backends": (backends, ""),
+            "backends": (",".join(dict.fromkeys(row.backend for row in self.rows)), ""),
             "within": (f"{_digits(100 * self.within)}%", f"{_digits(100 * WITHIN)}%"),
             "budget": (f"{_digits(self.budget)}s" if self.fixed else "", ""),
-            "baseline": (baseline, ""),
+            "baseline": (training.baseline, ""),
             "run": (training.run, ""),
             "tuned": (training.tuned, ""),
             "latent-dim": (training.latent_dim, ModelConfig.latent_dim),
@@ -124,7 +113,8 @@ class Plan(Measured, frozen=True):
         options |= {name.replace("_", "-"): (settings[name], defaults[name]) for name in names}
         given = {name: value for name, (value, default) in options.items() if value != default}
         words = [f"--{name}" + ("" if value is True else f" {quoted(str(value))}") for name, value in given.items()]
-        return ["rosetta bench", *words, *(f"--vary {axis}" for axis in axes)]
+        axes = [f"--vary {axis}={','.join(map(str, sizes))}" for axis, sizes in training.axes.items()]
+        return " \\\n    ".join(["rosetta bench", *words, *axes])
 
 
 def usual_budget(within: float, axes: Mapping[Axis, Sequence[int]]) -> float:

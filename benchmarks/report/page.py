@@ -209,8 +209,6 @@ def _support(results: BenchResults) -> dict[str, str]:
         "model": f"LSTM encoder-decoder, {training.latent_dim} units, batches of {training.settings.batch_size}",
         "score": scores["chrf_signature"] if scores else "",
     }
-    alone = {row.row.backend: row.row for row in rows if not training.axes}
-    commands = [(safe(name), code(results.plan.command_of(row))) for name, row in alone.items()]
     return {
         "training": by_row(rows, TRAINING),
         **{kind: _verdicts(results, kind) for kind in get_args(Kind)},
@@ -219,7 +217,6 @@ def _support(results: BenchResults) -> dict[str, str]:
         "start": by_row(rows, START),
         "parts": by_row(rows, PARTS_OF_A_STEP),
         "settings": by_row(rows, SETTINGS),
-        "commands": table(("backend", "command that measures it alone"), commands),
         "command": "\n".join(["```sh", *map(printable, results.plan.command.split("\n")), "```"]),
         "origin": render.origin(results.head.machine, facts),
     }

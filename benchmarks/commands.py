@@ -268,10 +268,10 @@ def _of_bench(path: Path) -> "Recording":
 
 def recording_path(command: str, out: Path | None) -> Path:
     """Return the path of a command's new recording. Raises CannotBeginError if something is there already."""
-    from benchmarks.measure.recording import refuse_existing
+    from common.run import refuse_existing
 
     path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
-    refuse_existing(path)
+    refuse_existing(path, "choose another --out")
     return path
 
 

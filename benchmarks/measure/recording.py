@@ -21,8 +21,9 @@ from benchmarks.in_child import Amount, Count, CountOrZero, Measured, Profile, V
 from benchmarks.measure.plan import Long, Plan, Short
 from benchmarks.parity.certificate import Certificate
 from common.errors import CannotBeginError, RosettaError, refusing
-from common.files import make_folder, write_atomically
+from common.files import make_folder, read_at_most, write_atomically
 from common.machine import Machine, describe_machine
+from common.run import refuse_existing
 from common.scoring import Scores
 from common.text import printable
 
@@ -171,7 +172,7 @@ class Recording:
     @classmethod
     def create(cls, path: Path, head: Head) -> Self:
         """Write a new file with the head. Raises CannotBeginError if that is impossible or something is there."""
-        refuse_existing(path)
+        refuse_existing(path, "choose another --out")
         try:
             line = _encoded(path, head)
         except RosettaError as error:
@@ -188,8 +189,10 @@ class Recording:
         Raises CannotBeginError if the file cannot be read or is no recording, RosettaError if it is damaged.
         """
         lines: list[Any] = []
-        where, content = "", content_of(path)
-        if not content.startswith(b"{"):
+        where = ""
+        with refusing(f"{path} cannot be read", "; `rosetta bench` makes one"):
+            content = read_at_most(MOST_BYTES, path)
+        if not (content.startswith(b"{") and b"\n" in content):
             raise CannotBeginError(f"{path} is no recording; expected what `rosetta bench` or `rosetta race` wrote")
         try:
             for number, line in enumerate(content.split(b"\n")[:-1], 1):
@@ -240,16 +243,6 @@ class Recording:
         return [line for line in self.of_kind(Round) if line.work == work]
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise CannotBeginError if a new recording at `path` would overwrite something."""
-    if not path.name:
-        raise CannotBeginError(f"{path} is a folder; give --out the name of a file, such as mine.jsonl")
-    with refusing(f"{path} cannot be written"):  # such as a name that is too long
-        exists = os.path.lexists(path)
-    if exists:
-        raise CannotBeginError(f"{path} exists already; choose another --out")
-
-
 def append_line(path: Path, line: Line) -> None:
     """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it is no valid line."""
     content = _encoded(path, line)
@@ -267,23 +260,6 @@ def _encoded(path: Path, line: Line) -> bytes:
     except (ValueError, OverflowError) as error:  # among others for a path that is not UTF-8
         raise RosettaError(f"{path} cannot hold what was measured or planned: {shown_text(error)}") from error
     return content + b"\n"
-
-
-def content_of(path: Path) -> bytes:
-    """Read the lines of a recording, without a torn last line.
-
-    Raises CannotBeginError if the file cannot be read or is larger than a recording.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a named pipe or a device would never end
-            raise CannotBeginError(f"{path} is not a regular file; give a file that `rosetta bench` made")
-        with open(path, "rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise CannotBeginError(f"{path} cannot be read: {error.strerror}; `rosetta bench` makes one") from error
-    if len(content) > MOST_BYTES:
-        raise CannotBeginError(f"{path} is larger than {MOST_BYTES >> 20} MiB, and no recording is")
-    return content[: content.rfind(b"\n") + 1]
 
 
 def shown_text(text: object) -> str:

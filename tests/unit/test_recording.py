@@ -41,13 +41,13 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
     before, folder = path.read_bytes(), path.parent
     for wrong, message in (
         (path, "exists already; choose another --out"),
-        (Path("."), "is a folder"),
+        (Path("."), "exists already"),
         (path / "beneath a file.jsonl", "cannot be written"),
         (path.with_name("n" * 300), "the name is too long"),
     ):
         with pytest.raises(CannotBeginError, match=message):
             Recording.create(wrong, WHOLE.head)
-    assert "cannot be read: File name too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
+    assert "cannot be read: the name is too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
     recording, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
@@ -74,8 +74,9 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
         ('{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n', "Invalid value '?[2J'"),
         ('{"kind": "head", "plan": ' + '{"a":' * 100_000 + "\n", "in line 1"),
         ("cos\nsystem\n(S'touch harmed'\ntR.", "is no recording"),  # a pickle
+        ('{"kind": "head", "format": "rosetta-rec', "is no recording"),
     ],
-    ids="nothing pairs earlier hostile escape deep pickle".split(),
+    ids="nothing pairs earlier hostile escape deep pickle torn".split(),
 )
 def test_another_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "a.jsonl"
@@ -175,9 +176,9 @@ def test_no_file_and_a_too_large_one_are_refused_unread(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     os.mkfifo(pipe)
     for path, said in (
-        (sparse, "is larger than 32 MiB"),
-        (pipe, "is not a regular file"),
-        (Path("/dev/zero"), "is not a regular file"),
+        (sparse, "it holds more than 33,554,432 bytes"),
+        (pipe, "it is not a file"),
+        (Path("/dev/zero"), "it is not a file"),
         (tmp_path / "none.jsonl", r"cannot be read: .*; `rosetta bench` makes one"),
     ):
         with pytest.raises(CannotBeginError, match=said):

@@ -4,6 +4,7 @@ A backend's row as installed takes turns with a row for each group of settings t
 new processes as in any bench. So each ratio is of steps with one group and with nothing set.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from math import ceil
 
@@ -12,7 +13,7 @@ import typer
 
 from backends import commands as options
 from backends import engine_of, frameworks
-from backends.process.tuned import Effect, Tuning, settings_of
+from backends.process.tuned import Effect, Group, Tuning, settings_of
 from benchmarks.commands import Backends, progress, recording_path, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.machine import only_benchmark
@@ -20,7 +21,6 @@ from benchmarks.measure.plan import BUDGET, Plan, Row, Training
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench import BenchResults, BenchRow
-from benchmarks.report.render import around
 from common import terminal
 from common.errors import RosettaError
 from common.files import write_atomically
@@ -44,7 +44,7 @@ def main(backends: Backends = None) -> None:
         own = path.with_name(f"{path.stem}-{framework}.jsonl")
         with only_benchmark(terminal.warn), progress() as (status, note):
             opened_benchmark(own, Plan(rows, WITHIN, BUDGET, training=training), decodes=False).run(status, note)
-        effects += effects_of(Recording.read(own))
+        effects += effects_of(Recording.read(own), groups)
         tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), machine["versions"])
         if effects:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning)))
@@ -53,21 +53,20 @@ def main(backends: Backends = None) -> None:
     terminal.say(f"{quoted(path)} is written. To use it: rosetta bench --tuned {quoted(path)}")
 
 
-def effects_of(recording: Recording) -> list[Effect]:
-    """The effects of each row's group of settings, which is its name, on the first row, which sets nothing."""
+def effects_of(recording: Recording, groups: Iterable[Group]) -> list[Effect]:
+    """The effects of groups, which the later rows have in this order, on the first row, which sets nothing.
+
+    A group without an interval is left out.
+    """
     results, effects = BenchResults(recording), []
-    plain = results.by_label.get(recording.plan.rows[0].label)
-    for row in recording.plan.rows[1:]:
-        changed, framework = results.by_label.get(row.label), engine_of(row.backend)
-        ratio = results.ratio(changed, plain)
-        if ratio is None or changed is None or plain is None:
-            terminal.warn(f"{framework}, {row.name}: it has no interval, and the table leaves it out")
-            continue
-        if row.name == "xla":
-            ratio = ratio_of_epochs(ratio, changed, plain, results.text.training_rows)
-        effect = Effect(framework, row.name, ratio.value, ratio.low, ratio.high, recording.head.started.date())
-        terminal.say(f"{framework}, {row.name}: {around(ratio)}, {'set' if effect.helps else 'not set'}")
-        effects.append(effect)
+    plain, *rows = (results.by_label.get(row.label) for row in recording.plan.rows)
+    for group, row in zip(groups, rows, strict=True):
+        ratio = results.ratio(row, plain)
+        if ratio and row and plain:
+            if group == "xla":
+                ratio = ratio_of_epochs(ratio, row, plain, results.text.training_rows)
+            day, framework = recording.head.started.date(), engine_of(row.row.backend)
+            effects.append(Effect(framework, group, ratio.value, ratio.low, ratio.high, day))
     return effects
 
 

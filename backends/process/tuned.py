@@ -30,6 +30,7 @@ THREADS = {engine_of(name): entry.threads for name, entry in TABLE.items() if en
 
 
 Short = Annotated[str, msgspec.Meta(max_length=100)]
+Group = Literal["threads", "library", "memory", "xla"]  # the library is that of matrices
 Ratio = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
@@ -37,7 +38,7 @@ class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A step's speed with a group of settings as a multiple of its speed with nothing set."""
 
     framework: Short
-    group: Literal["threads", "library", "memory", "xla"]  # the library is that of matrices
+    group: Group
     ratio: Ratio
     low: Ratio  # the ends of its 95 % interval
     high: Ratio
@@ -107,9 +108,9 @@ def thread_variables(threads: int) -> dict[str, str]:
     return {name: str(threads) for names in THREADS.values() for name in names}
 
 
-def settings_of(framework: str, threads: int) -> dict[str, dict[str, str]]:
+def settings_of(framework: str, threads: int) -> dict[Group, dict[str, str]]:
     """Variables of each group of settings that a framework has, helpful or not."""
-    settings = {
+    settings: dict[Group, dict[str, str]] = {
         "threads": {name: str(threads) for name in THREADS.get(framework, ())},
         "memory": KEEP_MEMORY,
     }

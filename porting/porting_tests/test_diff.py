@@ -685,9 +685,11 @@ def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> N
 
 OF_MAPPINGS = {
     '[axes]\n"nowhere" = "a b -> b a"\n': "turns axes of nowhere, which neither side has",
+    '[axes]\n"*" = "a b -> b a"\n': r"turns axes of \*, which neither side has; \[axes\] takes whole names",
     '[axes]\n"logits" = "a b -> a"\n': "expected the same axes in two orders",
     '[skip]\n"emb" = " "\n': "skips emb without a reason",
     '[skip]\n"nowhere" = "it is not there"\n': "skips nowhere, which neither side has",
+    '[skip]\n"fc|em(b" = "it is meant so"\n': r"skips fc\|em\(b, which neither side has",
     '[layers]\n"fc" = "nowhere"\n': "names nowhere",
     '[layers]\n"l" = "l"\n': "which are 4 and 1 groups of weights; name them one by one: l:query",
 }

@@ -8,11 +8,10 @@ import runpy
 import shlex
 import shutil
 import tempfile
-from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from porting_tests.support import PORTING, program
+from porting_tests.support import PORTING, program, working_in
 from porting_tests.support.side import FRAMEWORKS, Side, script
 
 GUIDE = PORTING / "ports" / "README.md"
@@ -84,7 +83,7 @@ class Session:
 
 def rosetta(folder: Path, arguments: list[str]) -> list[str]:
     """The output of `rosetta-diff` or `rosetta-carry` in a folder, as a terminal shows it."""
-    with chdir(folder):
+    with working_in(folder):
         _, printed, errors = program.rosetta(*arguments)
     return [line.rstrip() for line in (printed + errors).splitlines()]
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import chdir, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial, partialmethod
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from porting_tests.support import zoo
+from porting_tests.support import working_in, zoo
 from porting_tests.support.zoo import KEPT, Array, array_of
 from rosetta_record import Record, RecordError
 
@@ -80,7 +80,7 @@ def script(program: Any, folder: Path, arguments: list[str], steps: int, compat:
     """Run a script of a folder as if it were the whole program, but for at most so many steps; perhaps one of torch
     in Paddle, as under `paddle.enable_compat()`."""
     with (
-        chdir(folder),
+        working_in(folder),
         patch.object(sys, "argv", arguments),
         patch.object(sys, "path", [str(folder), *sys.path]),
         patch.object(Record, "training", partialmethod(_shortened, steps)),

@@ -99,7 +99,8 @@ def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[st
     odd = next((name for name in turns if name not in there), None)
     if odd is not None:
         raise UnfitRecordsError(
-            f"the mapping turns axes of {odd}, which neither side has; [axes] names inputs, outputs, taps and layers"
+            f"the mapping turns axes of {odd}, which neither side has; [axes] takes whole names of inputs, outputs, "
+            "taps and layers"
         )
 
 

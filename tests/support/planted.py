@@ -267,6 +267,13 @@ def divided_by_its_own_positions(backend: Backend, loss_of: Change, logits: Any,
     return loss_of(logits, batch._replace(loss_positions=batch.target_weights.sum()))
 
 
+def loss_by_a_plain_sum(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
+    """XLA adds one number after another on a CPU, and rounds each time."""
+    cross_entropy = backend.file.optax.softmax_cross_entropy(logits, batch.decoder_target_data)
+    loss_sum = (batch.target_weights * cross_entropy).sum()
+    return loss_sum / batch.loss_positions, loss_of(logits, batch)[1].at[0].set(loss_sum)
+
+
 def far_logits_clipped(backend: Backend, loss_of: Change, logits: Any, batch: Any) -> Any:
     """As Paddle's softmax does."""
     return loss_of(logits.clip(logits.max() - 64), batch)
@@ -453,6 +460,7 @@ FUNCTIONS: dict[str, Changes] = {
     "StartScaled": {"start": start_scaled},
     "TargetsPaddedWithZeros": {"loss_of": targets_padded_with_zeros},
     "DividedByItsOwnPositions": {"loss_of": divided_by_its_own_positions},
+    "LossByAPlainSum": {"loss_of": loss_by_a_plain_sum},
     "FarLogitsClipped": {"loss_of": far_logits_clipped},
     "StopsNotCountedAsReal": {"loss_of": stops_not_real},
     "PaddingCountedThoughMasked": {"loss_of": padding_counted},

@@ -120,7 +120,8 @@ def bench(
     from backends import frameworks
     from backends.process.tuned import BUILT_IN, read_tuning
     from benchmarks.measure.bench import opened_benchmark
-    from benchmarks.measure.plan import WITHIN, Plan, Training, axes_of, rows_of, usual_budget
+    from benchmarks.measure.plan import axes_of, rows_of, usual_budget
+    from benchmarks.schema import WITHIN, Plan, Training
 
     path = recording_path("bench", out)
     names = options.installed_backends(backends) if backends is not None else frameworks()

@@ -1,22 +1,22 @@
 """Functions that measure a backend in its process. Each is written once for all backends and measures one thing.
 
 The parent process calls them one at a time, while the processes of all other backends sleep. Times are seconds of
-`perf_counter`. The results go into a recording as they are, so their classes have the bounds of a recording.
+`perf_counter`. The results go into a recording as they are.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.interface import Backend, Emit, unreported
 from backends.process.translating import ROWS_AT_ONCE
 from backends.profiling import profile
+from benchmarks.schema import Profile, Visit, WarmUp
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import Arrays, ModelState, initial_state
@@ -41,41 +41,6 @@ def greedy(
         ids[rows, : translated.shape[1]] = translated
         emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
     return ids
-
-
-# A recorded duration is positive and finite, so that results can divide by it.
-Seconds = Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
-SomeSeconds = Annotated[list[Seconds], msgspec.Meta(min_length=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # of seconds or cores, perhaps none
-Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
-CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
-# The work of a turn: training steps, or calls that decode many sentences at once, or one sentence alone.
-Work = Literal["training", "batch", "alone"]
-
-
-class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a recording, with the fields of its class alone."""
-
-
-class Visit(Measured, frozen=True, omit_defaults=True):
-    """A runner's turn in one cycle. Lists hold the seconds of each step or call.
-
-    The process leaves `row`, `others`, `stolen` and `tries` to its parent.
-    """
-
-    row: CountOrZero  # index of the runner in the plan
-    lead: list[Seconds]  # steps before the timed ones, which do not count; of a script all in one number
-    steps: SomeSeconds  # timed training steps, or calls that decode
-    loop: Seconds  # from the start of the first step until the results of the last one are read back
-    finite: bool = True  # True if every loss is finite
-    items: Count = 1  # of a step: pairs in training, characters that a call puts out, or a script's items
-    others: Amount = 0.0  # cores that other processes used during the visit, on average
-    stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
-    tries: Count = 1  # of the turn, of which other processes disturbed all before the last
-    peak: CountOrZero = 0  # most bytes of memory of the process so far; 0 if not measured
-    first: CountOrZero = 0  # number of the first timed step, of a script
-    each: Count = 1  # steps that were timed together; `steps` has their mean
-    idle: Amount = 0.0  # cores that a script used on average since its last turn
 
 
 _kept: dict[str, Batches] = {}  # the epoch on whose batches this process trains over and over
@@ -106,14 +71,6 @@ def checked(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Ar
     backend.load(initial_state(backend.config, backend.train_config.seed))
     backend.train(part(0, CHECKED_STEPS), unreported)
     return backend.dump().weights
-
-
-class WarmUp(Measured, frozen=True):
-    """The first steps of a process."""
-
-    first_step_seconds: Seconds  # the cold step, including all compiling
-    step_seconds: list[Seconds]  # the steps after it
-    peak: Count  # most bytes of memory of the process so far
 
 
 def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> WarmUp:
@@ -169,16 +126,6 @@ def _sources(batch: Batch) -> dict[str, Any]:
 def _longest(batch: Batch) -> int:
     """The most characters that a batch's translations may have."""
     return max_decoded_length(batch.decoder_input_ids.shape[1])
-
-
-class Profile(Measured, frozen=True):
-    """A few training steps under the framework's profiler, which slows them: the times show shares only."""
-
-    steps: Count
-    seconds: Seconds  # duration of these steps
-    products: Amount  # seconds in which an LSTM or a matrix product was running
-    others: Amount  # seconds in which other kernels alone were running
-    data: Amount  # seconds to make the tensors of these steps, measured separately without the profiler
 
 
 def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile | None:

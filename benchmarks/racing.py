@@ -19,7 +19,7 @@ from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 
 if TYPE_CHECKING:
-    from benchmarks.measure.plan import Row
+    from benchmarks.schema import Row
 
 LANES = ("tuned", "installed")
 
@@ -65,10 +65,10 @@ def race(
     Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
     is compared with each other one.
     """
-    from benchmarks.measure.plan import Plan
     from benchmarks.measure.proof import read_mapping
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
     from benchmarks.measure.recording import Recording
+    from benchmarks.schema import Plan
 
     known, path = read_mapping(mapping) if mapping else None, recording_path("race", out)
     rows = script_rows(scripts or [], python or [], env or [], lanes)
@@ -98,8 +98,8 @@ def script_rows(
     scripts: Sequence[str], pythons: Sequence[str], variables: Sequence[str], lanes: str
 ) -> "tuple[Row, ...]":
     """Return a row for each script in each lane, from what was typed. Raises CannotBeginError."""
-    from benchmarks.measure.plan import Row
     from benchmarks.measure.race import MOST_SCRIPTS
+    from benchmarks.schema import Row
 
     commands = dict(map(_named, scripts))
     if len(commands) < len(scripts):

@@ -17,10 +17,10 @@ from backends.process.tuned import Effect, Group, Tuning, settings_of
 from benchmarks.commands import Backends, progress, recording_path, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.machine import only_benchmark
-from benchmarks.measure.plan import BUDGET, Plan, Row, Training
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.schema import BUDGET, Plan, Row, Training
 from common import terminal
 from common.errors import RosettaError
 from common.files import write_atomically

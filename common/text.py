@@ -98,6 +98,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def duration(seconds: float) -> str:
+    """A duration in minutes and seconds: 2 min 5 s."""
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+
+
 def quoted(word: str | Path) -> str:
     """A word as a shell takes it, in printable characters alone."""
     return shlex.quote(printable(str(word)))

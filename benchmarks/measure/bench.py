@@ -24,14 +24,16 @@ from backends.process.parent import BackendProcess, Runtime
 from benchmarks import in_child
 from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.measure import machine
-from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS, Plan, Row
-from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, Round, RowProfile, Start, Text
+from benchmarks.measure.plan import CAREFUL
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import BETWEEN, Rounds
 from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
+from benchmarks.measure.statistics import LEAST_ROUNDS
 from benchmarks.measure.turns import take_turns
 from benchmarks.parity.cases import QUICK, REFERENCE, WHOLE, Cases
 from benchmarks.parity.comparison import Parity, compare_backends
+from benchmarks.schema import Certified, Checked, Decoded, Plan, Round, Row, RowProfile, Start, Text
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError
 from common.machine import cores

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from benchmarks.schema import MOST_OTHERS
 from common.errors import refusing
 from common.files import cache_folder
 from common.machine import allowed_cores
@@ -25,7 +26,6 @@ IDLE = 0.2  # cores that may be busy in this window, in which one clock tick, th
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
 FIT_SECONDS = 0.5  # seconds of watching other programs before measuring begins
 LONGEST_WAIT = 20.0  # seconds to wait for other programs; then measuring begins beside them
-MOST_OTHERS = 0.1  # cores that all other processes use together; more shows in a timing of 100 ms
 
 now = time.perf_counter  # the clock of all measuring; tests replace it
 

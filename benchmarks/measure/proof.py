@@ -5,7 +5,7 @@ from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING
 
-from benchmarks.measure.recording import MOST_OF_A_SENTENCE, Proof
+from benchmarks.schema import MOST_OF_A_SENTENCE, Proof
 from common.errors import CannotBeginError, RosettaError, refusing
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.in_child import Visit
 from benchmarks.measure import machine
 from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
-from benchmarks.measure.recording import WARM_UP_STEPS, Proof, Recording, Start
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
+from benchmarks.schema import WARM_UP_STEPS, Proof, Start, Visit
 from common.files import scratch_folder
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from benchmarks.in_child import Visit
 from benchmarks.measure import machine
-from benchmarks.measure.plan import CAREFUL, LEAST_ROUNDS
-from benchmarks.measure.recording import Recording, Round, Start
-from benchmarks.measure.statistics import counting, widest
-from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns, undisturbed
+from benchmarks.measure.plan import CAREFUL
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import LEAST_ROUNDS, counting, undisturbed, widest
+from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns
+from benchmarks.schema import Round, Start, Visit
 from common.errors import CannotBeginError, RosettaError
-from common.text import count
+from common.text import count, duration
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same for intervals narrower than CAREFUL, of figures that are fit to quote
@@ -279,8 +279,3 @@ class Rounds(ABC, Generic[AnyRunner]):
             f"an answer needs {self._least} of new processes, which take about {minutes} on this machine; leave out "
             "--budget, or give more"
         )
-
-
-def duration(seconds: float) -> str:
-    """A duration in minutes and seconds: 2 min 5 s."""
-    return f"{round(seconds) // 60} min {round(seconds) % 60} s"

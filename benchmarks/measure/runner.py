@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
-from benchmarks.in_child import Visit, WarmUp, Work
 from benchmarks.measure import machine
-from benchmarks.measure.recording import WARM_UP_STEPS, Start
 from benchmarks.measure.turns import Runner
+from benchmarks.schema import WARM_UP_STEPS, Start, Visit, WarmUp, Work
 from common.tensors import Batch, Batches
 from common.weights import ModelState
 

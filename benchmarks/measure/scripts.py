@@ -19,11 +19,21 @@ import psutil
 
 from backends.process.child_process import ChildProcess
 from backends.process.tuned import tuned_for_any
-from benchmarks.in_child import Amount, CountOrZero, Measured, Seconds, Visit, WarmUp, Work
 from benchmarks.measure import machine
-from benchmarks.measure.plan import Row
-from benchmarks.measure.recording import WARM_UP_STEPS, Ready, Start
 from benchmarks.measure.turns import Runner
+from benchmarks.schema import (
+    WARM_UP_STEPS,
+    Amount,
+    CountOrZero,
+    Measured,
+    Ready,
+    Row,
+    Seconds,
+    Start,
+    Visit,
+    WarmUp,
+    Work,
+)
 from common.errors import RosettaError, refusing
 from common.machine import cores, peak_memory
 from common.text import count, printable

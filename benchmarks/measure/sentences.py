@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from backends.process import timeout_for
 from backends.process.parent import BackendProcess
 from benchmarks import in_child
-from benchmarks.in_child import Work
-from benchmarks.measure.recording import MOST_REFERENCES, Decoded, ShownSentence
+from benchmarks.schema import MOST_REFERENCES, Decoded, ShownSentence, Work
 from common.corpus import Material
 from common.errors import CannotBeginError
 from common.run import BUNDLED_RUN, STATE, RunDirectory

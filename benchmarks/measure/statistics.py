@@ -22,9 +22,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from benchmarks.in_child import Visit, Work
-from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.turns import undisturbed
+from benchmarks.measure.recording import Recording
+from benchmarks.schema import Round, Visit, Work
 
 CONFIDENCE = 0.95
 UNSURE_FROM = 1.0  # half-width beyond which the ends of an interval say nothing
@@ -32,6 +31,7 @@ FARTHEST = 230.0  # largest size of a logarithm: beyond what is ever measured, a
 UNEVEN = 0.2  # standard deviation of steps, as a share of their mean, above which the same steps are compared
 MOST_DROPPED = 0.5  # largest share of the cycles that is left out where other programs disturbed them; else none is
 TRIMMED = 0.2  # share of the rounds that a robust estimate leaves out at either end
+LEAST_ROUNDS = 3  # rounds of new processes, at least, for an answer
 ROBUST_ROUNDS = 12  # least rounds of a race with robust estimates; with fewer, trimming makes intervals wider
 
 Word = Literal["faster", "slower", "same", "not told apart"]
@@ -189,6 +189,11 @@ def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
     cycles = [(line, cycle) for line in rounds for cycle in line.cycles]
     alone = [(line, cycle) for line, cycle in cycles if undisturbed(cycle)]
     return alone if len(alone) >= (1 - MOST_DROPPED) * len(cycles) else cycles
+
+
+def undisturbed(cycle: Sequence[Visit]) -> bool:
+    """True if other programs disturbed no last try of a cycle."""
+    return not any(visit.disturbed for visit in cycle)
 
 
 def widest(recording: Recording) -> float | None:

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from benchmarks.in_child import Visit, Work
 from benchmarks.measure import machine
-from benchmarks.measure.recording import Start
+from benchmarks.schema import MOST_OTHERS, Start, Visit, Work
 
 MOST_TRIES = 4  # tries of a turn that other programs disturb
 
@@ -76,14 +75,6 @@ def _visit(runner: Runner, work: Work, first: int, runners: Sequence[Runner], mo
         visit = runner.turn(work, first)
         others, stolen = watch.others_and_stolen()
         visit = msgspec.structs.replace(visit, row=runner.row, others=others, stolen=stolen, tries=tries)
-        if max(visit.others, visit.stolen) <= machine.MOST_OTHERS:
+        if max(visit.others, visit.stolen) <= MOST_OTHERS:
             break
     return visit
-
-
-def undisturbed(cycle: Sequence[Visit]) -> bool:
-    """True if other programs disturbed no last try of a cycle.
-
-    Stolen time does not decide: on a shared machine it may never end.
-    """
-    return all(visit.others <= machine.MOST_OTHERS for visit in cycle)

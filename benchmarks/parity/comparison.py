@@ -26,8 +26,8 @@ from benchmarks.parity.bounds import (
     UPDATES,
 )
 from benchmarks.parity.cases import REFERENCE, Answers, Cases
-from benchmarks.parity.certificate import Certificate, StageResult
 from benchmarks.parity.comparer import STAGES, Check, compare, explained, other_names
+from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
 from common.settings import Padding, Precision
 from common.tensors import Batches

@@ -12,13 +12,11 @@ from typing import Literal
 
 from backends import EXAMPLE, lookup, title_of
 from backends.interface import BackendFacts
-from benchmarks.in_child import Profile, Work
-from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.recording import Certified, Checked, Decoded, Recording, RowProfile, ShownSentence
-from benchmarks.measure.statistics import Estimate, grouped, observations
-from benchmarks.parity.certificate import Certificate
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
+from benchmarks.schema import Certificate, Certified, Checked, Decoded, Profile, RowProfile, ShownSentence, Work
 from common.machine import processor_of
 from common.text import count, listed
 

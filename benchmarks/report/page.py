@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 from backends import title_of
 from benchmarks.measure.recording import Recording
-from benchmarks.measure.rounds import duration
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
 from benchmarks.report import charts, render, vary
 from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
@@ -19,7 +18,7 @@ from benchmarks.report.render import MISSING, Report, around, code, joined, perc
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results
 from common.machine import processor_of
-from common.text import count, for_terminal, listed, printable, quoted
+from common.text import count, duration, for_terminal, listed, printable, quoted
 
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
 AN_EPOCH = (

@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from statistics import median
 
-from benchmarks.in_child import Visit
-from benchmarks.measure.machine import MOST_OTHERS
-from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.recording import Proof, Recording
-from benchmarks.measure.statistics import ROBUST_ROUNDS, UNEVEN, Estimate, Word, grouped
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import LEAST_ROUNDS, ROBUST_ROUNDS, UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
 from benchmarks.report.page import Columns, by_row, page, reached
 from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
 from benchmarks.report.results import NOTHING, Results, RowResults
+from benchmarks.schema import MOST_OTHERS, Proof, Visit
 from common.text import listed, quoted
 
 PER_ITEM = "Times are per item, so that scripts with other batches can be compared."

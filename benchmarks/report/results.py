@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.measure.plan import LEAST_ROUNDS
-from benchmarks.measure.recording import Recording, Round
-from benchmarks.measure.statistics import counting, grouped, observations, widest
-from benchmarks.measure.turns import undisturbed
+from benchmarks.measure.recording import Recording
+from benchmarks.measure.statistics import LEAST_ROUNDS, counting, grouped, observations, undisturbed, widest
+from benchmarks.schema import Round
 from common.text import count
 
 NOTHING = "Nothing was measured yet."

@@ -6,7 +6,6 @@ so the interval of a time includes what the machine did from one round to the ne
 
 from math import exp, hypot, log
 
-from benchmarks.measure.plan import Axis
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, grouped, mean_of
 from benchmarks.report import render
@@ -14,6 +13,7 @@ from benchmarks.report.bench import BenchResults, BenchRow
 from benchmarks.report.charts import Point, lines, reach_of
 from benchmarks.report.render import around, safe, table
 from benchmarks.report.results import NOTHING
+from benchmarks.schema import Axis
 from common.text import listed
 
 AXES: dict[Axis, str] = {  # names of the axes on a page

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from backends import title_of
 from backends.process.parent import PROJECT
 from backends.process.tuned import BUILT_IN
-from benchmarks.measure.recording import Decoded, Recording, append_line
+from benchmarks.measure.recording import Recording, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race, render
 from benchmarks.report.bench import LANES
 from benchmarks.report.repeated import RepeatedResults
+from benchmarks.schema import Decoded
 
 FOLDER = PROJECT / "docs" / "benchmark"
 NAMES = ("demo", "fra-eng")  # of the pages of this folder

@@ -14,7 +14,8 @@ from backends.interface import Backend
 from benchmarks import in_child
 from benchmarks.measure import machine
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.recording import Checked, Recording
+from benchmarks.measure.recording import Recording
+from benchmarks.schema import Checked
 from common.tensors import Batches
 from tests.conftest import SETTINGS, batch_of, model
 from tests.support.planted import HONEST_STEPS, Planted

@@ -15,16 +15,16 @@ import pytest
 from rosetta_record import Record, RecordError, take_turns
 
 from backends.process.parent import PROJECT
-from benchmarks.in_child import Visit
-from benchmarks.measure import machine, rounds
-from benchmarks.measure.plan import Row
+from benchmarks import schema
+from benchmarks.measure import machine, rounds, turns
 from benchmarks.measure.proof import not_of_a_record
 from benchmarks.measure.race import Race
-from benchmarks.measure.recording import Recording, Round
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import Estimate, observations
 from benchmarks.racing import script_rows
 from benchmarks.report.race import RaceResults, misfits
+from benchmarks.schema import Round, Row, Visit
 from common.errors import RosettaError
 from common.machine import cores
 from tests.support.program import answer, rosetta, wait_until
@@ -231,7 +231,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"LEAD_SECONDS": 0.02, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
         monkeypatch.setattr(rounds, name, value)
     monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
-    monkeypatch.setattr(machine, "MOST_OTHERS", inf)
+    for place in (schema, turns):
+        monkeypatch.setattr(place, "MOST_OTHERS", inf)
     monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
 
 

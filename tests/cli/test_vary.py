@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.measure.recording import Recording, Round
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Observations, mean_of
 from benchmarks.report.page import report_of
 from benchmarks.report.vary import VaryResults
+from benchmarks.schema import Round
 from tests.support.program import refusal, short
 from tests.support.recordings import changed, plan_of, recording, slowed
 

@@ -9,10 +9,10 @@ from backends.native.files import LARGEST_FILE, LARGEST_PICKLE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
 from backends.serve.page import LONGEST_QUESTION, _Visit
-from benchmarks.measure.plan import MOST_ROWS
 from benchmarks.measure.race import MOST_SCRIPTS
 from benchmarks.measure.recording import MOST_BYTES
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
+from benchmarks.schema import MOST_ROWS
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
 from common.run import LARGEST_TEXTS
 from common.settings import LARGEST_TEXT, LARGEST_VOCABULARY, MOST_PAIRS, MOST_UNITS

@@ -18,24 +18,32 @@ from backends import lookup
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.commands import report_of
-from benchmarks.in_child import Profile, Visit, WarmUp, Work
 from benchmarks.measure import plan as plans
-from benchmarks.measure.plan import BUDGET, WITHIN, Plan, Row, Training, rows_of
-from benchmarks.measure.recording import (
+from benchmarks.measure.plan import rows_of
+from benchmarks.measure.recording import Recording, append_line
+from benchmarks.report import render
+from benchmarks.schema import (
+    BUDGET,
+    WITHIN,
+    Certificate,
     Certified,
     Decoded,
     Head,
     Line,
-    Recording,
+    Plan,
+    Profile,
     Round,
+    Row,
     RowProfile,
     ShownSentence,
+    StageResult,
     Start,
     Text,
-    append_line,
+    Training,
+    Visit,
+    WarmUp,
+    Work,
 )
-from benchmarks.parity.certificate import Certificate, StageResult
-from benchmarks.report import render
 from common.machine import Machine
 from common.scoring import Scores
 from common.settings import DataConfig, TrainConfig

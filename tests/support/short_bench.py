@@ -8,7 +8,8 @@ from dataclasses import replace
 from math import inf
 
 from backends import TABLE
-from benchmarks.measure import bench, machine, race, rounds
+from benchmarks import schema
+from benchmarks.measure import bench, machine, race, rounds, turns
 from benchmarks.report import results
 from rosetta import main
 from tests.support.planted import entry_of
@@ -22,7 +23,7 @@ def make_short(number: int) -> None:
     rounds.LEAST_ROUNDS = bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     rounds.ENOUGH_ROUNDS = rounds.CAREFUL_ROUNDS = number
     machine.MOST_WAIT = machine.WINDOW
-    machine.MOST_OTHERS = inf
+    schema.MOST_OTHERS = turns.MOST_OTHERS = inf
     machine.wait_until_fit = lambda note, longest: True
 
 

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from benchmarks.measure.plan import WITHIN, Row
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, ENOUGH_ROUNDS
 from benchmarks.measure.statistics import (
     ROBUST_ROUNDS,
@@ -18,6 +17,7 @@ from benchmarks.measure.statistics import (
     reach,
     trimmed_mean,
 )
+from benchmarks.schema import WITHIN, Row
 from tests.support.recordings import RESTLESS, Noise, plan_of, recording
 
 SIMULATIONS = 200

@@ -6,7 +6,8 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks.measure import bench
-from benchmarks.measure.plan import Plan, rows_of
+from benchmarks.measure.plan import rows_of
+from benchmarks.schema import Plan
 from common.errors import CannotBeginError
 from tests.support.program import rosetta
 from tests.support.recordings import plan_of

@@ -11,8 +11,9 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from benchmarks.measure.recording import Decoded, Recording, Round, append_line
+from benchmarks.measure.recording import Recording, append_line
 from benchmarks.report.bench import BenchResults
+from benchmarks.schema import Decoded, Round
 from common.errors import CannotBeginError, RosettaError
 from tests.support.program import refusal
 from tests.support.recordings import changed, plan_of, recording, reported, written

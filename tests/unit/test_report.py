@@ -13,11 +13,11 @@ from rich.console import Console
 
 from backends import TABLE, colour_of
 from backends.process.parent import PROJECT
-from benchmarks.measure.recording import Certified
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report import page, render
 from benchmarks.report.charts import Bar, Point, bars, lines
 from benchmarks.report.render import Report
+from benchmarks.schema import Certified
 from common.text import printable
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
 from tests.support.recordings import committed, hostile, plan_of, recording, slowed

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from backends.process.tuned import Effect
-from benchmarks.in_child import Profile
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench import BenchResults, step_parts, why_slower
+from benchmarks.schema import Profile
 from tests.support.recordings import Noise, plan_of, recording
 
 PARTS = ("products", "others", "data", "waiting")

@@ -7,11 +7,12 @@ from math import log, sqrt
 import msgspec
 import pytest
 
-from benchmarks.measure.recording import Certified, Decoded, Recording, Round
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench import BenchResults
 from benchmarks.report.page import report_of
 from benchmarks.report.repeated import RepeatedResults, are_repeated
+from benchmarks.schema import Certified, Decoded, Round
 from common.corpus import prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig

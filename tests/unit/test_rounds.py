@@ -20,18 +20,31 @@ import numpy as np
 import pytest
 
 from benchmarks import tuning
-from benchmarks.in_child import Profile, Visit, WarmUp
 from benchmarks.measure import bench, machine, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.plan import BUDGET, Plan, Row
 from benchmarks.measure.race import Race
-from benchmarks.measure.recording import Certified, Decoded, Ready, Recording, Round, RowProfile, Start, Text
+from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import Estimate
 from benchmarks.measure.turns import MOST_TRIES, Runner
 from benchmarks.report.bench import BenchResults
+from benchmarks.schema import (
+    BUDGET,
+    Certified,
+    Decoded,
+    Plan,
+    Profile,
+    Ready,
+    Round,
+    Row,
+    RowProfile,
+    Start,
+    Text,
+    Visit,
+    WarmUp,
+)
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.settings import DataConfig

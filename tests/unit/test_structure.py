@@ -24,7 +24,7 @@ HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests jinja2".split())
 # Of each folder: a part may import those to its right.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common",
-    "benchmarks": "__main__ tuning racing commands report measure parity in_child",
+    "benchmarks": "__main__ tuning racing commands report measure parity in_child schema",
     "backends": "commands serve native groups variants process profiling interface decoding",
 }
 
@@ -58,6 +58,13 @@ def test_arrows_run_one_way(folder: str) -> None:
         assert imported <= ({*order[order.index(part) :]} if part in order else set()), path
         met |= imported
     assert len(met) >= 3, "arrows are read from the files"
+
+
+def test_a_report_imports_nothing_that_measures() -> None:
+    files = (PROJECT / "benchmarks" / "report").glob("*.py")
+    measuring = {part for path in files for part in packages(path, "benchmarks.measure.")}
+    assert measuring == {"recording", "statistics"}
+    assert not imported_by("import benchmarks.report.page, benchmarks.report.race") & {"psutil", "subprocess"}
 
 
 def test_a_framework_is_imported_only_in_files_of_its_name() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from backends.process.tuned import BUILT_IN, KEEP_MEMORY, Effect, Tuning, read_tuning
 from benchmarks import tuning
-from benchmarks.measure.plan import BUDGET, Plan, Row, rows_of
+from benchmarks.measure.plan import rows_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench import BenchResults
 from benchmarks.report.page import report_of
 from benchmarks.report.repeated import are_repeated
+from benchmarks.schema import BUDGET, Plan, Row
 from common.errors import RosettaError
 from tests.support.program import refusal
 from tests.support.recordings import plan_of, recording, slowed, written

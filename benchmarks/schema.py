@@ -96,6 +96,7 @@ class Training(Measured, frozen=True):
     axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
         default_factory=dict
     )
+    model: Literal["lstm"] = "lstm"
 
 
 class Plan(Measured, frozen=True):

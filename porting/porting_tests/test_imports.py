@@ -1,10 +1,12 @@
 """Imports of the tool, and the files of its wheel."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +63,43 @@ def test_arrows_run_one_way(folder: str) -> None:
         assert imported <= ({*order[order.index(part) :]} if part in order else set()), path
         met |= imported
     assert len(met) >= 3, "arrows are read from the files"
+
+
+REGISTER = set(
+    re.findall(r"^## (\S+)$", (PORTING.parent / "docs" / "deviations.md").read_text("utf-8"), re.MULTILINE)
+)
+NAMES = re.compile("torch|paddle|keras|tensorflow|flax|optax|jax|onnx", re.IGNORECASE)
+# Files beside those that bear a framework's name, and why they name one.
+NAMING = {
+    "rosetta_record/values.py": "which file knows the objects of a package",
+    "rosetta_record/watching.py": "models that come with a framework",
+    "rosetta_record/record.py": "what may be recorded",
+    "rosetta_record/inference.py": "exported models",
+    "rosetta_record/turns.py": "versions that a race shows",
+    "rosetta_diff/read/frameworks.py": "the table",
+    "rosetta_diff/read/description.py": "what record.json may say",
+    "rosetta_diff/carry.py": "the kinds of files that it writes",
+    "rosetta_diff/commands.py": "the demo, and the values of --to",
+}
+
+
+def words_in(path: Path) -> Iterator[str]:
+    """The identifiers and the texts in a file's code, without docstrings and entries of the register."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
+        yield from (value for name in ("id", "attr", "name", "arg", "module") if (value := getattr(node, name, None)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield from {node.value} - REGISTER
+
+
+def test_one_file_has_all_of_a_framework() -> None:
+    naming = {}
+    for path in sources():
+        words = [word for word in words_in(path) if NAMES.search(re.sub(r"\(docs/[^)]*\)", "", word))]
+        if words and not NAMES.match(path.stem):
+            naming[path.relative_to(PORTING).as_posix()] = words
+    assert naming.keys() == NAMING.keys(), naming
 
 
 def imported_by(statement: str, folder: Path) -> set[str]:

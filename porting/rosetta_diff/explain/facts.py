@@ -109,23 +109,26 @@ def paired_by_order(broken: Broken) -> Iterator[Cause]:
 
 def of_other_type(broken: Broken) -> Iterator[Cause]:
     left, right = broken.arrays
-    paddle = [group.layer for group in broken.groups if group.side.framework == "paddle"]
-    legacy = [layer.path for layer in paddle if layer.classes[:1] == ["BatchNorm"]]
-    if legacy and right.dtype != left.dtype:
-        words = "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D"
-        yield Cause(f"{legacy[0]} {words}", "paddle-legacy-batchnorm")
-    elif right.dtype != left.dtype and right.size:
-        yield Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+    if right.dtype != left.dtype and right.size:
+        plain = Cause(f"the right side is {right.dtype}, the left one {left.dtype}", "array-dtype")
+        made = [
+            Cause(f"{group.layer.path} {deviation.words}", deviation.entry)
+            for group in broken.groups
+            for kind in group.layer.classes[:1]
+            if (deviation := group.side.known.made_in_float32.get(kind))
+        ]
+        yield made[0] if made else plain
     elif broken.stages.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
-        within = [
-            layer
+        entries = [
+            group.side.known.float32_within[kind]
             for group in broken.groups
             for layer in group.side.says.layers
-            if group.side.framework == "flax" and group.layer.path.startswith(f"{layer.path}.")
+            if group.layer.path.startswith(f"{layer.path}.")
+            for kind in layer.classes
+            if kind in group.side.known.float32_within
         ]
-        attention = any("MultiHeadAttention" in layer.classes for layer in within)
-        entry = "flax-attention-float32" if attention else "array-dtype"
-        yield Cause("the difference is as small as the rounding of float32", entry)
+        words = "the difference is as small as the rounding of float32"
+        yield Cause(words, entries[0] if entries else "array-dtype")
 
 
 def multiple(broken: Broken) -> Iterator[Cause]:
@@ -225,22 +228,14 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
         yield Cause(f"the learning rate of step {step} is {words}")
 
 
-# Framework, class of layers whose gradients are multiplied by a constant of float32, the constant, and entry.
-ROUNDED_GRADIENTS = (
-    ("torch", "Hardsigmoid", "1/6", "torch-hardsigmoid-gradient"),
-    ("paddle", "AdaptiveAvgPool2D", "a position's share of the average", "paddle-average-gradient"),
-    ("paddle", "AvgPool2D", "a position's share of the average", "paddle-average-gradient"),
-)
-
-
 def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
     """Layers whose gradients have a constant of float32."""
     for side in broken.sides if broken.check.error < 4 * ONE_IN_FLOAT32 else ():
-        for framework, kind, factor, entry in ROUNDED_GRADIENTS:
+        for kind, (factor, entry) in side.known.float32_gradients.items():
             paths = [layer.path for layer in side.says.layers if kind in layer.classes]
-            if side.framework == framework and paths:
-                words = f"{framework} multiplies the gradients of {kind}, such as {paths[-1]}, by {factor} in float32"
-                yield Cause(words, entry)
+            if paths:
+                of_kind = f"the gradients of {kind}, such as {paths[-1]},"
+                yield Cause(f"{side.framework} multiplies {of_kind} by {factor} in float32", entry)
 
 
 def next_record(broken: Broken) -> str:

@@ -81,9 +81,8 @@ def steps_differ(
         for name in side.float32_settings:
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
-                entry = "tensorflow-constants" if side.framework == "keras" else ROUNDED
                 words = f"{side.framework} rounds {name} to float32, and {value} is no number of float32"
-                yield Cause(words, entry)
+                yield Cause(words, side.known.entry_of_constants)
 
 
 def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[Cause]:
@@ -189,7 +188,7 @@ def clipping_in_words(side: Side) -> str:
 
 def is_own(side: Side) -> bool:
     """Return True for an optimizer whose class a person wrote."""
-    return side.framework == "arrays" or ("." in side.optimizer.class_name and side.framework != "flax")
+    return side.known.is_custom_optimizer(side.optimizer.class_name)
 
 
 # The first step
@@ -203,15 +202,14 @@ def acting(broken: Broken) -> Iterator[Cause]:
     left, right = (item.pair.tensor(place, item.name) for place in (0, 1))
     if left and right and len(left.terms) != len(right.terms):
         yield Cause("one side trains two biases, whose sum moves twice as far", "second-bias")
-    if broken.kind == "embedding" and any(squares_slices(side) for side in broken.sides):
-        words = "squares the gradients of an id that stands several times in a batch one by one"
-        yield Cause(f"Keras on TensorFlow {words}", "keras-sparse-embeddings")
+    for side in broken.sides if broken.kind == "embedding" else ():
+        deviation = side.known.repeated_ids(side.backend, side.optimizer_family)
+        if deviation and not is_own(side) and repeats_ids(side):
+            yield Cause(*deviation)
 
 
-def squares_slices(side: Side) -> bool:
-    """Return True where Keras's own optimizer is given the gradients of ids of which some are the same."""
-    if side.backend != "tensorflow" or is_own(side) or side.optimizer_family not in ("Adam", "RMSprop"):
-        return False
+def repeats_ids(side: Side) -> bool:
+    """Return True where an id stands several times in the first batch."""
     inputs = side.arrays("inputs")
     ids = (inputs[name] for name in inputs if not name.startswith("batch") and inputs[name].dtype.kind in "iu")
     return any(np.unique(array).size < array.size for array in ids)

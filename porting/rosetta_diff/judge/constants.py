@@ -6,38 +6,41 @@ import numpy as np
 
 from rosetta_diff.helpers import some_of
 from rosetta_diff.pair.pairs import LayerPair
-from rosetta_diff.read.paddle import FLOAT32_EPSILON
+from rosetta_diff.read.base import Deviation
 from rosetta_diff.read.side import Side
 
 MOST_NORMS = 3  # norms with a rounded epsilon that are named
 
 
 def remark_on_epsilons(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[str]:
-    """A remark on norms whose epsilon Paddle rounds."""
-    norms = [pair.name for pair in pairs if rounds_epsilon(pair)]
-    if norms:
-        exact = right if left.framework == "paddle" else left
-        setting = f"layer.{exact.known.epsilon}"
-        remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
-        words = f"Paddle rounds epsilon to float32 in {some_of(norms, MOST_NORMS)}"
-        yield f"{words}; {remedy} (docs/deviations.md#paddle-norm-epsilon)"
+    """Yield a remark on norms whose epsilon one side's framework alone rounds."""
+    pairs = list(pairs)
+    for place, exact in enumerate((right, left)):
+        norms = {pair.name: deviation for pair in pairs if (deviation := rounded_epsilon(pair, place))}
+        for words, entry in dict.fromkeys(norms.values()):
+            setting = f"layer.{exact.known.epsilon}"
+            remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
+            yield f"{words} in {some_of([*norms], MOST_NORMS)}; {remedy} (docs/deviations.md#{entry})"
 
 
-def rounds_epsilon(pair: LayerPair) -> bool:
-    """True if Paddle rounds the epsilon of one of two norms, which is the same for the other one, to float32."""
-    of_paddle, of_other = (
-        [group for group in pair.both if (group.side.framework == "paddle") == paddle] for paddle in (True, False)
-    )
-    if not of_other or not of_paddle or not FLOAT32_EPSILON & {*of_paddle[0].layer.classes}:
-        return False
-    rounded, exact = (group.settings.get("epsilon") for group in (of_paddle[0], of_other[0]))
+def rounded_epsilon(pair: LayerPair, place: int) -> Deviation | None:
+    """Return how the framework of one side rounds a norm's epsilon to float32, which is the same on the other side;
+    None where it does not, or where both do."""
+    groups = pair.both[place], pair.both[1 - place]
+    known = [group.side.known.float32_epsilons for group in groups]
+    if known[0] is known[1]:
+        return None
+    rounded, exact = (group.settings.get("epsilon") for group in groups)
     floats = isinstance(rounded, float) and isinstance(exact, float)
-    return floats and np.float32(rounded) == np.float32(exact) and exact != float(np.float32(exact))
+    if not floats or np.float32(rounded) != np.float32(exact) or exact == float(np.float32(exact)):
+        return None
+    return next((known[0][kind] for kind in groups[0].layer.classes if kind in known[0]), None)
 
 
 def rounding_of_momentum(pair: LayerPair) -> float:
-    """The share by which running statistics move otherwise, since Paddle rounds their momentum to float32."""
-    kept = [group.settings.get("momentum") for group in pair.both if group.side.framework == "paddle"]
+    """Return the share by which running statistics move otherwise, where one side alone rounds their momentum to
+    float32."""
+    kept = [group.settings.get("momentum") for group in pair.both if group.side.known.rounds_momentum]
     if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
         return 0.0
     return abs(float(np.float32(kept[0])) - kept[0]) / (1 - kept[0])

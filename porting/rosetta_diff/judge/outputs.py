@@ -16,7 +16,7 @@ from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.files import ArrayFile
-from rosetta_diff.read.groups import FURTHER, WeightGroup
+from rosetta_diff.read.groups import FURTHER
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import PARTS, Shape, Tensor
@@ -113,7 +113,7 @@ def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Ar
     """
     if pair.left.kind not in ACTIVATED:
         return np.asarray, np.asarray
-    of_left, of_right = map(named_activation, pair.both)
+    of_left, of_right = (group.activation for group in pair.both)
     if of_left == of_right:
         return np.asarray, np.asarray
     if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
@@ -121,12 +121,6 @@ def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Ar
     if of_left == "linear":
         return partial(activated, name=of_right), np.asarray
     return np.asarray, partial(activated, name=of_left)
-
-
-def named_activation(group: WeightGroup) -> str:
-    """Return the name of the activation in a layer; "function" where Keras has no name. Its batch norm has none."""
-    unnamed = group.side.framework == "keras" and group.layer.settings and group.kind != "batchnorm"
-    return str(group.settings.get("activation", "function" if unnamed else "linear") or "linear")
 
 
 def first_shapes(pair: LayerPair, turns: Mapping[str, Turn]) -> tuple[Shape, Shape] | None:

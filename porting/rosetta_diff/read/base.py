@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rosetta_diff.read.rules import CHANNELLED, DIMENSIONS_OR_CELL, GRADIENT, RECURRENT, Rule, Rules, Settings
 from rosetta_diff.read.view import Axes, Shape, Tensor, View, flat, plain
@@ -27,6 +27,13 @@ class Recurrent:
 Parts = Sequence[tuple[str, Shape]]  # names and shapes of the arrays of an output
 
 
+class Deviation(NamedTuple):
+    """Words of what a framework alone does, and its entry in docs/deviations.md."""
+
+    words: str
+    entry: str
+
+
 class Framework(ABC):
     """All that is known of a framework. Its own names and values lead to canonical ones."""
 
@@ -39,11 +46,20 @@ class Framework(ABC):
     divides_by_n = True  # the variance that moves the running one; else by n - 1
     folds_weights = False  # whether one of its weights may be made of several of the model
     epsilon: str = "epsilon"  # the attribute in which a norm keeps it
+    names_the_model = False  # whether the whole model is a layer with a name, which stands first and ends last
+
+    # By classes of layers.
+    made_in_float32: Mapping[str, Deviation] = {}  # whatever the default type is
+    float32_within: Mapping[str, str] = {}  # entries of what a layer computes in float32 even in float64
+    float32_epsilons: Mapping[str, Deviation] = {}  # norms that round epsilon to float32
+    float32_gradients: Mapping[str, Deviation] = {}  # gradients are multiplied by a constant of float32
+    rounds_momentum = False  # whether norms round it to float32
 
     optimizers: Mapping[str, str]  # settings of optimizers: canonical names by own ones
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
     decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
     clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how
+    entry_of_constants = "constants-precision"  # of `float32_settings`
 
     files: tuple[str, ...] = ()  # endings of what the framework's loader reads, the usual one first
 
@@ -92,9 +108,17 @@ class Framework(ABC):
         usual = not said and self.channels_first
         return usual or said == "channels_first" or said.startswith("NC") or settings.get("axis") in (1, [1])
 
+    def activation(self, kind: str, settings: Settings) -> str:
+        """Name of the activation in a layer of a kind."""
+        return str(self.settings_of(settings, kind).get("activation") or "linear")
+
     def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
         """The framework's class that an optimizer is or comes from, of its classes, nearest first, and its name."""
         return next((known for known in classes if "." not in known), name)
+
+    def is_custom_optimizer(self, name: str) -> bool:
+        """True for an optimizer whose class, of this name, a person wrote."""
+        return "." in name
 
     def settings_of_optimizer(self, settings: Settings) -> dict[str, Any]:
         """An optimizer's settings in canonical terms."""
@@ -119,6 +143,11 @@ class Framework(ABC):
     def float32_settings(self, backend: str | None) -> Mapping[str, tuple[str, ...]]:
         """By an optimizer's class its settings of which it makes constants of float32 even in float64."""
         return {}
+
+    def repeated_ids(self, backend: str | None, family: str) -> Deviation | None:
+        """What an optimizer of a family makes of the gradients of an id that stands several times in a batch; None
+        where it adds them up."""
+        return None
 
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:
         """Second names that a loader has for the weights of a layer, and the first ones."""

@@ -92,6 +92,7 @@ class Flax(Framework):
         groups="num_groups",
     )
     meanings = {"padding": lambda padding: padding.lower() if isinstance(padding, str) else padding}
+    float32_within = {"MultiHeadAttention": "flax-attention-float32"}
     always = {"gru": {"reset_after": True}, "embedding": {"padding_idx": None}, "dropout": UPSCALED}
     optimizers = canonical(
         learning_rate="hyperparams.learning_rate",
@@ -110,6 +111,10 @@ class Flax(Framework):
 
     def counters(self, settings: Settings) -> set[int]:
         return {value for name, value in settings.items() if name.endswith(".count") and isinstance(value, int)}
+
+    def is_custom_optimizer(self, name: str) -> bool:
+        """Names are those of transformations."""
+        return False
 
     def kind_of_optimizer(self, classes: Sequence[str], name: str) -> str:
         """The kind of optimizer that a chain of transformations amounts to."""

@@ -123,6 +123,11 @@ class WeightGroup:
         return self.side.known.settings_of(self.layer.settings, self.kind)
 
     @property
+    def activation(self) -> str:
+        """Name of the activation in the layer, "linear" for none."""
+        return self.side.known.activation(self.kind, self.layer.settings)
+
+    @property
     def channels_stand_first(self) -> bool:
         return self.side.known.channels_stand_first(self.layer.settings)
 

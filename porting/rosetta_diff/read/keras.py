@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import final
 
-from rosetta_diff.read.base import Framework
+from rosetta_diff.read.base import Deviation, Framework
 from rosetta_diff.read.rules import (
     BEFORE_CORRECTION,
     CLIPS,
@@ -63,9 +63,16 @@ LAYERS: Rules = {
 }
 
 
+SLICES = Deviation(
+    "Keras on TensorFlow squares the gradients of an id that stands several times in a batch one by one",
+    "keras-sparse-embeddings",
+)
+
+
 @final
 class Keras(Framework):
     name = "keras"
+    names_the_model = True
     layers = LAYERS
     settings = canonical(
         epsilon="epsilon",
@@ -102,7 +109,13 @@ class Keras(Framework):
     epsilons = {"Adam": BEFORE_CORRECTION, "AdamW": BEFORE_CORRECTION, "RMSprop": INSIDE}
     decays = (STRAIGHT, GRADIENT)
     clips = CLIPS
+    entry_of_constants = "tensorflow-constants"
     files = (".h5", ".safetensors")
+
+    def activation(self, kind: str, settings: Settings) -> str:
+        """A configuration lacks the name where it has a function. A batch norm has no activation."""
+        unnamed = settings and "activation" not in settings and kind != "batchnorm"
+        return "function" if unnamed else super().activation(kind, settings)
 
     def counters(self, settings: Settings) -> set[int]:
         return {settings["iterations"]} if isinstance(settings.get("iterations"), int) else set()
@@ -115,6 +128,9 @@ class Keras(Framework):
         adam = ("beta_1", "beta_2", "weight_decay")
         rounded = {"SGD": ("momentum", "weight_decay"), "Adam": adam, "AdamW": adam}
         return rounded if backend == "tensorflow" else {}
+
+    def repeated_ids(self, backend: str | None, family: str) -> Deviation | None:
+        return SLICES if backend == "tensorflow" and family in ("Adam", "RMSprop") else None
 
 
 # Canonical names.
@@ -137,3 +153,6 @@ class NoFramework(Framework):
     optimizers = same(*OF_OPTIMIZERS)
     decays = (GRADIENT, STRAIGHT)
     clips = CLIPS
+
+    def is_custom_optimizer(self, name: str) -> bool:
+        return True

@@ -4,7 +4,7 @@ import math
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, final
 
-from rosetta_diff.read.base import Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
+from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
@@ -23,8 +23,12 @@ from rosetta_diff.read.torch import STACKED
 from rosetta_diff.read.view import Tensor
 
 BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
-# Norms that round epsilon to float32; GroupNorm does not.
-FLOAT32_EPSILON = {"LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"}
+LEGACY = Deviation(
+    "is made in float32 whatever Paddle's default dtype is; give it dtype, or take BatchNorm2D",
+    "paddle-legacy-batchnorm",
+)
+EPSILON = Deviation("Paddle rounds epsilon to float32", "paddle-norm-epsilon")
+AVERAGE = Deviation("a position's share of the average", "paddle-average-gradient")
 SMALLEST_POWER = 1e-30  # of a beta, that float32 has with all its digits
 
 
@@ -61,6 +65,10 @@ class Paddle(Framework):
     meanings = {"_padding_idx": lambda row: None if row == -1 else row}
     always = {"lstm": GATED, "gru": {"reset_after": True, **GATED}}
     channels_first = True
+    made_in_float32 = {"BatchNorm": LEGACY}
+    float32_epsilons = dict.fromkeys(("LayerNorm", "_BatchNormBase", "BatchNorm", "_InstanceNormBase"), EPSILON)
+    float32_gradients = {"AdaptiveAvgPool2D": AVERAGE, "AvgPool2D": AVERAGE}
+    rounds_momentum = True
     optimizers = canonical(
         learning_rate="learning_rate",
         epsilon="_epsilon",

@@ -113,8 +113,8 @@ class Side:
 
     @cached_property
     def root(self) -> str:
-        """The path of the layer that is the whole model. In Keras it has a name, stands first, and ends last."""
-        named = [layer.path for layer in self.says.layers[:1]] if self.framework == "keras" else []
+        """The path of the layer that is the whole model; "" where it has no name."""
+        named = [layer.path for layer in self.says.layers[:1]] if self.known.names_the_model else []
         return next((call.layer for call in self.says.calls[-1:] if call.layer in named), "")
 
     @cached_property
@@ -138,8 +138,8 @@ class Side:
 
     @property
     def backend(self) -> str | None:
-        """Keras's backend; None in other frameworks."""
-        return self.says.framework.backend if self.framework == "keras" else None
+        """What a framework computes with; None where that is the framework itself."""
+        return self.says.framework.backend
 
     @property
     def float32_settings(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, final
 
-from rosetta_diff.read.base import Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
+from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
@@ -84,6 +84,7 @@ class Torch(Framework):
     channels_first = True
     divides_by_n = False
     epsilon = "eps"
+    float32_gradients = {"Hardsigmoid": Deviation("1/6", "torch-hardsigmoid-gradient")}
     optimizers = canonical(
         learning_rate="lr",
         epsilon="eps",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from common.errors import RosettaError
+from common.models import model_of, permute
 from common.settings import LARGEST_INTEGER, ModelConfig, require
 from common.text import printable
 
@@ -26,9 +27,9 @@ Arrays = dict[str, NDArray[np.floating]]
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """All that training changes. The columns of an LSTM's arrays are those of the gates i, f, c, o, in this order."""
+    """All that training changes."""
 
-    weights: Arrays  # by canonical name, see weight_shapes
+    weights: Arrays  # by canonical name, see common.models
     mean_squares: Arrays  # RMSprop's running mean of squared gradients, by the same names
 
     def arrays(self) -> Arrays:
@@ -51,44 +52,15 @@ def without_prefix(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The eight weights and their shapes, in canonical order."""
-    units, gates = config.latent_dim, 4 * config.latent_dim
-    return {
-        "encoder/kernel": (config.num_encoder_tokens, gates),
-        "encoder/recurrent_kernel": (units, gates),
-        "encoder/bias": (gates,),
-        "decoder/kernel": (config.num_decoder_tokens, gates),
-        "decoder/recurrent_kernel": (units, gates),
-        "decoder/bias": (gates,),
-        "dense/kernel": (units, config.num_decoder_tokens),
-        "dense/bias": (config.num_decoder_tokens,),
-    }
-
-
 def initial_state(config: ModelConfig, seed: int) -> ModelState:
     """Weights as Keras draws them: Glorot uniform kernels, orthogonal recurrent kernels, forget bias one.
 
     Drawn in float64 and rounded to float32, so that both precisions start from the same numbers.
     """
     rng = np.random.default_rng(seed)
-    weights = {name: _draw(name, shape, rng) for name, shape in weight_shapes(config).items()}
+    weights = {name: weight.draw(rng, weight.shape) for name, weight in model_of(config).weights(config).items()}
     rounded: Arrays = {name: w.astype(np.float32).astype(config.dtype) for name, w in weights.items()}
     return ModelState(rounded, zeros_like(rounded))
-
-
-def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    if name == "dense/bias":
-        return np.zeros(shape)
-    if name.endswith("/bias"):
-        units = shape[0] // 4
-        return np.repeat([0.0, 1.0, 0.0, 0.0], units)
-    if name.endswith("/recurrent_kernel"):
-        # As in Keras: Q of a matrix of normal numbers, its columns signed by R's diagonal, so that Q is uniform.
-        q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
-        return np.asarray((q * np.sign(np.diag(r))).T)
-    limit = np.sqrt(6 / sum(shape))
-    return rng.uniform(-limit, limit, shape)
 
 
 def check_state(state: ModelState, config: ModelConfig) -> None:
@@ -102,11 +74,11 @@ def check_state(state: ModelState, config: ModelConfig) -> None:
 
 def check_arrays(kind: str, arrays: Arrays, config: ModelConfig) -> None:
     """Raise RosettaError unless every array has the name, shape and dtype that `config` promises, and is finite."""
-    expected = weight_shapes(config)
+    expected = model_of(config).weights(config)
     if arrays.keys() != expected.keys():
         names = ", ".join(sorted(arrays.keys() ^ expected.keys()))
         raise RosettaError(f"the {kind}s do not match the model: missing or unknown: {printable(names)}")
-    for name, shape in expected.items():
+    for name, (shape, *_) in expected.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != config.dtype:
             raise RosettaError(f"{kind} {name} is {array.dtype} {array.shape}, expected {config.dtype} {shape}")
@@ -114,22 +86,17 @@ def check_arrays(kind: str, arrays: Arrays, config: ModelConfig) -> None:
             raise RosettaError(f"{kind} {name} holds numbers that are not finite: training diverged")
 
 
-def permute_units(state: ModelState, order: NDArray[np.integer]) -> ModelState:
+def permute_units(state: ModelState, config: ModelConfig, order: NDArray[np.integer]) -> ModelState:
     """The state of the same function with its hidden units in another order: `order` (H,) names their old positions.
 
     Encoder and decoder share the order, since the encoder's states start the decoder.
     """
-    columns = (np.arange(4)[:, None] * len(order) + order).ravel()  # the columns of all four gates
+    weights = model_of(config).weights(config)
 
-    def permute(arrays: Arrays) -> Arrays:
-        permuted = {}
-        for name, array in arrays.items():
-            rows = order if name.endswith("/recurrent_kernel") or name == "dense/kernel" else slice(None)
-            last = slice(None) if name.startswith("dense/") else columns
-            permuted[name] = np.ascontiguousarray(array[rows][..., last] if array.ndim > 1 else array[last])
-        return permuted
+    def permuted(arrays: Arrays) -> Arrays:
+        return {name: permute(array, weights[name].axes, order) for name, array in arrays.items()}
 
-    return ModelState(permute(state.weights), permute(state.mean_squares))
+    return ModelState(permuted(state.weights), permuted(state.mean_squares))
 
 
 def to_pieces(arrays: Arrays, metadata: dict[str, Any]) -> list[bytes | memoryview]:
@@ -166,7 +133,7 @@ def from_bytes(block: bytes) -> tuple[Arrays, dict[str, Any]]:
 
 def largest_block(config: ModelConfig) -> int:
     """The most bytes that a run's state has: weights, slots, the best epoch's weights, and LARGEST_METADATA."""
-    numbers = sum(math.prod(shape) for shape in weight_shapes(config).values())
+    numbers = sum(math.prod(weight.shape) for weight in model_of(config).weights(config).values())
     return 3 * np.dtype(config.dtype).itemsize * numbers + LARGEST_METADATA
 
 

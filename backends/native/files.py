@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.files import size_of
+from common.models import model_of
 from common.settings import MOST_UNITS, ModelConfig
-from common.weights import ModelState, check_state, weight_shapes, zeros_like
+from common.weights import ModelState, check_state, zeros_like
 
 # For each canonical weight the tensors of torch and Paddle whose sum it is.
 TENSORS = {
@@ -107,7 +108,7 @@ def canonical_state(
             "at zero"
         )
     weights, mean_squares = {}, {}
-    for name, shape in weight_shapes(config).items():
+    for name, (shape, *_) in model_of(config).weights(config).items():
         first, *second = names[name]
         weights[name] = _checked(first, tensors[first], shape, config)
         for part in second:

@@ -14,9 +14,10 @@ import h5py
 from backends.interface import Backend
 from backends.native.files import listed, reading, with_units
 from common.errors import RosettaError
+from common.models import model_of
 from common.settings import ModelConfig
 from common.text import printable
-from common.weights import ModelState, check_state, weight_shapes, zeros_like
+from common.weights import ModelState, check_state, zeros_like
 
 LOADS = """\
 import keras
@@ -62,7 +63,7 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
         kind = str(variables.attrs.get("name", "rm_sprop")) if count else ""  # older versions write no name
     if dtype != config.dtype:
         raise RosettaError(f"its weights are {dtype}, expected {config.dtype}; give its own --dtype")
-    names = weight_shapes(config)
+    names = model_of(config).weights(config)
     rate_is_scheduled = count == 1 + len(names)  # and then no variable
     if count > 2 and not (kind.startswith(("rm_sprop", "rmsprop")) and count - len(names) in (1, 2)):
         raise RosettaError(

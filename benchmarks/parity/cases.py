@@ -170,7 +170,7 @@ class Cases:
             Case("group", self.fresh, corpus, trained[: size.steps * of_group + 1], of_group),
             Case("counts", decided, corpus, whole_and_smaller, size.batch_rows),
         ]
-        permuted = [replace(trajectory, state=permute_units(self.fresh, units)) for units in permutations]
+        permuted = [replace(trajectory, state=permute_units(self.fresh, self.model, units)) for units in permutations]
         of_permuted = {f"{PERMUTED} {number}": case for number, case in enumerate(permuted)}
         return {case.stage: case for case in asked} | of_permuted
 

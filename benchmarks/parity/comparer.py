@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.weights import SLOT_PREFIX
+from common.models import UNITS, Axes
 
 STAGES = ("tensors", "weights", "forward", "loss", "gradients", "step", "trajectory", "counts", "strings")
 # What the first failed stage says about the cause, given that all stages before it passed.
@@ -29,22 +29,6 @@ BREAKS = {
     "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
     "real, and at a last batch that is smaller",
     "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
-}
-GATES = ("input", "forget", "candidate", "output")  # blocks of equal size along an axis of gates
-# The words for the axes of tensors.
-OF_LSTM = {"kernel": ("row", "gate"), "recurrent_kernel": ("row", "gate"), "bias": ("gate",)}
-AXES: dict[str, tuple[str, ...]] = {
-    **{f"{lstm}/{name}": axes for lstm in ("encoder", "decoder") for name, axes in OF_LSTM.items()},
-    "dense/kernel": ("unit", "character"),
-    "dense/bias": ("character",),
-    "state_h": ("row", "unit"),
-    "state_c": ("row", "unit"),
-    **dict.fromkeys(
-        ("encoder_input_data", "decoder_input_data", "decoder_target_data", "probabilities"),
-        ("row", "time step", "character"),
-    ),
-    "train": ("batch",),
-    "evaluate": ("batch",),
 }
 
 
@@ -96,11 +80,13 @@ def compare(
     dtype: str,
     scale: float | None = 1.0,
     relative: bool = False,
+    axes: Axes = (),
 ) -> Check:
     """Compare two arrays; the actual one has the promised `dtype`.
 
     The error is the largest difference divided by `scale`, or by the largest expected number if that is None. A
-    `relative` error is the largest of the differences, each divided by its expected number.
+    `relative` error is the largest of the differences, each divided by its expected number. The `axes` are
+    the words for the place of the largest difference.
     """
     expected, actual = np.asarray(expected), np.asarray(actual)
     if wrong := _incomparable(expected, actual, dtype):
@@ -112,7 +98,7 @@ def compare(
     where = tuple(int(index) for index in np.unravel_index(differences.argmax(), differences.shape))
     error = float(differences[where]) / (scale or float(np.abs(expected).max()) or 1.0)
     note = f"got {np.float64(actual[where])!s}, expected {np.float64(expected[where])!s}"
-    return Check(stage, tensor, error, bound, where, _place(tensor, where, expected.shape), note)
+    return Check(stage, tensor, error, bound, where, _place(axes, where, expected.shape), note)
 
 
 def _incomparable(expected: NDArray[Any], actual: NDArray[Any], dtype: str) -> str:
@@ -129,18 +115,15 @@ def _incomparable(expected: NDArray[Any], actual: NDArray[Any], dtype: str) -> s
     return ""
 
 
-def _place(tensor: str, where: tuple[int, ...], shape: tuple[int, ...]) -> str:
+def _place(axes: Axes, where: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """An index in words. Batches are counted from 1, all else from 0."""
-    axes = AXES.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ())
-    if len(axes) != len(where):
+    if not axes:
         return f"index {', '.join(map(str, where))}" if where else ""
     words = []
     for axis, number, length in zip(axes, where, shape, strict=True):
-        if axis == "gate":
-            gate, unit = divmod(number, length // len(GATES))
-            words += [f"{GATES[gate]} gate", f"unit {unit}"]
-        else:
-            words.append(f"{axis} {number + (axis == 'batch')}")
+        blocks = UNITS.get(axis, (axis,))
+        block, within = divmod(number, length // len(blocks))
+        words.append(f"{blocks[block]} {within + (axis == 'batch')}")
     return ", ".join(words)
 
 

@@ -29,6 +29,7 @@ from benchmarks.parity.cases import REFERENCE, Answers, Cases
 from benchmarks.parity.comparer import STAGES, Check, compare, explained, other_names
 from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
+from common.models import Axes, model_of
 from common.settings import Padding, Precision
 from common.tensors import Batches
 from common.weights import SLOT_PREFIX
@@ -36,6 +37,12 @@ from common.weights import SLOT_PREFIX
 # The tensors that a model file is given for each batch. Where padding is masked, it is given encoder_lengths too.
 FIELDS_OF_FIT = ("encoder_input_data", "decoder_input_data", "decoder_target_data")  # which Keras's `fit` takes
 FIELDS = (*FIELDS_OF_FIT, "decoder_target_ids", "target_weights", "real_positions", "loss_positions")
+# The words for the axes of tensors that every model has.
+AXES: dict[str, Axes] = {
+    **dict.fromkeys((*FIELDS_OF_FIT, "probabilities"), ("row", "time step", "character")),
+    "train": ("batch",),
+    "evaluate": ("batch",),
+}
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
 
 
@@ -46,6 +53,8 @@ class Comparison:
         self.cases, self.actual, self.expected = cases, actual, cases.reference
         self.process, self.dtype = actual.process, actual.dtype
         self.entry = lookup(self.process.name)
+        model = model_of(cases.model)
+        self.axes = AXES | model.states | {name: axes for name, (*_, axes) in model.weights(cases.model).items()}
         self.bounds = {name: bounds[self.dtype] for name, bounds in BOUNDS.items()}
         if not self.entry.decodes_batches:
             strings = actual.by_stage["strings"]
@@ -79,7 +88,12 @@ class Comparison:
     def _compare(self, stage: str, tensor: str, bound: float, **how: Any) -> Check:
         """Compare the arrays that both sides answered for this stage; see `comparer.compare`."""
         expected, actual = self.expected[stage][tensor], self.actual[stage][tensor]
-        return compare(stage, tensor, expected, actual, bound, **{"dtype": self.dtype} | how)
+        how = {"dtype": self.dtype, "axes": self._axes(tensor)} | how
+        return compare(stage, tensor, expected, actual, bound, **how)
+
+    def _axes(self, tensor: str) -> Axes:
+        """The words for the axes of a weight, a slot, a state, or a tensor that every model has; () for others."""
+        return self.axes.get(tensor.removeprefix(SLOT_PREFIX).partition(" ")[0], ())
 
     def _tensors(self) -> Iterator[Check]:
         for name, expected in self.batches.items():
@@ -87,13 +101,13 @@ class Comparison:
             # JAX has integers of 32 bits, unless it computes in float64.
             integer = "int32" if actual.dtype == "int32" else "int64"
             dtype = integer if expected.dtype.kind in "iu" else self.dtype
-            yield compare("tensors", name, expected, actual, 0.0, dtype=dtype)
+            yield compare("tensors", name, expected, actual, 0.0, dtype=dtype, axes=self._axes(name))
 
     def _weights(self) -> Iterator[Check]:
         return (self._compare("weights", name, 0.0) for name in self.expected["weights"])
 
     def _forward(self) -> Iterator[Check]:
-        for name in ("state_h", "state_c", "probabilities"):  # the probabilities follow from the states
+        for name in (*model_of(self.cases.model).states, "probabilities"):  # which follow from the states
             bound = self.bounds[name]
             if self.dtype == "float32":
                 rounded, exact = (side["forward"][name] for side in (self.cases.float32, self.expected))
@@ -101,7 +115,8 @@ class Comparison:
             yield self._compare("forward", name, bound)
         steps = self.expected["forward"][STEPPED].shape[1]  # of which the decoder gives the same one by one
         whole, stepped = self.expected["forward"]["probabilities"][:, :steps], self.actual["forward"][STEPPED]
-        yield compare("forward", STEPPED, whole, stepped, bound, dtype=self.dtype)
+        axes = self._axes(STEPPED)
+        yield compare("forward", STEPPED, whole, stepped, bound, dtype=self.dtype, axes=axes)
 
     def _loss(self) -> Iterator[Check]:
         expected, actual = (side["gradients"]["loss"] for side in (self.expected, self.actual))
@@ -159,7 +174,8 @@ class Comparison:
         how: dict[str, Any] = {"scale": None, "dtype": self.dtype}
         for name in expected if self.dtype == "float64" else ():
             both, bound = (expected[name], all_steps[0][name]), self.bounds["slots"]
-            yield compare("trajectory", f"{name} of {of_workers}", *both, bound, **how)
+            axes = self._axes(name)
+            yield compare("trajectory", f"{name} of {of_workers}", *both, bound, axes=axes, **how)
         first, *rest = (np.concatenate([steps[name].ravel() for name in expected]) for steps in all_steps)
         states = np.tile(first, (len(rest), 1)), np.array(rest)
         yield compare("trajectory", f"states of {of_workers}", *states, 0.0, dtype=self.dtype)

@@ -25,9 +25,10 @@ from backends.native.jax import read_jax
 from backends.native.paddle import read_paddle
 from backends.process.parent import PROJECT, BackendProcess
 from common.errors import RosettaError
+from common.models import model_of
 from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
-from common.weights import ModelState, initial_state, weight_shapes
+from common.weights import ModelState, initial_state
 from tests.conftest import FRAMEWORKS, SETTINGS, StartBackend, material, model
 from tests.support import child, small_run
 from tests.support.foreign_files import layer_tensors
@@ -249,7 +250,7 @@ def keras_file(backend_of: StartBackend, tmp_path: Path) -> Path:
 
 
 def test_external_or_huge_arrays_of_keras_are_not_read(read: ReadFiles, keras_file: Path, tmp_path: Path) -> None:
-    place, shape = "layers/lstm/cell/vars/0", weight_shapes(MODEL)["encoder/kernel"]
+    place, shape = "layers/lstm/cell/vars/0", model_of(MODEL).weights(MODEL)["encoder/kernel"].shape
     layout = h5py.VirtualLayout(shape, "f4")
     layout[:] = h5py.VirtualSource(str(keras_file), place, shape)
     recurrent, huge = "layers/lstm/cell/vars/1", (1 << 20, 1 << 20)

@@ -50,7 +50,7 @@ PLANTED |= {
     "jax:StatesExchanged": OF_PORTING["StatesExchanged"],  # the only one in JAX, which compiles each anew
     "numpy:SquareTransposed": ("forward", []),
     "numpy:TransposedOnce": ("weights", ["encoder/recurrent_kernel", "input gate"]),
-    "numpy:OneRowDisturbed": ("weights", ["decoder/recurrent_kernel", "row 23"]),
+    "numpy:OneRowDisturbed": ("weights", ["decoder/recurrent_kernel", "from unit 23"]),
     "numpy:NotANumber": ("forward", ["state_c", "not finite at [3, 7]"]),
     "numpy:LaterStepsDisturbed": ("forward", ["probabilities"]),
     "numpy:WrongGradient": ("gradients", ["encoder/kernel", "forget gate"]),

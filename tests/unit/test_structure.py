@@ -154,7 +154,7 @@ for command in {}:
 
 
 OURS = ("rosetta", "backends", "benchmarks", "common")
-MOST_MODULES = 22  # of ours, packages counted, in the process that was started
+MOST_MODULES = 23  # of ours, packages counted, in the process that was started
 
 
 def test_a_translation_imports_few_modules_and_no_benchmarks() -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from backends import numpy_model
 from common.errors import RosettaError
 from common.settings import ModelConfig
-from common.weights import check_state, from_bytes, in_dtype, initial_state
+from common.weights import ModelState, check_state, from_bytes, in_dtype, initial_state, permute_units
 from tests.support.small_run import assert_same, to_bytes
 
 CONFIG = ModelConfig(num_encoder_tokens=20, num_decoder_tokens=30, start_token=0, stop_token=1, latent_dim=32)
@@ -75,3 +76,18 @@ def test_an_array_that_is_not_as_promised_is_named() -> None:
             arrays["dense/gamma"] = arrays.pop("dense/bias")
             with pytest.raises(RosettaError, match="dense/bias, dense/gamma"):
                 check_state(state, CONFIG)
+
+
+def test_permuted_units_compute_the_same_function() -> None:
+    rng = np.random.default_rng(0)
+    fresh = initial_state(replace(CONFIG, dtype="float64"), seed=0).weights
+    weights = {name: weight + 0.1 * rng.standard_normal(weight.shape) for name, weight in fresh.items()}
+    state = permute_units(ModelState(weights, weights), CONFIG, rng.permutation(CONFIG.latent_dim))
+    assert_same(state.weights, state.mean_squares)
+    assert all((state.weights[name] != weights[name]).any() for name in weights if name != "dense/bias")
+    model = numpy_model.Seq2Seq(20, 30, 32)
+    ids = rng.integers(0, 20, (2, 3, 5))
+    logits = []
+    for model.weights in (weights, state.weights):
+        logits.append(model(np.eye(20)[ids[0]], np.eye(30)[ids[1]])[0])
+    assert np.abs(logits[0] - logits[1]).max() < 1e-12

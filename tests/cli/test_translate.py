@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from select import select
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 import backends
-from backends import TABLE, Entry
+from backends import TABLE, Entry, lookup
 from backends.commands.lines import InputLine, Output
 from backends.process.parent import PROJECT
 from backends.process.side_by_side import SideBySide
@@ -183,7 +184,8 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Makes a table of these backends, as if no others were installed; all are NumPy, which starts soonest."""
 
     def make(*names: str, **extra: Entry) -> None:
-        monkeypatch.setattr(backends, "TABLE", dict.fromkeys(names, TABLE["numpy"]) | extra)
+        entries = {name: replace(TABLE["numpy"], aliases=lookup(name).aliases) for name in names}
+        monkeypatch.setattr(backends, "TABLE", entries | extra)
 
     return make
 

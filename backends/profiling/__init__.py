@@ -9,14 +9,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol, cast
 
-import numpy as np
-
 from backends import TABLE
 from backends.interface import Backend, unreported
 from common.machine import allowed_cores
-from common.tensors import Array, Batches
+from common.tensors import Batches
 
-ENOUGH = 1 << 20  # elements of the array with denormals; so many that every framework uses all its threads
 # Words in the name of an LSTM's kernel or of a matrix product's, in lower case. ynn_fusion is XLA's on a CPU.
 PRODUCTS = ("rnn", "lstm", "matmul", "gemm", "dot", "::mm", "::addmm", "::bmm", "ynn_fusion")
 
@@ -44,10 +41,7 @@ class Tools(Protocol):
         """Call `train` under the profiler; return what it returned and the kernels. Leaves no file."""
 
     def describe(self, backend: Any) -> dict[str, Any]:
-        """`version`, `device` and `threads` as the framework reports them, and `settings`, a str, int or bool each.
-
-        The settings of every framework have `denormals`, the result of `backends.profiling.denormals`.
-        """
+        """`version`, `device` and `threads` as the framework reports them, and `settings`: str, int or bool each."""
 
 
 def tools(framework: str) -> Tools | None:
@@ -86,14 +80,3 @@ def covered(kernels: Iterable[Kernel]) -> float:
         total += max(0.0, ended - max(began, reached))
         reached = max(reached, ended)
     return total
-
-
-def denormals(backend: Backend, halve: Callable[[Array], Array]) -> str:
-    """The treatment of denormal numbers, which the framework makes by halving the smallest normal number.
-
-    It is "kept", "flushed", or "some flushed" where one thread flushes them to zero and another does not.
-    """
-    halves = halve(np.full(ENOUGH, np.finfo(backend.config.dtype).tiny, backend.config.dtype))
-    # The bits are compared, since a thread that flushes denormals also takes them for zero in comparisons.
-    share = np.mean(halves.view(f"u{halves.itemsize}") == 0)
-    return {0.0: "kept", 1.0: "flushed"}.get(float(share), "some flushed")

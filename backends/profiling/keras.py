@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from backends.profiling import Kernel, denormals, tools
+from backends.profiling import Kernel, tools
 from common.machine import allowed_cores
 
 ENGINE = keras.backend.backend()
@@ -56,8 +56,5 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": f"{keras.__version__}, tf {tf.__version__}",
         "device": backend.weights()["dense/kernel"].value.device.rpartition("device:")[-1],
         "threads": intra_op or int(os.environ.get("TF_NUM_INTRAOP_THREADS", len(allowed_cores()))),
-        "settings": {
-            "matrix_library": "oneDNN" if IsMklEnabled() else "Eigen",
-            "denormals": denormals(backend, lambda x: (tf.constant(x) * 0.5).numpy()),
-        },
+        "settings": {"matrix_library": "oneDNN" if IsMklEnabled() else "Eigen"},
     }

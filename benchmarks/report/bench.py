@@ -320,10 +320,6 @@ class BenchResults(Results):
                 f"asked for; {enough(within, self.reached, self.seconds, self.plan.budget)}"
             )
         tuned = [row for row in self.rows if not row.row.installed]
-        fates = grouped((str(row.facts.settings.get("denormals", "not known")), row.row.backend) for row in tuned)
-        if len(fates) > 1:
-            words = "; ".join(f"{fate} in {', '.join(dict.fromkeys(names))}" for fate, names in fates.items())
-            yield f"denormal numbers (very close to zero) are not treated alike: {words}"
         tuning = self.training.tuning
         if any(row.row.variables for row in tuned) and tuning.processor != processor_of(self.head.machine):
             yield f"the settings of the tuned lane were measured on {tuning.origin}, and not on this processor"

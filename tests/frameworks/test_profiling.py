@@ -41,12 +41,12 @@ def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_p
 
 
 def requires_products(process: BackendProcess, folder: Path) -> None:
-    """Profile a few steps, of which products take a good part. Nothing is left in the folder where they run."""
+    """Profile a few steps, of which products take a part, under load too. Nothing is left in the folder where they run."""
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.traced, folder=str(folder), batch=few, batch_size=BATCH_SIZE)
     assert traced.files == []
     _, products, others = traced.profiled
-    assert products > 0.2 * (products + others)
+    assert products > 0.05 * (products + others)
     assert others > 0
 
 
@@ -72,20 +72,11 @@ def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pyte
         assert process.facts.settings["matrix_library"] == "Eigen"
 
 
-# The treatment of denormals.
-DENORMALS = {"numpy": "kept", "keras": "flushed", "torch": "kept", "paddle": "kept"}
-
-
-@pytest.mark.parametrize("name", DENORMALS)
-def test_the_treatment_of_denormals_is_told(backend_of: StartBackend, name: str) -> None:
-    assert backend_of(name, "float32").facts.settings["denormals"] == DENORMALS[name]
-
-
-# Under each of Keras's engines: the version that the example tells, and the treatment of denormals.
+# Each of Keras's engines, and the version that its row tells.
 ENGINES = {
-    "keras:example": ("tensorflow", r", tf [\d.]+$", "flushed"),
-    "keras:on-jax": ("jax", r", jax [\d.]+$", "flushed"),
-    "keras:on-torch": ("torch", r", torch [\d.]+\S*$", "kept"),
+    "keras:example": ("tensorflow", r", tf [\d.]+$"),
+    "keras:on-jax": ("jax", r", jax [\d.]+$"),
+    "keras:on-torch": ("torch", r", torch [\d.]+\S*$"),
 }
 
 
@@ -93,13 +84,12 @@ ENGINES = {
 def test_keras_computes_under_the_engine_that_its_row_names(
     backend_of: StartBackend, name: str, tmp_path: Path
 ) -> None:
-    engine, version, denormals = ENGINES[name]
+    engine, version = ENGINES[name]
     process = backend_of(name, "float32")
     assert process.call(child.variable, name="KERAS_BACKEND") == engine
     facts = process.facts
     assert re.search(version, facts.version)
     assert (facts.device.lower(), facts.threads, facts.precision) in {("cpu", 1, "float32"), ("cpu:0", 1, "float32")}
-    assert facts.settings["denormals"] == denormals
     assert facts.settings["jit_compile"] == (engine == "jax")
     requires_products(process, tmp_path)
 
@@ -117,13 +107,10 @@ def torch_on_two_threads() -> Iterator[BackendProcess]:
         yield process
 
 
-def test_torch_runs_two_threads_and_tells_of_a_late_switch(
-    torch_on_two_threads: BackendProcess, backend_of: StartBackend
-) -> None:
+def test_torch_runs_two_threads(torch_on_two_threads: BackendProcess, backend_of: StartBackend) -> None:
     facts = torch_on_two_threads.facts
     assert facts.threads == 2
     assert facts.os_threads > backend_of("torch", "float32").facts.os_threads
-    assert torch_on_two_threads.call(child.denormals_after_a_late_switch) == "some flushed"
 
 
 def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: BackendProcess) -> None:

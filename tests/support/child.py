@@ -23,7 +23,7 @@ from backends import interface, native_tool
 from backends.interface import Backend, Characters, Emit, Metrics, unreported
 from backends.process import SOCKET, in_child, translating
 from backends.process.translating import Answer
-from backends.profiling import Profiled, profile, tools
+from backends.profiling import Profiled, profile
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
 from common.weights import ModelState
@@ -213,17 +213,6 @@ def traced(backend: Backend, emit: Emit, *, folder: str, batch: Batch, batch_siz
     profiled = profile(backend, batches_of(batch, batch_size))
     os.chdir(before)
     return Traced(profiled, os.listdir(folder))
-
-
-def denormals_after_a_late_switch(backend: Backend, emit: Emit) -> str:
-    """The fate of denormals when torch's switch is thrown after its other threads, if any, have started."""
-    import torch
-
-    torch.set_flush_denormal(True)
-    try:
-        return str(tools("torch").describe(backend)["settings"]["denormals"])
-    finally:
-        torch.set_flush_denormal(False)
 
 
 # Files of frameworks

@@ -173,7 +173,7 @@ def facts(row: Row) -> BackendFacts:
         device="cpu",
         threads=2,
         precision="float32",
-        settings={"denormals": "flushed", "threads": 2},
+        settings={"jit_compile": False, "threads": 2},
         import_seconds=2.0,
         build_seconds=0.1,
         python="/usr/bin/python3",

@@ -41,7 +41,7 @@ def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_p
 
 
 def requires_products(process: BackendProcess, folder: Path) -> None:
-    """Profile a few steps, of which products take a part, under load too. Nothing is left in the folder where they run."""
+    """Profile a few steps, of which products take a part, under load too. No file is left where they run."""
     few = batch_of(3 * BATCH_SIZE, "float32")
     traced = process.call(child.traced, folder=str(folder), batch=few, batch_size=BATCH_SIZE)
     assert traced.files == []

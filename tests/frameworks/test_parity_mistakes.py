@@ -152,11 +152,11 @@ def test_processes_live_only_while_they_are_compared(
     start, run = cases.start, Comparison.run
 
     def counted(name: str, dtype: Precision) -> Any:
+        living.add(name)
+        most.append(len(living))
         process = start(name, dtype)
         close = process.close
         process.close = lambda: (living.discard(name), close())
-        living.add(name)
-        most.append(len(living))
         return process
 
     def slow_at_first(comparison: Comparison) -> Any:

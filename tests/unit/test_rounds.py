@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks import tuning
 from benchmarks.measure import bench, machine, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
@@ -477,16 +476,6 @@ def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
     world.available = 10**9
     with pytest.raises(CannotBeginError, match=r"2 processes need about 1\.6 GB"):
         measure(plan_of(["torch", "keras"], axes=axes), "c.jsonl")
-
-
-def test_the_effect_of_each_group_of_settings_is_printed(world, monkeypatch, tmp_path, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "only_benchmark", lambda warn: nullcontext())
-    world.seconds_of = lambda process: 0.03 if process.row.variables.keys() & {"GLIBC_TUNABLES"} else 0.06
-    tuning.main("torch")
-    printed = capsys.readouterr().out
-    ratios = dict(re.findall(r'Effect\("torch", "(\w+)", ([\d.]+), [\d.]+, [\d.]+, "20', printed))
-    assert ratios == {"threads": "1.000", "memory": "2.000"}
 
 
 @pytest.fixture

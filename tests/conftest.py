@@ -100,7 +100,9 @@ def signals_are_heard() -> None:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has NumPy translate in this process, where what its own does is not what is tested."""
     monkeypatch.setattr(
-        translating, "BackendProcess", lambda name, model, settings, _: Sharing(name, model, settings, pytest.fail)
+        translating,
+        "BackendProcess",
+        lambda name, model, settings, _, load: Sharing(name, model, settings, pytest.fail, load),
     )
 
 
@@ -111,7 +113,8 @@ def session_processes(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> 
         processes(TABLE[name])
     for module in ("backends.process.parent", "backends.process.translating", "benchmarks.parity.cases"):
         monkeypatch.setattr(
-            f"{module}.BackendProcess", lambda name, model, settings, *_: Sharing(name, model, settings, processes)
+            f"{module}.BackendProcess",
+            lambda name, model, settings, *_, load=None: Sharing(name, model, settings, processes, load),
         )
 
 
@@ -201,7 +204,7 @@ def backend_of(processes: Processes) -> Iterator[StartBackend]:
         @cache
         def backend(name: str, dtype: str) -> Any:
             if name == "numpy":
-                return stack.enter_context(Runtime(threads=1).start(name, model(dtype), SETTINGS))
+                return stack.enter_context(BackendProcess(name, model(dtype), SETTINGS, Runtime(threads=1)))
             return Sharing(name, model(dtype), SETTINGS, processes)
 
         yield backend

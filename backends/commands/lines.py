@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from backends.process.translating import Answer, translation_of_most
+from backends.process.translate_in_child import Answer
+from backends.process.translating import translation_of_most
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, UnknownCharactersError
 from common.sources import Sources

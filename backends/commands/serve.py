@@ -24,17 +24,16 @@ def serve(
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends.process.parent import Runtime
     from backends.process.side_by_side import open_side_by_side
-    from backends.process.translating import Opener
     from backends.serve.page import PageServer
     from common.run import BUNDLED_RUN, RunDirectory
     from common.sources import Sources
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), "last", Runtime(threads=threads))
-    vocabulary, _ = opener.run.vocabularies()
+    opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads)
+    vocabulary, _ = opened.vocabularies()
     title = str(run or "the bundled run")
-    with PageServer(port, title, vocabulary, Sources.of_run(opener.run)) as server, ExitStack() as stack:
+    with PageServer(port, title, vocabulary, Sources.of_run(opened)) as server, ExitStack() as stack:
         with terminal.starting(", ".join(names)):
-            server.backends = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
+            server.backends = stack.enter_context(open_side_by_side(opened, "last", runtime, names, terminal.warn))
         terminal.say(f"The page is at http://127.0.0.1:{server.server_port}/ until Ctrl-C.")
         server.serve_forever()

@@ -158,13 +158,13 @@ def evaluate(
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
     from backends.commands import training
     from backends.process.parent import Runtime
-    from backends.process.translating import Opener
+    from backends.process.translating import launch
     from common.run import BUNDLED_RUN, RunDirectory
 
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, Runtime(threads=threads, device=device))
-    run, name = opener.run.path, backend or of_run(opener.run.backend)
-    with terminal.training_progress(name) as on_event, opener.open(name) as translator:
-        figures = training.evaluate(translator, limit, on_event)
+    opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
+    run, name = opened.path, backend or of_run(opened.backend)
+    with terminal.training_progress(name) as on_event, launch(opened, weights, runtime, name) as process:
+        figures = training.evaluate(process, opened, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     title = f"{run}, {weights} epoch, in {name}"
@@ -172,7 +172,7 @@ def evaluate(
     rows = [(figure, format(figures[figure], form), meaning) for figure, (form, meaning) in meanings.items()]
     terminal.out.print(terminal.table(title, ["figure", "value", "meaning"], rows, numeric=["value"]))
     terminal.say(f"chrF's settings: {figures['chrf_signature']}")
-    _say_who_trained(opener.run)
+    _say_who_trained(opened)
 
 
 def _say_who_trained(run: "RunDirectory") -> None:

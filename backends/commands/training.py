@@ -10,10 +10,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from backends import find
-from backends.process import in_child, timeout_for
+from backends.process import timeout_for, train_in_child
 from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker
-from backends.process.translating import Translator
+from backends.process.translating import translations
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
@@ -98,14 +98,14 @@ def train(
     with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
         resumed, written = run.path.resolve() if run else None, prepared.writes() if is_first else None
         material, epochs, timeout = prepared.material, settings.epochs, timeout_for(len(prepared.material.pairs))
-        data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+        data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
         def train_worker(process: BackendProcess) -> None:
             if written and process is processes[0]:
                 path, name = written.path.resolve(), settings.backend
-                process.call(in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
+                process.call(train_in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
             else:
-                process.call(in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data)
+                process.call(train_in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data)
 
         try:
             ask_each(processes, train_worker)
@@ -119,7 +119,7 @@ def train(
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
                     message += f"; {written.kept(epochs, settings.backend, len(group))}"
             raise RosettaError(message) from error
-        return Trained(written, _samples(Translator(processes[0], written), material, on_event)) if written else None
+        return Trained(written, _samples(processes[0], material, on_event)) if written else None
 
 
 def _begun(settings: Settings, writes: bool) -> Prepared:
@@ -187,34 +187,33 @@ def workers_here(settings: Settings, run: RunDirectory | None) -> list[Worker]:
     return new_group(settings.backend, workers) if workers > 1 else [launched]
 
 
-def evaluate(translator: Translator, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
-    """Scores over the validation rows of the translator's run, or the first `limit` of them.
+def evaluate(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+    """Scores of a process that has loaded a run, over the run's validation rows or the first `limit` of them.
 
     One translation a distinct source, against all of its references in the corpus.
     """
-    material, batch_size = translator.run.material(), translator.run.train_config.batch_size
+    material, batch_size = run.material(), run.train_config.batch_size
     rows = material.validation_rows[:limit]
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))
     on_event({"doing": "computing loss and accuracy"})
-    figures = translator.process.call(in_child.evaluate, None, timeout, batch_size=batch_size, corpus=batch)
+    figures = process.call(train_in_child.evaluate, None, timeout, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))
-    translations = translator(sources, on_event=on_event)
-    scores = score(translations, list(references(material.pairs, sources).values()))
+    scores = score(translations(process, sources, on_event), list(references(material.pairs, sources).values()))
     return {**figures, "accuracy_always_space": float(always_space), "rows": len(rows)} | scores
 
 
-def _samples(translator: Translator, material: Material, on_event: OnEvent) -> list[dict[str, Any]]:
+def _samples(process: BackendProcess, material: Material, on_event: OnEvent) -> list[dict[str, Any]]:
     """Ten training pairs and ten validation pairs with their translations, which the example shows at its end."""
     chosen = [("training", row) for row in material.training_rows[:10]]
     chosen += [("validation", row) for row in material.validation_rows[:10]]
     pairs = [material.pairs[row] for _, row in chosen]
     sources = [source for source, _ in pairs]
-    translations, targets = translator(sources, on_event=on_event), references(material.pairs, sources)
+    translated, targets = translations(process, sources, on_event), references(material.pairs, sources)
     names = "split", "source", "reference", "translation", "exact"
     return [
         dict(zip(names, (split, source, target, translation, translation in targets[source]), strict=True))
-        for (split, _), (source, target), translation in zip(chosen, pairs, translations, strict=True)
+        for (split, _), (source, target), translation in zip(chosen, pairs, translated, strict=True)
     ]

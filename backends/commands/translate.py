@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,9 +18,12 @@ from common.text import lines_as_they_arrive, typed_lines
 
 if TYPE_CHECKING:
     from backends.commands.lines import InputLine
-    from backends.process.side_by_side import SideBySide
-    from backends.process.translating import Answer, Opener, Translator
+    from backends.process.parent import Runtime
+    from backends.process.translate_in_child import Answer
+    from common.run import RunDirectory
     from common.sources import Sources
+
+    AnswersOf = Callable[[Sequence[str], int | None], list[dict[str, Answer]]]
 
 SIDE_BY_SIDE = (
     "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
@@ -90,7 +93,7 @@ def translate(
     """
     from backends.commands.lines import InputLine, Output
     from backends.process.parent import Runtime
-    from backends.process.translating import Opener, translation_of_most
+    from backends.process.translating import translation_of_most
     from common.run import BUNDLED_RUN, RunDirectory
 
     run, texts = _run_and_texts(arguments or [])
@@ -99,36 +102,36 @@ def translate(
     if n_best is not None and n_best > beam:
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
-    opener = Opener(RunDirectory.open(run or BUNDLED_RUN), weights, Runtime(threads=threads, device=device))
+    opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
     output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
     note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
         stream = file.open("rb") if file else sys.stdin.buffer
     with stream, ExitStack() as stack:
-        translator, sources = _open(opener, backend, stack)
+        answers_of, about, sources = _open(opened, weights, runtime, backend, stack)
         if prompted:
-            _greet(translator, sources, note)
-        vocabulary, _ = opener.run.vocabularies()
+            _greet(about["backend"], sources, note)
+        vocabulary, _ = opened.vocabularies()
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)
         lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
         search = beam if beam > 1 or n_best else None
         try:
-            for line, answers in chain.from_iterable(_answered(translator, chunk, search) for chunk in lines):
+            for line, answers in chain.from_iterable(_answered(answers_of, chunk, search) for chunk in lines):
                 doubt = sources.doubt(line.written, translation_of_most(answers.values())) if answers else ""
                 output.add(line, answers, doubt)
         finally:  # what came before an error, too
             if json and (output.number or sys.exception() is None):
-                terminal.print_json(translator.about | {"translations": output.records})
+                terminal.print_json(about | {"translations": output.records})
     if note and not prompted and output.failed < output.number:
         terminal.say(note)
     output.raise_failures()
 
 
-def _greet(translator: "Translator | SideBySide", sources: "Sources", note: str) -> None:
+def _greet(backend: str, sources: "Sources", note: str) -> None:
     """Tell somebody at the prompt how to begin and end, with sentences to try."""
-    terminal.say(f"Type a sentence and Enter; quit ends. Backend: {translator.about['backend']}.")
+    terminal.say(f"Type a sentence and Enter; quit ends. Backend: {backend}.")
     for name, examples in sources.examples.items():
         terminal.say(f"{name}: {' '.join(examples)}")
     if note:
@@ -136,30 +139,43 @@ def _greet(translator: "Translator | SideBySide", sources: "Sources", note: str)
 
 
 def _answered(
-    translator: "Translator | SideBySide", lines: "Sequence[InputLine]", beam: int | None
+    answers_of: "AnswersOf", lines: "Sequence[InputLine]", beam: int | None
 ) -> "Iterator[tuple[InputLine, dict[str, Answer]]]":
     """Each line with its answers by backend, which a line at fault has not."""
     good = [line.text for line in lines if not line.error]
-    answers = iter(translator.answers(good, beam) if good else [])
+    answers = iter(answers_of(good, beam) if good else [])
     for line in lines:
         yield line, {} if line.error else next(answers)
 
 
-def _open(opener: "Opener", backend: str | None, stack: ExitStack) -> "tuple[Translator | SideBySide, Sources]":
-    """The translator of lines in one backend or in all, until the stack is closed, and the run's sources."""
+def _open(
+    run: "RunDirectory", weights: str, runtime: "Runtime", backend: str | None, stack: ExitStack
+) -> "tuple[AnswersOf, dict[str, Any], Sources]":
+    """Open a run in one backend or in all, until the stack is closed.
+
+    Returns a function that gives each text's answers by backend, the backend for --json, and the run's sources.
+    """
+    from backends.process.translating import launch, translate
     from common.sources import Sources
 
     if backend == "all":
         from backends.process.side_by_side import open_side_by_side
 
         names = installed(variants=False)
+        opening = open_side_by_side(run, weights, runtime, names, terminal.warn)
         with terminal.starting(", ".join(names)):
-            together = stack.enter_context(open_side_by_side(opener, names, terminal.warn))
-        return together, Sources.of_run(opener.run)
-    process = stack.enter_context(opener.launch(backend))
+            together = stack.enter_context(opening)
+        about = {"backend": backend, "left_out": together.left_out}
+        return together.answers, about, Sources.of_run(run)
+    process = stack.enter_context(launch(run, weights, runtime, backend))
+
+    def answers_of(texts: Sequence[str], beam: int | None) -> "list[dict[str, Answer]]":
+        return [{process.name: answer} for answer in translate(process, texts, beam=beam)]
+
     with terminal.starting(process.name):
-        sources = Sources.of_run(opener.run)  # meanwhile
-        return opener.load(process), sources
+        sources = Sources.of_run(run)  # meanwhile
+        process.wait_until_open()
+    return answers_of, {"backend": process.name}, sources
 
 
 def _run_and_texts(arguments: list[str]) -> tuple[Path | None, list[str]]:

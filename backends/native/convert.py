@@ -2,23 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backends import find, framework_of
-from backends.process import READ_SECONDS, in_child
-from backends.process.parent import Runtime
+from backends.native import convert_in_child
+from backends.process import READ_SECONDS
+from backends.process.parent import BackendProcess, Runtime
 from common.corpus import Pair, prepare
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, scratch_folder, write_json
 from common.run import RunDirectory, refuse_existing
 from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
 from common.tensors import model_config
-
-if TYPE_CHECKING:
-    from backends.interface import Backend, Emit
 
 ONNX = ("onnx", "onnxruntime", "onnxscript", "rosetta_diff")  # the last compares what both compute
 VOCABULARY = "vocabulary.json"
@@ -34,9 +30,9 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     refuse_existing(out, "choose another --out")
     with (
         new_folder(out) as folder,
-        CONVERTING.start(backend, run.model_config, run.train_config) as process,
+        BackendProcess(backend, run.model_config, run.train_config, CONVERTING) as process,
     ):
-        files, loads = process.call(in_child.save_native, run=run.path, weights=weights, folder=folder)
+        files, loads = process.call(convert_in_child.save_native, run=run.path, weights=weights, folder=folder)
         _write_vocabulary(run, folder)
     model, file = run.model_config, f"{framework_of(backend)}_model"
     imports, loads = loads.format(model=str(out / files[0])).split("\n\n")
@@ -73,8 +69,10 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
         raise CannotBeginError(f"{run.path} is of {run.model_config.dtype}; ONNX Runtime has LSTMs of float32 alone")
     refuse_existing(out, "choose another --out")
     with new_folder(out) as folder, scratch_folder() as records:
-        with CONVERTING.start("torch", run.model_config, run.train_config) as process:
-            files = process.call(save_onnx, run=run.path, weights=weights, folder=folder, records=records)
+        with BackendProcess("torch", run.model_config, run.train_config, CONVERTING) as process:
+            files = process.call(
+                convert_in_child.save_onnx, run=run.path, weights=weights, folder=folder, records=records
+            )
         _write_vocabulary(run, folder)
     return [*files, VOCABULARY]
 
@@ -100,8 +98,8 @@ def import_native(
         material, sha256 = prepare(data, train.seed, dtype)
         pairs, vocabularies = material.pairs, (material.encoder_vocabulary, material.decoder_vocabulary)
         model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
-    with CONVERTING.start(backend, model, train) as process:
-        state = process.call(in_child.read_native, None, READ_SECONDS, paths=paths)
+    with BackendProcess(backend, model, train, CONVERTING) as process:
+        state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
     units = len(state.weights["encoder/recurrent_kernel"])
     if latent_dim not in (None, units):
         raise RosettaError(
@@ -110,16 +108,3 @@ def import_native(
     RunDirectory.create(
         out, backend, (replace(model, latent_dim=units), train, data), sha256, pairs, vocabularies, state
     )
-
-
-# In the backend's process
-
-
-def save_onnx(backend: "Backend", emit: "Emit", *, run: Path, weights: str, folder: Path, records: Path) -> list[str]:
-    """Write the weights of a run as graphs of ONNX, as `in_child.save_native` does. What PyTorch and ONNX Runtime
-    compute is recorded in `records`. The backend is torch's."""
-    from backends.native.torch_onnx import write_onnx
-
-    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
-    backend.load(state)
-    return in_child.written(folder, partial(write_onnx, backend, records=records))

@@ -19,6 +19,7 @@ from typing import Any
 
 from backends.interface import Backend
 from backends.process import SOCKET
+from backends.process.translate_in_child import load_run
 from common.errors import FULL, CannotBeginError, RosettaError, in_words
 from common.settings import ModelConfig, TrainConfig
 
@@ -38,9 +39,11 @@ def main() -> None:
     def emit(**event: Any) -> None:
         send("event", event)
 
-    name, *opening = pickle.load(requests)
+    name, targets, model, train, device, load = pickle.load(requests)
     try:
-        backend = _open(*opening)
+        backend = _open(targets, model, train, device)
+        if load:
+            load_run(backend, *load)
         send("result", None)
         while True:
             function, arguments = pickle.load(requests)

@@ -48,12 +48,6 @@ class Runtime:
     variables: Mapping[str, str] | None = None
     shell: bool = True  # False: without the shell's
 
-    def start(self, backend: str, model: ModelConfig, train: TrainConfig) -> "BackendProcess":
-        """Start the backend's process and wait until it is open."""
-        process = BackendProcess(backend, model, train, self)
-        process.wait_until_open()
-        return process
-
     def settings_of(self, backend: str) -> Mapping[str, str]:
         """Environment variables that steer a backend's framework."""
         if self.variables is not None:
@@ -79,14 +73,20 @@ class BackendProcess(ChildProcess):
     """A backend running in a child process.
 
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
-    of a group joins it; see backends/process/group.py.
+    of a group joins it; see backends/process/group.py. To `load` is the folder of a run and which of its weights.
 
     Raises CannotBeginError where the backend or its device is missing; RosettaError where the process fails or dies,
     or where a message takes longer than its timeout.
     """
 
     def __init__(
-        self, name: str, model: ModelConfig, train: TrainConfig, runtime: Runtime, worker: Worker | None = None
+        self,
+        name: str,
+        model: ModelConfig,
+        train: TrainConfig,
+        runtime: Runtime,
+        worker: Worker | None = None,
+        load: tuple[Path, str] | None = None,
     ) -> None:
         entry, worker = find(name), worker or Worker()
         self.name = name
@@ -109,7 +109,8 @@ class BackendProcess(ChildProcess):
                 opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
             )
-        self._ask(TIMEOUT, name, (entry.file, entry.driver, worker.target), model, train, runtime.device)
+        targets = entry.file, entry.driver, worker.target
+        self._ask(TIMEOUT, name, targets, model, train, runtime.device, load)
 
     def wait_until_open(self) -> None:
         """Wait until the backend is open. Raises the error with which it failed."""
@@ -124,9 +125,9 @@ class BackendProcess(ChildProcess):
     @cached_property
     def facts(self) -> "BackendFacts":
         """The backend's facts about itself, with the seconds that import and build took."""
-        from backends.process import in_child  # which translating does without
+        from backends.process import facts_in_child  # which translating does without
 
-        return self.call(in_child.facts)
+        return self.call(facts_in_child.facts)
 
     def call(
         self,

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from backends.process.side_by_side import SideBySide
-from backends.process.translating import Answer
+from backends.process.translate_in_child import Answer
 from common.errors import RosettaError, refusing
 from common.sources import Sources
 from common.tensors import STOP, CharVocabulary

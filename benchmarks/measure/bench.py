@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from backends import lookup
 from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks import in_child
-from benchmarks.in_child import AT_LEAST, PROFILED_STEPS
+from benchmarks import measure_in_child
 from benchmarks.measure import machine
 from benchmarks.measure.plan import CAREFUL
 from benchmarks.measure.recording import Recording
@@ -31,6 +30,7 @@ from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import LEAST_ROUNDS
 from benchmarks.measure.turns import take_turns
+from benchmarks.measure_in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.parity.cases import QUICK, REFERENCE, WHOLE, Cases
 from benchmarks.parity.comparison import Parity, compare_backends
 from benchmarks.schema import Certified, Checked, Decoded, Plan, Round, Row, RowProfile, Start, Text
@@ -108,11 +108,12 @@ class Benchmark(Rounds[BackendRunner]):
     def _ask_reference(self, sentences: Sentences) -> None:
         """Have NumPy in float64 compute what processes are checked by after their turns."""
         model, epoch = replace(self._model(self.rows[0]), dtype="float64"), self.epoch_of(0)
-        with Runtime(self.training.threads, shell=False).start(REFERENCE, model, self.training.settings) as process:
+        runtime = Runtime(self.training.threads, shell=False)
+        with BackendProcess(REFERENCE, model, self.training.settings, runtime) as process:
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
-            weights = process.call(in_child.checked, epoch=exact)
+            weights = process.call(measure_in_child.checked, epoch=exact)
             state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
-            self.expected = weights, process.call(in_child.decoded, state=state, batch=batch)
+            self.expected = weights, process.call(measure_in_child.decoded, state=state, batch=batch)
 
     # Starting processes
 
@@ -189,7 +190,7 @@ class Benchmark(Rounds[BackendRunner]):
         assert self.expected
         self.status("checking that the timed processes compute the same")
         for runner in live:  # one after another, since threads that spin at barriers share cores badly
-            weights = runner.process.call(in_child.checked)
+            weights = runner.process.call(measure_in_child.checked)
             differences = [np.abs(weights[name] - expected).max() for name, expected in self.expected[0].items()]
             error = float(max(differences)) / self.training.settings.learning_rate
             self.recording.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
@@ -230,7 +231,7 @@ class Benchmark(Rounds[BackendRunner]):
             wanted = runner.row in self.tuned and runner.row not in profiled
             if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
-                if profile := runner.process.call(in_child.profiled, steps=PROFILED_STEPS):
+                if profile := runner.process.call(measure_in_child.profiled, steps=PROFILED_STEPS):
                     self.recording.append(RowProfile(runner.row, profile))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess
-from benchmarks import in_child
+from benchmarks import measure_in_child
 from benchmarks.measure import machine
 from benchmarks.measure.turns import Runner
 from benchmarks.schema import WARM_UP_STEPS, Start, Visit, WarmUp, Work
@@ -33,7 +33,7 @@ class BackendRunner(Runner):
 
     def started(self, seconds: float) -> Start:
         machine.wait_until_idle()  # threads of the runner before may still spin
-        warm_up: WarmUp = self.process.call(in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
+        warm_up: WarmUp = self.process.call(measure_in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
         self.step_seconds = min(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)
 
@@ -41,10 +41,12 @@ class BackendRunner(Runner):
         """Take training steps that do not count, then timed ones; or make calls that decode."""
         if work != "training":
             assert self.state
-            visit, self.ids[work] = self.process.call(in_child.decoding, state=self.state, batch=self.sources[work])
+            visit, self.ids[work] = self.process.call(
+                measure_in_child.decoding, state=self.state, batch=self.sources[work]
+            )
             return visit
         lead, timed = self.counts(self.step_seconds)
-        visit = self.process.call(in_child.steps, first=first, lead=lead, timed=timed)
+        visit = self.process.call(measure_in_child.steps, first=first, lead=lead, timed=timed)
         # The fastest, since after a slow turn the next one would begin with too few steps that do not count.
         self.step_seconds = min(self.step_seconds, median(visit.steps))
         return visit

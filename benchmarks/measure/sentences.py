@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backends.process import timeout_for
 from backends.process.parent import BackendProcess
-from benchmarks import in_child
+from benchmarks import measure_in_child
 from benchmarks.schema import MOST_REFERENCES, Decoded, ShownSentence, Work
 from common.corpus import Material
 from common.errors import CannotBeginError
@@ -102,5 +102,7 @@ class Sentences:
     def _texts(self, process: BackendProcess, rows: Sequence[int]) -> list[str]:
         """The translations of these rows' sources."""
         timeout = timeout_for(sentences=len(rows))
-        translations = process.call(in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows))
+        translations = process.call(
+            measure_in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows)
+        )
         return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backends.process import timeout_for
 from backends.process.group import new_group, require_memory, started_group
 from backends.process.parent import BackendProcess, Runtime, Worker
-from benchmarks.parity.answers import answer
+from benchmarks.parity.answer_in_child import answer
 from common.corpus import prepare
 from common.errors import RosettaError
 from common.settings import DataConfig, Order, Padding, Precision, TrainConfig

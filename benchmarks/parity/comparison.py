@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backends import TABLE, lookup
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
-from benchmarks.parity.answers import STEPPED
+from benchmarks.parity.answer_in_child import STEPPED
 from benchmarks.parity.bounds import (
     BOUNDS,
     MISCOUNTED,

@@ -7,6 +7,7 @@ the run has it, whatever its mark at the end is.
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,11 +60,12 @@ def judged(
 def main() -> None:
     """Print the visitors' sentences that are translated wrongly, how many are right, and how many called guesses."""
     from backends.process.parent import Runtime
-    from backends.process.translating import Opener
+    from backends.process.translating import launch, translations
 
     run = RunDirectory.open(sys.argv[1] if len(sys.argv) > 1 else BUNDLED_RUN)
     sources, typed, unseen = Sources.of_run(run), visitors(), held_out(run)
-    with Opener(run, "last", Runtime()).open(None) as translate:
+    with launch(run, "last", Runtime()) as process:
+        translate = partial(translations, process)
         for title, sentences, known in (
             ("as they are typed", list(typed), typed),
             ("in small letters, without marks", carelessly(typed), typed),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from backends import numpy_model
 from backends.interface import Backend
-from backends.process.translating import probabilities
+from backends.process.translate_in_child import probabilities
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import TrainConfig
 from common.tensors import START, Batch, Batches, max_decoded_length

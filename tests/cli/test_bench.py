@@ -11,7 +11,7 @@ import pytest
 
 from backends import numpy_model
 from backends.interface import Backend
-from benchmarks import in_child
+from benchmarks import measure_in_child
 from benchmarks.measure import machine
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.recording import Recording
@@ -73,8 +73,8 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
     config, rows = model("float32"), np.arange(64)
     epoch = Batches(batch_of(64, "float32"), rows, batch_size=8)
     honest, timed = Backend(numpy_model, config, SETTINGS), Planted(cheat, numpy_model, config, SETTINGS)
-    expected = in_child.checked(honest, print, epoch=epoch)
-    in_child.steps(timed, print, first=0, lead=0, timed=HONEST_STEPS)
+    expected = measure_in_child.checked(honest, print, epoch=epoch)
+    measure_in_child.steps(timed, print, first=0, lead=0, timed=HONEST_STEPS)
     recorded = list[Checked]()
     process = SimpleNamespace(call=lambda function: function(timed, print))
     benchmark: Any = SimpleNamespace(

@@ -11,7 +11,7 @@ import pytest
 from backends import TABLE, Entry
 from backends.commands.lines import InputLine, Output
 from backends.process.parent import PROJECT
-from backends.process.translating import Answer, Candidate
+from backends.process.translate_in_child import Answer, Candidate
 from benchmarks.parity.command import _compared_backends
 from benchmarks.parity.comparer import Check
 from common import machine

@@ -21,8 +21,8 @@ import pytest
 
 from backends import numpy_model
 from backends.interface import Backend
-from backends.process.in_child import TrainingData, fit
 from backends.process.parent import PROJECT
+from backends.process.train_in_child import TrainingData, fit
 from benchmarks.commands import measure
 from common.errors import CtrlCError, RosettaError, in_words
 from common.files import UNFINISHED

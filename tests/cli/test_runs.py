@@ -15,9 +15,9 @@ from backends import numpy_model
 from backends.commands import training
 from backends.commands.training import Settings, train
 from backends.interface import Backend
-from backends.process import in_child, translating
-from backends.process.parent import Runtime
-from backends.process.translating import Opener
+from backends.process import train_in_child, translating
+from backends.process.parent import BackendProcess, Runtime
+from backends.process.translating import launch, translations
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
@@ -64,7 +64,9 @@ def shared(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has commands take the process that a framework's backends share, in place of one of their own."""
     for command in (training, translating):
         monkeypatch.setattr(
-            command, "BackendProcess", lambda name, model, settings, *_: Sharing(name, model, settings, processes)
+            command,
+            "BackendProcess",
+            lambda name, model, settings, *_, load=None: Sharing(name, model, settings, processes, load),
         )
 
 
@@ -74,19 +76,19 @@ def references() -> dict[str, str]:
     run = RunDirectory.open(BUNDLED_RUN)
     rows = run.material().validation_rows
     sources = list(dict.fromkeys(run.pairs()[row][0] for row in rows[::80]))
-    with Opener(run, "last", RUNTIME).open("numpy") as translator:
-        return dict(zip(sources, translator(sources), strict=True))
+    with launch(run, "last", RUNTIME, "numpy") as process:
+        return dict(zip(sources, translations(process, sources), strict=True))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_run_translates_alike_in_all_backends_batched_or_not(
     references: dict[str, str], name: str, shared: None
 ) -> None:
-    sources = list(references)
-    with Opener(RunDirectory.open(BUNDLED_RUN), "last", RUNTIME).open(name) as translator:
-        longest = "e" * (translator.run.max_encoder_seq_length + 5)  # must not change how the others are padded
-        *together, _, of_nothing = translator([*sources, longest, ""])
-        alone = [translator([source])[0] for source in sources[:6]]
+    sources, run = list(references), RunDirectory.open(BUNDLED_RUN)
+    with launch(run, "last", RUNTIME, name) as process:
+        longest = "e" * (run.max_encoder_seq_length + 5)  # must not change how the others are padded
+        *together, _, of_nothing = translations(process, [*sources, longest, ""])
+        alone = [translations(process, [source])[0] for source in sources[:6]]
     assert len(set(references.values())) > 20, "decoding must mean something"
     assert of_nothing == ""
     assert dict(zip(sources, together, strict=True)) == references
@@ -99,13 +101,13 @@ def assert_resumes(folder: Path, name: str, start: Callable[[ModelConfig], Any])
     config = model_config(material.batch, material.decoder_vocabulary, LATENT_DIM, "float32")
     vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
     created = name, (config, SETTINGS, DATA), sha256, material.pairs, vocabularies
-    data = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
     def written(out: Path, totals: list[int]) -> RunDirectory:
         run = RunDirectory.create(out, *created, initial_state(config, SETTINGS.seed))
         with start(config) as process:
             for epochs in totals:
-                process.call(in_child.fit, run=out, name=name, data=data, epochs=epochs)
+                process.call(train_in_child.fit, run=out, name=name, data=data, epochs=epochs)
         return run
 
     whole, stopped = written(folder / "whole", [2]), written(folder / "stopped", [1, 2])
@@ -121,7 +123,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, name: str, proc
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "numpy"])
 def test_processes_of_two_threads_train_to_the_same_bits(tmp_path: Path, name: str) -> None:
-    assert_resumes(tmp_path, name, lambda config: Runtime(threads=2).start(name, config, SETTINGS))
+    assert_resumes(tmp_path, name, lambda config: BackendProcess(name, config, SETTINGS, Runtime(threads=2)))
 
 
 def test_a_new_learning_rate_becomes_the_runs_own(tmp_path) -> None:
@@ -174,9 +176,9 @@ def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None, monkeypatc
     reference, material = Backend(numpy_model, run.model_config, settings), run.material()
     state = initial_state(run.model_config, settings.seed)
     reference.load(state)
-    rows = in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
+    rows = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
     for epoch in run.history():
-        trained, validated = in_child.train_epoch(reference, unheard, rows, epoch.epoch)
+        trained, validated = train_in_child.train_epoch(reference, unheard, rows, epoch.epoch)
         assert (epoch.loss, epoch.val_loss) == pytest.approx((trained.loss, validated.loss), rel=1e-12)
 
 

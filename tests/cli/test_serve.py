@@ -15,7 +15,6 @@ import pytest
 
 from backends.process.parent import Runtime
 from backends.process.side_by_side import open_side_by_side
-from backends.process.translating import Opener
 from backends.serve import page as page_module
 from backends.serve.page import HEADERS, LONGEST_QUESTION
 from common.errors import RosettaError
@@ -33,14 +32,14 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'$text\u2028\u
 
 def test_answers_have_time_and_probabilities_and_a_dead_backend_is_left_out() -> None:
     warned: list[str] = []
-    opener = Opener(RunDirectory.open(BUNDLED_RUN), "last", Runtime(threads=1))
-    with open_side_by_side(opener, ["numpy", "tensors"], warned.append) as backends:
+    run, names = RunDirectory.open(BUNDLED_RUN), ["numpy", "tensors"]
+    with open_side_by_side(run, "last", Runtime(threads=1), names, warned.append) as backends:
         ((name, answer),) = backends.answers([SENTENCE], characters=True)[0].items()
         assert (name, answer.translation) == ("numpy", TRANSLATION)
         assert "".join(at.character for at in answer.characters) == TRANSLATION + "\n"
         assert all(0 < at.probability <= 1 for at in answer.characters)
         assert answer.milliseconds > 0
-        psutil.Process(backends.translators["numpy"].process.pid).kill()
+        psutil.Process(backends.processes["numpy"].pid).kill()
         with pytest.raises(RosettaError, match="there is no backend 'tensors'"):
             backends.answers([SENTENCE])
         assert "ended by signal 9" in backends.left_out["numpy"]

@@ -23,7 +23,7 @@ from backends import TABLE, Entry, lookup
 from backends.commands.lines import InputLine, Output
 from backends.process.parent import PROJECT
 from backends.process.side_by_side import SideBySide
-from backends.process.translating import Answer, Candidate
+from backends.process.translate_in_child import Answer, Candidate
 from common.run import BUNDLED_RUN
 from tests.support.program import answer, refusal, rosetta, started
 
@@ -229,16 +229,16 @@ def test_a_framework_has_the_name_that_its_users_give_it(only) -> None:
 def test_each_backend_is_timed_alone_and_dissent_is_marked() -> None:
     asked = []
 
-    def translator(name: str, translation: str) -> Any:
-        def decode(texts: list[str], alone: bool, **settings: Any) -> list[Answer]:
+    def process(name: str, translation: str) -> Any:
+        def call(*_: Any, texts: list[str], alone: bool, **settings: Any) -> list[Answer]:
             asked.append((name, alone))
             return [Answer((Candidate(translation),), 2.5)] * len(texts)
 
-        return SimpleNamespace(decode=decode)
+        return SimpleNamespace(call=call)
 
     together = SideBySide(pytest.fail)
     translations = {"numpy": "Oui.", "torch": "Non.", "paddle": "Oui."}
-    together.translators = {name: translator(name, translation) for name, translation in translations.items()}
+    together.processes = {name: process(name, translation) for name, translation in translations.items()}
     (answers,) = together.answers(["Yes."])
     assert asked == [(name, True) for name in translations]
     output = Output(None, 1, False, True, None, side_by_side=True)

@@ -1,11 +1,13 @@
 """The run that is bundled: what it holds, how good it is, and how a sentence comes to it."""
 
+from functools import partial
+
 import pytest
 
 from backends import TABLE, of_run
 from backends.commands.translate import _run_and_texts
 from backends.process.parent import Runtime
-from backends.process.translating import Opener
+from backends.process.translating import launch, translations
 from common.corpus import Material, read_corpus
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
@@ -38,13 +40,13 @@ def test_it_translates_visitors_sentences_and_flags_most_errors(run, here) -> No
     sources, known, unseen = Sources.of_run(run), visitors(), held_out(run)
     assert len(known) == 150
     sample = {text: unseen[text] for text in list(unseen)[::4]}
-    with Opener(run, "last", RUNTIME).open("numpy") as translate:
+    with launch(run, "last", RUNTIME, "numpy") as process:
         for least, texts, right in (
             (115, list(known), known),
             (115, carelessly(known), known),
             (0.08 * len(sample), list(sample), sample),
         ):
-            judgements = list(judged(translate, sources, texts, right))
+            judgements = list(judged(partial(translations, process), sources, texts, right))
             good, bad = (
                 [bool(judgement.doubt) for judgement in judgements if judgement.right == whether]
                 for whether in (True, False)
@@ -72,5 +74,5 @@ def test_a_missing_backend_is_replaced_by_an_installed_one(run, here, monkeypatc
     monkeypatch.setattr("backends.installed", lambda: there)
     assert of_run(run.backend) == "paddle"
     there.remove("paddle")
-    with Opener(run, "last", RUNTIME).open(None) as translator:
-        assert translator.process.name == "numpy"
+    with launch(run, "last", RUNTIME) as process:
+        assert process.name == "numpy"

@@ -22,8 +22,8 @@ from backends.commands import training
 from backends.interface import Alone, Backend
 from backends.process import child_environment, group
 from backends.process.group import ask_each, free_ports, new_group, place_in_group
-from backends.process.in_child import TrainingData, follow
 from backends.process.parent import PROJECT, Runtime, Worker
+from backends.process.train_in_child import TrainingData, follow
 from benchmarks.parity.cases import QUICK, Answers, Cases
 from benchmarks.parity.comparison import Comparison
 from common.errors import CannotBeginError, RosettaError

@@ -40,7 +40,9 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 
 
 def start(name: str = "numpy", **runtime: Any) -> BackendProcess:
-    return Runtime(**runtime).start(name, TINY, TrainConfig())
+    process = BackendProcess(name, TINY, TrainConfig(), Runtime(**runtime))
+    process.wait_until_open()
+    return process
 
 
 def test_values_cross_unchanged_and_events_come_in_order() -> None:

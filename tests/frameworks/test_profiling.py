@@ -13,7 +13,7 @@ from backends.interface import Metrics
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.tuned import thread_variables
 from backends.profiling import Kernel, covered
-from benchmarks.in_child import greedy
+from benchmarks.measure_in_child import greedy
 from common.settings import ModelConfig
 from common.weights import initial_state
 from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
@@ -26,7 +26,7 @@ TINY = ModelConfig(num_encoder_tokens=3, num_decoder_tokens=4, start_token=0, st
 
 def fresh(name: str, **runtime: Any) -> BackendProcess:
     """A process of its own with the model of `backend_of`."""
-    return Runtime(**runtime).start(name, model("float32"), SETTINGS)
+    return BackendProcess(name, model("float32"), SETTINGS, Runtime(**runtime))
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -250,4 +250,4 @@ def test_a_damaged_file_of_a_framework_is_read_or_refused(folder: Path, name: st
 
 
 def start(name: str) -> BackendProcess:
-    return Runtime(threads=1).start(name, MODEL, TrainConfig())
+    return BackendProcess(name, MODEL, TrainConfig(), Runtime(threads=1))

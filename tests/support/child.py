@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from backends import interface, native_tool
 from backends.interface import Backend, Characters, Emit, Metrics, unreported
-from backends.process import SOCKET, in_child, translating
-from backends.process.translating import Answer
+from backends.native import convert_in_child
+from backends.process import SOCKET, translate_in_child
+from backends.process.translate_in_child import Answer
 from backends.profiling import Profiled, profile
 from common.errors import CannotBeginError, RosettaError
 from common.tensors import Batch, Batches
@@ -187,7 +188,7 @@ def translate(
 ) -> list[Answer]:
     """Translate as with a run of these characters."""
     backend.characters = characters
-    return translating.translate(backend, emit, texts=texts, beam=beam)
+    return translate_in_child.translate(backend, emit, texts=texts, beam=beam)
 
 
 # Profiling
@@ -231,7 +232,7 @@ class Malicious:
 def save(backend: Backend, emit: Emit, *, state: ModelState, folder: Path) -> list[str]:
     """Have the backend write a state into `folder`; returns the files' names."""
     backend.load(state)
-    return in_child.written(folder, partial(native_tool(backend.framework, "write"), backend))
+    return convert_in_child.written(folder, partial(native_tool(backend.framework, "write"), backend))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +246,7 @@ class Read:
 def read(backend: Backend, emit: Emit, *, paths: list[Path]) -> Read:
     """The state that files of the framework hold."""
     try:
-        return Read(in_child.read_native(backend, emit, paths=paths))
+        return Read(convert_in_child.read_native(backend, emit, paths=paths))
     except RosettaError as error:
         return Read(refusal=str(error))
 
@@ -263,7 +264,7 @@ def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) ->
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        in_child.save_native(backend, emit, run=run, weights="last", folder=folder)
+        convert_in_child.save_native(backend, emit, run=run, weights="last", folder=folder)
     except RosettaError as error:
         return str(error)
     finally:

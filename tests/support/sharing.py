@@ -9,13 +9,15 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import count
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Self
 
 from backends import TABLE, Entry
 from backends.interface import Backend, BackendFacts, Emit
-from backends.process.in_child import facts
+from backends.process.facts_in_child import facts
 from backends.process.parent import BackendProcess, Runtime
+from backends.process.translate_in_child import load_run
 from benchmarks.parity.cases import OPTIMIZER, QUICK, Cases
 from common.settings import ModelConfig, TrainConfig
 
@@ -48,6 +50,10 @@ def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any],
     return asked(backend, emit, **arguments)
 
 
+def load_shared(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
+    load_run(backend, run, weights)
+
+
 def drop(backend: Backend, emit: Emit, *, number: int) -> None:
     BUILT.pop(number, None)
 
@@ -60,7 +66,7 @@ def shared_processes() -> Iterator[Processes]:
         @cache
         def started(framework: tuple[str, str]) -> BackendProcess:
             first = next(name for name, entry in TABLE.items() if framework_of(entry) == framework)
-            process = stack.enter_context(Runtime(threads=1).start(first, OWNER, TrainConfig()))
+            process = stack.enter_context(BackendProcess(first, OWNER, TrainConfig(), Runtime(threads=1)))
             assert process.facts  # of a process that has done nothing yet
             return process
 
@@ -79,7 +85,14 @@ def _unheard(**event: Any) -> None:
 class Sharing:
     """One of the backends that share a process."""
 
-    def __init__(self, name: str, model: ModelConfig, train: TrainConfig, processes: Processes) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: ModelConfig,
+        train: TrainConfig,
+        processes: Processes,
+        load: tuple[Path, str] | None = None,
+    ) -> None:
         entry = TABLE[name]
         self.name, self._number = name, next(NUMBERS)
         self._process = processes(entry) if entry.extra else None
@@ -87,6 +100,9 @@ class Sharing:
         self.facts = self._run(build, entry=entry, model=model, train=train)
         if self._process:
             self.facts = replace(self.facts, os_threads=self._process.facts.os_threads)
+
+        if load:
+            self.call(load_shared, run=load[0], weights=load[1])
 
     def _run(self, function: Callable[..., Any], **arguments: Any) -> Any:
         if self._process:

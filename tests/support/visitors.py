@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any, ClassVar
 
-from backends.process.translating import Answer, Candidate, Position
+from backends.process.translate_in_child import Answer, Candidate, Position
 from backends.serve.page import HEADERS, PageServer
 from common.sources import Sources
 from common.tensors import CharVocabulary

@@ -8,8 +8,8 @@ import numpy as np
 
 from backends import numpy_model
 from backends.interface import Backend, Characters
-from backends.process import translating
-from backends.process.translating import Answer
+from backends.process import translate_in_child
+from backends.process.translate_in_child import Answer
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import CharVocabulary
 from common.weights import ModelState, initial_state
@@ -47,11 +47,11 @@ def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     texts = np.unique(np.where(ended, stop, every), axis=0)  # (T, L), filled up after the stop token
     counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]  # up to the stop token
     backend.characters = Characters(ENCODER, DECODER, 6, MAX_LENGTH)
-    answers = translating.translate(backend, ignored, texts=sources, beam=len(every))
+    answers = translate_in_child.translate(backend, ignored, texts=sources, beam=len(every))
     ids, lengths = ENCODER.encode(sources, 6)
     for row, (translations, given) in enumerate(zip(*columns(answers), strict=True)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))
-        probabilities = translating.probabilities(backend, *repeated, texts)
+        probabilities = translate_in_child.probabilities(backend, *repeated, texts)
         chosen = np.take_along_axis(probabilities, texts[..., None], axis=2)[..., 0]  # (T, L)
         scores = np.sum(np.log(chosen) * counted, axis=1)
         best = np.argsort(-scores)

@@ -111,7 +111,7 @@ class World:
 
 
 class FakeProcess:
-    """Answers as the functions of in_child do."""
+    """Answers as the functions of measure_in_child do."""
 
     pid = 1
 

@@ -24,7 +24,7 @@ HEAVY = FRAMEWORKS | ONNX | set("sacrebleu requests jinja2".split())
 # Of each folder: a part may import those to its right.
 ORDERS = {
     ".": "tests rosetta benchmarks backends common",
-    "benchmarks": "__main__ tuning racing commands report measure parity in_child schema",
+    "benchmarks": "__main__ tuning racing commands report measure parity measure_in_child schema",
     "backends": "commands serve native groups variants process profiling interface decoding",
 }
 
@@ -65,6 +65,19 @@ def test_a_report_imports_nothing_that_measures() -> None:
     measuring = {part for path in files for part in packages(path, "benchmarks.measure.")}
     assert measuring == {"recording", "statistics"}
     assert not imported_by("import benchmarks.report.page, benchmarks.report.race") & {"psutil", "subprocess"}
+
+
+def test_what_runs_in_a_backends_process_is_in_files_of_its_own() -> None:
+    for path in sources():
+        functions = [
+            node.args.args
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef)
+        ]
+        called = [names for names in functions if [name.arg for name in names[:2]] == ["backend", "emit"]]
+        assert bool(called) == path.stem.endswith("_in_child"), path
+        starting = {"parent", "group", "translating", "side_by_side", "child_process"}
+        assert not (called and packages(path, "backends.process.") & starting), path
 
 
 def test_a_framework_is_imported_only_in_files_of_its_name() -> None:
@@ -135,8 +148,8 @@ def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
 
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     modules = """
-        common backends benchmarks rosetta common.run backends.process.in_child
-        backends.commands.training backends.process.translating backends.native.convert backends.serve.page
+        common backends benchmarks rosetta common.run backends.process.train_in_child
+        backends.commands.training backends.process.translating backends.native.convert_in_child backends.serve.page
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """
     assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY
@@ -154,7 +167,7 @@ for command in {}:
 
 
 OURS = ("rosetta", "backends", "benchmarks", "common")
-MOST_MODULES = 23  # of ours, packages counted, in the process that was started
+MOST_MODULES = 24  # of ours, packages counted, in the process that was started
 
 
 def test_a_translation_imports_few_modules_and_no_benchmarks() -> None:

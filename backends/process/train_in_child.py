@@ -1,60 +1,32 @@
-"""Functions that a command calls in a backend's process: its facts, training, evaluating, native files.
+"""Training and evaluation of a run, in a backend's process.
 
-Each takes the open backend, a function that emits events, and keyword arguments that can cross between processes.
+Each function takes the open backend, a function that emits events, and keyword arguments that can cross between
+processes.
 """
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import log
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends import native_tool
-from common.errors import RosettaError, refusing, why
-from common.files import sync
+from common.errors import RosettaError, why
 from common.run import RunDirectory
 from common.tensors import Batch, Batches, epoch_batches
-from common.text import printable
 from common.weights import Epoch, ModelState, initial_state
 
 if TYPE_CHECKING:  # commands import this module for the names of its functions
-    from backends.interface import Backend, BackendFacts, Emit, Metrics
+    from backends.interface import Backend, Emit, Metrics
 
-MORE = 1 << 20  # bytes, written to learn why torch could write no more
 # A batch's loss has grown past any sense if it is this many times that of a uniform guess among all characters. Of
 # twelve trainings (24 to 128 units, rates from 0.01 to a million), seven stayed below 6 times and were back near a
 # uniform guess or below it in the end; five reached 24 times and more, and were still above 10 times in the end.
 MOST_GROWTH = 20.0
-
-
-def facts(backend: Backend, emit: Emit) -> BackendFacts:
-    """Return the facts of the backend and its process."""
-    import psutil  # like the framework's tools not needed to train or translate
-
-    from backends.interface import BackendFacts
-    from backends.profiling import described
-
-    told = described(backend)
-    told["settings"] |= backend.own_settings
-    return BackendFacts(
-        **told,
-        precision=str(backend.dump().weights["dense/bias"].dtype),
-        import_seconds=backend.seconds_to_open["import_seconds"],
-        build_seconds=backend.seconds_to_open["build_seconds"],
-        python=printable(sys.executable),
-        python_version=platform.python_version(),
-        os_threads=psutil.Process().num_threads(),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,40 +154,3 @@ def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) ->
     """The `loss`, `accuracy` and `accuracy_real` over all rows of a corpus; see Metrics."""
     metrics = backend.evaluate(Batches(corpus, np.arange(len(corpus)), batch_size))
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}
-
-
-def save_native(backend: Backend, emit: Emit, *, run: Path, weights: str, folder: Path) -> tuple[list[str], str]:
-    """Write the `last` or `best` weights of a run into the new `folder` as the framework's users keep them.
-
-    Returns the names of the files, and lines that load the weights from the first of them, called {model!r}, into a
-    `model` of the model file `api`: imports, an empty line, and the rest. Raises RosettaError where the disk is full.
-    """
-    framework = backend.framework
-    write = native_tool(framework, "write")
-    state, _ = RunDirectory.open(run).read_state(weights, backend.config.dtype)
-    backend.load(state)
-    return written(folder, partial(write, backend)), resolve_name(f"backends.native.{framework}:LOADS")
-
-
-def written(folder: Path, write: Callable[[Path], list[str]]) -> list[str]:
-    """Write files into a folder, to the disk, and return their names. Raises RosettaError where the disk is full."""
-    with refusing(f"{folder.parent} cannot be written", "; nothing is kept there", RosettaError):
-        try:
-            files = write(folder)
-        except RuntimeError:  # torch's, which does not tell what the system refused; one more write does
-            (folder / "more").write_bytes(bytes(MORE))
-            raise
-        for name in files:
-            sync(folder / name)
-    return files
-
-
-def read_native(backend: Backend, emit: Emit, *, paths: Sequence[Path]) -> ModelState:
-    """The weights and slots, to the bit, in a framework's own files: the model's and, where there is one, the
-    optimizer's, without which the slots are zeros.
-
-    The model has the backend's vocabularies and precision, and any number of units. Raises RosettaError for files
-    that are damaged or of another model.
-    """
-    state: ModelState = native_tool(backend.framework, "read")(paths, backend.config)
-    return state

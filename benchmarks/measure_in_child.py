@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.interface import Backend, Emit, unreported
-from backends.process.translating import ROWS_AT_ONCE
+from backends.process.translate_in_child import ROWS_AT_ONCE
 from backends.profiling import profile
 from benchmarks.schema import Profile, Visit, WarmUp
 from common.machine import peak_memory

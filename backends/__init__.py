@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any
@@ -152,9 +153,13 @@ def colour_of(name: str) -> str:
 
 
 def require_known(name: str) -> None:
-    """Raise CannotBeginError for a backend that the table does not have."""
-    if name not in TABLE:
-        raise CannotBeginError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
+    """Raise CannotBeginError for a backend that the table does not have, with the one of the nearest name."""
+    if name in TABLE:
+        return
+    known = {typed: backend for backend, entry in TABLE.items() for typed in (backend, *entry.aliases)}
+    nearest = get_close_matches(name, known, n=1)
+    hint = f"did you mean {known[nearest[0]]}? " if nearest else ""
+    raise CannotBeginError(f"there is no backend {name!r}; {hint}choose one of {', '.join(TABLE)}")
 
 
 def framework_of(name: str) -> str:

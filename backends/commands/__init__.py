@@ -9,7 +9,9 @@ import typer
 from backends import TABLE, find, resolved
 from common import settings
 from common.errors import CannotBeginError
+from common.machine import cores
 from common.settings import DataConfig, ModelConfig, TrainConfig
+from common.text import count
 
 BACKENDS = ", ".join(TABLE)
 
@@ -41,6 +43,18 @@ def resolved_or_none(name: str | None) -> str | None:
     return name and resolved(name)
 
 
+def no_more_than_cores(threads: int | None) -> int | None:
+    """The value of --threads. Raises CannotBeginError for more than the cores that this process may use.
+
+    PyTorch and NumPy would take as many as there are cores, in silence; the others would start them all.
+    """
+    if threads and threads > (most := cores()):
+        raise CannotBeginError(
+            f"--threads {threads} is more than the {count(most, 'core')} here; give {most} or fewer"
+        )
+    return threads
+
+
 data_option = setting(DataConfig, "data")
 Data = Annotated[str, data_option]
 NumSamples = Annotated[int, setting(DataConfig, "num_samples")]
@@ -52,7 +66,12 @@ Padding = Annotated[settings.Padding, setting(ModelConfig, "padding")]
 DtypeOfModel = Annotated[settings.Precision, setting(ModelConfig, "dtype")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of threads that a backend may use.", show_default="one for each core"),
+    typer.Option(
+        min=1,
+        help="Number of threads that a backend may use, at most one for each core.",
+        show_default="one for each core",
+        callback=no_more_than_cores,
+    ),
 ]
 Device = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that computes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]

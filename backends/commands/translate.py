@@ -108,11 +108,14 @@ def translate(
     with refusing(f"{file} cannot be read"):
         stream = file.open("rb") if file else sys.stdin.buffer
     with stream, ExitStack() as stack:
+        read = lines_as_they_arrive(stream)
+        if file:
+            read = _require_lines(read, file)
         answers_of, about, sources = _open(opened, weights, runtime, backend, stack)
         if prompted:
             _greet(about["backend"], sources, note)
         vocabulary, _ = opened.vocabularies()
-        chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else lines_as_they_arrive(stream)
+        chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else read
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)
         lines = ([InputLine.read(line, sources, vocabulary, unknown == "drop") for line in chunk] for chunk in chunks)
@@ -127,6 +130,13 @@ def translate(
     if note and not prompted and output.failed < output.number:
         terminal.say(note)
     output.raise_failures()
+
+
+def _require_lines(lines: Iterator[list[str]], file: Path) -> Iterator[list[str]]:
+    """Lists of a file's lines. Raises CannotBeginError for a file without any."""
+    if (first := next(lines, None)) is None:
+        raise CannotBeginError(f"{file} has no lines; expected a sentence in each line")
+    return chain([first], lines)
 
 
 def _greet(backend: str, sources: "Sources", note: str) -> None:

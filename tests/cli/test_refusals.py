@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from common.machine import cores
 from common.run import BUNDLED_RUN
+from common.text import count
 from tests.support.program import refusal, rosetta
 
 TRAIN = "train --backend numpy --num-samples 1000 --latent-dim 16 --epochs 1 --out new"
@@ -15,6 +17,8 @@ BENCH = {  # its options, and what must be named
     "--budget soon": "10m",
     "--budget 0s": "'0s' is no duration of a second or more",
     "--within narrow": "10%",
+    "--within 0%": "give 1% or more",
+    "--within 0.9%": "give 1% or more",
     "--backends mxnet": "there is no backend",
     "--backends numpy --baseline torch": "--baseline torch is not among the backends: numpy",
     "--backends numpy --run nowhere": "nowhere is not a run",
@@ -34,9 +38,12 @@ RACE = {
     "a.py b=a.py --lanes default": "--lanes names default; the lanes are tuned, installed",
     "a.py b=a.py --budget 0.5s": "'0.5s' is no duration",
 }
+WITH_THREADS = ["backends", "bench", "parity", "serve", "translate Go.", TRAIN, "evaluate"]
 # The exit status, the command, typed in a folder of some files, and what must be named.
 REFUSED: list[tuple[int, str, list[str]]] = [
     (2, "backends torch mxnet", ["no backend 'mxnet'", "choose one of numpy, keras"]),
+    (2, "backends pytorh", ["no backend 'pytorh'; did you mean torch?", "choose one of numpy, keras"]),
+    (2, "parity --backends keras:exampel", ["did you mean keras:example?"]),
     (2, "data --data none.txt", ["none.txt cannot be read", "No such file", '"phrasebook"']),
     (2, "data --data bad.txt", ["bad.txt has 1 line without a pair: line 2 (1 column", "--skip-bad-lines"]),
     (2, "train --out new", ["a new run needs --backend", "`rosetta backends`"]),
@@ -53,6 +60,8 @@ REFUSED: list[tuple[int, str, list[str]]] = [
     (1, "evaluate damaged --backend numpy", ["damaged/state.safetensors is damaged"]),
     (1, "translate damaged Go. --backend numpy", ["damaged/state.safetensors is damaged"]),
     (2, "translate mistyped Hi", ["mistyped is neither the folder of a run nor a whole sentence", "put quotes"]),
+    (2, "translate --backend numpy --json --file empty.txt", ["empty.txt has no lines; expected a sentence"]),
+    *((2, f"{command} --threads 999999", [f"more than the {count(cores(), 'core')}"]) for command in WITH_THREADS),
     (2, "convert damaged", ["needs --to NAME, or --from FILE"]),
     (2, "convert damaged --to torch --latent-dim 3", ["--to writes a run as it is", "leave out --latent-dim"]),
     (2, "convert damaged --to torch --dtype float32", ["leave out --dtype"]),
@@ -83,6 +92,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("pairs.txt").write_bytes(b"Go.\tVa !\nRun!\tCours !\n")
     Path("a.py").touch()
+    Path("empty.txt").touch()
     Path("bad.txt").write_bytes(b"Go.\tVa !\nRun!\n")
     damaged = Path(shutil.copytree(BUNDLED_RUN, "damaged")) / "state.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-99])

@@ -45,14 +45,28 @@ class Pairing:
                 kinds = {group.kind for group in unpaired} - {*OWN}  # what resembles nothing says less
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
-                candidates = ", ".join(described(group) for group in alike[:3]) or "nothing without a partner"
+                candidates = ", ".join(described(group) for group in alike[:3])
+                left_over = f"has left {candidates}" if candidates else self._around(missing, place)
                 skip = f'[skip] {as_toml(missing.name)} = "why it is not compared"'
                 raise UnfitRecordsError(
                     f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
-                    f"has left {candidates}; say in a file for --mapping which belong together (rosetta-diff "
+                    f"{left_over}; say in a file for --mapping which belong together (rosetta-diff "
                     f"--write-mapping drafts it), or that it has none: {skip}"
                 )
         return self
+
+    def _around(self, missing: WeightGroup, place: int) -> str:
+        """The opposite side's layers next to where the partner of a group would stand, in words. `place` is the
+        group's side."""
+        order = {group.name: number for number, group in enumerate(groups_of(self.sides[place]))}
+        here, placed = order[missing.name], {order.get(pair.both[place].name): pair for pair in self.pairs}
+        numbers = [number for number in placed if number is not None]
+        before, after = ([n for n in numbers if n < here], [n for n in numbers if n > here])
+        nearest = [placed[number] for number in (*sorted(before)[-1:], *sorted(after)[:1])]
+        if not nearest:
+            return "has no layer with a partner"
+        words = [f"{described(pair.both[1 - place])} with {pair.both[place].name}" for pair in nearest]
+        return f"has a partner for each of its own; nearest stand {', and '.join(words)}"
 
 
 def described(group: WeightGroup) -> str:

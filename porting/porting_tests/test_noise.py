@@ -118,6 +118,20 @@ def test_noise_of_float32_counts_where_it_exceeds_the_table(stage: str, tmp_path
     assert compared(tmp_path, off(stage, 3 * noise), off(stage, noise), says, says).broken == stage
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_noise_of_a_tensor_is_its_own(precision: str, tmp_path: Path) -> None:
+    """A tensor near zero, of which rounding moves a third, lifts no other tensor's bound above the table."""
+    bound, numbers = TOLERANCES_OF_ANY_MODEL["outputs"][precision], np.array([0.5, -2.0])
+    for name, far in (("within", 1.0), ("beyond", 1 + 2 * bound)):
+        sides = [Record(tmp_path / f"{name}-{side}") for side in ("left", "right")]
+        runs = [*sides, Record(sides[0].folder / "control")]
+        for run, of_near, of_far in zip(runs, (1.0, 1.2, 1.3), (1.0, far, 1.0), strict=True):
+            run.forward(near=1e-8 * numbers * of_near, far=numbers * of_far)
+            edited(run.folder, lambda said: said.update(precision=precision))
+        found = compare_records(*(Side(side.folder) for side in sides))
+        assert [check.tensor for check in found.checks if not check.passed] == ["far"] * (name == "beyond")
+
+
 def test_another_left_run_shows_noise_of_the_same_weights(
     tmp_path: Path,
 ) -> None:

@@ -21,6 +21,7 @@ from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.outputs import arguments, views_of_input
+from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import PARENT
 from rosetta_diff.read.side import Side, is_within
@@ -185,7 +186,8 @@ class Replay:
                 name = next(name for name, array in call.inputs.items() if array == right_name)
                 loads = partial(views.array, 0), partial(views.array, 1)
                 of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
-                yield judge(Item("forward", name, *loads, self.stages.tolerances["outputs"], **of_pair)), right_name
+                bound = self.stages.tolerances.bound("outputs", precision=self.stages.precision_of(views.left))
+                yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
         item, (_, left) = check.item, self.partners[call.layer, call.number]
@@ -291,7 +293,7 @@ def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:
 def stages_of(stages: Stages, side: Side) -> Stages:
     """The left side and a replay, whose layers are paired as those of the right side."""
     pairs = [replace(pair, right=replace(pair.right, side=side)) for pair in stages.pairing.pairs]
-    noise = {} if stages.tolerances.precision in PRECISE else stages.noise
+    noise = Noise() if stages.tolerances.precision in PRECISE else stages.noise
     pairing = replace(stages.pairing, sides=(stages.left, side), pairs=pairs, left=[], right=[])
     return Stages(stages.left, side, pairing, noise)
 

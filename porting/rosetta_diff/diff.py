@@ -130,7 +130,7 @@ class Diff:
                 ]
             },
             "replay": self.replay.as_json() if self.replay else None,
-            "noise": {"sources": self.control.sources, "quantities": self.control.noise},
+            "noise": {"sources": self.control.sources, "quantities": self.control.noise.most},
             "pairs": {pair.left.name: pair.right.name for pair in self.pairing.pairs if pair.left.kind != PARENT},
             "notes": self.notes,
         }
@@ -158,7 +158,7 @@ def compare_records(
     another model."""
     control = noise_of(left, right, again)
     pairing = paired(left, right, mapping).require()
-    stages = Stages(left, right, pairing, control.noise, of_gradients=control.of_gradients)
+    stages = Stages(left, right, pairing, control.noise)
     control.precision = stages.tolerances.precision
     diff = Diff(
         left.name, right.name, pairing, control, notes=stages.notes, left_out=stages.left_out, required=require

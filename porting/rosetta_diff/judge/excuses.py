@@ -81,7 +81,8 @@ def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
         for left_name, right_name in arguments(item.pair, (left, right)):
             views = views_of_input(stages.pairing.turns, item.pair, left_name, right_name)
             both = partial(views.array, 0), partial(views.array, 1)
-            yield judge(Item("forward", left_name, *both, stages.tolerances["outputs"], is_output=True))
+            bound = stages.tolerances.bound("outputs", precision=stages.precision_of(views.left))
+            yield judge(Item("forward", left_name, *both, bound, is_output=True))
 
 
 def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:

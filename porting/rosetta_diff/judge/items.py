@@ -1,6 +1,6 @@
 """Makes the pairs of arrays that `rosetta-diff` compares on each stage. The left side is what is expected."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
@@ -27,13 +27,13 @@ from rosetta_diff.judge.outputs import (
     why_no_outputs,
     with_ones_of,
 )
-from rosetta_diff.judge.tolerances import tolerances_of
+from rosetta_diff.judge.tolerances import Noise, tolerances_of
 from rosetta_diff.judge.variances import converted_variance
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.groups import values
 from rosetta_diff.read.side import Side
-from rosetta_diff.read.view import plain
+from rosetta_diff.read.view import Tensor, plain
 from rosetta_record.control import coarsest
 
 
@@ -58,8 +58,7 @@ class Stages:
     left: Side
     right: Side
     pairing: Pairing
-    noise: Mapping[str, float] = field(default_factory=dict)  # of the left side, by quantity
-    of_gradients: Mapping[str, float] = field(default_factory=dict)  # how far rounding alone moves each gradient
+    noise: Noise = field(default_factory=Noise)  # of the left side
     notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
@@ -125,11 +124,13 @@ class Stages:
     def _smallest_gradient(self, pair: LayerPair, name: str) -> float:
         """Return the least that a gradient's differences are divided by. In float32 a control tells apart gradients
         of rounding alone, and how far rounding moves the others."""
-        most, noise = self.left.largest("gradients"), self.of_gradients.get(f"{pair.name} {name}", inf)
+        most, noise = self.left.largest("gradients"), self.noise.gradients.get(f"{pair.name} {name}", inf)
         gradient = pair.left_array(name, "gradients")
         if self.tolerances.precision != "float32" or gradient is None or noise > DETERMINED * largest(gradient):
             return self.tolerances.smallest_scale("gradients") * most
-        return max(SMALLEST_DETERMINED * most, NOISES * noise / self.tolerances["gradients"])
+        return max(
+            SMALLEST_DETERMINED * most, NOISES * noise / self.tolerances.bound("gradients", f"{pair.name} {name}")
+        )
 
     def _step(self) -> Iterator[Item]:
         for side in (self.left, self.right):
@@ -204,8 +205,9 @@ class Stages:
                 self._skipped("forward", f"{tensor}, whose activation nobody here knows", [pair], both=True)
                 continue
             left, right = (partial(views.array, place, change) for place, change in enumerate(changes))
-            of_pair = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
-            yield self._held("forward", tensor, "outputs", left, right, is_output=True, turn=views.turn, **of_pair)
+            how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
+            of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
+            yield self._held("forward", tensor, "outputs", left, right, **how, **of_pair)
 
     def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -234,7 +236,8 @@ class Stages:
                         self.notes.append(f"numbers of {name} differ where {scores} is a tie")
                     given = settled
             how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
-            yield self._held(stage, name, quantity, load, given, turn=views.turn, **how)
+            precision = self.precision_of(tensors[0], file) if quantity else ""
+            yield self._held(stage, name, quantity, load, given, precision=precision, turn=views.turn, **how)
         for words, of in by_value.items():
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 
@@ -250,10 +253,15 @@ class Stages:
             return replace(item, tolerance=max(item.tolerance, 2 * rounding_of_momentum(pair)))
         return item
 
-    def _held(self, stage: str, tensor: str, quantity: str, left: Load, right: Load, **how: Any) -> Item:
-        """Two arrays within the bound of a quantity."""
-        bound = self.tolerances[quantity] if quantity else 0.0
-        measured = quantity in self.tolerances.measured
+    def _held(
+        self, stage: str, tensor: str, quantity: str, left: Load, right: Load, *, precision: str = "", **how: Any
+    ) -> Item:
+        """Two arrays within the bound of a quantity, of which something is computed in a precision; "" for the
+        coarsest one of the models."""
+        if not quantity:
+            return Item(stage, tensor, left, right, 0.0, **how)
+        bound = self.tolerances.bound(quantity, tensor, precision)
+        measured = bound != self.tolerances.tables[precision or self.tolerances.precision][quantity]
         return Item(stage, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
 
     def _skipped(self, stage: str, what: str, pairs: Sequence[LayerPair] = (), both: bool = False) -> None:
@@ -268,6 +276,10 @@ class Stages:
         if sides:
             self._skipped(stage, f"{' and '.join(sides)} recorded no {words}")
         return not sides
+
+    def precision_of(self, left: Tensor, file: str = "layers") -> str:
+        """The precision in which a left tensor is compared."""
+        return coarsest(self.right.mixed, *(self.left.precision_of(name, file) for name in left.names))
 
     def rounding_alone(self, pair: LayerPair, name: str) -> bool:
         """True if the left gradient of a weight is rounding alone. Adam makes a whole step of it."""

@@ -16,6 +16,7 @@ from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
 from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import Stages
+from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.read.description import File, UnfitRecordsError
 from rosetta_diff.read.side import Side, is_number
@@ -26,9 +27,8 @@ class Control:
     """Differences of the left side from other runs of itself."""
 
     sources: list[str] = field(default_factory=list)  # of noise, in words
-    noise: dict[str, float] = field(default_factory=dict)  # the largest error of each quantity
+    noise: Noise = field(default_factory=Noise)
     rounding: list[Check] = field(default_factory=list)  # of the run whose weights were moved by one unit
-    of_gradients: dict[str, float] = field(default_factory=dict)  # by tensor: how far that run's gradient is
     precision: str = ""  # of the comparison
 
 
@@ -45,11 +45,7 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
             raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
         errors += errors_of(left, run)
         control.sources.append(run.name)
-    control.noise = _largest(errors, left)
-    for check in control.rounding:
-        gradient = check.item.left() if check.stage == "gradients" else None
-        if gradient is not None and isfinite(check.error):
-            control.of_gradients[check.tensor] = check.error * check.item.scale_of(gradient)
+    control.noise = _noise(errors, control.rounding, left)
     return control
 
 
@@ -75,19 +71,32 @@ def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[
             )
 
 
-def _largest(errors: Sequence[Check], left: Side) -> dict[str, float]:
-    """The largest error of each quantity, and what rounding does at least; none of a quantity that is not finite."""
-    most: dict[str, float] = {}
+def _noise(errors: Sequence[Check], rounding: Sequence[Check], left: Side) -> Noise:
+    """The largest errors, and what rounding does at least; none of a quantity that is not finite. The gradients are
+    those of the run whose weights were moved."""
+    tensors: dict[str, dict[str, float]] = {}
     for check in errors:
-        most[check.item.quantity] = max(most.get(check.item.quantity, 0.0), check.error)
+        of_quantity = tensors.setdefault(check.item.quantity, {})
+        of_quantity[check.tensor] = max(of_quantity.get(check.tensor, 0.0), check.error)
+    most = {quantity: max(of_quantity.values()) for quantity, of_quantity in tensors.items()}
     of_outputs = [check.error for check in errors if check.item.is_of_model and left.computed in PRECISE]
     of_loss = max(filter(isfinite, of_outputs), default=0.0)
     least = dict.fromkeys(("loss", "trajectory"), max(of_loss, rounding_of_loss(left))) if errors else {}
     if left.computed not in PRECISE:
         least["gradients"] = UNITS_OF_GRADIENTS * UNIT[left.computed]
     unit = UNIT[left.precision]
-    names = [name for name in TOLERANCES_OF_ANY_MODEL if isfinite(most.get(name, inf))]
-    return {name: max(least.get(name, unit), most[name]) for name in names}
+    most = {
+        name: max(least.get(name, unit), most[name])
+        for name in TOLERANCES_OF_ANY_MODEL
+        if isfinite(most.get(name, inf))
+    }
+    gradients = {
+        check.tensor: check.error * check.item.scale_of(gradient)
+        for check in rounding
+        if check.stage == "gradients" and (gradient := check.item.left()) is not None and isfinite(check.error)
+    }
+    of_one = ("loss", "trajectory")  # whose noise is not that of a single run
+    return Noise(most, {name: of for name, of in tensors.items() if name not in of_one}, gradients)
 
 
 def rounding_of_loss(left: Side) -> float:

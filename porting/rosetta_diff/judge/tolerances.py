@@ -1,11 +1,11 @@
-"""The bounds of one comparison: a row of the table, or what the left side's own noise allows."""
+"""The bounds of one comparison: of the table, or what the left side's own noise allows."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from rosetta_diff.arrays import PRECISE, UNIT
+from rosetta_diff.arrays import PRECISE, PRECISIONS, UNIT
 from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.bounds import (
     COARSER,
@@ -23,16 +23,50 @@ from rosetta_record.control import coarsest
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Differences of the left side from other runs of itself, as shares of its numbers; empty where none is known."""
+
+    most: Mapping[str, float] = field(default_factory=dict)  # by quantity, of its tensor that is farthest
+    tensors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by quantity, of each tensor
+    gradients: Mapping[str, float] = field(default_factory=dict)  # of each tensor, as numbers and not as shares
+
+    def of(self, quantity: str, tensor: str) -> float:
+        """The noise of a tensor; the largest of its quantity where its own is not known."""
+        return self.tensors.get(quantity, {}).get(tensor, self.most[quantity])
+
+
+@dataclass(frozen=True)
 class Tolerances:
-    """Bounds by quantity, and remarks on where they come from."""
+    """Bounds, and remarks on where they come from."""
 
-    precision: str  # the row of the table
-    table: Mapping[str, float]
-    measured: Mapping[str, float]  # that follow from the left side's noise, in place of the table's
-    remarks: Sequence[str]
+    precision: str  # the coarsest one in which anything was computed
+    tables: Mapping[str, Mapping[str, float]]  # by precision a row of the table, by quantity
+    noise: Noise  # that counts
+    times: float  # how many times the noise a bound is
+    least: Mapping[str, float]  # by quantity what noise makes no smaller
+    remarks: list[str]
 
-    def __getitem__(self, quantity: str) -> float:
-        return self.measured.get(quantity, self.table[quantity])
+    @property
+    def table(self) -> Mapping[str, float]:
+        """The row of the coarsest precision."""
+        return self.tables[self.precision]
+
+    def bound(self, quantity: str, tensor: str = "", precision: str = "") -> float:
+        """The bound of a tensor that was computed in this precision, "" for the coarsest one.
+
+        It is that of the table, or of the noise of its quantity if that is less. It is that of the tensor's own noise
+        if that is more: never in float64, and in float32 only if the noise is above the table.
+        """
+        table = self.tables[precision or self.precision][quantity]
+        if precision not in ("", self.precision) or quantity not in self.noise.most:
+            return table
+        is_precise, own = self.precision in PRECISE, self.noise.of(quantity, tensor)
+        bound = min(table, self.times * self.noise.most[quantity])
+        if is_precise and quantity not in MEASURED:
+            bound = table
+        if not is_precise or (self.precision == "float32" and own > table):
+            bound = max(bound, self.times * own)
+        return max(bound, self.least.get(quantity, 0.0))
 
     @property
     def unit(self) -> float:
@@ -41,33 +75,46 @@ class Tolerances:
 
     def smallest_scale(self, quantity: str = "") -> float:
         """The share of the largest number of all tensors by which one is measured at least."""
-        return SMALLEST_SCALE["float32" if quantity in self.measured else self.precision]
+        is_measured = quantity in self.noise.most and self.bound(quantity) != self.table[quantity]
+        return SMALLEST_SCALE["float32" if is_measured else self.precision]
 
 
-def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Mapping[str, float]) -> Tolerances:
-    """The tolerances for two sides, of which the left one has this noise, by quantity; {} where it is not known."""
+def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: Noise) -> Tolerances:
+    """The tolerances for two sides, of which the left one has this noise."""
     # A layer of the right side that computes in a coarser precision than what surrounds it may be a mistake.
     precision = coarsest(left.computed, right.mixed)
-    table = {quantity: bounds[precision] for quantity, bounds in TOLERANCES_OF_ANY_MODEL.items()}
+    tables = {
+        name: {quantity: bounds[name] for quantity, bounds in TOLERANCES_OF_ANY_MODEL.items()} for name in PRECISIONS
+    }
     remarks, why_table = _remarks_on_types(left, right), ""
+    coarse = [path for side in (left, right) for path in coarse_layers(side)]
+    if coarse:
+        tables["float64"] |= {quantity: COARSER * tables["float64"][quantity] for quantity in WIDENED}
     if precision == "float64":
         remarks += remark_on_epsilons(left, right, pairs)
-        coarse = [path for side in (left, right) for path in coarse_layers(side)]
         if coarse:
-            table |= {quantity: COARSER * table[quantity] for quantity in WIDENED}
             why_table = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {some_of(coarse)}"
-    elif left.computed != precision and noise:
+    elif left.computed != precision and noise.most:
         why_table = f"bounds are those of the table, since {right.name} alone computes in {precision}"
     remarks += [why_table] if why_table else []
-    weights = coarsest(left.precision, right.precision)
-    measured = {} if why_table else _measured(noise, noises(left, right), table, precision, weights)
-    above = [quantity for quantity in measured if precision == "float32" and noise[quantity] > table[quantity]]
-    remarks += [f"rounding alone moves {of.replace('_', ' ')} by {noise[of]:.0e}, which counts" for of in above]
-    wide = [quantity for quantity, bound in measured.items() if bound >= 1]
-    if wide:
-        words = ", ".join(wide).replace("_", " ")
-        remarks.append(f"no verdict on {words}: rounding alone can change them completely")
-    return Tolerances(precision, table, measured, remarks)
+    updates = TOLERANCES_OF_ANY_MODEL["updates"][coarsest(left.precision, right.precision)]
+    least = {} if precision in PRECISE else {"updates": updates}
+    tolerances = Tolerances(precision, tables, Noise() if why_table else noise, noises(left, right), least, remarks)
+    remarks += _remarks_on_noise(tolerances)
+    return tolerances
+
+
+def _remarks_on_noise(tolerances: Tolerances) -> Iterator[str]:
+    """Remarks on tensors whose noise is above the table in float32, and on those of which it tells nothing."""
+    for quantity, most in tolerances.noise.most.items():
+        of_tensors, table = tolerances.noise.tensors.get(quantity, {}), tolerances.table[quantity]
+        words = quantity.replace("_", " ")
+        if tolerances.precision == "float32" and most > table:
+            above = some_of(tensor for tensor, noise in of_tensors.items() if noise > table)
+            yield f"rounding alone moves {words} by {most:.0e}, which counts{f' for {above}' if above else ''}"
+        if tolerances.bound(quantity) >= 1:
+            wide = some_of(tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) >= 1)
+            yield f"no verdict on {wide or words}: rounding alone can change them completely"
 
 
 def _remarks_on_types(left: Side, right: Side) -> list[str]:
@@ -88,18 +135,3 @@ def _remarks_on_types(left: Side, right: Side) -> list[str]:
 def noises(left: Side, right: Side) -> float:
     """Return how many times the left side's noise bounds are."""
     return NOISES_OF_EXPORTED if left.known.folds_weights or right.known.folds_weights else NOISES
-
-
-def _measured(
-    noise: Mapping[str, float], times: float, table: Mapping[str, float], precision: str, weights: str
-) -> dict[str, float]:
-    """The bounds that follow from the noise. In float64 the table's are never widened, and in float32 only where the
-    noise itself exceeds them."""
-    bounds = {quantity: times * error for quantity, error in noise.items()}
-    if precision in PRECISE:
-        wide = [name for name in noise if precision == "float32" and noise[name] > table[name]]
-        return {
-            name: bounds[name] for name in bounds if name in wide or (name in MEASURED and bounds[name] < table[name])
-        }
-    least = {"updates": TOLERANCES_OF_ANY_MODEL["updates"][weights]}
-    return {name: max(bound, least.get(name, 0.0)) for name, bound in bounds.items()}

@@ -24,6 +24,7 @@ from rosetta_diff.read.description import (
 )
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.frameworks import FRAMEWORKS
+from rosetta_diff.read.precisions import Precisions
 from rosetta_diff.read.rules import FAMILIES
 from rosetta_record.control import coarsest
 from rosetta_record.folder import CONTROL, REPLAY
@@ -146,10 +147,13 @@ class Side:
         """Settings of the optimizer of which the framework makes constants of float32 even in float64."""
         return self.known.float32_settings(self.backend).get(self.optimizer_kind, ())
 
-    @property
+    @cached_property
     def precision(self) -> str:
-        """Precision of the weights; float32 where no bounds are known for theirs."""
-        return self.says.precision if self.says.precision in PRECISIONS else "float32"
+        """Precision of the weights, or of the outputs where there are no weights; float32 where no bounds are known
+        for it."""
+        types = [self.arrays("outputs").dtype(name).name for name in self.arrays("outputs")]
+        precision = self.says.precision or coarsest(*types)
+        return precision if precision in PRECISIONS else "float32"
 
     @property
     def mixed(self) -> str:
@@ -161,6 +165,19 @@ class Side:
         """The coarsest precision in which anything was computed of weights, as far as outputs of layers show it, and
         in torch what rounds within a layer."""
         return coarsest(self.mixed, *(dtype for _, dtype in self._types), *self.says.casts.values())
+
+    def precision_of(self, name: str, file: str = "layers") -> str:
+        """The coarsest precision of all that an array was computed of: one that layers are given or give, or one of
+        the model's outputs."""
+        if self.computed == self.mixed or self.says.casts:
+            return self.computed
+        precisions = self._precisions
+        found = precisions.of(name) if file == "layers" else precisions.of_numbers(self.arrays(file)[name])
+        return found or self.computed
+
+    @cached_property
+    def _precisions(self) -> Precisions:
+        return Precisions(self.says.calls, self.arrays("layers"), self.root, self.mixed)
 
     @property
     def computed_by(self) -> list[str]:

@@ -124,6 +124,16 @@ def test_most_weights_decide_the_precision(tmp_path: Path) -> None:
         assert found.broken == broken
 
 
+@pytest.mark.parametrize(("times", "broken"), [(1.0, None), (1.01, "step")])
+def test_some_weights_after_a_step_are_compared(times: float, broken: str | None, tmp_path: Path) -> None:
+    """And the others are told."""
+    for side, share in (("left", 1.0), ("right", times)):
+        trained(w=WEIGHTS["w"] * 2 * share)(Record(tmp_path / side))
+    found = compared(tmp_path / "left", tmp_path / "right")
+    assert found.broken == broken
+    assert broken or "on step, b weight, of which neither side recorded" in told(found)
+
+
 def test_the_right_side_shows_no_noise_of_the_left_one(tmp_path: Path) -> None:
     wrong = changed(DATA, put("logits", lambda logits: 1.01 * logits))
     left, right = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "torch", wrong)
@@ -263,7 +273,7 @@ def test_a_pass_lists_settings_that_differ(name: str, started: dict[str, Side], 
     assert SETTINGS[name] in told(compared(left, other))
 
 
-@pytest.mark.parametrize("name", known("MovedResidual", reason="its inner module is compared by its name"))
+@pytest.mark.parametrize("name", ["MovedResidual", "OutputsInAnotherOrder", "SharedTable"])
 def test_a_model_that_is_cut_otherwise_passes(name: str, started: dict[str, Side], tmp_path: Path) -> None:
     left, equal, wrong = excuses(started, name, tmp_path)
     assert not compared(left, wrong).passed

@@ -132,6 +132,29 @@ def test_unpaired_weights_are_refused_with_a_line_that_works(tmp_path: Path) -> 
     assert not alone
 
 
+# The numbers of the right layers 0, 1 and so on, and the left layers to which they belong.
+TOO_MANY = {
+    "carried, one in front": ([7, 0, 1, 2], [None, 0, 1, 2]),
+    "not carried, one at the end": ([7, 8, 9, 6], [0, 1, 2, None]),
+    "not carried, none": ([7, 8, 9], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MANY)
+def test_a_layer_too_many_is_named(name: str, tmp_path: Path) -> None:
+    """The other layers of its shape keep their partners, by their numbers or by their names."""
+    kernels, (numbers, partners_of) = np.random.default_rng(6).random((10, 4, 4)), TOO_MANY[name]
+    left = {f"model.{place}.fc": linear(kernels[place]) for place in range(3)}
+    right = {f"net.{place}.fc": dense(kernels[number]) for place, number in enumerate(numbers)}
+    pairing = paired(*both(tmp_path, left, right))
+    expected = {f"model.{of}.fc": f"net.{place}.fc" for place, of in enumerate(partners_of) if of is not None}
+    assert {pair.left.name: pair.right.name for pair in pairing.pairs} == expected
+    if None in partners_of:
+        odd = f"net.{partners_of.index(None)}.fc"
+        with pytest.raises(CannotBeginError, match=rf'^{odd} .* has no partner.*\[skip\] "{odd}"'):
+            pairing.require()
+
+
 def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
     for number in (0.5, 0.25):
         of_left, of_right = {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))}

@@ -45,8 +45,10 @@ class Calls:
 
     def end(self, call: Mapping[str, Any], output: Any) -> dict[str, Any]:
         """Add a call with the arrays of its output; returns it."""
-        ended = dict(call, parts=self.keep(f"{len(self.ended)}:{call['layer']}", output))
-        ended["dtypes"] = [precision_of(array) for array in arrays_in(output).values()]
+        ended, arrays = dict(call, parts=self.keep(f"{len(self.ended)}:{call['layer']}", output)), arrays_in(output)
+        ended["dtypes"] = [precision_of(array) for array in arrays.values()]
+        if not all(name.replace(".", "").isdigit() for name in arrays if name):
+            ended["names"] = [*arrays]
         self.ended.append(ended)
         return ended
 

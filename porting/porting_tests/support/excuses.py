@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from porting_tests.support.forty import TIME, WIDTH, Given, Model, Outputs, batches
+from porting_tests.support.forty import TIME, WIDTH, WORDS, Given, Model, Outputs, batches
 from rosetta_record import Record
 
 
@@ -226,6 +226,39 @@ class MovedResidual(Row):
         h = (self.inner(h) if self.flip else h + self.inner(h)) * self.chosen(1, -1)
         tokens = self.last(h).argmax(-1)
         return tokens.double().mean(), {"tokens": tokens}
+
+
+class OutputsInAnotherOrder(Row):
+    """A dict of outputs, with its keys in another order on the right."""
+
+    inference = True
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x).tanh()
+        made = {"mean": self.last(h), "variance": h.square()}
+        names = [*made] if self.wrong else [*reversed(made)]
+        return dict(zip(names, reversed(made.values()), strict=True)) if self.flip else made
+
+    def loss(self, of: Given) -> tuple[Tensor, Outputs]:
+        return self(of["x"])["mean"].mean(), {}
+
+
+class SharedTable(Row):
+    """A table under three names on the left, of which the first is not called; two equal tables on the right."""
+
+    inference = True
+
+    def build(self) -> None:
+        self.shared, self.encoder, self.decoder = (nn.Embedding(WORDS, WIDTH) for _ in range(3))
+        for table in (self.encoder, self.decoder):
+            table.weight = nn.Parameter(self.shared.weight.clone()) if self.flip else self.shared.weight
+        if self.flip:
+            del self.shared
+            self.decoder.weight.data *= self.chosen(1, 2)
+
+    def loss(self, of: Given) -> tuple[Tensor, Outputs]:
+        out = self.encoder(of["ids"]).tanh() * self.decoder(of["y"])
+        return out.mean(), {"out": out}
 
 
 # False causes

@@ -34,8 +34,9 @@ def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
     vouched = vouched_for(stages, checks)
     excuses = {id(check): excuse_of(stages, check, check in checks[:vouched]) for check in failed}
     stands = [check for check in checks if not check.passed and not excuses.get(id(check))]
-    if not (vouched or stands):  # nothing but such layers differs, and nothing tells that the model agrees
-        return [*checks]
+    after = checks[checks.index(failed[-1]) :]
+    if not (vouched or stands or any(check.passed and check.tells and check.item.pair for check in after)):
+        return [*checks]  # nothing but such layers differs, and nothing tells that what comes of them agrees
     return [replace(check, excuse=excuses.get(id(check), "")) for check in checks]
 
 

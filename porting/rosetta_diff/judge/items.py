@@ -148,6 +148,9 @@ class Stages:
     def _updates(self) -> Iterator[Item]:
         decay = max(self.left.decay, self.right.decay)
         converted = list[str]()
+        alone = [f"{pair.name} {name}" for pair, name in self.tensors_of_pairs() if not pair.has(name, "step-1")]
+        if alone:
+            self._skipped("step", f"{some_of(alone)}, of which neither side recorded the weights after it")
         for pair, name, scale in self._scales():
             converted += [pair.name] if converted_variance(pair, name, no_array) else []
             allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
@@ -296,7 +299,7 @@ class Stages:
         """For each tensor how far the left step moved it, and at least a share of the farthest that the step moved a
         weight; how far the right step did where nothing moved on the left."""
         smallest = self.tolerances.smallest_scale()
-        far = [(pair, name, moved(pair.left_array, name)) for pair, name in self.tensors_of_pairs()]
+        far = [(pair, name, moved(pair.left_array, name)) for pair, name in self.tensors_of_pairs("step-1")]
         most = max((distance for pair, name, distance in far if pair.is_trained(name)), default=0.0)
         return [
             (pair, name, max(distance, smallest * most) or moved(pair.right_array, name) or 1.0)

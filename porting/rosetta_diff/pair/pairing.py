@@ -103,7 +103,17 @@ def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairi
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
     pairs = with_parents(sorted(as_layers(pairs, whole), key=place), left, right)
-    return Pairing(sides, pairs, [*lefts], [*rights], skips, names, turns)
+    lefts, rights = (
+        without_tied(groups, side, [pair.both[number] for pair in pairs])
+        for number, (groups, side) in enumerate(zip((lefts, rights), sides, strict=True))
+    )
+    return Pairing(sides, pairs, lefts, rights, skips, names, turns)
+
+
+def without_tied(groups: Groups, side: Side, paired: Groups) -> list[WeightGroup]:
+    """The groups without those whose weights are paired under other names."""
+    there = {side.first_name(name) for group in paired for name in group.names}
+    return [group for group in groups if not (group.names and {*map(side.first_name, group.names)} <= there)]
 
 
 def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[str]) -> None:

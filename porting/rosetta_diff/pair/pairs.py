@@ -222,8 +222,9 @@ class LayerPair:
     @property
     def calls(self) -> list[CallPair]:
         """Calls that belong together; none where the sides have other numbers of them."""
-        left, right = self.left.calls, self.right.calls
-        return [CallPair(*calls) for calls in zip(left, right, strict=True)] if len(left) == len(right) else []
+        lefts, rights = self.left.calls, self.right.calls
+        both = zip(lefts, rights, strict=True) if len(lefts) == len(rights) else ()
+        return [CallPair(left, right.in_order_of(left)) for left, right in both]
 
     def outputs(self, call: CallPair) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The outputs of a call by canonical names, left and right. Where a line arranges the kernels' axis of

@@ -112,11 +112,11 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
 
 
 def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of groups of one shape: of those whose names end alike. Where they are as many on both sides, those that
-    hold the same numbers come first, unless several of one side do, and the others are paired in order."""
+    """Pairs of groups of one shape: of those that hold the same numbers, unless several of one side do, then of those
+    whose names end alike. Where they are as many on both sides, the others are paired in order."""
     of_left, of_right = ([_numbers(group) for group in groups] for groups in (lefts, rights))
     moved: dict[int, int] = {}
-    if len({*of_left}) == len({*of_right}) == len(lefts):
+    if len({*of_left}) == len(lefts) and len({*of_right}) == len(rights):
         places = {numbers: place for place, numbers in enumerate(of_right)}
         moved = {place: places[numbers] for place, numbers in enumerate(of_left) if numbers in places}
     left_places = [place for place in range(len(lefts)) if place not in moved]
@@ -138,7 +138,7 @@ def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
 def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
     """The right place of each left one whose name ends in the same parts: first of whole names, in the end of their
     last parts. What several end in is in order. A number in a name says which of several it is, and the other side
-    may count from elsewhere, so names with numbers count where both sides have all of them."""
+    may count from elsewhere, so names with numbers count where one side has all those of the other side."""
     partners: dict[int, int] = {}
     parts = [{place: _parts(group) for place, group in of.items()} for of in (lefts, rights)]
     longest = max((len(words) for of in parts for words in of.values()), default=0)
@@ -148,11 +148,11 @@ def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightG
             for place, words in of_places.items():
                 if place not in taken:
                     of_side.setdefault(".".join(words[-length:]), []).append(place)
-        counts = [{end: len(places) for end, places in of_side.items()} for of_side in ends]
-        for end, places in ends[0].items():
-            plain = not re.search(r"\d", end) and counts[0][end] == counts[1].get(end)
-            if plain or counts[0] == counts[1]:
-                partners.update(zip(places, ends[1][end], strict=True))
+        counts = [{(end, len(places)) for end, places in of_side.items()} for of_side in ends]
+        has_all = counts[0] <= counts[1] or counts[1] <= counts[0]
+        for end, _ in counts[0] & counts[1]:
+            if has_all or not re.search(r"\d", end):
+                partners.update(zip(ends[0][end], ends[1][end], strict=True))
     return partners
 
 

@@ -48,6 +48,7 @@ class RecordedLayer(msgspec.Struct, frozen=True):
 class RecordedCall(msgspec.Struct, frozen=True):
     layer: Name
     parts: list[Name] = []  # of its output: names in layers.safetensors
+    names: list[Name] = []  # of the parts, where the output has keys or fields
     dtypes: list[Name] = []  # of the parts; bfloat16 is written as float32
     outside: list[Counter] = []  # parts of a coarser type than the weights', of which no weight or gradient is known
     inputs: dict[Name, Name] = {}  # the arrays in its arguments, by the arguments' names: names in layers.safetensors

@@ -61,13 +61,22 @@ class Call:
 
     recorded: tuple[RecordedCall, ...]
     number: int  # which of the layer's calls it is, from 0
+    order: tuple[int, ...] = ()  # of the arrays of the output, if not as the layer gives them
 
     @property
     def parts(self) -> list[str]:
         """Names of the arrays of the output; of layers side by side the first one of each."""
         if len(self.recorded) == 1:
-            return self.recorded[0].parts
+            parts = self.recorded[0].parts
+            return [parts[place] for place in self.order] or parts
         return [call.parts[0] for call in self.recorded if call.parts]
+
+    def in_order_of(self, like: "Call") -> "Call":
+        """The call with its arrays in another call's order, where both outputs have the same keys."""
+        names, others = self.recorded[0].names, like.recorded[0].names
+        if sorted(names) != sorted(others) or len(names) != len(self.recorded[0].parts):
+            return self
+        return replace(self, order=tuple(map(names.index, others)))
 
 
 @dataclass(frozen=True)

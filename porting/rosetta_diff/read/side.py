@@ -88,6 +88,10 @@ class Side:
         tied = self.says.weights.get(name, RecordedWeight()).tied_to
         return next((key for key in (name, tied) if key is not None and key in self.arrays(file)), None)
 
+    def first_name(self, name: str) -> str:
+        """The name under which a weight stands first, which is its own unless it is tied."""
+        return self.says.weights.get(name, RecordedWeight()).tied_to or name
+
     def once(self, file: str) -> list[str]:
         """The names of a file's arrays, of a tied weight the first of its names alone."""
         arrays, weights = self.arrays(file), self.says.weights

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmarks.parity.cases import Cases
-    from benchmarks.parity.comparer import Check
-    from benchmarks.parity.comparison import Parity
+    from benchmarks.parity.comparison import Check, Parity
 
 SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
 
@@ -145,7 +144,7 @@ def parity_table(comparisons: "Mapping[str, Sequence[Check]]") -> "Table":
     """
     from rich.markup import escape
 
-    from benchmarks.parity.comparer import STAGES
+    from benchmarks.parity.comparison import STAGES
     from common.text import printable
 
     heads = [SHORT.get(stage, stage) for stage in STAGES]

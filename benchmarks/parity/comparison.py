@@ -1,39 +1,49 @@
-"""Compares the answers of every backend with the reference's, stage by stage from tensors up to decoded strings."""
+"""Compares the answers of every backend with the reference's, stage by stage from tensors up to decoded strings.
 
-from collections.abc import Callable, Iterator, Sequence
+Each stage assumes that those before it passed, so the first one that fails has the cause. A difference between two
+arrays has a size and a place.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from backends import TABLE, lookup
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.parity.answer_in_child import STEPPED
-from benchmarks.parity.bounds import (
-    BOUNDS,
-    MISCOUNTED,
-    NEAR_TIE,
-    PARTED,
-    SPREADS,
-    TIMES_FLOAT32,
-    TIMES_FLOAT32_LOSSES,
-    UPDATES,
-)
 from benchmarks.parity.cases import REFERENCE, Answers, Cases
-from benchmarks.parity.comparer import STAGES, Check, compare, explained, other_names
 from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
-from common.models import Axes, model_of
+from common.models import UNITS, Axes, model_of
 from common.settings import Padding, Precision
 from common.tensors import Batches
 from common.weights import SLOT_PREFIX
 
+# The stages in their order, each with what its failure says about the cause, given that all stages before it passed.
+BREAKS = {
+    "tensors": "its model file is given other tensors than the batch has",
+    "weights": "weights are changed on their way in or out",
+    "forward": "the same weights and inputs give other outputs",
+    "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
+    "gradients": "the loss agrees and its gradients do not",
+    "step": "the gradients agree and the optimizer's step does not: look at its constants, at where epsilon stands, "
+    "and at its list of parameters",
+    "trajectory": "one step agrees and several steps do not: in float32 an error near the bound may be rounding; "
+    "else look at the order of batches, and at what is kept between steps; where workers are named, look at the rows "
+    "that each takes, at what its loss is divided by, and at what all of them must hold alike",
+    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
+    "real, and at a last batch that is smaller",
+    "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
+}
+STAGES = tuple(BREAKS)
 # The tensors that a model file is given for each batch. Where padding is masked, it is given encoder_lengths too.
 FIELDS_OF_FIT = ("encoder_input_data", "decoder_input_data", "decoder_target_data")  # which Keras's `fit` takes
 FIELDS = (*FIELDS_OF_FIT, "decoder_target_ids", "target_weights", "real_positions", "loss_positions")
@@ -44,6 +54,142 @@ AXES: dict[str, Axes] = {
     "evaluate": ("batch",),
 }
 EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ by rounding alone
+
+# Bounds: the largest error that a backend may have against the reference, by its precision
+
+BOUNDS = {
+    "state_h": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "state_c": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "probabilities": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "loss": {"float64": 1e-13, "float32": 5e-7},  # relative
+    "gradients": {"float64": 1e-12, "float32": 5e-6},  # relative to a tensor's largest number
+    # Relative to a slot's largest number after a step. A slot is a mean of squares; squaring doubles relative errors.
+    "slots": {"float64": 1e-12, "float32": 1e-5},
+    "trajectory": {"float64": 1e-12, "float32": 1e-6},  # relative, for the loss of each step
+    "scores": {"float64": 1e-11, "float32": 5e-4},  # absolute, of logarithms of probabilities
+    "loss_sums": {"float64": 1e-12, "float32": 1e-6},  # relative, with large weights
+}
+# An updated weight may be off by this share of the tensor's largest update. In float32 the bound follows from the
+# error of the gradient.
+UPDATES = 1e-10
+# In float32 a backend's states and probabilities may be off by this many times the error of NumPy's own float32, and
+# never by more than BOUNDS.
+TIMES_FLOAT32 = 4.0
+# A loss of a float32 training may be off by BOUNDS, or by this many times the largest error of NumPy's own float32
+# where that is more. With 512 units correct backends were off by 7 times that error, 1.3e-6.
+TIMES_FLOAT32_LOSSES = 16.0
+# The mean loss of a float32 training may differ from the reference's by this many standard deviations, taken over
+# NumPy's own float32 trainings with permuted hidden units. Correct backends needed up to 12 of them; mistakes of the
+# optimizer need two million and more.
+SPREADS = 30.0
+# A decoded text may part from the reference's at a character where the reference's two highest probabilities differ
+# by no more than NEAR_TIE. PARTED is the share of sentences that may do so. On the first sentences of fra-eng torch,
+# Keras and Paddle part from the reference in one of 50, at 4.6e-5.
+NEAR_TIE = {"float64": 0.0, "float32": 1e-4}
+PARTED = {"float64": 0.0, "float32": 0.02}
+# The share of a batch's positions that may be counted as right by one of the two alone, since they are near-ties.
+MISCOUNTED = {"float64": 0.0, "float32": 3e-3}
+
+
+# Two arrays
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one comparison; a stage has one or several."""
+
+    stage: str
+    tensor: str
+    error: float  # infinite where shape, dtype or finiteness already differ
+    bound: float  # largest error that passes
+    where: tuple[int, ...] = ()  # index of the largest difference
+    place: str = ""  # this index in words, such as "row 3, forget gate, unit 5"
+    note: str = ""  # the two values at that index, or another remark
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.bound
+
+    @property
+    def used(self) -> float:
+        """The error as a share of the bound; the error itself if the bound is zero."""
+        return self.error / self.bound if self.bound else self.error
+
+    @property
+    def finite_error(self) -> float | None:
+        """The error, or None if it is not finite."""
+        return self.error if isfinite(self.error) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """An error that is not finite is null."""
+        return vars(self) | {"error": self.finite_error, "passed": self.passed}
+
+
+def other_names(stage: str, expected: Collection[str], actual: Collection[str]) -> list[Check]:
+    """A check that fails, where one side has a tensor that the other lacks; none where both have the same names."""
+    missing, unexpected = sorted({*expected} - {*actual}), sorted({*actual} - {*expected})
+    note = f"missing: {', '.join(missing) or 'none'}; unexpected: {', '.join(unexpected) or 'none'}"
+    return [Check(stage, "names", inf, 0.0, note=note)] if missing or unexpected else []
+
+
+def compare(
+    stage: str,
+    tensor: str,
+    expected: ArrayLike,
+    actual: ArrayLike,
+    bound: float,
+    *,
+    dtype: str,
+    scale: float | None = 1.0,
+    relative: bool = False,
+    axes: Axes = (),
+) -> Check:
+    """Compare two arrays; the actual one has the promised `dtype`.
+
+    The error is the largest difference divided by `scale`, or by the largest expected number if that is None. A
+    `relative` error is the largest of the differences, each divided by its expected number. The `axes` are
+    the words for the place of the largest difference.
+    """
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    if wrong := _incomparable(expected, actual, dtype):
+        return Check(stage, tensor, inf, bound, note=wrong)
+    with np.errstate(divide="ignore"):
+        differences = np.asarray(np.abs(actual.astype(np.float64) - expected))
+        if relative:
+            np.divide(differences, np.abs(expected), out=differences, where=differences != 0)
+    where = tuple(int(index) for index in np.unravel_index(differences.argmax(), differences.shape))
+    error = float(differences[where]) / (scale or float(np.abs(expected).max()) or 1.0)
+    note = f"got {np.float64(actual[where])!s}, expected {np.float64(expected[where])!s}"
+    return Check(stage, tensor, error, bound, where, _place(axes, where, expected.shape), note)
+
+
+def _incomparable(expected: NDArray[Any], actual: NDArray[Any], dtype: str) -> str:
+    """The reason why two arrays cannot be compared; "" if they can."""
+    if actual.shape != expected.shape:
+        return f"shape {actual.shape}, expected {expected.shape}"
+    if actual.dtype != dtype:
+        return f"dtype {actual.dtype}, expected {dtype}"
+    if not expected.size:
+        return f"shape {expected.shape}, which holds nothing to compare"
+    for side, array in (("got", actual), ("expected", expected)):
+        if not np.isfinite(array).all():
+            return f"the array that was {side} is not finite at {np.argwhere(~np.isfinite(array))[0].tolist()}"
+    return ""
+
+
+def _place(axes: Axes, where: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """An index in words. Batches are counted from 1, all else from 0."""
+    if not axes:
+        return f"index {', '.join(map(str, where))}" if where else ""
+    words = []
+    for axis, number, length in zip(axes, where, shape, strict=True):
+        blocks = UNITS.get(axis, (axis,))
+        block, within = divmod(number, length // len(blocks))
+        words.append(f"{blocks[block]} {within + (axis == 'batch')}")
+    return ", ".join(words)
+
+
+# A backend
 
 
 class Comparison:
@@ -86,7 +232,7 @@ class Comparison:
         return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
 
     def _compare(self, stage: str, tensor: str, bound: float, **how: Any) -> Check:
-        """Compare the arrays that both sides answered for this stage; see `comparer.compare`."""
+        """Compare the arrays that both sides answered for this stage; see `compare`."""
         expected, actual = self.expected[stage][tensor], self.actual[stage][tensor]
         how = {"dtype": self.dtype, "axes": self._axes(tensor)} | how
         return compare(stage, tensor, expected, actual, bound, **how)
@@ -212,6 +358,35 @@ class Comparison:
         if not ended:
             note = "no text ends, so nothing shows that rows end rightly"
         yield Check("strings", "strings", inf if wrong or not ended else error, PARTED[self.dtype], note=note)
+
+
+def explained(name: str, checks: Sequence[Check]) -> str:
+    """Lines on the stage at which these checks fail: the tensor, the place in it, the error against the bound."""
+    failed = [check for check in checks if not check.passed]
+    nearest = _nearest(failed)
+    error = "" if nearest.finite_error is None else f"error {nearest.error:.1e}, bound {nearest.bound:.1e}; "
+    at = f"{nearest.place}: " if nearest.place else ""
+    lines = [
+        f"{name} breaks at {nearest.stage}: {BREAKS[nearest.stage]}",
+        f"{nearest.tensor}: {error}{at}{nearest.note}",
+    ]
+    if (of_stage := sum(check.stage == nearest.stage for check in checks)) > 1:
+        lines.append(f"{len(failed)} of {of_stage} checks of this stage fail")
+    return "\n  ".join(lines)
+
+
+def _nearest(failed: Sequence[Check]) -> Check:
+    """The failure of a stage that is nearest to the cause.
+
+    It is the first in the order of computing, which is backwards for gradients; of a step, where each tensor has an
+    update of its own, the worst.
+    """
+    if failed[0].stage == "gradients":
+        return failed[-1]
+    return max(failed, key=lambda check: check.error) if failed[0].stage == "step" else failed[0]
+
+
+# All backends
 
 
 @dataclass

@@ -13,7 +13,7 @@ from backends.commands.lines import InputLine, Output
 from backends.process.parent import PROJECT
 from backends.process.translate_in_child import Answer, Candidate
 from benchmarks.parity.command import _compared_backends
-from benchmarks.parity.comparer import Check
+from benchmarks.parity.comparison import Check
 from common import machine
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import as_float32

@@ -15,8 +15,7 @@ import pytest
 from backends import TABLE, lookup
 from backends.interface import Characters
 from benchmarks.parity.cases import Answers
-from benchmarks.parity.comparer import Check
-from benchmarks.parity.comparison import Comparison
+from benchmarks.parity.comparison import Check, Comparison
 from common.weights import SLOT_PREFIX, ModelState, in_dtype
 from tests import conftest
 from tests.conftest import ALLOW_MISSING, AT_LENGTH, LATENT_DIM, CasesOf, Plant, require_framework

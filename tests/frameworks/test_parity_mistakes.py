@@ -12,8 +12,7 @@ import pytest
 
 from backends.process.parent import Runtime
 from benchmarks.parity.cases import QUICK, Answers, Cases
-from benchmarks.parity.comparer import STAGES
-from benchmarks.parity.comparison import Comparison, Parity, backends_and_dtypes, compare_backends
+from benchmarks.parity.comparison import STAGES, Comparison, Parity, backends_and_dtypes, compare_backends
 from common.errors import CannotBeginError
 from common.settings import DataConfig, Precision
 from tests.conftest import CasesOf, Plant

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rosetta_diff.arrays import largest, largest_difference, pieces
 
-from benchmarks.parity.comparer import Check, compare
+from benchmarks.parity.comparison import Check, compare
 
 Array = np.ndarray
 SCALES = {"absolute": {"scale": 1.0}, "largest": {"scale": None}, "relative": {"scale": 1.0, "relative": True}}

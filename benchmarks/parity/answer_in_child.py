@@ -1,6 +1,7 @@
 """The arrays that a backend computes for each stage, in its process. Written once for all backends."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from common.weights import SLOT_PREFIX, ModelState
 
 STEPPED = "probabilities step by step"
 DICTATED = 12  # characters that are decoded one by one
+_kept: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `answer`
 SEARCHED, BEAM = 2, 3  # sentences whose translations are searched for, and kept beginnings of each
 
 
@@ -21,18 +23,26 @@ def answer(
     emit: Emit,
     *,
     stage: str,
-    state: ModelState,
-    corpus: Batch,
+    new: dict[int, Any],
+    weights: dict[str, int],
+    slots: dict[str, int],
+    corpus: int,
     rows: NDArray[np.integer],
     batch_size: int,
     trimmed: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Load `state` and compute the arrays of a stage, by name, from the rows of the corpus in the order (rows,).
+    """Load a state and compute the arrays of a stage, by name, from the rows of the corpus in the order (rows,).
 
+    `new` has arrays and corpora that this and later calls refer to by their numbers.
     The stages of training and counting cut the rows into batches; the last one may be smaller.
     """
-    backend.load(state)
-    batches = Batches(corpus, rows, batch_size, trimmed)
+    kept = _kept.setdefault(backend, {})
+    kept |= new
+    # Copies, since a framework may train in the memory that it is given.
+    arrays = ({name: kept[number].copy() for name, number in numbers.items()} for numbers in (weights, slots))
+    backend.load(ModelState(*arrays))
+    pairs: Batch = kept[corpus]
+    batches = Batches(pairs, rows, batch_size, trimmed)
     if stage == "tensors":
         return _given(backend, batches)
     if stage == "weights":
@@ -46,9 +56,9 @@ def answer(
         evaluated = backend.evaluate(batches)
         return _counted("evaluate", evaluated) | _counted("train", backend.train(batches, unreported))
     if stage == "strings":
-        ids, lengths = (array[rows] for array in (corpus.encoder_ids, corpus.encoder_lengths))
+        ids, lengths = (array[rows] for array in (pairs.encoder_ids, pairs.encoder_lengths))
         # As in the example, a text ends once it is longer than the longest target, so one character more comes out.
-        longest = max_decoded_length(corpus.decoder_input_ids.shape[1])
+        longest = max_decoded_length(pairs.decoder_input_ids.shape[1])
         # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
         parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
         decoded = [

@@ -5,7 +5,7 @@ The reference is the NumPy backend in float64. Every backend is compared with it
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Self
 
 import numpy as np
@@ -68,13 +68,16 @@ class Case:
 class Answers:
     """The arrays that a backend answers, by stage and name, with weights and tensors of one dtype.
 
-    Its process computes a stage when it is first asked for; several threads may ask.
+    Its process computes a stage when it is first asked for; several threads may ask. The arrays of a state and the
+    corpus are sent to the process once, and each later case refers to them by their numbers.
     """
 
     def __init__(self, process: BackendProcess, dtype: Precision, by_stage: dict[str, Case]) -> None:
         self.process, self.dtype, self.by_stage = process, dtype, by_stage
         self._kept: dict[str, dict[str, NDArray[Any]]] = {}
-        self._asking = Lock()
+        # What was sent, by its number: its `id`, which is its own as long as this holds it.
+        self._sent: dict[int, NDArray[Any] | Batch] = {}
+        self._asking = RLock()
 
     def __getitem__(self, stage: str) -> dict[str, NDArray[Any]]:
         with self._asking:
@@ -84,17 +87,30 @@ class Answers:
 
     def ask(self, case: Case) -> dict[str, NDArray[Any]]:
         """Ask the backend; arrays by their names."""
-        return self.process.call(
-            answer,
-            None,
-            case.timeout,
-            stage=case.stage,
-            state=in_dtype(case.state, self.dtype),
-            corpus=replace(case.corpus, dtype=self.dtype),
-            rows=case.rows,
-            batch_size=case.batch_size,
-            trimmed=case.trimmed,
-        )
+        weights, slots = case.state.weights, case.state.mean_squares
+        shared: list[NDArray[Any] | Batch] = [*weights.values(), *slots.values(), case.corpus]
+        with self._asking:
+            new = {id(thing): thing for thing in shared if id(thing) not in self._sent}
+            self._sent |= new
+            return self.process.call(
+                answer,
+                None,
+                case.timeout,
+                stage=case.stage,
+                new={number: self._converted(thing) for number, thing in new.items()},
+                weights={name: id(array) for name, array in weights.items()},
+                slots={name: id(array) for name, array in slots.items()},
+                corpus=id(case.corpus),
+                rows=case.rows,
+                batch_size=case.batch_size,
+                trimmed=case.trimmed,
+            )
+
+    def _converted(self, thing: NDArray[Any] | Batch) -> NDArray[Any] | Batch:
+        """An array, or a corpus, in the precision of the backend."""
+        if isinstance(thing, Batch):
+            return replace(thing, dtype=self.dtype)
+        return thing.astype(self.dtype, copy=False)
 
 
 class Cases:

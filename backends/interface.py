@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Annotated, Any, Protocol, SupportsFloat, TypeVar, final
 from zlib import crc32
@@ -307,7 +308,13 @@ class Backend:
         self.group = join(file)
         with self.group.scope():
             self.model = file.Seq2Seq(model.num_encoder_tokens, model.num_decoder_tokens, model.latent_dim)
-            self.optimizer = file.RMSprop(self.model, train.learning_rate, train.rho, train.epsilon)
+
+    @cached_property
+    def optimizer(self) -> Any:
+        """The model file's RMSprop, made when it is first asked for, since translating needs none."""
+        train = self.train_config
+        with self.group.scope():
+            return self.file.RMSprop(self.model, train.learning_rate, train.rho, train.epsilon)
 
     def weights(self) -> dict[str, Tensor]:
         """The framework's tensors of the weights."""
@@ -319,10 +326,17 @@ class Backend:
 
     def load(self, state: ModelState) -> None:
         """Set the weights and the optimizer slots, to the bit."""
+        self.load_weights(state)
+        self._assign(self.mean_squares(), state.mean_squares)
+
+    def load_weights(self, state: ModelState) -> None:
+        """Set the weights alone, to the bit."""
         check_state(state, self.config)
-        for tensors, arrays in ((self.weights(), state.weights), (self.mean_squares(), state.mean_squares)):
-            for name, tensor in tensors.items():
-                self.file.assign(tensor, self.file.layout(name, arrays[name]))
+        self._assign(self.weights(), state.weights)
+
+    def _assign(self, tensors: dict[str, Tensor], arrays: Arrays) -> None:
+        for name, tensor in tensors.items():
+            self.file.assign(tensor, self.file.layout(name, arrays[name]))
 
     def dump(self) -> ModelState:
         """Copies of the weights and the optimizer slots, to the bit."""

@@ -114,6 +114,10 @@ class Sources:
             return ""
         return f"{reason}; the translation is a guess"
 
+    def build_index(self) -> None:
+        """Build what `doubt` looks up, which takes some 70 ms, at a time when that delays nobody."""
+        assert self._neighbours is not None
+
     @cached_property
     def _by_key(self) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
         """The translations of each source, and the sources of each translation, by their keys as they are written."""

@@ -184,6 +184,7 @@ def _open(
 
     with terminal.starting(process.name):
         sources = Sources.of_run(run)  # meanwhile
+        sources.build_index()
         process.wait_until_open()
     return answers_of, {"backend": process.name}, sources
 

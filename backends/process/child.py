@@ -41,7 +41,7 @@ def main() -> None:
 
     name, targets, model, train, device, load = pickle.load(requests)
     try:
-        backend = _open(targets, model, train, device)
+        backend = _open(targets, model, train, device, trains=not load)
         if load:
             load_run(backend, *load)
         send("result", None)
@@ -67,12 +67,16 @@ def _be_killed_with_parent() -> None:
         sys.exit(1)
 
 
-def _open(targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str) -> Backend:
-    """The backend of a model file, its driver and the group that it joins."""
+def _open(
+    targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str, trains: bool
+) -> Backend:
+    """The backend of a model file, its driver and the group that it joins; with its optimizer if it `trains`."""
     start = perf_counter()  # NumPy and our own modules are imported already
     file, driver, group = map(resolve_name, targets)
     imported = perf_counter()
     backend: Backend = driver(file, model, train, device, group)
+    if trains:
+        backend.mean_squares()  # makes the optimizer
     backend.seconds_to_open = {"import_seconds": imported - start, "build_seconds": perf_counter() - imported}
     return backend
 

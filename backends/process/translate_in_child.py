@@ -62,7 +62,7 @@ def load_run(backend: "Backend", run: Path, weights: str) -> None:
                 f"{run} has 0 epochs, so its weights are random; train it first: rosetta train --out {quoted(run)} "
                 "--resume --epochs TOTAL"
             )
-    backend.load(state)
+    backend.load_weights(state)
     backend.read_characters(directory)
 
 

@@ -163,6 +163,7 @@ class Example(Backend):
         if model.padding != "space":
             raise CannotBeginError("keras:example pads with spaces, as the example does; leave out --padding")
         super().__init__(file, model, *rest)
+        self.mean_squares()  # compiles the model, which evaluating needs, too
         self.own_settings = {"jit_compile": self.model.training.jit_compile}
 
     def train(self, batches: Batches, report: Report) -> Metrics:

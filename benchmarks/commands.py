@@ -296,7 +296,7 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
     An error or Ctrl-C leaves a recording only if a round was measured. After Ctrl-C its results are shown before
     CtrlCError is raised.
     """
-    from benchmarks.measure.machine import only_benchmark
+    from benchmarks.measure.quiet import only_benchmark
     from benchmarks.report import render
 
     with only_benchmark(terminal.warn):

@@ -13,10 +13,10 @@ import typer
 
 from backends import commands as options
 from backends import engine_of, frameworks
-from backends.process.tuned import Effect, Group, Tuning, settings_of
+from backends.process.tuned import Effect, Group, Tuning, settings_by_group
 from benchmarks.commands import Backends, progress, recording_path, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
-from benchmarks.measure.machine import only_benchmark
+from benchmarks.measure.quiet import only_benchmark
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench import BenchResults, BenchRow
@@ -38,7 +38,7 @@ def main(backends: Backends = None) -> None:
     path = recording_path("tuning", None).with_suffix(".json")
     names = options.installed_backends(backends) if backends else frameworks()
     for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
-        groups = settings_of(framework, cores())
+        groups = settings_by_group(framework, cores())
         rows = (Row(backend, "installed"), *(Row(backend, name=group, variables=groups[group]) for group in groups))
         training = Training(DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None)
         own = path.with_name(f"{path.stem}-{framework}.jsonl")

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from backends import TABLE, Entry
 from backends.process import shell_settings, translating
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.measure.machine import PLACE
+from benchmarks.measure.quiet import LOCK_VARIABLE
 from benchmarks.parity.cases import QUICK, Size
 from common.corpus import Material, prepare
 from common.settings import DataConfig, ModelConfig, TrainConfig
@@ -80,7 +80,7 @@ def places_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     lock.touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
-        patch.setenv(PLACE, str(lock))
+        patch.setenv(LOCK_VARIABLE, str(lock))
         for name in shell_settings():  # of which a benchmark warns; threadpoolctl sets one, too
             patch.delenv(name)
         patch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(needs.playwright_folder()))  # which XDG_CACHE_HOME would move

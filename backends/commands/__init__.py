@@ -16,7 +16,7 @@ from common.text import count
 BACKENDS = ", ".join(TABLE)
 
 
-def setting(of: type, name: str, **more: Any) -> Any:
+def option_of(of: type, name: str, **more: Any) -> Any:
     """The option of a setting, with the meaning and the bounds that its dataclass has."""
     field = of.__dataclass_fields__[name]  # type: ignore[attr-defined]
     if field.metadata["bounds"]:
@@ -55,15 +55,15 @@ def no_more_than_cores(threads: int | None) -> int | None:
     return threads
 
 
-data_option = setting(DataConfig, "data")
+data_option = option_of(DataConfig, "data")
 Data = Annotated[str, data_option]
-NumSamples = Annotated[int, setting(DataConfig, "num_samples")]
-SkipBadLines = Annotated[bool, setting(DataConfig, "skip_bad_lines")]
-BatchSize = Annotated[int, setting(TrainConfig, "batch_size")]
-Seed = Annotated[int, setting(TrainConfig, "seed")]
-LatentDim = Annotated[int, setting(ModelConfig, "latent_dim")]
-Padding = Annotated[settings.Padding, setting(ModelConfig, "padding")]
-DtypeOfModel = Annotated[settings.Precision, setting(ModelConfig, "dtype")]
+NumSamples = Annotated[int, option_of(DataConfig, "num_samples")]
+SkipBadLines = Annotated[bool, option_of(DataConfig, "skip_bad_lines")]
+BatchSize = Annotated[int, option_of(TrainConfig, "batch_size")]
+Seed = Annotated[int, option_of(TrainConfig, "seed")]
+LatentDim = Annotated[int, option_of(ModelConfig, "latent_dim")]
+Padding = Annotated[settings.Padding, option_of(ModelConfig, "padding")]
+DtypeOfModel = Annotated[settings.Precision, option_of(ModelConfig, "dtype")]
 Threads = Annotated[
     int | None,
     typer.Option(

@@ -37,7 +37,7 @@ RunOfVocabulary = Annotated[
     typer.Option("--vocabulary", help="A run whose vocabulary, pairs and settings the new one has."),
 ]
 CorpusOfModel = Annotated[str | None, options.data_option]
-LatentDimOfFile = Annotated[int | None, options.setting(ModelConfig, "latent_dim", show_default="that of the file")]
+LatentDimOfFile = Annotated[int | None, options.option_of(ModelConfig, "latent_dim", show_default="that of the file")]
 
 
 def convert(

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from common.run import RunDirectory
 
 Out = Annotated[Path, typer.Option(help="The folder of the run to write.")]
-Split = Annotated[settings.Split, options.setting(DataConfig, "split")]
-ValidationSplit = Annotated[float, options.setting(DataConfig, "validation_split")]
-LearningRate = Annotated[float, options.setting(TrainConfig, "learning_rate")]
-Batches = Annotated[settings.Order, options.setting(TrainConfig, "batches")]
+Split = Annotated[settings.Split, options.option_of(DataConfig, "split")]
+ValidationSplit = Annotated[float, options.option_of(DataConfig, "validation_split")]
+LearningRate = Annotated[float, options.option_of(TrainConfig, "learning_rate")]
+Batches = Annotated[settings.Order, options.option_of(TrainConfig, "batches")]
 Epochs = Annotated[
     int,
     typer.Option(

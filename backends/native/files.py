@@ -99,7 +99,7 @@ def canonical_state(
     """
     expected = [part for parts in names.values() for part in parts]
     if tensors.keys() != set(expected):
-        raise RosettaError(f"it holds {listed(tensors)}; expected {', '.join(expected)}, and nothing else")
+        raise RosettaError(f"it holds {escaped(tensors)}; expected {', '.join(expected)}, and nothing else")
     config = with_units(config, min(tensors[names["encoder/recurrent_kernel"][0]].shape, default=0))
     if second_bias := [part for parts in names.values() for part in parts[1:] if part in slots]:
         raise RosettaError(
@@ -135,6 +135,6 @@ def _checked(what: str, array: NDArray[Any], shape: tuple[int, ...], config: Mod
     return np.ascontiguousarray(array)
 
 
-def listed(names: Iterable[object]) -> str:
+def escaped(names: Iterable[object]) -> str:
     """Names that stand in a file, escaped and shortened so that they fit into one line of a message."""
     return shorten(", ".join(ascii(name) for name in names), 300, placeholder=" ...") or "nothing"

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from backends.interface import Backend
-from backends.native.files import listed, reading, with_units
+from backends.native.files import escaped, reading, with_units
 from common.errors import RosettaError
 from common.models import model_of
 from common.settings import ModelConfig
@@ -67,7 +67,7 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
     rate_is_scheduled = count == 1 + len(names)  # and then no variable
     if count > 2 and not (kind.startswith(("rm_sprop", "rmsprop")) and count - len(names) in (1, 2)):
         raise RosettaError(
-            f"the optimizer {listed([kind])} has {count} variables, expected an RMSprop without momentum, "
+            f"the optimizer {escaped([kind])} has {count} variables, expected an RMSprop without momentum, "
             "not centered. To start with slots of zeros, save the model without its optimizer: "
             'keras.Model(model.inputs, model.outputs).save_weights("model.weights.h5")'
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import TENSORS, canonical_state, listed, reading
+from backends.native.files import TENSORS, canonical_state, escaped, reading
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -71,7 +71,7 @@ class StateDictUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise RosettaError(
-                f"a file names {listed([f'{module}.{name}'])}, which no state dict needs and which was not run; "
+                f"a file names {escaped([f'{module}.{name}'])}, which no state dict needs and which was not run; "
                 f"expected {EXPECTED}"
             )
         return ALLOWED[module, name]
@@ -108,7 +108,7 @@ def _slots(kept: Mapping[str, NDArray[Any]], parameters: Mapping[str, str]) -> d
     slots = {name: mean_squares[parameter] for name, parameter in parameters.items() if parameter in mean_squares}
     if kept and not slots:
         raise RosettaError(
-            f"the optimizer keeps {listed(kept)}; expected a mean_square for {listed(parameters.values())}, as an "
+            f"the optimizer keeps {escaped(kept)}; expected a mean_square for {escaped(parameters.values())}, as an "
             "RMSProp has that was saved with the model. Leave its file out to start with slots of zeros"
         )
     return slots

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.native.files import TENSORS, canonical_state, listed, reading, refuse_inflated
+from backends.native.files import TENSORS, canonical_state, escaped, reading, refuse_inflated
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState
@@ -54,7 +54,7 @@ def _slots(optimizer: Mapping[str, Any], names: Iterable[str]) -> dict[str, NDAr
     kept = {kind for slots in optimizer["state"].values() for kind in slots} - {"step"}
     if kept - {"square_avg"}:
         raise RosettaError(
-            f"the optimizer keeps {listed(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
+            f"the optimizer keeps {escaped(sorted(kept))}; expected square_avg alone, as an RMSprop has without "
             "momentum and not centered. Leave its file out to start with slots of zeros"
         )
     return {name_of[number]: _array(slots["square_avg"]) for number, slots in optimizer["state"].items()}

@@ -29,18 +29,18 @@ ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers lis
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
 PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
 
-Place = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
+Membership = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def _by_torchrun(environment: Mapping[str, str]) -> Place:
+def _by_torchrun(environment: Mapping[str, str]) -> Membership:
     here = int(environment.get("LOCAL_WORLD_SIZE", "1"))
     address = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
     return int(environment["RANK"]), int(environment["WORLD_SIZE"]), here, address
 
 
-def _by_tf_config(environment: Mapping[str, str]) -> Place:
+def _by_tf_config(environment: Mapping[str, str]) -> Membership:
     config: Any = json.loads(environment["TF_CONFIG"])
     if list(config["cluster"]) != ["worker"]:
         raise ValueError("a cluster of workers alone is needed")
@@ -49,14 +49,14 @@ def _by_tf_config(environment: Mapping[str, str]) -> Place:
     return rank, len(addresses), hosts.count(hosts[rank]), addresses[0]
 
 
-def _by_paddle(environment: Mapping[str, str]) -> Place:
+def _by_paddle(environment: Mapping[str, str]) -> Membership:
     first = environment.get("PADDLE_MASTER") or environment["PADDLE_TRAINER_ENDPOINTS"].partition(",")[0]
     here = int(environment.get("PADDLE_LOCAL_SIZE", "1"))
     return int(environment["PADDLE_TRAINER_ID"]), int(environment["PADDLE_TRAINERS_NUM"]), here, first
 
 
 # By the variable that shows which launcher started a worker: whose workers it starts ("": any), and what reads it.
-READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Place]]] = {
+READERS: dict[str, tuple[str, Callable[[Mapping[str, str]], Membership]]] = {
     "TF_CONFIG": ("keras", _by_tf_config),
     "PADDLE_TRAINERS_NUM": ("paddle", _by_paddle),
     "WORLD_SIZE": ("", _by_torchrun),

@@ -48,7 +48,7 @@ class Runtime:
     variables: Mapping[str, str] | None = None
     shell: bool = True  # False: without the shell's
 
-    def settings_of(self, backend: str) -> Mapping[str, str]:
+    def variables_of(self, backend: str) -> Mapping[str, str]:
         """Environment variables that steer a backend's framework."""
         if self.variables is not None:
             return self.variables
@@ -95,7 +95,7 @@ class BackendProcess(ChildProcess):
         self._start_timeout = START_SECONDS + (PATIENCE if worker.size > 1 else 0)
         self._asking = Lock()
         command = [sys.executable, "-P", "-c", PROGRAM, str(PROJECT)]
-        settings = runtime.settings_of(name)
+        settings = runtime.variables_of(name)
         environment = child_environment(settings, runtime.device, entry.engine, worker.variables)
         with refusing(f"the {name} backend's process cannot be started"), ExitStack() as opened:
             # TensorFlow, when killed, leaves files behind.

@@ -108,7 +108,7 @@ def thread_variables(threads: int) -> dict[str, str]:
     return {name: str(threads) for names in THREADS.values() for name in names}
 
 
-def settings_of(framework: str, threads: int) -> dict[Group, dict[str, str]]:
+def settings_by_group(framework: str, threads: int) -> dict[Group, dict[str, str]]:
     """Variables of each group of settings that a framework has, helpful or not."""
     settings: dict[Group, dict[str, str]] = {
         "threads": {name: str(threads) for name in THREADS.get(framework, ())},
@@ -131,7 +131,7 @@ def tuned_variables(framework: str, threads: int | None = None, tuning: Tuning =
     Numbers of threads are also set where `threads` is given, and where a control group has a quota, which frameworks
     do not see.
     """
-    groups = settings_of(framework, threads or cores())
+    groups = settings_by_group(framework, threads or cores())
     helpful = {effect.group for effect in tuning.effects if effect.framework == framework and effect.helps}
     if threads or has_quota():
         helpful.add("threads")

@@ -22,7 +22,7 @@ from backends import lookup
 from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks import measure_in_child
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.plan import CAREFUL
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import BETWEEN, Rounds
@@ -123,17 +123,17 @@ class Benchmark(Rounds[BackendRunner]):
         names = ", ".join(self.rows[index].label for index in sorted(indices))
         self.status(starting := f"starting {names} for round {number} of new processes")
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
-        live, seconds, first = [], [], machine.now()
+        live, seconds, first = [], [], quiet.now()
         began = first
         for index, process in stack.enter_context(started_side_by_side(indices, self._launch, at_once)):
             runner = BackendRunner(index, process.result(), self.epoch_of(index), counts=self.counts)
             if self.sentences:
                 runner.state, runner.sources = self.sentences.state, self.sentences.timed
             live.append(runner)
-            seconds.append(machine.now() - began if at_once == 1 else 0.0)
+            seconds.append(quiet.now() - began if at_once == 1 else 0.0)
             self._refuse_slow_starts(len(live), len(indices), first)
             self.status(starting)
-            began = machine.now()
+            began = quiet.now()
         return live, [runner.started(taken) for runner, taken in zip(live, seconds, strict=True)]
 
     def _launch(self, index: int) -> BackendProcess:
@@ -216,9 +216,9 @@ class Benchmark(Rounds[BackendRunner]):
             slow = sum(2 * ONE_BY_ONE * runner.step_seconds for runner in decoders if runner not in batched)
             calls = sum(BETWEEN + 2 * AT_LEAST + 2 * runner.step_seconds for runner in decoders)
             if decoders and self.left >= self.stretch * (slow + calls):
-                began, say = machine.now(), partial(self.status, "decoding in turns")
+                began, say = quiet.now(), partial(self.status, "decoding in turns")
                 turns = take_turns(decoders, rng, say, self.most_tries, work=work)
-                self.recording.append(Round(number, work, [], [turns], machine.now() - began))
+                self.recording.append(Round(number, work, [], [turns], quiet.now() - began))
         for runner in batched:  # what they put out is compared with what the reference does
             if self.expected and "batch" in runner.ids:
                 parted = float((runner.ids["batch"] != self.expected[1]).any(axis=1).mean())

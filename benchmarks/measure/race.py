@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import Rounds
@@ -39,14 +39,14 @@ class Race(Rounds[Script]):
     def _opened(self, stack: ExitStack, indices: Sequence[int], number: int) -> tuple[list[Script], list[Start]]:
         """One after another, since scripts may write the same files when they start."""
         live: list[Script] = []
-        starts, first = [], machine.now()
+        starts, first = [], quiet.now()
         for index in indices:
             row = self.plan.rows[index]
             self.status(f"round {number}: starting {row.label}")
-            script, began = Script(index, row, self.budget, counts=self.counts), machine.now()
+            script, began = Script(index, row, self.budget, counts=self.counts), quiet.now()
             script.start(stack)
             ready = script.wait_until_ready()
-            seconds = machine.now() - began
+            seconds = quiet.now() - began
             if number == 1 and ready.record is not None and can_compare():
                 record = Path(ready.record)
                 self.records[index] = stack.enter_context(scratch_folder()) / record.name

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.plan import CAREFUL
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import LEAST_ROUNDS, counting, undisturbed, widest
@@ -51,7 +51,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         self.step_seconds: dict[int, float] = {}  # by the row's index
         self.start_seconds = 0.0  # to start and warm up a group of rows; 0 before it is known
         self.stretch = 1.0  # duration of the last cycles as a multiple of the foreseen one
-        self.longest_wait = min(machine.LONGEST_WAIT, WAITED * self.budget)  # for other programs
+        self.longest_wait = min(quiet.LONGEST_WAIT, WAITED * self.budget)  # for other programs
         self.restless = False  # True if other programs left the machine no rest, so that turns are not retried
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Rounds(ABC, Generic[AnyRunner]):
     @property
     def left(self) -> float:
         """Rest of the budget."""
-        return self.end - machine.now()
+        return self.end - quiet.now()
 
     def status(self, doing: str) -> None:
         """Show the present work, the time that is left, and the widest interval so far."""
@@ -88,7 +88,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         """
         self._refuse_too_small()
         self.say, self.note = status, note
-        self.began = machine.now()
+        self.began = quiet.now()
         self.end = self.began + self.budget
         self._wait_for_rest()
         self._measure()
@@ -98,7 +98,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
         If they do not, turns are taken beside them, and they are not waited for again.
         """
-        self.restless = not machine.wait_until_fit(self.note, self.longest_wait)
+        self.restless = not quiet.wait_until_fit(self.note, self.longest_wait)
         if self.restless and self.longest_wait:
             self.longest_wait = 0.0  # waiting after each short rest would take the budget
             self.note(
@@ -162,13 +162,13 @@ class Rounds(ABC, Generic[AnyRunner]):
         rng = np.random.default_rng([self.seed, number])
         if self.restless:
             self._wait_for_rest()
-        began = machine.now()
+        began = quiet.now()
         with ExitStack() as stack:
             shuffled = [indices[place] for place in rng.permutation(len(indices))]
             live, starts = self._opened(stack, shuffled, number)
             live.sort(key=lambda runner: runner.row)
             self._learn_steps(live)
-            self.start_seconds = machine.now() - began
+            self.start_seconds = quiet.now() - began
             if is_first:
                 self._give_way()
             self._before_turns(live)
@@ -177,7 +177,7 @@ class Rounds(ABC, Generic[AnyRunner]):
                 self._cycles(live, rng, cycles, f"round {number} of new processes")
             finally:  # after an error or Ctrl-C, too
                 if cycles:
-                    self.recording.append(Round(number, "training", starts, cycles, machine.now() - began))
+                    self.recording.append(Round(number, "training", starts, cycles, quiet.now() - began))
                     self.reached = widest(self.recording)
             self._after_turns(live, number, rng)
 
@@ -188,7 +188,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
         They leave time for the rounds that an answer still needs.
         """
-        indices, began = [runner.row for runner in live], machine.now()
+        indices, began = [runner.row for runner in live], quiet.now()
         to_come = max(0, self._lacking - 1)
         seconds, cycle = (self.left - to_come * self.start_seconds) / (to_come + 1), self._cycle_seconds(indices)
         most, foreseen = min(CYCLES, 1 + int(self.start_seconds / cycle)), cycle / self.stretch
@@ -196,7 +196,7 @@ class Rounds(ABC, Generic[AnyRunner]):
             first = self._first(cycles[-1] if cycles else [])
             cycles.append(take_turns(live, rng, partial(self.status, words), self.most_tries, first))
             self._learn_steps(live)
-            passed = machine.now() - began
+            passed = quiet.now() - began
             self.stretch = max(1.0, passed / number / foreseen)
             if passed + passed / number > seconds:
                 break
@@ -235,7 +235,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         A group's first round has its processes already. Raises RosettaError, before anything is measured in vain, for
         a budget that the user gave, and where LONGEST would not do.
         """
-        needed = machine.now() - self.began - self.start_seconds
+        needed = quiet.now() - self.began - self.start_seconds
         for group, used in zip(self.plan.groups, self._used_by_group(), strict=True):
             needed += max(0, LEAST_ROUNDS - used) * (self.start_seconds + self._cycle_seconds(group))
         most = self.budget if self.plan.fixed else LONGEST
@@ -266,7 +266,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
         The first one was begun at `since`.
         """
-        needed = since - self.began + LEAST_ROUNDS * rows * (machine.now() - since) / started
+        needed = since - self.began + LEAST_ROUNDS * rows * (quiet.now() - since) / started
         if self._number == 1 and self.plan.fixed and needed > self.budget:
             raise RosettaError(self._too_small(needed))
 

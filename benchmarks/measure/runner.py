@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from backends.process.parent import BackendProcess
 from benchmarks import measure_in_child
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.turns import Runner
 from benchmarks.schema import WARM_UP_STEPS, Start, Visit, WarmUp, Work
 from common.tensors import Batch, Batches
@@ -32,7 +32,7 @@ class BackendRunner(Runner):
         return [self.process.pid]
 
     def started(self, seconds: float) -> Start:
-        machine.wait_until_idle()  # threads of the runner before may still spin
+        quiet.wait_until_idle()  # threads of the runner before may still spin
         warm_up: WarmUp = self.process.call(measure_in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
         self.step_seconds = min(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)

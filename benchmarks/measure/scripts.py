@@ -19,7 +19,7 @@ import psutil
 
 from backends.process.child_process import ChildProcess
 from backends.process.tuned import tuned_for_any
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.turns import Runner
 from benchmarks.schema import (
     WARM_UP_STEPS,
@@ -93,7 +93,7 @@ class Script(Runner):
         return ready
 
     def started(self, seconds: float) -> Start:
-        machine.wait_until_idle()
+        quiet.wait_until_idle()
         cold = self._took(0, 0, 1, 1).steps[0]
         steps = self._took(1, 0, WARM_UP_STEPS, 1).steps
         self.step_seconds = fmean(steps)
@@ -113,9 +113,9 @@ class Script(Runner):
         lead, timed = self.counts(step)
         each = ceil((SYNCED_SECONDS if self.ready.synced else PIECE_SECONDS) / step)
         pieces = min(ceil(timed / each), MOST_PIECES)
-        began = machine.now()
+        began = quiet.now()
         took = self._took(first, lead, pieces, each)
-        loop = machine.now() - began
+        loop = quiet.now() - began
         self.step_seconds = fmean(took.steps)
         visit = Visit(self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch)
         beside = {"peak": self._peak(), "first": took.first, "each": each, "idle": idle}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.schema import MOST_OTHERS, Start, Visit, Work
 
 MOST_TRIES = 4  # tries of a turn that other programs disturb
@@ -70,8 +70,8 @@ def take_turns(
 def _visit(runner: Runner, work: Work, first: int, runners: Sequence[Runner], most_tries: int) -> Visit:
     """Return the last try of a turn, the first one that neither other programs nor other machines disturbed."""
     for tries in range(1, most_tries + 1):
-        machine.wait_until_idle()
-        watch = machine.Watch([pid for present in runners for pid in present.pids])
+        quiet.wait_until_idle()
+        watch = quiet.Watch([pid for present in runners for pid in present.pids])
         visit = runner.turn(work, first)
         others, stolen = watch.others_and_stolen()
         visit = msgspec.structs.replace(visit, row=runner.row, others=others, stolen=stolen, tries=tries)

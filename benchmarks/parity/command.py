@@ -23,7 +23,7 @@ SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns
 
 PaddingOrBoth = Annotated[
     Padding | None,
-    options.setting(ModelConfig, "padding", show_default="both, and padding that counts alone with --quick"),
+    options.option_of(ModelConfig, "padding", show_default="both, and padding that counts alone with --quick"),
 ]
 
 

@@ -29,7 +29,7 @@ SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
 NUMBER = re.compile(r"$|[0-9±–-]")  # the beginning of a cell with a number, or with nothing
 WORD = re.compile(r"[^\s(),;]+")
-PLACE = re.compile(r"\{\w+\}")  # of a value in a template
+VALUE = re.compile(r"\{\w+\}")  # of a value in a template
 MARKUP = re.compile(r"[\\*_~\[\]{}<>&@#|/$=^]|www\.", re.IGNORECASE)  # means something in Markdown or on GitHub
 IMAGES = re.compile(r"^!\[.*\n\n?", re.MULTILINE)  # a line of charts, and the empty line after it
 # A line near the beginning of each page. A page with it may be replaced by a newer one.
@@ -200,7 +200,7 @@ def report(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> R
         for paragraph in paragraphs:
             one_line = paragraph if paragraph.startswith("```") else paragraph.replace("\n", " ")
             value = one_line.format_map(values)
-            if PLACE.fullmatch(paragraph):
+            if VALUE.fullmatch(paragraph):
                 there = bool(value)
             kept += [value] if there else []
         if kept or not heading.startswith("## "):

@@ -11,7 +11,7 @@ from docs.phrasebook.words import THE_MAN, Agreement, Word, lines, read_words
 HERE = Path(__file__).parent
 PAIRS = 10_000  # as many as the example trains on
 LONGEST_ENGLISH, LONGEST_FRENCH = 26, 36
-PLACE = re.compile(r"\{(?:(\w+) )?(\w+)(?:@(many )?(\w+))?\}")  # {form group@many other}
+FORM = re.compile(r"\{(?:(\w+) )?(\w+)(?:@(many )?(\w+))?\}")  # {form group@many other}
 # English that is said in two ways. A phrase without places stands for both, a filled one for one of them.
 SUBJECTS = "I am|I'm You are|You're He is|He's She is|She's It is|It's We are|We're They are|They're That is|That's"
 CONTRACTIONS = (
@@ -40,7 +40,7 @@ def pairs() -> Iterator[tuple[str, str]]:
     chosen: dict[str, list[str]] = {}
     filled: list[Iterator[Phrase]] = []  # of each phrase with places, its fillings
     for english, french in _phrases():
-        if PLACE.search(english):
+        if FORM.search(english):
             filled.append(_fillings(english, french, words))
         else:
             for sentence in _said(_english(english)):
@@ -70,7 +70,7 @@ def _phrases() -> Iterator[Phrase]:
 
 def _fillings(english: str, french: list[str], words: dict[str, list[Word]]) -> Iterator[Phrase]:
     """The phrase with all words in its places that are short enough, in the order of hashes."""
-    groups = list(dict.fromkeys(place[2] for text in (english, *french) for place in PLACE.finditer(text)))
+    groups = list(dict.fromkeys(place[2] for text in (english, *french) for place in FORM.finditer(text)))
     fillings: list[tuple[str, dict[str, Word]]] = []
     for choice in product(*(words[group] for group in groups)):
         chosen = dict(zip(groups, choice, strict=True))
@@ -95,7 +95,7 @@ def _fill(words: dict[str, Word], text: str, language: str) -> str:
         word = words[group]
         return (word.in_english if language == "english" else word.in_french)(form or "", agreement)
 
-    return PLACE.sub(form, text)
+    return FORM.sub(form, text)
 
 
 def _hash(english: str) -> bytes:

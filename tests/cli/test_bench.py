@@ -12,7 +12,7 @@ import pytest
 from backends import numpy_model
 from backends.interface import Backend
 from benchmarks import measure_in_child
-from benchmarks.measure import machine
+from benchmarks.measure import quiet
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.recording import Recording
 from benchmarks.schema import Checked
@@ -89,7 +89,7 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
 
 def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
     """What the shell sets is left out with a sentence; a budget that cannot hold is refused at once."""
-    monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
+    monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     out = tmp_path / "a.jsonl"
     status, _, errors = rosetta("bench", "--device", "gpu", *TINY, "--out", out)

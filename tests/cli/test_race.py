@@ -16,7 +16,7 @@ from rosetta_record import Record, RecordError, take_turns
 
 from backends.process.parent import PROJECT
 from benchmarks import schema
-from benchmarks.measure import machine, rounds, turns
+from benchmarks.measure import quiet, rounds, turns
 from benchmarks.measure.proof import not_of_a_record
 from benchmarks.measure.race import Race
 from benchmarks.measure.recording import Recording
@@ -230,10 +230,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Race, "timed_seconds", 0.04)
     for name, value in {"LEAD_SECONDS": 0.02, "CAREFUL_ROUNDS": 3, "ENOUGH_ROUNDS": 3}.items():
         monkeypatch.setattr(rounds, name, value)
-    monkeypatch.setattr(machine, "MOST_WAIT", machine.WINDOW)
+    monkeypatch.setattr(quiet, "MOST_WAIT", quiet.WINDOW)
     for place in (schema, turns):
         monkeypatch.setattr(place, "MOST_OTHERS", inf)
-    monkeypatch.setattr(machine, "wait_until_fit", lambda note, longest: True)
+    monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
 
 
 def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path, short: None) -> None:

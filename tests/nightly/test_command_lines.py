@@ -15,7 +15,7 @@ from unittest.mock import patch
 import typer.main
 
 from backends import TABLE
-from benchmarks.measure.machine import PLACE
+from benchmarks.measure.quiet import LOCK_VARIABLE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests.nightly.attack import attack
@@ -44,7 +44,7 @@ SENSIBLE = [  # done, or refused late
 ]
 # Functions in which work would begin.
 BEGUN = [
-    "benchmarks.measure.machine.wait_until_fit",
+    "benchmarks.measure.quiet.wait_until_fit",
     "backends.commands.training.initial_state",
     "benchmarks.parity.cases.initial_state",
     "common.corpus.download",
@@ -111,6 +111,6 @@ def test_any_command_line_is_done_or_refused(folder: Path) -> None:
             stack.enter_context(patch(name, refused))
         stack.enter_context(patch("common.run.describe_machine", dict))  # which starts a program
         stack.enter_context(patch("os.fsync"))
-        variables = {PLACE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
+        variables = {LOCK_VARIABLE: f"{folder}/lock", "HOME": f"{folder}/home", "NO_COLOR": "1"}
         stack.enter_context(patch.dict(os.environ, variables))
         attack(case, 1000, least=3)

@@ -9,7 +9,7 @@ from math import inf
 
 from backends import TABLE
 from benchmarks import schema
-from benchmarks.measure import bench, machine, race, rounds, turns
+from benchmarks.measure import bench, quiet, race, rounds, turns
 from benchmarks.report import results
 from rosetta import main
 from tests.support.planted import entry_of
@@ -22,9 +22,9 @@ def make_short(number: int) -> None:
     rounds.CYCLES, bench.ROW_BYTES = 2, 0.0
     rounds.LEAST_ROUNDS = bench.LEAST_ROUNDS = results.LEAST_ROUNDS = 2
     rounds.ENOUGH_ROUNDS = rounds.CAREFUL_ROUNDS = number
-    machine.MOST_WAIT = machine.WINDOW
+    quiet.MOST_WAIT = quiet.WINDOW
     schema.MOST_OTHERS = turns.MOST_OTHERS = inf
-    machine.wait_until_fit = lambda note, longest: True
+    quiet.wait_until_fit = lambda note, longest: True
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import pytest
 
 import common.machine
 from backends.process.tuned import tuned_variables
-from benchmarks.measure import machine
-from benchmarks.measure.machine import Watch, busy_seconds
+from benchmarks.measure import quiet
+from benchmarks.measure.quiet import Watch, busy_seconds
 from common.machine import cores, quota
 
 
@@ -26,7 +26,7 @@ def plant(root: Path, files: dict[str, str]) -> None:
 
 def use(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     """Let this process be allowed to run on these cores, as far as is asked."""
-    for module in (machine, common.machine):
+    for module in (quiet, common.machine):
         monkeypatch.setattr(module, "allowed_cores", lambda: {*numbers})
 
 

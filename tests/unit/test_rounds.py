@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks.measure import bench, machine, race
+from benchmarks.measure import bench, quiet, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
 from benchmarks.measure.race import Race
@@ -233,7 +233,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         bench: {"psutil": memory, "started_side_by_side": world.started},
         race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
         decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
-        machine: {
+        quiet: {
             "Watch": world.watch,
             "now": lambda: world.now,
             "busy_seconds": lambda: world.busy,

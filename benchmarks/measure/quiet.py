@@ -1,4 +1,4 @@
-"""The machine: the lock of benchmarks, and the wait for other programs and for idle threads.
+"""A quiet machine: the lock of benchmarks, and the wait for other programs and for idle threads.
 
 The lock keeps two benchmarks of a user from slowing each other down. The operating system frees it when its process
 ends, even by a kill.
@@ -20,7 +20,7 @@ from common.files import cache_folder
 from common.machine import allowed_cores
 from common.text import printable
 
-PLACE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of that in the cache
+LOCK_VARIABLE = "ROSETTA_BENCHMARK_LOCK"  # environment variable: a file to lock in place of that in the cache
 WINDOW = 0.05  # seconds of an idle machine before a timing begins
 IDLE = 0.2  # cores that may be busy in this window, in which one clock tick, the smallest time counted, is 0.2 cores
 MOST_WAIT = 0.6  # seconds to wait for an idle machine; then the timing begins all the same
@@ -36,9 +36,9 @@ def only_benchmark(on_wait: Callable[[str], None]) -> Iterator[None]:
 
     If another benchmark holds the lock, `on_wait` gets a message, and this waits for its end.
     """
-    place = Path(os.environ.get(PLACE) or cache_folder() / "benchmark.lock")
+    place = Path(os.environ.get(LOCK_VARIABLE) or cache_folder() / "benchmark.lock")
     lock = FileLock(place)
-    with refusing(f"{place} cannot be locked", f"; let {PLACE} name another file"):
+    with refusing(f"{place} cannot be locked", f"; let {LOCK_VARIABLE} name another file"):
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import chdir, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -348,8 +347,7 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     files_of_torch = [tmp_path / "run-torch" / file for file in FORMATS["torch"]]
     assert_same(read(*files_of_torch), expected)
 
-    running = SimpleNamespace(start=lambda name, *configs: nullcontext(backend_of(name, "float32")))
-    monkeypatch.setattr(convert, "CONVERTING", running)
+    monkeypatch.setattr(convert, "BackendProcess", lambda name, *_: nullcontext(backend_of(name, "float32")))
     files = [*FORMATS["keras"], "vocabulary.json"]
     answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": files}
     assert program("convert", run.path, "--to", "keras", "--json") == json.dumps(answer)
@@ -379,7 +377,7 @@ def test_the_printed_lines_load_the_weights(
     run: RunDirectory, backend_of: StartBackend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     process, (expected, _) = backend_of(name, "float32"), run.read_state("last")
-    monkeypatch.setattr(convert, "CONVERTING", SimpleNamespace(start=lambda *_: nullcontext(process)))
+    monkeypatch.setattr(convert, "BackendProcess", lambda *_: nullcontext(process))
     status, out, _ = rosetta("convert", run.path, "--to", name)
     weights = process.call(child.loaded, program=out.partition("load it:\n")[2])
     assert status == 0

@@ -1,11 +1,13 @@
 """The page on other projects' models is what the saved results say; and what a comparison shows is read rightly."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wild.compare import Result, read
-from wild.page import PAGE, page
+from wild.page import PAGE, WILD, counts, page
 from wild.page import read as saved
 from wild.pairs import DIFFERENCES, PAIRS, Pair
 
@@ -42,6 +44,22 @@ def result_of(pair: Pair, **told: Any) -> Result:
 
 def test_page_is_what_its_results_say() -> None:
     assert PAGE.read_text("utf-8") == page(saved())
+
+
+def test_readme_has_the_pages_number_of_pairs_that_differ() -> None:
+    number = dict(counts(saved()))
+    differ, pairs = number["pairs that are equal after what differs is mended"], number["pairs"]
+    readme = (WILD.parent.parent / "README.md").read_text("utf-8")
+    assert f"{differ} of {pairs} such pairs" in " ".join(readme.split())
+
+
+REPORTS = [path for path in sorted((WILD / "reports").glob("*.md")) if path.stem != "README"]
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=[path.stem for path in REPORTS])
+def test_report_has_the_script_of_its_find(path: Path) -> None:
+    _, script = (WILD / "finds" / f"{path.stem}.py").read_text("utf-8").split('"""\n\n')
+    assert re.findall("```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL) == [script]
 
 
 def test_every_difference_is_expected_somewhere() -> None:

@@ -16,7 +16,7 @@ from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
-from benchmarks.schema import Certificate, Certified, Checked, Decoded, Profile, RowProfile, ShownSentence, Work
+from benchmarks.schema import Certificate, Certified, Checked, Decoded, Profile, RowProfile, ShownSentence
 from common.machine import processor_of
 from common.text import count, listed
 
@@ -67,7 +67,6 @@ class BenchRow(RowResults):
         self.batch, self.sentences = results.batch.seconds(index), decoded.sentences if decoded else 0
         # That time for a held-out sentence that is decoded alone.
         self.alone = results.alone.seconds(index)
-        self.characters = results.characters_of(index)  # that a call puts out, by its work
         # Seconds of each phase of a start. A process is timed only if it started while no other did.
         facts = [start.facts for start in starts if start.facts]
         phases = {
@@ -135,12 +134,6 @@ class BenchResults(Results):
         measured = [BenchRow(self, index) for index in sorted(self.starts)]
         self.rows = sorted(measured, key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
         self.by_label = {row.label: row for row in self.rows}
-
-    def characters_of(self, index: int) -> dict[Work, int]:
-        """Characters that a timed call of a row puts out, by its work."""
-        works: tuple[Work, ...] = ("batch", "alone")
-        visits = [(work, v) for work in works for line in self.recording.rounds(work) for c in line.cycles for v in c]
-        return {work: visit.items for work, visit in visits if visit.row == index}
 
     def of_lane(self, lane: Lane) -> list[BenchRow]:
         """The rows of a lane; a backend that no setting helps has one row, which is in both."""

@@ -49,10 +49,6 @@ def _part(part: str, row: BenchRow) -> str:
     return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
 
 
-def _characters(work: Any, row: BenchRow) -> str:
-    return f"{row.characters[work]:,}" if work in row.characters else MISSING
-
-
 Columns = Mapping[str, Callable[[Any], str]]  # of a table with a line a row: the text of a cell
 TRAINING: Columns = {
     "an epoch": lambda row: quantity(row.epoch),
@@ -62,9 +58,7 @@ TRAINING: Columns = {
 }
 DECODING: Columns = {
     "a character in a batch": lambda row: quantity(row.batch),
-    "characters": partial(_characters, "batch"),
     "a character alone": lambda row: quantity(row.alone),
-    "characters alone": partial(_characters, "alone"),
 }
 START: Columns = {
     "starting Python": lambda row: quantity(row.start.get("process")),

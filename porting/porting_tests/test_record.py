@@ -24,7 +24,7 @@ from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 from rosetta_record.control import DIGITS, one_unit_moved
 from rosetta_record.folder import FILES
-from rosetta_record.values import arrays_in, clipping, replaced
+from rosetta_record.values import arrays_in, replaced
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
@@ -210,23 +210,6 @@ def test_optimizers_are_described_in_the_frameworks_own_words(left: Left) -> Non
         assert not set(found["settings"]) & {"params", "_parameter_list"}
     if left.framework == "paddle":
         assert Recorded(left / "sgd").optimizer_settings["weight_decay"] == 0.5
-
-
-def test_gradients_that_were_clipped_in_place_are_told() -> None:
-    rng = np.random.default_rng(0)
-    before = [rng.normal(size=shape) for shape in ((3, 4), (4,))]
-    norms = [float(np.linalg.norm(array)) for array in before]
-    ways: list[tuple[dict[str, float], list[np.ndarray]]] = [
-        ({"global_clipnorm": 0.5}, [array * 0.5 / float(np.linalg.norm(norms)) for array in before]),
-        ({"clipnorm": 0.5}, [array * 0.5 / norm for array, norm in zip(before, norms, strict=True)]),
-        ({"clipnorm": norms[0] / 2}, [before[0] / 2, before[1]]),
-        ({"clipvalue": 0.3}, [np.clip(array, -0.3, 0.3) for array in before]),
-        ({}, before),
-        ({}, [0 * array for array in before]),
-        ({}, [rng.normal(size=array.shape) for array in before]),  # of another backward pass
-    ]
-    for told, after in ways:
-        assert clipping(zip(before, after, strict=True)) == pytest.approx(told)
 
 
 def test_what_only_some_frameworks_have_is_recorded_too(folders: dict[str, Left]) -> None:

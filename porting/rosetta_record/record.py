@@ -22,9 +22,7 @@ from .inference import Inference
 from .replay import Feed, output_of_feed, replay_model
 from .training import Loss, Training
 from .values import (
-    array_of,
     arrays_in,
-    clipping,
     first_names,
     framework_of,
     is_symbolic,
@@ -208,7 +206,6 @@ class Record:
             framework, names = self._recorded(self._model), first_names(self._weights())
             framework.refuse_strange(optimizer)
             described, classes = framework.optimizer(optimizer), framework.classes(optimizer)
-            described = described._replace(settings={**described.settings, **self._clipping(framework)})
         self._content["optimizer"] = {
             "class": classes[0],
             "classes": classes,
@@ -314,19 +311,6 @@ class Record:
             if name not in self._content["weights"]:
                 raise RecordError(f"{name!r} is no weight that is recorded; expected names of weights")
         return values
-
-    def _clipping(self, framework: Framework) -> dict[str, float]:
-        """Return how the gradients that the weights still hold were clipped since they were recorded."""
-        names, both = (
-            first_names(self._weights()),
-            zip(framework.trained(self._model), framework.gradients(self._model)),
-        )
-        held = {names.get(id(weight)): gradient for weight, gradient in both if gradient is not None}
-        if not held or "gradients" not in self._content["files"]:
-            return {}
-        with self._store.open("gradients") as recorded:
-            shared = recorded.keys() & held.keys()
-            return clipping((recorded.get_tensor(name), array_of(held[name])) for name in shared)
 
     def _describe(self, layer: Layer, classes: list[str], settings: Mapping[str, Any]) -> dict[str, Any]:
         """Add a layer to record.json. Whether it trains is known when it is called."""

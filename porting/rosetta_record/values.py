@@ -150,26 +150,6 @@ def name_of(dtype: Any) -> str:
     return str(re.findall(r"\w+", str(dtype))[-1])
 
 
-def clipping(pairs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, float]:
-    """Return how gradients, each before and after it, were clipped, under Keras's names; nothing where they are as
-    they were, or where something else became of them."""
-    shares, norms, largest, scaled, valued = [1.0], [0.0], 0.0, True, True
-    for before, after in pairs:
-        most, same = float(np.abs(after).max(initial=0.0)), np.array_equal(before, after)
-        norm = 0.0 if same else float(np.linalg.norm(after))
-        share = norm / (float(np.linalg.norm(before)) or 1.0)
-        close = functools.partial(np.allclose, after, rtol=0.0, atol=1e-2 * most)
-        scaled, valued = scaled and (same or close(share * before)), valued and close(np.clip(before, -most, most))
-        shares, norms, largest = [*shares, 1.0 if same else share], [*norms, norm], max(largest, most)
-    if max(shares) - min(shares) < 1e-3 or not largest or not (scaled or valued):
-        return {}
-    if not scaled:
-        return {"clipvalue": largest}
-    if max(shares[1:]) - min(shares[1:]) < 1e-3:
-        return {"global_clipnorm": float(np.linalg.norm(norms))}
-    return {"clipnorm": max(norms)}
-
-
 # Plain values
 
 

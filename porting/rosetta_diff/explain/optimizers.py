@@ -146,7 +146,8 @@ def settings_of(side: Side, weights: Collection[str]) -> dict[str, Any]:
     group = group_of(side, weights)
     settings = {**side.optimizer_settings, **side.known.settings_of_optimizer(group)}
     decay = group.get("weight_decay", decay_of(side))
-    settings |= {"weight_decay": decay, "kind": side.optimizer_family, "clip": clipping_in_words(side)}
+    settings |= {"weight_decay": decay, "kind": side.optimizer_family}
+    settings |= {"clip": clipping_in_words(side)} if side.known.clips else {}
     of_all, rate = side.optimizer_settings.get("learning_rate"), side.first_rate
     if isinstance(rate, int | float):
         share = number(group.get("lr", of_all)) / number(of_all) if group and number(of_all) else 1.0

@@ -8,7 +8,6 @@ from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
     ATTENTION,
-    CLIPS,
     CONV,
     GATED,
     LINEAR,
@@ -97,7 +96,6 @@ class Torch(Framework):
         dampening="dampening",
     )
     epsilons = {"Adam": AFTER_CORRECTION, "AdamW": AFTER_CORRECTION, "RMSprop": OUTSIDE}
-    clips = CLIPS  # as the recorder finds what clip_grad_norm_ does, since no optimizer clips
     files = (".pt", ".safetensors")
 
     def counters(self, settings: Settings) -> set[int]:

@@ -62,8 +62,8 @@ def race(
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
 
-    Each runs in its own process and ends with take_turns(step), which is in the folder rosetta_record. The first one
-    is compared with each other one.
+    Each runs in its own process and ends with take_turns(step), of rosetta_turns.py. The first one is compared with
+    each other one.
     """
     from benchmarks.measure.proof import read_mapping
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race

@@ -1,4 +1,4 @@
-"""Runners that are anybody's scripts: the parent's side of `take_turns` of rosetta_record.
+"""Runners that are anybody's scripts: the parent's side of rosetta_turns.py.
 
 A script has its own arguments, output and interpreter. Each line on its socket is a JSON object: the script sends
 `ready` once, then `took` for each `turn`. Nothing that it sends is trusted: messages have types and a limit, and
@@ -85,7 +85,7 @@ class Script(Runner):
             ready: Ready = self._received("ready")
         except RosettaError as error:
             if self.process.status == 0:
-                advice = "end the script with take_turns(step), which `from rosetta_record import take_turns` imports"
+                advice = "end the script with take_turns(step), which `from rosetta_turns import take_turns` imports"
                 raise RosettaError(f"{error}; {advice}") from error
             raise
         self.ready = ready

@@ -15,7 +15,7 @@ import pytest
 from porting_tests.support import PORTING
 
 # The distribution's own packages.
-OURS = {"rosetta_diff", "rosetta_record", "rosetta_pytest"}
+OURS = {"rosetta_diff", "rosetta_record", "rosetta_pytest", "rosetta_turns"}
 NEEDED = {"numpy", "safetensors", "msgspec", "typer", "rich", "pytest"}
 LATE = {"h5py", "onnx", "onnxruntime"}  # within functions alone
 FRAMEWORKS = {"torch", "paddle", "tensorflow", "keras", "jax", "flax"}
@@ -31,7 +31,7 @@ ORDERS = {
 
 def sources() -> list[Path]:
     return [
-        PORTING / "rosetta_pytest.py",
+        *(PORTING / f"{name}.py" for name in ("rosetta_pytest", "rosetta_turns")),
         *(path for name in OURS for path in sorted((PORTING / name).rglob("*.py"))),
     ]
 
@@ -73,9 +73,9 @@ NAMES = re.compile("torch|paddle|keras|tensorflow|flax|optax|jax|onnx", re.IGNOR
 NAMING = {
     "rosetta_record/values.py": "which file knows the objects of a package",
     "rosetta_record/watching.py": "models that come with a framework",
-    "rosetta_record/record.py": "what may be recorded",
-    "rosetta_record/inference.py": "exported models",
-    "rosetta_record/turns.py": "versions that a race shows",
+    "rosetta_record/run.py": "what may be recorded",
+    "rosetta_record/record.py": "exported models",
+    "rosetta_turns.py": "versions that a race shows",
     "rosetta_diff/read/frameworks.py": "the table",
     "rosetta_diff/read/description.py": "what record.json may say",
     "rosetta_diff/carry.py": "the kinds of files that it writes",
@@ -110,13 +110,15 @@ def imported_by(statement: str, folder: Path) -> set[str]:
 
 
 def test_the_recorder_is_a_folder_to_copy(tmp_path: Path) -> None:
-    """It needs two small libraries, and no framework even where it works with one; take_turns needs none of both."""
+    """It needs two small libraries, and no framework even where it works with one; the file beside it needs none."""
     needed = {"numpy", "safetensors"}
     recorder = sorted((PORTING / "rosetta_record").glob("*.py"))
-    assert set().union(*map(packages, recorder)) - sys.stdlib_module_names - LATE == needed
+    assert set().union(*map(packages, recorder)) - sys.stdlib_module_names - LATE == {*needed, "rosetta_turns"}
+    shutil.copy(PORTING / "rosetta_turns.py", tmp_path)
     shutil.copytree(PORTING / "rosetta_record", tmp_path / "vendored" / "recorder")
-    for name, expected in (("Record, tap", needed), ("take_turns", set())):
-        imported = imported_by(f"from vendored.recorder import {name}", tmp_path)
+    record, turns = "from vendored.recorder import Record, tap", "from vendored.recorder import take_turns"
+    for statement, expected in ((record, needed), (turns, set()), ("from rosetta_turns import take_turns", set())):
+        imported = imported_by(statement, tmp_path)
         assert imported & {*needed, *FRAMEWORKS, *LATE, "rosetta_record"} == expected
 
 
@@ -135,5 +137,5 @@ def test_the_wheel_holds_the_tool_and_nothing_else(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("rosetta_diff-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    listed = ["git", "ls-files", "rosetta_diff", "rosetta_record", "rosetta_pytest.py"]
+    listed = ["git", "ls-files", "rosetta_diff", "rosetta_record", "rosetta_pytest.py", "rosetta_turns.py"]
     assert names == {*subprocess.run(listed, cwd=PORTING, capture_output=True, text=True, check=True).stdout.split()}

@@ -335,6 +335,7 @@ x = {tensor}(np.random.default_rng(0).normal(size=(2, 3)))
 model = Model()
 model(x)
 Record(sys.argv[1]).training(model, [x], loss_of, {optimizer}, steps=1)
+Record(sys.argv[1] + "-inference").inference(model, [x])
 """
 WORDS = {
     "torch": {
@@ -375,7 +376,8 @@ def test_a_coarse_type_counts_only_if_weights_use_it(
 ) -> None:
     text = IN_FLOAT32.format(**WORDS[framework])
     side_of(framework).do(run_program, text=text, arguments=[str(tmp_path / "side"), coarse])
-    read = Recorded(tmp_path / "side")
+    read, passes = Recorded(tmp_path / "side"), Recorded(tmp_path / "side-inference")
+    assert passes.computed == ("float32" if coarse not in ("", "within") else "float64")
     assert unit_of(tmp_path / "side") == ("float32" if coarse else "")
     assert read.computed == ("float32" if coarse else "float64")
     line = next(number for number, line in enumerate(text.splitlines(), 2) if '"within"' in line)

@@ -25,7 +25,7 @@ an exported model, a file of ONNX, which takes onnx and onnxruntime. `tap("score
 records what no layer computes. What no framework computed is recorded by `record.layer(...)`, and by the same calls
 with arrays in place of a model. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, after
 what the other side's layers gave, which `rosetta-diff LEFT RIGHT --feed FEED` writes.
-`take_turns(step)` has a script raced against others, by `rosetta race`.
+`take_turns(step)`, of the file rosetta_turns.py, has a script raced against others, by `rosetta race`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rosetta_turns import take_turns
+
     from .record import Record, tap
-    from .turns import take_turns
 
 __all__ = ["Record", "RecordError", "take_turns", "tap"]
 
-MODULES = {"Record": "record", "tap": "record", "take_turns": "turns"}  # take_turns needs nothing of the rest
+MODULES = {"Record": ".record", "tap": ".record", "take_turns": "rosetta_turns"}
 
 
 class RecordError(Exception):
@@ -50,4 +51,4 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{MODULES[name]}", __name__), name)
+    return getattr(import_module(MODULES[name], __name__), name)

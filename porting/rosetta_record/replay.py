@@ -17,7 +17,7 @@ from .framework import Framework, States, put_back
 from .values import array_of, arrays_in, replaced
 
 if TYPE_CHECKING:
-    from .record import Record
+    from .run import Run
 
 FEED = "rosetta-feed"  # the format of a feed
 
@@ -61,32 +61,31 @@ class Feed:
         return {name.rpartition("|")[2]: self._file.get_tensor(name) for name in self._names.get(of, [])}
 
 
-def output_of_feed(record: Record, call: dict[str, Any], output: Any) -> Any:
+def output_of_feed(run: Run, call: dict[str, Any], output: Any) -> Any:
     """Return the output of a replay's call with the feed's arrays in place of those of their shape. The call tells
     which."""
-    framework, feed = record._recorded(record._model), record._source
+    framework = run.framework_for(run.model)
     tensors = {str(number): tensor for number, tensor in enumerate(arrays_in(output).values())}
-    arrays = feed.arrays(f"outputs {call['number']} {call['layer']}") if feed else {}
+    arrays = run.source.arrays(f"outputs {call['number']} {call['layer']}") if run.source else {}
     fits = [name for name in tensors if name in arrays and arrays[name].shape == tuple(tensors[name].shape)]
     call["fed_outputs"] = fits
     tensors.update({name: framework.tensor(arrays[name], tensors[name]) for name in fits})
     return replaced(output, iter(tensors.values()))
 
 
-def replay_model(
-    record: Record, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None
-) -> None:
-    """Compute into a record's replay alone, and do what comes after it. In the end the model is as it was before."""
-    framework, weights, replay = record._recorded(record._model), record._weights(), record._replay
-    if replay:
+def replay_model(run: Run, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None) -> None:
+    """Compute into a run's replay alone, and do what comes after it. In the end the model is as it was before."""
+    framework, weights = run.framework_for(run.model), run.weights()
+    if run.replay:
+        replay = run.replay.run
         statistics = [weight for weight in weights.values() if not framework.trainable(weight)]
-        states = [*framework.states(record._model), *states_of(framework, statistics)]
-        record._watched, replay._watched = False, True
+        states = [*framework.states(run.model), *states_of(framework, statistics)]
+        run.watched, replay.watched = False, True
         computed = compute()
-        replay._watched = False
+        replay.watched = False
         then(computed)
         put_back(states)
-        record._watched = True
+        run.watched = True
 
 
 def states_of(framework: Framework, weights: Iterable[Any]) -> States:

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from rosetta_record import Record, RecordError, take_turns
+from rosetta_record import Record, take_turns
+from rosetta_turns import TurnsError
 
 from backends.process.parent import PROJECT
 from benchmarks import schema
@@ -206,14 +207,14 @@ take_turns(step, batch=np.int64({batch}), after=record)
 )
 def test_a_record_that_says_nothing_is_refused_before_any_step(tmp_path: Path, monkeypatch, after, message) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RecordError, match=message):
+    with pytest.raises(TurnsError, match=message):
         take_turns(lambda: pytest.fail("a step was done"), after=eval(after, {"Record": Record}))
 
 
 def test_take_turns_refuses_a_wrong_step_or_batch() -> None:
-    with pytest.raises(RecordError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
+    with pytest.raises(TurnsError, match=r"step is of builtins.NoneType; expected a function: take_turns\(step\)"):
         take_turns(None)  # type: ignore[arg-type]
-    with pytest.raises(RecordError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
+    with pytest.raises(TurnsError, match=r"batch is 2\.5; expected a whole number, the items in a step"):
         take_turns(lambda: pytest.fail("a step was done"), batch=2.5)  # type: ignore[arg-type]
 
 

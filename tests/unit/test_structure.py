@@ -131,7 +131,7 @@ def test_files_of_others_are_read_where_they_are_not_trusted() -> None:
 
 
 # The files that use the porting tool, which may be missing.
-TOOL = {"rosetta_diff", "rosetta_record"}
+TOOL = {"rosetta_diff", "rosetta_record", "rosetta_turns"}
 USERS_OF_TOOL = {"benchmarks/measure/proof.py", "backends/native/torch_onnx.py"}
 
 

@@ -58,7 +58,7 @@ class Framework(ABC):
     optimizers: Mapping[str, str]  # settings of optimizers: canonical names by own ones
     epsilons: Mapping[str, str] = {}  # by an optimizer's class: where it has epsilon
     decays: Sequence[str] = (GRADIENT,)  # where weight decay may go, but that of AdamW; the usual way first
-    clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how; none where no optimizer does
+    clips: Mapping[str, str] = {}  # settings by which optimizers clip gradients, and how; none where none clips
     entry_of_constants = "constants-precision"  # of `float32_settings`
 
     files: tuple[str, ...] = ()  # endings of what the framework's loader reads, the usual one first

@@ -1,4 +1,4 @@
-"""Turns of a script that `rosetta race` races. Records nothing, and needs the standard library alone."""
+"""Turns of a script that `rosetta race` races: a file to copy, which needs the standard library alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable
-
-from . import RecordError
+from typing import Any
 
 PACKAGES = "torch paddle tensorflow keras jax numpy".split()  # whose versions a race shows
 STEPS_ALONE = 20  # of a script that is run by itself
@@ -24,6 +23,10 @@ _RACE = os.environ.pop("ROSETTA_TURNS", None)
 if _RACE:
     with suppress(OSError):  # a process that this one starts does not get the socket
         os.set_inheritable(int(_RACE), False)
+
+
+class TurnsError(Exception):
+    """A script cannot be raced so. The message is one line: what was found, what was expected, what to try."""
 
 
 def take_turns(
@@ -37,18 +40,18 @@ def take_turns(
 
     A script that is run by itself does twenty steps and prints how long they took.
 
-    Raises RecordError where `step` is no function, where `batch` is no whole number, and where `after` has no record
+    Raises TurnsError where `step` is no function, where `batch` is no whole number, and where `after` has no record
     of a model's outputs.
     """
     global _RACE
     if not callable(step):
-        raise RecordError(f"step is of {named(step)}; expected a function: take_turns(step), not step()")
+        raise TurnsError(f"step is of {named(step)}; expected a function: take_turns(step), not step()")
     try:
         batch = operator.index(batch)
     except TypeError:
-        raise RecordError(f"batch is {batch!r}; expected a whole number, the items in a step") from None
+        raise TurnsError(f"batch is {batch!r}; expected a whole number, the items in a step") from None
     if _RACE == "":
-        raise RecordError("take_turns was called before; expected it once in a script that is raced")
+        raise TurnsError("take_turns was called before; expected it once in a script that is raced")
     numbered = takes_a_number(step)
     record = None if after == "" else recorded(after)
 
@@ -105,22 +108,22 @@ def exchanged(wire: socket.socket, lines: Any, **message: Any) -> dict[str, int]
 
 
 def recorded(after: Any) -> str:
-    """Return the absolute path of a record, given as a Record or as its folder. Raises RecordError for a record
+    """Return the absolute path of a record, given as a Record or as its folder. Raises TurnsError for a record
     without outputs, which could not be compared."""
     folder = getattr(after, "folder", after)
     if not isinstance(folder, (str, os.PathLike)):
-        raise RecordError(
+        raise TurnsError(
             f"after is of {named(after)}; expected a Record or its folder: record = Record('R'), then "
             "after=record, since its methods return nothing"
         )
-    if hasattr(after, "_store"):  # a Record, which may have arrays to write
-        after._store.save()
+    if hasattr(after, "flush"):  # a Record, which may have arrays to write
+        after.flush()
     try:
         files = json.loads(Path(folder, "record.json").read_text("utf-8"))["files"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RecordError(f"after is {folder}, in which there is no record: {error!r}") from None
+        raise TurnsError(f"after is {folder}, in which there is no record: {error!r}") from None
     if not {"layers", "outputs"} & set(files):
-        raise RecordError(f"the record in {folder} has no outputs; call record.training or record.forward before")
+        raise TurnsError(f"the record in {folder} has no outputs; call record.training or record.forward before")
     return os.path.abspath(folder)
 
 

@@ -229,6 +229,7 @@ def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
 class Material:
     """Sentence pairs made ready for a model."""
 
+    sha256: str  # of the text of the whole corpus
     pairs: Sequence[Pair]
     encoder_vocabulary: CharVocabulary
     decoder_vocabulary: CharVocabulary
@@ -237,19 +238,20 @@ class Material:
     validation_rows: NDArray[np.int64]
 
     @classmethod
-    def of_pairs(
+    def of_corpus(
         cls,
-        pairs: Sequence[Pair],
+        corpus: Corpus,
         config: DataConfig,
         seed: int,
         dtype: Precision,
         padding: Padding = "space",
         known: tuple[CharVocabulary, CharVocabulary] | None = None,
     ) -> "Material":
-        """Encode the pairs, with `known` vocabularies or those of the pairs, and split them as `config` says."""
+        """Encode a corpus, with `known` vocabularies or those of its pairs, and split it as `config` says."""
+        pairs = corpus.pairs
         encoder, decoder = known or vocabularies(pairs)
         batch = Batch.of_pairs(pairs, encoder, decoder, dtype, padding)
-        return cls(pairs, encoder, decoder, batch, *split(pairs, config, seed))
+        return cls(corpus.sha256, pairs, encoder, decoder, batch, *split(pairs, config, seed))
 
     @property
     def max_encoder_seq_length(self) -> int:
@@ -262,10 +264,9 @@ class Material:
         return int(self.batch.decoder_input_ids.shape[1])
 
 
-def prepare(config: DataConfig, seed: int, dtype: Precision, padding: Padding = "space") -> tuple[Material, str]:
-    """Read a corpus and make it ready. Returns the material and the SHA-256 of the corpus's text."""
-    corpus = read_corpus(config)
-    return Material.of_pairs(corpus.pairs, config, seed, dtype, padding), corpus.sha256
+def prepare(config: DataConfig, seed: int, dtype: Precision, padding: Padding = "space") -> Material:
+    """Read a corpus and make it ready."""
+    return Material.of_corpus(read_corpus(config), config, seed, dtype, padding)
 
 
 def download(name: str) -> Path:

@@ -17,7 +17,7 @@ A run of weights alone has no slots, which are read as zeros, and no best/.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 from safetensors import SafetensorError
 
-from common.corpus import Material, Pair
+from common.corpus import Corpus, Material, Pair
 from common.errors import CannotBeginError, RosettaError, refusing, why
 from common.files import (
     LARGEST_JSON,
@@ -88,23 +88,22 @@ class RunDirectory:
         path: Path,
         backend: str,
         configs: tuple[ModelConfig, TrainConfig, DataConfig],
-        sha256: str,
-        pairs: Sequence[Pair],
-        vocabularies: tuple[CharVocabulary, CharVocabulary],
+        material: Material,
         state: ModelState,
     ) -> "RunDirectory":
         """Write a new run, which is at `path` whole or not at all. Raises CannotBeginError where `path` exists."""
         refuse_existing(path)
         with new_folder(path) as beside:
-            sides = {"encoder": vocabularies[0].characters, "decoder": vocabularies[1].characters}
-            write_json(beside / "vocabulary.json", {"version": 1} | sides)
-            write_atomically(beside / "pairs.tsv", (f"{source}\t{target}\n".encode() for source, target in pairs))
-            longest = max(len(source) for source, _ in pairs), max(len(START + target + STOP) for _, target in pairs)
+            encoder, decoder = material.encoder_vocabulary.characters, material.decoder_vocabulary.characters
+            write_json(beside / "vocabulary.json", {"version": 1, "encoder": encoder, "decoder": decoder})
+            lines = (f"{source}\t{target}\n".encode() for source, target in material.pairs)
+            write_atomically(beside / "pairs.tsv", lines)
+            longest = material.max_encoder_seq_length, material.max_decoder_seq_length
             digests: Digests = {
                 "vocabulary.json": _digest(beside / "vocabulary.json"),
                 "pairs.tsv": _digest(beside / "pairs.tsv"),
             }
-            run = cls(path, backend, *configs, *longest, sha256, digests)
+            run = cls(path, backend, *configs, *longest, material.sha256, digests)
             write_json(beside / "config.json", run._settings())
             write_json(beside / "machine.json", describe_machine())
             new = Checkpoint(state, state.weights, Progress(step=0, history=()))
@@ -190,7 +189,7 @@ class RunDirectory:
         """
         model = self.model_config
         settings = self.data_config, self.train_config.seed, model.dtype, model.padding
-        return Material.of_pairs(self.pairs(), *settings, self.vocabularies())
+        return Material.of_corpus(Corpus(self.pairs(), self.sha256), *settings, self.vocabularies())
 
     def read(self) -> Checkpoint:
         """The last checkpoint, in the run's precision."""

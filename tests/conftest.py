@@ -19,7 +19,7 @@ from backends.process import shell_settings, translating
 from backends.process.parent import BackendProcess, Runtime
 from benchmarks.measure.quiet import LOCK_VARIABLE
 from benchmarks.parity.cases import QUICK, Size
-from common.corpus import Material, prepare
+from common.corpus import Corpus, Material, read_corpus
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import Batch, model_config
 from common.terminal import ENDING
@@ -122,9 +122,9 @@ def session_processes(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> 
 def material(dtype: str) -> Material:
     """1,500 pairs of the phrasebook, short and long ones."""
     data = DataConfig(num_samples=100_000, split="grouped")
-    pairs = prepare(data, SETTINGS.seed, dtype)[0].pairs
+    pairs = read_corpus(data).pairs
     rows = np.random.default_rng(1).choice(len(pairs), 1500, replace=False)
-    return Material.of_pairs([pairs[row] for row in rows], data, SETTINGS.seed, dtype)
+    return Material.of_corpus(Corpus([pairs[row] for row in rows], "ab" * 32), data, SETTINGS.seed, dtype)
 
 
 def model(dtype: str) -> ModelConfig:

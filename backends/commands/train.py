@@ -97,6 +97,9 @@ def train(
         run = RunDirectory.open(out) if there else None
         if run is None and backend is None:
             raise CannotBeginError("a new run needs --backend; `rosetta backends` lists them")
+        typed = [name for name in context.params if options.given(context, name)]
+        if run and "learning_rate" not in typed:
+            learning_rate = run.train_config.learning_rate
         settings = training.Settings(
             out,
             backend or (run.backend if run else ""),
@@ -107,14 +110,17 @@ def train(
             latent_dim,
             dtype,
             padding,
-            workers,
-            frozenset(name for name in context.params if options.given(context, name)),
-            resume_or_begin,
         )
-        group = training.workers_here(settings, run)
+        group = training.workers_here(settings, run, workers)
         # In a group that somebody else has started, the first worker alone shows what is done.
-        with terminal.training_progress(settings.backend, epochs, silent=group[0].rank > 0) as on_event:
-            trained = training.train(settings, on_event, run, group)
+        shows = group[0].rank == 0
+        if run:
+            settings.require_same(run, None if resume_or_begin else typed)
+        if run and resume_or_begin and len(run.history()) >= epochs:
+            trained = training.Trained(run, []) if shows else None
+        else:
+            with terminal.training_progress(settings.backend, epochs, silent=not shows) as on_event:
+                trained = training.train(settings, on_event, run, group)
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None

@@ -1,7 +1,7 @@
 """Begins a run or resumes one, trains it in a process or in those of a group, and scores a run's translations."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -29,7 +29,10 @@ ONE_WORKER = (Worker(),)
 
 @dataclass(frozen=True)
 class Settings:
-    """A training as it is asked for. A run that is resumed keeps the settings with which it was begun."""
+    """A training as it is asked for.
+
+    A run that is resumed keeps the settings with which it was begun, but for its learning rate.
+    """
 
     out: Path  # the run's folder
     backend: str
@@ -40,18 +43,18 @@ class Settings:
     latent_dim: int = ModelConfig.latent_dim
     dtype: Precision = ModelConfig.dtype
     padding: Padding = ModelConfig.padding
-    workers: int = 1  # of a group that this program starts
-    given: frozenset[str] = frozenset()  # names of the settings that the user gave
-    resume_or_begin: bool = False  # all settings must be those of a run that is resumed, and it may be whole
 
-    def require_same(self, run: RunDirectory) -> None:
-        """Raise CannotBeginError unless a run was begun with these settings; its learning rate may be another."""
+    def require_same(self, run: RunDirectory, names: Container[str] | None = None) -> None:
+        """Raise CannotBeginError unless a run was begun with the settings of these names, by default with all.
+
+        Its learning rate may be another.
+        """
         begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
         asked = asdict(self.data) | asdict(self.training)
         asked |= {"latent_dim": self.latent_dim, "dtype": self.dtype, "padding": self.padding}
         del asked["learning_rate"]
         for name, value in asked.items():
-            if value != begun[name] and (self.resume_or_begin or name in self.given):
+            if value != begun[name] and (names is None or name in names):
                 raise CannotBeginError(
                     f"{run.path} was begun with --{name.replace('_', '-')} {begun[name]}, and this command has "
                     f"{value}; give what it was begun with, or another --out"
@@ -68,16 +71,6 @@ class Trained:
     samples: list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Data and first state of a training."""
-
-    material: Material
-    model: ModelConfig
-    training: TrainConfig
-    writes: Callable[[], RunDirectory]  # opens the run that is written
-
-
 def train(
     settings: Settings, on_event: OnEvent, run: RunDirectory | None = None, group: Sequence[Worker] = ONE_WORKER
 ) -> Trained | None:
@@ -86,18 +79,19 @@ def train(
     `group` are those workers of a group that are here. Each has its share of this machine's cores, unless the
     settings have a number of threads. The first worker of all writes the run; without it None is returned.
 
-    Raises CannotBeginError and RosettaError; the former for a run that has all its epochs, unless it may be whole.
+    Raises CannotBeginError and RosettaError; the former for a run that has all its epochs.
     """
     is_first, runtime = group[0].rank == 0, settings.runtime
-    prepared = _resumed(settings, run, is_first) if run else _begun(settings, is_first)
-    if prepared is None:
-        return Trained(run, []) if run and is_first else None
+    material, model, training = _prepared(settings, run, is_first)
     if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
         runtime = replace(runtime, threads=max(1, cores() // sharing))
-    launch = partial(BackendProcess, settings.backend, prepared.model, prepared.training, runtime)
+    launch = partial(BackendProcess, settings.backend, model, training, runtime)
     with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
-        resumed, written = run.path.resolve() if run else None, prepared.writes() if is_first else None
-        material, epochs, timeout = prepared.material, settings.epochs, timeout_for(len(prepared.material.pairs))
+        resumed, written = run.path.resolve() if run else None, run if is_first else None
+        if is_first and not run:  # once the backend's process is open
+            configs, state = (model, training, settings.data), initial_state(model, training.seed)
+            written = RunDirectory.create(settings.out, settings.backend, configs, material, state)
+        epochs, timeout = settings.epochs, timeout_for(len(material.pairs))
         data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
         def train_worker(process: BackendProcess) -> None:
@@ -122,52 +116,46 @@ def train(
         return Trained(written, _samples(processes[0], material, on_event)) if written else None
 
 
-def _begun(settings: Settings, writes: bool) -> Prepared:
-    """Prepare a new run, which is written once the backend's process is open."""
-    if writes:
-        refuse_existing(settings.out)
+def _prepared(
+    settings: Settings, run: RunDirectory | None, is_first: bool
+) -> tuple[Material, ModelConfig, TrainConfig]:
+    """Read the data of a new run, or of `run`, which is resumed. Raises as `train` does."""
     training = settings.training
-    material, sha256 = prepare(settings.data, training.seed, settings.dtype, settings.padding)
-    model = model_config(material.batch, material.decoder_vocabulary, settings.latent_dim, settings.dtype)
-    vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
-    configs, state = (model, training, settings.data), initial_state(model, training.seed)
-    created = settings.out, settings.backend, configs, sha256, material.pairs, vocabularies, state
-    return Prepared(material, model, training, lambda: RunDirectory.create(*created))
+    if run is None:
+        if is_first:
+            refuse_existing(settings.out)
+        material = prepare(settings.data, training.seed, settings.dtype, settings.padding)
+        model = model_config(material.batch, material.decoder_vocabulary, settings.latent_dim, settings.dtype)
+        return material, model, training
+    _require_writable(run, is_first)
+    if (done := len(run.history())) >= settings.epochs:
+        raise CannotBeginError(f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach")
+    return run.material(), run.model_config, replace(run.train_config, learning_rate=training.learning_rate)
 
 
-def _resumed(settings: Settings, run: RunDirectory, writes: bool) -> Prepared | None:
-    """Prepare a run that is resumed, or return None for one that is whole and may be.
+def _require_writable(run: RunDirectory, is_first: bool) -> None:
+    """Raise CannotBeginError if another process trains the run, or if the first worker cannot write it.
 
-    A learning rate that was given becomes the run's own.
+    Asked before a process is started and an epoch computed. Where a group was killed a moment ago, its first worker
+    may still write an epoch; each worker of the next group waits for that before it reads.
     """
-    settings.require_same(run)
-    # Asked here too, so that no process is started if another one trains this run. Where a group was killed a moment
-    # ago, its first worker may still write an epoch; each worker of the next group waits for that before it reads.
     with run.only_writer():
-        if writes:  # nor is an epoch computed that cannot be written
+        if is_first:
             remedy = "; mend that, or train a copy of the folder"
             with refusing(f"{run.path} cannot be written", remedy), TemporaryFile(dir=run.path) as file:
                 file.write(b"1")
-    if (done := len(run.history())) >= settings.epochs:
-        if settings.resume_or_begin:
-            return None
-        raise CannotBeginError(f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach")
-    training = run.train_config
-    if "learning_rate" in settings.given:
-        training = replace(training, learning_rate=settings.training.learning_rate)
-    return Prepared(run.material(), run.model_config, training, lambda: run)
 
 
-def workers_here(settings: Settings, run: RunDirectory | None) -> list[Worker]:
-    """The workers that this program starts: all of a new group, or the one that the environment's variables describe,
-    which trains alone where there are none.
+def workers_here(settings: Settings, run: RunDirectory | None, workers: int) -> list[Worker]:
+    """The workers that this program starts: the `workers` of a new group, or the one that the environment's variables
+    describe, which trains alone where there are none.
 
     Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
     on GPUs, among other reasons.
     """
     find(settings.backend)
     batch_size = (run.train_config if run else settings.training).batch_size
-    launched, workers = place_in_group(settings.backend, os.environ), settings.workers
+    launched = place_in_group(settings.backend, os.environ)
     if min(workers, launched.size) > 1:
         raise CannotBeginError(
             f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "

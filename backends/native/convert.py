@@ -9,7 +9,7 @@ from backends import find, framework_of
 from backends.native import convert_in_child
 from backends.process import READ_SECONDS
 from backends.process.parent import BackendProcess, Runtime
-from common.corpus import Pair, prepare
+from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, scratch_folder, write_json
 from common.run import RunDirectory, refuse_existing
@@ -88,15 +88,12 @@ def import_native(
     """
     find(backend)
     refuse_existing(out, "choose another name for the run")
-    pairs: Sequence[Pair]
     if isinstance(like, Path):
         run = RunDirectory.open(like)
-        model, train, data, sha256 = run.model_config, run.train_config, run.data_config, run.sha256
-        pairs, vocabularies = run.pairs(), run.vocabularies()
+        model, train, data, material = run.model_config, run.train_config, run.data_config, run.material()
     else:
         train, data = TrainConfig(), like
-        material, sha256 = prepare(data, train.seed, dtype)
-        pairs, vocabularies = material.pairs, (material.encoder_vocabulary, material.decoder_vocabulary)
+        material = prepare(data, train.seed, dtype)
         model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
     with BackendProcess(backend, model, train, CONVERTING) as process:
         state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
@@ -105,6 +102,4 @@ def import_native(
         raise RosettaError(
             f"the model in {paths[0]} has {units} units, and --latent-dim is {latent_dim}; leave it out"
         )
-    RunDirectory.create(
-        out, backend, (replace(model, latent_dim=units), train, data), sha256, pairs, vocabularies, state
-    )
+    RunDirectory.create(out, backend, (replace(model, latent_dim=units), train, data), material, state)

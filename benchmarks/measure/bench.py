@@ -242,17 +242,17 @@ def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
     """
     training = plan.training
     assert training
-    material, digest = prepare(training.data, training.settings.seed, "float32")
+    material = prepare(training.data, training.settings.seed, "float32")
     largest = max(training.axes.get("batch-size", [training.settings.batch_size]))
     if largest > len(material.training_rows):
         raise CannotBeginError(
             f"a batch of {largest} is larger than the {len(material.training_rows)} pairs that are trained on; give "
             "a smaller one, or a larger corpus"
         )
-    text, sentences = Text(digest, len(material.training_rows)), None
+    text, sentences = Text(material.sha256, len(material.training_rows)), None
     if decodes and not training.axes:
         sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
-        text = Text(digest, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
+        text = Text(text.sha256, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
     return Benchmark(Recording.begin(path, plan, text), material, sentences)
 
 

@@ -133,7 +133,7 @@ class Cases:
             require_memory(workers)
         # All of these pairs are trained on, so the split does not matter; a small share might hold out no pair.
         data = replace(data, num_samples=size.num_samples, validation_split=DataConfig.validation_split)
-        self.material, _ = prepare(data, settings.seed, "float64", padding)
+        self.material = prepare(data, settings.seed, "float64", padding)
         bucketed: Order = "bucketed" if padding == "mask" else "shuffled"  # trimming padding is right if it is masked
         self.settings = replace(settings, batches=bucketed)
         self.size, self.runtime = size, runtime

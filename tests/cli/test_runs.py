@@ -54,8 +54,10 @@ def trained_run(
 
 
 def resume(run: RunDirectory, backend: str, epochs: int, learning_rate: float | None = None) -> RunDirectory:
-    given = {} if learning_rate is None else {"learning_rate": learning_rate}
-    settings = Settings(run.path, backend, epochs, DATA, TrainConfig(**given), RUNTIME, given=frozenset(given))
+    if learning_rate is None:
+        learning_rate = run.train_config.learning_rate
+    train_config = TrainConfig(learning_rate=learning_rate)
+    settings = Settings(run.path, backend, epochs, DATA, train_config, RUNTIME)
     return train(settings, unheard, run).run
 
 
@@ -97,14 +99,13 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
 
 def assert_resumes(folder: Path, name: str, start: Callable[[ModelConfig], Any]) -> None:
     """Train twice, each time in what `start` gives; once end the training in the middle and go on from the disk."""
-    material, sha256 = prepare(replace(DATA, num_samples=80, split="tail"), SETTINGS.seed, "float32")
+    material = prepare(replace(DATA, num_samples=80, split="tail"), SETTINGS.seed, "float32")
     config = model_config(material.batch, material.decoder_vocabulary, LATENT_DIM, "float32")
-    vocabularies = material.encoder_vocabulary, material.decoder_vocabulary
-    created = name, (config, SETTINGS, DATA), sha256, material.pairs, vocabularies
     data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
     def written(out: Path, totals: list[int]) -> RunDirectory:
-        run = RunDirectory.create(out, *created, initial_state(config, SETTINGS.seed))
+        state = initial_state(config, SETTINGS.seed)
+        run = RunDirectory.create(out, name, (config, SETTINGS, DATA), material, state)
         with start(config) as process:
             for epochs in totals:
                 process.call(train_in_child.fit, run=out, name=name, data=data, epochs=epochs)

@@ -29,7 +29,7 @@ def test_it_is_the_examples_model_of_the_phrasebook_and_small(run) -> None:
     assert (run.sha256, run.pairs()) == (corpus.sha256, corpus.pairs), "run `make pretrained`"
     assert run.data_config == DataConfig(split="grouped")
     assert (run.model_config.latent_dim, run.model_config.padding) == (256, "space")
-    data = Material.of_pairs(corpus.pairs, run.data_config, run.train_config.seed, "float32")
+    data = Material.of_corpus(corpus, run.data_config, run.train_config.seed, "float32")
     read = run.material()
     for side in ("encoder_vocabulary", "decoder_vocabulary"):
         assert getattr(data, side).characters == getattr(read, side).characters

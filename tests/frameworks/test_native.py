@@ -333,8 +333,7 @@ def run(tmp_path: Path) -> RunDirectory:
     """A run of `material` with slots that are not zero."""
     data, weights = material("float32"), initial_state(MODEL, 3).weights
     state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
-    configs, vocabularies = (MODEL, SETTINGS, DataConfig()), (data.encoder_vocabulary, data.decoder_vocabulary)
-    return RunDirectory.create(tmp_path / "run", "numpy", configs, "ab" * 32, data.pairs, vocabularies, state)
+    return RunDirectory.create(tmp_path / "run", "numpy", (MODEL, SETTINGS, DataConfig()), data, state)
 
 
 def test_a_run_is_converted_to_each_format_and_made_again(

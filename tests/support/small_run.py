@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from common.corpus import Corpus, Material
 from common.run import LOCK, STATE, RunDirectory
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import vocabularies
@@ -27,7 +28,8 @@ def state_of(epoch: int) -> ModelState:
 def create(path: Path, dtype: str = "float32") -> RunDirectory:
     configs = replace(MODEL, dtype=dtype), *CONFIGS[1:]
     state = initial_state(configs[0], 0)
-    return RunDirectory.create(path, "keras:example", configs, "ab" * 32, PAIRS, VOCABULARIES, state)
+    material = Material.of_corpus(Corpus(PAIRS, "ab" * 32), CONFIGS[2], CONFIGS[1].seed, dtype, known=VOCABULARIES)
+    return RunDirectory.create(path, "keras:example", configs, material, state)
 
 
 def epoch_of(number: int, val_loss: float) -> Epoch:

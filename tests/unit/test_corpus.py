@@ -193,7 +193,7 @@ def test_a_corpus_takes_memory_for_its_texts_and_an_id_a_position(tmp_path: Path
     path = write(tmp_path, "".join(line.format(row, row) for row in range(20_000)).encode())
     tracemalloc.start()
     try:
-        material, _ = prepare(DataConfig(str(path), 20_000), 0, "float32")
+        material = prepare(DataConfig(str(path), 20_000), 0, "float32")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ import pytest
 
 from backends import numpy_model
 from backends.interface import Backend, unreported
-from common.corpus import Material
+from common.corpus import Corpus, Material
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.tensors import epoch_batches, max_decoded_length, model_config
 from common.weights import ModelState, initial_state
@@ -41,7 +41,7 @@ TENSORS = by_loops(PAIRS)
 
 
 def material(padding: str = "space") -> Material:
-    return Material.of_pairs(PAIRS, DataConfig(), SEED, "float64", padding)
+    return Material.of_corpus(Corpus(PAIRS, "ab" * 32), DataConfig(), SEED, "float64", padding)
 
 
 def lstm(weights: dict[str, np.ndarray], name: str, row: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple:

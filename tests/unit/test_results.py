@@ -235,7 +235,7 @@ def test_each_sentence_has_the_translation_of_each_row() -> None:
 
 @pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])
 def test_only_sentences_the_weights_saw_are_called_trained_on(num_samples, units, trained) -> None:
-    material, _ = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
+    material = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
     shown = Sentences(material, units, "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
     run = RunDirectory.open(BUNDLED_RUN).material()

@@ -216,7 +216,7 @@ Measure = Callable[..., Run]
 @pytest.fixture(scope="module")
 def sentences() -> Sentences:
     """Sentences of a small corpus, to which no run fits."""
-    material, _ = prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")
+    material = prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")
     return Sentences(material, 256, "", 0)
 
 

@@ -42,7 +42,7 @@ OnEvent = Callable[[Mapping[str, Any]], None]
 class Runtime:
     """The threads, device and settings of a backend's process; they change no mathematics."""
 
-    threads: int | None = None  # None: the framework's own default, unless the tuned settings or the shell say more
+    threads: int | None = None  # None: as the variables say, else the framework's own default
     device: str = "cpu"
     # Environment variables that steer the framework. None: the tuned settings, and above them the shell's.
     variables: Mapping[str, str] | None = None
@@ -50,11 +50,10 @@ class Runtime:
 
     def variables_of(self, backend: str) -> Mapping[str, str]:
         """Environment variables that steer a backend's framework."""
-        if self.variables is not None:
-            return self.variables
-        shell = shell_settings() if self.shell else {}
-        threads = thread_variables(self.threads) if self.threads else {}
-        return tuned_variables(engine_of(backend)) | shell | threads
+        variables = self.variables
+        if variables is None:
+            variables = tuned_variables(engine_of(backend)) | (shell_settings() if self.shell else {})
+        return {**variables, **(thread_variables(self.threads) if self.threads else {})}
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ def test_settings_that_help_are_set_and_a_shell_s_and_options_win(monkeypatch, i
     assert Runtime().variables_of("paddle") == of_paddle | shell
     assert Runtime(shell=False).variables_of("paddle") == of_paddle
     assert Runtime(threads=1).variables_of("paddle") == of_paddle | shell | thread_variables(1)
+    assert Runtime(threads=1, variables={}).variables_of("paddle") == thread_variables(1)
     assert not child_environment({}).keys() & shell.keys()
 
 

@@ -88,7 +88,7 @@ def train(
     may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
     --workers, each worker uses its share of the cores, unless --threads gives the number of each.
     """
-    from backends.commands import training
+    from backends.commands import progress, training
     from backends.process.parent import Runtime
     from common.run import RunDirectory
 
@@ -119,7 +119,7 @@ def train(
         if run and resume_or_begin and len(run.history()) >= epochs:
             trained = training.Trained(run, []) if shows else None
         else:
-            with terminal.training_progress(settings.backend, epochs, silent=not shows) as on_event:
+            with progress.training_progress(settings.backend, epochs, silent=not shows) as on_event:
                 trained = training.train(settings, on_event, run, group)
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
@@ -162,14 +162,14 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Score a run on the pairs that its training held out, and say how much of the accuracy is padding."""
-    from backends.commands import training
+    from backends.commands import progress, training
     from backends.process.parent import Runtime
     from backends.process.translating import launch
     from common.run import BUNDLED_RUN, RunDirectory
 
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
     run, name = opened.path, backend or of_run(opened.backend)
-    with terminal.training_progress(name) as on_event, launch(opened, weights, runtime, name) as process:
+    with progress.training_progress(name) as on_event, launch(opened, weights, runtime, name) as process:
         figures = training.evaluate(process, opened, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)

@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 
+from backends.commands.progress import EPOCH_COLUMNS, EPOCH_FORMATS
 from benchmarks.report import charts
 from benchmarks.report.render import Report, joined, safe, table
 from common.errors import CannotBeginError
 from common.run import RunDirectory
-from common.terminal import EPOCH_COLUMNS, EPOCH_FORMATS
 from common.text import count
 
 TITLE = "Loss by epoch"

@@ -9,13 +9,14 @@ import pytest
 from rich.console import Console
 
 from backends import interface
+from backends.commands import progress
 from backends.interface import timed_steps
 from common import terminal
 from common.tensors import Batches
 from tests.conftest import batch_of
 
 FIGURES = [100, 100.0, 0.123456, 1.234567, 0.987654, 0.876543, 0.765432]
-EPOCH = dict(zip(terminal.EPOCH_COLUMNS, FIGURES, strict=True))
+EPOCH = dict(zip(progress.EPOCH_COLUMNS, FIGURES, strict=True))
 
 
 class Clock:
@@ -53,7 +54,7 @@ def test_a_step_is_reported_when_a_fifth_of_a_second_has_passed(monkeypatch, sec
 def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
     clock, screen = Clock(), io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=screen, width=80, force_terminal=True, get_time=clock))
-    with terminal.training_progress("keras:example", epochs=100) as on_event:
+    with progress.training_progress("keras:example", epochs=100) as on_event:
         clock.now += 1
         on_event({"warning": "this is slow"})
         assert "starting keras:example" in screen.getvalue()
@@ -67,7 +68,7 @@ def test_the_bar_is_over_all_epochs_with_the_time_left(monkeypatch) -> None:
     # 225 steps took 10 seconds, so the 7,275 steps that are left take 323.3.
     assert "0:05:24 left" in re.sub(r"\x1b\[[\d;]*m", "", shown)
     assert shown.count("val_accuracy_real") == 1, "one header"
-    names, line = terminal.EPOCH_HEADER, terminal.epoch_line(EPOCH)
+    names, line = progress.EPOCH_HEADER, progress.epoch_line(EPOCH)
     assert len(line) == len(names) <= 80
     assert [float(figure) for figure in line.split()] == pytest.approx(FIGURES, abs=1e-4)
 
@@ -77,7 +78,7 @@ def test_no_text_of_others_writes_over_the_terminal(monkeypatch: pytest.MonkeyPa
     hostile, screen = "a\x1b[2Jb\x9b2Jc\u202ed\udce9", io.StringIO()
     monkeypatch.setattr(terminal, "err", Console(file=screen, width=200, force_terminal=True, color_system=None))
     terminal.warn(hostile)
-    with terminal.training_progress(hostile, 1) as on_event:
+    with progress.training_progress(hostile, 1) as on_event:
         on_event({"warning": hostile})
         on_event({"epoch": 1, "step": 1, "steps": 2, "loss": 0.5})
     shown = screen.getvalue()

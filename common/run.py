@@ -225,16 +225,6 @@ class RunDirectory:
             parts.append(f"{backend}: {epochs[0]}" + (f" to {epochs[-1]}" if len(epochs) > 1 else ""))
         return ", ".join(parts)
 
-    def kept(self, epochs: int, backend: str | None = None, workers: int = 1) -> str:
-        """A sentence on the last epoch kept of `epochs`, with the command that goes on in the same way."""
-        run, epoch = quoted(self.path), len(self.history())
-        if epoch >= epochs:
-            return f"{self.path} is whole. See it with: rosetta evaluate {run}"
-        command = f"rosetta train --out {run} --resume --epochs {epochs}"
-        command += f" --backend {backend}" if backend not in (None, self.backend) else ""
-        command += f" --workers {workers}" if workers > 1 else ""
-        return f"{self.path} keeps epoch {epoch}. Go on with: {command}"
-
     def write(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint in place of the last one. Raises RosettaError for one that could not be read again."""
         check_state(checkpoint.state, self.model_config)

@@ -124,13 +124,15 @@ def train(
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
-        raise CtrlCError(f"interrupted; {RunDirectory.open(out).kept(epochs, backend, workers)}") from None
+        raise CtrlCError(f"interrupted; {training.kept(RunDirectory.open(out), epochs, backend, workers)}") from None
     if trained is not None:  # else the first worker of the group shows it
         _show(trained, settings, json)
 
 
 def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
     """Print the last epoch's figures for machines, or the samples and the next command for people."""
+    from backends.commands.training import kept
+
     last = trained.run.history()[-1]
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
@@ -138,7 +140,7 @@ def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
         return terminal.print_json({"backend": settings.backend, "run": str(settings.out)} | figures)
     if not trained.samples:
-        return terminal.say(trained.run.kept(settings.epochs))
+        return terminal.say(kept(trained.run, settings.epochs))
     exact = [sample.pop("exact") for sample in trained.samples]
     rows = [map(terminal.seen, sample.values()) for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]

@@ -21,7 +21,7 @@ from common.run import RunDirectory, refuse_existing
 from common.scoring import references, score
 from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
 from common.tensors import PAD, model_config
-from common.text import count
+from common.text import count, quoted
 from common.weights import initial_state
 
 ONE_WORKER = (Worker(),)
@@ -111,7 +111,7 @@ def train(
                 message = f"another worker has ended or is out of reach: {message}"
             if written and "--resume" not in message:
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
-                    message += f"; {written.kept(epochs, settings.backend, len(group))}"
+                    message += f"; {kept(written, epochs, settings.backend, len(group))}"
             raise RosettaError(message) from error
         return Trained(written, _samples(processes[0], material, on_event)) if written else None
 
@@ -173,6 +173,17 @@ def workers_here(settings: Settings, run: RunDirectory | None, workers: int) -> 
             f"--batch-size, or give it {batch_size:,} workers or fewer"
         )
     return new_group(settings.backend, workers) if workers > 1 else [launched]
+
+
+def kept(run: RunDirectory, epochs: int, backend: str | None = None, workers: int = 1) -> str:
+    """A sentence on the last epoch kept of `epochs`, with the command that goes on in the same way."""
+    folder, epoch = quoted(run.path), len(run.history())
+    if epoch >= epochs:
+        return f"{run.path} is whole. See it with: rosetta evaluate {folder}"
+    command = f"rosetta train --out {folder} --resume --epochs {epochs}"
+    command += f" --backend {backend}" if backend not in (None, run.backend) else ""
+    command += f" --workers {workers}" if workers > 1 else ""
+    return f"{run.path} keeps epoch {epoch}. Go on with: {command}"
 
 
 def evaluate(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:

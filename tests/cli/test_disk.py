@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from backends import numpy_model
+from backends.commands.training import kept
 from backends.interface import Backend
 from backends.process.parent import PROJECT
 from backends.process.train_in_child import TrainingData, fit
@@ -146,7 +147,7 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(RosettaError) as caught:
             trained(run, 3)
     assert str(caught.value) == f"{run.path / STATE} cannot be written: the disk is full. Mend that first"
-    assert RunDirectory.open(run.path).kept(3) == (  # which the command adds
+    assert kept(RunDirectory.open(run.path), 3) == (  # which the command adds
         f"{run.path} keeps epoch 1. Go on with: rosetta train --out {run.path} --resume --epochs 3"
     )
     trained(run, 3)

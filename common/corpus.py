@@ -296,15 +296,14 @@ def download(name: str) -> Path:
 def _downloaded(url: str, name: str) -> bytes:
     """The zip at this address. Raises CannotBeginError, which tells how to fetch it by hand."""
     import requests
-    from rich.console import Console
 
+    from common import terminal
+
+    terminal.say(f"downloading {url}", terminal.err)
     # The site answers 406 to the user agents of Python's libraries.
     headers, content = {"User-Agent": f"rosetta-s2s/{version('rosetta-s2s')}"}, bytearray()
     try:
-        with (
-            Console(stderr=True).status(f"downloading {url}"),
-            requests.get(url, headers=headers, timeout=60, stream=True) as answer,
-        ):
+        with requests.get(url, headers=headers, timeout=60, stream=True) as answer:
             answer.raise_for_status()
             for piece in answer.iter_content(PIECE):
                 content += piece

@@ -17,7 +17,7 @@ def facts(backend: "Backend", emit: "Emit") -> "BackendFacts":
     from backends.interface import BackendFacts
     from backends.profiling import described
 
-    told = described(backend)
+    told = {"settings": {}} | described(backend)
     told["settings"] |= backend.own_settings
     return BackendFacts(
         **told,

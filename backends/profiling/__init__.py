@@ -41,7 +41,7 @@ class Tools(Protocol):
         """Call `train` under the profiler; return what it returned and the kernels. Leaves no file."""
 
     def describe(self, backend: Any) -> dict[str, Any]:
-        """`version`, `device` and `threads` as the framework reports them, and `settings`: str, int or bool each."""
+        """`version`, `device` and `threads` as the framework reports them, and any `settings`: str, int or bool."""
 
 
 def tools(framework: str) -> Tools | None:
@@ -55,7 +55,7 @@ def described(backend: Backend) -> dict[str, Any]:
     if told := tools(backend.framework):
         return told.describe(backend)
     version = getattr(import_module(TABLE[backend.framework].package), "__version__", "not told")
-    return {"version": version, "device": backend.device, "threads": len(allowed_cores()), "settings": {}}
+    return {"version": version, "device": backend.device, "threads": len(allowed_cores())}
 
 
 def profile(backend: Backend, batches: Batches) -> Profiled | None:

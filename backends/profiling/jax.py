@@ -37,5 +37,4 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": f"{jax.__version__}, flax {flax.__version__}",
         "device": f"{device.platform}:{device.id}",
         "threads": int(os.environ.get("NPROC", len(allowed_cores()))),
-        "settings": {},
     }

@@ -33,5 +33,4 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": np.__version__,
         "device": backend.device,
         "threads": max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1),
-        "settings": {},
     }

@@ -32,5 +32,4 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": paddle.__version__,
         "device": str(paddle.get_device()),
         "threads": paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"],
-        "settings": {},
     }

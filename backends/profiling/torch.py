@@ -26,5 +26,4 @@ def describe(backend: Any) -> dict[str, Any]:
         "version": str(torch.__version__),
         "device": str(torch.detach(backend.weights()["dense/kernel"]).device),
         "threads": torch.get_num_threads(),
-        "settings": {},
     }

@@ -53,7 +53,7 @@ def take_turns(
     if _RACE == "":
         raise TurnsError("take_turns was called before; expected it once in a script that is raced")
     numbered = takes_a_number(step)
-    record = None if after == "" else recorded(after)
+    record = None if after == "" else folder_of(after)
 
     def seconds(first: int, count: int) -> float:
         began = time.perf_counter()
@@ -107,7 +107,7 @@ def exchanged(wire: socket.socket, lines: Any, **message: Any) -> dict[str, int]
     return turn
 
 
-def recorded(after: Any) -> str:
+def folder_of(after: Any) -> str:
     """Return the absolute path of a record, given as a Record or as its folder. Raises TurnsError for a record
     without outputs, which could not be compared."""
     folder = getattr(after, "folder", after)

@@ -15,7 +15,7 @@ from rosetta_diff.explain.broken import LIKELY, Broken, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.optimizers import step_differs
 from rosetta_diff.explain.settings import settings_differ
-from rosetta_diff.feed import Partners, Place, checksum, left_calls
+from rosetta_diff.feed import FedCall, Partners, checksum, left_calls
 from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
@@ -30,7 +30,7 @@ MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose cau
 TAKES, GIVES = "is given", "gives"
 LOSS, STEP, STATISTICS = "the loss", "the optimizer's step", "the running statistics after a step"
 
-Arrivals = Mapping[Place, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
+Arrivals = Mapping[FedCall, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Replay:
 
     def judge(self) -> None:
         """Judge each call of the replay as it ran: what came to a layer, then what the layer gave."""
-        outputs: dict[Place, list[Item]] = {}
+        outputs: dict[FedCall, list[Item]] = {}
         for item in self.stages.items("forward"):
             for place in places(item):
                 outputs.setdefault(place, []).append(item)

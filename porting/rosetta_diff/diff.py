@@ -58,6 +58,10 @@ class Diff:
         """The sides whose scripts ended in the middle of Record.training; "" where there is none."""
         return " and ".join(side.name for side in self.pairing.sides if not side.says.finished)
 
+    def inside(self, stage: str) -> list[Check]:
+        """The checks of a stage that fail and are excused."""
+        return [check for check in self.checks if check.stage == stage and check.inside]
+
     @property
     def compared(self) -> list[str]:
         """The stages on which anything was compared that could differ."""
@@ -160,29 +164,34 @@ def compare_records(
     pairing = paired(left, right, mapping).require()
     stages = Stages(left, right, pairing, control.noise)
     control.precision = stages.tolerances.precision
-    diff = Diff(
-        left.name, right.name, pairing, control, notes=stages.notes, left_out=stages.left_out, required=require
-    )
-    diff.notes += remarks_on_pairing(pairing)
+    diff = Diff(left.name, right.name, pairing, control, left_out=stages.left_out, required=require)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
     for stage in STAGES[: STAGES.index("forward") + 1] if exported else STAGES:
         checks = judged(stages, stage, diff)
         diff.checks += checks
-        diff.notes += turned_axes(stage, checks)
         failed = [check for check in checks if not check.passed]
         if failed:
             explain(diff, stages, checks, failed)
             break
-    told = {cause.sentence for cause in diff.causes}
-    others = other_optimizers(left, right, pairing.pairs)
-    diff.notes[:0] = [cause.line for cause in others if cause.sentence not in told]
-    if not diff.broken:
-        diff.notes[:0] = hidden_settings(left, right, pairing.pairs)
+    of_replay: list[str] = []
     agrees = "forward" in diff.compared and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
-        diff.notes.append("no layer is judged by itself, since most weights differ, so that each layer does")
+        of_replay.append("no layer is judged by itself, since most weights differ, so that each layer does")
     else:
-        diff.replay = replay_of(stages, agrees, diff.notes)
+        diff.replay = replay_of(stages, agrees, of_replay)
+    told = {cause.sentence for cause in diff.causes}
+    others = other_optimizers(left, right, pairing.pairs)
+    diff.notes = [
+        *(hidden_settings(left, right, pairing.pairs) if not diff.broken else ()),
+        *(cause.line for cause in others if cause.sentence not in told),
+        *remark_inside(diff.inside("forward")),
+        *remark_folded(diff.inside("weights")),
+        *stages.tolerances.remarks,
+        *remarks_on_pairing(pairing),
+        *stages.notes,
+        *(line for stage in STAGES for line in turned_axes(stage, diff.checks)),
+        *of_replay,
+    ]
     return diff
 
 
@@ -193,39 +202,37 @@ def judged(stages: Stages, stage: str, diff: Diff) -> list[Check]:
         checks = [
             check if check.passed or is_rounded(check.item) else replace(check, excuse=FOLDED) for check in checks
         ]
-        diff.notes[:0] = remark_folded([check for check in checks if check.inside])
     if stage == "forward":
         stages.left_out[:] = without_ground(stages, checks)
         checks = with_excuses(stages, checks)
-        diff.notes[:0] = remark_inside([check for check in checks if check.inside])
     return checks
 
 
 def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
     """Say where a stage breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
     broken = nearest([check for check in failed if not is_of_rounding(stages, check)] or failed)
-    diff.explanation = [*explained(diff.right, broken, len(failed), len(checks)), *tapped(broken.item)]
-    diff.explanation += in_graph(stages, broken)
-    outputs = [check for check in checks if check.item.is_of_model]
-    if outputs and not any(check in failed for check in outputs):
-        names = some_of([check.tensor for check in outputs])
-        words = "agree, which tells nothing of this layer; record an output that depends on it"
-        diff.explanation.append(f"{names} {words}")
+    head, *lines = explained(diff.right, broken, len(failed), len(checks))
     if most_weights_differ(diff):
-        diff.explanation[0] += "; did the right side load the file that `rosetta-carry` wrote?"
+        head += "; did the right side load the file that `rosetta-carry` wrote?"
     diff.causes = causes_of(stages, broken, failed)
-    inside = [check for check in diff.checks if check.stage == "forward" and check.inside]
+    before: list[str] = []  # of a layer that differs, though the outputs of the model agree
+    inside = diff.inside("forward")
     if (
         inside
         and broken.stage not in ("forward", "step")
         and not any(cause.standing == LIKELY for cause in diff.causes)
     ):
-        diff.explanation.insert(1, inside[0].line)
+        before = [inside[0].line]
         diff.causes = [*causes_of(stages, inside[0], inside), *diff.causes]
-    weights = [check for check in diff.checks if check.stage == "weights" and check.inside]
-    of_layer = [check for check in weights if broken.item.pair and check.item.pair is broken.item.pair]
+    of_layer = [check for check in diff.inside("weights") if broken.item.pair and check.item.pair is broken.item.pair]
     if of_layer and broken.stage == "forward":
         diff.causes = [*causes_of(stages, of_layer[0], of_layer), *diff.causes]
+    outputs = [check for check in checks if check.item.is_of_model]
+    agree = outputs and not any(check in failed for check in outputs)
+    names = some_of([check.tensor for check in outputs])
+    words = "agree, which tells nothing of this layer; record an output that depends on it"
+    after = [f"{names} {words}"] if agree else []
+    diff.explanation = [head, *before, *lines, *tapped(broken.item), *in_graph(stages, broken), *after]
 
 
 def is_rounded(item: Item) -> bool:
@@ -268,8 +275,9 @@ def tapped(item: Item) -> Iterator[str]:
 
 def turned_axes(stage: str, checks: Sequence[Check]) -> Iterator[str]:
     """Remarks on arrays that agree with their axes turned."""
-    for words in dict.fromkeys(check.item.turn for check in checks if check.passed and check.item.turn):
-        names = [check.tensor for check in checks if check.passed and check.item.turn == words]
+    turned = [check for check in checks if check.stage == stage and check.passed and check.item.turn]
+    for words in dict.fromkeys(check.item.turn for check in turned):
+        names = [check.tensor for check in turned if check.item.turn == words]
         yield f"axes turned, {stage}: {some_of(names)}: {words}"
 
 

@@ -24,8 +24,8 @@ FIRST_LAYER = ("", "l0", "l0_reverse")  # parts of a stacked recurrent layer tha
 READ_AT_ONCE = 1 << 22  # bytes of a file
 
 
-Place = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
-Partners = dict[Place, tuple[LayerPair, RecordedCall]]
+FedCall = tuple[str, int]  # the path of a right layer, and which of its calls, from 0
+Partners = dict[FedCall, tuple[LayerPair, RecordedCall]]
 
 
 def left_calls(pairs: Sequence[LayerPair]) -> Partners:

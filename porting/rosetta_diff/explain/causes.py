@@ -42,7 +42,7 @@ def causes_of(stages: Stages, check: Check, failed: Sequence[Check]) -> list[Cau
     else:
         more = facts.next_record(broken)
         told += [Cause(more, standing=MORE)] if more else []
-    lines = facts.arranged(broken) if check.stage == "weights" else ()
+    lines = facts.propose_lines(broken) if check.stage == "weights" else ()
     turned = islice(facts.with_turned_axes(broken), 1) if check.item.is_output else ()
     return list(dict.fromkeys([*told, *lines, *turned]))
 

@@ -13,7 +13,7 @@ from rosetta_diff.explain.broken import Broken, Cause, dropouts
 from rosetta_diff.explain.inputs import bare_calls, computed_before, given_otherwise, given_the_same
 from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
-from rosetta_diff.pair.drafts import MOST_TURNED, line_of, line_of_axes, line_of_turn, rearranged
+from rosetta_diff.pair.drafts import MOST_TURNED, find_rearranged, line_of, line_of_axes, line_of_turn
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.rules import RECURRENT
@@ -24,9 +24,9 @@ ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 # Weights and their pairs
 
 
-def arranged(broken: Broken) -> Iterator[Cause]:
+def propose_lines(broken: Broken) -> Iterator[Cause]:
     """The layer's weights have the same numbers in different places, for which the layer may be made."""
-    for pair in rearranged(broken.item.pair) if broken.item.pair else ():
+    for pair in find_rearranged(broken.item.pair) if broken.item.pair else ():
         words = "if the right layer computes with them where they are, --write-mapping writes this for --mapping"
         yield Cause(f"both sides hold the same numbers: {line_of(pair)}; {words}")
 

@@ -47,7 +47,7 @@ def operator_of(context: Context) -> tuple[Operator, int] | None:
     return (partial(OPERATORS[kind], **bound), len(weights[name])) if name in weights else None
 
 
-def recorded(broken: Broken, choice: Choice) -> list[Any]:
+def read_choices(broken: Broken, choice: Choice) -> list[Any]:
     """Return a setting of the layer on the left and on the right, where it is a value that an operator may have."""
     values = broken.settings(choice.setting)
     return [value for value in values if value in choice.values or isinstance(value, int | float)]
@@ -56,7 +56,7 @@ def recorded(broken: Broken, choice: Choice) -> list[Any]:
 def choices_with_settings(context: Context, operator: Operator) -> dict[str, Choice]:
     """Return an operator's choices, with what is recorded before what is usual."""
     usual = choices_of(operator)
-    first = {name: recorded(context.broken, choice) for name, choice in usual.items() if choice.setting}
+    first = {name: read_choices(context.broken, choice) for name, choice in usual.items() if choice.setting}
     if context.group.kind in NORMS:
         known = [*first["epsilon"], *usual["epsilon"].values]
         first["epsilon"] += [of for of in epsilons(context) if not np.isclose(of, known, 0.05, 0.0).any()]

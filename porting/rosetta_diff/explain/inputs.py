@@ -91,7 +91,7 @@ def contexts(broken: Broken) -> list[Context]:
     left, right = broken.arrays
     if not broken.item.is_output or not all(array.ndim > 1 and array.size for array in (left, right)):
         return []
-    groups = [known(group) for group in broken.groups]
+    groups = [group_of_layer(group) for group in broken.groups]
     groups = groups or [WeightGroup(broken.sides[0], "output", (RecordedLayer("", []),))]
     group = next((group for group in groups if group.kind in WEIGHTED), groups[0])
     before, of_right = computed_before(broken)
@@ -118,7 +118,7 @@ def contexts(broken: Broken) -> list[Context]:
     ]
 
 
-def known(group: WeightGroup) -> WeightGroup:
+def group_of_layer(group: WeightGroup) -> WeightGroup:
     """Return the group of the layer itself where a line pairs its weights. A layer of one's own with a gain, or with
     a gain and a shift, may be a norm."""
     groups = groups_of(group.side) if group.kind == "parameters" and len(group.layers) == 1 else []
@@ -215,8 +215,9 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     arrays = [side.arrays("layers") for side in broken.sides]
     weighted = [{layer.path for layer in side.owners.values()} for side in broken.sides]
     rights = [(*of, arrays[1].mapped(of[2].parts[0])) for of in islice(calls_before(broken, 1, names), LOOKED_AT)]
+    outputs = [of[3] for of in rights]
     for _, name, call in islice(calls_before(broken, 0, {}), LOOKED_AT):
-        known = call.layer in weighted[0] or alike(broken, arrays[0].mapped(call.parts[0]), [of[3] for of in rights])
+        known = call.layer in weighted[0] or is_among(broken, arrays[0].mapped(call.parts[0]), outputs)
         if len(of_left) < BEFORE and known:
             add_arrays(broken, 0, name, call, of_left, of_left)
     inputs = broken.sides[0].arrays("inputs")
@@ -264,26 +265,26 @@ def add_arrays(
     parts = {name: call.parts[0]} | {f"what {name}{IS_GIVEN}": part for part in islice(call.inputs.values(), 1)}
     for words, part in parts.items():
         array = broken.sides[place].arrays("layers").mapped(part)
-        if is_usable(array) and not alike(broken, array, [*arrays.values(), *of_left.values()]):
+        if is_usable(array) and not is_among(broken, array, [*arrays.values(), *of_left.values()]):
             arrays[f"{OF_RIGHT}{words}" if place and words in of_left else words] = array
 
 
 def is_activated(broken: Broken, output: Array, of_left: Mapping[str, Array]) -> bool:
     """Return True for an activation of what the left side computed."""
     ways = (change(inner) for inner in of_left.values() for change in ACTIVATIONS.values())
-    return any(alike(broken, way, [output]) for way in ways)
+    return any(is_among(broken, way, [output]) for way in ways)
 
 
 def before_activation(broken: Broken, ways: tuple[Way, Way], left: Array, right: Array) -> Array | None:
     """Return what a layer computes before an activation that one side has in it and the other one after it; None
     where that is not so."""
     for inner, change, outer in ((left, ways[0], right), (right, ways[1], left)):
-        if change is not np.asarray and right.shape == left.shape and alike(broken, change(inner), [outer]):
+        if change is not np.asarray and right.shape == left.shape and is_among(broken, change(inner), [outer]):
             return inner
     return None
 
 
-def alike(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
+def is_among(broken: Broken, array: Array, candidates: Sequence[Array]) -> bool:
     """Return True if the first rows of the array are those of another, but for rounding."""
     rows = max(1, NUMBERS_TRIED // max(1, prod(array.shape[1:])))
     of_shape = [candidate for candidate in candidates if candidate.shape == array.shape and array.ndim]

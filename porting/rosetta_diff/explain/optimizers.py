@@ -12,7 +12,7 @@ from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.rules import GRADIENT, STRAIGHT
 from rosetta_diff.read.side import Side
 
-ROUNDED = "constants-precision"  # the entry of settings that float32 makes equal
+ENTRY_OF_ROUNDED = "constants-precision"  # the entry of settings that float32 makes equal
 # Words and entries of the register by the name of a setting; other names are told as they are.
 WORDS = {
     "kind": "the optimizer is",
@@ -98,7 +98,7 @@ def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Ite
     told: dict[Cause, list[str]] = {}  # names of weights by what differs for them
     for weight, names in weights.items():
         for name, cause in differences(left, right, names).items():
-            if name not in silent and cause.entry != ROUNDED:
+            if name not in silent and cause.entry != ENTRY_OF_ROUNDED:
                 told.setdefault(cause, []).append(weight)
     for cause, of in told.items():
         some = "" if len(of) == len(weights) else f", for {some_of(of)}"
@@ -136,7 +136,7 @@ def differences(
             if floats and not equal:
                 both = [f"{value:g}" for value in both]
             causes[name] = Cause(
-                f"{words} {both[0]} on the left and {both[1]} on the right", ROUNDED if equal else entry
+                f"{words} {both[0]} on the left and {both[1]} on the right", ENTRY_OF_ROUNDED if equal else entry
             )
     return causes
 

@@ -12,7 +12,7 @@ from rosetta_diff.judge.check import GATES
 from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.files import ArrayFile
-from rosetta_diff.read.patterns import pattern_of
+from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.view import Tensor, flat
 
 # Words for the axes of an output of which nothing else is known.
@@ -82,4 +82,4 @@ def turned(views: Views, turn: Turn) -> Views:
     if len(axes) != len(left_axes):
         return views
     right = replace(views.right, axes=tuple(axes[right_axes.index(axis)] for axis in left_axes))
-    return replace(views, right=right, turn=f"the axes are {' -> '.join(map(pattern_of, turn))}")
+    return replace(views, right=right, turn=f"the axes are {' -> '.join(map(format_axes, turn))}")

@@ -64,7 +64,6 @@ class Stages:
 
     def __post_init__(self) -> None:
         self.tolerances = tolerances_of(self.left, self.right, self.pairing.pairs, self.noise)
-        self.notes.extend(self.tolerances.remarks)
 
     def items(self, stage: str) -> Iterator[Item]:
         """The items of a stage, of what both sides have."""

@@ -52,7 +52,7 @@ def names_of(pair: LayerPair) -> tuple[str, str, str]:
 def views_of_input(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, right_name: str) -> Views:
     """Arrays that both layers are given, by their names in the records, with their axes in one order."""
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
-    others = [] if pair.left.kind in RECURRENT else [*rearranged(pair, right)]
+    others = [] if pair.left.kind in RECURRENT else [*arrange_as_kernels(pair, right)]
     return in_one_order(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
 
 
@@ -75,7 +75,7 @@ def comparable(side: Side, call: RecordedCall) -> dict[str, str]:
     return {name: array for name, array in inputs if arrays.dtype(array).kind in "fiu" and "mask" not in name}
 
 
-def rearranged(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
+def arrange_as_kernels(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
     """A right array that layers are given, whose last axis is arranged as the kernels' axis of inputs."""
     for line in filter(None, (weight.line for weight in pair.lines)):
         for of_left, of_right in product(*line.axes):

@@ -11,7 +11,7 @@ import numpy as np
 
 from rosetta_diff.pair.pairs import Arrangement, Names, TensorPair
 from rosetta_diff.read.description import Name, UnfitRecordsError
-from rosetta_diff.read.patterns import pattern_of
+from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.view import PARTS, Axes, Shape, Tensor, View, flat
 
 LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is made; no array has more
@@ -30,7 +30,7 @@ class MappingLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add: float = 0.0
 
 
-def arranged(
+def solve_pair(
     line: str,
     names: tuple[Names, Names],
     axes: tuple[Axes, Axes] | None,
@@ -103,7 +103,7 @@ def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> l
     if len(axes) != len(shape):
         raise UnfitRecordsError(
             f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
-            f"{len(axes)}: {pattern_of(axes)!r}"
+            f"{len(axes)}: {format_axes(axes)!r}"
         )
     return [
         (name, tuple(parts if axis == PARTS else axis for axis in group), size)
@@ -139,7 +139,7 @@ def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int])
 def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
     """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
     left_names, right_names = (set(flat(of_side)) for of_side in axes)
-    several, pattern = max(map(len, names)) > 1, " -> ".join(map(pattern_of, axes))
+    several, pattern = max(map(len, names)) > 1, " -> ".join(map(format_axes, axes))
     wrong = ""
     if min(map(len, names)) > 1:
         wrong = f"{len(names[0])} arrays are to be {len(names[1])}; expected one array on one side at least"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta_diff.arrays import Array, pieces
-from rosetta_diff.pair.arrangement import MappingLine, arranged
+from rosetta_diff.pair.arrangement import MappingLine, solve_pair
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.view import PARTS, Axes
@@ -99,7 +99,7 @@ def _pairs(
             there = {part: candidates[part].shape for part in to}
             shapes = {name: array.shape}, there
             try:
-                pair = arranged(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes))
+                pair = solve_pair(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes))
             except UnfitRecordsError:  # a guess that cannot be
                 continue
             left, right = pair.left.of({name: array}.get), pair.right.of(candidates.get)

@@ -12,7 +12,7 @@ from rosetta_diff.pair.by_value import found_by_value
 from rosetta_diff.pair.pairing import Pairing, described
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.ways import in_precision
-from rosetta_diff.read.patterns import pattern_of
+from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.view import PARTS, Axes, Shape
 
 MOST_TURNED = 5  # axes of an array that are tried in each order
@@ -58,7 +58,7 @@ def line_of(pair: TensorPair) -> str:
     left, right = line.names
     settings = {
         "to": as_toml(right[0] if len(right) == 1 else list(right)),
-        "axes": as_toml(" -> ".join(map(pattern_of, line.axes))),
+        "axes": as_toml(" -> ".join(map(format_axes, line.axes))),
     }
     # An axis of an array that is a product of several leaves the size of one open, and of the parts.
     sizes = {
@@ -77,7 +77,7 @@ def line_of(pair: TensorPair) -> str:
 
 def line_of_axes(name: str, left: Axes, right: Axes) -> str:
     """The line of a mapping file that turns the axes of an array."""
-    return f"{as_toml(name)} = {as_toml(f'{pattern_of(left)} -> {pattern_of(right)}')}"
+    return f"{as_toml(name)} = {as_toml(f'{format_axes(left)} -> {format_axes(right)}')}"
 
 
 def line_of_turn(name: str, left: Shape, right: Shape) -> str:
@@ -92,7 +92,7 @@ def line_of_turn(name: str, left: Shape, right: Shape) -> str:
     return line_of_axes(name, letters, tuple(letters[order.index(place)] for place in range(len(left))))
 
 
-def rearranged(pair: LayerPair) -> Iterator[TensorPair]:
+def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
     """Weights of two layers of one kind that hold the same numbers in different places, by value. Such weights
     belong together only if the layers compute accordingly, which a mapping says and nothing else can tell."""
     sides = pair.left.side, pair.right.side
@@ -127,7 +127,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         raise CannotBeginError(f"{path} exists; give --write-mapping the name of a new file")
     drafted: dict[str, list[str]] = {"layers": [], "weights": []}
     for pair in pairing.pairs:
-        for line in lines_of(pair, rearranged(pair)):
+        for line in lines_of(pair, find_rearranged(pair)):
             drafted[line.section].append(f"{line.text}  # by {line.how}")
     alone = [
         f"# without a partner on the {side}: {described(group)}"

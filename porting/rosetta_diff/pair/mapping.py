@@ -16,15 +16,15 @@ from pathlib import Path
 import msgspec
 
 from rosetta_diff.helpers import LARGEST_JSON, CannotBeginError, DiffError, read_at_most, reason
-from rosetta_diff.pair.arrangement import MappingLine, Shapes, arranged
+from rosetta_diff.pair.arrangement import MappingLine, Shapes, solve_pair
 from rosetta_diff.pair.pairs import Names, TensorPair
 from rosetta_diff.read.description import Name, UnfitRecordsError
-from rosetta_diff.read.patterns import axes_of
+from rosetta_diff.read.patterns import parse_axes
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Axes
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
-DIGITS = r"(\d{1,18})(?!\d)"  # an index takes all digits at its place
+INDEX_DIGITS = r"(\d{1,18})(?!\d)"  # an index takes all digits at its place
 LISTED = 8  # names that an error lists
 
 Key = tuple[tuple[str, int], ...]  # values of indices
@@ -58,7 +58,9 @@ def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -
     templates, names = ([name.strip() for name in text.split(",")], to), (left, right)
     where = f"the mapping's line {text}"
     left_axes, arrow, right_axes = line.axes.partition("->")
-    axes = (axes_of(left_axes, where), axes_of(right_axes if arrow else left_axes, where)) if line.axes else None
+    axes = (
+        (parse_axes(left_axes, where), parse_axes(right_axes if arrow else left_axes, where)) if line.axes else None
+    )
     indices = [
         {index[1] or "*" for template in templates_of_side for index in INDEX.finditer(template)}
         for templates_of_side in templates
@@ -72,7 +74,7 @@ def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -
             if key not in matches[side]:
                 missing = ", ".join(filled(template, key) for template in templates[side])
                 raise UnfitRecordsError(f"{where}: the {word} side has no {missing}; it has {listed(names[side])}")
-        yield arranged(text, (matches[0][key], matches[1][key]), axes, names, line)
+        yield solve_pair(text, (matches[0][key], matches[1][key]), axes, names, line)
 
 
 def listed(names: Shapes) -> str:
@@ -122,7 +124,7 @@ def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]
     """
     texts = INDEX.split(template)
     texts, indices, shifts = texts[::3], texts[1::3], texts[2::3]
-    pattern = re.compile(DIGITS.join(map(re.escape, texts)))
+    pattern = re.compile(INDEX_DIGITS.join(map(re.escape, texts)))
     for name in names if indices else [template] if template in names else []:
         match = pattern.fullmatch(name)
         read = zip(indices, shifts, match.groups(), strict=True) if match else ()
@@ -146,7 +148,7 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
     for name, line in file.axes.items():
         where = f"the mapping's line {name} of [axes]"
         left_axes, arrow, right_axes = line.partition("->")
-        left, right = axes_of(left_axes, where), axes_of(right_axes, where)
+        left, right = parse_axes(left_axes, where), parse_axes(right_axes, where)
         if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
             raise UnfitRecordsError(
                 f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'

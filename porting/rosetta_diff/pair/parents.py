@@ -15,13 +15,13 @@ def with_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
     inside = [parents(pairs, place, side) for place, side in enumerate(sides)]
     after: dict[int, list[LayerPair]] = {}
     for places, lefts in inside[0].items():
-        for both in alike(lefts, inside[1].get(places, [])):
+        for both in match_layers(lefts, inside[1].get(places, [])):
             left, right = (WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, both, strict=True))
             after.setdefault(max(places), []).append(LayerPair.of_groups(left, right, "order"))
     return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]
 
 
-def alike(
+def match_layers(
     lefts: Sequence[RecordedLayer], rights: Sequence[RecordedLayer]
 ) -> list[tuple[RecordedLayer, RecordedLayer]]:
     """Pairs of layers that contain the same, the inner ones first, where both sides have as many; else of those

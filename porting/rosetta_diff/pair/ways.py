@@ -15,7 +15,7 @@ import numpy as np
 
 from rosetta_diff.arrays import Array
 from rosetta_diff.pair.alignment import aligned
-from rosetta_diff.pair.arrangement import MappingLine, arranged, axes_between
+from rosetta_diff.pair.arrangement import MappingLine, axes_between, solve_pair
 from rosetta_diff.pair.by_value import found_by_value
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedLayer, UnfitRecordsError
@@ -230,7 +230,7 @@ def _fitting(
     left, right = ({name: side.shape(name) for name in of_side} for side, of_side in zip(sides, names, strict=True))
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
-        pair = arranged(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
+        pair = solve_pair(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
     except UnfitRecordsError:
         return []
     return [of_line(replace(pair, how=how), *sides)]

@@ -92,7 +92,7 @@ class Framework(ABC):
         if kernel == 1 or (isinstance(kernel, list) and {*kernel} == {1}):
             yield "dilation"
 
-    def axes_of(self, kind: str, settings: Settings, number: int) -> Axes:
+    def name_axes(self, kind: str, settings: Settings, number: int) -> Axes:
         """Names of the axes of what a layer of a kind takes and gives; none where nothing tells."""
         if kind in CHANNELLED:
             return channelled(number, self.channels_stand_first(settings))

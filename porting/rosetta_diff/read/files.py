@@ -24,7 +24,8 @@ DTYPES = {  # of safetensors, whose numbers begin with the least byte
 }  # fmt: skip
 
 
-Place = tuple[np.dtype[Any], tuple[int, ...], int, Path]  # type and shape of an array, and where in which file it is
+# Type and shape of an array, and where in which file it is.
+Location = tuple[np.dtype[Any], tuple[int, ...], int, Path]
 
 
 class ArrayFile(Mapping[str, NDArray[Any]]):
@@ -38,7 +39,7 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
         self._places = self._opened(path)
 
-    def _opened(self, path: Path) -> dict[str, Place]:
+    def _opened(self, path: Path) -> dict[str, Location]:
         if not path.exists():
             return {}
         try:
@@ -56,7 +57,7 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
             raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
         return {name: self._place(name, header[name], 8 + size, path) for name in names}
 
-    def _place(self, name: str, entry: Any, start: int, path: Path) -> Place:
+    def _place(self, name: str, entry: Any, start: int, path: Path) -> Location:
         """The type and shape of an array, and where in its file it begins."""
         if entry["dtype"] not in DTYPES:
             raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")

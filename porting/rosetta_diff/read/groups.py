@@ -14,7 +14,7 @@ from typing import Any
 from rosetta_diff.arrays import Array
 from rosetta_diff.read.base import Recurrent
 from rosetta_diff.read.description import RecordedCall, RecordedLayer, RecordedWeight, UnfitRecordsError
-from rosetta_diff.read.patterns import axes_of
+from rosetta_diff.read.patterns import parse_axes
 from rosetta_diff.read.rules import COUNTERS, RECURRENT, TAP, Own
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import (
@@ -46,7 +46,7 @@ def tensor_of(rule: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
     spread = " ".join(f"k{number}" for number in range(rest))
-    axes, canonical = (axes_of(side.replace("...", spread), name) for side in (pattern, whole or pattern))
+    axes, canonical = (parse_axes(side.replace("...", spread), name) for side in (pattern, whole or pattern))
     sizes, width, kept = dict(zip(flat(axes), shape, strict=True)), 1, [(0, len(names))]
     if rule.parts > 1:
         width, spans = shape[place], equal_spans(shape[place], rule.parts)
@@ -171,7 +171,7 @@ class WeightGroup:
     def part_of_call(self, name: str) -> Tensor:
         """An array that a call of the layer is given, or gives."""
         shape = self.side.shape(name, "layers")
-        return plain(name, shape, self.side.known.axes_of(self.kind, self.layer.settings, len(shape)))
+        return plain(name, shape, self.side.known.name_axes(self.kind, self.layer.settings, len(shape)))
 
     def arranged_output(self, call: Call, kernels: Tensor) -> Tensor | None:
         """The outputs of the layers as one, arranged as their kernels' axis of outputs is; None where they are of

@@ -7,19 +7,16 @@ from typing import Any, final
 from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
-    ATTENTION,
     GATED,
     INSIDE,
-    LINEAR,
     NORM_OF_ALL,
     NORM_OF_EACH,
-    RNN,
     VALUES,
     Settings,
     canonical,
     rule,
 )
-from rosetta_diff.read.torch import STACKED
+from rosetta_diff.read.torch import ATTENTION, LINEAR, STACKED, TORCH_RNN
 from rosetta_diff.read.view import Tensor
 
 BATCHNORM = rule("batchnorm", gamma="weight", beta="bias", moving_mean="_mean", moving_variance="_variance")
@@ -40,7 +37,7 @@ class Paddle(Framework):
         "Linear": rule("dense", kernel="weight", bias="bias"),
         "_BatchNormBase": BATCHNORM,
         "BatchNorm": BATCHNORM,
-        "SimpleRNN": RNN,
+        "SimpleRNN": TORCH_RNN,
         "compat.Linear": LINEAR,
         "compat.MultiheadAttention": ATTENTION,
     }

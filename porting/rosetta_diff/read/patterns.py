@@ -10,7 +10,7 @@ GROUP = re.compile(r"\(([^()]*)\)|(\S+)")
 AXIS = re.compile(r"[A-Za-z]\w*")
 
 
-def axes_of(pattern: str, where: str) -> Axes:
+def parse_axes(pattern: str, where: str) -> Axes:
     """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
     axes: list[tuple[str, ...]] = []
     for inside, alone in GROUP.findall(pattern):
@@ -28,5 +28,5 @@ def axes_of(pattern: str, where: str) -> Axes:
     return tuple(axes)
 
 
-def pattern_of(axes: Axes) -> str:
+def format_axes(axes: Axes) -> str:
     return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)

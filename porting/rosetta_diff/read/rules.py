@@ -89,23 +89,3 @@ def of_heads(inputs: int, outputs: int) -> tuple[Rule, ...]:
 def canonical(**named: str) -> dict[str, str]:
     """The canonical name of each of a framework's own names; a canonical name may have several, or none."""
     return {name: canonical for canonical, names in named.items() for name in names.split()}
-
-
-RNN = rule(
-    "rnn",
-    kernel=turned("weight_ih*"),
-    recurrent_kernel=turned("weight_hh*"),
-    bias=(Own("bias_ih*"), Own("bias_hh*")),
-)
-CONV = rule("conv", kernel=turned("weight"), bias="bias")
-SCALED = rule("layernorm", gamma="weight", beta="bias")
-LINEAR = rule("dense", kernel=turned("weight"), bias="bias")  # of torch, and of paddle.compat
-# Either one array holds query, key and value, or each has its own, where they come from different widths.
-ATTENTION = (
-    *(
-        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")))
-        for i, part in (((0,), "query"), ((1,), "key"), ((2,), "value"))
-        for kernel in (turned("in_proj_weight", 3, i), turned(f"{part[0]}_proj_weight"))
-    ),
-    rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
-)

@@ -7,13 +7,8 @@ from typing import Any, final
 from rosetta_diff.read.base import Deviation, Framework, Parts, Recurrent, idle_in_stacked, stacked_outputs
 from rosetta_diff.read.rules import (
     AFTER_CORRECTION,
-    ATTENTION,
-    CONV,
     GATED,
-    LINEAR,
     OUTSIDE,
-    RNN,
-    SCALED,
     SWAPPED,
     UPSCALED,
     Own,
@@ -25,15 +20,33 @@ from rosetta_diff.read.rules import (
 )
 from rosetta_diff.read.view import Tensor
 
+TORCH_RNN = rule(
+    "rnn",
+    kernel=turned("weight_ih*"),
+    recurrent_kernel=turned("weight_hh*"),
+    bias=(Own("bias_ih*"), Own("bias_hh*")),
+)
+TORCH_CONV = rule("conv", kernel=turned("weight"), bias="bias")
+TORCH_SCALED = rule("layernorm", gamma="weight", beta="bias")
+LINEAR = rule("dense", kernel=turned("weight"), bias="bias")
+# Either one array holds query, key and value, or each has its own, where they come from different widths.
+ATTENTION = (
+    *(
+        rule("dense", part, kernel=kernel, bias=(Own("in_proj_bias", "parts", 3, i), Own(f"{part[0]}_proj_bias")))
+        for i, part in (((0,), "query"), ((1,), "key"), ((2,), "value"))
+        for kernel in (turned("in_proj_weight", 3, i), turned(f"{part[0]}_proj_weight"))
+    ),
+    rule("dense", "output", kernel=turned("out_proj.weight"), bias="out_proj.bias"),
+)
 # Layers that torch and Paddle keep alike.
 STACKED: Rules = {
     "Embedding": rule("embedding", embeddings="weight"),
-    "LayerNorm": SCALED,
-    "GroupNorm": replace(SCALED, kind="groupnorm"),
+    "LayerNorm": TORCH_SCALED,
+    "GroupNorm": replace(TORCH_SCALED, kind="groupnorm"),
     "RMSNorm": rule("rmsnorm", gamma="weight"),
-    "Conv": CONV,
-    "ConvTranspose": replace(CONV, kind="conv_transpose"),
-    "LSTM": replace(RNN, kind="lstm"),  # as Keras, both have the gates in the order i f c o
+    "Conv": TORCH_CONV,
+    "ConvTranspose": replace(TORCH_CONV, kind="conv_transpose"),
+    "LSTM": replace(TORCH_RNN, kind="lstm"),  # as Keras, both have the gates in the order i f c o
     "GRU": rule(
         "gru",
         kernel=turned("weight_ih*", *SWAPPED),
@@ -53,7 +66,7 @@ class Torch(Framework):
         "_BatchNorm": rule(
             "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
         ),
-        "RNN": RNN,
+        "TORCH_RNN": TORCH_RNN,
         "MultiheadAttention": ATTENTION,
     }
     settings = canonical(

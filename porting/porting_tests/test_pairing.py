@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from porting_tests.support.program import rosetta
 from porting_tests.support.records import (
-    INSIDE,
+    INNER,
     Layer,
     Layers,
     compared,
@@ -110,10 +110,10 @@ def test_one_layer_is_three_of_the_other_side_on_every_stage(
 def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> None:
     """A gain without a counterpart comes first, and another layer's gain has as many numbers as the bias."""
     rng = np.random.default_rng(0)
-    left: Layers = {"norm": mine(INSIDE, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
+    left: Layers = {"norm": mine(INNER, gain=rng.random(5)), "conv": linear(rng.random((3, 4)), bias=rng.random(4))}
     right: Layers = {
         "conv": dense(rng.random((5, 4)), bias=rng.random(4)),
-        "mine": mine(INSIDE, gain=rng.random(4)),
+        "mine": mine(INNER, gain=rng.random(4)),
     }
     with pytest.raises(
         CannotBeginError, match=r"^conv \(dense: kernel 3×4.* left conv \(dense: kernel 5×4.*\[skip\]"
@@ -122,7 +122,7 @@ def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> Non
 
 
 def test_unpaired_weights_are_refused_with_a_line_that_works(tmp_path: Path) -> None:
-    sides = both(tmp_path, {"l": mine(INSIDE, w=KERNEL)}, {"l": mine(INSIDE, k=INSIDE)})
+    sides = both(tmp_path, {"l": mine(INNER, w=KERNEL)}, {"l": mine(INNER, k=INNER)})
     with pytest.raises(CannotBeginError) as error:
         paired(*sides).require()
     assert "\n" not in str(error.value)
@@ -157,7 +157,7 @@ def test_a_layer_too_many_is_named(name: str, tmp_path: Path) -> None:
 
 def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
     for number in (0.5, 0.25):
-        of_left, of_right = {"l": mine(INSIDE, w=np.full(1, 0.5))}, {"l": mine(INSIDE, w=np.array(number))}
+        of_left, of_right = {"l": mine(INNER, w=np.full(1, 0.5))}, {"l": mine(INNER, w=np.array(number))}
         left, right = both(tmp_path / f"{number}", of_left, of_right)
         assert compare_records(left, right).passed == (number == 0.5)
         assert carried(paired(left, right))["l/w"].shape == ()
@@ -175,11 +175,11 @@ def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["w", "k"])
 def test_axes_of_one_number_do_not_count(name: str, tmp_path: Path) -> None:
     """As of a scale of channels, which may stand before the axes of an image."""
-    scale, inside = RNG.normal(size=M), {"l": mine(INSIDE, w=np.ones(2))}
+    scale, inside = RNG.normal(size=M), {"l": mine(INNER, w=np.ones(2))}
     left, right = both(
         tmp_path,
-        inside | {"scale": mine(INSIDE, w=scale.reshape(M, 1, 1))},
-        inside | {"scale": mine(INSIDE, **{name: scale + 1})},
+        inside | {"scale": mine(INNER, w=scale.reshape(M, 1, 1))},
+        inside | {"scale": mine(INNER, **{name: scale + 1})},
     )
     found = compare_records(left, right)
     assert (found.broken, carried(found.pairing)[f"scale/{name}"].tolist()) == ("weights", scale.tolist())
@@ -254,17 +254,17 @@ CONV = RNG.normal(size=(5, 3, 1, 1))
 # What both sides have, where they differ, what else is told, and perhaps what is told where left is right.
 TOLD: dict[str, tuple[Any, ...]] = {
     "a residual that one side lacks, though the layers in the block agree": (
-        {"block.fc": linear(KERNEL), "block": mine(INSIDE + 1), "head": mine(INSIDE * 2)},
-        {"block/fc": dense(KERNEL), "block": mine(INSIDE), "head": mine(INSIDE)},
+        {"block.fc": linear(KERNEL), "block": mine(INNER + 1), "head": mine(INNER * 2)},
+        {"block/fc": dense(KERNEL), "block": mine(INNER), "head": mine(INNER)},
         "block output", "",
     ),
     "exchanged experts, which one side has packed": (
-        {"moe": mine(INSIDE, w=EXPERTS), "head": mine(INSIDE)},
+        {"moe": mine(INNER, w=EXPERTS), "head": mine(INNER)},
         {
             "moe/0": dense(EXPERTS[1], RNG.normal(size=(N, M))),
             "moe/1": dense(EXPERTS[0], RNG.normal(size=(N, M))),
-            "moe": mine(INSIDE + 1),
-            "head": mine(INSIDE + 1),
+            "moe": mine(INNER + 1),
+            "head": mine(INNER + 1),
         },
         "moe output", "moe has the numbers of moe/1/kernel + moe/0/kernel, which run in another order",
     ),
@@ -303,7 +303,7 @@ def test_weights_outside_layers_are_paired_by_name(tmp_path: Path) -> None:
     """As Record.weights records them."""
 
     def recorded(name: str, framework: str, **arrays: Array) -> Side:
-        path = of_layers(tmp_path / name, framework, {"l": mine(INSIDE)})
+        path = of_layers(tmp_path / name, framework, {"l": mine(INNER)})
         save_file(arrays, path / "weights.safetensors")
         return Side(path)
 
@@ -354,8 +354,8 @@ def test_carry_tells_a_guess_and_the_command_that_writes_all(kind: str, tmp_path
     left: Layers = {f"layer{place}": linear(kernel + place) for place in range(3)}
     right: Layers = {f"dense_{place}": dense(kernel - place - 1) for place in range(3)}
     if kind == "shape":
-        left = {name: mine(INSIDE, scale=layer.own["weight"]) for name, layer in left.items()}
-        right = {name: mine(INSIDE, gamma=layer.own["kernel"]) for name, layer in right.items()}
+        left = {name: mine(INNER, scale=layer.own["weight"]) for name, layer in left.items()}
+        right = {name: mine(INNER, gamma=layer.own["kernel"]) for name, layer in right.items()}
     sides = both(tmp_path, left, right)
     out, drafted = tmp_path / "out.safetensors", tmp_path / "drafted.toml"
     status, told, _ = rosetta("carry", sides[0].path, "--to", "keras", "--like", sides[1].path, "-o", out)
@@ -375,9 +375,9 @@ def test_carry_tells_a_guess_and_the_command_that_writes_all(kind: str, tmp_path
 def test_layers_without_weights_are_told_at_the_next_layer(tmp_path: Path) -> None:
     """Where a mapping pairs them, they are compared themselves."""
     other = np.asarray(RNG.normal(size=(M, M)))
-    left: Layers = {"first": linear(KERNEL), "n.relu": Layer(["ReLU"], {}, INSIDE), "out": linear(other)}
-    right: Layers = {"first": dense(KERNEL), "act": Layer(["Activation"], {}, INSIDE + 1)}
-    sides = both(tmp_path, left, {**right, "out": dense(other, INSIDE + 1)})
+    left: Layers = {"first": linear(KERNEL), "n.relu": Layer(["ReLU"], {}, INNER), "out": linear(other)}
+    right: Layers = {"first": dense(KERNEL), "act": Layer(["Activation"], {}, INNER + 1)}
+    sides = both(tmp_path, left, {**right, "out": dense(other, INNER + 1)})
     for side, rate in zip(sides, (0.1, 0.2), strict=True):
         edited(side.path, lambda said, rate=rate: said["layers"][1].update(settings={"negative_slope": rate}))
     sides = Side(sides[0].path), Side(sides[1].path)

@@ -295,12 +295,12 @@ DIFFERENCES |= {
     for name, (place, cause, told) in PLANTS.items()
 }
 # Sentences that a run prints and should not, by part of them, and why they are known.
-INSIDE = (
+WITHIN = (
     "GELU stands inside of this layer in Keras and after it in torch, which is told where the model's outputs differ"
 )
 MISSES: dict[str, str] = {
-    "feedforward_intermediate_dense gives": INSIDE,
-    "feedforward_output_dense is given another inputs": INSIDE,
+    "feedforward_intermediate_dense gives": WITHIN,
+    "feedforward_output_dense is given another inputs": WITHIN,
 }
 
 

@@ -191,14 +191,14 @@ class Layer(NamedTuple):
 Layers = dict[str, Layer]  # by path
 
 
-INSIDE = np.random.default_rng(6).normal(size=(2, 3, 6))  # what a layer gives of which no test asks more
+INNER = np.random.default_rng(6).normal(size=(2, 3, 6))  # what a layer gives of which no test asks more
 
 
-def linear(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
+def linear(kernel: Array, output: Array = INNER, **own: Array) -> Layer:
     return Layer(["Linear"], {"weight": kernel.T, **own}, output)
 
 
-def dense(kernel: Array, output: Array = INSIDE, **own: Array) -> Layer:
+def dense(kernel: Array, output: Array = INNER, **own: Array) -> Layer:
     return Layer(["Dense"], {"kernel": kernel, **own}, output)
 
 

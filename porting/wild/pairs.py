@@ -128,6 +128,7 @@ DIFFERENCES = {
         side=LEFT,
         fault="Paddle",
         source="paddle/include/paddle/phi/kernels/batch_norm_kernel.h::float epsilon",
+        script="paddle_batch_norm_epsilon.py",
     ),
     "Llama 3's epsilon": Difference(
         "norm",

@@ -27,10 +27,10 @@ PROFILED_STEPS = 3
 CHECKED_STEPS = 2
 
 
-def greedy(
+def decode_greedily(
     backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
 ) -> NDArray[np.int64]:
-    """The greedy translations (N, max_length) of sources, padded with the stop token.
+    """Return the greedy translations (N, max_length) of sources, padded with the stop token.
 
     Emits `translated`, the number of rows that are done, of all `sentences`.
     """
@@ -53,7 +53,7 @@ def part(first: int, steps: int) -> Batches:
     return replace(epoch, rows=epoch.rows[rows])
 
 
-def steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Visit:
+def time_steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Visit:
     """Train on the kept epoch from batch number `first` on, from the present weights. `lead` steps do not count."""
     batches = part(first, lead + timed)
     trained = backend.train(batches, unreported)
@@ -61,8 +61,8 @@ def steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) ->
     return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
 
 
-def checked(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Arrays:
-    """The weights after the first steps from fresh weights, by the function whose steps turns time.
+def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Arrays:
+    """Train the first steps from fresh weights, by the function that turns time, and return the weights.
 
     The steps are of the kept epoch, unless another one is given to be kept.
     """
@@ -83,13 +83,15 @@ def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> Warm
     return WarmUp(first, trained.step_seconds.tolist(), peak_memory())
 
 
-def decoded(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> NDArray[np.int64]:
-    """The ids (N, L) of the translations of a batch's sources with the weights of `state`."""
+def decode(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> NDArray[np.int64]:
+    """Return the ids (N, L) of the translations of a batch's sources with the weights of `state`."""
     backend.load(state)
-    return greedy(backend, emit, **_sources(batch))
+    return decode_greedily(backend, emit, **_sources(batch))
 
 
-def decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> tuple[Visit, NDArray[np.int64]]:
+def time_decoding(
+    backend: Backend, emit: Emit, *, state: ModelState, batch: Batch
+) -> tuple[Visit, NDArray[np.int64]]:
     """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed.
 
     Returns the ids (N, L) of the last call, too, padded with the stop token.
@@ -128,7 +130,7 @@ def _longest(batch: Batch) -> int:
     return max_decoded_length(batch.decoder_input_ids.shape[1])
 
 
-def profiled(backend: Backend, emit: Emit, *, steps: int) -> Profile | None:
+def profile_steps(backend: Backend, emit: Emit, *, steps: int) -> Profile | None:
     """Profile training steps, if the framework has a profiler here."""
     batches = part(0, steps)
     told = profile(backend, batches)

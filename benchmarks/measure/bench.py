@@ -111,9 +111,9 @@ class Benchmark(Rounds[BackendRunner]):
         runtime = Runtime(self.training.threads, shell=False)
         with BackendProcess(REFERENCE, model, self.training.settings, runtime) as process:
             exact = replace(epoch, corpus=replace(epoch.corpus, dtype="float64"))
-            weights = process.call(measure_in_child.checked, epoch=exact)
+            weights = process.call(measure_in_child.train_first_steps, epoch=exact)
             state, batch = in_dtype(sentences.state, "float64"), replace(sentences.timed["batch"], dtype="float64")
-            self.expected = weights, process.call(measure_in_child.decoded, state=state, batch=batch)
+            self.expected = weights, process.call(measure_in_child.decode, state=state, batch=batch)
 
     # Starting processes
 
@@ -134,7 +134,7 @@ class Benchmark(Rounds[BackendRunner]):
             self._refuse_slow_starts(len(live), len(indices), first)
             self.status(starting)
             began = quiet.now()
-        return live, [runner.started(taken) for runner, taken in zip(live, seconds, strict=True)]
+        return live, [runner.warm_up(taken) for runner, taken in zip(live, seconds, strict=True)]
 
     def _launch(self, index: int) -> BackendProcess:
         row, settings = self.rows[index], self.training.settings
@@ -190,7 +190,7 @@ class Benchmark(Rounds[BackendRunner]):
         assert self.expected
         self.status("checking that the timed processes compute the same")
         for runner in live:  # one after another, since threads that spin at barriers share cores badly
-            weights = runner.process.call(measure_in_child.checked)
+            weights = runner.process.call(measure_in_child.train_first_steps)
             differences = [np.abs(weights[name] - expected).max() for name, expected in self.expected[0].items()]
             error = float(max(differences)) / self.training.settings.learning_rate
             self.recording.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
@@ -231,7 +231,7 @@ class Benchmark(Rounds[BackendRunner]):
             wanted = runner.row in self.tuned and runner.row not in profiled
             if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
-                if profile := runner.process.call(measure_in_child.profiled, steps=PROFILED_STEPS):
+                if profile := runner.process.call(measure_in_child.profile_steps, steps=PROFILED_STEPS):
                     self.recording.append(RowProfile(runner.row, profile))
 
 

@@ -51,7 +51,7 @@ class Race(Rounds[Script]):
                 record = Path(ready.record)
                 self.records[index] = stack.enter_context(scratch_folder()) / record.name
                 keep_record(row.label, record, self.records[index])
-            starts.append(script.started(seconds))
+            starts.append(script.warm_up(seconds))
             live.append(script)
             self._refuse_slow_starts(len(live), len(indices), first)
         if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):

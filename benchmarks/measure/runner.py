@@ -31,7 +31,7 @@ class BackendRunner(Runner):
     def pids(self) -> list[int]:
         return [self.process.pid]
 
-    def started(self, seconds: float) -> Start:
+    def warm_up(self, seconds: float) -> Start:
         quiet.wait_until_idle()  # threads of the runner before may still spin
         warm_up: WarmUp = self.process.call(measure_in_child.warm_up, epoch=self.epoch, steps=WARM_UP_STEPS)
         self.step_seconds = min(warm_up.step_seconds)
@@ -42,11 +42,11 @@ class BackendRunner(Runner):
         if work != "training":
             assert self.state
             visit, self.ids[work] = self.process.call(
-                measure_in_child.decoding, state=self.state, batch=self.sources[work]
+                measure_in_child.time_decoding, state=self.state, batch=self.sources[work]
             )
             return visit
         lead, timed = self.counts(self.step_seconds)
-        visit = self.process.call(measure_in_child.steps, first=first, lead=lead, timed=timed)
+        visit = self.process.call(measure_in_child.time_steps, first=first, lead=lead, timed=timed)
         # The fastest, since after a slow turn the next one would begin with too few steps that do not count.
         self.step_seconds = min(self.step_seconds, median(visit.steps))
         return visit

@@ -92,7 +92,7 @@ class Script(Runner):
         self._sleeps()
         return ready
 
-    def started(self, seconds: float) -> Start:
+    def warm_up(self, seconds: float) -> Start:
         quiet.wait_until_idle()
         cold = self._took(0, 0, 1, 1).steps[0]
         steps = self._took(1, 0, WARM_UP_STEPS, 1).steps

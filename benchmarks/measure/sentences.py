@@ -102,7 +102,5 @@ class Sentences:
     def _texts(self, process: BackendProcess, rows: Sequence[int]) -> list[str]:
         """The translations of these rows' sources."""
         timeout = timeout_for(sentences=len(rows))
-        translations = process.call(
-            measure_in_child.decoded, None, timeout, state=self.state, batch=self._batch(rows)
-        )
+        translations = process.call(measure_in_child.decode, None, timeout, state=self.state, batch=self._batch(rows))
         return [self.material.decoder_vocabulary.text_of(ids) for ids in translations]

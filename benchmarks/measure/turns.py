@@ -38,7 +38,7 @@ class Runner(ABC):
         """Ids of its processes, whose work does not count as that of other programs."""
 
     @abstractmethod
-    def started(self, seconds: float) -> Start:
+    def warm_up(self, seconds: float) -> Start:
         """Warm up a process that became ready after `seconds`, or 0 if not timed; return what it says of itself."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from backends.decoding import BeamSearch, log_softmax
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
-from benchmarks.measure_in_child import greedy
+from benchmarks.measure_in_child import decode_greedily
 from common.tensors import Array, Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
 
@@ -62,7 +62,7 @@ def answer(
         # The last sentence is decoded alone, since a backend may have another loop for a single sentence.
         parts = [part for part in np.split(np.arange(len(rows)), [-1]) if len(part)]
         decoded = [
-            greedy(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
+            decode_greedily(backend, emit, encoder_ids=ids[part], encoder_lengths=lengths[part], max_length=longest)
             for part in parts
         ]
         return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}

@@ -69,7 +69,7 @@ def start(tmp_path: Path) -> Any:
 def visited(script: Script) -> Visit:
     """A turn of a script that has been started and warmed up."""
     script.wait_until_ready()
-    script.started(0.0)
+    script.warm_up(0.0)
     return script.turn("training", 0)
 
 
@@ -161,7 +161,7 @@ def test_a_script_that_ends_after_its_warm_up_has_no_threads(start: Any, monkeyp
         return answer
 
     monkeypatch.setattr(Script, "_took", took_and_ended)
-    started = script.started(0.0)
+    started = script.warm_up(0.0)
     assert (started.threads, started.warm_up.peak) == (0, 1)
 
 

@@ -13,7 +13,7 @@ from backends.interface import Metrics
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.tuned import thread_variables
 from backends.profiling import Kernel, covered
-from benchmarks.measure_in_child import greedy
+from benchmarks.measure_in_child import decode_greedily
 from common.settings import ModelConfig
 from common.weights import initial_state
 from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_of, model
@@ -116,7 +116,7 @@ def test_torch_runs_two_threads(torch_on_two_threads: BackendProcess, backend_of
 def test_torch_translates_and_trains_without_its_compiler(torch_on_two_threads: BackendProcess) -> None:
     batch, state, process = batch_of(2, "float32"), initial_state(model("float32"), 0), torch_on_two_threads
     process.call(child.load, state=state)
-    process.call(greedy, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
+    process.call(decode_greedily, encoder_ids=batch.encoder_ids, encoder_lengths=batch.encoder_lengths, max_length=3)
     process.call(child.steps, state=state, batch=batch, batch_size=2)
     assert "torch._dynamo" not in process.call(child.imported)
     process.call(child.optimizer_of_torch)

@@ -130,20 +130,20 @@ class FakeProcess:
         first, *rest = self._steps(1 + steps)
         return WarmUp(first, rest, 600_000_000)
 
-    def steps(self, first: int, lead: int, timed: int) -> Visit:
+    def time_steps(self, first: int, lead: int, timed: int) -> Visit:
         self.world.visits.append((self.row, first))
         taken = self._steps(lead + timed)
         return Visit(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
 
-    def decoding(self, state: object, batch: Batch) -> tuple[Visit, np.ndarray]:
+    def time_decoding(self, state: object, batch: Batch) -> tuple[Visit, np.ndarray]:
         calls = self._steps(3)
         return Visit(0, [], calls, sum(calls), items=100), np.zeros((len(batch), 20), np.int64)
 
-    def decoded(self, state: object, batch: Batch) -> np.ndarray:
+    def decode(self, state: object, batch: Batch) -> np.ndarray:
         self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
         return np.ones((len(batch), 20), np.int64)
 
-    def profiled(self, steps: int) -> Profile:
+    def profile_steps(self, steps: int) -> Profile:
         self.world.work(2.0)
         return Profile(3, 0.3, 0.14, 0.06, 0.01)
 
@@ -163,7 +163,7 @@ class FakeScript(Runner):
     def wait_until_ready(self) -> SimpleNamespace:
         return SimpleNamespace(record=None)
 
-    def started(self, seconds: float) -> Start:
+    def warm_up(self, seconds: float) -> Start:
         first, *rest = self._steps(3)
         self.step_seconds = fmean(rest)
         ready = Ready("3", {}, 1, False, None)

@@ -31,8 +31,8 @@ def backends(
 
     They are started side by side, so importing a framework takes longer here than alone.
     """
-    from backends.process.group import started_side_by_side
     from backends.process.parent import BackendProcess, Runtime
+    from backends.process.side_by_side import start_side_by_side
 
     chosen = list(dict.fromkeys(map(resolved, names or map(framework_of, TABLE))))
     for name in chosen:
@@ -40,7 +40,7 @@ def backends(
     if not json:
         terminal.say(BACKENDS_HEADER)
     model, runtime, facts_of = ModelConfig(2, 3, start_token=0, stop_token=1, latent_dim=4), Runtime(threads), {}
-    with started_side_by_side(chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
+    with start_side_by_side(chosen, lambda name: BackendProcess(name, model, TrainConfig(), runtime)) as started:
         for name, future in started:
             try:
                 with future.result() as process:

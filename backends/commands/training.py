@@ -11,7 +11,7 @@ from typing import Any
 
 from backends import find
 from backends.process import timeout_for, train_in_child
-from backends.process.group import ask_each, lost_another, new_group, place_in_group, started_group
+from backends.process.group import ask_each, lost_another, new_group, place_in_group, start_group
 from backends.process.parent import BackendProcess, OnEvent, Runtime, Worker
 from backends.process.translating import translations
 from common.corpus import Material, prepare
@@ -86,7 +86,7 @@ def train(
     if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
         runtime = replace(runtime, threads=max(1, cores() // sharing))
     launch = partial(BackendProcess, settings.backend, model, training, runtime)
-    with started_group(group, launch, lambda message: on_event({"warning": message})) as processes:
+    with start_group(group, launch, lambda message: on_event({"warning": message})) as processes:
         resumed, written = run.path.resolve() if run else None, run if is_first else None
         if is_first and not run:  # once the backend's process is open
             configs, state = (model, training, settings.data), initial_state(model, training.seed)

@@ -1,4 +1,4 @@
-"""Several processes at once: groups of workers, which train one backend together, and backends side by side.
+"""Groups of workers: processes that train one backend together.
 
 A worker reads its rank, the group's size and the address of the first worker from its environment, by the names
 that torchrun gives them, and Keras's worker the addresses of all from TF_CONFIG. `rosetta train --workers` sets them;
@@ -8,12 +8,12 @@ those of other launchers are translated. See docs/parallel.md.
 import json
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from math import inf
 from threading import Timer
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, TypeVar
 
 import psutil
@@ -22,15 +22,12 @@ from backends import TABLE, framework_of, lookup
 from backends.process import GRACE, LAUNCHERS, NOTICE_SECONDS, PATIENCE, SIGNAL_SECONDS
 from backends.process.parent import BackendProcess, Worker
 from common.errors import CannotBeginError, RosettaError, refusing
-from common.machine import cores
 
 LOST = re.compile("gloo|Connection|Collective|Unavailable|signal 6")  # in the error of a worker that lost another
 ONLY_HERE = {"GLOO_SOCKET_IFNAME": "lo"}  # has torch's and Paddle's workers listen to this machine alone
 WORKER_BYTES = 1 << 28  # memory that a worker's process takes: 150 to 290 MiB were seen, beside what processes share
-PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
 
 Membership = tuple[int, int, int, str]  # rank, size, workers on this machine, "host:port" of the first worker
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -151,12 +148,12 @@ def lost_another(error: BaseException) -> bool:
 
 
 @contextmanager
-def started_group(
+def start_group(
     workers: Sequence[Worker],
     launch: Callable[[Worker], BackendProcess],
     warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[list[BackendProcess]]:
-    """The processes of these workers, in their order, once all are open. In the end they are ended.
+    """Start the processes of these workers; yield them in order once all are open. In the end they are ended.
 
     `launch` starts a worker's process. `warn` is told where a worker waits for those that programs elsewhere should
     have started; such a worker is the only one here.
@@ -214,35 +211,3 @@ def _error_of(futures: Sequence["Future[Any]"]) -> BaseException | None:
                     return error
                 lost, end = lost or error, monotonic() + GRACE
     return lost
-
-
-@contextmanager
-def started_side_by_side(
-    items: Iterable[Item], launch: Callable[[Item], BackendProcess], at_once: int | None = None
-) -> Iterator[Iterator[tuple[Item, "Future[BackendProcess]"]]]:
-    """Each item with its process, which `launch` starts, as soon as the backend is open. In the end all are ended.
-
-    The `result()` of an item is its process, or raises the reason why it could not be started. `launch` is called in
-    other threads. At most `at_once` processes are being started at any time; by default as many as there are cores
-    and memory for.
-    """
-    at_once = at_once or max(1, min(cores(), psutil.virtual_memory().available // PROCESS_BYTES))
-    processes: list[BackendProcess] = []
-
-    def opened(item: Item) -> BackendProcess:
-        processes.append(process := launch(item))
-        process.wait_until_open()
-        return process
-
-    with ThreadPoolExecutor(at_once) as threads:
-        items_of = {threads.submit(opened, item): item for item in items}
-        try:
-            yield ((items_of[future], future) for future in as_completed(items_of))
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-            all_done = False
-            while not all_done:  # a thread may be about to start a process
-                all_done = all(future.done() for future in items_of)
-                for process in processes:
-                    process.close()
-                sleep(0 if all_done else 0.02)

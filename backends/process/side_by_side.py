@@ -1,16 +1,55 @@
-"""The same texts translated by several backends, one backend at a time, and how long each of them takes."""
+"""Several backends side by side: their start, and translations of the same texts by one backend at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from time import sleep
+from typing import TypeVar
 
 import psutil
 
-from backends.process.group import PROCESS_BYTES, started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.translate_in_child import Answer
 from backends.process.translating import launch, translate
 from common.errors import RosettaError
+from common.machine import cores
 from common.run import RunDirectory
+
+PROCESS_BYTES = 1 << 30  # memory that is to be free before one more process is started; none was seen to take more
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def start_side_by_side(
+    items: Iterable[Item], launch: Callable[[Item], BackendProcess], at_once: int | None = None
+) -> Iterator[Iterator[tuple[Item, "Future[BackendProcess]"]]]:
+    """Start a process for each item by `launch`; yield the pairs as soon as each is open. In the end all are ended.
+
+    The `result()` of an item is its process, or raises the reason why it could not be started. `launch` is called in
+    other threads. At most `at_once` processes are being started at any time; by default as many as there are cores
+    and memory for.
+    """
+    at_once = at_once or max(1, min(cores(), psutil.virtual_memory().available // PROCESS_BYTES))
+    processes: list[BackendProcess] = []
+
+    def opened(item: Item) -> BackendProcess:
+        processes.append(process := launch(item))
+        process.wait_until_open()
+        return process
+
+    with ThreadPoolExecutor(at_once) as threads:
+        items_of = {threads.submit(opened, item): item for item in items}
+        try:
+            yield ((items_of[future], future) for future in as_completed(items_of))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            all_done = False
+            while not all_done:  # a thread may be about to start a process
+                all_done = all(future.done() for future in items_of)
+                for process in processes:
+                    process.close()
+                sleep(0 if all_done else 0.02)
 
 
 class SideBySide:
@@ -65,7 +104,7 @@ def open_side_by_side(
 
     together, opened = SideBySide(warn), dict[str, BackendProcess]()
     any_text = next(filter(str.strip, run.vocabularies()[0].characters), "")
-    with started_side_by_side(names, start) as started:
+    with start_side_by_side(names, start) as started:
         for name, future in started:
             with together.leaving_out(name):
                 translate(future.result(), [any_text])

@@ -19,8 +19,8 @@ import psutil
 from numpy.typing import NDArray
 
 from backends import lookup
-from backends.process.group import started_side_by_side
 from backends.process.parent import BackendProcess, Runtime
+from backends.process.side_by_side import start_side_by_side
 from benchmarks import measure_in_child
 from benchmarks.measure import quiet
 from benchmarks.measure.plan import CAREFUL
@@ -125,7 +125,7 @@ class Benchmark(Rounds[BackendRunner]):
         at_once = 1 if number == 1 else STARTED_AT_ONCE  # starts are timed in the first round, one after the other
         live, seconds, first = [], [], quiet.now()
         began = first
-        for index, process in stack.enter_context(started_side_by_side(indices, self._launch, at_once)):
+        for index, process in stack.enter_context(start_side_by_side(indices, self._launch, at_once)):
             runner = BackendRunner(index, process.result(), self.epoch_of(index), counts=self.counts)
             if self.sentences:
                 runner.state, runner.sources = self.sentences.state, self.sentences.timed

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.process import timeout_for
-from backends.process.group import new_group, require_memory, started_group
+from backends.process.group import new_group, require_memory, start_group
 from backends.process.parent import BackendProcess, Runtime, Worker
 from benchmarks.parity.answer_in_child import answer
 from common.corpus import prepare
@@ -221,7 +221,7 @@ class Cases:
     def start_group(self, name: str, dtype: Precision) -> AbstractContextManager[list[BackendProcess]]:
         """Start a group of workers of a backend."""
         workers = new_group(name, self.workers)
-        return started_group(workers, lambda worker: self._launch(name, dtype, self.runtime, worker))
+        return start_group(workers, lambda worker: self._launch(name, dtype, self.runtime, worker))
 
     def _start_numpy(self, dtype: Precision) -> BackendProcess:
         """Start a process of NumPy on the CPU and in this interpreter, whichever the compared backends run in."""

@@ -151,7 +151,7 @@ def test_a_worker_that_waits_says_where(monkeypatch: pytest.MonkeyPatch) -> None
     said, worker = list[str](), place_in_group("torch", TORCHRUN)
     monkeypatch.setattr(group.BackendProcess, "wait_until_open", lambda process: wait_until(lambda: said))
     process: Any = nullcontext()
-    with group.started_group([worker], lambda worker: process, said.append):
+    with group.start_group([worker], lambda worker: process, said.append):
         pass
     assert said == ["worker 1 of 3 waits at 10.0.0.1:4000 for the others; start them within 300 s of one another"]
 

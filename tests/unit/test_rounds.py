@@ -230,7 +230,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
             "_launch": lambda benchmark, index: FakeProcess(world, benchmark.plan.rows[index]),
             "_certify": lambda benchmark: world.certify(benchmark),
         },
-        bench: {"psutil": memory, "started_side_by_side": world.started},
+        bench: {"psutil": memory, "start_side_by_side": world.started},
         race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
         decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
         quiet: {

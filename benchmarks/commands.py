@@ -256,19 +256,19 @@ def report_of(paths: Sequence[Path]) -> "Report":
     Raises as `Recording.read` and `RunDirectory.open` do.
     """
     from benchmarks.measure.recording import Recording
-    from benchmarks.report import page, race, run
+    from benchmarks.report import losses, page, race_results
     from benchmarks.report.repeated import are_repeated
     from common.run import RunDirectory
 
     if len(paths) == 1 and os.path.isdir(paths[0]):
-        return run.report_of(RunDirectory.open(paths[0]))
+        return losses.report_of(RunDirectory.open(paths[0]))
     if len(paths) > 1:
         recordings = [_of_bench(path) for path in paths]
         if are_repeated(recordings):
             return page.report_of(*recordings)
         return page.machines([(path.stem, recording) for path, recording in zip(paths, recordings, strict=True)])
     recording = Recording.read(paths[0])
-    return page.report_of(recording) if recording.plan.training else race.report_of(recording)
+    return page.report_of(recording) if recording.plan.training else race_results.report_of(recording)
 
 
 def _of_bench(path: Path) -> "Recording":

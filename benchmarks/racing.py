@@ -84,7 +84,7 @@ def _require_as_fast(path: Path, limit: float) -> None:
     Warn if noise leaves that open.
     """
     from benchmarks.measure.recording import Recording
-    from benchmarks.report.race import RaceResults
+    from benchmarks.report.race_results import RaceResults
 
     results = RaceResults(Recording.read(path))
     word, slower = results.slower(limit), f"slower by more than {100 * limit:g}%"

@@ -19,7 +19,7 @@ from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.quiet import only_benchmark
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
-from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.report.bench_results import BenchResults, BenchRow
 from benchmarks.schema import BUDGET, Plan, Row, Training
 from common import terminal
 from common.errors import RosettaError

@@ -24,7 +24,7 @@ def serve(
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""
     from backends.process.parent import Runtime
     from backends.process.side_by_side import open_side_by_side
-    from backends.serve.page import PageServer
+    from backends.serve.server import PageServer
     from common.run import BUNDLED_RUN, RunDirectory
     from common.sources import Sources
 

@@ -13,7 +13,7 @@ from backends import title_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
 from benchmarks.report import charts, render, vary
-from benchmarks.report.bench import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
+from benchmarks.report.bench_results import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
 from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results

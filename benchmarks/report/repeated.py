@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, next_of
-from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.report.bench_results import BenchResults, BenchRow
 
 
 def are_repeated(recordings: Sequence[Recording]) -> bool:

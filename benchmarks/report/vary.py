@@ -9,7 +9,7 @@ from math import exp, hypot, log
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate, grouped, mean_of
 from benchmarks.report import render
-from benchmarks.report.bench import BenchResults, BenchRow
+from benchmarks.report.bench_results import BenchResults, BenchRow
 from benchmarks.report.charts import Point, lines, reach_of
 from benchmarks.report.render import around, safe, table
 from benchmarks.report.results import NOTHING

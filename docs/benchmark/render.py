@@ -17,8 +17,8 @@ from backends.process.parent import PROJECT
 from backends.process.tuned import BUILT_IN
 from benchmarks.measure.recording import Recording, append_line
 from benchmarks.measure.statistics import Estimate, grouped
-from benchmarks.report import page, race, render
-from benchmarks.report.bench import LANES
+from benchmarks.report import page, race_results, render
+from benchmarks.report.bench_results import LANES
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.schema import Decoded
 
@@ -35,7 +35,7 @@ def rendered(path: Path) -> str:
     """The page of recordings in the format of `path`, beside which the recordings stand."""
     paths = recordings_of(path.stem) if path.parent == FOLDER else [path.with_suffix(".jsonl")]
     recordings = [Recording.read(recording) for recording in paths]
-    report = page.report_of(*recordings) if recordings[0].plan.training else race.report_of(recordings[0])
+    report = page.report_of(*recordings) if recordings[0].plan.training else race_results.report_of(recordings[0])
     if path.suffix == ".svg":
         return render.image(report)
     return render.html(report.page, report.charts) if path.suffix == ".html" else render.markdown(report.page)

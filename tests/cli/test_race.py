@@ -24,7 +24,7 @@ from benchmarks.measure.recording import Recording
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import Estimate, observations
 from benchmarks.racing import script_rows
-from benchmarks.report.race import RaceResults, misfits
+from benchmarks.report.race_results import RaceResults, misfits
 from benchmarks.schema import Round, Row, Visit
 from common.errors import RosettaError
 from common.machine import cores

@@ -15,8 +15,8 @@ import pytest
 
 from backends.process.parent import Runtime
 from backends.process.side_by_side import open_side_by_side
-from backends.serve import page as page_module
-from backends.serve.page import HEADERS, LONGEST_QUESTION
+from backends.serve import server as server_module
+from backends.serve.server import HEADERS, LONGEST_QUESTION
 from common.errors import RosettaError
 from common.run import BUNDLED_RUN, RunDirectory
 from tests.conftest import note_wrongs
@@ -95,7 +95,7 @@ def test_only_known_hosts_methods_and_files_are_answered(port: int) -> None:
     assert "/?text=go+on." in ask(port)[1]
     assert ask(port, "/?text=go+on.", "HEAD") == (200, "")
     assert [ask(port, method=method)[0] for method in ("POST", "PUT", "OPTIONS")] == [501] * 3
-    for path in ("/nothing", "/static/page.css", "/../page.py", "/page.html", "/translate", "/%00"):
+    for path in ("/nothing", "/static/page.css", "/../server.py", "/page.html", "/translate", "/%00"):
         assert ask(port, path)[0] == 404
     for text in ("script-src", "connect-src", "unsafe"):
         assert text not in HEADERS["Content-Security-Policy"]
@@ -113,7 +113,7 @@ def test_bad_and_slow_requests_get_at_most_one_answer(
         assert visitors.visited(sent, port) in statuses.split(), sent[:100]
     with socket.create_connection(("127.0.0.1", port)) as visitor:
         visitor.sendall(visitors.HALF)  # and goes
-    monkeypatch.setattr(page_module._Visit, "timeout", 0.5)
+    monkeypatch.setattr(server_module._Visit, "timeout", 0.5)
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(100)]
         for visitor in slow:

@@ -8,7 +8,7 @@ from rosetta_diff.read.description import LONGEST_NAME, MOST_LAYERS
 from backends.native.files import LARGEST_FILE, LARGEST_PICKLE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
-from backends.serve.page import LONGEST_QUESTION, _Visit
+from backends.serve.server import LONGEST_QUESTION, _Visit
 from benchmarks.measure.race import MOST_SCRIPTS
 from benchmarks.measure.recording import MOST_BYTES
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES

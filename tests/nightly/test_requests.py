@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from urllib.parse import quote
 
-from backends.serve.page import LONGEST_QUESTION
+from backends.serve.server import LONGEST_QUESTION
 from tests.nightly.attack import attack
 from tests.nightly.damage import damaged, odd_text
 from tests.support.visitors import RAW, WHOLE, served, visited

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 from backends.process.translate_in_child import Answer, Candidate, Position
-from backends.serve.page import HEADERS, PageServer
+from backends.serve.server import HEADERS, PageServer
 from common.sources import Sources
 from common.tensors import CharVocabulary
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from benchmarks.measure.recording import Recording, append_line
-from benchmarks.report.bench import BenchResults
+from benchmarks.report.bench_results import BenchResults
 from benchmarks.schema import Decoded, Round
 from common.errors import CannotBeginError, RosettaError
 from tests.support.program import refusal

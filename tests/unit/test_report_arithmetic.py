@@ -7,7 +7,7 @@ import pytest
 
 from backends.process.tuned import Effect
 from benchmarks.measure.statistics import Estimate
-from benchmarks.report.bench import BenchResults, step_parts, why_slower
+from benchmarks.report.bench_results import BenchResults, step_parts, why_slower
 from benchmarks.report.vary import VaryResults
 from benchmarks.schema import Profile
 from tests.support.recordings import Noise, plan_of, recording

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.sentences import SHOWN, Sentences
-from benchmarks.report.bench import BenchResults
+from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.page import report_of
 from benchmarks.report.repeated import RepeatedResults, are_repeated
 from benchmarks.schema import Certified, Decoded, Round

@@ -28,7 +28,7 @@ from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, LEA
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import Estimate
 from benchmarks.measure.turns import MOST_TRIES, Runner
-from benchmarks.report.bench import BenchResults
+from benchmarks.report.bench_results import BenchResults
 from benchmarks.schema import (
     BUDGET,
     Certified,

@@ -64,7 +64,7 @@ def test_a_report_imports_nothing_that_measures() -> None:
     files = (PROJECT / "benchmarks" / "report").glob("*.py")
     measuring = {part for path in files for part in packages(path, "benchmarks.measure.")}
     assert measuring == {"recording", "statistics"}
-    assert not imported_by("import benchmarks.report.page, benchmarks.report.race") & {"psutil", "subprocess"}
+    assert not imported_by("import benchmarks.report.page, benchmarks.report.race_results") & {"psutil", "subprocess"}
 
 
 def test_what_runs_in_a_backends_process_is_in_files_of_its_own() -> None:
@@ -149,7 +149,7 @@ def imported_by(statement: str, folder: Path = PROJECT) -> set[str]:
 def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     modules = """
         common backends benchmarks rosetta common.run backends.process.train_in_child
-        backends.commands.training backends.process.translating backends.native.convert_in_child backends.serve.page
+        backends.commands.training backends.process.translating backends.native.convert_in_child backends.serve.server
         benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
     """
     assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY

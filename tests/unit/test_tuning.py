@@ -13,7 +13,7 @@ from benchmarks import tuning
 from benchmarks.measure.plan import rows_of
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
-from benchmarks.report.bench import BenchResults
+from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.page import report_of
 from benchmarks.report.repeated import are_repeated
 from benchmarks.schema import BUDGET, Plan, Row

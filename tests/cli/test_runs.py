@@ -17,6 +17,7 @@ from backends.commands.training import Settings, train
 from backends.interface import Backend
 from backends.process import train_in_child, translating
 from backends.process.parent import BackendProcess, Runtime
+from backends.process.translate_in_child import load_run
 from backends.process.translating import launch, translations
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
@@ -95,6 +96,16 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
     assert of_nothing == ""
     assert dict(zip(sources, together, strict=True)) == references
     assert alone == together[:6]
+
+
+def test_a_run_is_loaded_to_translate_without_an_optimizer() -> None:
+    run = RunDirectory.open(BUNDLED_RUN)
+    backend = Backend(numpy_model, run.model_config, run.train_config)
+    load_run(backend, run.path, "last")
+    assert "optimizer" not in vars(backend)
+    expected, _ = run.read_state("last")
+    for name, weight in backend.weights().items():
+        np.testing.assert_array_equal(weight, expected.weights[name])
 
 
 def assert_resumes(folder: Path, name: str, start: Callable[[ModelConfig], Any]) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from backends.decoding import BeamSearch, GreedySearch
 from common.errors import CannotBeginError
+from common.models import model_of
 from common.run import RunDirectory
 from common.settings import ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length, one_hot
@@ -43,15 +44,6 @@ def unreported(step: int, loss: float) -> None:
 def report_is_due(reported: float) -> bool:
     """True if REPORT_SECONDS have passed since the last report, or the first step's start, at `reported`."""
     return perf_counter() - reported >= REPORT_SECONDS
-
-
-@dataclass(frozen=True, eq=False)
-class Forward:
-    """The model's outputs for a batch."""
-
-    probabilities: Array  # (N, T_dec, V_dec)
-    state_h: Array  # (N, H), of the encoder
-    state_c: Array  # (N, H)
 
 
 # The fields of Metrics that are added up over the workers of a group.
@@ -190,14 +182,14 @@ class ModelFile(Protocol):
     def evaluate_step(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
         """The loss and its counts (3,)."""
 
-    def forward(self, model: Any, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    def forward(self, model: Any, batch: Any) -> Sequence[Tensor]:
+        """Probabilities (N, T_dec, V_dec) and the encoder's states, rows first, in the order of common.models."""
 
     def start(self, model: Any, encoder_input_data: Tensor, encoder_lengths: Tensor | None) -> Sequence[Tensor]:
-        """The states (N, H) from which decoding starts, of (N, T_enc, V_enc) and, where padding is masked, (N,)."""
+        """The states from which decoding starts, of (N, T_enc, V_enc) and, where padding is masked, (N,)."""
 
-    def step(self, model: Any, decoder_input_data: Tensor, state_h: Tensor, state_c: Tensor) -> Sequence[Tensor]:
-        """One character (N, V_dec) further: logits (N, V_dec), or log-probabilities, and the next states (N, H)."""
+    def step(self, model: Any, decoder_input_data: Tensor, *states: Tensor) -> Sequence[Tensor]:
+        """One character (N, V_dec) further: logits (N, V_dec), or log-probabilities, and the next states."""
 
     def assign(self, weight: Tensor, array: Array) -> None:
         """Set a weight in place, to an array of the framework's layout and the model's precision."""
@@ -350,9 +342,10 @@ class Backend:
         longest = max_decoded_length(run.max_decoder_seq_length)
         self.characters = Characters(*run.vocabularies(), run.max_encoder_seq_length, longest)
 
-    def forward(self, batch: Batch) -> Forward:
-        """The probabilities and the encoder's states for a batch."""
-        return Forward(*map(self.file.to_array, self.file.forward(self.model, self._tensors(batch))))
+    def forward(self, batch: Batch) -> dict[str, Array]:
+        """The "probabilities" (N, T_dec, V_dec) for a batch, and the encoder's states by their names."""
+        outputs = map(self.file.to_array, self.file.forward(self.model, self._tensors(batch)))
+        return dict(zip(("probabilities", *model_of(self.config).states), outputs, strict=True))
 
     def gradients(self, batch: Batch) -> tuple[float, Arrays]:
         """The batch's loss, sum(weight x cross-entropy) / loss_positions, and its gradient for each weight."""
@@ -396,9 +389,9 @@ class Backend:
         return search.ids
 
     def decode(self, encoder_ids: Ids, encoder_lengths: Ids, search: GreedySearch | BeamSearch) -> None:
-        """Run the decoder's steps that `search` asks for, from the encoder's states (N, H) on, until it has ended.
+        """Run the decoder's steps that `search` asks for, from the encoder's states on, until it has ended.
 
-        Takes encoder_ids (N, T_enc) and encoder_lengths (N,). In each step the states (R, H) are those of the last
+        Takes encoder_ids (N, T_enc) and encoder_lengths (N,). In each step the states are those of the last
         step, or in the first step the encoder's, at `search.rows` (R,); the decoder reads the characters
         `search.sampled` (R,); and `search.extend` is given the logits (R, V_dec), or log-probabilities.
         """

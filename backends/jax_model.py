@@ -36,9 +36,9 @@ class Seq2Seq(nnx.Module):
 
     def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
-        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
-        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
-        return logits, state_h, state_c
+        states = self.encode(encoder_input_data, encoder_lengths)
+        logits, *_ = self.decode(decoder_input_data, *states)
+        return logits, *states
 
 
 class Batch(NamedTuple):
@@ -126,7 +126,7 @@ def gradients(model, batch):
 
 def _gradients(model, batch):
     def loss_and_counts(model):
-        logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
         return loss_of(logits, batch)
 
     (loss, counts), tree = nnx.value_and_grad(loss_and_counts, has_aux=True)(model)
@@ -144,28 +144,28 @@ def train_step(model, optimizer, batch):
 @jax.jit
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
-    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
 
 @jax.jit
 def forward(model, batch):
-    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
-    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
-    return jax.nn.softmax(logits, -1), state_h, state_c
+    """Probabilities (N, T_dec, V_dec) and the encoder's states."""
+    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return jax.nn.softmax(logits, -1), *states
 
 
 @jax.jit
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
+    """The states from which decoding starts; with lengths if the model was trained with them."""
     return model.encode(encoder_input_data, encoder_lengths)
 
 
 @jax.jit
-def step(model, decoder_input_data, state_h, state_c):
-    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
-    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
-    return logits[:, 0], state_h, state_c
+def step(model, decoder_input_data, *states):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states."""
+    logits, *states = model.decode(decoder_input_data[:, None], *states)
+    return logits[:, 0], *states
 
 
 def assign(weight, array):

@@ -42,9 +42,9 @@ class Seq2Seq(keras.Model):
 
     def call(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
-        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
-        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
-        return logits, state_h, state_c
+        states = self.encode(encoder_input_data, encoder_lengths)
+        logits, *_ = self.decode(decoder_input_data, *states)
+        return logits, *states
 
 
 class Batch(NamedTuple):
@@ -128,7 +128,7 @@ def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     weights = {name: weight.value for name, weight in weights_of(model).items()}
     with tf.GradientTape() as tape:
-        logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+        logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
         loss, counts = loss_of(logits, batch)
     return loss, counts, tape.gradient(loss, weights)
 
@@ -144,27 +144,27 @@ def train_step(model, optimizer, batch):
 @tf.function(reduce_retracing=True)
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
-    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
 
 def forward(model, batch):
-    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
-    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
-    return ops.softmax(logits, -1), state_h, state_c
+    """Probabilities (N, T_dec, V_dec) and the encoder's states."""
+    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return ops.softmax(logits, -1), *states
 
 
 @tf.function(reduce_retracing=True)
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
+    """The states from which decoding starts; with lengths if the model was trained with them."""
     return model.encode(encoder_input_data, encoder_lengths)
 
 
 @tf.function(reduce_retracing=True)
-def step(model, decoder_input_data, state_h, state_c):
-    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
-    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
-    return logits[:, 0], state_h, state_c
+def step(model, decoder_input_data, *states):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states."""
+    logits, *states = model.decode(decoder_input_data[:, None], *states)
+    return logits[:, 0], *states
 
 
 def assign(weight, array):

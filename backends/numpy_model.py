@@ -102,22 +102,36 @@ class Seq2Seq:
         return outputs @ self.weights["dense/kernel"] + self.weights["dense/bias"]
 
     def encode(self, encoder_input_data, encoder_lengths=None):
-        """The encoder, which has the states (N, H) after the last step, or after each row's own length where lengths
-        (N,) are given."""
+        """The states (N, H) after the last step, or after each row's own length where lengths (N,) are given."""
         kernel = self.weights["encoder/recurrent_kernel"]
         zeros = np.zeros((len(encoder_input_data), len(kernel)), kernel.dtype)
-        return self.lstm("encoder", encoder_input_data, (zeros, zeros), encoder_lengths)
+        self.encoder = self.lstm("encoder", encoder_input_data, (zeros, zeros), encoder_lengths)
+        return self.encoder.state_h, self.encoder.state_c
 
     def decode(self, decoder_input_data, state_h, state_c):
-        """Logits (N, T_dec, V_dec), and the decoder, which has the next states (N, H)."""
-        decoder = self.lstm("decoder", decoder_input_data, (state_h, state_c))
-        return self.dense(decoder.outputs), decoder
+        """Logits (N, T_dec, V_dec) and the next states (N, H)."""
+        self.decoder = self.lstm("decoder", decoder_input_data, (state_h, state_c))
+        return self.dense(self.decoder.outputs), self.decoder.state_h, self.decoder.state_c
 
     def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
-        """Logits (N, T_dec, V_dec), the encoder and the decoder."""
-        encoder = self.encode(encoder_input_data, encoder_lengths)
-        logits, decoder = self.decode(decoder_input_data, encoder.state_h, encoder.state_c)
-        return logits, encoder, decoder
+        """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
+        states = self.encode(encoder_input_data, encoder_lengths)
+        logits, *_ = self.decode(decoder_input_data, *states)
+        return logits, *states
+
+    def backward(self, d_logits):
+        """The gradient of each weight by its name, for the batch of the last call.
+
+        They are computed from the loss's derivatives by the logits (N, T_dec, V_dec).
+        """
+        d_outputs = d_logits @ self.weights["dense/kernel"].T  # (N, T_dec, H)
+        d_decoder, d_state_h, d_state_c = self.decoder.backward(d_outputs, None, None)
+        d_encoder, _, _ = self.encoder.backward(None, d_state_h, d_state_c)
+        by_name = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
+        by_name |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
+        by_name["dense/kernel"] = np.tensordot(self.decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
+        by_name["dense/bias"] = d_logits.sum((0, 1))
+        return by_name
 
 
 class Batch(NamedTuple):
@@ -201,19 +215,12 @@ class RMSprop:
 
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
-    logits, encoder, decoder = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     loss, counts = loss_of(logits, batch)
     # The derivative of cross-entropy and softmax together is the probability minus the target.
     d_logits = np.exp(log_softmax(logits)) - batch.decoder_target_data
     d_logits *= (batch.target_weights / batch.loss_positions)[..., None]  # (N, T_dec, V_dec)
-    d_outputs = d_logits @ model.weights["dense/kernel"].T  # (N, T_dec, H)
-    d_decoder, d_state_h, d_state_c = decoder.backward(d_outputs, None, None)
-    d_encoder, _, _ = encoder.backward(None, d_state_h, d_state_c)
-    by_name = {f"encoder/{kind}": gradient for kind, gradient in d_encoder.items()}
-    by_name |= {f"decoder/{kind}": gradient for kind, gradient in d_decoder.items()}
-    by_name["dense/kernel"] = np.tensordot(decoder.outputs, d_logits, axes=([0, 1], [0, 1]))
-    by_name["dense/bias"] = d_logits.sum((0, 1))
-    return loss, counts, by_name
+    return loss, counts, model.backward(d_logits)
 
 
 def train_step(model, optimizer, batch):
@@ -225,26 +232,25 @@ def train_step(model, optimizer, batch):
 
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
-    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
 
 def forward(model, batch):
-    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
-    logits, encoder, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
-    return np.exp(log_softmax(logits)), encoder.state_h, encoder.state_c
+    """Probabilities (N, T_dec, V_dec) and the encoder's states."""
+    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return np.exp(log_softmax(logits)), *states
 
 
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
-    encoder = model.encode(encoder_input_data, encoder_lengths)
-    return encoder.state_h, encoder.state_c
+    """The states from which decoding starts; with lengths if the model was trained with them."""
+    return model.encode(encoder_input_data, encoder_lengths)
 
 
-def step(model, decoder_input_data, state_h, state_c):
-    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
-    logits, decoder = model.decode(decoder_input_data[:, None], state_h, state_c)
-    return logits[:, 0], decoder.state_h, decoder.state_c
+def step(model, decoder_input_data, *states):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states."""
+    logits, *states = model.decode(decoder_input_data[:, None], *states)
+    return logits[:, 0], *states
 
 
 def assign(weight, array):

@@ -41,9 +41,9 @@ class Seq2Seq(nn.Module):
 
     def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states (N, H)."""
-        state_h, state_c = self.encode(encoder_input_data, encoder_lengths)
-        logits, _, _ = self.decode(decoder_input_data, state_h, state_c)
-        return logits, state_h, state_c
+        states = self.encode(encoder_input_data, encoder_lengths)
+        logits, *_ = self.decode(decoder_input_data, *states)
+        return logits, *states
 
 
 class Batch(NamedTuple):
@@ -130,7 +130,7 @@ class RMSprop:
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     model.train()
-    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     loss, counts = loss_of(logits, batch)
     model.zero_grad()
     loss.backward()
@@ -148,30 +148,30 @@ def train_step(model, optimizer, batch):
 def evaluate_step(model, batch):
     """The loss and its counts (3,)."""
     model.eval()
-    logits, _, _ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
     return loss_of(logits, batch)
 
 
 @torch.inference_mode()
 def forward(model, batch):
-    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+    """Probabilities (N, T_dec, V_dec) and the encoder's states."""
     model.eval()
-    logits, state_h, state_c = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
-    return F.softmax(logits, -1), state_h, state_c
+    logits, *states = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
+    return F.softmax(logits, -1), *states
 
 
 @torch.inference_mode()
 def start(model, encoder_input_data, encoder_lengths=None):
-    """The states (N, H) from which decoding starts; with lengths if the model was trained with them."""
+    """The states from which decoding starts; with lengths if the model was trained with them."""
     model.eval()
     return model.encode(encoder_input_data, encoder_lengths)
 
 
 @torch.inference_mode()
-def step(model, decoder_input_data, state_h, state_c):
-    """One character (N, V_dec) further: logits (N, V_dec) and the next states (N, H)."""
-    logits, state_h, state_c = model.decode(decoder_input_data[:, None], state_h, state_c)
-    return logits[:, 0], state_h, state_c
+def step(model, decoder_input_data, *states):
+    """One character (N, V_dec) further: logits (N, V_dec) and the next states."""
+    logits, *states = model.decode(decoder_input_data[:, None], *states)
+    return logits[:, 0], *states
 
 
 @torch.no_grad()

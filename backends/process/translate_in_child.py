@@ -137,4 +137,4 @@ def probabilities(backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, de
     """
     starts = np.full((len(decoded_ids), 1), backend.config.start_token)
     batch = Batch.of_ids(backend.config, encoder_ids, encoder_lengths, np.hstack([starts, decoded_ids]))
-    return backend.forward(batch).probabilities
+    return backend.forward(batch)["probabilities"]

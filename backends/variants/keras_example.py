@@ -121,22 +121,22 @@ def gradients(model: Seq2Seq, batch: Batch) -> tuple[float, None, dict[str, kera
     return logs["loss"], None, named(model.keeping.optimizer.gradients)
 
 
-def forward(model: Seq2Seq, batch: Batch) -> tuple[Array, Array, Array]:
-    """Probabilities (N, T_dec, V_dec) and the encoder's states (N, H)."""
+def forward(model: Seq2Seq, batch: Batch) -> tuple[Array, ...]:
+    """Probabilities (N, T_dec, V_dec) and the encoder's states."""
     probabilities = model.training.predict([batch.encoder_input_data, batch.decoder_input_data], verbose=0)
     return probabilities, *start(model, batch.encoder_input_data)
 
 
 def start(model: Seq2Seq, encoder_input_data: Array, encoder_lengths: None = None) -> list[Array]:
-    """The states (N, H) from which decoding starts."""
+    """The states from which decoding starts."""
     return model.encoder.predict(encoder_input_data, verbose=0)
 
 
-def step(model: Seq2Seq, decoder_input_data: Array, state_h: Array, state_c: Array) -> tuple[Array, ...]:
-    """One character (N, V_dec) further: log-probabilities (N, V_dec) and the next states (N, H)."""
-    output_tokens, *states = model.decoder.predict([decoder_input_data[:, None], state_h, state_c], verbose=0)
+def step(model: Seq2Seq, decoder_input_data: Array, *states: Array) -> tuple[Array, ...]:
+    """One character (N, V_dec) further: log-probabilities (N, V_dec) and the next states."""
+    output_tokens, *next_states = model.decoder.predict([decoder_input_data[:, None], *states], verbose=0)
     with np.errstate(divide="ignore"):
-        return np.log(output_tokens[:, -1]), *states
+        return np.log(output_tokens[:, -1]), *next_states
 
 
 def assign(weight: keras.Variable, array: Array) -> None:

@@ -48,7 +48,7 @@ def answer(
     if stage == "weights":
         return _named(backend.dump())
     if stage == "forward":
-        return vars(backend.forward(batches.whole())) | {STEPPED: _stepped(backend, batches.whole())}
+        return backend.forward(batches.whole()) | {STEPPED: _stepped(backend, batches.whole())}
     if stage == "gradients":
         loss, gradients = backend.gradients(batches.whole())
         return {"loss": np.array([loss]), **gradients}

@@ -64,7 +64,7 @@ class Reference:
         encoder_vocabulary, decoder_vocabulary = self.vocabularies
         ids, lengths = self._encode(sentence)
         decoded_ids = self._decode(ids, lengths)  # (1, L)
-        states = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
+        outputs = self.backend.forward(Batch.of_ids(self.backend.config, ids, lengths, decoded_ids))
         (chances,) = probabilities(self.backend, ids, lengths, decoded_ids)  # (L, V_dec)
         decoded, characters = decoder_vocabulary.decode(decoded_ids[0]), decoder_vocabulary.characters
         likeliest = np.argsort(-chances, kind="stable")[:, :BEST]
@@ -73,7 +73,8 @@ class Reference:
             for fed, best, of_each in zip(START + decoded, likeliest, chances, strict=False)
         ]
         vocabularies = encoder_vocabulary.characters, decoder_vocabulary.characters
-        return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, states.state_h[0], states.state_c[0], steps)
+        states = outputs["state_h"][0], outputs["state_c"][0]
+        return Walk(sentence, decoded, ids[0].tolist(), *vocabularies, *states, steps)
 
     def _encode(self, sentence: str) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
         """Ids (1, T_enc) and length (1,)."""

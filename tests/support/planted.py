@@ -15,7 +15,7 @@ import numpy as np
 
 from backends import TABLE, Entry
 from backends.decoding import BeamSearch, GreedySearch
-from backends.interface import Backend, Emit, Forward, Metrics, Report, timed_steps, unreported
+from backends.interface import Backend, Emit, Metrics, Report, timed_steps, unreported
 from common.settings import TrainConfig
 from common.tensors import Batch, Batches, Ids
 from common.weights import Arrays, ModelState
@@ -122,17 +122,17 @@ def slots_forgotten(backend: Backend, load: Change, state: ModelState) -> None:
     load(ModelState(state.weights, {name: 0 * slot for name, slot in state.mean_squares.items()}))
 
 
-def not_a_number(backend: Backend, forward: Change, batch: Batch) -> Forward:
+def not_a_number(backend: Backend, forward: Change, batch: Batch) -> Arrays:
     """A comparison that drops NaNs on both sides would not see it."""
     computed = forward(batch)
-    computed.state_c[3, 7] = np.nan
+    computed["state_c"][3, 7] = np.nan
     return computed
 
 
-def later_steps_disturbed(backend: Backend, forward: Change, batch: Batch) -> Forward:
+def later_steps_disturbed(backend: Backend, forward: Change, batch: Batch) -> Arrays:
     """By what float32 alone would not explain."""
     computed = forward(batch)
-    computed.probabilities[:, 5:] += 2e-7
+    computed["probabilities"][:, 5:] += 2e-7
     return computed
 
 
@@ -452,7 +452,7 @@ METHODS: dict[str, Changes] = {
     "NothingWhileTimed": {"train": nothing_while_timed},
     "DecodesHalfLater": {"translate": decodes_half},
 }
-# Of model files. NumPy's model gives layers where those of frameworks give states, so a Seq2Seq is for frameworks.
+# Of model files.
 FUNCTIONS: dict[str, Changes] = {
     "StatesExchanged": {"Seq2Seq.encode": states_exchanged},
     "BiasLeftOut": {"Seq2Seq.decode": bias_left_out},

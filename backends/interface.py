@@ -191,6 +191,9 @@ class ModelFile(Protocol):
     def step(self, model: Any, decoder_input_data: Tensor, *states: Tensor) -> Sequence[Tensor]:
         """One character (N, V_dec) further: logits (N, V_dec), or log-probabilities, and the next states."""
 
+    def take(self, state: Tensor, rows: Tensor) -> Tensor:
+        """The rows of a state that `rows` (R,), of int64, name, in their order."""
+
     def assign(self, weight: Tensor, array: Array) -> None:
         """Set a weight in place, to an array of the framework's layout and the model's precision."""
 
@@ -401,7 +404,8 @@ class Backend:
         states = [*file.start(self.model, data, self._lengths(encoder_lengths))]
         while not search.ended:
             if search.rows is not None:
-                states = [file.to_tensor(file.to_array(state)[search.rows]) for state in states]
+                rows = self._tensor(search.rows)
+                states = [file.take(state, rows) for state in states]
             logits, *states = file.step(self.model, file.to_tensor(characters[search.sampled]), *states)
             search.extend(file.to_array(logits))
 

@@ -168,6 +168,12 @@ def step(model, decoder_input_data, *states):
     return logits[:, 0], *states
 
 
+@jax.jit
+def take(state, rows):
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return state[rows]
+
+
 def assign(weight, array):
     """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.set_value(jnp.array(array))  # a copy, which `asarray` need not make

@@ -167,6 +167,11 @@ def step(model, decoder_input_data, *states):
     return logits[:, 0], *states
 
 
+def take(state, rows):
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return tf.gather(state, rows)
+
+
 def assign(weight, array):
     """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.assign(array)

@@ -253,6 +253,11 @@ def step(model, decoder_input_data, *states):
     return logits[:, 0], *states
 
 
+def take(state, rows):
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return state[rows]
+
+
 def assign(weight, array):
     """Set a weight in place."""
     weight[...] = array

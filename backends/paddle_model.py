@@ -172,6 +172,12 @@ def step(model, decoder_input_data, *states):
     return logits[:, 0], *states
 
 
+@paddle.no_grad()
+def take(state, rows):
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return paddle.index_select(state, rows)
+
+
 def assign(weight, array):
     """Set a weight in place, to an array of this framework's layout and the model's precision."""
     weight.set_value(array)

@@ -174,6 +174,12 @@ def step(model, decoder_input_data, *states):
     return logits[:, 0], *states
 
 
+@torch.inference_mode()
+def take(state, rows):
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return state[rows]
+
+
 @torch.no_grad()
 def assign(weight, array):
     """Set a weight in place, to an array of this framework's layout and the model's precision."""

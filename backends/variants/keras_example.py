@@ -139,6 +139,11 @@ def step(model: Seq2Seq, decoder_input_data: Array, *states: Array) -> tuple[Arr
         return np.log(output_tokens[:, -1]), *next_states
 
 
+def take(state: Array, rows: Ids) -> Array:
+    """The rows of a state that `rows` (R,) name, in their order."""
+    return state[rows]
+
+
 def assign(weight: keras.Variable, array: Array) -> None:
     """Set a weight in place."""
     weight.assign(array)

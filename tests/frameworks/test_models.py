@@ -22,7 +22,7 @@ from tests.support import child
 FILES = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
 NAMES = """
     Seq2Seq Batch has_gpu prepare weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
-    start step assign to_tensor to_array
+    start step take assign to_tensor to_array
 """.split()
 # What a model file has besides, which the others leave to their framework.
 OWN = {"numpy": {"Lstm", "log_softmax", "sigmoid"}}

@@ -150,7 +150,8 @@ class ModelFile(Protocol):
     """The names of a model file, the same in every framework, in the order of the file."""
 
     __name__: str  # ends with the framework's name and "_model"
-    Seq2Seq: Any  # of (V_enc, V_dec, H): the model, with weights of its own
+    # Of (V_enc, V_dec, H): the model, with weights of its own; `named_weights()` are these by their canonical names.
+    Seq2Seq: Any
     Batch: Any  # a NamedTuple of tensors, whose fields are attributes of common.tensors.Batch
 
     def has_gpu(self) -> bool:
@@ -158,9 +159,6 @@ class ModelFile(Protocol):
 
     def prepare(self, dtype: str, device: str) -> None:
         """Make models of this precision, "float32" or "float64", on this device, "cpu" or "gpu", from now on."""
-
-    def weights_of(self, model: Any) -> dict[str, Tensor]:
-        """The trained weights by their canonical names."""
 
     def layout(self, name: str, array: Array) -> Array:
         """A weight in the framework's layout, given in the canonical one, gates in the order i, f, c, o.
@@ -171,7 +169,7 @@ class ModelFile(Protocol):
     def loss_of(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """From logits (N, T_dec, V_dec) the loss and its counts (3,), which Metrics.of takes."""
 
-    RMSprop: Any  # of (model, learning_rate, rho, epsilon); its `mean_squares` stand in the order of weights_of
+    RMSprop: Any  # of (model, learning_rate, rho, epsilon); its `mean_squares` stand in the order of named_weights
 
     def gradients(self, model: Any, batch: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The loss, its counts (3,), and the gradient of each weight by its name."""
@@ -313,7 +311,8 @@ class Backend:
 
     def weights(self) -> dict[str, Tensor]:
         """The framework's tensors of the weights."""
-        return self.file.weights_of(self.model)
+        weights: dict[str, Tensor] = self.model.named_weights()
+        return weights
 
     def mean_squares(self) -> dict[str, Tensor]:
         """The framework's tensors of RMSprop's slots."""

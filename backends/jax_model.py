@@ -40,6 +40,19 @@ class Seq2Seq(nnx.Module):
         logits, *_ = self.decode(decoder_input_data, *states)
         return logits, *states
 
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return {
+            "encoder/kernel": self.encoder.cell.dense_i.kernel,
+            "encoder/recurrent_kernel": self.encoder.cell.dense_h.kernel,
+            "encoder/bias": self.encoder.cell.dense_h.bias,
+            "decoder/kernel": self.decoder.cell.dense_i.kernel,
+            "decoder/recurrent_kernel": self.decoder.cell.dense_h.kernel,
+            "decoder/bias": self.decoder.cell.dense_h.bias,
+            "dense/kernel": self.dense.kernel,
+            "dense/bias": self.dense.bias,
+        }
+
 
 class Batch(NamedTuple):
     """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
@@ -75,20 +88,6 @@ def prepare(dtype="float32", device="cpu"):
     jax.config.update("jax_default_device", jax.devices(device)[0])
 
 
-def weights_of(model):
-    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-    return {
-        "encoder/kernel": model.encoder.cell.dense_i.kernel,
-        "encoder/recurrent_kernel": model.encoder.cell.dense_h.kernel,
-        "encoder/bias": model.encoder.cell.dense_h.bias,
-        "decoder/kernel": model.decoder.cell.dense_i.kernel,
-        "decoder/recurrent_kernel": model.decoder.cell.dense_h.kernel,
-        "decoder/bias": model.decoder.cell.dense_h.bias,
-        "dense/kernel": model.dense.kernel,
-        "dense/bias": model.dense.bias,
-    }
-
-
 def layout(name, array):
     """A weight in Flax's layout, which is Keras's."""
     return array
@@ -111,17 +110,18 @@ class RMSprop(nnx.Optimizer):
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         transformation = optax.rmsprop(learning_rate, decay=rho, eps=epsilon, eps_in_sqrt=True)
         super().__init__(model, transformation, wrt=nnx.Param)
+        self.named_weights = type(model).named_weights
 
     @property
     def mean_squares(self):
-        return list(weights_of(self.opt_state[0].nu).values())  # of optax's chain the first, scale_by_rms
+        return list(self.named_weights(self.opt_state[0].nu).values())  # of optax's chain the first, scale_by_rms
 
 
 @jax.jit
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
     loss, counts, tree = _gradients(model, batch)
-    return loss, counts, weights_of(tree)
+    return loss, counts, type(model).named_weights(tree)  # a tree of gradients has the model's attributes
 
 
 def _gradients(model, batch):

@@ -46,6 +46,19 @@ class Seq2Seq(keras.Model):
         logits, *_ = self.decode(decoder_input_data, *states)
         return logits, *states
 
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return {
+            "encoder/kernel": self.encoder.cell.kernel,
+            "encoder/recurrent_kernel": self.encoder.cell.recurrent_kernel,
+            "encoder/bias": self.encoder.cell.bias,
+            "decoder/kernel": self.decoder.cell.kernel,
+            "decoder/recurrent_kernel": self.decoder.cell.recurrent_kernel,
+            "decoder/bias": self.decoder.cell.bias,
+            "dense/kernel": self.dense.kernel,
+            "dense/bias": self.dense.bias,
+        }
+
 
 class Batch(NamedTuple):
     """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
@@ -82,20 +95,6 @@ def prepare(dtype="float32", device="cpu"):
     keras.config.set_dtype_policy(dtype)  # or the precision of the first layer in this process would stay
 
 
-def weights_of(model):
-    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-    return {
-        "encoder/kernel": model.encoder.cell.kernel,
-        "encoder/recurrent_kernel": model.encoder.cell.recurrent_kernel,
-        "encoder/bias": model.encoder.cell.bias,
-        "decoder/kernel": model.decoder.cell.kernel,
-        "decoder/recurrent_kernel": model.decoder.cell.recurrent_kernel,
-        "decoder/bias": model.decoder.cell.bias,
-        "dense/kernel": model.dense.kernel,
-        "dense/bias": model.dense.bias,
-    }
-
-
 def layout(name, array):
     """A weight in Keras's layout."""
     return array
@@ -117,7 +116,7 @@ class RMSprop(keras.optimizers.RMSprop):
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
         super().__init__(learning_rate, rho, epsilon=epsilon)
         # Usually the first step makes its variables. These can be set before it.
-        self.build(list(weights_of(model).values()))
+        self.build(list(model.named_weights().values()))
 
     @property
     def mean_squares(self):
@@ -126,7 +125,7 @@ class RMSprop(keras.optimizers.RMSprop):
 
 def gradients(model, batch):
     """The loss, its counts (3,), and the gradient of each weight by its name."""
-    weights = {name: weight.value for name, weight in weights_of(model).items()}
+    weights = {name: weight.value for name, weight in model.named_weights().items()}
     with tf.GradientTape() as tape:
         logits, *_ = model(batch.encoder_input_data, batch.decoder_input_data, batch.encoder_lengths)
         loss, counts = loss_of(logits, batch)
@@ -137,7 +136,7 @@ def gradients(model, batch):
 def train_step(model, optimizer, batch):
     """The loss and its counts (3,) before the step."""
     loss, counts, by_name = gradients(model, batch)
-    optimizer.apply(by_name.values())  # in the order of weights_of
+    optimizer.apply(by_name.values())  # in the order of named_weights
     return loss, counts
 
 

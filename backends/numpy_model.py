@@ -133,6 +133,10 @@ class Seq2Seq:
         by_name["dense/bias"] = d_logits.sum((0, 1))
         return by_name
 
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return self.weights
+
 
 class Batch(NamedTuple):
     """N sentence pairs, padded to T_enc and T_dec characters with the space's one-hot.
@@ -168,11 +172,6 @@ def prepare(dtype="float32", device="cpu"):
     precision = dtype
 
 
-def weights_of(model):
-    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-    return model.weights
-
-
 def layout(name, array):
     """A weight in Keras's layout."""
     return array
@@ -202,7 +201,7 @@ class RMSprop:
     """Keras's RMSprop: epsilon stands inside the root."""
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
-        self.weights = weights_of(model)
+        self.weights = model.named_weights()
         self.mean_squares = [np.zeros_like(weight) for weight in self.weights.values()]
         self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
 

@@ -41,6 +41,19 @@ class Seq2Seq(nn.Layer):
         logits, *_ = self.decode(decoder_input_data, *states)
         return logits, *states
 
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return {
+            "encoder/kernel": self.encoder.weight_ih_l0,
+            "encoder/recurrent_kernel": self.encoder.weight_hh_l0,
+            "encoder/bias": self.encoder.bias_ih_l0,
+            "decoder/kernel": self.decoder.weight_ih_l0,
+            "decoder/recurrent_kernel": self.decoder.weight_hh_l0,
+            "decoder/bias": self.decoder.bias_ih_l0,
+            "dense/kernel": self.dense.weight,
+            "dense/bias": self.dense.bias,
+        }
+
 
 class Batch(NamedTuple):
     """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
@@ -76,20 +89,6 @@ def prepare(dtype="float32", device="cpu"):
     paddle.set_device(device)
 
 
-def weights_of(model):
-    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-    return {
-        "encoder/kernel": model.encoder.weight_ih_l0,
-        "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
-        "encoder/bias": model.encoder.bias_ih_l0,
-        "decoder/kernel": model.decoder.weight_ih_l0,
-        "decoder/recurrent_kernel": model.decoder.weight_hh_l0,
-        "decoder/bias": model.decoder.bias_ih_l0,
-        "dense/kernel": model.dense.weight,
-        "dense/bias": model.dense.bias,
-    }
-
-
 def layout(name, array):
     """A weight in Paddle's layout, given in Keras's, or the other way round."""
     return array if name == "dense/kernel" else np.ascontiguousarray(array.T)
@@ -112,7 +111,7 @@ class RMSprop(paddle.optimizer.RMSProp):
     """Keras's RMSprop: Paddle's own has epsilon inside the root, too."""
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
-        self.weights = list(weights_of(model).values())
+        self.weights = list(model.named_weights().values())
         super().__init__(learning_rate, rho, epsilon, parameters=self.weights)
         # Usually Paddle makes these in the first step. The last two have no effect without momentum and centering.
         kinds = ("mean_square", "momentum", "mean_grad")
@@ -132,7 +131,7 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.clear_gradients()  # and not the optimizer's alone, which does not know the second biases
     loss.backward()
-    return loss.detach(), counts, {name: weight.grad for name, weight in weights_of(model).items()}
+    return loss.detach(), counts, {name: weight.grad for name, weight in model.named_weights().items()}
 
 
 def train_step(model, optimizer, batch):

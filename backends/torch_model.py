@@ -45,6 +45,19 @@ class Seq2Seq(nn.Module):
         logits, *_ = self.decode(decoder_input_data, *states)
         return logits, *states
 
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return {
+            "encoder/kernel": self.encoder.weight_ih_l0,
+            "encoder/recurrent_kernel": self.encoder.weight_hh_l0,
+            "encoder/bias": self.encoder.bias_ih_l0,
+            "decoder/kernel": self.decoder.weight_ih_l0,
+            "decoder/recurrent_kernel": self.decoder.weight_hh_l0,
+            "decoder/bias": self.decoder.bias_ih_l0,
+            "dense/kernel": self.dense.weight,
+            "dense/bias": self.dense.bias,
+        }
+
 
 class Batch(NamedTuple):
     """N sentence pairs by `to_tensor`, padded to T_enc and T_dec characters with the space's one-hot.
@@ -80,20 +93,6 @@ def prepare(dtype="float32", device="cpu"):
     torch.set_default_device({"cpu": None, "gpu": "cuda"}[device])
 
 
-def weights_of(model):
-    """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
-    return {
-        "encoder/kernel": model.encoder.weight_ih_l0,
-        "encoder/recurrent_kernel": model.encoder.weight_hh_l0,
-        "encoder/bias": model.encoder.bias_ih_l0,
-        "decoder/kernel": model.decoder.weight_ih_l0,
-        "decoder/recurrent_kernel": model.decoder.weight_hh_l0,
-        "decoder/bias": model.decoder.bias_ih_l0,
-        "dense/kernel": model.dense.weight,
-        "dense/bias": model.dense.bias,
-    }
-
-
 def layout(name, array):
     """A weight in torch's layout, given in Keras's, or the other way round."""
     return np.ascontiguousarray(array.T)
@@ -116,7 +115,7 @@ class RMSprop:
     # the first of those that is made imports torch's compiler, which takes a second.
 
     def __init__(self, model, learning_rate=1e-3, rho=0.9, epsilon=1e-7):
-        self.weights = list(weights_of(model).values())
+        self.weights = list(model.named_weights().values())
         self.mean_squares = [torch.zeros_like(weight) for weight in self.weights]
         self.learning_rate, self.rho, self.epsilon = learning_rate, rho, epsilon
 
@@ -134,7 +133,7 @@ def gradients(model, batch):
     loss, counts = loss_of(logits, batch)
     model.zero_grad()
     loss.backward()
-    return loss.detach(), counts, {name: weight.grad for name, weight in weights_of(model).items()}
+    return loss.detach(), counts, {name: weight.grad for name, weight in model.named_weights().items()}
 
 
 def train_step(model, optimizer, batch):

@@ -23,7 +23,7 @@ LOADS = """\
 import keras
 
 whole = keras.saving.load_model({model!r})  # the example's own, with its optimizer: whole.fit goes on
-for weight, array in zip(api.weights_of(model).values(), whole.get_weights()):
+for weight, array in zip(model.named_weights().values(), whole.get_weights()):
     api.assign(weight, array)"""
 EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'
 RECURRENT_KERNEL = "layers/lstm/cell/vars/1"  # the encoder's, in the file

@@ -52,6 +52,10 @@ class Seq2Seq:
         model.compile(GradientKeeper(0.0), "categorical_crossentropy")
         return model
 
+    def named_weights(self) -> dict[str, keras.Variable]:
+        """The trained weights by their names."""
+        return named(self.training.trainable_variables)
+
 
 class Batch(NamedTuple):
     """N sentence pairs, padded to T_enc and T_dec characters."""
@@ -71,11 +75,6 @@ def prepare(dtype: str = "float32", device: str = "cpu") -> None:
     """Make models of this precision from now on."""
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
-
-
-def weights_of(model: Seq2Seq) -> dict[str, keras.Variable]:
-    """The trained weights, by their names."""
-    return named(model.training.trainable_variables)
 
 
 def named(variables: Sequence[keras.Variable]) -> dict[str, keras.Variable]:

@@ -21,7 +21,7 @@ from tests.support import child
 
 FILES = {name: PROJECT / "backends" / f"{name}_model.py" for name in TABLE if ":" not in name}
 NAMES = """
-    Seq2Seq Batch has_gpu prepare weights_of layout loss_of RMSprop gradients train_step evaluate_step forward
+    Seq2Seq Batch has_gpu prepare layout loss_of RMSprop gradients train_step evaluate_step forward
     start step take assign to_tensor to_array
 """.split()
 # What a model file has besides, which the others leave to their framework.
@@ -40,7 +40,7 @@ arrays = load_file("arrays.safetensors")
 api.prepare("float64")
 sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays["encoder/recurrent_kernel"])
 model = api.Seq2Seq(*sizes)
-for name, weight in api.weights_of(model).items():
+for name, weight in model.named_weights().items():
     api.assign(weight, api.layout(name, arrays[name]))
 optimizer, batches = api.RMSprop(model, *json.loads(sys.argv[2])), []
 for step in range(3):

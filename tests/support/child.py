@@ -256,7 +256,7 @@ def loaded(backend: Backend, emit: Emit, *, program: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(program, names)
     api = names["api"]
-    return {name: api.layout(name, api.to_array(weight)) for name, weight in api.weights_of(names["model"]).items()}
+    return {name: api.layout(name, api.to_array(weight)) for name, weight in names["model"].named_weights().items()}
 
 
 def refuses_to_save(backend: Backend, emit: Emit, *, run: Path, folder: Path) -> str:

@@ -13,7 +13,7 @@ from backends.interface import BackendFacts
 from backends.process.tuned import BUILT_IN, Tuning
 from common.machine import Machine
 from common.scoring import Scores
-from common.settings import DataConfig, ModelConfig, TrainConfig
+from common.settings import DataConfig, ModelConfig, ModelName, TrainConfig
 from common.text import quoted
 
 WITHIN = 0.05  # half-width that intervals must reach, as a share, unless --within says otherwise
@@ -96,7 +96,7 @@ class Training(Measured, frozen=True):
     axes: dict[Axis, Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=50)]] = msgspec.field(
         default_factory=dict
     )
-    model: Literal["lstm"] = "lstm"
+    model: ModelName = "lstm"
 
 
 class Plan(Measured, frozen=True):

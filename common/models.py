@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.settings import ModelConfig
+from common.settings import ModelConfig, ModelName
 
 Shape = tuple[int, ...]
 Axes = tuple[str, ...]
@@ -80,12 +80,14 @@ def _lstm(config: ModelConfig) -> dict[str, Weight]:
     }
 
 
-LSTM = Model(_lstm, {"state_h": ("row", "unit"), "state_c": ("row", "unit")})
+MODELS: dict[ModelName, Model] = {
+    "lstm": Model(_lstm, {"state_h": ("row", "unit"), "state_c": ("row", "unit")}),
+}
 
 
 def model_of(config: ModelConfig) -> Model:
     """The model that these settings choose."""
-    return LSTM
+    return MODELS[config.model]
 
 
 def permute(array: NDArray[np.floating], axes: Axes, order: NDArray[np.integer]) -> NDArray[np.floating]:

@@ -125,7 +125,10 @@ class RunDirectory:
         with _reading(file):
             content = msgspec.json.decode(read_at_most(LARGEST_JSON, file), type=dict[str, Any])
             run = msgspec.convert({**content, "path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
-            if run._settings() != content:
+            settings = run._settings()
+            if "model" not in content["model_config"]:  # of a run that is older than the setting
+                del settings["model_config"]["model"]
+            if settings != content:
                 raise ValueError("a setting is missing, or it has one that is not known")
         return run
 

@@ -191,6 +191,13 @@ def test_of_two_that_make_a_run_one_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(path)) == FILES
 
 
+def test_a_run_that_names_no_model_is_an_lstm(run: RunDirectory) -> None:
+    config = json.loads((run.path / "config.json").read_bytes())
+    assert config["model_config"].pop("model") == "lstm"
+    (run.path / "config.json").write_text(json.dumps(config))
+    assert RunDirectory.open(run.path) == run
+
+
 # Damaged: for each file what is done to it. Damage at random: tests/nightly/test_damaged_files.py
 
 READ = [name for name in FILES if name != "machine.json"]
@@ -207,6 +214,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {  # the place of a value in a file, an
         "version": [4],
         "model_config latent_dim": [4, "3"],
         "model_config surplus": [1],
+        "model_config model": ["gru", None],
         "train_config learning_rate": ["fast", -1, float("nan"), 10**400],
         "digests": [{"pairs.tsv": "ab"}, 3],
         "max_encoder_seq_length": [0, 1 << 40, "\ud800"],

@@ -14,8 +14,8 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py) \
-	cli/test_runs.py docs/test_tutorial.py)
+AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py group.py models.py) \
+	$(addprefix cli/test_,runs.py bench.py vary.py) docs/test_tutorial.py)
 
 .PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 
@@ -30,6 +30,7 @@ nightly: set-up # attacks by hostile input, and what takes long
 	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA
 	$(BIN)/rosetta parity
 	ROSETTA_AT_LENGTH=1 $(BIN)/python -m pytest $(AT_LENGTH) --timeout 600
+	cd porting && ROSETTA_AT_LENGTH=1 ../$(BIN)/python -m pytest porting_tests/test_pairs.py porting_tests/test_keras_on_torch.py
 	cd porting && ../$(BIN)/python -m porting_tests.support.flax_at_length
 	cd porting && ../$(BIN)/python -m porting_tests.support.mistakes
 	cd porting && ../$(BIN)/python -m porting_tests.support.replays

@@ -56,12 +56,17 @@ Open = Callable[..., "Page"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests that start a framework or a browser, and group those of one process of `make test`.
 
+    Tests marked `at_length` are left out but by `make nightly`.
     `make check` leaves out tests marked `starts`. Tests of a group run in one process, so that what stays for the
     whole session is started once. JAX, which compiles for a minute, has a group of its own.
     """
+    if not AT_LENGTH:
+        long = [item for item in items if item.get_closest_marker("at_length")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         names = STARTING.intersection(item.fixturenames)  # type: ignore[attr-defined]
         if names:

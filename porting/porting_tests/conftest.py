@@ -9,6 +9,8 @@ import pytest
 
 from porting_tests.support.side import FRAMEWORKS, Side
 
+AT_LENGTH = "ROSETTA_AT_LENGTH" in os.environ  # as `make nightly` sets it
+
 # Each process of `make test` keeps to a core of its own, and so do the frameworks that it starts: threads of two
 # frameworks that share cores spin while they wait for one another.
 if PROCESS := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -18,8 +20,13 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the programs 
     os.environ[variable] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start a framework with `starts`, which `make check` leaves out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that start a framework with `starts`, which `make check` leaves out; and leave out tests marked
+    `at_length` but by `make nightly`."""
+    if not AT_LENGTH:
+        long = [item for item in items if item.get_closest_marker("at_length")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         if "side_of" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("starts")

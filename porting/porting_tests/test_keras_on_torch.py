@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from porting_tests.support.pairs import DENSE, NORM, computed, pair_of, recorded
 from porting_tests.support.program import rosetta
 from porting_tests.support.side import Side
 
 
+@pytest.mark.at_length
 def test_float64_in_keras_on_torch_has_the_bounds_of_float32(side_of: Callable[[str], Side], tmp_path: Path) -> None:
     blocks = {**DENSE, "activation": "tanh"}, NORM
     started = {name: side_of(name) for name in ("torch", "keras:torch")}

@@ -44,6 +44,7 @@ def test_a_recording_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> 
     assert (status, "NumPy trains" in shown) == (0, True)
 
 
+@pytest.mark.at_length
 def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
     """Cheats compute something else while they are timed."""
     cheats = ["numpy:WithoutUpdatesLater", "numpy:NothingWhileTimed", "numpy:DecodesHalfLater"]

@@ -177,10 +177,13 @@ def test_weights_that_an_epochs_last_step_ruined_are_not_kept(tmp_path) -> None:
 
 
 def test_a_relay_of_all_frameworks_is_one_run(tmp_path, shared: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begun in one and gone on with in others, it is the reference's run, at the example's settings but its size."""
+    """Begun in one and gone on with in others, it is the reference's run, at the example's settings but its size.
+
+    With torch alone where time is short; tests of parity have each framework go on with the reference's training.
+    """
     monkeypatch.setattr(training, "_samples", lambda *_: [])  # for which JAX would compile many shapes
     data, settings = replace(DATA, num_samples=240), TrainConfig(seed=7)
-    first, *later = order = ["numpy", "jax", "torch", "paddle", "keras", "numpy"]
+    first, *later = order = ["numpy", *(["jax", "torch", "paddle", "keras"] if AT_LENGTH else ["torch"]), "numpy"]
     run = trained_run(first, tmp_path / "relay", 1, "float64", data, train_config=settings)
     for total, backend in enumerate(later, 2):
         resume(run, backend, total)

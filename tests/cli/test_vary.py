@@ -18,6 +18,7 @@ from tests.support.recordings import changed, plan_of, recording, slowed
 TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
 
 
+@pytest.mark.at_length
 def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) -> None:
     """On NumPy's backend, from the command line to JSON and the page."""
     out = tmp_path / "a.jsonl"

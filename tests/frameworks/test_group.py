@@ -245,8 +245,15 @@ def assert_trained_as_alone(run: RunDirectory, epochs: int) -> None:
         np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-11, err_msg=name, strict=True)
 
 
-# torch's workers die below, on two hosts and under its launcher.
-@pytest.mark.parametrize("name", [name for name, entry in TABLE.items() if entry.group and name != "torch"])
+# torch's workers die below, on two hosts and under its launcher; Keras's take long.
+DYING = [
+    pytest.param(name, marks=pytest.mark.at_length if name == "keras" else ())
+    for name, entry in TABLE.items()
+    if entry.group and name != "torch"
+]
+
+
+@pytest.mark.parametrize("name", DYING)
 def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: Path) -> None:
     said = disturbed(tmp_path / "run", name, lambda processes: processes[1].kill())
     run = RunDirectory.open(tmp_path / "run")
@@ -256,6 +263,7 @@ def test_a_group_trains_as_one_worker_and_names_a_dead_one(name: str, tmp_path: 
     assert_trained_as_alone(run, epochs)
 
 
+@pytest.mark.at_length
 def test_a_restarted_launcher_ends_with_one_workers_result(tmp_path: Path) -> None:
     run, epochs = tmp_path / "run", 16
     launcher = "--standalone --nproc-per-node 2 --max-restarts 2 -m rosetta".split()

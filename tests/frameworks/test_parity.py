@@ -33,22 +33,12 @@ def ways() -> Iterator[tuple[str, str, str]]:
         if name in ONE_PROGRAM and not AT_LENGTH:
             continue
         exact = "float32" if entry.float32_only else "float64"
-        if ":" not in name:
-            yield name, "float32", "space"
+        yield name, exact if ":" in name else "float32", "space"
+        if ":" not in name and (name != "jax" or AT_LENGTH):  # JAX compiles anew for each width of trimmed batches
             yield name, exact, "mask"
-        else:
-            yield name, exact, "space"
 
 
-def ways_but(left_out: Callable[[str, str, str], bool]) -> pytest.MarkDecorator:
-    """Parametrize a test with other ways than all."""
-    chosen = [way for way in ways() if not left_out(*way)]
-    return pytest.mark.parametrize("backend", chosen, ids=" ".join, indirect=True, scope="module")
-
-
-def compiles_for_each_width(name: str, dtype: str, padding: str) -> bool:
-    """True where batches are trimmed and JAX compiles anew for each width; these are held at length."""
-    return name == "jax" and padding == "mask" and not AT_LENGTH
+DECODING_BATCHES = [way for way in ways() if lookup(way[0]).decodes_batches]  # others decode a sentence alone anyway
 
 
 @pytest.fixture(scope="module", params=ways(), ids=" ".join)
@@ -112,7 +102,6 @@ class TestStep:
     def test_weights_after_a_step(self, backend: Comparison) -> None:
         held(backend, "step")
 
-    @ways_but(compiles_for_each_width)
     def test_losses_of_several_steps(self, backend: Comparison) -> None:
         held(backend, "trajectory")
 
@@ -146,7 +135,7 @@ class TestDecoding:
     def test_strings(self, backend: Comparison) -> None:
         held(backend, "strings")
 
-    @ways_but(lambda name, *_: not lookup(name).decodes_batches)  # which translates one sentence after another anyway
+    @pytest.mark.parametrize("backend", DECODING_BATCHES, ids=" ".join, indirect=True, scope="module")
     def test_a_sentence_is_translated_alone_as_it_is_among_others(self, backend: Comparison) -> None:
         cases, asked = backend.cases, backend.actual.by_stage["strings"]
         # Weights so large that every row says something else, and a bias so that some end early.
@@ -187,7 +176,6 @@ class TestResume:
         held(backend, "weights")
         held(backend, "weights", slots=True)
 
-    @ways_but(compiles_for_each_width)
     def test_the_reference_and_it_go_on_with_each_others_training(self, backend: Comparison) -> None:
         case, reference = backend.cases.by_stage["trajectory"], backend.cases.reference
         first, second = np.split(case.rows, 2)

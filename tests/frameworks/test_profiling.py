@@ -80,7 +80,7 @@ ENGINES = {
 }
 
 
-@pytest.mark.parametrize("name", ENGINES if AT_LENGTH else ["keras:example", "keras:on-torch"])
+@pytest.mark.parametrize("name", ENGINES if AT_LENGTH else ["keras:example"])
 def test_keras_computes_under_the_engine_that_its_row_names(
     backend_of: StartBackend, name: str, tmp_path: Path
 ) -> None:

@@ -116,7 +116,7 @@ def train(
         shows = group[0].rank == 0
         if run:
             settings.require_same(run, None if resume_or_begin else typed)
-        if run and resume_or_begin and len(run.history()) >= epochs:
+        if run and resume_or_begin and training.is_whole(run, epochs):
             trained = training.Trained(run, []) if shows else None
         else:
             with progress.training_progress(settings.backend, epochs, silent=not shows) as on_event:

@@ -133,6 +133,15 @@ def _prepared(
     return run.material(), run.model_config, replace(run.train_config, learning_rate=training.learning_rate)
 
 
+def is_whole(run: RunDirectory, epochs: int) -> bool:
+    """True if a run has all its epochs, with one that a process may still write that was killed a moment ago.
+
+    Raises CannotBeginError if another process trains the run.
+    """
+    with run.only_writer():
+        return len(run.history()) >= epochs
+
+
 def _require_writable(run: RunDirectory, is_first: bool) -> None:
     """Raise CannotBeginError if another process trains the run, or if the first worker cannot write it.
 

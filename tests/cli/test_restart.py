@@ -45,3 +45,11 @@ def test_an_unwritable_run_is_refused_before_the_first_epoch(tmp_path: Path, mon
 
     monkeypatch.setattr(training, "TemporaryFile", denied)
     assert f"{tmp_path / 'run'} cannot be written: Permission denied; mend that" in refusal(2, *command, 2)
+
+
+def test_a_run_that_another_process_trains_is_not_called_whole(tmp_path: Path, monkeypatch) -> None:
+    command = [*TRAIN, "--out", tmp_path / "run", "--epochs", 1]
+    assert rosetta(*command)[0] == 0
+    monkeypatch.setattr("common.run.LOCK_SECONDS", 0.1)
+    with RunDirectory.open(tmp_path / "run").only_writer():
+        assert "another process is training" in refusal(2, *command)

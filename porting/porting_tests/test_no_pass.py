@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from porting_tests.support.altered import altered
 from porting_tests.support.pairs import told
 from porting_tests.support.program import refusal, rosetta
 from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write
@@ -315,6 +316,24 @@ def test_a_setting_that_does_nothing_is_not_told(
         assert words in lines
 
 
+def test_an_activation_within_a_norm_is_likely(started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, "NormWithActivation", tmp_path)
+    assert compared(left, equal).passed
+    words = "likely: within norm the left side calls ReLU norm.act, the right side SiLU"
+    assert words in told(compared(left, wrong))
+
+
+def test_complex_numbers_are_recorded(tmp_path: Path) -> None:
+    """Of a layer, and of the model."""
+    for name, times in (("left", 1), ("equal", 1), ("wrong", 1j)):
+        record = Record(tmp_path / name)
+        layers(("fft", times * np.fft.fft(NUMBERS + 1)), LAST)(record)
+        record.forward(y=times * np.fft.fft(NUMBERS))
+    assert compared(tmp_path / "left", tmp_path / "equal").passed
+    found = compared(tmp_path / "left", tmp_path / "wrong")
+    assert found.explanation[1].startswith("fft:w output: error")
+
+
 def test_an_activation_that_one_side_lacks_is_likely(started: dict[str, Side], tmp_path: Path) -> None:
     left, equal, wrong = excuses(started, "MissingModule", tmp_path)
     assert compared(left, equal).passed
@@ -339,3 +358,16 @@ def test_a_model_that_gives_its_outputs_itself_lacks_none(started: dict[str, Sid
     for side in ("one", "other"):
         layers(FC)(Record(tmp_path / side))
     assert "recorded no outputs" in told(compared(tmp_path / "one", tmp_path / "other"))
+
+
+@pytest.mark.parametrize("name", ["", "MovedResidual", "OutputsInAnotherOrder"])
+def test_each_array_that_changes_is_seen(name: str, started: dict[str, Side], tmp_path: Path) -> None:
+    """The comparison fails, or a remark tells. `python -m porting_tests.support.altered` tries all."""
+    if name:
+        left, right, _ = excuses(started, name, tmp_path)
+    else:
+        left, right = (write(tmp_path / side, side, DATA) for side in ("torch", "keras"))
+    rng = np.random.default_rng(len(name))
+    made = [*altered(left, right, rng, share=0.25)]
+    assert len(made) > 4
+    assert [change for change in made if not change.seen] == []

@@ -15,7 +15,7 @@ from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
 from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
-from rosetta_diff.judge.excuses import with_excuses, without_ground
+from rosetta_diff.judge.excuses import unmoved_outputs, with_excuses, without_ground
 from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.noise import Control, noise_of
 from rosetta_diff.pair.drafts import remark_on_lines
@@ -184,6 +184,7 @@ def compare_records(
     diff.notes = [
         *(hidden_settings(left, right, pairing.pairs) if not diff.broken else ()),
         *(cause.line for cause in others if cause.sentence not in told),
+        *(remark_unmoved(unmoved_outputs(stages, diff.checks)) if not diff.broken else ()),
         *remark_inside(diff.inside("forward")),
         *remark_folded(diff.inside("weights")),
         *stages.tolerances.remarks,
@@ -286,6 +287,12 @@ def remark_folded(folded: Sequence[Check]) -> Iterator[str]:
     if folded:
         words = "differ, as they may where an exporter made others of them; outputs tell whether it matters"
         yield f"inside, weights: {some_of([check.tensor for check in folded])} {words}"
+
+
+def remark_unmoved(outputs: Sequence[str]) -> Iterator[str]:
+    """A remark on outputs that agree though their layers are given other numbers."""
+    if outputs:
+        yield f"given other numbers, and what it gives agrees: {some_of(outputs)}"
 
 
 def remark_inside(inside: Sequence[Check]) -> Iterator[str]:

@@ -128,15 +128,18 @@ def array_of(value: Any) -> NDArray[Any]:
 
 def is_numeric(array: NDArray[Any]) -> bool:
     """True for numbers that can be written; bfloat16 is of ml_dtypes, which TensorFlow and JAX use."""
-    return array.dtype.kind in "biuf" or array.dtype.name == "bfloat16"
+    return array.dtype.kind in "biufc" or array.dtype.name == "bfloat16"
 
 
 def writable(value: Any, what: str) -> NDArray[Any]:
     """Return the value as safetensors takes it: contiguous, since it writes an array's memory as if rows followed one
-    another; bfloat16 as float32. Raises RecordError, which names `what`, for anything but numbers."""
+    another; bfloat16 as float32, complex numbers along a last axis of two. Raises RecordError, which names `what`,
+    for anything but numbers."""
     array = array_of(value)
     if not is_numeric(array):
         raise RecordError(f"{what} is of type {array.dtype}; expected numbers")
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], -1)
     return np.asarray(array.astype(np.float32) if array.dtype.name == "bfloat16" else array, order="C")
 
 

@@ -320,6 +320,25 @@ class MissingModule(Row):
         return h if self.wrong else self.act(h)
 
 
+class NormWithActivation(Row):
+    """A norm calls its own activation."""
+
+    def build(self) -> None:
+        super().build()
+        self.norm = ActivatedNorm(TIME)
+        self.norm.act = self.chosen(nn.ReLU, nn.SiLU)()
+
+    def middle(self, h: Tensor) -> Tensor:
+        return self.norm(h)
+
+
+class ActivatedNorm(nn.BatchNorm1d):
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
 class ClampAfterStep(Row):
     """Adam's epsilon differs, and a clamp that follows the step decides."""
 

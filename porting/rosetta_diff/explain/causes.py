@@ -203,6 +203,7 @@ CAUSES: dict[str, tuple[Callable[[Broken], Iterator[Cause]], ...]] = {
         shifted,
         partial(parted, forward),
         settings_differ,
+        facts.called_within,
         facts.called_between,
         facts.where_in_it,
         facts.drops,

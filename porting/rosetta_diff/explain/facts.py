@@ -8,15 +8,17 @@ from itertools import islice, permutations, product
 
 import numpy as np
 
+from rosetta_diff.activations import ACTIVATIONS
 from rosetta_diff.arrays import head, largest, pieces
 from rosetta_diff.explain.broken import Broken, Cause, dropouts
-from rosetta_diff.explain.inputs import bare_calls, computed_before, given_otherwise, given_the_same
+from rosetta_diff.explain.inputs import WEIGHTED, bare_calls, computed_before, given_otherwise, given_the_same
 from rosetta_diff.explain.settings import settings_between, settings_differ
 from rosetta_diff.judge.check import judge
 from rosetta_diff.pair.drafts import MOST_TURNED, find_rearranged, line_of, line_of_axes, line_of_turn
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.rules import RECURRENT
+from rosetta_diff.read.side import is_within
 
 ONE_IN_FLOAT32 = float(np.finfo(np.float32).eps)
 
@@ -69,6 +71,27 @@ def called_between(broken: Broken) -> Iterator[Cause]:
     for left, right in zip(*calls, strict=True) if len(calls[0]) == len(calls[1]) else of_one_kind:
         for _, cause in settings_between(left, right):
             yield replace(cause, sentence=f"of {left.name} {cause.sentence}")
+
+
+def called_within(broken: Broken) -> Iterator[Cause]:
+    """Layers without weights that the layer which is shown calls itself, such as a norm its activation, of one name
+    and of two classes."""
+    if broken.kind not in WEIGHTED:
+        return
+    inner = []
+    for group in broken.groups:
+        within = (layer for layer in group.side.says.layers if is_within(layer.path, group.layer.path))
+        own = [layer for layer in within if not layer.own and layer.classes and layer.path in group.side.called]
+        inner.append({layer.path.removeprefix(group.layer.path): layer for layer in own})
+    for left, right in [(inner[0][name], inner[1][name]) for name in inner[0] if name in inner[1]]:
+        kinds = left.classes[0], right.classes[0]
+        if kinds[0] != kinds[1]:
+            words = f"within {broken.name} the left side calls {kinds[0]} {left.path}, the right side {kinds[1]}"
+            call, activation = broken.sides[0].called[left.path][0], kinds[1].rpartition(".")[2].lower()
+            given = [*map(broken.sides[0].arrays("layers").mapped, islice(call.inputs.values(), 1))]
+            is_first = not (broken.item.call and broken.item.call.left.number)
+            made = ACTIVATIONS[activation](given[0]) if given and is_first and activation in ACTIVATIONS else None
+            yield Cause(words, "", made, None if made is None else broken.arrays[1])
 
 
 def found_elsewhere(broken: Broken) -> Iterator[Cause]:
@@ -248,7 +271,7 @@ def next_record(broken: Broken) -> str:
         name = attentions[0] if attentions else broken.name
         if given_the_same(broken):
             words = f"{name} is given the same on both sides, so it differs inside: compare its settings"
-            if [*settings_differ(broken)]:
+            if [*settings_differ(broken), *called_within(broken)]:
                 return ""
             classes = [group.layer.classes[0] for group in broken.groups if group.layer.classes]
             if all("." in name for name in classes):  # none is the framework's own

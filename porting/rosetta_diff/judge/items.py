@@ -150,9 +150,10 @@ class Stages:
         alone = [f"{pair.name} {name}" for pair, name in self.tensors_of_pairs() if not pair.has(name, "step-1")]
         if alone:
             self._skipped("step", f"{some_of(alone)}, of which neither side recorded the weights after it")
-        for pair, name, scale in self._scales():
+        most, scales = self._scales()
+        for pair, name, scale in scales:
             converted += [pair.name] if converted_variance(pair, name, no_array) else []
-            allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay)
+            allowed = partial(allowed_of, pair, name, 4 * self.tolerances.unit, decay, most)
             quantity = "updates" if pair.is_trained(name) else "moving"
             yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
         if converted:
@@ -294,13 +295,13 @@ class Stages:
             yield from ((pair, name) for name in pair.names if pair.has(name, file))
             yield from pair.further_terms(file) if terms else ()
 
-    def _scales(self) -> list[tuple[LayerPair, str, float]]:
-        """For each tensor how far the left step moved it, and at least a share of the farthest that the step moved a
-        weight; how far the right step did where nothing moved on the left."""
+    def _scales(self) -> tuple[float, list[tuple[LayerPair, str, float]]]:
+        """The farthest that the left step moved a weight. And for each tensor how far it moved that, and at least a
+        share of the farthest; how far the right step did where nothing moved on the left."""
         smallest = self.tolerances.smallest_scale()
         far = [(pair, name, moved(pair.left_array, name)) for pair, name in self.tensors_of_pairs("step-1")]
         most = max((distance for pair, name, distance in far if pair.is_trained(name)), default=0.0)
-        return [
+        return most, [
             (pair, name, max(distance, smallest * most) or moved(pair.right_array, name) or 1.0)
             for pair, name, distance in far
         ]
@@ -328,12 +329,13 @@ def moved(read: Callable[[str, str], Array | None], name: str) -> float:
     return largest_difference(before, after)[0]
 
 
-def allowed_of(pair: LayerPair, name: str, units: float, decay: float) -> Callable[[slice], Array]:
+def allowed_of(pair: LayerPair, name: str, units: float, decay: float, most: float) -> Callable[[slice], Array]:
     """The accepted difference of weights after a step: what the accepted gradient difference explains, plus so many
     units of each number where it starts.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
-    decay, as a share of a weight, may have taken something.
+    decay, as a share of a weight, may have taken something. An update is `most` at most, the farthest that the step
+    moves a weight.
     """
     both = [array for file in ("gradients", "step-1") for array in pair.arrays(name, file)]
     arrays = [np.atleast_1d(array) for array in (*both, pair.left_array(name)) if array is not None]
@@ -343,7 +345,7 @@ def allowed_of(pair: LayerPair, name: str, units: float, decay: float) -> Callab
 
     def allowed(rows: slice) -> Array:
         left_gradient, right_gradient, left, right, start = (array[rows] for array in arrays)
-        update = np.maximum(np.abs(left - start), np.abs(right - start)) + decay * np.abs(start)
+        update = np.minimum(np.maximum(np.abs(left - start), np.abs(right - start)), most) + decay * np.abs(start)
         size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
         return np.asarray(rounded[rows] + 2 * update * share)

@@ -60,6 +60,7 @@ def altered(left: Path, right: Path, rng: np.random.Generator, share: float = 1.
     equal = compare_records(Side(left), Side(right))
     before = remarks(equal)
     has_partner = {of.path for pair in equal.pairing.pairs for of in pair.right.layers}
+    has_partner.add(Side(right).root)
     named: dict[bool, set[str]] = {True: set(), False: set()}
     for call in Side(right).says.calls:
         named[call.layer in has_partner].update(call.parts, call.inputs.values())

@@ -186,8 +186,8 @@ class Replay:
                 name = next(name for name, array in call.inputs.items() if array == right_name)
                 loads = partial(views.array, 0), partial(views.array, 1)
                 of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
-                bound = self.stages.tolerances.bound("outputs", precision=self.stages.precision_of(views.left))
-                yield judge(Item("forward", name, *loads, bound, **of_pair)), right_name
+                of_pair |= {"precision": self.stages.precision_of(views.left)}
+                yield judge(self.stages.held("forward", name, "outputs", *loads, **of_pair)), right_name
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
         item, (_, left) = check.item, self.partners[call.layer, call.number]

@@ -20,7 +20,8 @@ PRECISE = PRECISIONS[:2]
 UNIT = {name: 2.0**-digits for name, digits in DIGITS.items()}
 
 # Constants of a mask, such as -1e9: their least size, how far they are beyond other numbers at least, how many there
-# are at most, where masks are added up, and how far, as a share, their numbers are rounded.
+# are at most, where masks are added up, and how far, as a share, their numbers are rounded. Numbers with a scale of
+# their own are as far below others.
 LEAST_OF_MASKS, BEYOND, MOST_OF_MASKS, ROUNDED = 1e3, 100.0, 3, 1e-6
 FEW = 8  # numbers that may be whole by chance
 NUMBERS_AT_ONCE = 1 << 20  # of a large array, so that comparing it takes little memory beside it
@@ -64,6 +65,26 @@ def largest_unmasked(array: Array) -> float:
     return most
 
 
+def scales_of_places(array: Array, most: float, least: float) -> Array | float:
+    """For each place on the last axis what differences there are divided by: `most`, the array's largest number, or
+    the largest number of places that are all smaller by far, and `least` at least. A few numbers may be small by
+    chance. Numbers beyond `most` are constants of a mask."""
+    if array.ndim < 2 or least >= most or not array.size:
+        return most
+    sizes = np.zeros(array.shape[-1])
+    for rows in pieces(array.shape):
+        piece = np.abs(array[rows]).reshape(-1, sizes.size)
+        np.maximum(sizes, np.where(piece <= most, piece, 0).max(0), out=sizes)
+    order = np.argsort(-sizes)
+    order = order[sizes[order] > 0]
+    larger, smaller = sizes[order][:-1], sizes[order][1:]
+    scales = np.full(sizes.shape, most)
+    for first in np.flatnonzero(smaller * BEYOND <= larger) + 1:
+        if (order.size - first) * (array.size // sizes.size) >= FEW:
+            scales[order[first:]] = max(sizes[order[first]], least)
+    return scales
+
+
 def has_numbers(array: Array) -> bool:
     """True if any number is finite and not zero."""
     whole = np.atleast_1d(array)
@@ -98,13 +119,14 @@ def are_whole(array: Array) -> bool:
 
 
 def largest_difference(
-    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, least: float | None = None
+    left: Array, right: Array, allowed: Callable[[slice], Array] | None = None, least: Array | float | None = None
 ) -> tuple[float, tuple[int, ...]]:
     """Return the largest difference of two arrays of one shape, and its index.
 
     It is not finite where one of the two numbers is not and the other is another, or where both are NaN. `allowed`
-    gives for rows of them how much of the difference does not count. With a `least` each difference is divided by the
-    left number, or by `least` if that is more; where both are zero, it is infinite.
+    gives for rows of them how much of the difference does not count. With a `least`, of all numbers or of each place
+    on the last axis, each difference is divided by the left number, or by `least` if that is more; where both are
+    zero, it is infinite.
     """
     worst, where = 0.0, (0,) * right.ndim
     right, left = np.atleast_1d(right), np.atleast_1d(left)

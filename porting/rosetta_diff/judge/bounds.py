@@ -55,3 +55,6 @@ SMALLEST_SCALE = {"float64": 1e-2, "float32": 1e-1, "float16": 1e-1, "bfloat16":
 # bound is about a unit in its last place.
 DETERMINED = 1e-2
 SMALLEST_DETERMINED = 1e-3
+# Units in the last place of a tensor's largest number that rounding may make of any other one. So numbers far below
+# the largest have a scale of their own where the type has digits for both.
+ROUNDINGS = 16

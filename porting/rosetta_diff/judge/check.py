@@ -19,6 +19,7 @@ from rosetta_diff.arrays import (
     largest,
     largest_difference,
     largest_unmasked,
+    scales_of_places,
 )
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
@@ -57,6 +58,7 @@ class Item:
     # without constants of a mask.
     scale: float | None = None
     smallest_scale: float = 0.0
+    rounding: float = 1.0  # of an output: the share of its largest number that rounding may make of any other number
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
     turn: str = ""  # how the right axes stand otherwise, in words
     axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
@@ -101,6 +103,13 @@ class Item:
         if self.scale is not None:
             return self.scale
         return max((largest_unmasked if self.is_output else largest)(left), self.smallest_scale) or 1.0
+
+    def scales_of(self, left: Array) -> Array | float:
+        """Return the same for each place on the last axis of an output, of which some may be far smaller."""
+        scale = self.scale_of(left)
+        if not self.is_output or self.scale is not None or not self.tolerance:
+            return scale
+        return scales_of_places(left, scale, self.rounding * scale / self.tolerance)
 
     def place(self, where: tuple[int, ...]) -> str:
         """Return an index in words, such as "row 3, forget gate, unit 5"."""
@@ -202,7 +211,7 @@ def judge(item: Item) -> Check:
     if item.is_output and item.quantity and are_whole(left) and are_whole(right):
         item = replace(item, tolerance=0.0, scale=1.0, quantity="", measured=False)
     scale, allowed = item.scale_of(left), item.allowed() if item.allowed else None
-    difference, where = largest_difference(left, right, allowed, scale if item.by_number else None)
+    difference, where = largest_difference(left, right, allowed, item.scales_of(left) if item.by_number else None)
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, dropwhile, islice
+from typing import Any
 
 import numpy as np
 
@@ -58,13 +59,23 @@ def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
 
 
 def excuse_of(stages: Stages, check: Check, vouched: bool) -> str:
-    """Return why the output of a layer is excused, in words; "" where it is not. `vouched` is true where what the
-    model gives agrees."""
+    """Return why the output of a layer is excused, in words; "" where it is not, such as where the right side alone
+    has NaN. `vouched` is true where what the model gives agrees."""
+    if right_alone_has_nan(check.item):
+        return ""
     if vouched and not is_given_the_same(stages, check.item):
         return AGREES
     if vouched and is_padding(check.item):
         return "at padded positions alone"
     return "one side gives what the other one has later" if is_found_later(stages, check.item) else ""
+
+
+def right_alone_has_nan(item: Item) -> bool:
+    """True if NaN is on the right alone. A mask may be added within another layer, so infinities may."""
+    left, right = item.left(), item.right()
+    if left is None or right is None or not (is_number(left) and is_number(right)):
+        return False
+    return bool(np.isnan(right).any() and not np.isnan(left).any())
 
 
 def is_given_the_same(stages: Stages, item: Item) -> bool:
@@ -97,8 +108,8 @@ def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
         for left_name, right_name in arguments(item.pair, (left, right)):
             views = views_of_input(stages.pairing.turns, item.pair, left_name, right_name)
             both = partial(views.array, 0), partial(views.array, 1)
-            bound = stages.tolerances.bound("outputs", precision=stages.precision_of(views.left))
-            yield judge(Item("forward", left_name, *both, bound, is_output=True))
+            how: dict[str, Any] = {"precision": stages.precision_of(views.left), "is_output": True}
+            yield judge(stages.held("forward", left_name, "outputs", *both, **how))
 
 
 def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rosetta_diff.arrays import (
+    UNIT,
     Array,
     Load,
     largest,
@@ -16,7 +17,7 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, in_one_order
-from rosetta_diff.judge.bounds import DETERMINED, NOISES, ROUNDED_WEIGHTS, SMALLEST_DETERMINED
+from rosetta_diff.judge.bounds import DETERMINED, NOISES, ROUNDED_WEIGHTS, ROUNDINGS, SMALLEST_DETERMINED
 from rosetta_diff.judge.check import Item, no_array
 from rosetta_diff.judge.constants import rounding_of_momentum
 from rosetta_diff.judge.outputs import (
@@ -104,7 +105,7 @@ class Stages:
         if left is None or right is None:
             self._skipped("loss", "not recorded on both sides")
         else:
-            yield self._held("loss", "loss", "loss", partial(np.array, float(left)), partial(np.array, float(right)))
+            yield self.held("loss", "loss", "loss", partial(np.array, float(left)), partial(np.array, float(right)))
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
@@ -141,7 +142,7 @@ class Stages:
         left, right = (side.counters for side in (self.left, self.right))
         if left and right and updates:  # a counter alone is no step
             both = (partial(np.array, counters, np.float64) for counters in (left, right))
-            yield self._held("step", "step counter", "", *both, scale=1.0)
+            yield self.held("step", "step counter", "", *both, scale=1.0)
         yield from self._updates() if updates else ()
 
     def _updates(self) -> Iterator[Item]:
@@ -168,7 +169,7 @@ class Stages:
         if steps[1:]:
             both = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
             tensor = f"losses of {count(len(steps), 'step')}"
-            yield self._held("trajectory", tensor, "trajectory", *both, scale=0.0, axes=[["step"]])
+            yield self.held("trajectory", tensor, "trajectory", *both, scale=0.0, axes=[["step"]])
         else:
             self._skipped("trajectory", "no losses of several steps on both sides")
         alone = len(left.keys() ^ right.keys())
@@ -210,7 +211,7 @@ class Stages:
             left, right = (partial(views.array, place, change) for place, change in enumerate(changes))
             how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
             of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
-            yield self._held("forward", tensor, "outputs", left, right, **how, **of_pair)
+            yield self.held("forward", tensor, "outputs", left, right, **how, **of_pair)
 
     def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -240,7 +241,7 @@ class Stages:
                     given = settled
             how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
             precision = self.precision_of(tensors[0], file) if quantity else ""
-            yield self._held(stage, name, quantity, load, given, precision=precision, turn=views.turn, **how)
+            yield self.held(stage, name, quantity, load, given, precision=precision, turn=views.turn, **how)
         for words, of in by_value.items():
             self.notes += [f"only values are compared of {some_of(of)}: {words}"] if words else []
 
@@ -251,21 +252,22 @@ class Stages:
         after_step = file == "step-1"
         right = (after_step and converted_variance(pair, name, right)) or right
         of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
-        item = self._held(stage, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
+        item = self.held(stage, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
         if after_step and name.startswith("moving_"):
             return replace(item, tolerance=max(item.tolerance, 2 * rounding_of_momentum(pair)))
         return item
 
-    def _held(
+    def held(
         self, stage: str, tensor: str, quantity: str, left: Load, right: Load, *, precision: str = "", **how: Any
     ) -> Item:
         """Two arrays within the bound of a quantity, of which something is computed in a precision; "" for the
         coarsest one of the models."""
         if not quantity:
             return Item(stage, tensor, left, right, 0.0, **how)
+        precision = precision or self.tolerances.precision
         bound = self.tolerances.bound(quantity, tensor, precision)
-        measured = bound != self.tolerances.tables[precision or self.tolerances.precision][quantity]
-        return Item(stage, tensor, left, right, bound, quantity=quantity, measured=measured, **how)
+        how |= {"quantity": quantity, "measured": bound != self.tolerances.tables[precision][quantity]}
+        return Item(stage, tensor, left, right, bound, rounding=ROUNDINGS * UNIT[precision], **how)
 
     def _skipped(self, stage: str, what: str, pairs: Sequence[LayerPair] = (), both: bool = False) -> None:
         left_out = LeftOut(stage, what, (*pairs,), both)

@@ -10,7 +10,7 @@ from math import ceil, fsum
 from statistics import fmean, median
 from typing import Literal
 
-from backends import EXAMPLE, lookup, title_of
+from backends import EXAMPLE, engine_of, lookup, title_of
 from backends.interface import BackendFacts
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
@@ -260,8 +260,11 @@ class BenchResults(Results):
         sentences = [f"Settings make {listed(faster)}."] if faster else []
         sentences += [f"Settings slow {listed(slower)}."] if slower else []
         sentences += [f"No gain is seen in {listed(others)}."] if others else []
-        unhelped = [row.title for row in self.rows if row.row.lane == "both"]
-        sentences += [f"No setting helps {listed(unhelped)}."] if unhelped else []
+        measured = {effect.framework for effect in self.training.tuning.effects}
+        same = [row for row in self.rows if row.row.lane == "both"]
+        of_table = grouped((engine_of(row.row.backend) in measured, row.title) for row in same)
+        sentences += [f"No setting helps {listed(of_table[True])}."] if True in of_table else []
+        sentences += [f"No setting was measured for {listed(of_table[False])}."] if False in of_table else []
         return " ".join(sentences)
 
     def gain_of(self, backend: str) -> Estimate | None:

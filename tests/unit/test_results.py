@@ -86,6 +86,9 @@ def test_a_backend_that_no_setting_helps_has_one_row_in_both_lanes() -> None:
     assert results.backends["keras"]["installed"] is results.backends["keras"]["tuned"]
     assert results.gain == "No gain is seen in PyTorch. No setting helps Keras."
     assert results.headline == "As installed and tuned, PyTorch trains 1.5 times as fast as Keras."
+    seconds = {"torch": 0.06, "numpy": 0.09}
+    numpy = BenchResults(recording(plan_of(seconds), seconds))
+    assert numpy.gain.endswith("No setting was measured for NumPy."), "which the table does not have"
 
 
 def test_no_speed_without_equality() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.report.render import Report
 
 # The least of --within. On an idle machine a bench of five rows reached 2.5 % in nine and a half minutes. Its
-# intervals narrow with the root of the time, so an hour reaches 1 %.
+# intervals narrow with the root of the time, so an hour would reach 1 %; none was measured.
 LEAST_WITHIN = 0.01
 LOG_SECONDS = 15.0  # between two status lines of a log
 
@@ -39,10 +39,10 @@ def share(percent: str) -> float:
 
 
 def reachable(percent: str) -> float:
-    """Convert the percentage of --within to a share of 1. Raises CannotBeginError for one that no hour reaches."""
+    """Convert the percentage of --within to a share of 1. Raises CannotBeginError for less than LEAST_WITHIN."""
     if (half_width := share(percent)) < LEAST_WITHIN:
         least = f"{LEAST_WITHIN:.0%}"
-        raise CannotBeginError(f"--within {percent} cannot be reached within an hour; give {least} or more")
+        raise CannotBeginError(f"--within {percent} is too narrow to be reached; give {least} or more")
     return half_width
 
 

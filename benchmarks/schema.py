@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from backends.interface import BackendFacts
-from backends.process.tuned import BUILT_IN, Tuning
+from backends.process.tuned import BUILT_IN, Short, Tuning
 from common.machine import Machine
 from common.scoring import Scores
 from common.settings import DataConfig, ModelConfig, ModelName, TrainConfig
@@ -34,7 +34,6 @@ CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 # The work of a turn: training steps, or calls that decode many sentences at once, or one sentence alone.
 Work = Literal["training", "batch", "alone"]
 Axis = Literal["latent-dim", "length", "batch-size"]  # of --vary, as typed
-Short = Annotated[str, msgspec.Meta(max_length=100)]
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
 Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence; sentences are compared character by character
 Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]

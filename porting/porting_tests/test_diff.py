@@ -283,7 +283,7 @@ def infinite(data: dict[str, Any]) -> None:
 
 
 def rounded_momentum(share: float) -> Change:
-    """Of each new batch the running mean takes so much less; 0.99 in Paddle's float32 leaves 9.5e-7 less."""
+    """The running mean takes less of each new batch by this share; 0.99 in Paddle's float32 takes 9.5e-7 less."""
     start = DATA["weights"]["bn"]["moving_mean"]
     moved = put("step-1 bn moving_mean", lambda a: start + (a - start) * (1 - share))
     return all_of(moved, put("settings bn", lambda _: {"_momentum": 0.99, "_epsilon": 1e-5}))

@@ -197,7 +197,7 @@ def giving_tokens(last: int, dtype: type = np.float32, precision: str = "float32
 
 
 def tied(best: int, token: int | None = None) -> Change:
-    """Of the scores (4, 5) of one token two are the highest but for rounding; it is the best one, or another."""
+    """Two scores of one token are the highest but for rounding; the token is `best`, or another."""
     scores = LOGITS.copy()
     scores[1, 3:] = 10 - 0.01 * (np.arange(3, 5) != best)
     chosen = scores.argmax(-1)
@@ -214,7 +214,7 @@ def lacks_gradient(data: Data) -> None:
 
 
 def gives(*arrays: Any) -> Change:
-    """What the model gives, and all that is recorded of it."""
+    """The model gives these arrays, and nothing else is recorded of it."""
     return all_of(
         put("outputs", lambda _: {f"output{number}": array for number, array in enumerate(arrays)}),
         put("calls ", lambda _: [*arrays]),

@@ -324,7 +324,7 @@ def test_an_activation_within_a_norm_is_likely(started: dict[str, Side], tmp_pat
 
 
 def test_complex_numbers_are_recorded(tmp_path: Path) -> None:
-    """Of a layer, and of the model."""
+    """A layer gives them, and so does the model."""
     for name, times in (("left", 1), ("equal", 1), ("wrong", 1j)):
         record = Record(tmp_path / name)
         layers(("fft", times * np.fft.fft(NUMBERS + 1)), LAST)(record)

@@ -98,7 +98,7 @@ def softmax_of_opset_11(model: Any) -> None:
 
 
 def constant_of_float32(model: Any) -> None:
-    """What torch 2.13 does itself."""
+    """Round the constant to float32, as torch 2.13 does itself."""
     change_array(model, node(model, "Mul").input[1], lambda array: array.astype(np.float32).astype(np.float64))
 
 

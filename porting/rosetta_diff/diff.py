@@ -95,7 +95,7 @@ class Diff:
 
     @property
     def parts_left_out(self) -> list[LeftOut]:
-        """What was not compared on stages that were."""
+        """The parts that were not compared on stages that were."""
         return [of for of in self.left_out if of.stage in self.compared]
 
     @property

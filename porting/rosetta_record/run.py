@@ -28,7 +28,7 @@ SEED = 0  # of the choice which weights move up and which down
 
 
 class Run:
-    """What the methods of a Record, a training and a replay share."""
+    """The state that the methods of a Record, a training and a replay share."""
 
     def __init__(self, path: Path, feed: Feed | None) -> None:
         """Replace an earlier record in this folder. Raises RecordError for a folder that holds anything else."""

@@ -1,4 +1,4 @@
-"""What is recorded of a model that is put back afterwards: a replay, a training or forward passes, and a control."""
+"""Records of a model that is put back afterwards: a replay, a training or forward passes, and a control."""
 
 from __future__ import annotations
 

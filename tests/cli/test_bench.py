@@ -89,7 +89,7 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
 
 
 def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
-    """What the shell sets is left out with a sentence; a budget that cannot hold is refused at once."""
+    """Variables of the shell are left out with a sentence; a budget that cannot hold is refused at once."""
     monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     out = tmp_path / "a.jsonl"

@@ -92,7 +92,7 @@ def slow_round(line: Round) -> Round:
 
 
 def test_intervals_across_rounds_hold_the_truth_despite_drift() -> None:
-    """Of times that share no round; those of rows that took turns leave the drift out."""
+    """The times share no round; intervals of rows that took turns leave the drift out."""
     covered = []
     for seed in range(200):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What all backends share, held to the example by hand: no comparison of backends with one another sees its mistakes.
+"""The parts that all backends share, held to the example by hand; a comparison of backends sees no mistake there.
 
 Everything that is expected here is computed apart, in plain loops as the official example has them.
 """
@@ -73,7 +73,7 @@ def encoded(weights: dict[str, np.ndarray], rows: np.ndarray) -> tuple:
 
 
 def counted(weights: dict[str, np.ndarray], row: int, masked: bool) -> np.ndarray:
-    """Of a pair the summed cross-entropy, its weights, right positions, right real positions and real positions."""
+    """A pair's summed cross-entropy, its weights, right positions, right real positions and real positions."""
     source, target = PAIRS[row]
     h, c = encoded(weights, TENSORS["encoder_input_data"][row][: len(source) if masked else None])
     counts = np.zeros(5)
@@ -123,7 +123,7 @@ def test_two_epochs_have_their_orders_and_leave_no_row_out() -> None:
 
 @pytest.mark.parametrize("padding", ["space", "mask"])
 def test_losses_and_counts_follow_from_the_pairs(padding: str) -> None:
-    """Of batches of four, four and two pairs, in training (before each step) and in evaluation."""
+    """Batches have four, four and two pairs, in training (before each step) and in evaluation."""
     backend, masked = backend_of(padding), padding == "mask"
     batches = replace(epoch_batches(material(padding).batch, np.arange(len(PAIRS)), SETTINGS, 1), trimmed=False)
     rows = [EPOCHS[1][start : start + BATCH] for start in range(0, len(PAIRS), BATCH)]

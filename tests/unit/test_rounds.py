@@ -360,7 +360,7 @@ def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
 
 
 def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
-    """Those of Paddle spin for a second after its steps; the next row's first turn would have a lead of two steps."""
+    """Paddle's threads spin for a second after a step; the next row's first turn would have a lead of two steps."""
     ended = 0.0
 
     def seconds_of(process: FakeProcess) -> float:

@@ -86,8 +86,7 @@ def altered(left: Path, right: Path, rng: np.random.Generator, share: float = 1.
 
 
 def remarks(found: Diff) -> str:
-    """What is told of a comparison, and each output that is excused."""
-
+    """The remarks of a comparison, and the name of each output that is excused."""
     inside = [check.tensor for check in found.checks if check.inside]
     return "\n".join([*found.notes, *inside])
 

@@ -125,7 +125,7 @@ class Parting:
 
     @property
     def test(self) -> tuple[Array | None, Array]:
-        """What the right side's choice makes, and what is seen there."""
+        """The output that the right side's choice makes, and the recorded one."""
         return self.explained.made(self.rights[0]), self.explained.output
 
 

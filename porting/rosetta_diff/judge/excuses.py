@@ -170,8 +170,8 @@ def is_padding(item: Item) -> bool:
 
 
 def is_found_later(stages: Stages, item: Item) -> bool:
-    """What one side gives, the other side has later, in the same order or in another one: after an activation, a
-    factor, a sum or a turn that the first side has within the layer."""
+    """True if the other side has later what one side gives, in the same order or in another one: after an activation,
+    a factor, a sum or a turn that the first side has within the layer."""
     if item.call is None:
         return False
     recorded = item.call.left.recorded, item.call.right.recorded

@@ -40,7 +40,7 @@ from rosetta_record.control import coarsest
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a stage does not compare, and why."""
+    """A part that a stage does not compare, and why."""
 
     stage: str
     what: str

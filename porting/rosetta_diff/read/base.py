@@ -145,8 +145,8 @@ class Framework(ABC):
         return {}
 
     def repeated_ids(self, backend: str | None, family: str) -> Deviation | None:
-        """What an optimizer of a family makes of the gradients of an id that stands several times in a batch; None
-        where it adds them up."""
+        """The treatment by an optimizer of a family of the gradients of an id that stands several times in a batch;
+        None where it adds them up."""
         return None
 
     def second_names(self, classes: Container[str], parameters: Mapping[str, str]) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Side:
 
     @property
     def backend(self) -> str | None:
-        """What a framework computes with; None where that is the framework itself."""
+        """The engine that a framework computes with; None where that is the framework itself."""
         return self.says.framework.backend
 
     @property

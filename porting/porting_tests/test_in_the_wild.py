@@ -12,7 +12,7 @@ from wild.page import read as saved
 from wild.pairs import DIFFERENCES, PAIRS, Pair
 
 SQUEEZENET = next(pair for pair in PAIRS if pair.model == "squeezenet1_1")
-PADDING = "the padding of features.0 is (0, 0) on the left and (1, 1) on the right"
+PADDING = "padding is [0, 0] on the left and 1 on the right"
 
 
 def report(line: str, *causes: str, wrong: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -92,7 +92,7 @@ DIFFERENCES = {
     ),
     "SqueezeNet's padding": Difference(
         r"^_conv |features\.0 ",
-        "the padding of features.0 is",
+        r"^padding is \[0, 0\] on the left and 1 on the right",
         "The first convolution of SqueezeNet 1.1 pads by 1 in Paddle and not at all in torchvision.",
         "`nn.Conv2D(3, 64, 3, stride=2)`",
         fault="Paddle",
@@ -223,7 +223,7 @@ DIFFERENCES = {
     ),
     "padding of strides": Difference(
         r"(?i)conv\w* |depthwise |\.0 ",
-        "padding of",
+        r"^padding is (\[1, 1\]|1) on the left and same on the right",
         "Where a convolution with a stride of 2 covers an even image, Keras pads at the bottom and the right alone, "
         "as TensorFlow does, and torch on all sides. Each project's published weights were trained with its own.",
         '`ZeroPadding2D(1)` and a convolution with `padding="valid"`; or images of an odd size, such as 65 by 65',
@@ -255,7 +255,7 @@ PLANTS = {  # pattern of the place, pattern of the cause, and what is wrong
     ),
     "a convolution's padding": (
         r"features\.0\.0 ",
-        r"the padding of features\.0\.0 is",
+        r"^padding is \[1, 1\] on the left and \[0, 1, 0, 1\] on the right",
         "padding of the first convolution at the bottom and the right alone",
     ),
     "a norm's momentum": (
@@ -271,7 +271,7 @@ PLANTS = {  # pattern of the place, pattern of the cause, and what is wrong
     "label smoothing": ("loss", r"smoothed by 0 on the left and 0\.1", "labels smoothed by 0.1"),
     "decay of all weights": (
         "^step .*(gamma|beta|bias)|the optimizer's step of .*(gamma|beta|bias)",
-        "goes nowhere on the left and straight to the weight on the right",
+        "weight_decay is 0 on the left and 0.1 on the right",
         "AdamW's decay of norms and biases, too",
     ),
     "a warm-up left out": (

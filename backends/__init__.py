@@ -29,6 +29,7 @@ class Entry:
     aliases: tuple[str, ...] = ()  # other names that users call the framework
 
     # Abilities
+    models: tuple[str, ...] = ("lstm",)  # of common.models; the file of a further one is named for it
     threads: tuple[str, ...] = ()  # the variables that set the framework's number of threads
     group: str = ""  # "module:Class" of the group of workers that the backend joins; empty where it trains alone
     native: bool = False  # True if the framework has a format of its own for weights
@@ -37,6 +38,10 @@ class Entry:
     decodes_batches: bool = True  # False if it decodes one sentence after another
     # True if Keras's `fit` trains, on tensors that are made before and without counting the real positions.
     uses_fit: bool = False
+
+    def file_of(self, model: str) -> str:
+        """The module of the file of a model that the backend has."""
+        return self.file if model == "lstm" else self.file.removesuffix("model") + model
 
 
 def _example(engine: str, extra: str, colour: str = "") -> Entry:
@@ -63,6 +68,7 @@ TABLE = {
         "",
         title="NumPy",
         colour="#cc79a7",
+        models=("lstm", "attention"),
         threads=("OPENBLAS_NUM_THREADS",),
     ),
     "keras": Entry(
@@ -72,6 +78,7 @@ TABLE = {
         engine="tensorflow",
         title="Keras",
         colour="#d55e00",
+        models=("lstm", "attention"),
         aliases=("tensorflow",),
         threads=("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
         group="backends.groups.keras:KerasGroup",
@@ -86,6 +93,7 @@ TABLE = {
         "torch",
         title="PyTorch",
         colour="#0072b2",
+        models=("lstm", "attention"),
         aliases=("pytorch",),
         threads=("OMP_NUM_THREADS", "MKL_NUM_THREADS"),
         group="backends.groups.torch:TorchGroup",
@@ -97,6 +105,7 @@ TABLE = {
         "paddle",
         title="Paddle",
         colour="#009e73",
+        models=("lstm", "attention"),
         aliases=("paddlepaddle",),
         threads=("OMP_NUM_THREADS", "FLAGS_paddle_num_threads"),  # of loops, and of matrix products
         group="backends.groups.paddle:PaddleGroup",
@@ -108,6 +117,7 @@ TABLE = {
         "jax",
         title="JAX",
         colour="#e69f00",
+        models=("lstm", "attention"),
         threads=("NPROC",),  # of XLA
         native=True,
     ),
@@ -135,6 +145,14 @@ def find(name: str) -> Entry:
             f'run: pip install -e ".[{entry.extra}]" in the clone of Rosetta'
         )
     return entry
+
+
+def require_model(name: str, model: str) -> None:
+    """Raise CannotBeginError where a backend has no file of a model."""
+    if model not in (models := TABLE[name].models):
+        raise CannotBeginError(
+            f"{name} has no model {model!r}; choose one of {', '.join(models)}, or another backend"
+        )
 
 
 def lookup(name: str) -> Entry:

@@ -19,6 +19,7 @@ Axes = tuple[str, ...]
 UNITS: dict[str, tuple[str, ...]] = {
     "unit": ("unit",),
     "from unit": ("from unit",),  # of the step before
+    "output or context": ("output, unit", "context, unit"),
     "gate": ("input gate, unit", "forget gate, unit", "candidate gate, unit", "output gate, unit"),
 }
 
@@ -80,8 +81,20 @@ def _lstm(config: ModelConfig) -> dict[str, Weight]:
     }
 
 
+def _attention(config: ModelConfig) -> dict[str, Weight]:
+    units, tokens = config.latent_dim, config.num_decoder_tokens
+    kernel = Weight((2 * units, tokens), glorot, ("output or context", "character"))
+    return _lstm(config) | {"dense/kernel": kernel}
+
+
+OF_LSTM: dict[str, Axes] = {"state_h": ("row", "unit"), "state_c": ("row", "unit")}
 MODELS: dict[ModelName, Model] = {
-    "lstm": Model(_lstm, {"state_h": ("row", "unit"), "state_c": ("row", "unit")}),
+    "lstm": Model(_lstm, OF_LSTM),
+    # The mask is one on time steps that are attended to, else zero.
+    "attention": Model(
+        _attention,
+        OF_LSTM | {"encoder_outputs": ("row", "time step", "unit"), "encoder_mask": ("row", "time step")},
+    ),
 }
 
 

@@ -17,7 +17,7 @@ LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; a
 MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manythings.org has some 540,000
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
-ModelName = Literal["lstm"]  # see common.models
+ModelName = Literal["lstm", "attention"]  # see common.models
 Precision = Literal["float32", "float64"]
 Padding = Literal["space", "mask"]
 Order = Literal["shuffled", "bucketed"]
@@ -61,7 +61,7 @@ class ModelConfig:
     padding: Padding = setting(
         "space", "Let padding count, as the example does, or leave it out of the states and the loss."
     )
-    model: ModelName = "lstm"
+    model: ModelName = setting("lstm", "The official example's model, or one whose decoder attends to the encoder.")
 
     def __post_init__(self) -> None:
         tokens, sizes = (0, self.num_decoder_tokens - 1), (1, LARGEST_VOCABULARY)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CannotBeginError, UnknownCharactersError
-from common.settings import LARGEST_VOCABULARY, ModelConfig, Padding, Precision, TrainConfig
+from common.settings import LARGEST_VOCABULARY, ModelConfig, ModelName, Padding, Precision, TrainConfig
 
 Array = NDArray[np.floating]
 Ids = NDArray[np.integer]
@@ -323,11 +323,17 @@ def _widths(lengths: Ids) -> NDArray[np.uint16]:
     return (-(-lengths // WIDTH_STEP) * WIDTH_STEP).astype(np.uint16)
 
 
-def model_config(batch: Batch, decoder_vocabulary: CharVocabulary, latent_dim: int, dtype: Precision) -> ModelConfig:
+def model_config(
+    batch: Batch,
+    decoder_vocabulary: CharVocabulary,
+    latent_dim: int,
+    dtype: Precision,
+    model: ModelName = ModelConfig.model,
+) -> ModelConfig:
     """The settings of a model that fits this corpus."""
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
-    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding)
+    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding, model)
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:

@@ -174,17 +174,18 @@ def cases_of(processes: Processes) -> Iterator[CasesOf]:
     with ExitStack() as stack:
 
         @cache
-        def cases(latent_dim: int, padding: str, size: Size, settings: TrainConfig) -> SharingCases:
+        def cases(latent_dim: int, padding: str, size: Size, settings: TrainConfig, model: str) -> SharingCases:
             arguments = DataConfig(), settings, latent_dim, size, Runtime(threads=1), padding
-            return stack.enter_context(SharingCases(*arguments, processes=processes))
+            return stack.enter_context(SharingCases(*arguments, model=model, processes=processes))
 
         def with_defaults(
             latent_dim: int = LATENT_DIM,
             padding: str = "space",
             size: Size = QUICK,
             settings: TrainConfig = CASE_SETTINGS,
+            model: str = ModelConfig.model,
         ) -> SharingCases:
-            return cases(latent_dim, padding, size, settings)
+            return cases(latent_dim, padding, size, settings, model)
 
         yield with_defaults
 

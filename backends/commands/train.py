@@ -71,6 +71,7 @@ def train(
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     padding: options.Padding = ModelConfig.padding,
+    model: options.Model = ModelConfig.model,
     batches: Batches = TrainConfig.batches,
     learning_rate: LearningRate = TrainConfig.learning_rate,
     seed: options.Seed = TrainConfig.seed,
@@ -110,6 +111,7 @@ def train(
             latent_dim,
             dtype,
             padding,
+            model,
         )
         group = training.workers_here(settings, run, workers)
         # In a group that somebody else has started, the first worker alone shows what is done.

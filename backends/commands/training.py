@@ -19,7 +19,7 @@ from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 from common.run import RunDirectory, refuse_existing
 from common.scoring import references, score
-from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
+from common.settings import DataConfig, ModelConfig, ModelName, Padding, Precision, TrainConfig
 from common.tensors import PAD, model_config
 from common.text import count, quoted
 from common.weights import initial_state
@@ -43,6 +43,7 @@ class Settings:
     latent_dim: int = ModelConfig.latent_dim
     dtype: Precision = ModelConfig.dtype
     padding: Padding = ModelConfig.padding
+    model: ModelName = ModelConfig.model
 
     def require_same(self, run: RunDirectory, names: Container[str] | None = None) -> None:
         """Raise CannotBeginError unless a run was begun with the settings of these names, by default with all.
@@ -51,7 +52,7 @@ class Settings:
         """
         begun = asdict(run.data_config) | asdict(run.train_config) | asdict(run.model_config)
         asked = asdict(self.data) | asdict(self.training)
-        asked |= {"latent_dim": self.latent_dim, "dtype": self.dtype, "padding": self.padding}
+        asked |= {"latent_dim": self.latent_dim, "dtype": self.dtype, "padding": self.padding, "model": self.model}
         del asked["learning_rate"]
         for name, value in asked.items():
             if value != begun[name] and (names is None or name in names):
@@ -125,7 +126,8 @@ def _prepared(
         if is_first:
             refuse_existing(settings.out)
         material = prepare(settings.data, training.seed, settings.dtype, settings.padding)
-        model = model_config(material.batch, material.decoder_vocabulary, settings.latent_dim, settings.dtype)
+        of_corpus = material.batch, material.decoder_vocabulary
+        model = model_config(*of_corpus, settings.latent_dim, settings.dtype, settings.model)
         return material, model, training
     _require_writable(run, is_first)
     if (done := len(run.history())) >= settings.epochs:

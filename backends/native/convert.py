@@ -27,6 +27,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     Returns the names of the files, and a program that loads the weights into the backend's model file.
     """
     find(backend)
+    _require_lstm(run)
     refuse_existing(out, "choose another --out")
     with (
         new_folder(out) as folder,
@@ -46,6 +47,12 @@ model = api.Seq2Seq({model.num_encoder_tokens}, {model.num_decoder_tokens}, {mod
     return [*files, VOCABULARY], program
 
 
+def _require_lstm(run: RunDirectory) -> None:
+    """Raise CannotBeginError for a run of another model."""
+    if (model := run.model_config.model) != "lstm":
+        raise CannotBeginError(f"{run.path} is of the model {model}, and frameworks' own files hold the lstm alone")
+
+
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
     """Write the characters of both sides, by their ids, and the length to which spaces pad what the encoder reads,
     null where padding is masked."""
@@ -60,6 +67,7 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
+    _require_lstm(run)
     for package in ONNX:
         if not find_spec(package):
             raise CannotBeginError(
@@ -90,6 +98,7 @@ def import_native(
     refuse_existing(out, "choose another name for the run")
     if isinstance(like, Path):
         run = RunDirectory.open(like)
+        _require_lstm(run)
         model, train, data, material = run.model_config, run.train_config, run.data_config, run.material()
     else:
         train, data = TrainConfig(), like

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from backends import engine_of, find
+from backends import engine_of, find, require_model
 from backends.process import PATIENCE, SOCKET, START_SECONDS, TIMEOUT, child_environment, shell_settings
 from backends.process.child_process import ChildProcess
 from backends.process.tuned import thread_variables, tuned_variables
@@ -88,6 +88,7 @@ class BackendProcess(ChildProcess):
         load: tuple[Path, str] | None = None,
     ) -> None:
         entry, worker = find(name), worker or Worker()
+        require_model(name, model.model)
         self.name = name
         self._is_open = False
         # In a group the framework gives its own reason, when it has waited long enough for the other workers.
@@ -108,7 +109,7 @@ class BackendProcess(ChildProcess):
                 opened.pop_all(),
                 stdin=subprocess.PIPE,  # closed when this process ends, on which the child ends itself
             )
-        targets = entry.file, entry.driver, worker.target
+        targets = entry.file_of(model.model), entry.driver, worker.target
         self._ask(TIMEOUT, name, targets, model, train, runtime.device, load)
 
     def wait_until_open(self) -> None:

@@ -17,7 +17,7 @@ from backends.process.parent import BackendProcess, Runtime, Worker
 from benchmarks.parity.answer_in_child import answer
 from common.corpus import prepare
 from common.errors import RosettaError
-from common.settings import DataConfig, Order, Padding, Precision, TrainConfig
+from common.settings import DataConfig, ModelConfig, ModelName, Order, Padding, Precision, TrainConfig
 from common.tensors import Batch, epoch_batches, model_config
 from common.weights import ModelState, in_dtype, initial_state, permute_units
 
@@ -128,6 +128,7 @@ class Cases:
         runtime: Runtime,
         padding: Padding = "space",
         workers: int = 1,
+        model: ModelName = ModelConfig.model,
     ) -> None:
         if workers > 1:
             require_memory(workers)
@@ -138,7 +139,8 @@ class Cases:
         self.settings = replace(settings, batches=bucketed)
         self.size, self.runtime = size, runtime
         self.workers = workers  # number of those in the group that trains the trajectory, too; 1: there is none
-        self.model = model_config(self.material.batch, self.material.decoder_vocabulary, latent_dim, "float64")
+        material = self.material
+        self.model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float64", model)
         self.fresh = initial_state(self.model, settings.seed)
         self.probe = _disturbed(self.fresh, settings.seed)
         self.by_stage = self._cases()

@@ -10,7 +10,7 @@ import typer
 from backends import commands as options
 from common import terminal
 from common.errors import CannotBeginError, CtrlCError, RosettaError
-from common.settings import DataConfig, ModelConfig, Padding, Precision, TrainConfig
+from common.settings import DataConfig, ModelConfig, ModelName, Padding, Precision, TrainConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +36,7 @@ def parity(
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     padding: PaddingOrBoth = None,
+    model: options.Model = ModelConfig.model,
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
     workers: Annotated[
@@ -54,7 +55,7 @@ def parity(
     from benchmarks.parity.cases import OPTIMIZER, QUICK, WHOLE, Cases
     from benchmarks.parity.comparison import Parity, why_float32_only
 
-    names = _compared_backends(backends, device)
+    names = _compared_backends(backends, device, model)
     dtypes: list[Precision] = [dtype] if dtype else ["float64", "float32"]
     for why in why_float32_only(names).values() if "float64" in dtypes and not json else ():
         terminal.say(why)
@@ -66,6 +67,7 @@ def parity(
         QUICK if quick else WHOLE,
         Runtime(threads=threads, device=device),
         workers=workers,
+        model=model,
     )
     paddings: list[Padding] = [padding] if padding else ["space"] if quick else ["space", "mask"]
     result = Parity()
@@ -84,13 +86,16 @@ def parity(
         print("Every backend agrees with the reference, within the bounds of each stage")
 
 
-def _compared_backends(chosen: str | None, device: str) -> list[str]:
+def _compared_backends(chosen: str | None, device: str, model: ModelName) -> list[str]:
     """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
-    from backends import installed
+    from backends import installed, lookup, require_model
     from benchmarks.parity.cases import REFERENCE
 
-    by_default = [name for name in installed() if device == "cpu" or name != REFERENCE]
+    having = [name for name in installed() if model in lookup(name).models]
+    by_default = [name for name in having if device == "cpu" or name != REFERENCE]
     names = options.installed_backends(chosen) if chosen is not None else by_default
+    for name in names:
+        require_model(name, model)
     if not names:
         raise CannotBeginError("there is no backend to compare; `rosetta backends` lists them")
     return names

@@ -60,6 +60,8 @@ EXACT_STEPS = 10  # of a training in float32; the losses of later steps differ b
 BOUNDS = {
     "state_h": {"float64": 1e-13, "float32": 1e-6},  # absolute
     "state_c": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "encoder_outputs": {"float64": 1e-13, "float32": 1e-6},  # absolute
+    "encoder_mask": {"float64": 0.0, "float32": 0.0},
     "probabilities": {"float64": 1e-13, "float32": 1e-6},  # absolute
     "loss": {"float64": 1e-13, "float32": 5e-7},  # relative
     "gradients": {"float64": 1e-12, "float32": 5e-6},  # relative to a tensor's largest number

@@ -36,7 +36,7 @@ def build(
     """Build a backend beside the others; returns its facts."""
     if "keras" in sys.modules:  # which goes on with the first precision unless it is told to forget it
         sys.modules["keras"].utils.clear_session(free_memory=False)
-    BUILT[number] = resolve_name(entry.driver)(import_module(entry.file), model, train)
+    BUILT[number] = resolve_name(entry.driver)(import_module(entry.file_of(model.model)), model, train)
     return facts(BUILT[number], emit)
 
 
@@ -134,9 +134,9 @@ class Sharing:
 class SharingCases(Cases):
     """A cases on which backends share processes."""
 
-    def __init__(self, *arguments: Any, processes: Processes) -> None:
+    def __init__(self, *arguments: Any, processes: Processes, **more: Any) -> None:
         self.processes = processes
-        super().__init__(*arguments)
+        super().__init__(*arguments, **more)
 
     def start(self, name: str, dtype: str) -> Any:
         return Sharing(name, replace(self.model, dtype=dtype), self.settings, self.processes)

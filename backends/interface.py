@@ -149,8 +149,9 @@ class BackendFacts:
 class ModelFile(Protocol):
     """The names of a model file, the same in every framework, in the order of the file."""
 
-    __name__: str  # ends with the framework's name and "_model"
-    # Of (V_enc, V_dec, H): the model, with weights of its own; `named_weights()` are these by their canonical names.
+    __name__: str  # ends with the framework's name, "_", and "model" or, of a further model, its name
+    # Of its sizes, see common.models: the model, with weights of its own, which `named_weights()` returns by their
+    # canonical names.
     Seq2Seq: Any
     Batch: Any  # a NamedTuple of tensors, whose fields are attributes of common.tensors.Batch
 
@@ -300,7 +301,7 @@ class Backend:
         file.prepare(model.dtype, device)
         self.group = join(file)
         with self.group.scope():
-            self.model = file.Seq2Seq(model.num_encoder_tokens, model.num_decoder_tokens, model.latent_dim)
+            self.model = file.Seq2Seq(*model_of(model).sizes(model))
 
     @cached_property
     def optimizer(self) -> Any:

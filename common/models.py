@@ -32,11 +32,17 @@ class Weight(NamedTuple):
     axes: Axes
 
 
+def sizes(config: ModelConfig) -> Shape:
+    """The sizes that every model has."""
+    return config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
+
+
 class Model(NamedTuple):
     """An encoder-decoder."""
 
     weights: Callable[[ModelConfig], dict[str, Weight]]  # by canonical name, in canonical order
     states: dict[str, Axes]  # those that the encoder hands to the decoder's first step, and each step to the next
+    sizes: Callable[[ModelConfig], Shape] = sizes  # the arguments of the model file's Seq2Seq
 
 
 def zeros(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:

@@ -126,8 +126,8 @@ class RunDirectory:
             content = msgspec.json.decode(read_at_most(LARGEST_JSON, file), type=dict[str, Any])
             run = msgspec.convert({**content, "path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             settings = run._settings()
-            if "model" not in content["model_config"]:  # of a run that is older than the setting
-                del settings["model_config"]["model"]
+            for name in {"model", "max_length"} - content["model_config"].keys():  # of a run older than the setting
+                del settings["model_config"][name]
             if settings != content:
                 raise ValueError("a setting is missing, or it has one that is not known")
         return run

@@ -15,6 +15,7 @@ MOST_UNITS = 1 << 12  # of an LSTM; weights and slots then take 1.1 GB in float3
 LARGEST_VOCABULARY = 1 << 13  # characters; Chinese texts have some 4,000, and one-hot rows are cut from V x V numbers
 LARGEST_TEXT = 1 << 28  # bytes of a corpus, also out of an archive or a pipe; and of a run's pairs
 MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manythings.org has some 540,000
+MOST_POSITIONS = 1 << 16  # more than the longest sentence has
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
 ModelName = Literal["lstm", "attention"]  # see common.models
@@ -62,6 +63,8 @@ class ModelConfig:
         "space", "Let padding count, as the example does, or leave it out of the states and the loss."
     )
     model: ModelName = setting("lstm", "The official example's model, or one whose decoder attends to the encoder.")
+    # The largest number of time steps on either side, for models that learn positions; of the corpus.
+    max_length: int = setting(64, "Number of positions.", 1, MOST_POSITIONS)
 
     def __post_init__(self) -> None:
         tokens, sizes = (0, self.num_decoder_tokens - 1), (1, LARGEST_VOCABULARY)

@@ -333,7 +333,8 @@ def model_config(
     """The settings of a model that fits this corpus."""
     ids = decoder_vocabulary.id_of
     sizes = batch.num_encoder_tokens, batch.num_decoder_tokens
-    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding, model)
+    longest = max(batch.encoder_ids.shape[1], max_decoded_length(batch.decoder_input_ids.shape[1]))
+    return ModelConfig(*sizes, ids[START], ids[STOP], latent_dim, dtype, batch.padding, model, longest)
 
 
 def max_decoded_length(max_decoder_seq_length: int) -> int:

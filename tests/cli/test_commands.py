@@ -26,10 +26,10 @@ TRAIN = ["train", *NUMPY, "--num-samples", "300", "--latent-dim", "16", "--epoch
 
 def test_parity_compares_a_program_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backends.installed", lambda: list(TABLE))
-    by_default = _compared_backends(None, "cpu")
+    by_default = _compared_backends(None, "cpu", "lstm")
     assert by_default == [*TABLE]
     assert len({(entry.file, entry.engine) for entry in TABLE.values()}) == len(TABLE)
-    assert _compared_backends(None, "gpu") == by_default[1:]
+    assert _compared_backends(None, "gpu", "lstm") == by_default[1:]
     whole = (PROJECT / "Makefile").read_text().partition("nightly: set-up")[2].partition("\n\n")[0]
     assert "/rosetta parity\n" in whole
 

@@ -54,6 +54,7 @@ def convert(
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: LatentDimOfFile = None,
+    model: options.Model = ModelConfig.model,
     dtype: options.DtypeOfModel = ModelConfig.dtype,
     json: options.Json = False,
 ) -> None:
@@ -68,7 +69,7 @@ def convert(
     from backends.native.convert import export_native, export_onnx, import_native
     from common.run import RunDirectory
 
-    settings = ["data", "num_samples", "skip_bad_lines", "dtype"]
+    settings = ["data", "num_samples", "skip_bad_lines", "model", "dtype"]
     if to is not None:
         options.refuse(
             context, ["from_", "backend", "vocabulary", *settings, "latent_dim"], "--to writes a run as it is"
@@ -109,7 +110,7 @@ def convert(
             "--vocabulary, a run that has the same"
         )
     like = vocabulary or DataConfig(str(data), num_samples, skip_bad_lines=skip_bad_lines)
-    import_native([*from_, *(more or [])], backend, run, like, dtype, latent_dim)
+    import_native([*from_, *(more or [])], backend, run, like, model, dtype, latent_dim)
     if json:
         return terminal.print_json({"backend": backend, "run": str(run), "epochs": 0})
     command = f"rosetta train --out {quoted(run)} --resume --epochs 1"

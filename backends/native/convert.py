@@ -1,23 +1,26 @@
 """Writes a run as a framework's own files, and makes a run of such files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from backends import find, framework_of
+from backends import TABLE, find, framework_of
 from backends.native import convert_in_child
 from backends.process import READ_SECONDS
 from backends.process.parent import BackendProcess, Runtime
 from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.files import new_folder, scratch_folder, write_json
+from common.models import model_of
 from common.run import RunDirectory, refuse_existing
-from common.settings import DataConfig, ModelConfig, Precision, TrainConfig
+from common.settings import DataConfig, ModelConfig, ModelName, Precision, TrainConfig
 from common.tensors import model_config
+from common.text import listed
 
 ONNX = ("onnx", "onnxruntime", "onnxscript", "rosetta_diff")  # the last compares what both compute
 VOCABULARY = "vocabulary.json"
+WRITTEN = ("lstm", "attention")  # models of which frameworks' own files are written and read
 CONVERTING = Runtime(threads=1)  # one is enough, since nothing is computed
 
 
@@ -27,7 +30,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     Returns the names of the files, and a program that loads the weights into the backend's model file.
     """
     find(backend)
-    _require_lstm(run)
+    _require(run.model_config.model, "frameworks' own files", WRITTEN)
     refuse_existing(out, "choose another --out")
     with (
         new_folder(out) as folder,
@@ -35,22 +38,24 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     ):
         files, loads = process.call(convert_in_child.save_native, run=run.path, weights=weights, folder=folder)
         _write_vocabulary(run, folder)
-    model, file = run.model_config, f"{framework_of(backend)}_model"
+    model = run.model_config
+    name = TABLE[framework_of(backend)].file_of(model.model).rpartition(".")[2]
+    sizes = ", ".join(map(str, model_of(model).sizes(model)))
     imports, loads = loads.format(model=str(out / files[0])).split("\n\n")
     program = f"""\
 {imports}
-from backends import {file} as api  # or `import {file} as api`, of a copy
+from backends import {name} as api  # or `import {name} as api`, of a copy
 
 api.prepare("{model.dtype}")
-model = api.Seq2Seq({model.num_encoder_tokens}, {model.num_decoder_tokens}, {model.latent_dim})
+model = api.Seq2Seq({sizes})
 {loads}"""
     return [*files, VOCABULARY], program
 
 
-def _require_lstm(run: RunDirectory) -> None:
-    """Raise CannotBeginError for a run of another model."""
-    if (model := run.model_config.model) != "lstm":
-        raise CannotBeginError(f"{run.path} is of the model {model}, and frameworks' own files hold the lstm alone")
+def _require(model: str, format: str, models: Collection[str]) -> None:
+    """Raise CannotBeginError for another model than these, which alone are kept in a format."""
+    if model not in models:
+        raise CannotBeginError(f"the run's model is {model}, and {format} hold {listed(models)} alone")
 
 
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
@@ -67,7 +72,7 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
-    _require_lstm(run)
+    _require(run.model_config.model, "graphs of ONNX", ("lstm",))
     for package in ONNX:
         if not find_spec(package):
             raise CannotBeginError(
@@ -86,24 +91,31 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
 
 
 def import_native(
-    paths: Sequence[Path], backend: str, out: Path, like: Path | DataConfig, dtype: Precision, latent_dim: int | None
+    paths: Sequence[Path],
+    backend: str,
+    out: Path,
+    like: Path | DataConfig,
+    name: ModelName,
+    dtype: Precision,
+    latent_dim: int | None,
 ) -> None:
     """Make a run of the weights and slots that files of a backend's framework hold. The run has no epoch yet.
 
     Such files hold no vocabulary and no pairs. These, and the settings, are those of the run `like`, or those that
-    `train` would begin with on this corpus, in the precision `dtype`. The files say how many units the model has.
-    Raises RosettaError where that is not `latent_dim`, and for files that are not read within READ_SECONDS.
+    `train` would begin with on this corpus, of the model `name` in the precision `dtype`. The files say how many
+    units the model has. Raises RosettaError where that is not `latent_dim`, and for files that are not read within
+    READ_SECONDS.
     """
     find(backend)
     refuse_existing(out, "choose another name for the run")
     if isinstance(like, Path):
         run = RunDirectory.open(like)
-        _require_lstm(run)
         model, train, data, material = run.model_config, run.train_config, run.data_config, run.material()
     else:
         train, data = TrainConfig(), like
         material = prepare(data, train.seed, dtype)
-        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype)
+        model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype, name)
+    _require(model.model, "frameworks' own files", WRITTEN)
     with BackendProcess(backend, model, train, CONVERTING) as process:
         state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
     units = len(state.weights["encoder/recurrent_kernel"])

@@ -22,7 +22,7 @@ from common.weights import ModelState, check_state, zeros_like
 LOADS = """\
 import keras
 
-whole = keras.saving.load_model({model!r})  # the example's own, with its optimizer: whole.fit goes on
+whole = keras.saving.load_model({model!r})  # a functional model with its optimizer: whole.fit goes on
 for weight, array in zip(model.named_weights().values(), whole.get_weights()):
     api.assign(weight, array)"""
 EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'
@@ -30,17 +30,34 @@ RECURRENT_KERNEL = "layers/lstm/cell/vars/1"  # the encoder's, in the file
 OPTIMIZER = "optimizer/vars"
 
 
-def example_model(config: ModelConfig, optimizer: Any) -> Any:
-    """The example's model, from one-hot tensors to probabilities, with an RMSprop that has taken no step.
+def functional_model(config: ModelConfig, optimizer: Any) -> Any:
+    """The model as a functional one, from one-hot tensors to probabilities, with an RMSprop that has taken no step.
 
-    Its weights, and the last of the optimizer's variables, stand in the canonical order.
+    The model `lstm` is the official example's own. Weights, and the last of the optimizer's variables, stand in the
+    canonical order.
     """
     from backends.variants.keras_example import Seq2Seq
 
-    model = Seq2Seq(config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim).training
+    sizes = config.num_encoder_tokens, config.num_decoder_tokens, config.latent_dim
+    model = attending_model(*sizes) if config.model == "attention" else Seq2Seq(*sizes).training
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
     optimizer.build(model.trainable_variables)
     return model
+
+
+def attending_model(num_encoder_tokens: int, num_decoder_tokens: int, latent_dim: int) -> Any:
+    """The model of keras_attention.py, all time steps of which are attended to."""
+    import keras
+    from keras import layers
+
+    encoder_inputs = keras.Input(shape=(None, num_encoder_tokens))
+    decoder_inputs = keras.Input(shape=(None, num_decoder_tokens))
+    kept = {"return_sequences": True, "return_state": True}
+    encoder_outputs, *states = layers.LSTM(latent_dim, **kept)(encoder_inputs)
+    outputs, _, _ = layers.LSTM(latent_dim, **kept)(decoder_inputs, initial_state=states)
+    contexts = layers.Attention()([outputs, encoder_outputs])
+    dense = layers.Dense(num_decoder_tokens, activation="softmax")
+    return keras.Model([encoder_inputs, decoder_inputs], dense(layers.Concatenate()([outputs, contexts])))
 
 
 def read_keras(paths: Sequence[Path], config: ModelConfig) -> ModelState:
@@ -73,7 +90,7 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
         )
     config = with_units(config, units)
     rate = optimizers.schedules.ExponentialDecay(1.0, 1, 1.0) if rate_is_scheduled else 1.0
-    model = example_model(config, optimizers.RMSprop(rate))
+    model = functional_model(config, optimizers.RMSprop(rate))
     try:
         model.load_weights(path)
     except ValueError as error:
@@ -87,13 +104,13 @@ def _read(path: Path, config: ModelConfig) -> ModelState:
 
 
 def write_keras(backend: Backend, folder: Path) -> list[str]:
-    """Save the model that the example has, from one-hot tensors to probabilities, ready for `fit` to go on; and its
+    """Save the functional model, from one-hot tensors to probabilities, ready for `fit` to go on; and its
     weights and slots alone."""
     from keras import optimizers
 
     state, train = backend.dump(), backend.train_config
     optimizer = optimizers.RMSprop(train.learning_rate, rho=train.rho, epsilon=train.epsilon)
-    model = example_model(backend.config, optimizer)
+    model = functional_model(backend.config, optimizer)
     model.set_weights(list(state.weights.values()))
     for velocity, slot in zip(optimizer.variables[2:], state.mean_squares.values(), strict=True):
         velocity.assign(slot)

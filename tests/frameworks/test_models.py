@@ -74,6 +74,25 @@ def test_model_files_have_the_same_names_and_import_nothing_of_ours(name: str) -
     assert not {module.partition(".")[0] for module in modules} & {"common", "backends", "benchmarks"}
 
 
+@pytest.mark.parametrize(
+    ("further", "name"), [(model, name) for name in FILES for model in TABLE[name].models if model != "lstm"]
+)
+def test_a_further_models_file_takes_from_its_frameworks_first_one_alone(further: str, name: str) -> None:
+    """It has the same names, of which it adds its own Seq2Seq, and may have its own layout."""
+    path = PROJECT / "backends" / f"{name}_{further}.py"
+    tree = ast.parse(path.read_text("utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    ours = {
+        node.module: [alias.name for alias in node.names] for node in imported if node.module.startswith("backends")
+    }
+    taken = ours.pop(f"backends.{name}_model")
+    assert ours in ({}, {"backends": [f"{name}_model"]})
+    own = public_names(path)
+    assert {*taken, *own} >= {*NAMES}
+    assert "Seq2Seq" in own
+    assert not any(node.module.startswith(("common", "benchmarks")) for node in imported)
+
+
 # JAX compiles anew, at length alone.
 @pytest.mark.parametrize("name", [name for name in FILES if name != "jax" or AT_LENGTH])
 def test_a_model_file_copied_alone_trains_to_the_references_losses(

@@ -292,7 +292,7 @@ def test_reading_without_end_is_ended(
     path.write_bytes(content)
     monkeypatch.setattr(convert, "READ_SECONDS", 2.0)
     with pytest.raises(RosettaError, match="the keras backend's process did not answer for 2 s and was ended"):
-        convert.import_native([path], "keras", tmp_path / "made", run.path, "float32", None)
+        convert.import_native([path], "keras", tmp_path / "made", run.path, "lstm", "float32", None)
     assert not (tmp_path / "made").exists()
 
 

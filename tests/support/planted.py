@@ -17,7 +17,7 @@ from backends import TABLE, Entry
 from backends.decoding import BeamSearch, GreedySearch
 from backends.interface import Backend, Emit, Metrics, Report, timed_steps, unreported
 from common.settings import TrainConfig
-from common.tensors import Batch, Batches, Ids
+from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
 
 Change = Callable[..., Any]
@@ -279,6 +279,93 @@ def far_logits_clipped(backend: Backend, loss_of: Change, logits: Any, batch: An
     return loss_of(logits.clip(logits.max() - 64), batch)
 
 
+# Attention, in NumPy where nothing else is said
+
+
+def attends(**changes: Change) -> Change:
+    """Other queries, values or masks, each made of the right one."""
+
+    def attention(backend: Backend, made: Change, queries: Array, values: Array, mask: Array) -> None:
+        given = {"queries": queries, "values": values, "mask": mask}
+        made(**given | {name: change(given[name]) for name, change in changes.items()})
+
+    return attention
+
+
+def softmax_over_queries(backend: Backend, made: Change, queries: Array, values: Array, mask: Array) -> None:
+    made(queries, values, mask)
+    (attention,) = made.args
+    exponentials = np.exp(queries @ values.swapaxes(1, 2)) * mask[:, None]
+    attention.weights = exponentials / exponentials.sum(1, keepdims=True).clip(1e-30)
+    attention.contexts = attention.weights @ values
+
+
+def context_first(backend: Backend, dense: Change, outputs: Array) -> Array:
+    return dense(np.roll(outputs, outputs.shape[-1] // 2, axis=-1))
+
+
+def keys_not_taught(backend: Backend, backward: Change, d_contexts: Array) -> tuple[Array, Array]:
+    (attention,) = backward.args
+    return backward(d_contexts)[0], attention.weights.swapaxes(1, 2) @ d_contexts
+
+
+def queries_not_taught(backend: Backend, backward: Change, d_contexts: Array) -> tuple[Array, Array]:
+    d_queries, d_values = backward(d_contexts)
+    return 0 * d_queries, d_values
+
+
+def softmax_not_centred(backend: Backend, backward: Change, d_contexts: Array) -> tuple[Array, Array]:
+    """The derivative of an exponential in place of a softmax's."""
+    (attention,) = backward.args
+    d_scores = attention.weights * (d_contexts @ attention.values.swapaxes(1, 2))
+    d_values = attention.weights.swapaxes(1, 2) @ d_contexts + d_scores.swapaxes(1, 2) @ attention.queries
+    return d_scores @ attention.values, d_values
+
+
+def outputs_one_off(backend: Backend, start: Change, *arguments: Any) -> Any:
+    """What decoding attends to stands one time step later than its mask."""
+    *states, encoder_outputs, mask = start(*arguments)
+    return *states, np.roll(encoder_outputs, 1, axis=1), mask
+
+
+def state_one_step_behind(backend: Backend, step: Change, model: Any, data: Any, *states: Any) -> Any:
+    logits, _, *later = step(model, data, *states)
+    return logits, states[0], *later
+
+
+def outputs_of_other_rows(backend: Backend, take: Change, state: Array, rows: Array) -> Array:
+    return state[: len(rows)] if state.ndim == 3 and len(rows) <= len(state) else take(state, rows)
+
+
+def mask_rolled(backend: Backend, decode: Change, data: Any, *states: Any) -> Any:
+    """In torch."""
+    return decode(data, *states[:-1], states[-1].roll(1, 1))
+
+
+def outputs_detached(backend: Backend, encode: Change, *arguments: Any) -> Any:
+    """In torch: the encoder learns by its last states alone."""
+    *states, encoder_outputs, mask = encode(*arguments)
+    return *states, encoder_outputs.detach(), mask
+
+
+OF_ATTENTION: dict[str, Changes] = {
+    "MaskOneOff": {"Attention.__init__": attends(mask=lambda mask: np.maximum(mask, np.roll(mask, 1, axis=1)))},
+    "MaskForgotten": {"Attention.__init__": attends(mask=np.ones_like)},
+    "ScaledByUnits": {"Attention.__init__": attends(queries=lambda queries: queries / queries.shape[-1] ** 0.5)},
+    "AttendsBeforeTheStep": {"Attention.__init__": attends(queries=lambda queries: np.roll(queries, 1, axis=1))},
+    "SoftmaxOverQueries": {"Attention.__init__": softmax_over_queries},
+    "ContextFirst": {"Seq2Seq.dense": context_first},
+    "KeysNotTaught": {"Attention.backward": keys_not_taught},
+    "QueriesNotTaught": {"Attention.backward": queries_not_taught},
+    "SoftmaxNotCentred": {"Attention.backward": softmax_not_centred},
+    "OutputsOneOff": {"start": outputs_one_off},
+    "StateOneStepBehind": {"step": state_one_step_behind},
+    "OutputsOfOtherRows": {"take": outputs_of_other_rows},
+    "MaskRolled": {"Seq2Seq.decode": mask_rolled},
+    "OutputsDetached": {"Seq2Seq.encode": outputs_detached},
+}
+
+
 # Tensors on their way in
 
 
@@ -468,6 +555,7 @@ FUNCTIONS: dict[str, Changes] = {
     "OtherRho": {"RMSprop": with_rates(rho=0.99)},  # torch's default
     "ConstantsBuiltIn": {"RMSprop": with_rates(rho=DEFAULTS.rho, epsilon=DEFAULTS.epsilon)},
     "LearningRateIgnored": {"RMSprop": with_rates(learning_rate=DEFAULTS.learning_rate)},
+    **OF_ATTENTION,
 }
 for name, changes in (FED | FED_MASKED).items():
     (FUNCTIONS if "to_tensor" in changes else METHODS)[name] = changes

@@ -1,0 +1,136 @@
+"""Models beside the official example's, in every framework that has them: parity, mistakes, groups and files."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import TABLE
+from backends.native import convert
+from backends.native.convert import WRITTEN
+from backends.process.parent import Runtime
+from benchmarks.parity.cases import QUICK, Answers, Cases, Size
+from benchmarks.parity.comparison import STAGES, Comparison, Parity, compare_backends
+from common.models import MODELS, model_of
+from common.run import RunDirectory
+from common.settings import DataConfig
+from common.weights import ModelState, initial_state
+from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, CasesOf, Plant, material, model
+from tests.frameworks.test_native import FORMATS
+from tests.support import child, small_run
+from tests.support.program import rosetta
+from tests.support.sharing import Processes, Sharing
+
+UNITS = 32
+FURTHER = [name for name in MODELS if name != "lstm"]
+SMALL = Size(num_samples=64, steps=2, batch_rows=16, sentences=8, permutations=0)  # of few widths, for JAX
+
+
+def ways() -> Iterator[tuple[str, str, str, str]]:
+    """Each further model in each backend that has it, with a precision and a mode of padding."""
+    for further, (name, entry) in product(FURTHER, TABLE.items()):
+        if further in entry.models:
+            both = product(["float64", "float32"], ["mask", "space"])
+            yield from ((further, name, *way) for way in (both if AT_LENGTH else [("float64", "mask")]))
+
+
+@pytest.mark.parametrize(("further", "name", "dtype", "padding"), list(ways()))
+def test_every_stage_of_parity_passes(further: str, name: str, dtype: str, padding: str, cases_of: CasesOf) -> None:
+    """By day JAX, which compiles anew for each shape, is compared on one batch."""
+    cases = cases_of(UNITS, padding, size=QUICK if AT_LENGTH else SMALL, model=further)
+    stages = STAGES if name != "jax" or AT_LENGTH else STAGES[: STAGES.index("trajectory")]
+    with cases.start(name, dtype) as process:
+        comparison = Comparison(cases, Answers(process, dtype, cases.by_stage))
+        for stage in stages:
+            checks = list(comparison.stage(stage))
+            assert checks
+            assert [check for check in checks if not check.passed] == []
+
+
+# Each mistake, its model, the stage at which it falls, and a tensor that fails there.
+PLANTED = {
+    "numpy:MaskOneOff": ("attention", "forward", "probabilities"),
+    "torch:MaskRolled": ("attention", "forward", "probabilities"),
+    "numpy:MaskForgotten": ("attention", "forward", "probabilities"),
+    "numpy:ScaledByUnits": ("attention", "forward", "probabilities"),
+    "numpy:SoftmaxOverQueries": ("attention", "forward", "probabilities"),
+    "numpy:ContextFirst": ("attention", "forward", "probabilities"),
+    "numpy:AttendsBeforeTheStep": ("attention", "forward", "probabilities"),
+    "numpy:OutputsOneOff": ("attention", "forward", "probabilities step by step"),
+    "numpy:StateOneStepBehind": ("attention", "forward", "probabilities step by step"),
+    "numpy:KeysNotTaught": ("attention", "gradients", "encoder/kernel"),
+    "numpy:QueriesNotTaught": ("attention", "gradients", "decoder/kernel"),
+    "numpy:SoftmaxNotCentred": ("attention", "gradients", "decoder/kernel"),
+    "torch:OutputsDetached": ("attention", "gradients", "encoder/kernel"),
+    "numpy:OutputsOfOtherRows": ("attention", "strings", "strings"),
+}
+
+
+@pytest.mark.parametrize("target", PLANTED)
+def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: Plant, target: str) -> None:
+    """In float32, whose bounds are the wide ones."""
+    further, stage, tensor = PLANTED[target]
+    cases = cases_of(UNITS, "mask", size=SMALL, model=further)
+    found = compare_backends(cases, [planted(target)], ["float32"], Parity())
+    failed = [check for check in found.checks if not check.passed]
+    assert {check.stage for check in failed} == {stage}
+    assert tensor in {check.tensor for check in failed}
+
+
+@pytest.mark.parametrize("further", FURTHER)
+def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesOf) -> None:
+    cases = cases_of(UNITS, "mask", size=SMALL, model=further)
+    spec, answered = model_of(cases.model), cases.reference["forward"]
+    for name, axes in spec.states.items():
+        assert answered[name].shape[0] == SMALL.batch_rows
+        assert answered[name].ndim == len(axes)
+    for name, weight in spec.weights(cases.model).items():
+        assert cases.fresh.weights[name].shape == weight.shape
+        assert len(weight.axes) == len(weight.shape)
+
+
+@pytest.mark.at_length
+@pytest.mark.parametrize("further", FURTHER)
+@pytest.mark.parametrize("name", [name for name, entry in TABLE.items() if entry.group])
+def test_a_group_trains_as_the_reference_alone(further: str, name: str) -> None:
+    cases = Cases(DataConfig(), SETTINGS, UNITS, QUICK, Runtime(threads=1), "mask", 2, further)
+    with cases, cases.start_group(name, "float64") as processes:
+        answers = Answers(processes[0], "float64", cases.by_stage)
+        checks = list(Comparison(cases, answers).of_group(processes))
+    assert len(checks) == 2 + 2 * len(cases.fresh.weights)
+    assert [check for check in checks if not check.passed] == []
+
+
+# Frameworks' own files
+
+
+@pytest.fixture(params=[further for further in FURTHER if further in WRITTEN])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
+    """A run with slots that are not zero."""
+    config, data = replace(model("float32"), model=request.param), material("float32")
+    weights = initial_state(config, 3).weights
+    state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
+    return RunDirectory.create(tmp_path / "run", "numpy", (config, SETTINGS, DataConfig()), data, state)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_run_is_written_as_a_frameworks_files_and_read_again(
+    run: RunDirectory, name: str, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The printed lines load the weights, too."""
+    with Sharing(name, run.model_config, run.train_config, processes) as process:
+        monkeypatch.setattr(convert, "BackendProcess", lambda *_: nullcontext(process))
+        status, out, err = rosetta("convert", run.path, "--to", name)
+        assert status == 0, err
+        expected, _ = run.read_state("last")
+        loaded = process.call(child.loaded, program=out.partition("load it:\n")[2])
+        small_run.assert_same(loaded, expected.weights)
+        files = [tmp_path / f"run-{name}" / file for file in FORMATS[name] if not file.endswith(".keras")]
+        made = "convert", tmp_path / "made", "--from", *files, "--backend", name, "--vocabulary", run.path
+        status, _, err = rosetta(*made)
+        assert status == 0, err
+    small_run.assert_same(RunDirectory.open(tmp_path / "made").read_state("last")[0].arrays(), expected.arrays())

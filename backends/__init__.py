@@ -1,5 +1,6 @@
 """The table of backends, by name: NAME or NAME:VARIANT. A framework is imported only when a backend is opened."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -149,10 +150,13 @@ def find(name: str) -> Entry:
 
 def require_model(name: str, model: str) -> None:
     """Raise CannotBeginError where a backend has no file of a model."""
-    if model not in (models := TABLE[name].models):
-        raise CannotBeginError(
-            f"{name} has no model {model!r}; choose one of {', '.join(models)}, or another backend"
-        )
+    if model not in TABLE[name].models:
+        raise CannotBeginError(f"{name} has no model {model!r}; choose one of {', '.join(having(TABLE, model))}")
+
+
+def having(names: Iterable[str], model: str) -> list[str]:
+    """The backends of these that have a file of a model."""
+    return [name for name in names if model in lookup(name).models]
 
 
 def lookup(name: str) -> Entry:

@@ -119,6 +119,7 @@ def bench(
     skip_bad_lines: options.SkipBadLines = False,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
+    model: options.Model = ModelConfig.model,
     seed: options.Seed = TrainConfig.seed,
     vary: Vary = None,
     threads: options.Threads = None,
@@ -131,14 +132,16 @@ def bench(
     All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
     enough or the time is up. The raw timings are saved in a recording, of which `rosetta report` makes a page.
     """
-    from backends import frameworks
+    from backends import frameworks, having, require_model
     from backends.process.tuned import BUILT_IN, read_tuning
     from benchmarks.measure.bench import opened_benchmark
     from benchmarks.measure.plan import axes_of, rows_of, usual_budget
     from benchmarks.schema import WITHIN, Plan, Training
 
     path = recording_path("bench", out)
-    names = options.installed_backends(backends) if backends is not None else frameworks()
+    names = options.installed_backends(backends) if backends is not None else having(frameworks(), model)
+    for name in names:
+        require_model(name, model)
     if baseline is not None and baseline not in names:
         raise CannotBeginError(f"--baseline {baseline} is not among the backends: {', '.join(names)}")
     axes, narrow = axes_of(vary or []), WITHIN if within is None else within
@@ -148,7 +151,9 @@ def bench(
     corpus = DataConfig(data, num_samples, DataConfig.validation_split, "grouped", skip_bad_lines)
     settings, tuning = TrainConfig(batch_size, seed=seed), read_tuning(tuned) if tuned else BUILT_IN
     decoding, table = (str(path.resolve()) if path else "" for path in (run, tuned))
-    training = Training(corpus, settings, latent_dim, device, threads, baseline or "", decoding, table, tuning, axes)
+    training = Training(
+        corpus, settings, latent_dim, device, threads, baseline or "", decoding, table, tuning, axes, model
+    )
     rows, usual = rows_of(names, axes, threads, tuning), usual_budget(narrow, axes)
     plan = Plan(rows, narrow, budget or usual, budget is not None, training)
 

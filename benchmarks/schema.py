@@ -129,6 +129,7 @@ class Plan(Measured, frozen=True):
             "run": (training.run, ""),
             "tuned": (training.tuned, ""),
             "latent-dim": (training.latent_dim, ModelConfig.latent_dim),
+            "model": (training.model, ModelConfig.model),
             "threads": (training.threads, None),
             "device": (training.device, "cpu"),
         }

@@ -41,6 +41,7 @@ class Model(NamedTuple):
     """An encoder-decoder."""
 
     weights: Callable[[ModelConfig], dict[str, Weight]]  # by canonical name, in canonical order
+    title: str  # in words
     states: dict[str, Axes]  # those that the encoder hands to the decoder's first step, and each step to the next
     sizes: Callable[[ModelConfig], Shape] = sizes  # the arguments of the model file's Seq2Seq
 
@@ -95,10 +96,11 @@ def _attention(config: ModelConfig) -> dict[str, Weight]:
 
 OF_LSTM: dict[str, Axes] = {"state_h": ("row", "unit"), "state_c": ("row", "unit")}
 MODELS: dict[ModelName, Model] = {
-    "lstm": Model(_lstm, OF_LSTM),
+    "lstm": Model(_lstm, "LSTM encoder-decoder", OF_LSTM),
     # The mask is one on time steps that are attended to, else zero.
     "attention": Model(
         _attention,
+        "LSTM encoder-decoder with attention",
         OF_LSTM | {"encoder_outputs": ("row", "time step", "unit"), "encoder_mask": ("row", "time step")},
     ),
 }

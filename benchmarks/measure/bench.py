@@ -88,6 +88,7 @@ class Benchmark(Rounds[BackendRunner]):
         A lane changes no mathematics, so one comparison is of a backend's rows in both. Of sizes that vary, only the
         units make another model. Nothing is timed, so backends are compared side by side.
         """
+        model = self.training.model
         alike: dict[int, dict[str, list[int]]] = {}  # rows by units and backend
         for index, row in enumerate(self.rows):
             alike.setdefault(self._units(row), {}).setdefault(row.backend, []).append(index)
@@ -95,7 +96,7 @@ class Benchmark(Rounds[BackendRunner]):
             self.status(f"starting {', '.join(rows)}")
             size = WHOLE if self.plan.within < CAREFUL else QUICK
             runtime = Runtime(self.training.threads, self.training.device, shell=False)
-            with Cases(self.training.data, self.training.settings, units, size, runtime) as cases:
+            with Cases(self.training.data, self.training.settings, units, size, runtime, model=model) as cases:
                 status = partial(self.status, CHECKING)
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
             for name, indices in rows.items():
@@ -148,7 +149,8 @@ class Benchmark(Rounds[BackendRunner]):
         return row.sizes.get("latent-dim", self.training.latent_dim)
 
     def _model(self, row: Row) -> ModelConfig:
-        return model_config(self.material.batch, self.material.decoder_vocabulary, self._units(row), "float32")
+        of_corpus = self.material.batch, self.material.decoder_vocabulary
+        return model_config(*of_corpus, self._units(row), "float32", self.training.model)
 
     def _epoch(self, index: int) -> Batches:
         """The batches that a row trains on, without a last one that is not full.
@@ -251,7 +253,7 @@ def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
         )
     text, sentences = Text(material.sha256, len(material.training_rows)), None
     if decodes and not training.axes:
-        sentences = Sentences(material, training.latent_dim, training.run, training.settings.seed)
+        sentences = Sentences(material, training.latent_dim, training.model, training.run, training.settings.seed)
         text = Text(text.sha256, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
     return Benchmark(Recording.begin(path, plan, text), material, sentences)
 

@@ -16,6 +16,7 @@ from common.corpus import Material
 from common.errors import CannotBeginError
 from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.scoring import references, score
+from common.settings import ModelName
 from common.tensors import Batch, model_config
 from common.text import count
 from common.weights import initial_state
@@ -35,17 +36,18 @@ class Sentences:
     """The sentences, as rows of the material, with their references, and the weights.
 
     The weights are the last ones of the folder `run`, or if that is "", of the bundled run. A run fits if its
-    characters, sentence lengths and number of units are those of this corpus and model. If the bundled run does not
-    fit, the weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit, and if the weights
-    were trained on every sentence that is held out here.
+    characters, sentence lengths, number of units and model are those of this corpus and model. If the bundled run
+    does not fit, the weights are fresh, drawn from `seed`. Raises CannotBeginError if `run` does not fit, and if the
+    weights were trained on every sentence that is held out here.
     """
 
-    def __init__(self, material: Material, latent_dim: int, run: str, seed: int) -> None:
+    def __init__(self, material: Material, latent_dim: int, name: ModelName, run: str, seed: int) -> None:
         self.material, folder = material, Path(run) if run else BUNDLED_RUN
-        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32")
+        model = model_config(material.batch, material.decoder_vocabulary, latent_dim, "float32", name)
         directory = RunDirectory.open(folder)
         of_run = directory.material()
-        if _shape(of_run) == _shape(material) and directory.model_config.latent_dim == latent_dim:
+        fits = directory.model_config.latent_dim == latent_dim and directory.model_config.model == name
+        if fits and _shape(of_run) == _shape(material):
             self.state, place = directory.read_state("last", model.dtype)
             self.digest = sha256((folder / STATE).read_bytes()).hexdigest()
             epochs = count(place.epoch, "epoch")
@@ -53,8 +55,8 @@ class Sentences:
             trained_on = {of_run.pairs[row][0] for row in of_run.training_rows}
         elif run:
             raise CannotBeginError(
-                f"{run} has other characters, sentence lengths or units than this benchmark; give the benchmark the "
-                "run's own --data, --num-samples and --latent-dim, or leave out --run"
+                f"{run} has other characters, sentence lengths, units or model than this benchmark; give the "
+                "benchmark the run's own --data, --num-samples, --latent-dim and --model, or leave out --run"
             )
         else:
             self.state, self.digest, trained_on = initial_state(model, seed), "", set()

@@ -88,11 +88,10 @@ def parity(
 
 def _compared_backends(chosen: str | None, device: str, model: ModelName) -> list[str]:
     """The backends that are chosen, or all that run on the device. Raises CannotBeginError for none."""
-    from backends import installed, lookup, require_model
+    from backends import having, installed, require_model
     from benchmarks.parity.cases import REFERENCE
 
-    having = [name for name in installed() if model in lookup(name).models]
-    by_default = [name for name in having if device == "cpu" or name != REFERENCE]
+    by_default = [name for name in having(installed(), model) if device == "cpu" or name != REFERENCE]
     names = options.installed_backends(chosen) if chosen is not None else by_default
     for name in names:
         require_model(name, model)

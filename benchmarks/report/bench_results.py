@@ -18,6 +18,7 @@ from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
 from benchmarks.schema import Certificate, Certified, Checked, Decoded, Profile, RowProfile, ShownSentence
 from common.machine import processor_of
+from common.models import MODELS
 from common.text import count, listed
 
 MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
@@ -221,7 +222,12 @@ class BenchResults(Results):
             return "No answer yet: a comparison needs two rounds and two rows that pass parity."
         used = len(self.observed.logarithms)
         early = f"So far, after {used} rounds alone: " if used < LEAST_ROUNDS else ""
-        return f"{early}{'. '.join(answers)}."
+        return f"{self.named}{early}{'. '.join(answers)}."
+
+    @property
+    def named(self) -> str:
+        """The name of the model as a sentence before the headline; empty for the official example's."""
+        return "" if self.training.model == "lstm" else f"{MODELS[self.training.model].title}. "
 
     def _answer(self, lane: Lane) -> str:
         """A lane's speeds in a sentence, in multiples of the baseline's or, without it, of the fastest row's."""

@@ -6,6 +6,7 @@ from backends.commands.progress import EPOCH_COLUMNS, EPOCH_FORMATS
 from benchmarks.report import charts
 from benchmarks.report.render import Report, joined, safe, table
 from common.errors import CannotBeginError
+from common.models import MODELS
 from common.run import RunDirectory
 from common.text import count
 
@@ -25,6 +26,7 @@ def report_of(run: RunDirectory) -> Report:
     headline = f"{name}: the best val_loss of {epochs} is {best.val_loss:.4f}, in epoch {best.epoch}"
     drawing = charts.losses({name: [epoch[name] for epoch in figures] for name in ("loss", "val_loss")}, run.backend)
     rows = [[format(epoch[name], EPOCH_FORMATS.get(name, ".4f")) for name in EPOCH_COLUMNS] for epoch in figures]
-    answer = joined(f"# {headline}", f"![{TITLE}](chart)", f"Trained by {safe(run.trained_in())}.")
+    trained = f"{MODELS[run.model_config.model].title}. Trained by {safe(run.trained_in())}."
+    answer = joined(f"# {headline}", f"![{TITLE}](chart)", trained)
     page = joined(answer, "---", f"## Epochs\n\n{table(EPOCH_COLUMNS, rows)}") + "\n"
     return Report(page, answer, {}, {TITLE: drawing})

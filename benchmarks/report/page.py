@@ -18,6 +18,7 @@ from benchmarks.report.render import MISSING, Report, around, code, joined, perc
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results
 from common.machine import processor_of
+from common.models import MODELS
 from common.text import count, duration, for_terminal, listed, printable, quoted
 
 MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
@@ -195,11 +196,12 @@ def _times(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
 def _support(results: BenchResults) -> dict[str, str]:
     """The values of a bench in the page's sections."""
     training, scores, rows = results.training, results.scores, results.rows
+    sizes = f"{training.latent_dim} units, batches of {training.settings.batch_size}"
     facts = {
         "corpus": f"{training.data.data}, up to {training.data.num_samples:,} pairs",
         "held out": percent(training.data.validation_split),
         "SHA-256 of the corpus": results.text.sha256,
-        "model": f"LSTM encoder-decoder, {training.latent_dim} units, batches of {training.settings.batch_size}",
+        "model": f"{MODELS[training.model].title}, {sizes}",
         "score": scores["chrf_signature"] if scores else "",
     }
     return {

@@ -58,7 +58,7 @@ class VaryResults(BenchResults):
         grew = f"From {first:,} to {last:,} {AXES[self.axis]} the time of a step grows"
         sentences = [f"{grew} this many times: {listed(grown)}."] if grown else [f"{grew} by an unknown factor."]
         sentences += [f"More rounds are needed for {listed(unknown)}."] if unknown else []
-        return " ".join(sentences)
+        return self.named + " ".join(sentences)
 
     @property
     def missing(self) -> list[str]:

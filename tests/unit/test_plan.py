@@ -9,7 +9,7 @@ from benchmarks.measure import bench
 from benchmarks.measure.plan import rows_of
 from benchmarks.schema import Plan
 from common.errors import CannotBeginError
-from tests.support.program import rosetta
+from tests.support.program import refusal, rosetta
 from tests.support.recordings import plan_of
 
 
@@ -31,6 +31,7 @@ def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:
         "--within 2%",
         "--baseline torch --latent-dim 16 --seed 3 --batch-size 32 --num-samples 300 --skip-bad-lines",
         "--device gpu --backends numpy",
+        "--model attention --latent-dim 16",
         "--data 'a corpus; rm -rf /.txt' --run 'a run'",
         "--backends numpy --vary latent-dim=8,16 --vary batch-size=32,64 --threads 1",
     ],
@@ -42,6 +43,13 @@ def test_the_command_that_is_printed_gives_the_same_plan(monkeypatch, typed: str
     assert planned(monkeypatch, *command[1:]) == first
     assert ("--seed" in command) == ("--seed" in typed), "what is measured by default is left out"
     assert "2%" in typed or "--vary" in typed or first.budget < 300, "under five minutes"
+
+
+def test_a_backend_without_the_model_is_left_out_unless_it_is_named(monkeypatch) -> None:
+    plan = planned(monkeypatch, "bench", "--model", "attention")
+    assert not any(":" in row.backend for row in plan.rows)
+    named = ["bench", "--model", "attention", "--backends", "torch,keras:example"]
+    assert "keras:example has no model 'attention'; choose one of numpy" in refusal(2, *named)
 
 
 def test_a_row_that_settings_help_is_in_each_lane_and_another_in_both() -> None:

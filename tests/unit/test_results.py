@@ -66,6 +66,18 @@ def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], n
     assert re.search(rf"(^As installed and t|\. T)uned, {re.escape(expected)}\.$", results.headline), results.headline
 
 
+def test_the_headline_and_the_page_name_a_further_model() -> None:
+    plan = plan_of(["torch", "keras"])
+    assert plan.training
+    training = msgspec.structs.replace(plan.training, model="attention")
+    bench = recording(msgspec.structs.replace(plan, training=training))
+    title = "LSTM encoder-decoder with attention"
+    assert (
+        BenchResults(bench).headline == f"{title}. As installed and tuned, PyTorch trains 1.5 times as fast as Keras."
+    )
+    assert f"| model | {title}, 256 units, batches of 64 |" in report_of(bench).page
+
+
 def test_one_baseline_is_the_reference_of_both_lanes() -> None:
     bench = slowed(recording(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
     results = BenchResults(bench)
@@ -239,7 +251,7 @@ def test_each_sentence_has_the_translation_of_each_row() -> None:
 @pytest.mark.parametrize(("num_samples", "units", "trained"), [(10_000, 256, SHOWN), (300, 256, 0), (10_000, 8, 0)])
 def test_only_sentences_the_weights_saw_are_called_trained_on(num_samples, units, trained) -> None:
     material = prepare(DataConfig(num_samples=num_samples, split="grouped"), 0, "float32")
-    shown = Sentences(material, units, "", 0).shown
+    shown = Sentences(material, units, "lstm", "", 0).shown
     assert [sentence.held_out for sentence in shown] == [False] * trained + [True] * SHOWN
     run = RunDirectory.open(BUNDLED_RUN).material()
     sources = {run.pairs[row][0] for row in run.training_rows} if trained else set()

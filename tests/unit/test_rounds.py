@@ -217,7 +217,7 @@ Measure = Callable[..., Run]
 def sentences() -> Sentences:
     """Sentences of a small corpus, to which no run fits."""
     material = prepare(DataConfig(num_samples=1500, split="grouped"), 0, "float32")
-    return Sentences(material, 256, "", 0)
+    return Sentences(material, 256, "lstm", "", 0)
 
 
 @pytest.fixture

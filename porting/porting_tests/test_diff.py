@@ -73,7 +73,9 @@ def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: 
     assert found.passed
     assert {check.stage for check in found.checks} == set(STAGES)
     assert not [note for note in found.notes if not note.startswith("converted, step: ")]
-    converted = [note for note in found.notes if note.startswith("converted, step: running variances of bn, ")]
+    converted = [
+        note for note in found.notes if note.startswith("converted, step: running variances of bn moving_variance, ")
+    ]
     assert len(converted) == ((left == "torch") != (right == "torch"))
     like = Side(write(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
@@ -363,7 +365,7 @@ CASES = {
     "gradients of all, of which the one nearest to the loss is named": Case(
         put("gradients", each(lambda a: 1.5 * a)), "gradients", "\n  fc bias: "
     ),
-    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn, "),
+    "variance by n": Case(by_n(), "step", "converted, step: running variances of bn moving_variance, "),
     "a running mean": Case(
         put("step-1 bn moving_mean", lambda a: a * 1.001), "step",
         "the running statistics after a step do not: look at their momentum",
@@ -406,16 +408,20 @@ CASES = {
         "not compared: on trajectory, 5 steps, which one side alone recorded",
     ),
     "a momentum in float32": Case(
-        rounded_momentum(9.5e-7), None, left=of_paddle, frameworks=("torch", "paddle")
+        rounded_momentum(9.5e-7), None, "within what a momentum rounded to float32 makes, step: bn moving_mean",
+        left=of_paddle, frameworks=("torch", "paddle"),
     ),
     "more than that of a momentum": Case(
         rounded_momentum(4e-6), "step", left=of_paddle, frameworks=("torch", "paddle")
     ),
     "an activation in a batch norm of Paddle": Case(
-        all_of(fused, put("outputs bn", lambda a: np.maximum(a, 0))), None, frameworks=("torch", "paddle")
+        all_of(fused, put("outputs bn", lambda a: np.maximum(a, 0))), None,
+        "compared after the activation that one side's layer has in it, forward: bn output",
+        frameworks=("torch", "paddle"),
     ),
-    "a batch norm of Paddle without its activation": Case(
-        fused, "forward", "\n  bn output", frameworks=("torch", "paddle")
+    "a batch norm of Paddle with another activation than it says": Case(
+        all_of(fused, put("outputs bn", lambda a: np.maximum(a, 0.1))), "forward", "\n  bn output",
+        frameworks=("torch", "paddle"),
     ),
     "a layer of Paddle that is in float32": Case(
         put("weights bn", lambda of: {n: a.astype(np.float32) for n, a in of.items()}), "weights",

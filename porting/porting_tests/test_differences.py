@@ -342,28 +342,28 @@ DIFFERENCES: dict[str, Difference] = {
     },
     "a token near a tie": Difference(
         "forward", "tokens", all_of(tied(3), put("precision", lambda _: "bfloat16")), tied(4, token=1), tied(4),
-        "numbers of tokens differ where logits is a tie",
+        "numbers differ where the best scores are a tie, forward: tokens",
     ),
     "an output with an axis of one number": Difference(
         "forward", "logits", put("outputs logits", lambda logits: logits[0]),
         put("outputs logits", lambda logits: 1.01 * logits[:, None]),
         put("outputs logits", lambda logits: logits[:, None]),
-        "only values are compared of logits: (5,) on the left and (5, 1) on the right",
+        "compared without axes of one number, forward: logits",
     ),
     **{
         f"a mask of {name}": Difference(
             "tensors", "mask", put("inputs mask", lambda _: np.tri(4, 5)), put("inputs mask", wrong),
-            put("inputs mask", right), f"only values are compared of mask: {words}",
+            put("inputs mask", right), words,
         )
         for name, wrong, right, words in (
             ("true and false", lambda mask: mask == 0, lambda mask: mask.astype(bool),
-                "float64 on the left and bool on the right"),
+                "only values are compared of mask: float64 on the left and bool on the right"),
             ("float32", lambda mask: (mask / 3).astype(np.float32), lambda mask: mask.astype(np.float32),
-                "float64 on the left and float32 on the right"),
+                "only values are compared of mask: float64 on the left and float32 on the right"),
             ("zeros with a sign", np.negative, lambda mask: np.where(mask == 0, -0.0, mask),
-                "zeros have other signs"),
+                "only values are compared of mask: zeros have other signs"),
             ("one more axis", lambda mask: mask[..., None] + 1, lambda mask: mask[..., None],
-                "(4, 5) on the left and (4, 5, 1) on the right"),
+                "compared without axes of one number, tensors: mask"),
         )
     },
     "scores that are divided by d": Difference("forward", "tap scores", scores(2), all_of(scores(4), larger(1.1))),

@@ -1,31 +1,32 @@
 """Compares two records stage by stage, up to the first stage that breaks, and says what is known of it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from rosetta_diff.alone import Replay, replay_of
-from rosetta_diff.arrays import COARSER_TYPES
 from rosetta_diff.explain.broken import LIKELY, Cause
 from rosetta_diff.explain.causes import causes_of
 from rosetta_diff.explain.exported import in_graph
 from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
-from rosetta_diff.judge.check import STAGES, Check, Item, explained, judge, nearest
-from rosetta_diff.judge.excuses import unmoved_outputs, with_excuses, without_ground
+from rosetta_diff.judge import rules
+from rosetta_diff.judge.check import STAGES, Check, Item, explained, nearest
+from rosetta_diff.judge.excuses import judged_stage, unmoved_outputs
 from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.noise import Control, noise_of
+from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.drafts import remark_on_lines
 from rosetta_diff.pair.mapping import MappingFile
 from rosetta_diff.pair.pairing import Pairing, paired
 from rosetta_diff.read.rules import PARENT, TAP
-from rosetta_diff.read.side import Side, is_number
+from rosetta_diff.read.side import Side
 
 REQUIRED = ("forward",)
-FOLDED = "an exporter made other weights"
 
 
 @dataclass
@@ -167,7 +168,7 @@ def compare_records(
     diff = Diff(left.name, right.name, pairing, control, left_out=stages.left_out, required=require)
     exported = left.known.folds_weights or right.known.folds_weights  # and does not train
     for stage in STAGES[: STAGES.index("forward") + 1] if exported else STAGES:
-        checks = judged(stages, stage, diff)
+        checks = judged_stage(stages, stage)
         diff.checks += checks
         failed = [check for check in checks if not check.passed]
         if failed:
@@ -181,32 +182,18 @@ def compare_records(
         diff.replay = replay_of(stages, agrees, of_replay)
     told = {cause.sentence for cause in diff.causes}
     others = other_optimizers(left, right, pairing.pairs)
+    unmoved = unmoved_outputs(stages, diff.checks) if not diff.broken else []
     diff.notes = [
         *(hidden_settings(left, right, pairing.pairs) if not diff.broken else ()),
         *(cause.line for cause in others if cause.sentence not in told),
-        *(remark_unmoved(unmoved_outputs(stages, diff.checks)) if not diff.broken else ()),
-        *remark_inside(diff.inside("forward")),
-        *remark_folded(diff.inside("weights")),
+        *([rules.UNMOVED.told(names=some_of(unmoved))] if unmoved else ()),
+        *remarks_on_rules(diff.checks),
         *stages.tolerances.remarks,
         *remarks_on_pairing(pairing),
         *stages.notes,
-        *(line for stage in STAGES for line in turned_axes(stage, diff.checks)),
         *of_replay,
     ]
     return diff
-
-
-def judged(stages: Stages, stage: str, diff: Diff) -> list[Check]:
-    """The checks of a stage."""
-    checks = [judge(item) for item in stages.items(stage)]
-    if stage == "weights" and (stages.left.known.folds_weights or stages.right.known.folds_weights):
-        checks = [
-            check if check.passed or is_rounded(check.item) else replace(check, excuse=FOLDED) for check in checks
-        ]
-    if stage == "forward":
-        stages.left_out[:] = without_ground(stages, checks)
-        checks = with_excuses(stages, checks)
-    return checks
 
 
 def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
@@ -234,14 +221,6 @@ def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequenc
     words = "agree, which tells nothing of this layer; record an output that depends on it"
     after = [f"{names} {words}"] if agree else []
     diff.explanation = [head, *before, *lines, *tapped(broken.item), *in_graph(stages, broken), *after]
-
-
-def is_rounded(item: Item) -> bool:
-    """Return True if the right array is the left one rounded to a coarser type, which no exporter does by itself."""
-    left, right = item.left(), item.right()
-    if left is None or right is None or not is_number(left):
-        return False
-    return any(np.array_equal(rounded(left), right) for rounded in COARSER_TYPES.values())
 
 
 def most_weights_differ(diff: Diff) -> bool:
@@ -274,30 +253,17 @@ def tapped(item: Item) -> Iterator[str]:
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
 
 
-def turned_axes(stage: str, checks: Sequence[Check]) -> Iterator[str]:
-    """Remarks on arrays that agree with their axes turned."""
-    turned = [check for check in checks if check.stage == stage and check.passed and check.item.turn]
-    for words in dict.fromkeys(check.item.turn for check in turned):
-        names = [check.tensor for check in turned if check.item.turn == words]
-        yield f"axes turned, {stage}: {some_of(names)}: {words}"
+def remarks_on_rules(checks: Sequence[Check]) -> Iterator[str]:
+    """Remarks on the rules that checks needed."""
+    for stage, rule in product(STAGES, (*rules.FORMS, *rules.WIDER, *rules.EXCUSES)):
+        used = [check for check in checks if check.stage == stage and rule in rules_of(check)]
+        for turn in dict.fromkeys(check.item.turn if rule is rules.TURNED else "" for check in used):
+            of = [check for check in used if not turn or check.item.turn == turn]
+            outputs = f"{len(of)} outputs of layers differ" if of[1:] else "the output of a layer differs"
+            names = some_of([check.tensor for check in of])
+            yield rule.told(stage=stage, names=names, turn=turn, outputs=outputs, first=of[0].line)
 
 
-def remark_folded(folded: Sequence[Check]) -> Iterator[str]:
-    """A remark on weights that an exporter may have changed."""
-    if folded:
-        words = "differ, as they may where an exporter made others of them; outputs tell whether it matters"
-        yield f"inside, weights: {some_of([check.tensor for check in folded])} {words}"
-
-
-def remark_unmoved(outputs: Sequence[str]) -> Iterator[str]:
-    """A remark on outputs that agree though their layers are given other numbers."""
-    if outputs:
-        yield f"given other numbers, and what it gives agrees: {some_of(outputs)}"
-
-
-def remark_inside(inside: Sequence[Check]) -> Iterator[str]:
-    """Remarks on outputs of layers that differ and are excused, for each excuse."""
-    for excuse in dict.fromkeys(check.excuse for check in inside):
-        of = [check for check in inside if check.excuse == excuse]
-        which = f"{len(of)} outputs of layers differ" if of[1:] else "the output of a layer differs"
-        yield f"inside, {which}, and {excuse}: {of[0].line}"
+def rules_of(check: Check) -> list[Rule]:
+    """The rules that a check needed."""
+    return [*check.rules, *([rules.TURNED] if check.passed and check.item.turn else [])]

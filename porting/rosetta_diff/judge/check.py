@@ -21,6 +21,7 @@ from rosetta_diff.arrays import (
     largest_unmasked,
     scales_of_places,
 )
+from rosetta_diff.judge.rules import EXCUSES, Rule
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
 from rosetta_diff.read.rules import CHANNELLED, RECURRENT
@@ -134,7 +135,7 @@ class Check:
     error: float  # infinite where shape, dtype or finiteness already differ
     where: tuple[int, ...] = ()  # index of the largest difference
     note: str = ""  # the two values at that index, or another remark
-    excuse: str = ""  # why it may be beyond its bound, in words
+    rules: tuple[Rule, ...] = ()  # that were needed
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
 
     @property
@@ -152,7 +153,7 @@ class Check:
     @property
     def inside(self) -> bool:
         """True if it is beyond its bound and excused."""
-        return bool(self.excuse)
+        return not {*self.rules}.isdisjoint(EXCUSES)
 
     @property
     def passed(self) -> bool:
@@ -193,10 +194,6 @@ class Check:
             "inside": self.inside,
             "passed": self.passed,
         }
-
-
-def no_array() -> None:
-    """Stands for an array that was compared elsewhere, or that is not needed any more."""
 
 
 def judge(item: Item) -> Check:

@@ -14,21 +14,47 @@ from typing import Any
 
 import numpy as np
 
-from rosetta_diff.arrays import Array, largest, largest_difference
+from rosetta_diff.arrays import COARSER_TYPES, Array, largest, largest_difference
+from rosetta_diff.judge import rules
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import LeftOut, Stages
+from rosetta_diff.judge.looser import judged
 from rosetta_diff.judge.outputs import arguments, views_of_input
+from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import RECURRENT
 from rosetta_diff.read.side import is_number
 
-AGREES = "what the model gives agrees"
-LATER = 36  # calls after a layer in which its output is looked for
+FURTHER_CALLS = 36  # calls after a layer in which its output is looked for
+
+
+def judged_stage(stages: Stages, stage: str) -> list[Check]:
+    """The checks of a stage, each failure that is excused with its rule."""
+    checks = [judged(stages, item) for item in stages.items(stage)]
+    if stage == "weights" and (stages.left.known.folds_weights or stages.right.known.folds_weights):
+        return [check if check.passed or is_rounded(check.item) else by(rules.FOLDED, check) for check in checks]
+    if stage == "forward":
+        stages.left_out[:] = without_ground(stages, checks)
+        return with_excuses(stages, checks)
+    return checks
+
+
+def by(rule: Rule, check: Check) -> Check:
+    """Return the check of an item that a rule excuses."""
+    return replace(check, rules=(*check.rules, rule))
+
+
+def is_rounded(item: Item) -> bool:
+    """Return True if the right array is the left one rounded to a coarser type, which no exporter does by itself."""
+    left, right = item.left(), item.right()
+    if left is None or right is None or not is_number(left):
+        return False
+    return any(np.array_equal(rounded(left), right) for rounded in COARSER_TYPES.values())
 
 
 def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
-    """Return the checks of the forward pass, each failure that is excused with its excuse."""
+    """Return the checks of the forward pass, each failure that is excused with its rule."""
     failed = [check for check in checks if not (check.passed or check.item.is_of_model)]
     if not failed:
         return [*checks]
@@ -38,7 +64,7 @@ def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
     after = checks[checks.index(failed[-1]) :]
     if not (vouched or stands or any(check.passed and check.tells and check.item.pair for check in after)):
         return [*checks]  # nothing but such layers differs, and nothing tells that what comes of them agrees
-    return [replace(check, excuse=excuses.get(id(check), "")) for check in checks]
+    return [by(rule, check) if (rule := excuses.get(id(check))) else check for check in checks]
 
 
 def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
@@ -58,16 +84,16 @@ def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
     return [of for of in left_out if not of.pairs or not all(map(has_ground, of.pairs))]
 
 
-def excuse_of(stages: Stages, check: Check, vouched: bool) -> str:
-    """Return why the output of a layer is excused, in words; "" where it is not, such as where the right side alone
+def excuse_of(stages: Stages, check: Check, vouched: bool) -> Rule | None:
+    """Return the rule that excuses the output of a layer; None where none does, such as where the right side alone
     has NaN. `vouched` is true where what the model gives agrees."""
     if right_alone_has_nan(check.item):
-        return ""
+        return None
     if vouched and not is_given_the_same(stages, check.item):
-        return AGREES
+        return rules.AGREES
     if vouched and is_padding(check.item):
-        return "at padded positions alone"
-    return "one side gives what the other one has later" if is_found_later(stages, check.item) else ""
+        return rules.PADDED
+    return rules.LATER if is_found_later(stages, check.item) else None
 
 
 def right_alone_has_nan(item: Item) -> bool:
@@ -186,7 +212,7 @@ def is_found_later(stages: Stages, item: Item) -> bool:
 
 def arrays_after(calls: Sequence[RecordedCall], call: RecordedCall) -> Iterator[str]:
     """Names of what the calls after one are given and give."""
-    after = islice(dropwhile(lambda of: of is not call, calls), 1, LATER)
+    after = islice(dropwhile(lambda of: of is not call, calls), 1, FURTHER_CALLS)
     own = {*call.parts}
     names = chain.from_iterable((*of.inputs.values(), *of.parts) for of in after)
     yield from (name for name in dict.fromkeys(names) if name not in own)

@@ -16,6 +16,7 @@ from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
 from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import Stages
+from rosetta_diff.judge.looser import loosened
 from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.pair.pairing import paired
 from rosetta_diff.read.description import File, UnfitRecordsError
@@ -61,7 +62,7 @@ def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[
     """Errors of another run of the left side on these stages, of which inputs and weights must be the same."""
     stages = Stages(left, run, paired(left, run))
     for item in chain.from_iterable(map(stages.items, names)):
-        check = judge(moved_back(item))
+        check = judge(moved_back(loosened(stages, item)))
         if check.item.quantity:
             yield check
         elif item.stage in STAGES[:2] and not check.passed:

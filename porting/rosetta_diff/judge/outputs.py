@@ -9,8 +9,10 @@ from math import prod
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS, activated
-from rosetta_diff.arrays import Array, Load
+from rosetta_diff.arrays import Array
+from rosetta_diff.judge import rules
 from rosetta_diff.judge.axes import Views, in_one_order
+from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair
@@ -87,22 +89,23 @@ def arrange_as_kernels(pair: LayerPair, right: Tensor) -> Iterator[Tensor]:
                 yield Tensor((view,), (*view.axes[:-1], of_left))
 
 
-def why_no_outputs(pair: LayerPair, turns: Mapping[str, Turn]) -> str:
-    """The reason why the outputs of two layers are not compared, where each has its own; "" for none."""
+def why_no_outputs(pair: LayerPair, turns: Mapping[str, Turn]) -> tuple[Rule, dict[str, object]] | None:
+    """The rule by which the outputs of two layers are not compared, where each has its own, and the words of its
+    remark; None where they are compared."""
     name, calls = pair.name or "the model", (pair.left.calls, pair.right.calls)
     empty = [g.side.name for g, of in zip(pair.both, calls, strict=True) if of and not any(call.parts for call in of)]
     if empty:
-        return f"outputs of {name}, in which {' and '.join(empty)} recorded no array"
+        return rules.NO_ARRAY, {"names": name, "sides": " and ".join(empty)}
     is_custom = "." in pair.left.kind  # of a class of a person's own, which may give anything
     any_shape = is_custom or pair.left.kind in (PARENT, "parameters", "buffers") or pair.lines
     single = any_shape and all(len(group.layers) == 1 for group in pair.both)
     shapes = first_shapes(pair, turns) if single and all(calls) else None
     if shapes and shapes[0] != shapes[1]:
         line = line_of_turn(pair.name, *shapes)
-        return f"outputs of {name}, which are of other shapes{f', unless [axes] has {line}' if line else ''}"
+        return rules.SHAPES, {"names": name, "unless": f", unless [axes] has {line}" if line else ""}
     if all(calls) and not pair.calls:
-        return f"outputs of {pair.name}, which was called {len(calls[0])} and {len(calls[1])} times"
-    return ""
+        return rules.CALLS, {"names": pair.name, "left": len(calls[0]), "right": len(calls[1])}
+    return None
 
 
 def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Array], Array]] | None:
@@ -134,8 +137,6 @@ def otherwise(left: Array, right: Array, bounded: bool) -> str:
     """Return how two arrays differ that may hold the same numbers; "" where only their numbers may. The types of
     numbers within a bound are told by the precision."""
     kinds = {left.dtype.kind, right.dtype.kind}
-    if left.shape != right.shape and without_ones(left) == without_ones(right):
-        return f"{left.shape} on the left and {right.shape} on the right"
     if left.dtype != right.dtype and not (bounded and kinds == {"f"}):
         return f"{left.dtype} on the left and {right.dtype} on the right"
     if bounded or kinds != {"f"} or left.shape != right.shape:
@@ -145,22 +146,5 @@ def otherwise(left: Array, right: Array, bounded: bool) -> str:
 
 
 def without_ones(array: Array) -> list[int]:
+    """The sizes of an array's axes of several numbers."""
     return [size for size in array.shape if size != 1]
-
-
-def with_ones_of(left: Load, right: Load) -> Array | None:
-    """Return the right array, with the left one's axes of one number if they differ in nothing else."""
-    expected, array = left(), right()
-    if expected is None or array is None or without_ones(expected) != without_ones(array):
-        return array
-    return array.reshape(expected.shape)
-
-
-def settled_ties(left: Load, right: Load, scores: tuple[Load, Load]) -> Array | None:
-    """Return right numbers with left ones in their place where each side has the best of its scores, which are
-    compared themselves. So either may be the best by rounding alone."""
-    expected, array = left(), right()
-    best = [np.argmax(of, -1) for load in scores if (of := load()) is not None]
-    if expected is None or array is None or {expected.shape, array.shape} != {of.shape for of in best}:
-        return array
-    return np.where((best[0] == expected) & (best[1] == array), expected, array)

@@ -7,6 +7,7 @@ import numpy as np
 
 from rosetta_diff.arrays import PRECISE, PRECISIONS, UNIT
 from rosetta_diff.helpers import some_of
+from rosetta_diff.judge import rules
 from rosetta_diff.judge.bounds import (
     COARSER,
     MEASURED,
@@ -93,7 +94,7 @@ def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: No
     if precision == "float64":
         remarks += remark_on_epsilons(left, right, pairs)
         if coarse:
-            why_table = f"bounds are {COARSER:.0f} times as wide, since constants are float32 in {some_of(coarse)}"
+            why_table = rules.COARSE.told(times=COARSER, names=some_of(coarse))
     elif left.computed != precision and noise.most:
         why_table = f"bounds are those of the table, since {right.name} alone computes in {precision}"
     remarks += [why_table] if why_table else []
@@ -111,10 +112,10 @@ def _remarks_on_noise(tolerances: Tolerances) -> Iterator[str]:
         words = quantity.replace("_", " ")
         if tolerances.precision == "float32" and most > table:
             above = some_of(tensor for tensor, noise in of_tensors.items() if noise > table)
-            yield f"rounding alone moves {words} by {most:.0e}, which counts{f' for {above}' if above else ''}"
+            yield rules.NOISY.told(quantity=words, most=most, names=above or "them")
         if tolerances.bound(quantity) >= 1:
             wide = some_of(tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) >= 1)
-            yield f"no verdict on {wide or words}: rounding alone can change them completely"
+            yield rules.NO_VERDICT.told(names=wide or words)
 
 
 def _remarks_on_types(left: Side, right: Side) -> list[str]:

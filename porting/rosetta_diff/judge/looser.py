@@ -1,0 +1,193 @@
+"""Rules by which arrays that are not equal within their bound are compared in another form, or within a wider one.
+
+`judged` tries the rules of a stage on an item that fails, in their order, and the check has those that it needed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import inf, prod
+
+import numpy as np
+
+from rosetta_diff.arrays import Array, Load, largest
+from rosetta_diff.judge import rules
+from rosetta_diff.judge.bounds import DETERMINED, NOISES, SMALLEST_DETERMINED
+from rosetta_diff.judge.check import Check, Item, judge
+from rosetta_diff.judge.constants import rounding_of_momentum
+from rosetta_diff.judge.items import Stages, rounding_of_start
+from rosetta_diff.judge.outputs import activations, without_ones
+from rosetta_diff.judge.rules import Rule
+from rosetta_diff.read.groups import values
+
+
+def judged(stages: Stages, item: Item) -> Check:
+    """Compare the arrays of an item, by the rules of its stage where they are not equal within its bound.
+
+    A check that fails has those of its rules that tell the form of its arrays.
+    """
+    check, needed = judge(item), list[Rule]()
+    for rule, loosen in LOOSER.get(item.stage, ()):
+        if check.passed:
+            break
+        looser = loosen(stages, item)
+        if looser is not item:
+            item, needed = looser, [*needed, rule]
+            check = judge(item)
+    return replace(check, rules=tuple(rule for rule in needed if check.passed or rule in rules.FORMS))
+
+
+def loosened(stages: Stages, item: Item) -> Item:
+    """Return an item as all rules of its stage have it."""
+    for _, loosen in LOOSER.get(item.stage, ()):
+        item = loosen(stages, item)
+    return item
+
+
+# Each returns another item, or the same one where it does not apply.
+
+
+def as_carried(_: Stages, item: Item) -> Item:
+    """Compare a weight that a mapping scales as the right side keeps it, if it is equal there: `carry` rounds on the
+    way there, or on the way back."""
+    assert item.pair
+    weight, left = item.pair.weights.get(item.name), item.pair.left_array(item.name)
+    if weight is None or not weight.is_scaled or left is None:
+        return item
+    stored = partial(values, item.pair.right.side, weight.right)
+    right = stored()
+    if right is None or not np.array_equal(weight.from_left(left), right):
+        return item
+    return replace(item, left=partial(weight.from_left, left), right=stored)
+
+
+def activated(_: Stages, item: Item) -> Item:
+    """Activate the output of the side whose layer lacks the activation that the other one has in it."""
+    changes = activations(item.pair) if item.pair and item.call else None
+    if changes is None or changes == (np.asarray, np.asarray):
+        return item
+
+    def changed(change: Callable[[Array], Array], load: Load) -> Load:
+        return lambda: None if (array := load()) is None else change(array)
+
+    return replace(item, left=changed(changes[0], item.left), right=changed(changes[1], item.right))
+
+
+def without_axes_of_one(_: Stages, item: Item) -> Item:
+    """Give a right array of the model the left one's axes of one number, if they differ in nothing else."""
+    left, right = item.left(), item.right()
+    if item.pair or left is None or right is None or left.shape == right.shape:
+        return item
+    if without_ones(left) != without_ones(right):
+        return item
+    return replace(item, right=lambda: right.reshape(left.shape))
+
+
+def settled(stages: Stages, item: Item) -> Item:
+    """Put left numbers in the place of right ones where each side has the best of its scores, which are compared
+    themselves. So either may be the best by rounding alone."""
+    left, right = item.left(), item.right()
+    if item.pair or not item.quantity or left is None or right is None or left.shape != right.shape:
+        return item
+    tokens = right
+    for left_name, right_name in stages.named_pairs("outputs"):
+        scores = stages.left.arrays("outputs")[left_name], stages.right.arrays("outputs")[right_name]
+        if (
+            scores[0].shape != scores[1].shape
+            or scores[0].shape[:-1] != left.shape
+            or not scores[0].shape[-1:] > (0,)
+        ):
+            continue
+        best = [np.argmax(of, -1) for of in scores]
+        tokens = np.where((best[0] == left) & (best[1] == tokens), left, tokens)
+    return item if np.array_equal(tokens, right) else replace(item, right=lambda: tokens)
+
+
+def by_the_largest_gradient(stages: Stages, item: Item) -> Item:
+    """Measure a small gradient by a share of the largest one. In float32 a control tells apart gradients of rounding
+    alone, and how far rounding moves the others."""
+    assert item.pair
+    most, noise = stages.left.largest("gradients"), stages.noise.gradients.get(item.tensor, inf)
+    gradient = item.pair.left_array(item.name, "gradients")
+    if stages.tolerances.precision != "float32" or gradient is None or noise > DETERMINED * largest(gradient):
+        return replace(item, smallest_scale=stages.tolerances.smallest_scale("gradients") * most)
+    of_noise = NOISES * noise / stages.tolerances.bound("gradients", item.tensor)
+    return replace(item, smallest_scale=max(SMALLEST_DETERMINED * most, of_noise))
+
+
+def by_the_farthest_step(stages: Stages, item: Item) -> Item:
+    """Measure a small update by a share of the largest one."""
+    least = stages.tolerances.smallest_scale() * stages.farthest_step
+    distance = stages.distance(item.pair, item.name) if item.pair else inf
+    return replace(item, scale=least) if distance < least else item
+
+
+def explained(stages: Stages, item: Item) -> Item:
+    """Allow what the accepted differences of gradients make of a step.
+
+    No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
+    decay, as a share of a weight, may have taken something. An update is no larger than the farthest that the step
+    moves a weight.
+    """
+    if item.pair is None:
+        return item
+    both = [array for file in ("gradients", "step-1") for array in item.pair.arrays(item.name, file)]
+    arrays = [np.atleast_1d(array) for array in (*both, item.pair.left_array(item.name)) if array is not None]
+    if len(arrays) < 5 or any(array.shape != arrays[0].shape for array in arrays):
+        return item
+    decay, most = max(stages.left.decay, stages.right.decay), stages.farthest_step
+    rounding = rounding_of_start(item.pair, item.name, stages.tolerances.unit)()
+
+    def allowed(rows: slice) -> Array:
+        left_gradient, right_gradient, left, right, start = (array[rows] for array in arrays)
+        update = np.minimum(np.maximum(np.abs(left - start), np.abs(right - start)), most) + decay * np.abs(start)
+        size = np.maximum(np.abs(left_gradient), np.abs(right_gradient))
+        share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
+        return np.asarray(rounding(rows) + 2 * update * share)
+
+    return replace(item, allowed=lambda: allowed)
+
+
+def with_momentum_of_float32(_: Stages, item: Item) -> Item:
+    """Allow running statistics what a momentum makes that one side alone rounds to float32."""
+    bound = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
+    return replace(item, tolerance=bound) if bound > item.tolerance else item
+
+
+def divided_as_on_the_left(_: Stages, item: Item) -> Item:
+    """Convert the right side's running variance after a step from dividing by n to n - 1, or back.
+
+    n is the number of rows and positions that the layer was given; the item stays where it is not known.
+    """
+    pair = item.pair
+    if pair is None or item.name != "moving_variance":
+        return item
+    by_less = [not group.side.known.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
+    start, kept = pair.right_array(item.name), pair.right.settings.get("momentum")
+    shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
+    was_updated = any(group.layer.training is not False for group in pair.both)
+    if by_less[0] == by_less[1] or start is None or not was_updated:
+        return item
+    if not isinstance(kept, float) or not 0 <= kept < 1:
+        return item
+    n = prod(shapes[0]) // max(1, start.size) if len({*map(prod, shapes)}) == 1 else 0
+    array = item.right()
+    if n < 2 or array is None or array.shape != start.shape or np.array_equal(array, start):  # it was not updated
+        return item
+    of_start = kept ** len(shapes) * start.astype(np.float64)
+    converted = of_start + (array - of_start) * (n / (n - 1) if by_less[0] else (n - 1) / n)
+    return replace(item, right=lambda: np.asarray(converted))
+
+
+LOOSER: Mapping[str, tuple[tuple[Rule, Callable[[Stages, Item], Item]], ...]] = {
+    "tensors": ((rules.ONES, without_axes_of_one),),
+    "weights": ((rules.CARRIED, as_carried),),
+    "forward": ((rules.ACTIVATED, activated), (rules.ONES, without_axes_of_one), (rules.TIES, settled)),
+    "gradients": ((rules.SMALL, by_the_largest_gradient),),
+    "step": (
+        (rules.VARIANCE, divided_as_on_the_left),
+        (rules.MOMENTUM, with_momentum_of_float32),
+        (rules.SMALL, by_the_farthest_step),
+        (rules.EXPLAINED, explained),
+    ),
+}

@@ -22,7 +22,7 @@ from common.weights import ModelState, initial_state
 from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, CasesOf, Plant, material, model
 from tests.frameworks.test_native import FORMATS
 from tests.support import child, small_run
-from tests.support.program import rosetta
+from tests.support.program import answer, refusal, rosetta
 from tests.support.sharing import Processes, Sharing
 
 UNITS = 32
@@ -103,6 +103,29 @@ def test_a_group_trains_as_the_reference_alone(further: str, name: str) -> None:
         checks = list(Comparison(cases, answers).of_group(processes))
     assert len(checks) == 2 + 2 * len(cases.fresh.weights)
     assert [check for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize("further", FURTHER)
+def test_a_run_is_used_by_commands_or_refused_in_a_sentence(further: str, tmp_path: Path) -> None:
+    run, small = tmp_path / "run", ["--num-samples", 200, "--latent-dim", 16, "--epochs", 1]
+    numpy = ["--backend", "numpy"]
+    answer("train", "--model", further, *numpy, *small, "--out", run)
+    assert RunDirectory.open(run).model_config.model == further
+    (greedy,) = answer("translate", run, *numpy, "Go.")["translations"]
+    (searched,) = answer("translate", run, *numpy, "--beam", 2, "--n-best", 2, "Go.")["translations"]
+    assert len(searched["n_best"]) == 2
+    answer("convert", run, "--to", "weights", "--out", tmp_path / "weights")
+    (again,) = answer("translate", tmp_path / "weights", *numpy, "Go.")["translations"]
+    assert again["translation"] == greedy["translation"]
+    assert answer("evaluate", run, *numpy)["rows"] == 40
+    assert MODELS[further].title in rosetta("report", run)[1]
+    for arguments, expected in {
+        ("translate", run, "--backend", "keras:example", "Go."): f"keras:example has no model '{further}'",
+        ("convert", run, "--to", "onnx"): f"the run's model is {further}, and graphs of ONNX hold lstm alone",
+        ("train", "--resume", "--out", run, "--model", "lstm", "--epochs", 2): f"was begun with --model {further}",
+        ("parity", "--model", further, "--backends", "keras:example"): f"keras:example has no model '{further}'",
+    }.items():
+        assert expected in refusal(2, *arguments)
 
 
 # Frameworks' own files

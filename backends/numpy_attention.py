@@ -32,8 +32,10 @@ class Seq2Seq(numpy_model.Seq2Seq):
 
     def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim):
         super().__init__(num_encoder_tokens, num_decoder_tokens, latent_dim)
-        context = self.weights["dense/kernel"].copy()
-        self.weights["dense/kernel"] = np.concatenate([self.weights["dense/kernel"], context])  # (2H, V_dec)
+        shape = 2 * latent_dim, num_decoder_tokens  # outputs and contexts
+        limit = (6 / sum(shape)) ** 0.5  # Glorot's
+        kernel = np.random.default_rng(1).uniform(-limit, limit, shape)
+        self.weights["dense/kernel"] = kernel.astype(numpy_model.precision)
 
     def encode(self, encoder_input_data, encoder_lengths=None):
         """The states (N, H) after each row's length, or after the last step where lengths (N,) are not given; the

@@ -13,6 +13,7 @@ from backends import TABLE
 from backends.native import convert
 from backends.native.convert import WRITTEN
 from backends.process.parent import Runtime
+from backends.process.side_by_side import open_side_by_side
 from benchmarks.parity.cases import QUICK, Answers, Cases, Size
 from benchmarks.parity.comparison import STAGES, Comparison, Parity, compare_backends
 from common.models import MODELS, model_of
@@ -81,6 +82,14 @@ def test_planted_mistakes_are_caught_at_their_stage(cases_of: CasesOf, planted: 
     assert tensor in {check.tensor for check in failed}
 
 
+def made_run(further: str, path: Path) -> RunDirectory:
+    """A run with slots that are not zero."""
+    config, data = replace(model("float32"), model=further), material("float32")
+    weights = initial_state(config, 3).weights
+    state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
+    return RunDirectory.create(path, "numpy", (config, SETTINGS, DataConfig()), data, state)
+
+
 @pytest.mark.parametrize("further", FURTHER)
 def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesOf) -> None:
     cases = cases_of(UNITS, "mask", size=SMALL, model=further)
@@ -128,16 +137,24 @@ def test_a_run_is_used_by_commands_or_refused_in_a_sentence(further: str, tmp_pa
         assert expected in refusal(2, *arguments)
 
 
+@pytest.mark.parametrize("further", FURTHER)
+def test_side_by_side_a_backend_without_the_model_is_left_out(further: str, tmp_path: Path) -> None:
+    """As `translate --backend all` and `serve` have it."""
+    run, warned = made_run(further, tmp_path / "run"), list[str]()
+    names = ["numpy", "keras:example"]
+    with open_side_by_side(run, "last", Runtime(threads=1), names, warned.append) as backends:
+        (answers,) = backends.answers(["Go."], characters=True)
+        assert [*answers] == ["numpy"]
+        assert all(0 < at.probability <= 1 for at in answers["numpy"].characters)
+    assert [warning.partition(" is left out")[0] for warning in warned] == ["keras:example"]
+
+
 # Frameworks' own files
 
 
 @pytest.fixture(params=[further for further in FURTHER if further in WRITTEN])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
-    """A run with slots that are not zero."""
-    config, data = replace(model("float32"), model=request.param), material("float32")
-    weights = initial_state(config, 3).weights
-    state = ModelState(weights, {name: np.abs(weight) for name, weight in weights.items()})
-    return RunDirectory.create(tmp_path / "run", "numpy", (config, SETTINGS, DataConfig()), data, state)
+    return made_run(request.param, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -209,7 +209,6 @@ def test_a_relay_of_all_frameworks_is_one_run(
     bound = 10 * max(np.abs(np.array(permuted) / expected - 1).max(), np.finfo(np.float64).eps)
     assert bound < 1e-11
     relayed = np.array([[epoch.loss, epoch.val_loss] for epoch in run.history()])
-    print(f"{model}: {np.abs(relayed / expected - 1).max():.1e} of {bound:.1e}")
     assert np.abs(relayed / expected - 1).max() <= bound
 
 

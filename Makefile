@@ -14,8 +14,9 @@ INSTALL := $(BIN)/pip install --quiet
 # Python keeps what it compiled, or each of some hundred processes that tests start would compile Rosetta again.
 unexport PYTHONDONTWRITEBYTECODE
 
-AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py group.py models.py) \
-	$(addprefix cli/test_,runs.py bench.py vary.py) docs/test_tutorial.py)
+AT_LENGTH := $(addprefix tests/,$(addprefix frameworks/test_,parity.py profiling.py all_frameworks.py group.py models.py \
+	further_models.py native.py) $(addprefix cli/test_,runs.py bench.py vary.py) \
+	$(addprefix docs/test_,tutorial.py phrasebook.py))
 
 .PHONY: demo test nightly wild needs check format site pages lint pretrained lock set-up clean
 

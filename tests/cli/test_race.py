@@ -84,7 +84,7 @@ MISBEHAVING = {
         "signal 9 in its turn, which the system",
     ),
     "never calls it": (STEPS, r"status 0 before its first turn, .*; end the script with take_turns\(step\)"),
-    "exits early": (STEPS + LATER, "ended with status 0 while it waited for its turn"),
+    "exits early": (STEPS + LATER, "ended with status 0 (in|while it waited for) its turn"),
     "ends without reading its turn": (RAW + DEAF, "ended with status 3 (in|while it waited for) its turn"),
     "calls it twice": (STEPS + "take_turns(lambda: take_turns(step))", "in its turn; .*was called before; expected"),
     "hangs": (STEPS + "take_turns(lambda: time.sleep(60))", "did not answer for 1 s in its turn and was ended"),

@@ -5,6 +5,8 @@ import string
 import unicodedata
 from collections import Counter
 
+import pytest
+
 from common.corpus import PHRASEBOOK
 from docs.phrasebook.__main__ import ATTRIBUTION, text
 from docs.phrasebook.grammar import LONGEST_ENGLISH, LONGEST_FRENCH
@@ -15,6 +17,7 @@ PAIRS = [tuple(line.split("\t")[:2]) for line in LINES[:-1]]
 ENGLISH, FRENCH = ([pair[side] for pair in PAIRS] for side in (0, 1))
 
 
+@pytest.mark.at_length
 def test_the_committed_file_is_what_the_phrases_make() -> None:
     assert PHRASEBOOK.read_text(encoding="utf-8") == text()
 

@@ -189,3 +189,10 @@ def test_each_extra_and_all_install_the_frameworks() -> None:
     assert project["optional-dependencies"].keys() == extras | OTHER_EXTRAS
     (every,) = project["optional-dependencies"]["all"]
     assert set(re.findall(r"\w+", every.partition("[")[2])) == (extras | OTHER_EXTRAS) - {"all", "dev"}
+
+
+@pytest.mark.xdist_group("jax")
+def test_tests_of_a_group_stay_together(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist then adds a test's group to its name, as for `--dist loadgroup` of `make test`."""
+    is_grouped = getattr(request.config.option, "loadgroup", False)
+    assert request.node.nodeid.endswith("@jax") == is_grouped

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backends.interface import Backend, Emit, unreported
 from backends.process.translate_in_child import ROWS_AT_ONCE
 from backends.profiling import profile
-from benchmarks.schema import Profile, Visit, WarmUp
+from benchmarks.schema import Profile, Turn, WarmUp
 from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import Arrays, ModelState, initial_state
@@ -53,12 +53,12 @@ def part(first: int, steps: int) -> Batches:
     return replace(epoch, rows=epoch.rows[rows])
 
 
-def time_steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Visit:
+def time_steps(backend: Backend, emit: Emit, *, first: int, lead: int, timed: int) -> Turn:
     """Train on the kept epoch from batch number `first` on, from the present weights. `lead` steps do not count."""
     batches = part(first, lead + timed)
     trained = backend.train(batches, unreported)
     seconds, finite = trained.step_seconds.tolist(), bool(np.isfinite(trained.step_losses).all())
-    return Visit(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
+    return Turn(0, seconds[:lead], seconds[lead:], trained.seconds, finite, batches.batch_size, peak=peak_memory())
 
 
 def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = None) -> Arrays:
@@ -89,9 +89,7 @@ def decode(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> 
     return decode_greedily(backend, emit, **_sources(batch))
 
 
-def time_decoding(
-    backend: Backend, emit: Emit, *, state: ModelState, batch: Batch
-) -> tuple[Visit, NDArray[np.int64]]:
+def time_decoding(backend: Backend, emit: Emit, *, state: ModelState, batch: Batch) -> tuple[Turn, NDArray[np.int64]]:
     """Time calls that decode a batch's sources, for at least AT_LEAST seconds, after one call that is not timed.
 
     Returns the ids (N, L) of the last call, too, padded with the stop token.
@@ -106,7 +104,7 @@ def time_decoding(
         seconds.append(perf_counter() - began)
     padded = np.full((len(ids), _longest(batch)), backend.config.stop_token)
     padded[:, : ids.shape[1]] = ids
-    return Visit(0, [], seconds, sum(seconds), items=items), padded
+    return Turn(0, [], seconds, sum(seconds), items=items), padded
 
 
 def characters(ids: NDArray[np.integer], stop_token: int) -> NDArray[np.int64]:

@@ -212,7 +212,7 @@ class Start(Measured, frozen=True, omit_defaults=True):
     threads: CountOrZero = 0  # number of threads of a script's process
 
 
-class Visit(Measured, frozen=True, omit_defaults=True):
+class Turn(Measured, frozen=True, omit_defaults=True):
     """A runner's turn in one cycle. Lists hold the seconds of each step or call.
 
     The process leaves `row`, `others`, `stolen` and `tries` to its parent.
@@ -224,7 +224,7 @@ class Visit(Measured, frozen=True, omit_defaults=True):
     loop: Seconds  # from the start of the first step until the results of the last one are read back
     finite: bool = True  # True if every loss is finite
     items: Count = 1  # of a step: pairs in training, characters that a call puts out, or a script's items
-    others: Amount = 0.0  # cores that other processes used during the visit, on average
+    others: Amount = 0.0  # cores that other processes used during the turn, on average
     stolen: Amount = 0.0  # cores that other virtual machines took meanwhile, on average
     tries: Count = 1  # of the turn, of which other processes disturbed all before the last
     peak: CountOrZero = 0  # most bytes of memory of the process so far; 0 if not measured
@@ -234,7 +234,7 @@ class Visit(Measured, frozen=True, omit_defaults=True):
 
     @property
     def disturbed(self) -> bool:
-        """True if other programs slowed the visit.
+        """True if other programs slowed the turn.
 
         Stolen time does not decide: on a shared machine it may never end.
         """
@@ -247,7 +247,7 @@ class Round(Line, frozen=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROUNDS)]  # from 1; lines of one number have the same processes
     work: Work
     starts: list[Start]  # of the processes that were started for this line; empty where they had been before
-    cycles: list[list[Visit]]  # a cycle is one visit of each runner
+    cycles: list[list[Turn]]  # a cycle is one turn of each runner
     seconds: Amount  # duration, with starting
 
 

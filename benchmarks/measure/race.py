@@ -11,7 +11,7 @@ from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
-from benchmarks.schema import WARM_UP_STEPS, Proof, Start, Visit
+from benchmarks.schema import WARM_UP_STEPS, Proof, Start, Turn
 from common.files import scratch_folder
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MOST_SCRIPTS = 20
 class Race(Rounds[Script]):
     """A race in progress. `mapping` pairs the weights of the records."""
 
-    timed_seconds = 0.75  # longer than a bench's: scripts start sooner, so visits are most of the time
+    timed_seconds = 0.75  # longer than a bench's: scripts start sooner, so turns are most of the time
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Race(Rounds[Script]):
             starts.append(script.warm_up(seconds))
             live.append(script)
             self._refuse_slow_starts(len(live), len(indices), first)
-        if uneven(visit for line in self.recording.rounds() for cycle in line.cycles for visit in cycle):
+        if uneven(turn for line in self.recording.rounds() for cycle in line.cycles for turn in cycle):
             for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
                 script.planned = lambda step: max(runner.step_seconds for runner in live)
         return live, starts
@@ -76,6 +76,6 @@ class Race(Rounds[Script]):
             return Proof(row, "not compared", [], None, [reason])
         return proof(row, self.records[0], self.records[row], self.mapping)
 
-    def _first(self, before: Sequence[Visit]) -> int:
+    def _first(self, before: Sequence[Turn]) -> int:
         """Continue the count of steps in each process, after those of warming up."""
-        return max((visit.first + visit.each * len(visit.steps) for visit in before), default=1 + WARM_UP_STEPS)
+        return max((turn.first + turn.each * len(turn.steps) for turn in before), default=1 + WARM_UP_STEPS)

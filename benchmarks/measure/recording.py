@@ -81,8 +81,8 @@ class Recording:
         plan, rows, rounds = self.plan, self.plan.rows, self.of_kind(Round)
         axes = plan.training.axes if plan.training else {}
         starts = [start for line in rounds for start in line.starts]
-        visits = [visit for line in rounds for cycle in line.cycles for visit in cycle]
-        of_rows = [*starts, *visits, *(line for line in self.lines if not isinstance(line, Round))]
+        turns = [turn for line in rounds for cycle in line.cycles for turn in cycle]
+        of_rows = [*starts, *turns, *(line for line in self.lines if not isinstance(line, Round))]
         consistent = (
             len({row.label for row in rows}) == len(rows)
             and any(not row.installed for row in rows)

@@ -20,15 +20,15 @@ from benchmarks.measure.plan import CAREFUL
 from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import LEAST_ROUNDS, counting, undisturbed, widest
 from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns
-from benchmarks.schema import Round, Start, Visit
+from benchmarks.schema import Round, Start, Turn
 from common.errors import CannotBeginError, RosettaError
 from common.text import count, duration
 
 ENOUGH_ROUNDS = 5  # rounds after which narrow intervals end the question
 CAREFUL_ROUNDS = 8  # the same for intervals narrower than CAREFUL, of figures that are fit to quote
 CYCLES = 4  # in a round, at most
-LEAD_SECONDS = 0.5  # a visit begins with steps that do not count, since the first ones after a switch are slow
-FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a visit
+LEAD_SECONDS = 0.5  # a turn begins with steps that do not count, since the first ones after a switch are slow
+FEWEST_STEPS = (1, 2)  # least number of steps that do not count, and of timed ones, in a turn
 WAITED = 0.1  # largest share of the budget that is spent waiting for other programs
 BETWEEN = 0.15  # seconds that a turn takes beside its steps, most of it waiting until the machine is idle
 LONGEST = 3600.0  # seconds to which a budget that nobody gave may grow, and the most that are advised
@@ -40,7 +40,7 @@ AnyRunner = TypeVar("AnyRunner", bound=Runner)
 class Rounds(ABC, Generic[AnyRunner]):
     """The recording that is being filled, and this machine's speed so far. All durations are seconds."""
 
-    timed_seconds = 0.4  # duration of a visit's timed steps
+    timed_seconds = 0.4  # duration of a turn's timed steps
     usual_start = 0.0  # seconds in which a process starts on a machine of two cores
 
     def __init__(self, recording: Recording, seed: int) -> None:
@@ -114,7 +114,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
     def _used_by_group(self) -> list[int]:
         """The number of rounds with a cycle that counts, of each group of rows."""
-        members = {line.number: {visit.row for visit in cycle} for line, cycle in counting(self.recording.rounds())}
+        members = {line.number: {turn.row for turn in cycle} for line, cycle in counting(self.recording.rounds())}
         return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.groups]
 
     @property
@@ -172,7 +172,7 @@ class Rounds(ABC, Generic[AnyRunner]):
             if is_first:
                 self._give_way()
             self._before_turns(live)
-            cycles: list[list[Visit]] = []
+            cycles: list[list[Turn]] = []
             try:
                 self._cycles(live, rng, cycles, f"round {number} of new processes")
             finally:  # after an error or Ctrl-C, too
@@ -182,7 +182,7 @@ class Rounds(ABC, Generic[AnyRunner]):
             self._after_turns(live, number, rng)
 
     def _cycles(
-        self, live: Sequence[AnyRunner], rng: np.random.Generator, cycles: list[list[Visit]], words: str
+        self, live: Sequence[AnyRunner], rng: np.random.Generator, cycles: list[list[Turn]], words: str
     ) -> None:
         """Append as many `cycles` as take as long as starting, since rounds of new processes tell more than cycles.
 
@@ -211,12 +211,12 @@ class Rounds(ABC, Generic[AnyRunner]):
         """Tries of a turn: only one where other programs would disturb the next one, too."""
         return 1 if self.restless else MOST_TRIES
 
-    def _first(self, before: Sequence[Visit]) -> int | None:
+    def _first(self, before: Sequence[Turn]) -> int | None:
         """The number of a cycle's first batch, after the cycle `before` in this round; None if it is drawn."""
         return None
 
     def counts(self, step_seconds: float) -> tuple[int, int]:
-        """Numbers of a visit's steps that do not count, and of the timed ones, for steps of this duration."""
+        """Numbers of a turn's steps that do not count, and of the timed ones, for steps of this duration."""
         lead, timed = (ceil(seconds / step_seconds) for seconds in (LEAD_SECONDS, self.timed_seconds))
         return max(lead, FEWEST_STEPS[0]), max(timed, FEWEST_STEPS[1])
 

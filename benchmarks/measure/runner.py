@@ -11,7 +11,7 @@ from backends.process.parent import BackendProcess
 from benchmarks import measure_in_child
 from benchmarks.measure import quiet
 from benchmarks.measure.turns import Runner
-from benchmarks.schema import WARM_UP_STEPS, Start, Visit, WarmUp, Work
+from benchmarks.schema import WARM_UP_STEPS, Start, Turn, WarmUp, Work
 from common.tensors import Batch, Batches
 from common.weights import ModelState
 
@@ -37,16 +37,16 @@ class BackendRunner(Runner):
         self.step_seconds = min(warm_up.step_seconds)
         return Start(self.row, seconds, warm_up, self.process.facts)
 
-    def turn(self, work: Work, first: int) -> Visit:
+    def turn(self, work: Work, first: int) -> Turn:
         """Take training steps that do not count, then timed ones; or make calls that decode."""
         if work != "training":
             assert self.state
-            visit, self.ids[work] = self.process.call(
+            turn, self.ids[work] = self.process.call(
                 measure_in_child.time_decoding, state=self.state, batch=self.sources[work]
             )
-            return visit
+            return turn
         lead, timed = self.counts(self.step_seconds)
-        visit = self.process.call(measure_in_child.time_steps, first=first, lead=lead, timed=timed)
+        turn = self.process.call(measure_in_child.time_steps, first=first, lead=lead, timed=timed)
         # The fastest, since after a slow turn the next one would begin with too few steps that do not count.
-        self.step_seconds = min(self.step_seconds, median(visit.steps))
-        return visit
+        self.step_seconds = min(self.step_seconds, median(turn.steps))
+        return turn

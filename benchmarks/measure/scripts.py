@@ -30,7 +30,7 @@ from benchmarks.schema import (
     Row,
     Seconds,
     Start,
-    Visit,
+    Turn,
     WarmUp,
     Work,
 )
@@ -105,7 +105,7 @@ class Script(Runner):
     def pids(self) -> list[int]:
         return [process.pid for process in self.process.family()]
 
-    def turn(self, work: Work, first: int) -> Visit:
+    def turn(self, work: Work, first: int) -> Turn:
         """Have it take steps that do not count, then timed pieces of steps."""
         since, before = self.slept
         idle = max(0.0, self._busy() - before) / max(monotonic() - since, 1e-3)
@@ -117,9 +117,9 @@ class Script(Runner):
         took = self._took(first, lead, pieces, each)
         loop = quiet.now() - began
         self.step_seconds = fmean(took.steps)
-        visit = Visit(self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch)
+        turn = Turn(self.row, [took.lead] if took.lead else [], took.steps, loop, items=self.ready.batch)
         beside = {"peak": self._peak(), "first": took.first, "each": each, "idle": idle}
-        return msgspec.structs.replace(visit, **beside)
+        return msgspec.structs.replace(turn, **beside)
 
     def _took(self, first: int, lead: int, pieces: int, each: int) -> Took:
         """Have the script take its steps, and wait for their times."""

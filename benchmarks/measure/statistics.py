@@ -1,6 +1,6 @@
 """Times of rows that took turns, their ratios, and the 95 % intervals of both.
 
-- An observation is one row in one round: the mean over its cycles of the logarithm of a visit's median time, in a
+- An observation is one row in one round: the mean over its cycles of the logarithm of a turn's median time, in a
   race of its mean time. Every round has new processes, since two processes of the same program differ in speed. So
   certainty depends on the number of rounds and not on the number of steps.
 - The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
@@ -23,7 +23,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from benchmarks.measure.recording import Recording
-from benchmarks.schema import Round, Visit, Work
+from benchmarks.schema import Round, Turn, Work
 
 CONFIDENCE = 0.95
 UNSURE_FROM = 1.0  # half-width beyond which the ends of an interval say nothing
@@ -132,16 +132,16 @@ def observations(recording: Recording, work: Work = "training") -> Observations:
     script's item. If a script's steps are uneven, only steps of the same number are compared.
     """
     counted, scripts = counting(recording.rounds(work)), recording.plan.training is None
-    visits = grouped((line.number, visit) for line, cycle in counted for visit in cycle)
-    rounds = {number: grouped((visit.row, visit) for visit in of_round) for number, of_round in visits.items()}
+    turns = grouped((line.number, turn) for line, cycle in counted for turn in cycle)
+    rounds = {number: grouped((turn.row, turn) for turn in of_round) for number, of_round in turns.items()}
     # A script's steps may be anything, so the mean counts: the time of all its work.
     middle: Callable[[Sequence[float]], float] = fmean if scripts else median
     steps = {
-        number: {row: fmean(math.log(middle(visit.steps)) for visit in of_row) for row, of_row in rows.items()}
+        number: {row: fmean(math.log(middle(turn.steps)) for turn in of_row) for row, of_row in rows.items()}
         for number, rows in rounds.items()
     }
     same: dict[int, dict[int, float]] = {}
-    if scripts and uneven(visit for of_round in visits.values() for visit in of_round):
+    if scripts and uneven(turn for of_round in turns.values() for turn in of_round):
         same = {number: of_round for number, rows in rounds.items() if (of_round := _of_same_steps(rows))}
     same_steps = len(same) > len(steps) / 2  # else scripts were not told in time to do the same steps
     logarithms = {
@@ -151,22 +151,22 @@ def observations(recording: Recording, work: Work = "training") -> Observations:
     return Observations(logarithms, same_steps, robust=scripts)
 
 
-def uneven(visits: Iterable[Visit]) -> bool:
-    """True if the steps of a runner differ by more than UNEVEN in most of its visits."""
-    spreads = grouped((visit.row, pstdev(visit.steps) / fmean(visit.steps)) for visit in visits)
+def uneven(turns: Iterable[Turn]) -> bool:
+    """True if the steps of a runner differ by more than UNEVEN in most of its turns."""
+    spreads = grouped((turn.row, pstdev(turn.steps) / fmean(turn.steps)) for turn in turns)
     return any(median(of_row) > UNEVEN for of_row in spreads.values())
 
 
-def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
+def _of_same_steps(rows: Mapping[int, Sequence[Turn]]) -> dict[int, float]:
     """The logarithm of each row's seconds by the steps that all rows did; empty where there are no such steps.
 
     It is the mean over these steps and all rows, plus the median by which the row's steps differ from the rows' mean.
     """
     seconds = {
         row: {
-            (visit.first + place * visit.each, visit.each): math.log(step)
-            for visit in of_row
-            for place, step in enumerate(visit.steps)
+            (turn.first + place * turn.each, turn.each): math.log(step)
+            for turn in of_row
+            for place, step in enumerate(turn.steps)
         }
         for row, of_row in rows.items()
     }
@@ -180,7 +180,7 @@ def _of_same_steps(rows: Mapping[int, Sequence[Visit]]) -> dict[int, float]:
     }
 
 
-def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
+def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Turn]]]:
     """The cycles that count, each with its round: the undisturbed ones, or all if most are disturbed.
 
     A cycle is left out for all rows, since other programs do not slow all of them alike. Where most are disturbed, as
@@ -191,9 +191,9 @@ def counting(rounds: Iterable[Round]) -> list[tuple[Round, list[Visit]]]:
     return alone if len(alone) >= (1 - MOST_DROPPED) * len(cycles) else cycles
 
 
-def undisturbed(cycle: Sequence[Visit]) -> bool:
+def undisturbed(cycle: Sequence[Turn]) -> bool:
     """True if other programs disturbed no last try of a cycle."""
-    return not any(visit.disturbed for visit in cycle)
+    return not any(turn.disturbed for turn in cycle)
 
 
 def widest(recording: Recording) -> float | None:

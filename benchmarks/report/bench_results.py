@@ -21,7 +21,7 @@ from common.machine import processor_of
 from common.models import MODELS
 from common.text import count, listed
 
-MOST_OUTSIDE = 0.05  # share of a visit's time outside its timed steps without a warning
+MOST_OUTSIDE = 0.05  # share of a turn's time outside its timed steps without a warning
 MOST_STOLEN = 0.02  # mean cores of other virtual machines without a note
 NO_ERRORS = ("counts", "strings")  # stages of parity whose errors are shares of items, not of numbers
 WORTH = 0.1  # least share of the difference between two rows of a part of a step that is named
@@ -128,7 +128,7 @@ class BenchResults(Results):
         self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
         cycles = [cycle for line in recording.rounds() for cycle in line.cycles]
         # Mean number of cores of other virtual machines.
-        self.stolen = fmean([visit.stolen for cycle in cycles for visit in cycle] or [0.0])
+        self.stolen = fmean([turn.stolen for cycle in cycles for turn in cycle] or [0.0])
         # Scores of the weights on all held-out sources; None if these were not decoded.
         self.scores = next((line.scores for line in self.decoded.values() if line.scores), None)
         # The rows that were started, from fast to slow. Rows that are not compared come last.
@@ -305,8 +305,8 @@ class BenchResults(Results):
         for row in self.rows:
             if not row.row.installed and row.facts.threads != asked:
                 yield f"{row.label} computed on {count(row.facts.threads, 'thread')}, although {asked} were asked for"
-            visits = self.visits.get(self.plan.rows.index(row.row), [])
-            if any(1 - fsum([*visit.lead, *visit.steps]) / visit.loop > MOST_OUTSIDE for visit in visits):
+            turns = self.turns.get(self.plan.rows.index(row.row), [])
+            if any(1 - fsum([*turn.lead, *turn.steps]) / turn.loop > MOST_OUTSIDE for turn in turns):
                 yield (
                     f"{row.label} spent over {MOST_OUTSIDE:.0%} of its time outside the timed steps, so the device "
                     "may still have been at work when a step's clock was stopped"
@@ -336,7 +336,7 @@ class BenchResults(Results):
             return certificate, "parity is broken, and `rosetta parity` explains where"
         if any(line.row == index and not line.passed for line in self.recording.of_kind(Checked)):
             return certificate, "its process computed something else after its turns"
-        finite = all(visit.finite for visit in self.visits.get(index, []))
+        finite = all(turn.finite for turn in self.turns.get(index, []))
         return certificate, "" if finite else "the loss is not finite"
 
 

@@ -11,7 +11,7 @@ from benchmarks.report.charts import Bar, bars
 from benchmarks.report.page import Columns, by_row, page, reached
 from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
 from benchmarks.report.results import NOTHING, Results, RowResults
-from benchmarks.schema import MOST_OTHERS, Proof, Visit
+from benchmarks.schema import MOST_OTHERS, Proof, Turn
 from common.text import listed, quoted
 
 PER_ITEM = "Times are per item, so that scripts with other batches can be compared."
@@ -105,8 +105,8 @@ class RaceResults(Results):
         return "not compared"
 
     def _doubts_of_rows(self) -> Iterator[str]:
-        for row, visits in self.visits.items():
-            yield from misfits(self.plan.rows[row].label, visits, self._growth(row))
+        for row, turns in self.turns.items():
+            yield from misfits(self.plan.rows[row].label, turns, self._growth(row))
 
     def _more_notes(self) -> Iterator[str]:
         if self.observed.same_steps:
@@ -120,14 +120,14 @@ class RaceResults(Results):
         """Steps in the last cycle of a round as a multiple of those in the first: the smallest of all rounds."""
         growths = []
         for line in self.recording.rounds():
-            steps = [median(visit.steps) for cycle in line.cycles for visit in cycle if visit.row == row]
+            steps = [median(turn.steps) for cycle in line.cycles for turn in cycle if turn.row == row]
             growths += [steps[-1] / steps[0]] if len(steps) > 1 else []
         return min(growths) if len(growths) >= LEAST_ROUNDS else 1.0
 
 
-def misfits(label: str, visits: list[Visit], growth: float) -> Iterator[str]:
+def misfits(label: str, turns: list[Turn], growth: float) -> Iterator[str]:
     """Reasons to doubt a script's figures, or those of scripts beside it."""
-    idle = median(visit.idle for visit in visits)
+    idle = median(turn.idle for turn in turns)
     if idle > MOST_OTHERS:
         yield (
             f"{label} used {idle:.1f} cores while it was not its turn, which slows the others: its threads spin or "

@@ -20,15 +20,15 @@ class RowResults:
     """The results of a row."""
 
     def __init__(self, results: "Results", index: int) -> None:
-        starts, visits = results.starts[index], results.visits.get(index, [])
+        starts, turns = results.starts[index], results.turns.get(index, [])
         self.row = results.plan.rows[index]
         self.label = self.row.label  # its name in tables and charts
-        self.items = visits[0].items if visits else 1  # of a step: pairs, or what a script calls items
+        self.items = turns[0].items if turns else 1  # of a step: pairs, or what a script calls items
         self.item = results.observed.seconds(index)  # None if no cycle could be used
         self.step = self.item and self.item.times(self.items)  # a warm training step
         self.first_step = median(start.warm_up.first_step_seconds for start in starts)  # with all compiling
         # Most memory of any process in training.
-        self.peak_memory = max([start.warm_up.peak for start in starts] + [visit.peak for visit in visits])
+        self.peak_memory = max([start.warm_up.peak for start in starts] + [turn.peak for turn in turns])
 
 
 class Results(ABC):
@@ -42,13 +42,13 @@ class Results(ABC):
         cycles, self.counted = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
         self.observed = observations(recording)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
-        self.visits = grouped((visit.row, visit) for cycle in cycles for visit in cycle)
+        self.turns = grouped((turn.row, turn) for cycle in cycles for turn in cycle)
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
         # Cycles that are left out, since other programs disturbed them; and retried turns.
         self.dropped = len(cycles) - len(self.counted)
-        self.again = sum(visit.tries - 1 for cycle in cycles for visit in cycle)
-        # Mean number of cores that other programs used during the visits that count.
-        self.others = fmean([visit.others for _, cycle in self.counted for visit in cycle] or [0.0])
+        self.again = sum(turn.tries - 1 for cycle in cycles for turn in cycle)
+        # Mean number of cores that other programs used during the turns that count.
+        self.others = fmean([turn.others for _, cycle in self.counted for turn in cycle] or [0.0])
         self.seconds = sum(line.seconds for line in recording.of_kind(Round))
         # Half-width of the widest interval, as a share; None before it is known.
         self.reached = widest(recording)

@@ -1,4 +1,4 @@
-"""`rosetta bench` on NumPy's backend, in short visits: from the command line to JSON, and interrupted."""
+"""`rosetta bench` on NumPy's backend, in short turns: from the command line to JSON, and interrupted."""
 
 import re
 import signal

@@ -25,11 +25,11 @@ from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import Estimate, observations
 from benchmarks.racing import script_rows
 from benchmarks.report.race_results import RaceResults, misfits
-from benchmarks.schema import Round, Row, Visit
+from benchmarks.schema import Round, Row, Turn
 from common.errors import RosettaError
 from common.machine import cores
 from tests.support.program import answer, rosetta, wait_until
-from tests.support.recordings import RACING, each_visit
+from tests.support.recordings import RACING, each_turn
 
 STEPS = """
 import os, sys, threading, time
@@ -66,7 +66,7 @@ def start(tmp_path: Path) -> Any:
         yield started
 
 
-def visited(script: Script) -> Visit:
+def turn_of(script: Script) -> Turn:
     """A turn of a script that has been started and warmed up."""
     script.wait_until_ready()
     script.warm_up(0.0)
@@ -107,7 +107,7 @@ def test_a_script_that_misbehaves_is_ended_with_one_sentence(how: str, start: An
     script = start(text, 1.0 if "hangs" in how else 20.0)
 
     def three_turns() -> None:
-        visited(script)
+        turn_of(script)
         if how == "exits early":
             wait_until(lambda: script.process.status is not None)
         script.turn("training", 0)
@@ -137,7 +137,7 @@ os.wait()
 take_turns(step, batch=5)
 """
     )
-    assert [seconds > 0.009 for seconds in visited(script).steps] == [True, True]
+    assert [seconds > 0.009 for seconds in turn_of(script).steps] == [True, True]
     assert script.ready.batch == 5
 
     family = [psutil.Process(pid) for pid in script.pids]
@@ -168,14 +168,14 @@ def test_a_script_that_ends_after_its_warm_up_has_no_threads(start: Any, monkeyp
 def test_threads_that_spin_and_steps_that_grow_are_told(start: Any) -> None:
     spin = "threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()\n"
     script = start(STEPS + spin + "take_turns(step)")
-    visited(script)
+    turn_of(script)
     time.sleep(0.3)
-    visit = script.turn("training", 0)
-    assert visit.idle > 0.1, "of a core, where others use the machine, too"
-    idle, growing = misfits("side", [msgspec.structs.replace(visit, idle=0.9)], 1.4)
+    turn = script.turn("training", 0)
+    assert turn.idle > 0.1, "of a core, where others use the machine, too"
+    idle, growing = misfits("side", [msgspec.structs.replace(turn, idle=0.9)], 1.4)
     assert re.match(r"side used \d.\d cores while it was not its turn", idle)
     assert "takes 1.4 times as long at the end of a round" in growing
-    assert [*misfits("side", [msgspec.structs.replace(visit, idle=0.0)], 1.0)] == []
+    assert [*misfits("side", [msgspec.structs.replace(turn, idle=0.0)], 1.0)] == []
 
 
 RECORDED = (
@@ -308,11 +308,11 @@ def test_uneven_steps_are_compared_step_by_step() -> None:
     def compared(apart: int, steps: list[float]) -> bool:
         """True if steps are compared one by one although the second script did other steps in `apart` rounds."""
 
-        def planted(line: Round, visit: Visit) -> Visit:
-            first = 10**6 if visit.row and line.number <= apart else 3
-            return msgspec.structs.replace(visit, first=first, each=1, steps=steps)
+        def planted(line: Round, turn: Turn) -> Turn:
+            first = 10**6 if turn.row and line.number <= apart else 3
+            return msgspec.structs.replace(turn, first=first, each=1, steps=steps)
 
-        return observations(each_visit(recording, planted)).same_steps
+        return observations(each_turn(recording, planted)).same_steps
 
     few = (len(recording.rounds()) - 1) // 2
     assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]

@@ -45,7 +45,7 @@ def grown() -> Recording:
     for line in bench.lines:
         if hasattr(line, "cycles"):  # each round is of one size
             rows = plan.groups[line.number % 3]
-            cycles = [[visit for visit in cycle if visit.row in rows] for cycle in line.cycles]
+            cycles = [[turn for turn in cycle if turn.row in rows] for cycle in line.cycles]
             starts = [start for start in line.starts if start.row in rows]
             line = msgspec.structs.replace(line, cycles=cycles, starts=starts)
         lines.append(line)

@@ -123,7 +123,7 @@ def started(*arguments: object, module: str = "rosetta", text: bool = True, **va
 
 
 def start_short(rounds: int, *arguments: object) -> Started:
-    """A benchmark whose visits are short, which ends after so many rounds; see tests.support.short_bench."""
+    """A benchmark whose turns are short, which ends after so many rounds; see tests.support.short_bench."""
     return started(rounds, *arguments, module="tests.support.short_bench")
 
 

@@ -40,7 +40,7 @@ from benchmarks.schema import (
     Start,
     Text,
     Training,
-    Visit,
+    Turn,
     WarmUp,
     Work,
 )
@@ -51,8 +51,8 @@ from common.settings import DataConfig, TrainConfig
 OF_FRAMEWORK = "1.0"  # the version of every backend
 SECONDS = {"keras:example": 0.10, "keras": 0.09, "paddle": 0.08, "torch": 0.06}  # a step
 CYCLES = 4
-STEPS = 7  # timed in a visit
-LEAD = 8  # steps of a visit that do not count
+STEPS = 7  # timed in a turn
+LEAD = 8  # steps of a turn that do not count
 SHOWN = [ShownSentence("It is red.", ["C'est rouge."], False), ShownSentence("Is it red?", ["Est-ce rouge ?"], True)]
 TRAINING_ROWS = 640
 # What helps each framework, on whatever machine the tests run.
@@ -80,16 +80,16 @@ class Noise:
     """Noise of planted times: standard deviations of their logarithms, and shares."""
 
     process: float = 0.004  # of one process from others of its program
-    visit: float = 0.002
+    turn: float = 0.002
     step: float = 0.002
     drift: float = 0.0  # of the machine from one cycle to the next, in which all rows take part
     outliers: float = 0.0  # share of processes that are slower by 15 % for as long as they live
-    slow_visits: float = 0.0  # share of visits that are slower by 30 %
+    slow_turns: float = 0.0  # share of turns that are slower by 30 %
 
 
 QUIET = Noise()
 # As on a shared machine with two cores: a round's ratio of two rows has a standard deviation of about 4 %.
-RESTLESS = Noise(process=0.027, visit=0.01, step=0.02, drift=0.02, outliers=0.02, slow_visits=0.03)
+RESTLESS = Noise(process=0.027, turn=0.01, step=0.02, drift=0.02, outliers=0.02, slow_turns=0.03)
 
 
 def plan_of(
@@ -139,32 +139,32 @@ def recording(
         cycles = []
         for place in range(CYCLES):
             level += rng.normal(0, noise.drift)
-            visits = []
+            turns = []
             for n in map(int, rng.permutation(numbers)):
-                level_of_visit = level + off[n] + rng.normal(0, noise.visit)
-                level_of_visit += np.log(1.3) * (rng.random() < noise.slow_visits)
+                level_of_turn = level + off[n] + rng.normal(0, noise.turn)
+                level_of_turn += np.log(1.3) * (rng.random() < noise.slow_turns)
                 times = seconds[plan.rows[n].backend] * np.exp(
-                    level_of_visit + rng.normal(0, noise.step, LEAD + STEPS)
+                    level_of_turn + rng.normal(0, noise.step, LEAD + STEPS)
                 )
-                visits.append(visit(n, times.tolist()))
+                turns.append(turn(n, times.tolist()))
             if (number, place) in busy:
-                visits = [msgspec.structs.replace(taken, others=0.5, tries=4) for taken in visits]
-            cycles.append(visits)
+                turns = [msgspec.structs.replace(taken, others=0.5, tries=4) for taken in turns]
+            cycles.append(turns)
         starts = [Start(n, 2.5, WarmUp(1.0, [0.1] * 4, 600_000_000), facts(plan.rows[n])) for n in numbers]
         bench.lines.append(Round(number, "training", starts, cycles, 60.0))
         decoders = [n for n in numbers if lookup(plan.rows[n].backend).decodes_batches]
         if number > rounds - decoding and decoders:  # they decode as fast as they train
-            calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.visit)) for n in decoders]
+            calls = [10 * seconds[plan.rows[n].backend] * np.exp(rng.normal(0, noise.turn)) for n in decoders]
             for work, characters in CHARACTERS.items():
                 timed = zip(decoders, calls, strict=True)
-                turns = [visit(n, [float(call)] * 3, 0, characters) for n, call in timed]
+                turns = [turn(n, [float(call)] * 3, 0, characters) for n, call in timed]
                 bench.lines.append(Round(number, work, [], [turns], 5.0))
     return bench
 
 
-def visit(number: int, times: list[float], lead: int = LEAD, items: int = 64) -> Visit:
-    """A visit whose steps take `times`, `lead` of them before those that count."""
-    return Visit(number, times[:lead], times[lead:], 1.001 * sum(times), items=items, others=0.01)
+def turn(number: int, times: list[float], lead: int = LEAD, items: int = 64) -> Turn:
+    """A turn whose steps take `times`, `lead` of them before those that count."""
+    return Turn(number, times[:lead], times[lead:], 1.001 * sum(times), items=items, others=0.01)
 
 
 def facts(row: Row) -> BackendFacts:
@@ -209,11 +209,11 @@ def changed(bench: Recording, kind: type[Kind], change: Callable[[Kind], Line | 
     return replace(bench, lines=[line for line in lines if line is not None])
 
 
-def each_visit(bench: Recording, change: Callable[[Round, Visit], Visit]) -> Recording:
-    """The recording with each visit as `change` makes it of its round and itself."""
+def each_turn(bench: Recording, change: Callable[[Round, Turn], Turn]) -> Recording:
+    """The recording with each turn as `change` makes it of its round and itself."""
 
     def altered(line: Round) -> Round:
-        cycles = [[change(line, visit) for visit in cycle] for cycle in line.cycles]
+        cycles = [[change(line, turn) for turn in cycle] for cycle in line.cycles]
         return msgspec.structs.replace(line, cycles=cycles)
 
     return changed(bench, Round, altered)
@@ -222,13 +222,13 @@ def each_visit(bench: Recording, change: Callable[[Round, Visit], Visit]) -> Rec
 def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
     """The recording with every step and call of a row, or of all rows, taking `factor` times as long."""
 
-    def change(_: Round, old: Visit) -> Visit:
+    def change(_: Round, old: Turn) -> Turn:
         if label and bench.plan.rows[old.row].label != label:
             return old
         lead, steps = ([factor * seconds for seconds in times] for times in (old.lead, old.steps))
         return msgspec.structs.replace(old, lead=lead, steps=steps, loop=factor * old.loop)
 
-    return each_visit(bench, change)
+    return each_turn(bench, change)
 
 
 def reported(path: Path) -> str:

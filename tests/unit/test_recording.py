@@ -127,7 +127,7 @@ def test_a_line_that_is_damaged_is_refused(path: Path, where: str, value: object
 def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
     def alone(line: Round) -> Round:
         row = line.number % 2
-        cycles = [[visit for visit in cycle if visit.row == row] for cycle in line.cycles]
+        cycles = [[turn for turn in cycle if turn.row == row] for cycle in line.cycles]
         return msgspec.structs.replace(line, starts=[s for s in line.starts if s.row == row], cycles=cycles)
 
     def far(line: Round) -> Round:

@@ -23,7 +23,7 @@ from tests.support.recordings import (
     Noise,
     certificate,
     changed,
-    each_visit,
+    each_turn,
     plan_of,
     recording,
     slowed,
@@ -121,7 +121,7 @@ def test_no_speed_without_equality() -> None:
     assert {pair.kind for pair in results.pairs} == {"installed"}, "Paddle has nothing else to be compared with"
     assert f"not compared: torch, as installed, torch, keras:example, because {UNCERTIFIED}" in results.doubts
     assert results.by_label["torch"].step, "its time is told all the same"
-    diverged = each_visit(bench, lambda _, visit: msgspec.structs.replace(visit, finite=False))
+    diverged = each_turn(bench, lambda _, turn: msgspec.structs.replace(turn, finite=False))
     assert BenchResults(diverged).by_label["torch"].why_not == "the loss is not finite"
 
 
@@ -188,9 +188,7 @@ def on_one_thread(line: Round) -> Round:
 
 
 THREADS = [f"{row} computed on 1 thread, although 2 were asked for" for row in ("torch", "keras")]
-LATE = each_visit(
-    recording(plan_of(["paddle"])), lambda _, visit: msgspec.structs.replace(visit, loop=2 * visit.loop)
-)
+LATE = each_turn(recording(plan_of(["paddle"])), lambda _, turn: msgspec.structs.replace(turn, loop=2 * turn.loop))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rounds of a plan on a simulated machine with a clock of its own: the order of visits, their length, and the end.
+"""Rounds of a plan on a simulated machine with a clock of its own: the order of turns, their length, and the end.
 
 Backends' processes only say how long something would have taken, so a benchmark of minutes runs in no time, on
 machines that nobody has: slower ones, busier ones, and with any budget.
@@ -41,7 +41,7 @@ from benchmarks.schema import (
     RowProfile,
     Start,
     Text,
-    Visit,
+    Turn,
     WarmUp,
 )
 from common.corpus import prepare
@@ -71,7 +71,7 @@ class World:
     now: float = 1000.0  # seconds on the clock
     busy: float = 0.0  # seconds that other programs have used the cores
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    visits: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first batch's number
+    taken: list[tuple[Row, int]] = field(default_factory=list)  # the row and the first batch's number
     notes: list[str] = field(default_factory=list)
     statuses: list[float] = field(default_factory=list)  # when something was said
 
@@ -130,14 +130,14 @@ class FakeProcess:
         first, *rest = self._steps(1 + steps)
         return WarmUp(first, rest, 600_000_000)
 
-    def time_steps(self, first: int, lead: int, timed: int) -> Visit:
-        self.world.visits.append((self.row, first))
+    def time_steps(self, first: int, lead: int, timed: int) -> Turn:
+        self.world.taken.append((self.row, first))
         taken = self._steps(lead + timed)
-        return Visit(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
+        return Turn(0, taken[:lead], taken[lead:], sum(taken), items=64, peak=700_000_000)
 
-    def time_decoding(self, state: object, batch: Batch) -> tuple[Visit, np.ndarray]:
+    def time_decoding(self, state: object, batch: Batch) -> tuple[Turn, np.ndarray]:
         calls = self._steps(3)
-        return Visit(0, [], calls, sum(calls), items=100), np.zeros((len(batch), 20), np.int64)
+        return Turn(0, [], calls, sum(calls), items=100), np.zeros((len(batch), 20), np.int64)
 
     def decode(self, state: object, batch: Batch) -> np.ndarray:
         self.world.work(1.0 if self.row.backend == "keras:example" else 0.1)
@@ -169,11 +169,11 @@ class FakeScript(Runner):
         ready = Ready("3", {}, 1, False, None)
         return Start(self.row, seconds, WarmUp(first, rest, 600_000_000), ready=ready, threads=1)
 
-    def turn(self, work: str, first: int) -> Visit:
+    def turn(self, work: str, first: int) -> Turn:
         lead, timed = self.counts(self.step_seconds)
         taken = self._steps(lead + timed)
         self.step_seconds = fmean(taken[lead:])
-        return Visit(self.row, [sum(taken[:lead])], taken[lead:], sum(taken), first=first)
+        return Turn(self.row, [sum(taken[:lead])], taken[lead:], sum(taken), first=first)
 
     def _steps(self, count: int) -> list[float]:
         seconds = 0.1 * math.exp(self.off + self.world.rng.normal(0, self.world.turns))
@@ -190,7 +190,7 @@ class Run(NamedTuple):
     @property
     def tries(self) -> set[int]:
         """The numbers of tries that turns took."""
-        return {visit.tries for line in self.rounds for cycle in line.cycles for visit in cycle}
+        return {turn.tries for line in self.rounds for cycle in line.cycles for turn in cycle}
 
     @property
     def answers(self) -> int:
@@ -279,7 +279,7 @@ def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slo
     if budget < BUDGET:
         with pytest.raises(RosettaError, match=r"take about \d+ minutes .*; leave out --budget, or give more"):
             measure(plan_of(budget=budget), "b.jsonl")
-        assert not world.visits
+        assert not world.taken
     run = measure(plan_of())
     assert run.answers == 6
     grown = [re.search(r"4 min 45 s are too few for .*, so this takes (\d+) min (\d+) s$", n) for n in world.notes]
@@ -322,12 +322,12 @@ def test_a_cycle_visits_every_row_in_a_new_order(world, measure) -> None:
     world.seconds_of = lambda process: 0.02 if process.row.backend == "torch" else 0.1
     cycles = measure(THREE).rounds[0].cycles
     assert len(cycles) == CYCLES
-    places = [place for _, place in world.visits]
+    places = [place for _, place in world.taken]
     assert all(len({*places[start : start + 5]}) == 1 for start in range(0, 5 * CYCLES, 5))
-    for visit in (visit for cycle in cycles for visit in cycle):
-        step = 0.02 if THREE.rows[visit.row].backend == "torch" else 0.1
-        assert (len(visit.lead), len(visit.steps)) == (round(LEAD_SECONDS / step), round(Rounds.timed_seconds / step))
-    orders = [[visit.row for visit in cycle] for cycle in cycles]
+    for turn in (turn for cycle in cycles for turn in cycle):
+        step = 0.02 if THREE.rows[turn.row].backend == "torch" else 0.1
+        assert (len(turn.lead), len(turn.steps)) == (round(LEAD_SECONDS / step), round(Rounds.timed_seconds / step))
+    orders = [[turn.row for turn in cycle] for cycle in cycles]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert len({*map(tuple, orders)}) > 1
 
@@ -349,7 +349,7 @@ def test_a_neighbour_that_works_at_times_leaves_no_bias(world, measure) -> None:
 
 def test_a_turn_is_retried_for_the_work_of_others_alone(world, measure) -> None:
     """Time that other virtual machines took has it taken again too, and counts at last, since it may never end."""
-    world.seconds_of = lambda process: 0.5 if len(world.visits) % 7 == 0 else 0.06  # some visits are slow
+    world.seconds_of = lambda process: 0.5 if len(world.taken) % 7 == 0 else 0.06  # some turns are slow
     assert measure(THREE).tries == {1}
     world.stolen = lambda now: 0.3
     run = measure(THREE, "b.jsonl")
@@ -373,8 +373,8 @@ def test_threads_that_still_spin_slow_no_warm_up(world, measure) -> None:
     world.seconds_of = seconds_of
     world.neighbour = lambda now: float(ended <= now < ended + 1.0)
     run = measure(THREE)
-    visits = [visit for line in run.rounds for cycle in line.cycles for visit in cycle]
-    assert min(sum(visit.lead) for visit in visits) > 0.4
+    turns = [turn for line in run.rounds for cycle in line.cycles for turn in cycle]
+    assert min(sum(turn.lead) for turn in turns) > 0.4
     assert run.is_right("keras", 0.02)
 
 

@@ -64,7 +64,7 @@ lint: set-up
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The committed recordings, measured anew on this machine, which should be idle, in 45 minutes; and their pages.
+# The committed measurements, made anew on this machine, which should be idle, in 45 minutes; and their pages.
 # ROSETTA_FRA may name a file of fra-eng, where manythings.org cannot be reached.
 pages: set-up
 	rm -f docs/benchmark/*.jsonl

@@ -123,7 +123,7 @@ TABLE = {
         native=True,
     ),
 }
-UNKNOWN = Entry("", "", "")  # in place of a backend that a stranger's recording names
+UNKNOWN = Entry("", "", "")  # in place of a backend that a stranger's measurement names
 NATIVE = tuple(name for name, entry in TABLE.items() if entry.native)
 
 

@@ -20,8 +20,8 @@ from common.text import printable, quoted
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Benchmark
+    from benchmarks.measure.measurement import Measurement
     from benchmarks.measure.race import Race
-    from benchmarks.measure.recording import Recording
     from benchmarks.report.render import Report
 
 # The least of --within. On an idle machine a bench of five rows reached 2.5 % in nine and a half minutes. Its
@@ -75,7 +75,9 @@ Budget = Annotated[
         show_default="under 5m; 1h with a narrower --within, 5m in a race",
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="The recording to write.", show_default="results/COMMAND-TIME.jsonl")]
+Out = Annotated[
+    Path | None, typer.Option(help="The measurement to write.", show_default="results/COMMAND-TIME.jsonl")
+]
 Baseline = Annotated[
     str | None,
     typer.Option(
@@ -130,7 +132,7 @@ def bench(
     """Train and decode in every backend, from the same weights and batches, and compare.
 
     All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
-    enough or the time is up. The raw timings are saved in a recording, of which `rosetta report` makes a page.
+    enough or the time is up. The raw timings are saved in a measurement, of which `rosetta report` makes a page.
     """
     from backends import frameworks, having, require_model
     from backends.process.tuned import BUILT_IN, read_tuning
@@ -138,7 +140,7 @@ def bench(
     from benchmarks.measure.plan import axes_of, rows_of, usual_budget
     from benchmarks.schema import WITHIN, Plan, Training
 
-    path = recording_path("bench", out)
+    path = measurement_path("bench", out)
     names = options.installed_backends(backends) if backends is not None else having(frameworks(), model)
     for name in names:
         require_model(name, model)
@@ -174,10 +176,10 @@ def warn_of_shell() -> None:
 
 
 def report(
-    recordings: Annotated[
+    measurements: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RECORDING|RUN",
+            metavar="MEASUREMENT|RUN",
             help="A file of `rosetta bench` or `race`; several of `bench`, of one machine as means, or machine by "
             "machine; or the folder of a run, whose losses are drawn.",
         ),
@@ -192,23 +194,23 @@ def report(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a recording.")
+        bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a measurement.")
     ] = False,
 ) -> None:
-    """Make an offline page of a recording: which backend is faster, by how much and why; or of a run: its losses."""
+    """Make an offline page of a measurement: who is faster, by how much and why; or of a run: its losses."""
     from benchmarks.report import render
     from common.files import write_atomically
 
-    report = report_of(recordings)
+    report = report_of(measurements)
     if out is None:
         return render.terminal(report.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
         raise CannotBeginError(f"{out} ends with none of .html, .md and .svg; give --out such a name")
     if out.suffix == ".svg" and not (report.charts and report.content):
-        message = "there is no chart of it; charts are of one recording of `rosetta bench` that has times"
+        message = "there is no chart of it; charts are of one measurement of `rosetta bench` that has times"
         raise CannotBeginError(message)
-    if render.is_recording(out):
-        raise CannotBeginError(f"{out} is itself a recording; give --out another name")
+    if render.is_measurement(out):
+        raise CannotBeginError(f"{out} is itself a measurement; give --out another name")
     if os.path.lexists(out) and not force and not (out.is_file() and render.is_page(out)):  # a link to nothing, too
         raise CannotBeginError(
             f"{out} exists, and `rosetta report` did not make it; give --out another name, or --force to replace it"
@@ -254,13 +256,13 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 
 
 def report_of(paths: Sequence[Path]) -> "Report":
-    """The report of a recording, of several of benches, or of a run, which is a folder.
+    """The report of a measurement, of several of benches, or of a run, which is a folder.
 
-    Several recordings of one bench on one machine have one page; those of several machines stand side by side.
+    Several measurements of one bench on one machine have one page; those of several machines stand side by side.
 
-    Raises as `Recording.read` and `RunDirectory.open` do.
+    Raises as `Measurement.read` and `RunDirectory.open` do.
     """
-    from benchmarks.measure.recording import Recording
+    from benchmarks.measure.measurement import Measurement
     from benchmarks.report import losses, page, race_results
     from benchmarks.report.repeated import are_repeated
     from common.run import RunDirectory
@@ -268,26 +270,28 @@ def report_of(paths: Sequence[Path]) -> "Report":
     if len(paths) == 1 and os.path.isdir(paths[0]):
         return losses.report_of(RunDirectory.open(paths[0]))
     if len(paths) > 1:
-        recordings = [_of_bench(path) for path in paths]
-        if are_repeated(recordings):
-            return page.report_of(*recordings)
-        return page.machines([(path.stem, recording) for path, recording in zip(paths, recordings, strict=True)])
-    recording = Recording.read(paths[0])
-    return page.report_of(recording) if recording.plan.training else race_results.report_of(recording)
+        measurements = [_of_bench(path) for path in paths]
+        if are_repeated(measurements):
+            return page.report_of(*measurements)
+        return page.machines(
+            [(path.stem, measurement) for path, measurement in zip(paths, measurements, strict=True)]
+        )
+    measurement = Measurement.read(paths[0])
+    return page.report_of(measurement) if measurement.plan.training else race_results.report_of(measurement)
 
 
-def _of_bench(path: Path) -> "Recording":
-    """Read the recording of a bench whose sizes do not vary. Raises RosettaError for any other recording."""
-    from benchmarks.measure.recording import Recording
+def _of_bench(path: Path) -> "Measurement":
+    """Read the measurement of a bench whose sizes do not vary. Raises RosettaError for any other measurement."""
+    from benchmarks.measure.measurement import Measurement
 
-    recording = Recording.read(path)
-    if recording.plan.training is None or recording.plan.training.axes:
+    measurement = Measurement.read(path)
+    if measurement.plan.training is None or measurement.plan.training.axes:
         raise RosettaError(f"{path} is of a race, or of sizes that vary; only benches of one size are compared")
-    return recording
+    return measurement
 
 
-def recording_path(command: str, out: Path | None) -> Path:
-    """Return the path of a command's new recording. Raises CannotBeginError if something is there already."""
+def measurement_path(command: str, out: Path | None) -> Path:
+    """Return the path of a command's new measurement. Raises CannotBeginError if something is there already."""
     from common.run import refuse_existing
 
     path = out or Path("results") / f"{command}-{datetime.now():%Y%m%d-%H%M%S}.jsonl"
@@ -296,9 +300,9 @@ def recording_path(command: str, out: Path | None) -> Path:
 
 
 def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) -> None:
-    """Measure alone on the machine; then show the results and the path of their recording.
+    """Measure alone on the machine; then show the results and the path of their measurement.
 
-    An error or Ctrl-C leaves a recording only if a round was measured. After Ctrl-C its results are shown before
+    An error or Ctrl-C leaves a measurement only if a round was measured. After Ctrl-C its results are shown before
     CtrlCError is raised.
     """
     from benchmarks.measure.quiet import only_benchmark
@@ -316,7 +320,7 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
             ended = RosettaError(f"{error.filename or path}: {why(error)}")
         except RosettaError as error:
             ended = error
-    if ended and not measuring.recording.rounds():
+    if ended and not measuring.measurement.rounds():
         with suppress(OSError):  # the error that ended measuring is told, on a disk that is read-only too
             path.unlink()
         raise ended

@@ -1,7 +1,7 @@
 """Functions that measure a backend in its process. Each is written once for all backends and measures one thing.
 
 The parent process calls them one at a time, while the processes of all other backends sleep. Times are seconds of
-`perf_counter`. The results go into a recording as they are.
+`perf_counter`. The results go into a measurement as they are.
 """
 
 from collections.abc import Callable

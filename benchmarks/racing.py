@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backends import commands as options
-from benchmarks.commands import Budget, Out, Within, measure, recording_path, share_option
+from benchmarks.commands import Budget, Out, Within, measure, measurement_path, share_option
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
@@ -65,28 +65,28 @@ def race(
     Each runs in its own process and ends with take_turns(step), of rosetta_turns.py. The first one is compared with
     each other one.
     """
+    from benchmarks.measure.measurement import Measurement
     from benchmarks.measure.proof import read_mapping
     from benchmarks.measure.race import RACE_BUDGET, RACE_WITHIN, Race
-    from benchmarks.measure.recording import Recording
     from benchmarks.schema import Plan
 
-    known, path = read_mapping(mapping) if mapping else None, recording_path("race", out)
+    known, path = read_mapping(mapping) if mapping else None, measurement_path("race", out)
     rows = script_rows(scripts or [], python or [], env or [], lanes)
     plan = Plan(rows, RACE_WITHIN if within is None else within, budget or RACE_BUDGET, budget is not None)
-    measure(path, json, lambda: Race(Recording.begin(path, plan), known))
+    measure(path, json, lambda: Race(Measurement.begin(path, plan), known))
     if fail_slower is not None:
         _require_as_fast(path, fail_slower)
 
 
 def _require_as_fast(path: Path, limit: float) -> None:
-    """Raise RosettaError if the first script of a recording is slower than the second by more than `limit`.
+    """Raise RosettaError if the first script of a measurement is slower than the second by more than `limit`.
 
     Warn if noise leaves that open.
     """
-    from benchmarks.measure.recording import Recording
+    from benchmarks.measure.measurement import Measurement
     from benchmarks.report.race_results import RaceResults
 
-    results = RaceResults(Recording.read(path))
+    results = RaceResults(Measurement.read(path))
     word, slower = results.slower(limit), f"slower by more than {100 * limit:g}%"
     if word == "slower":
         raise RosettaError(f"{slower}: {results.verdicts[0]}")

@@ -1,4 +1,4 @@
-"""The schema of a recording: the classes of its lines and of their parts, with their bounds.
+"""The schema of a measurement: the classes of its lines and of their parts, with their bounds.
 
 The first line is a `Head`, which has the plan. Lines of the other kinds follow in any order. Times are in seconds and
 memory in bytes unless a comment says otherwise.
@@ -42,11 +42,11 @@ MOST_APART: dict[Work, float] = {"training": 0.01, "batch": 0.01}
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a recording, with the fields of its class alone."""
+    """A part of a measurement, with the fields of its class alone."""
 
 
 class Line(Measured, frozen=True, tag_field="kind", tag=str.lower):
-    """A line of a recording. The class's name in lower case, or its `tag`, is the `kind` of its JSON object."""
+    """A line of a measurement. The class's name in lower case, or its `tag`, is the `kind` of its JSON object."""
 
 
 # The plan
@@ -99,7 +99,7 @@ class Training(Measured, frozen=True):
 
 
 class Plan(Measured, frozen=True):
-    """The whole plan. It is saved at the head of the recording."""
+    """The whole plan. It is saved at the head of the measurement."""
 
     rows: Annotated[tuple[Row, ...], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
     # Half-width that the intervals of the question must reach, as a share: 0.03 is 3 %.

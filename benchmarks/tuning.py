@@ -14,10 +14,10 @@ import typer
 from backends import commands as options
 from backends import engine_of, frameworks
 from backends.process.tuned import Effect, Group, Tuning, settings_by_group
-from benchmarks.commands import Backends, progress, recording_path, warn_of_shell
+from benchmarks.commands import Backends, measurement_path, progress, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.quiet import only_benchmark
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench_results import BenchResults, BenchRow
 from benchmarks.schema import BUDGET, Plan, Row, Training
@@ -35,7 +35,7 @@ def main(backends: Backends = None) -> None:
     """Measure each framework for up to BUDGET seconds, and write the table so far after each."""
     warn_of_shell()
     machine, effects = describe_machine(), list[Effect]()
-    path = recording_path("tuning", None).with_suffix(".json")
+    path = measurement_path("tuning", None).with_suffix(".json")
     names = options.installed_backends(backends) if backends else frameworks()
     for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
         groups = settings_by_group(framework, cores())
@@ -44,7 +44,7 @@ def main(backends: Backends = None) -> None:
         own = path.with_name(f"{path.stem}-{framework}.jsonl")
         with only_benchmark(terminal.warn), progress() as (status, note):
             opened_benchmark(own, Plan(rows, WITHIN, BUDGET, training=training), decodes=False).run(status, note)
-        effects += effects_of(Recording.read(own), groups)
+        effects += effects_of(Measurement.read(own), groups)
         tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), machine["versions"])
         if effects:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning)))
@@ -53,19 +53,19 @@ def main(backends: Backends = None) -> None:
     terminal.say(f"{quoted(path)} is written. To use it: rosetta bench --tuned {quoted(path)}")
 
 
-def effects_of(recording: Recording, groups: Iterable[Group]) -> list[Effect]:
+def effects_of(measurement: Measurement, groups: Iterable[Group]) -> list[Effect]:
     """The effects of groups, which the later rows have in this order, on the first row, which sets nothing.
 
     A group without an interval is left out.
     """
-    results, effects = BenchResults(recording), []
-    plain, *rows = (results.by_label.get(row.label) for row in recording.plan.rows)
+    results, effects = BenchResults(measurement), []
+    plain, *rows = (results.by_label.get(row.label) for row in measurement.plan.rows)
     for group, row in zip(groups, rows, strict=True):
         ratio = results.ratio(row, plain)
         if ratio and row and plain:
             if group == "xla":
                 ratio = ratio_of_epochs(ratio, row, plain, results.text.training_rows)
-            day, framework = recording.head.started.date(), engine_of(row.row.backend)
+            day, framework = measurement.head.started.date(), engine_of(row.row.backend)
             effects.append(Effect(framework, group, ratio.value, ratio.low, ratio.high, day))
     return effects
 

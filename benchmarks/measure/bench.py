@@ -23,8 +23,8 @@ from backends.process.parent import BackendProcess, Runtime
 from backends.process.side_by_side import start_side_by_side
 from benchmarks import measure_in_child
 from benchmarks.measure import quiet
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import CAREFUL
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import BETWEEN, Rounds
 from benchmarks.measure.runner import BackendRunner
 from benchmarks.measure.sentences import Sentences
@@ -52,15 +52,15 @@ CHECKING = "checking that all compute the same"
 
 
 class Benchmark(Rounds[BackendRunner]):
-    """A plan, the text for training and decoding, and the recording that is being filled."""
+    """A plan, the text for training and decoding, and the measurement that is being filled."""
 
     usual_start = 3.0
 
-    def __init__(self, recording: Recording, material: Material, sentences: Sentences | None) -> None:
+    def __init__(self, measurement: Measurement, material: Material, sentences: Sentences | None) -> None:
         """Without `sentences`, as where sizes vary, training alone is measured."""
-        assert recording.plan.training
-        self.training, self.material, self.sentences = recording.plan.training, material, sentences
-        super().__init__(recording, self.training.settings.seed)
+        assert measurement.plan.training
+        self.training, self.material, self.sentences = measurement.plan.training, material, sentences
+        super().__init__(measurement, self.training.settings.seed)
         self.rows = self.plan.rows
         # Rows whose sentences are shown and whose steps are profiled: those in the tuned lane.
         self.tuned = [n for n, row in enumerate(self.rows) if not row.installed]
@@ -101,7 +101,7 @@ class Benchmark(Rounds[BackendRunner]):
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
             for name, indices in rows.items():
                 for index in indices:
-                    self.recording.append(Certified(index, parity.certificates[f"{name} float32"]))
+                    self.measurement.append(Certified(index, parity.certificates[f"{name} float32"]))
 
         if self.sentences:
             self._ask_reference(self.sentences)
@@ -195,7 +195,7 @@ class Benchmark(Rounds[BackendRunner]):
             weights = runner.process.call(measure_in_child.train_first_steps)
             differences = [np.abs(weights[name] - expected).max() for name, expected in self.expected[0].items()]
             error = float(max(differences)) / self.training.settings.learning_rate
-            self.recording.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
+            self.measurement.append(Checked(runner.row, number, "training", error if isfinite(error) else None))
 
     def _decode(self, live: Sequence[BackendRunner], number: int, rng: np.random.Generator) -> None:
         """Decode the shown sentences in each tuned row that has not done so, and take turns of decoding.
@@ -204,14 +204,14 @@ class Benchmark(Rounds[BackendRunner]):
         """
         assert self.sentences
         batched = [runner for runner in live if lookup(self.rows[runner.row].backend).decodes_batches]
-        decoded = {line.row for line in self.recording.of_kind(Decoded)}
+        decoded = {line.row for line in self.measurement.of_kind(Decoded)}
         for runner in batched:
             wanted = runner.row in self.tuned and runner.row not in decoded
             if wanted and self.left >= IN_A_BATCH * runner.step_seconds:
                 self.status(f"decoding sentences in {self.rows[runner.row].label}")
-                scored = not any(line.scores for line in self.recording.of_kind(Decoded))
-                self.recording.append(self.sentences.decoded_by(runner.process, runner.row, scored))
-        if len({line.number for line in self.recording.rounds("alone")}) >= DECODING_ROUNDS:
+                scored = not any(line.scores for line in self.measurement.of_kind(Decoded))
+                self.measurement.append(self.sentences.decoded_by(runner.process, runner.row, scored))
+        if len({line.number for line in self.measurement.rounds("alone")}) >= DECODING_ROUNDS:
             return
         for work in self.sentences.timed:
             decoders = batched if work == "batch" else live
@@ -220,21 +220,21 @@ class Benchmark(Rounds[BackendRunner]):
             if decoders and self.left >= self.stretch * (slow + calls):
                 began, say = quiet.now(), partial(self.status, "decoding in turns")
                 turns = take_turns(decoders, rng, say, self.most_tries, work=work)
-                self.recording.append(Round(number, work, [], [turns], quiet.now() - began))
+                self.measurement.append(Round(number, work, [], [turns], quiet.now() - began))
         for runner in batched:  # what they put out is compared with what the reference does
             if self.expected and "batch" in runner.ids:
                 parted = float((runner.ids["batch"] != self.expected[1]).any(axis=1).mean())
-                self.recording.append(Checked(runner.row, number, "batch", parted))
+                self.measurement.append(Checked(runner.row, number, "batch", parted))
 
     def _profile(self, live: Sequence[BackendRunner]) -> None:
         """Profile a few steps of each tuned row, after the turns, so that no turn is disturbed."""
-        profiled = {line.row for line in self.recording.of_kind(RowProfile)}
+        profiled = {line.row for line in self.measurement.of_kind(RowProfile)}
         for runner in live:
             wanted = runner.row in self.tuned and runner.row not in profiled
             if wanted and self.left >= PROFILING * runner.step_seconds:
                 self.status(f"profiling {self.rows[runner.row].label}")
                 if profile := runner.process.call(measure_in_child.profile_steps, steps=PROFILED_STEPS):
-                    self.recording.append(RowProfile(runner.row, profile))
+                    self.measurement.append(RowProfile(runner.row, profile))
 
 
 def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
@@ -255,7 +255,7 @@ def opened_benchmark(path: Path, plan: Plan, decodes: bool = True) -> Benchmark:
     if decodes and not training.axes:
         sentences = Sentences(material, training.latent_dim, training.model, training.run, training.settings.seed)
         text = Text(text.sha256, text.training_rows, sentences.weights, sentences.digest, sentences.shown)
-    return Benchmark(Recording.begin(path, plan, text), material, sentences)
+    return Benchmark(Measurement.begin(path, plan, text), material, sentences)
 
 
 def _cost(row: Row) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import quiet
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
@@ -29,10 +29,10 @@ class Race(Rounds[Script]):
 
     def __init__(
         self,
-        recording: Recording,
+        measurement: Measurement,
         mapping: "MappingFile | None" = None,
     ) -> None:
-        super().__init__(recording, seed=0)
+        super().__init__(measurement, seed=0)
         self.mapping = mapping
         self.records: dict[int, Path] = {}  # copies of the records that scripts made, by row
 
@@ -54,7 +54,7 @@ class Race(Rounds[Script]):
             starts.append(script.warm_up(seconds))
             live.append(script)
             self._refuse_slow_starts(len(live), len(indices), first)
-        if uneven(turn for line in self.recording.rounds() for cycle in line.cycles for turn in cycle):
+        if uneven(turn for line in self.measurement.rounds() for cycle in line.cycles for turn in cycle):
             for script in live:  # all do the same steps, so the slowest script's decide the size of a turn
                 script.planned = lambda step: max(runner.step_seconds for runner in live)
         return live, starts
@@ -64,7 +64,7 @@ class Race(Rounds[Script]):
         for index, row in enumerate(self.plan.rows):
             if index and self._number == 1:
                 self.status(f"comparing what {row.label} computes")
-                self.recording.append(self._proof(index))
+                self.measurement.append(self._proof(index))
 
     def _proof(self, row: int) -> Proof:
         """Compare a row's record with that of the first row."""

@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from benchmarks.measure import quiet
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import CAREFUL
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import LEAST_ROUNDS, counting, undisturbed, widest
 from benchmarks.measure.turns import MOST_TRIES, Runner, take_turns
 from benchmarks.schema import Round, Start, Turn
@@ -38,13 +38,13 @@ AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 
 class Rounds(ABC, Generic[AnyRunner]):
-    """The recording that is being filled, and this machine's speed so far. All durations are seconds."""
+    """The measurement that is being filled, and this machine's speed so far. All durations are seconds."""
 
     timed_seconds = 0.4  # duration of a turn's timed steps
     usual_start = 0.0  # seconds in which a process starts on a machine of two cores
 
-    def __init__(self, recording: Recording, seed: int) -> None:
-        self.recording, self.plan, self.seed = recording, recording.plan, seed
+    def __init__(self, measurement: Measurement, seed: int) -> None:
+        self.measurement, self.plan, self.seed = measurement, measurement.plan, seed
         self.budget = self.plan.budget
         self.began = self.end = 0.0
         self.reached: float | None = None  # half-width of the widest interval so far
@@ -114,7 +114,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
     def _used_by_group(self) -> list[int]:
         """The number of rounds with a cycle that counts, of each group of rows."""
-        members = {line.number: {turn.row for turn in cycle} for line, cycle in counting(self.recording.rounds())}
+        members = {line.number: {turn.row for turn in cycle} for line, cycle in counting(self.measurement.rounds())}
         return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.groups]
 
     @property
@@ -137,7 +137,7 @@ class Rounds(ABC, Generic[AnyRunner]):
     @property
     def _number(self) -> int:
         """The number of the next round."""
-        return max((line.number for line in self.recording.rounds()), default=0) + 1
+        return max((line.number for line in self.measurement.rounds()), default=0) + 1
 
     def _goes_on(self) -> bool:
         """True if the question has no answer yet and there is time for another round.
@@ -177,8 +177,8 @@ class Rounds(ABC, Generic[AnyRunner]):
                 self._cycles(live, rng, cycles, f"round {number} of new processes")
             finally:  # after an error or Ctrl-C, too
                 if cycles:
-                    self.recording.append(Round(number, "training", starts, cycles, quiet.now() - began))
-                    self.reached = widest(self.recording)
+                    self.measurement.append(Round(number, "training", starts, cycles, quiet.now() - began))
+                    self.reached = widest(self.measurement)
             self._after_turns(live, number, rng)
 
     def _cycles(

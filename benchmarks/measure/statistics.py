@@ -5,7 +5,7 @@
   certainty depends on the number of rounds and not on the number of steps.
 - The ratio of two rows is the mean, over the rounds that have both, of the difference of their logarithms. What the
   machine does during a round affects both alike and cancels.
-- Its interval is Student's, of these differences alone. Rows differ in noise: in one recording the deviations of
+- Its interval is Student's, of these differences alone. Rows differ in noise: in one measurement the deviations of
   rounds ran from 1 % to 7 %. A variance that is pooled over all rows makes the intervals of quiet rows too wide and
   those of restless rows too narrow.
 - A race of ROBUST_ROUNDS or more has robust estimates, since differences of strangers' rounds are heavy-tailed: a
@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.schema import Round, Turn, Work
 
 CONFIDENCE = 0.95
@@ -125,13 +125,13 @@ class Observations:
         return _interval(centre, widened * error, freedom)
 
 
-def observations(recording: Recording, work: Work = "training") -> Observations:
+def observations(measurement: Measurement, work: Work = "training") -> Observations:
     """The observations of one kind of work, by the cycles that count.
 
     They are logarithms of the seconds of an item: a pair that is trained, a character that a call puts out, a
     script's item. If a script's steps are uneven, only steps of the same number are compared.
     """
-    counted, scripts = counting(recording.rounds(work)), recording.plan.training is None
+    counted, scripts = counting(measurement.rounds(work)), measurement.plan.training is None
     turns = grouped((line.number, turn) for line, cycle in counted for turn in cycle)
     rounds = {number: grouped((turn.row, turn) for turn in of_round) for number, of_round in turns.items()}
     # A script's steps may be anything, so the mean counts: the time of all its work.
@@ -196,13 +196,13 @@ def undisturbed(cycle: Sequence[Turn]) -> bool:
     return not any(turn.disturbed for turn in cycle)
 
 
-def widest(recording: Recording) -> float | None:
+def widest(measurement: Measurement) -> float | None:
     """Half-width of the widest interval between rows of equal sizes; None before every two rows have an interval.
 
     Of a row that has no other to be compared with it is that of its time.
     """
-    known, widths = observations(recording), list[float]()
-    for group in recording.plan.groups:
+    known, widths = observations(measurement), list[float]()
+    for group in measurement.plan.groups:
         ratios = [known.ratio(*pair) for pair in combinations(group, 2)] or [known.seconds(group[0])]
         if not all(ratio and (len(group) > 1 or ratio.low < ratio.high) for ratio in ratios):
             return None  # a time of one round has no interval

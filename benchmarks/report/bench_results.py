@@ -12,7 +12,7 @@ from typing import Literal
 
 from backends import EXAMPLE, engine_of, lookup, title_of
 from backends.interface import BackendFacts
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
@@ -117,16 +117,16 @@ class BenchResults(Results):
 
     rows: list[BenchRow]
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__(measurement)
         assert self.plan.training
         assert self.head.text
         self.training, self.text = self.plan.training, self.head.text
-        self.batch, self.alone = observations(recording, "batch"), observations(recording, "alone")
-        self.certificates = {line.row: line.certificate for line in recording.of_kind(Certified)}
-        self.profiled = {line.row: line for line in recording.of_kind(RowProfile)}
-        self.decoded = {line.row: line for line in recording.of_kind(Decoded)}
-        cycles = [cycle for line in recording.rounds() for cycle in line.cycles]
+        self.batch, self.alone = observations(measurement, "batch"), observations(measurement, "alone")
+        self.certificates = {line.row: line.certificate for line in measurement.of_kind(Certified)}
+        self.profiled = {line.row: line for line in measurement.of_kind(RowProfile)}
+        self.decoded = {line.row: line for line in measurement.of_kind(Decoded)}
+        cycles = [cycle for line in measurement.rounds() for cycle in line.cycles]
         # Mean number of cores of other virtual machines.
         self.stolen = fmean([turn.stolen for cycle in cycles for turn in cycle] or [0.0])
         # Scores of the weights on all held-out sources; None if these were not decoded.
@@ -293,7 +293,7 @@ class BenchResults(Results):
         batched = {index for index in tuned if lookup(self.plan.rows[index].backend).decodes_batches}
         lacking = {
             "the ten sentences in every backend": not batched <= self.decoded.keys(),
-            "decoding speed": batched and not self.recording.rounds("batch"),
+            "decoding speed": batched and not self.measurement.rounds("batch"),
             "why one is slower": not tuned <= self.profiled.keys(),
         }
         return [part for part, lacks in lacking.items() if lacks]
@@ -334,7 +334,7 @@ class BenchResults(Results):
             return None, "there is no parity certificate of this version"
         if not certificate.passed:
             return certificate, "parity is broken, and `rosetta parity` explains where"
-        if any(line.row == index and not line.passed for line in self.recording.of_kind(Checked)):
+        if any(line.row == index and not line.passed for line in self.measurement.of_kind(Checked)):
             return certificate, "its process computed something else after its turns"
         finite = all(turn.finite for turn in self.turns.get(index, []))
         return certificate, "" if finite else "the loss is not finite"

@@ -1,4 +1,4 @@
-"""The page of a recording, as one Markdown string that GitHub, a browser and a terminal show.
+"""The page of a measurement, as one Markdown string that GitHub, a browser and a terminal show.
 
 Its text is in templates/page.md. This module has its values for a bench, and those that a race has in common with it.
 Above the line `---` is the answer, fit for a talk: headline, charts, a small table, and reasons. Below it are the
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_args
 
 from backends import title_of
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
 from benchmarks.report import charts, render, vary
 from benchmarks.report.bench_results import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
@@ -27,12 +27,12 @@ AN_EPOCH = (
     "fast settings make a row. {intervals}"
 )
 OF_ROUNDS = (
-    "± is a 95 % interval over the rounds of this recording. It leaves out what changes from one recording to the "
-    "next on the same machine."
+    "± is a 95 % interval over the rounds of this measurement. It leaves out what changes from one "
+    "measurement to the next on the same machine."
 )
-OF_RECORDINGS = (
-    "Figures are means of {recordings} on one machine. ± is where a further recording falls, in 95 of 100 cases; it "
-    "leaves out what lasts longer than they did, and other processors."
+OF_MEASUREMENTS = (
+    "Figures are means of {measurements} on one machine. ± is where a further measurement falls, in "
+    "95 of 100 cases; it leaves out what lasts longer than they did, and other processors."
 )
 BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
 NOT_COMPARED = "not compared"
@@ -86,18 +86,18 @@ SETTINGS: Columns = {
 }
 
 
-def report_of(*recordings: Recording) -> Report:
+def report_of(*measurements: Measurement) -> Report:
     """The whole page, with answer and decoded sentences for a terminal, and the results for --json.
 
-    Of several recordings `repeated.are_repeated` is true.
+    Of several measurements `repeated.are_repeated` is true.
     """
     results: BenchResults
-    recording = recordings[0]
-    if recording.plan.training and recording.plan.training.axes:
-        results = varied = vary.VaryResults(recording)
+    measurement = measurements[0]
+    if measurement.plan.training and measurement.plan.training.axes:
+        results = varied = vary.VaryResults(measurement)
         answer, drawn = vary.values_of(varied)
     else:
-        results = RepeatedResults(recordings) if len(recordings) > 1 else BenchResults(recording)
+        results = RepeatedResults(measurements) if len(measurements) > 1 else BenchResults(measurement)
         answer, drawn = _answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
@@ -133,9 +133,9 @@ def reached(widths: Mapping[str, float | None]) -> str:
     return f"95{render.SPACE}% intervals of training within {', '.join(words)} · " if words else ""
 
 
-def machines(recordings: Sequence[tuple[str, Recording]]) -> Report:
-    """Recordings of several machines side by side, each with a name. Nothing is compared across machines."""
-    benches = [(safe(name), BenchResults(recording)) for name, recording in recordings]
+def machines(measurements: Sequence[tuple[str, Measurement]]) -> Report:
+    """Measurements of several machines side by side, each with a name. Nothing is compared across machines."""
+    benches = [(safe(name), BenchResults(measurement)) for name, measurement in measurements]
     answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in benches]
     columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in benches]
     labels = dict.fromkeys(label for column in columns for label in column)
@@ -180,7 +180,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
 def _intervals(results: BenchResults) -> str:
     """A sentence that says what ± means and what it leaves out."""
     if isinstance(results, RepeatedResults):
-        return OF_RECORDINGS.format(recordings=count(len(results.single), "recording"))
+        return OF_MEASUREMENTS.format(measurements=count(len(results.single), "measurement"))
     return OF_ROUNDS
 
 

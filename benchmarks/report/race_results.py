@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from statistics import median
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import LEAST_ROUNDS, ROBUST_ROUNDS, UNEVEN, Estimate, Word, grouped
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
@@ -49,9 +49,9 @@ class RaceResults(Results):
 
     rows: list[RaceRow]
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
-        self.proofs = {proof.row: proof for proof in recording.of_kind(Proof)}
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__(measurement)
+        self.proofs = {proof.row: proof for proof in measurement.of_kind(Proof)}
         self.rows = [RaceRow(self, row) for row in sorted(self.starts)]
 
     @cached_property
@@ -119,7 +119,7 @@ class RaceResults(Results):
     def _growth(self, row: int) -> float:
         """Steps in the last cycle of a round as a multiple of those in the first: the smallest of all rounds."""
         growths = []
-        for line in self.recording.rounds():
+        for line in self.measurement.rounds():
             steps = [median(turn.steps) for cycle in line.cycles for turn in cycle if turn.row == row]
             growths += [steps[-1] / steps[0]] if len(steps) > 1 else []
         return min(growths) if len(growths) >= LEAST_ROUNDS else 1.0
@@ -157,10 +157,10 @@ START: Columns = {
 PRINTED = "headline verdicts doubts notes rows proofs rounds cycles dropped seconds reached".split()
 
 
-def report_of(recording: Recording) -> Report:
+def report_of(measurement: Measurement) -> Report:
     """The whole page, with its answer for a terminal, and the results for --json."""
-    results = RaceResults(recording)
-    rows, machine = results.plan.rows, recording.head.machine
+    results = RaceResults(measurement)
+    rows, machine = results.plan.rows, measurement.head.machine
     drawn = [Bar(row.label, "", [row.item]) for row in results.rows if row.item]
     charts = {"An item; shorter is better": bars(drawn)} if drawn else {}
     one_python = len({row.python for row in rows}) == 1

@@ -1,6 +1,6 @@
 """Parts of pages: numbers, names and tables in Markdown, for a browser, GitHub and a terminal.
 
-A recording may come from a stranger, and so may every name in it. A word that a renderer could take for markup, a
+A measurement may come from a stranger, and so may every name in it. A word that a renderer could take for markup, a
 mention or an address goes into a code span, which all renderers show as it is.
 """
 
@@ -43,7 +43,7 @@ LONGEST_NAME = 44  # characters of a name and its figures, which fit into a char
 
 
 class Report(NamedTuple):
-    """The page of a recording or of several, and its parts."""
+    """The page of a measurement or of several, and its parts."""
 
     page: str  # in Markdown; each image stands for the chart of its title
     summary: str  # the part of it for a terminal
@@ -127,8 +127,8 @@ def is_page(path: Path) -> bool:
     return not {MARK_OF_HTML, MARK_OF_MARKDOWN, MARK_OF_SVG}.isdisjoint(first_lines)
 
 
-def is_recording(path: Path) -> bool:
-    """True for a file that begins as a recording of this version or an earlier one."""
+def is_measurement(path: Path) -> bool:
+    """True for a file that begins as a measurement of this version or an earlier one."""
     if not os.path.isfile(path):  # False for a name that is too long, which writing refuses
         return False
     with path.open("rb") as file:
@@ -212,7 +212,7 @@ def report(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> R
 
 
 def origin(machine: Machine, more: Mapping[str, str]) -> str:
-    """A table of a recording's circumstances: `more` facts, the machine and versions."""
+    """A table of a measurement's circumstances: `more` facts, the machine and versions."""
     facts = {
         **more,
         "processor": machine["processor"],

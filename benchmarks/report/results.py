@@ -1,4 +1,4 @@
-"""Results of a recording that a bench and a race have in common.
+"""Results of a measurement that a bench and a race have in common.
 
 Times are in seconds and memory in bytes unless a comment says otherwise.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import LEAST_ROUNDS, counting, grouped, observations, undisturbed, widest
 from benchmarks.schema import Round
 from common.text import count
@@ -36,11 +36,11 @@ class Results(ABC):
 
     rows: Sequence[Any]  # of RowResults
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording, self.head, self.plan = recording, recording.head, recording.plan
-        rounds = recording.rounds()
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement, self.head, self.plan = measurement, measurement.head, measurement.plan
+        rounds = measurement.rounds()
         cycles, self.counted = [cycle for line in rounds for cycle in line.cycles], counting(rounds)
-        self.observed = observations(recording)
+        self.observed = observations(measurement)
         self.starts = grouped((start.row, start) for line in rounds for start in line.starts)
         self.turns = grouped((turn.row, turn) for cycle in cycles for turn in cycle)
         self.rounds, self.cycles = len(rounds), len(cycles)  # rounds are of new processes
@@ -49,9 +49,9 @@ class Results(ABC):
         self.again = sum(turn.tries - 1 for cycle in cycles for turn in cycle)
         # Mean number of cores that other programs used during the turns that count.
         self.others = fmean([turn.others for _, cycle in self.counted for turn in cycle] or [0.0])
-        self.seconds = sum(line.seconds for line in recording.of_kind(Round))
+        self.seconds = sum(line.seconds for line in measurement.of_kind(Round))
         # Half-width of the widest interval, as a share; None before it is known.
-        self.reached = widest(recording)
+        self.reached = widest(measurement)
 
     @property
     @abstractmethod
@@ -64,7 +64,7 @@ class Results(ABC):
 
     @abstractmethod
     def _more_notes(self) -> Iterator[str]:
-        """Notes on the figures of this kind of recording."""
+        """Notes on the figures of this kind of measurement."""
 
     @property
     def doubts(self) -> list[str]:

@@ -6,7 +6,7 @@ so the interval of a time includes what the machine did from one round to the ne
 
 from math import exp, hypot, log
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import Estimate, grouped, mean_of
 from benchmarks.report import render
 from benchmarks.report.bench_results import BenchResults, BenchRow
@@ -26,8 +26,8 @@ AXES: dict[Axis, str] = {  # names of the axes on a page
 class VaryResults(BenchResults):
     """The results of a bench whose sizes vary, in the order of the plan."""
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__(measurement)
         for row in self.rows:  # times that are comparable from one size to the next
             item = mean_of(self.observed.of_row(self.plan.rows.index(row.row)))
             row.step, row.epoch = item and item.times(row.items), None

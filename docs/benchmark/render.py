@@ -1,7 +1,7 @@
-"""Render the pages of the committed recordings, README's figures, which are the demo's, and the guide's table.
+"""Render the pages of the committed measurements, README's figures, which are the demo's, and the guide's table.
 
-`make pages` measures the recordings of this folder anew and runs this. With the path of a recording as its argument,
-it first removes the sentences of the corpus from that recording, so that only figures are left.
+`make pages` makes the measurements of this folder anew and runs this. With the path of a measurement
+as its argument, it first removes the sentences of the corpus from it, so that only figures are left.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from backends import title_of
 from backends.process.parent import PROJECT
 from backends.process.tuned import BUILT_IN
-from benchmarks.measure.recording import Recording, append_line
+from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race_results, render
 from benchmarks.report.bench_results import LANES
@@ -26,23 +26,25 @@ FOLDER = PROJECT / "docs" / "benchmark"
 NAMES = ("demo", "fra-eng")  # of the pages of this folder
 
 
-def recordings_of(name: str) -> list[Path]:
-    """The recordings of a page of this folder, the oldest first: NAME.jsonl, or NAME-1.jsonl, NAME-2.jsonl, …."""
+def measurements_of(name: str) -> list[Path]:
+    """The measurements of a page of this folder, the oldest first: NAME.jsonl, or NAME-1.jsonl, NAME-2.jsonl, …."""
     return sorted(FOLDER.glob(f"{name}.jsonl")) or sorted(FOLDER.glob(f"{name}-*.jsonl"))
 
 
 def rendered(path: Path) -> str:
-    """The page of recordings in the format of `path`, beside which the recordings stand."""
-    paths = recordings_of(path.stem) if path.parent == FOLDER else [path.with_suffix(".jsonl")]
-    recordings = [Recording.read(recording) for recording in paths]
-    report = page.report_of(*recordings) if recordings[0].plan.training else race_results.report_of(recordings[0])
+    """The page of measurements in the format of `path`, beside which the measurements stand."""
+    paths = measurements_of(path.stem) if path.parent == FOLDER else [path.with_suffix(".jsonl")]
+    measurements = [Measurement.read(measurement) for measurement in paths]
+    report = (
+        page.report_of(*measurements) if measurements[0].plan.training else race_results.report_of(measurements[0])
+    )
     if path.suffix == ".svg":
         return render.image(report)
     return render.html(report.page, report.charts) if path.suffix == ".html" else render.markdown(report.page)
 
 
 def pages() -> list[Path]:
-    """The pages of recordings under docs."""
+    """The pages of measurements under docs."""
     benches = [FOLDER / f"{name}.jsonl" for name in NAMES]
     races = (PROJECT / "docs" / "racing").glob("*.jsonl")
     beside = (path.with_suffix(suffix) for path in (*benches, *races) for suffix in (".md", ".html", ".svg"))
@@ -50,23 +52,23 @@ def pages() -> list[Path]:
 
 
 def figures_only(path: Path) -> None:
-    """Rewrite a recording, named as its corpus, without the sentences of that corpus and the path of its file."""
-    recording = Recording.read(path)
-    training, text = recording.plan.training, recording.head.text
+    """Rewrite a measurement, named as its corpus, without the sentences of that corpus and the path of its file."""
+    measurement = Measurement.read(path)
+    training, text = measurement.plan.training, measurement.head.text
     assert training
     assert text
     named = replace(
-        recording.plan, training=replace(training, data=dataclasses.replace(training.data, data=path.stem))
+        measurement.plan, training=replace(training, data=dataclasses.replace(training.data, data=path.stem))
     )
     path.unlink()
-    Recording.create(path, replace(recording.head, plan=named, text=replace(text, shown=[])))
-    for line in recording.lines:
+    Measurement.create(path, replace(measurement.head, plan=named, text=replace(text, shown=[])))
+    for line in measurement.lines:
         append_line(path, replace(line, translations=[]) if isinstance(line, Decoded) else line)
 
 
 def parts_of_readme() -> dict[str, str]:
-    """README's parts that are made of the demo's recording, by their names."""
-    results = RepeatedResults([Recording.read(path) for path in recordings_of("demo")])
+    """README's parts that are made of the demo's measurement, by their names."""
+    results = RepeatedResults([Measurement.read(path) for path in measurements_of("demo")])
     times = "; ".join(
         f"{title_of(name)} {' and '.join(render.quantity(rows[lane].epoch) for lane in LANES if lane in rows)}"
         for name, rows in results.backends.items()
@@ -82,7 +84,7 @@ def parts_of_readme() -> dict[str, str]:
 
 
 def parts_of_guide() -> dict[str, str]:
-    """The guide's tables of the effects of settings and of the recordings."""
+    """The guide's tables of the effects of settings and of the measurements."""
     tables = []
     for date, of_date in grouped((effect.date, effect) for effect in BUILT_IN.effects).items():
         lines = []
@@ -97,18 +99,18 @@ def parts_of_guide() -> dict[str, str]:
         ]
     lines = []
     for name in NAMES:
-        recordings = [Recording.read(path) for path in recordings_of(name)]
-        recording = recordings[-1]
-        command = " ".join(recording.plan.command.replace("\\\n", " ").split())
-        day = render.day(recording.head.started).partition(",")[0]
-        lines.append((f"[{name}](benchmark/{name}.md)", str(len(recordings)), render.code(command), day))
-    made = render.table(("page", "recordings", "made by", "the last one on"), lines)
-    return {"effects": render.joined(*tables), "recordings": made, "spread": spread()}
+        measurements = [Measurement.read(path) for path in measurements_of(name)]
+        measurement = measurements[-1]
+        command = " ".join(measurement.plan.command.replace("\\\n", " ").split())
+        day = render.day(measurement.head.started).partition(",")[0]
+        lines.append((f"[{name}](benchmark/{name}.md)", str(len(measurements)), render.code(command), day))
+    made = render.table(("page", "measurements", "made by", "the last one on"), lines)
+    return {"effects": render.joined(*tables), "measurements": made, "spread": spread()}
 
 
 def spread() -> str:
-    """A table of the deviations of ratios from one recording of the demo to the next, and within a recording."""
-    results = RepeatedResults([Recording.read(path) for path in recordings_of("demo")])
+    """A table of the deviations of ratios from one measurement of the demo to the next, and within a measurement."""
+    results = RepeatedResults([Measurement.read(path) for path in measurements_of("demo")])
     lines = []
     for pair in results.pairs:
         left, right = results.by_label[pair.left], results.by_label[pair.right]
@@ -126,10 +128,10 @@ def spread() -> str:
         lines.append(cells)
     columns = (
         "ratio",
-        "mean (a further recording)",
+        "mean (a further measurement)",
         "seen",
         "deviation of its logarithm",
-        "interval of one recording",
+        "interval of one measurement",
     )
     return render.table(columns, lines)
 

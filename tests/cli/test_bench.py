@@ -14,7 +14,7 @@ from backends.interface import Backend
 from benchmarks import measure_in_child
 from benchmarks.measure import quiet
 from benchmarks.measure.bench import Benchmark
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.schema import Checked
 from common.tensors import Batches
 from tests.conftest import SETTINGS, batch_of, model
@@ -26,7 +26,7 @@ TINY = [*"--backends numpy --num-samples 300 --latent-dim 16 --threads 1 --withi
 ROUNDS = 2  # of the benchmark that is looked at
 
 
-def test_a_recording_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_measurement_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
     """Ctrl-C in the second round shows the first; a kill tears the last line."""
     out = tmp_path / "measured.jsonl"
     program = start_short(1000, "bench", *TINY, "--out", out)
@@ -51,8 +51,8 @@ def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
     given = [",".join(["numpy", *cheats]) if word == "numpy" else word for word in TINY]
     out = tmp_path / "measured.jsonl"
     answered = short(ROUNDS, *given, "--out", out)
-    recording = Recording.read(out)
-    assert [line.number for line in recording.rounds()] == [*range(1, answered["rounds"] + 1)]
+    measurement = Measurement.read(out)
+    assert [line.number for line in measurement.rounds()] == [*range(1, answered["rounds"] + 1)]
     assert (answered["results"], answered["missing"], answered["dropped"]) == (str(out), [], 0)
     rows = {row["label"]: row for row in answered["rows"]}
     tuned, installed = rows["numpy"], rows["numpy, as installed"]
@@ -62,7 +62,7 @@ def test_a_benchmark_answers_in_json_and_tells_cheats(tmp_path: Path) -> None:
     assert (tuned["facts"]["threads"], tuned["sentences"] > 1, bool(tuned["step_parts"])) == (1, True, True)
     assert answered["sentences"][0]["translations"].keys() >= {"numpy"}
     assert "--threads 1" in answered["command"]
-    starts = [start for line in recording.rounds() for start in line.starts]
+    starts = [start for line in measurement.rounds() for start in line.starts]
     assert len({start.warm_up.first_step_seconds for start in starts}) == len(starts), "each round has new processes"
     without_updates, nothing, half = (rows[cheat]["why_not"] for cheat in cheats)
     assert "parity is broken" in nothing  # which counts by the same function
@@ -82,13 +82,13 @@ def test_the_steps_after_the_turns_are_those_of_an_honest_process(cheat: str) ->
         expected=(expected, None),
         status=print,
         training=SimpleNamespace(settings=SETTINGS),
-        recording=SimpleNamespace(append=recorded.append),
+        measurement=SimpleNamespace(append=recorded.append),
     )
     Benchmark._check(benchmark, [SimpleNamespace(process=process, row=0)], 1)  # type: ignore[list-item]
     assert [line.passed for line in recorded] == [cheat == ""]
 
 
-def test_what_cannot_be_measured_leaves_no_recording(tmp_path, monkeypatch) -> None:
+def test_what_cannot_be_measured_leaves_no_measurement(tmp_path, monkeypatch) -> None:
     """Variables of the shell are left out with a sentence; a budget that cannot hold is refused at once."""
     monkeypatch.setattr(quiet, "wait_until_fit", lambda note, longest: True)
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")

@@ -168,7 +168,7 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     error, said = ENDINGS[how]
     path = tmp_path / "my results.jsonl"
     path.touch()
-    begun = SimpleNamespace(run=Mock(side_effect=error), recording=Mock(rounds=lambda: [1] * rounds))
+    begun = SimpleNamespace(run=Mock(side_effect=error), measurement=Mock(rounds=lambda: [1] * rounds))
     report = Mock(summary="", content={})
     with patch("benchmarks.commands.report_of", return_value=report), pytest.raises(RosettaError) as caught:
         measure(path, json=False, opened=lambda: begun)
@@ -178,10 +178,10 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     assert rounds or str(caught.value).endswith(said)
 
 
-def test_a_recording_that_cannot_be_removed_hides_no_error(tmp_path: Path) -> None:
+def test_a_measurement_that_cannot_be_removed_hides_no_error(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     path.touch()
-    begun = SimpleNamespace(run=Mock(side_effect=RosettaError("numpy died")), recording=Mock(rounds=list))
+    begun = SimpleNamespace(run=Mock(side_effect=RosettaError("numpy died")), measurement=Mock(rounds=list))
     unlink = patch.object(Path, "unlink", side_effect=OSError(errno.EROFS, "Read-only file system"))
     with unlink, pytest.raises(RosettaError, match="numpy died"):
         measure(path, json=False, opened=lambda: begun)

@@ -18,9 +18,9 @@ from rosetta_turns import TurnsError
 from backends.process.parent import PROJECT
 from benchmarks import schema
 from benchmarks.measure import quiet, rounds, turns
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.proof import not_of_a_record
 from benchmarks.measure.race import Race
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.scripts import Script, environment_of
 from benchmarks.measure.statistics import Estimate, observations
 from benchmarks.racing import script_rows
@@ -28,8 +28,8 @@ from benchmarks.report.race_results import RaceResults, misfits
 from benchmarks.schema import Round, Row, Turn
 from common.errors import RosettaError
 from common.machine import cores
+from tests.support.measurements import RACING, each_turn
 from tests.support.program import answer, rosetta, wait_until
-from tests.support.recordings import RACING, each_turn
 
 STEPS = """
 import os, sys, threading, time
@@ -186,7 +186,7 @@ from rosetta_record import Record
 kernel, inputs = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2.0]])
 record = Record({folder!r})
 record.inputs(x=inputs)
-note = str({factor}) * 1000  # longer than a sentence of a recording
+note = str({factor}) * 1000  # longer than a sentence of a measurement
 record.layer("output", "Linear", {{"weight": kernel}}, {{"activation": note}}, inputs @ kernel * {factor})
 record.forward(y=inputs @ kernel * {factor})
 def step(number):
@@ -250,7 +250,7 @@ def test_two_scripts_are_seen_to_compute_the_same_and_then_raced(tmp_path: Path,
     assert [row["items"] for row in race["rows"]] == [16, 1]
     assert race["rows"][0]["start"] > race["rows"][0]["first_step"] > 0.02
     assert race["rounds"] == 3
-    assert Recording.read(out).head.plan.rows[1].variables["MINE"] == "1"
+    assert Measurement.read(out).head.plan.rows[1].variables["MINE"] == "1"
     assert rosetta("report", out, "-o", page)[0] == 0
     assert "computes the same (forward)" in page.read_text()
     assert rosetta("report", out, out)[0] == 1, "races do not stand side by side"
@@ -265,7 +265,7 @@ def test_a_surely_slower_script_ends_with_status_1(tmp_path: Path, short: None) 
 
 
 def test_slower_is_by_more_than_the_limit() -> None:
-    results = RaceResults(Recording.read(RACING / "threads.jsonl"))
+    results = RaceResults(Measurement.read(RACING / "threads.jsonl"))
     results.rows[1].ratio = Estimate(0.97, 0.96, 0.98)
     assert [results.slower(limit) for limit in (0.01, 0.03, 0.05)] == ["slower", "not told apart", "faster"]
 
@@ -303,7 +303,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path, short: None) 
 
 
 def test_uneven_steps_are_compared_step_by_step() -> None:
-    recording = Recording.read(RACING / "threads.jsonl")
+    measurement = Measurement.read(RACING / "threads.jsonl")
 
     def compared(apart: int, steps: list[float]) -> bool:
         """True if steps are compared one by one although the second script did other steps in `apart` rounds."""
@@ -312,9 +312,9 @@ def test_uneven_steps_are_compared_step_by_step() -> None:
             first = 10**6 if turn.row and line.number <= apart else 3
             return msgspec.structs.replace(turn, first=first, each=1, steps=steps)
 
-        return observations(each_turn(recording, planted)).same_steps
+        return observations(each_turn(measurement, planted)).same_steps
 
-    few = (len(recording.rounds()) - 1) // 2
+    few = (len(measurement.rounds()) - 1) // 2
     assert [compared(apart, [0.01, 0.1] * 2) for apart in (0, few, few + 1)] == [True, True, False]
     assert not compared(0, [0.1, 0.11])
 
@@ -323,7 +323,7 @@ def test_only_a_record_is_copied_from_a_scripts_folder() -> None:
     assert not_of_a_record("", ["record.json", "home", "control"]) == ["home"]
 
 
-def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
+def test_a_measurement_of_a_race_is_not_trusted(tmp_path: Path) -> None:
     """Names of a stranger's are no markup, and numbers are in their ranges."""
     out, page = tmp_path / "r.jsonl", tmp_path / "page.html"
     text = (RACING / "threads.jsonl").read_text()
@@ -336,4 +336,4 @@ def test_a_recording_of_a_race_is_not_trusted(tmp_path: Path) -> None:
         assert re.search(before, text)
         out.write_text(re.sub(before, after, text))
         with pytest.raises(RosettaError, match=r"damaged"):
-            Recording.read(out)
+            Measurement.read(out)

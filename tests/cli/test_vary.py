@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import Observations, mean_of
 from benchmarks.report.page import report_of
 from benchmarks.report.vary import VaryResults
 from benchmarks.schema import Round
+from tests.support.measurements import changed, measurement, plan_of, slowed
 from tests.support.program import refusal, short
-from tests.support.recordings import changed, plan_of, recording, slowed
 
 TINY = [*"--backends numpy --num-samples 300 --threads 1 --within 100000% --budget 10m".split()]
 
@@ -24,7 +24,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     out = tmp_path / "a.jsonl"
     axes = ["--vary", "latent-dim=8,16", "--vary", "length=4"]
     bench = short(2, *TINY, *axes, "--out", out)
-    recorded = Recording.read(out)
+    recorded = Measurement.read(out)
     assert [tuple(row["row"]["sizes"].values()) for row in bench["rows"]] == [(8, 4), (16, 4)]
     assert all(len(line.starts) == 1 for line in recorded.rounds()), "a round starts the rows of one combination"
     order = [line.starts[0].row for line in recorded.rounds()]
@@ -37,10 +37,10 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     assert "only benches of one size are compared" in refusal(1, "report", out, out)
 
 
-def grown() -> Recording:
-    """A recording of two backends at three sizes, of which each takes twice as long as the one before."""
+def grown() -> Measurement:
+    """A measurement of two backends at three sizes, of which each takes twice as long as the one before."""
     plan = plan_of(["torch", "keras"], axes={"latent-dim": (64, 128, 256)})
-    bench = recording(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
+    bench = measurement(plan, {"torch": 0.01, "keras": 0.02}, rounds=9)
     lines = []
     for line in bench.lines:
         if hasattr(line, "cycles"):  # each round is of one size

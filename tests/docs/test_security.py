@@ -9,8 +9,8 @@ from backends.native.files import LARGEST_FILE, LARGEST_PICKLE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
 from backends.serve.server import LONGEST_QUESTION, _Visit
+from benchmarks.measure.measurement import MOST_BYTES
 from benchmarks.measure.race import MOST_SCRIPTS
-from benchmarks.measure.recording import MOST_BYTES
 from benchmarks.measure.scripts import MOST_OF_A_MESSAGE, MOST_PIECES
 from benchmarks.schema import MOST_ROWS
 from common.files import LARGEST_ARCHIVE, LARGEST_JSON, MOST_MEMBERS
@@ -38,7 +38,7 @@ LIMITS = {
     ],
     "backends/process/__init__.py": [f"{START_SECONDS:.0f} s while it starts; then {TIMEOUT:.0f} s"],
     "porting/rosetta_diff/read/description.py": [f"{LONGEST_NAME:,} characters each, {MOST_LAYERS:,} layers"],
-    "benchmarks/measure/recording.py": [f"{MOST_BYTES >> MIB} MiB"],
+    "benchmarks/measure/measurement.py": [f"{MOST_BYTES >> MIB} MiB"],
     "benchmarks/measure/plan.py": [f"{MOST_ROWS} rows"],
     "benchmarks/measure/race.py": [f"{MOST_SCRIPTS} scripts, each waited for as long as the budget"],
     "benchmarks/measure/scripts.py": [f"{MOST_OF_A_MESSAGE >> MIB} MiB, {MOST_PIECES:,}"],

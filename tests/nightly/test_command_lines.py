@@ -19,7 +19,7 @@ from benchmarks.measure.quiet import LOCK_VARIABLE
 from common.errors import CannotBeginError
 from rosetta import app
 from tests.nightly.attack import attack
-from tests.support import recordings, small_run
+from tests.support import measurements, small_run
 from tests.support.program import rosetta
 
 GROUP: Any = typer.main.get_command(app)
@@ -76,13 +76,15 @@ def line_of(rng: random.Random) -> list[str]:
 
 
 def fill(here: Path) -> None:
-    """Make the folder afresh, with a run, a corpus, a recording and a link to nothing."""
+    """Make the folder afresh, with a run, a corpus, a measurement and a link to nothing."""
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     small_run.three_epochs(here / "run")
     (here / "pairs.txt").write_text("".join(f"{number}\t{number**2}é\n" for number in range(100)))
     (here / "dangling").symlink_to("nothing")
-    recordings.written(recordings.recording(recordings.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl")
+    measurements.written(
+        measurements.measurement(measurements.plan_of(["torch", "paddle"]), rounds=2), here / "a.jsonl"
+    )
 
 
 def typed(here: Path, words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Corpora, runs, recordings, records of models and the frameworks' files with damage: each is read or refused.
+"""Corpora, runs, measurements, records of models and the frameworks' files with damage: each is read or refused.
 
 Weights, pairs and vocabularies in which a bit has changed must all be refused, or be read as they were. PyTorch's and
 Keras's files are read by a process of the framework, as `convert` reads them.
@@ -28,7 +28,7 @@ from rosetta_diff.read.side import Side
 
 from backends.native.paddle import NAME_TABLE, read_paddle
 from backends.process.parent import BackendProcess, Runtime
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.report import page, render
 from common.corpus import read_corpus
 from common.errors import RosettaError
@@ -40,7 +40,7 @@ from tests.nightly.attack import attack
 from tests.nightly.damage import bit_flipped, damaged_file
 from tests.support import child, small_run
 from tests.support.foreign_files import layer_tensors, zipped
-from tests.support.recordings import COMMITTED, RACING, committed, reported
+from tests.support.measurements import COMMITTED, RACING, committed, reported
 
 MODEL = ModelConfig(7, 9, 0, 1, latent_dim=3)
 STATE = initial_state(MODEL, 5)
@@ -171,11 +171,11 @@ def compared(folder: Path, mapping_file: Path | None = None) -> None:
         raise RosettaError(printable(str(error))) from error
 
 
-# Recordings
+# Measurements
 
 
-def short_recordings(folder: Path) -> None:
-    """Write committed recordings with two cycles a round; of a benchmark and of a race two rounds."""
+def short_measurements(folder: Path) -> None:
+    """Write committed measurements with two cycles a round; of a benchmark and of a race two rounds."""
     contents = {}
     for path in (
         COMMITTED / "demo-1.jsonl",
@@ -190,13 +190,13 @@ def short_recordings(folder: Path) -> None:
     files_of(contents, folder)
 
 
-def of_recording(path: Path) -> None:
+def of_measurement(path: Path) -> None:
     assert "<!doctype html>" in reported(path)
 
 
-def of_recording_and_another(path: Path) -> None:
-    """Put the recording and another one on one page."""
-    damaged, whole = Recording.read(path), committed("demo-1")
+def of_measurement_and_another(path: Path) -> None:
+    """Put the measurement and another one on one page."""
+    damaged, whole = Measurement.read(path), committed("demo-1")
     both = page.machines([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 
@@ -211,8 +211,8 @@ VICTIMS = {
     "a run": Victim(unchecked(small_run.three_epochs), unchecked(of_run)),
     # But of config.json and machine.json, where a bit may say something else.
     "a run, by a bit": Victim(small_run.three_epochs, as_it_was, "[!cm]*", bit_flipped, least=1),
-    "a report": Victim(short_recordings, of_recording),
-    "a comparison": Victim(short_recordings, of_recording_and_another, "demo-1.jsonl"),
+    "a report": Victim(short_measurements, of_measurement),
+    "a comparison": Victim(short_measurements, of_measurement_and_another, "demo-1.jsonl"),
 }
 
 

@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.commands import report
-from benchmarks.measure.recording import Recording, append_line
+from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.report.render import MARK_OF_MARKDOWN
 from common.files import UNFINISHED
 from common.run import RunDirectory
-from tests.support import recordings
+from tests.support import measurements
 from tests.support.small_run import FILES, assert_state, create, write
 
 VAL_LOSSES = [3.0, 1.0, 2.0, 0.5, 0.7]
-SMALL = recordings.recording(seconds={"torch": 0.06}, rounds=2)
+SMALL = measurements.measurement(seconds={"torch": 0.06}, rounds=2)
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,20 @@ def new_run_is_whole(folder: Path) -> bool:
     return there
 
 
-def begin_recording(folder: Path) -> None:
-    Recording.create(folder / "results" / "a.jsonl", SMALL.head)
+def begin_measurement(folder: Path) -> None:
+    Measurement.create(folder / "results" / "a.jsonl", SMALL.head)
 
 
-def recording_is_begun(folder: Path) -> bool:
+def measurement_is_begun(folder: Path) -> bool:
     path = folder / "results" / "a.jsonl"
     if not (there := path.exists()):
-        begin_recording(folder)
-    assert Recording.read(path).head == SMALL.head
+        begin_measurement(folder)
+    assert Measurement.read(path).head == SMALL.head
     return there
 
 
 def all_lines_but_one(folder: Path) -> None:
-    recordings.written(replace(SMALL, lines=SMALL.lines[:-1]), folder / "a.jsonl")
+    measurements.written(replace(SMALL, lines=SMALL.lines[:-1]), folder / "a.jsonl")
 
 
 def last_line(folder: Path) -> None:
@@ -95,7 +95,7 @@ def last_line(folder: Path) -> None:
 
 def line_is_whole(folder: Path) -> bool:
     path = folder / "a.jsonl"
-    lines = Recording.read(path).lines
+    lines = Measurement.read(path).lines
     assert lines in (SMALL.lines[:-1], SMALL.lines)
     return lines == SMALL.lines
 
@@ -104,7 +104,7 @@ OLD_PAGE = f"{MARK_OF_MARKDOWN}\n\nold"
 
 
 def old_page(folder: Path) -> None:
-    recordings.written(SMALL, folder / "a.jsonl")
+    measurements.written(SMALL, folder / "a.jsonl")
     (folder / "page.md").write_text(OLD_PAGE)
 
 
@@ -130,7 +130,7 @@ SAVES = {
     "an epoch that is not the best": saved_epoch(3),
     "the best epoch": saved_epoch(4),
     "a new run": Save(nothing, lambda folder: create(folder / "runs" / "run"), new_run_is_whole),
-    "a new recording": Save(nothing, begin_recording, recording_is_begun),
-    "a line of a recording": Save(all_lines_but_one, last_line, line_is_whole),
+    "a new measurement": Save(nothing, begin_measurement, measurement_is_begun),
+    "a line of a measurement": Save(all_lines_but_one, last_line, line_is_whole),
     "a page": Save(old_page, write_page, page_is_whole),
 }

@@ -18,7 +18,7 @@ from benchmarks.measure.statistics import (
     trimmed_mean,
 )
 from benchmarks.schema import WITHIN, Row
-from tests.support.recordings import RESTLESS, Noise, plan_of, recording
+from tests.support.measurements import RESTLESS, Noise, measurement, plan_of
 
 SIMULATIONS = 200
 # Of one interval in twenty that may leave the truth out, so many more may be by chance of the simulations.
@@ -28,7 +28,7 @@ LEAST_COVERAGE = 0.93
 def same(rounds: int, noise: Noise, seed: int, rows: int = 4) -> Observations:
     """The observations of rows that all take the same time."""
     names = ["keras", "numpy", "torch", "paddle"][:rows]
-    return observations(recording(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, decoding=0))
+    return observations(measurement(plan_of(names), dict.fromkeys(names, 0.06), rounds, noise, seed, decoding=0))
 
 
 def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
@@ -38,12 +38,12 @@ def covered(estimates: Iterable[Estimate | None], truth: float = 1.0) -> float:
 
 def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
     """Intervals of five rounds, of the rounds that a benchmark stops with, and of rows in the last two alone."""
-    noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_visits=0.1)
+    noise = Noise(process=0.02, outliers=0.1, drift=0.05, slow_turns=0.1)
     intervals: dict[str, list[Estimate | None]] = {}
     plan, seconds = plan_of(["torch", "keras"]), dict.fromkeys(("torch", "keras"), 0.06)
     late = plan.rows.index(Row("torch", lane="installed"))
     for seed in range(SIMULATIONS):
-        installed = observations(recording(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
+        installed = observations(measurement(plan, seconds, 6, RESTLESS, seed)).ratio(late, 0)
         intervals.setdefault("installed", []).append(installed)
         rounds = [*same(CAREFUL_ROUNDS, noise, seed).logarithms.items()]
         grown = [Observations(dict(rounds[:most])) for most in range(ENOUGH_ROUNDS, CAREFUL_ROUNDS + 1)]
@@ -67,7 +67,7 @@ UNLIKE = {
 
 @pytest.mark.parametrize("deviations", UNLIKE.values(), ids=UNLIKE)
 def test_every_pair_of_unlike_rows_is_covered(deviations: list[float]) -> None:
-    """In 93 to 98 of 100 recordings of five rounds, quiet pairs and restless ones alike."""
+    """In 93 to 98 of 100 measurements of five rounds, quiet pairs and restless ones alike."""
     rng = np.random.default_rng(0)
     pairs = [*combinations(range(len(deviations)), 2)]
     estimates: dict[tuple[int, int], list[Estimate | None]] = {pair: [] for pair in pairs}

@@ -9,8 +9,8 @@ from benchmarks.measure import bench
 from benchmarks.measure.plan import rows_of
 from benchmarks.schema import Plan
 from common.errors import CannotBeginError
+from tests.support.measurements import plan_of
 from tests.support.program import refusal, rosetta
-from tests.support.recordings import plan_of
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Plan:

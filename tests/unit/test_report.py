@@ -20,7 +20,7 @@ from benchmarks.report.render import Report
 from benchmarks.schema import Certified
 from common.text import printable
 from tests.conftest import FRAMEWORKS, OVERFLOW, Open
-from tests.support.recordings import committed, hostile, plan_of, recording, slowed
+from tests.support.measurements import committed, hostile, measurement, plan_of, slowed
 
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 # Texts of charts that reach beyond their drawing.
@@ -66,7 +66,7 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     missing = "the ten sentences in every backend, decoding speed and why one is slower"
     assert f"There was no time for {missing}; give a larger `--budget`." in empty
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b|as a multiple of", empty)
-    bench = recording()
+    bench = measurement()
     trained = page.report_of(replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])).summary
     assert page.BATCHED not in trained, "no column is explained that is not there"
 
@@ -105,7 +105,7 @@ def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
 
 
 def test_80_columns_show_both_lanes_and_the_sentences() -> None:
-    bench = slowed(recording(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
+    bench = slowed(measurement(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
     text = printed(page.report_of(bench).summary).replace("\N{NO-BREAK SPACE}", " ")
     prose = " ".join(text.split())
     assert prose.startswith(

@@ -10,7 +10,7 @@ from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench_results import BenchResults, step_parts, why_slower
 from benchmarks.report.vary import VaryResults
 from benchmarks.schema import Profile
-from tests.support.recordings import Noise, plan_of, recording
+from tests.support.measurements import Noise, measurement, plan_of
 
 STEADY = Noise(0.0, 0.0, 0.0)
 PARTS = ("products", "others", "data", "waiting")
@@ -23,14 +23,14 @@ def test_the_inverse_of_an_estimate_exchanges_its_ends() -> None:
 def test_the_faster_row_of_a_pair_stands_on_the_left_with_its_ratio() -> None:
     """Where sizes vary the rows stand in the order of the plan."""
     plan = plan_of(["keras", "torch"], axes={"latent-dim": (8, 16)})
-    pairs = VaryResults(recording(plan, {"keras": 0.09, "torch": 0.06})).pairs
+    pairs = VaryResults(measurement(plan, {"keras": 0.09, "torch": 0.06})).pairs
     assert [(pair.left[:5], pair.right[:5]) for pair in pairs] == [("torch", "keras")] * 2
     assert [pair.ratio.value for pair in pairs] == pytest.approx([1.5, 1.5], rel=0.02)
 
 
 @pytest.mark.parametrize(("rows", "steps"), [(128, 2), (129, 3), (191, 3)])
 def test_a_last_small_batch_takes_a_whole_step(rows: int, steps: int) -> None:
-    bench = recording(plan_of(["torch"]), {"torch": 0.5}, noise=STEADY)
+    bench = measurement(plan_of(["torch"]), {"torch": 0.5}, noise=STEADY)
     assert bench.head.text
     text = msgspec.structs.replace(bench.head.text, training_rows=rows)
     bench.head = msgspec.structs.replace(bench.head, text=text)
@@ -66,10 +66,10 @@ def test_a_slower_row_is_told_what_takes_more_and_what_less() -> None:
     assert not why_slower("B", "A", fast, slow)
 
 
-def test_a_recording_tells_why_its_slower_row_is_slower() -> None:
+def test_a_measurement_tells_why_its_slower_row_is_slower() -> None:
     """By the profile half of each step is products and a quarter other operators; tensors take 2 ms."""
     seconds = {"torch": 0.060, "keras": 0.090, "keras:example": 0.100}
-    results = BenchResults(recording(plan_of(seconds), seconds, noise=STEADY))
+    results = BenchResults(measurement(plan_of(seconds), seconds, noise=STEADY))
     why = {(pair.left, pair.right): pair.why for pair in results.pairs}
     assert why["torch", "keras"] == (
         "Tuned, Keras's step is 30 ms longer than PyTorch's: 15 ms more in fused LSTMs and matrix products, "

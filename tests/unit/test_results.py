@@ -1,4 +1,4 @@
-"""Results of a recording: the headline, rows and pairs, warnings and advice, and what is not compared."""
+"""Results of a measurement: the headline, rows and pairs, warnings and advice, and what is not compared."""
 
 import re
 from dataclasses import replace
@@ -7,7 +7,7 @@ from math import log, sqrt
 import msgspec
 import pytest
 
-from benchmarks.measure.recording import Recording
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.page import report_of
@@ -16,7 +16,7 @@ from benchmarks.schema import Certified, Decoded, Round
 from common.corpus import prepare
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import DataConfig
-from tests.support.recordings import (
+from tests.support.measurements import (
     CYCLES,
     QUIET,
     SECONDS,
@@ -24,8 +24,8 @@ from tests.support.recordings import (
     certificate,
     changed,
     each_turn,
+    measurement,
     plan_of,
-    recording,
     slowed,
 )
 
@@ -40,9 +40,9 @@ NEAR = {"torch": 0.06, "keras": 0.0602}  # seconds of rows that are hard to tell
 NEARER = {"torch": 0.06, "keras": 0.0601, "paddle": 0.9}
 
 
-def busy(rounds: int) -> Recording:
-    """A recording of six rounds with other programs at work in so many."""
-    return recording(busy=[(number, place) for number in range(1, rounds + 1) for place in range(CYCLES)])
+def busy(rounds: int) -> Measurement:
+    """A measurement of six rounds with other programs at work in so many."""
+    return measurement(busy=[(number, place) for number in range(1, rounds + 1) for place in range(CYCLES)])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def busy(rounds: int) -> Recording:
     ],
 )
 def test_the_headline_says_what_the_intervals_allow(seconds: dict[str, float], noise: Noise, expected: str) -> None:
-    results = BenchResults(recording(plan_of(seconds), seconds, noise=noise, seed=3))
+    results = BenchResults(measurement(plan_of(seconds), seconds, noise=noise, seed=3))
     assert re.search(rf"(^As installed and t|\. T)uned, {re.escape(expected)}\.$", results.headline), results.headline
 
 
@@ -70,7 +70,7 @@ def test_the_headline_and_the_page_name_a_further_model() -> None:
     plan = plan_of(["torch", "keras"])
     assert plan.training
     training = msgspec.structs.replace(plan.training, model="attention")
-    bench = recording(msgspec.structs.replace(plan, training=training))
+    bench = measurement(msgspec.structs.replace(plan, training=training))
     title = "LSTM encoder-decoder with attention"
     assert (
         BenchResults(bench).headline == f"{title}. As installed and tuned, PyTorch trains 1.5 times as fast as Keras."
@@ -79,14 +79,14 @@ def test_the_headline_and_the_page_name_a_further_model() -> None:
 
 
 def test_one_baseline_is_the_reference_of_both_lanes() -> None:
-    bench = slowed(recording(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
+    bench = slowed(measurement(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
     results = BenchResults(bench)
     assert (results.baseline, [*results.backends]) == ("keras", ["keras", "torch"]), "the fastest as installed"
     assert results.headline == (
         "As installed, Keras trains 1.3 times as fast as PyTorch. Tuned, PyTorch trains 1.5 times as fast as Keras."
     )
     assert results.gain == "Settings make PyTorch 2.0 times as fast. No setting helps Keras."
-    named = BenchResults(recording(plan_of(["torch", "keras", "paddle"], baseline="paddle")))
+    named = BenchResults(measurement(plan_of(["torch", "keras", "paddle"], baseline="paddle")))
     assert named.headline == (
         "As installed and tuned, Paddle trains 1.1 times as fast as Keras; "
         "PyTorch trains 1.3 times as fast as Paddle."
@@ -94,17 +94,17 @@ def test_one_baseline_is_the_reference_of_both_lanes() -> None:
 
 
 def test_a_backend_that_no_setting_helps_has_one_row_in_both_lanes() -> None:
-    results = BenchResults(recording(plan_of(["torch", "keras"])))
+    results = BenchResults(measurement(plan_of(["torch", "keras"])))
     assert results.backends["keras"]["installed"] is results.backends["keras"]["tuned"]
     assert results.gain == "No gain is seen in PyTorch. No setting helps Keras."
     assert results.headline == "As installed and tuned, PyTorch trains 1.5 times as fast as Keras."
     seconds = {"torch": 0.06, "numpy": 0.09}
-    numpy = BenchResults(recording(plan_of(seconds), seconds))
+    numpy = BenchResults(measurement(plan_of(seconds), seconds))
     assert numpy.gain.endswith("No setting was measured for NumPy."), "which the table does not have"
 
 
 def test_no_speed_without_equality() -> None:
-    bench = recording()
+    bench = measurement()
     certificates = {"paddle": certificate(), "torch": certificate(version="0.9"), "keras": certificate(passed=False)}
 
     def change(line: Certified) -> Certified | None:
@@ -126,7 +126,7 @@ def test_no_speed_without_equality() -> None:
 
 
 def test_rows_as_installed_are_compared_with_their_plain_row() -> None:
-    results = BenchResults(recording(plan_of([*SECONDS]), SECONDS))
+    results = BenchResults(measurement(plan_of([*SECONDS]), SECONDS))
     special = {(pair.left, pair.right): pair.ratio.value for pair in results.pairs if pair.kind != "frameworks"}
     assert special == {(f"{name}, as installed", name): pytest.approx(1.0, rel=0.02) for name in ("torch", "paddle")}
     others = [{p.left, p.right} for p in results.pairs if p.kind == "frameworks"]
@@ -138,7 +138,7 @@ def test_rows_as_installed_are_compared_with_their_plain_row() -> None:
     ("process", "advice"), [(0.03, "--budget 13m would do"), (0.2, "an hour would not do on this machine")]
 )
 def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
-    bench = recording(plan_of([*NEAR]), NEAR, noise=Noise(process), seed=3)
+    bench = measurement(plan_of([*NEAR]), NEAR, noise=Noise(process), seed=3)
     (note,) = (note for note in BenchResults(bench).notes if "the widest interval" in note)
     assert note.endswith(advice)
     shown = report_of(bench).page
@@ -146,28 +146,28 @@ def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
     assert ("more minutes would do" in shown) == (process < 0.1)
 
 
-def repeated(*keras: float) -> list[Recording]:
-    """Recordings of torch, whose step takes 60 ms, and of Keras, whose step takes so many seconds."""
+def repeated(*keras: float) -> list[Measurement]:
+    """Measurements of torch, whose step takes 60 ms, and of Keras, whose step takes so many seconds."""
     plan = plan_of(["torch", "keras"])
-    return [recording(plan, {"torch": 0.06, "keras": seconds}, noise=EXACT) for seconds in keras]
+    return [measurement(plan, {"torch": 0.06, "keras": seconds}, noise=EXACT) for seconds in keras]
 
 
-def test_an_interval_of_recordings_holds_a_further_recording() -> None:
+def test_an_interval_of_measurements_holds_a_further_measurement() -> None:
     """By hand: Student's t of two degrees of freedom, and the deviation of one further logarithm and of the mean."""
-    recordings = repeated(0.09, 0.099, 0.1089)
-    assert are_repeated(recordings)
-    results = RepeatedResults(recordings)
+    measurements = repeated(0.09, 0.099, 0.1089)
+    assert are_repeated(measurements)
+    results = RepeatedResults(measurements)
     ratio = results.ratio(results.by_label["torch"], results.by_label["keras"])
     assert ratio is not None
     assert ratio.value == pytest.approx(1.65)
     assert log(ratio.high / ratio.value) == pytest.approx(4.302653 * log(1.1) * sqrt(1 + 1 / 3), rel=1e-4)
     assert (results.rounds, results.backends["keras"]["tuned"].step.value) == (18, pytest.approx(0.099))
     assert results.headline.startswith("As installed and tuned, PyTorch trains faster than Keras")
-    page = report_of(*recordings).page
-    assert "Figures are means of 3 recordings on one machine. ± is where a further recording falls" in page
+    page = report_of(*measurements).page
+    assert "Figures are means of 3 measurements on one machine. ± is where a further measurement falls" in page
 
 
-def test_a_row_that_one_recording_does_not_compare_has_no_ratio() -> None:
+def test_a_row_that_one_measurement_does_not_compare_has_no_ratio() -> None:
     first, second = repeated(0.09, 0.09)
     keras = next(index for index, row in enumerate(first.plan.rows) if row.backend == "keras")
     broken = changed(first, Certified, lambda line: Certified(line.row, certificate(passed=line.row != keras)))
@@ -176,7 +176,7 @@ def test_a_row_that_one_recording_does_not_compare_has_no_ratio() -> None:
     assert results.doubts == BenchResults(broken).doubts != []
 
 
-def test_recordings_of_other_versions_are_not_repeated() -> None:
+def test_measurements_of_other_versions_are_not_repeated() -> None:
     first, second = repeated(0.09, 0.09)
     machine = {**second.head.machine, "versions": {"torch": "2.0"}}
     assert not are_repeated([first, replace(second, head=msgspec.structs.replace(second.head, machine=machine))])
@@ -188,24 +188,24 @@ def on_one_thread(line: Round) -> Round:
 
 
 THREADS = [f"{row} computed on 1 thread, although 2 were asked for" for row in ("torch", "keras")]
-LATE = each_turn(recording(plan_of(["paddle"])), lambda _, turn: msgspec.structs.replace(turn, loop=2 * turn.loop))
+LATE = each_turn(measurement(plan_of(["paddle"])), lambda _, turn: msgspec.structs.replace(turn, loop=2 * turn.loop))
 
 
 @pytest.mark.parametrize(
     ("bench", "headline", "doubts", "notes"),
     [
-        (recording(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
-        (recording(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
-        (recording(rounds=2), "So far, after 2 rounds alone: As installed", [ONLY_TWO], ["the widest interval"]),
+        (measurement(rounds=0), "Nothing was measured yet.", [TOO_FEW], []),
+        (measurement(rounds=1), "No answer yet: a comparison needs two rounds and two", [TOO_FEW], []),
+        (measurement(rounds=2), "So far, after 2 rounds alone: As installed", [ONLY_TWO], ["the widest interval"]),
         (busy(3), "As installed", [], [f"12 {LEFT_OUT}"]),
         (busy(4), "As installed", [BUSY], []),
-        (changed(recording(plan_of([*NEAR])), Round, on_one_thread), "As installed", THREADS, []),
+        (changed(measurement(plan_of([*NEAR])), Round, on_one_thread), "As installed", THREADS, []),
         (LATE, "As installed", [OUTSIDE.format("paddle, as installed"), OUTSIDE.format("paddle")], []),
     ],
     ids="nothing one_round two_rounds half_busy busy threads late".split(),
 )
 def test_figures_that_are_not_to_be_relied_on_are_said(
-    bench: Recording, headline: str, doubts: list[str], notes: list[str]
+    bench: Measurement, headline: str, doubts: list[str], notes: list[str]
 ) -> None:
     results = BenchResults(bench)
     assert results.headline.startswith(headline)
@@ -220,7 +220,7 @@ def test_figures_that_are_not_to_be_relied_on_are_said(
 
 
 def test_another_processor_than_that_of_the_settings_is_noted() -> None:
-    bench = recording(plan_of(["torch", "keras"]))
+    bench = measurement(plan_of(["torch", "keras"]))
     note = (
         "the settings of the tuned lane were measured on AMD EPYC with AVX-512, 2 cores, on 2026-12-01 and "
         "2026-12-02, and not on this processor"
@@ -229,7 +229,7 @@ def test_another_processor_than_that_of_the_settings_is_noted() -> None:
     for processor in ("Intel(R) Xeon(R)", ""):
         bench.head = msgspec.structs.replace(bench.head, machine={**bench.head.machine, "processor": processor})
         assert BenchResults(bench).notes == [note]
-    nothing_set = recording(plan_of(["keras"]))
+    nothing_set = measurement(plan_of(["keras"]))
     assert not BenchResults(nothing_set).notes
 
 
@@ -238,7 +238,7 @@ def test_each_sentence_has_the_translation_of_each_row() -> None:
         translations = ["C'est rouge.", "Est-ce que c'est rouge ?"] if line.row == 1 else line.translations
         return msgspec.structs.replace(line, translations=translations)
 
-    results = BenchResults(changed(recording(plan_of(["torch", "keras"])), Decoded, change))
+    results = BenchResults(changed(measurement(plan_of(["torch", "keras"])), Decoded, change))
     assert [sentence.distinct for sentence in results.sentences] == [
         {"C'est rouge.": ["torch", "keras"]},
         {"Est-ce rouge ?": ["torch"], "Est-ce que c'est rouge ?": ["keras"]},

@@ -22,8 +22,8 @@ import pytest
 from benchmarks.measure import bench, quiet, race
 from benchmarks.measure import sentences as decoded_sentences
 from benchmarks.measure.bench import Benchmark
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.race import Race
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.rounds import CAREFUL_ROUNDS, CYCLES, ENOUGH_ROUNDS, LEAD_SECONDS, Rounds
 from benchmarks.measure.sentences import Sentences
 from benchmarks.measure.statistics import Estimate
@@ -48,8 +48,8 @@ from common.corpus import prepare
 from common.errors import CannotBeginError, RosettaError
 from common.settings import DataConfig
 from common.tensors import Batch, Batches
-from tests.support import recordings
-from tests.support.recordings import SECONDS, plan_of
+from tests.support import measurements
+from tests.support.measurements import SECONDS, plan_of
 
 NAMES = ["torch", "keras", "paddle"]
 THREE = plan_of(NAMES)
@@ -98,8 +98,8 @@ class World:
 
     def certify(self, benchmark: Benchmark) -> None:
         self.work(20.0)
-        for line in recordings.recording(benchmark.plan, rounds=0).of_kind(Certified):
-            benchmark.recording.append(line)
+        for line in measurements.measurement(benchmark.plan, rounds=0).of_kind(Certified):
+            benchmark.measurement.append(line)
 
     def started(self, indices: Iterable[int], launch: Callable[[int], "FakeProcess"], at_once: int) -> nullcontext:
         def start(index: int) -> tuple[int, SimpleNamespace]:
@@ -116,7 +116,7 @@ class FakeProcess:
     pid = 1
 
     def __init__(self, world: World, row: Row) -> None:
-        self.world, self.row, self.facts = world, row, recordings.facts(row)
+        self.world, self.row, self.facts = world, row, measurements.facts(row)
         self.off = world.rng.normal(0, world.spread)  # by which it is slower, as a logarithm
 
     def call(self, function: Callable[..., Any], *listening: object, **arguments: Any) -> Any:
@@ -232,7 +232,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         },
         bench: {"psutil": memory, "start_side_by_side": world.started},
         race: {"Script": lambda row, runner, patience, counts: FakeScript(world, row, counts=counts)},
-        decoded_sentences: {"score": lambda *texts: recordings.decoded(0, Row("torch")).scores},
+        decoded_sentences: {"score": lambda *texts: measurements.decoded(0, Row("torch")).scores},
         quiet: {
             "Watch": world.watch,
             "now": lambda: world.now,
@@ -250,16 +250,16 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def measure(tmp_path: Path, world: World, sentences: Sentences) -> Measure:
-    """Runs a benchmark whose recording has this name."""
+    """Runs a benchmark whose measurement has this name."""
 
     def run(plan: Plan, name: str = "a.jsonl") -> Run:
         began, path = world.now, tmp_path / name
         corpus = Text("0" * 64, len(sentences.material.training_rows), sentences.weights, "", sentences.shown)
-        recording = Recording.begin(path, plan, corpus)
-        Benchmark(recording, sentences.material, None if plan.training.axes else sentences).run(
+        measurement = Measurement.begin(path, plan, corpus)
+        Benchmark(measurement, sentences.material, None if plan.training.axes else sentences).run(
             lambda doing: world.statuses.append(world.now), world.notes.append
         )
-        recorded = Recording.read(path)
+        recorded = Measurement.read(path)
         return Run(recorded.rounds(), BenchResults(recorded), world.now - began)
 
     return run
@@ -296,9 +296,9 @@ def test_a_quick_machine_measures_everything_in_the_default_time(world, measure)
     assert run.took < 285
     assert not world.notes
     for kind in (Decoded, RowProfile):
-        rows = {line.row for line in run.results.recording.of_kind(kind)}
+        rows = {line.row for line in run.results.measurement.of_kind(kind)}
         assert rows == {0, 1, 2, 3} - ({0} if kind is Decoded else set()), "the example decodes one sentence alone"
-    assert sum(line.scores is not None for line in run.results.recording.of_kind(Decoded)) == 1
+    assert sum(line.scores is not None for line in run.results.measurement.of_kind(Decoded)) == 1
     assert all(len(line.starts) == 6 for line in run.rounds), "both lanes take turns in the same rounds"
     assert all(row.alone.low < row.alone.high for row in run.results.rows), "decoding has an interval in each row"
     # Something was said at least every thirty seconds, after parity.
@@ -312,7 +312,7 @@ def test_decoding_comes_before_rounds_that_narrow_intervals(world, measure) -> N
     assert run.results.reached > 0.05
     assert len(run.rounds) > 3
     assert run.results.missing == []
-    decoding = [line.number for line in run.results.recording.rounds("alone")]
+    decoding = [line.number for line in run.results.measurement.rounds("alone")]
     assert decoding == [3, 4, 5], "the first rounds in which an answer stands already"
 
 
@@ -479,14 +479,14 @@ def test_sizes_take_turns_and_are_planned_by_operations(world, measure) -> None:
 
 
 @pytest.fixture
-def raced(tmp_path: Path, world: World) -> Callable[..., Recording]:
+def raced(tmp_path: Path, world: World) -> Callable[..., Measurement]:
     """Races two scripts that take the same time."""
 
-    def run(within: float = 0.03, budget: float = 300.0) -> Recording:
+    def run(within: float = 0.03, budget: float = 300.0) -> Measurement:
         rows = (Row(name="one", command=("a",)), Row(name="two", command=("b",)))
-        recording = Recording.begin(tmp_path / "race.jsonl", Plan(rows, within, budget, budget != 300.0))
-        Race(recording).run(lambda doing: None, world.notes.append)
-        return Recording.read(recording.path)
+        measurement = Measurement.begin(tmp_path / "race.jsonl", Plan(rows, within, budget, budget != 300.0))
+        Race(measurement).run(lambda doing: None, world.notes.append)
+        return Measurement.read(measurement.path)
 
     return run
 

@@ -63,7 +63,7 @@ def test_arrows_run_one_way(folder: str) -> None:
 def test_a_report_imports_nothing_that_measures() -> None:
     files = (PROJECT / "benchmarks" / "report").glob("*.py")
     measuring = {part for path in files for part in packages(path, "benchmarks.measure.")}
-    assert measuring == {"recording", "statistics"}
+    assert measuring == {"measurement", "statistics"}
     assert not imported_by("import benchmarks.report.page, benchmarks.report.race_results") & {"psutil", "subprocess"}
 
 

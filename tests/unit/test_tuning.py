@@ -10,16 +10,16 @@ import pytest
 
 from backends.process.tuned import BUILT_IN, KEEP_MEMORY, Effect, Tuning, read_tuning
 from benchmarks import tuning
+from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import rows_of
-from benchmarks.measure.recording import Recording
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.page import report_of
 from benchmarks.report.repeated import are_repeated
 from benchmarks.schema import BUDGET, Plan, Row
 from common.errors import RosettaError
+from tests.support.measurements import measurement, plan_of, slowed, written
 from tests.support.program import refusal
-from tests.support.recordings import plan_of, recording, slowed, written
 from tests.unit.test_plan import planned
 
 DAY = date(2027, 2, 3)
@@ -38,10 +38,10 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def tuned_by(table: Tuning) -> Recording:
-    """A recording of torch and keras whose tuned lane follows the table."""
+def tuned_by(table: Tuning) -> Measurement:
+    """A measurement of torch and keras whose tuned lane follows the table."""
     plan = plan_of(["torch", "keras"])
-    return recording(replaced(plan, table))
+    return measurement(replaced(plan, table))
 
 
 def replaced(plan: Plan, table: Tuning) -> Plan:
@@ -121,28 +121,28 @@ def test_a_report_tells_where_its_table_was_measured(tmp_path: Path) -> None:
     assert not BenchResults(here).notes
 
 
-def test_recordings_with_other_tables_are_not_repeated() -> None:
+def test_measurements_with_other_tables_are_not_repeated() -> None:
     first, second = tuned_by(TABLE), tuned_by(TABLE)
     assert are_repeated([first, second])
     assert not are_repeated([first, tuned_by(BUILT_IN)])
 
 
-def test_a_recording_without_a_table_has_the_built_in_one(tmp_path: Path) -> None:
+def test_a_measurement_without_a_table_has_the_built_in_one(tmp_path: Path) -> None:
     path = written(tuned_by(TABLE), tmp_path / "a.jsonl").path
     head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     older = json.loads(head)
     del older["plan"]["training"]["tuning"], older["plan"]["training"]["tuned"]
     path.write_text("".join([json.dumps(older) + "\n", *lines]), encoding="utf-8")
-    training = Recording.read(path).plan.training
+    training = Measurement.read(path).plan.training
     assert training
     assert (training.tuning, training.tuned) == (BUILT_IN, "")
 
 
-def measured(backend: str, **slower: float) -> Recording:
-    """A recording of a backend with nothing set, and with each group, whose steps take so many times as long."""
+def measured(backend: str, **slower: float) -> Measurement:
+    """A measurement of a backend with nothing set, and with each group, whose steps take so many times as long."""
     rows = (Row(backend, "installed"), *(Row(backend, name=group) for group in slower))
     plan = Plan(rows, tuning.WITHIN, BUDGET, training=plan_of([backend]).training)
-    made = recording(plan)
+    made = measurement(plan)
     for group, factor in slower.items():
         made = slowed(made, factor, group)
     return made
@@ -166,7 +166,7 @@ def test_compiling_counts_for_each_shape_of_a_batch(rows: int, ratio: float) -> 
 
 def test_the_tool_writes_a_table_that_a_bench_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(path: Path, plan: Plan, decodes: bool) -> Any:
-        made = recording(plan)
+        made = measurement(plan)
         for row in plan.rows[1:]:
             made = slowed(made, 0.5 if row.name == "memory" else 1.2, row.name)
         written(made, path)
@@ -185,7 +185,7 @@ def test_the_tool_writes_a_table_that_a_bench_takes(tmp_path: Path, monkeypatch:
 
 def test_a_table_of_nothing_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(path: Path, plan: Plan, decodes: bool) -> Any:
-        written(recording(plan, rounds=0), path)
+        written(measurement(plan, rounds=0), path)
         return type("Benchmark", (), {"run": lambda *_: None})()
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A recording on disk: whole lines only, never overwritten, refused in one line where it is damaged."""
+"""A measurement on disk: whole lines only, never overwritten, refused in one line where it is damaged."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from benchmarks.measure.recording import Recording, append_line
+from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.report.bench_results import BenchResults
 from benchmarks.schema import Decoded, Round
 from common.errors import CannotBeginError, RosettaError
+from tests.support.measurements import changed, measurement, plan_of, reported, written
 from tests.support.program import refusal
-from tests.support.recordings import changed, plan_of, recording, reported, written
 
-WHOLE = recording(plan_of(["torch", "keras"], within=0.04), rounds=2)
+WHOLE = measurement(plan_of(["torch", "keras"], within=0.04), rounds=2)
 
 
 @pytest.fixture
@@ -29,15 +29,15 @@ def path(tmp_path: Path) -> Path:
 def refused(path: Path) -> str:
     """In one line, whatever the file holds, and without what could write over the terminal."""
     with pytest.raises(RosettaError) as caught:
-        Recording.read(path)
+        Measurement.read(path)
     message = str(caught.value)
     assert message.isprintable(), message
-    assert message.startswith((f"{path} is damaged", f"{path} is no recording"))
+    assert message.startswith((f"{path} is damaged", f"{path} is no measurement"))
     return message
 
 
 def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None:
-    read = Recording.read(path)
+    read = Measurement.read(path)
     assert (read.head, read.lines) == (WHOLE.head, WHOLE.lines)
     before, folder = path.read_bytes(), path.parent
     for wrong, message in (
@@ -47,35 +47,35 @@ def test_what_was_written_is_read_and_nothing_is_overwritten(path: Path) -> None
         (path.with_name("n" * 300), "the name is too long"),
     ):
         with pytest.raises(CannotBeginError, match=message):
-            Recording.create(wrong, WHOLE.head)
+            Measurement.create(wrong, WHOLE.head)
     assert "cannot be read: the name is too long" in refusal(2, "report", path.with_name("n" * 300), "-o", "a.md")
-    recording, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
+    measurement, notes, nowhere = path.rename(folder / "own.md"), folder / "notes.md", folder / "link.md"
     notes.write_text("my own")
     nowhere.symlink_to("nothing")
     for out, message in (
         (folder / f"{'n' * 300}.md", "cannot be written: the name is too long"),
-        (recording, "own.md is itself a recording; give --out another name"),
+        (measurement, "own.md is itself a measurement; give --out another name"),
         (notes, "notes.md exists, and `rosetta report` did not make it"),
         (nowhere, "link.md exists, and `rosetta report` did not make it"),
         (folder / "own.pdf", ".html"),
         (folder / "none" / "report.md", "cannot be written"),
     ):
-        assert message in refusal(2, "report", recording, "-o", out)
+        assert message in refusal(2, "report", measurement, "-o", out)
     assert nowhere.is_symlink()
-    assert (recording.read_bytes(), notes.read_text()) == (before, "my own")
+    assert (measurement.read_bytes(), notes.read_text()) == (before, "my own")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "is no recording; expected what `rosetta bench`"),
-        ("Go.\tVa !\n", "is no recording; expected what `rosetta bench`"),
+        ("", "is no measurement; expected what `rosetta bench`"),
+        ("Go.\tVa !\n", "is no measurement; expected what `rosetta bench`"),
         ('{"kind": "plan", "format": "rosetta-benchmark", "version": 5}\n', "Invalid value 'plan' - at"),
         ('{"kind": "head", "format": "\\u001b[2J", "version": 9}\n', "Invalid enum value '"),
         ('{"format": "rosetta-recording", "version": 1, "kind": "\\u001b[2J"}\n', "Invalid value '?[2J'"),
         ('{"kind": "head", "plan": ' + '{"a":' * 100_000 + "\n", "in line 1"),
-        ("cos\nsystem\n(S'touch harmed'\ntR.", "is no recording"),  # a pickle
-        ('{"kind": "head", "format": "rosetta-rec', "is no recording"),
+        ("cos\nsystem\n(S'touch harmed'\ntR.", "is no measurement"),  # a pickle
+        ('{"kind": "head", "format": "rosetta-rec', "is no measurement"),
     ],
     ids="nothing pairs earlier hostile escape deep pickle torn".split(),
 )
@@ -134,16 +134,19 @@ def test_what_is_valid_and_strange_has_a_page(tmp_path: Path) -> None:
         cycles = [[msgspec.structs.replace(v, steps=[1e-9 if v.row else 1e9]) for v in c] for c in line.cycles]
         return msgspec.structs.replace(line, cycles=cycles)
 
-    apart = changed(recording(plan_of(["keras", "keras:example"]), rounds=4, decoding=0), Round, alone)
+    apart = changed(measurement(plan_of(["keras", "keras:example"]), rounds=4, decoding=0), Round, alone)
     assert "No answer yet" in reported(written(apart, tmp_path / "a.jsonl").path)
-    extreme = changed(recording(plan_of(["torch", "keras"]), rounds=3), Round, far)
+    extreme = changed(measurement(plan_of(["torch", "keras"]), rounds=3), Round, far)
     assert "times as fast" in reported(written(extreme, tmp_path / "b.jsonl").path)
     few = changed(WHOLE, Decoded, lambda line: msgspec.structs.replace(line, translations=[]))
     assert "PyTorch trains" in reported(written(few, tmp_path / "d.jsonl").path)
     unknown = tmp_path / "c.jsonl"  # a backend that this version lacks
     text = written(WHOLE, unknown).path.read_text(encoding="utf-8")
     unknown.write_text(re.sub(r'"backend":"keras"', '"backend":"mxnet"', text), encoding="utf-8")
-    assert {row.label for row in BenchResults(Recording.read(unknown)).rows if not row.why_not} >= {"torch", "mxnet"}
+    assert {row.label for row in BenchResults(Measurement.read(unknown)).rows if not row.why_not} >= {
+        "torch",
+        "mxnet",
+    }
 
 
 def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
@@ -156,15 +159,15 @@ def test_a_line_that_could_not_be_read_again_is_not_written(path: Path) -> None:
     training = msgspec.structs.replace(WHOLE.plan.training, run="\udcff")  # which stands for a byte that is not UTF-8
     plan = msgspec.structs.replace(WHOLE.plan, training=training)
     with pytest.raises(CannotBeginError, match="cannot hold"):
-        Recording.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
+        Measurement.create(path.with_name("b.jsonl"), msgspec.structs.replace(WHOLE.head, plan=plan))
 
 
 def test_a_line_on_disk_counts_when_ctrl_c_comes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk does not count; it wrote nothing whole."""
     last = WHOLE.rounds()[-1]
     for error, more in ((KeyboardInterrupt, 1), (OSError, 0)):
-        before = Recording.read(path)
-        measured = Recording.read(path)
+        before = Measurement.read(path)
+        measured = Measurement.read(path)
         monkeypatch.setattr(os, "fsync", Mock(side_effect=error))
         with pytest.raises(error):
             measured.append(last)
@@ -183,4 +186,4 @@ def test_no_file_and_a_too_large_one_are_refused_unread(tmp_path: Path) -> None:
         (tmp_path / "none.jsonl", r"cannot be read: .*; `rosetta bench` makes one"),
     ):
         with pytest.raises(CannotBeginError, match=said):
-            Recording.read(path)
+            Measurement.read(path)

@@ -1,9 +1,9 @@
-"""The recording: JSON lines with the raw measurements of a bench or a race. All results are derived from it.
+"""The measurement: JSON lines with the raw measurements of a bench or a race. All results are derived from it.
 
 - Each line is an object of a class of `benchmarks.schema`.
 - Lines are only appended, and each is synced to disk. If measuring is killed, at most the last line is incomplete
-  ("torn"). Readers ignore it, so a recording that was cut is shown as far as it goes.
-- `Recording.read` checks each line against its class and its rows against the plan. A recording that passes has
+  ("torn"). Readers ignore it, so a measurement that was cut is shown as far as it goes.
+- `Measurement.read` checks each line against its class and its rows against the plan. A measurement that passes has
   results and a page.
 """
 
@@ -27,8 +27,8 @@ Kind = TypeVar("Kind", bound=Line)
 
 
 @dataclass
-class Recording:
-    """An opened recording."""
+class Measurement:
+    """An opened measurement."""
 
     path: Path
     head: Head
@@ -36,7 +36,7 @@ class Recording:
 
     @classmethod
     def begin(cls, path: Path, plan: Plan, text: Text | None = None) -> Self:
-        """Begin a new recording here and now. Raises as `create` does."""
+        """Begin a new measurement here and now. Raises as `create` does."""
         started = datetime.now(UTC).replace(microsecond=0)
         return cls.create(path, Head(machine=describe_machine(), started=started, plan=plan, text=text))
 
@@ -55,26 +55,26 @@ class Recording:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a recording; a torn last line is left out.
+        """Read a measurement; a torn last line is left out.
 
-        Raises CannotBeginError if the file cannot be read or is no recording, RosettaError if it is damaged.
+        Raises CannotBeginError if the file cannot be read or is no measurement, RosettaError if it is damaged.
         """
         lines: list[Any] = []
         where = ""
         with refusing(f"{path} cannot be read", "; `rosetta bench` makes one"):
             content = read_at_most(MOST_BYTES, path)
         if not (content.startswith(b"{") and b"\n" in content):
-            raise CannotBeginError(f"{path} is no recording; expected what `rosetta bench` or `rosetta race` wrote")
+            raise CannotBeginError(f"{path} is no measurement; expected what `rosetta bench` or `rosetta race` wrote")
         try:
             for number, line in enumerate(content.split(b"\n")[:-1], 1):
                 where = f" in line {number}"
                 lines.append(msgspec.json.decode(line, type=Later if lines else Head))
             where = ""
-            recording = cls(path, lines[0], lines[1:])
-            recording._check_rows()
+            measurement = cls(path, lines[0], lines[1:])
+            measurement._check_rows()
         except (ValueError, RecursionError) as error:
             raise RosettaError(f"{path} is damaged{where}: {shown_text(error)}") from error
-        return recording
+        return measurement
 
     def _check_rows(self) -> None:
         """Raise ValueError if the rows or the lines contradict the plan."""
@@ -134,5 +134,5 @@ def _encoded(path: Path, line: Line) -> bytes:
 
 
 def shown_text(text: object) -> str:
-    """The beginning of a text from a recording, in one line of printable characters."""
+    """The beginning of a text from a measurement, in one line of printable characters."""
     return printable(str(text))[:300]

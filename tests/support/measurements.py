@@ -1,4 +1,4 @@
-"""Recordings: with known answers, as if every step took just so long; those of docs/benchmark; and a hostile one.
+"""Measurements: with known answers, as if every step took just so long; those of docs/benchmark; and a hostile one.
 
 The first are built in memory; `written` puts one into a file.
 """
@@ -19,8 +19,8 @@ from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
 from benchmarks.commands import report_of
 from benchmarks.measure import plan as plans
+from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.measure.plan import rows_of
-from benchmarks.measure.recording import Recording, append_line
 from benchmarks.report import render
 from benchmarks.schema import (
     BUDGET,
@@ -108,7 +108,7 @@ def plan_of(
     return Plan(rows, within, budget, budget != BUDGET, training)
 
 
-def recording(
+def measurement(
     plan: Plan | None = None,
     seconds: Mapping[str, float] = SECONDS,
     rounds: int = 6,
@@ -116,7 +116,7 @@ def recording(
     seed: int = 0,
     busy: Collection[tuple[int, int]] = (),
     decoding: int = 2,
-) -> Recording:
+) -> Measurement:
     """`seconds` a step by backend, in either lane.
 
     The rows decode in the last rounds, of which there are `decoding`. In the cycles named in `busy`, by round from 1
@@ -126,7 +126,7 @@ def recording(
     rng = np.random.default_rng(seed)
     corpus = Text("0" * 64, TRAINING_ROWS, "the weights of the bundled run after 30 epochs", "1" * 64, SHOWN)
     head = Head(machine=MACHINE, started=datetime(2026, 7, 1, 10, tzinfo=UTC), plan=plan, text=corpus)
-    bench = Recording(Path("made.jsonl"), head)
+    bench = Measurement(Path("made.jsonl"), head)
     numbers = [*range(len(plan.rows))]
     for n, row in enumerate(plan.rows):
         bench.lines.append(Certified(n, certificate()))
@@ -195,22 +195,22 @@ def decoded(number: int, row: Row) -> Decoded:
     return Decoded(number, sentences, 100, scores)
 
 
-def written(bench: Recording, path: Path) -> Recording:
-    """The recording in a file, read from there."""
-    Recording.create(path, bench.head)
+def written(bench: Measurement, path: Path) -> Measurement:
+    """The measurement in a file, read from there."""
+    Measurement.create(path, bench.head)
     for line in bench.lines:
         append_line(path, line)
-    return Recording.read(path)
+    return Measurement.read(path)
 
 
-def changed(bench: Recording, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Recording:
-    """The recording with each line of a kind as `change` makes it; without it where that is None."""
+def changed(bench: Measurement, kind: type[Kind], change: Callable[[Kind], Line | None]) -> Measurement:
+    """The measurement with each line of a kind as `change` makes it; without it where that is None."""
     lines = [change(line) if isinstance(line, kind) else line for line in bench.lines]
     return replace(bench, lines=[line for line in lines if line is not None])
 
 
-def each_turn(bench: Recording, change: Callable[[Round, Turn], Turn]) -> Recording:
-    """The recording with each turn as `change` makes it of its round and itself."""
+def each_turn(bench: Measurement, change: Callable[[Round, Turn], Turn]) -> Measurement:
+    """The measurement with each turn as `change` makes it of its round and itself."""
 
     def altered(line: Round) -> Round:
         cycles = [[change(line, turn) for turn in cycle] for cycle in line.cycles]
@@ -219,8 +219,8 @@ def each_turn(bench: Recording, change: Callable[[Round, Turn], Turn]) -> Record
     return changed(bench, Round, altered)
 
 
-def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
-    """The recording with every step and call of a row, or of all rows, taking `factor` times as long."""
+def slowed(bench: Measurement, factor: float, label: str = "") -> Measurement:
+    """The measurement with every step and call of a row, or of all rows, taking `factor` times as long."""
 
     def change(_: Round, old: Turn) -> Turn:
         if label and bench.plan.rows[old.row].label != label:
@@ -232,22 +232,22 @@ def slowed(bench: Recording, factor: float, label: str = "") -> Recording:
 
 
 def reported(path: Path) -> str:
-    """Make all that a report makes of a recording."""
+    """Make all that a report makes of a measurement."""
     report = report_of([path])
     return render.html(report.page, report.charts) + render.markdown(report.page) + report.summary
 
 
-def committed(name: str) -> Recording:
-    """A recording of docs/benchmark."""
-    return Recording.read(COMMITTED / f"{name}.jsonl")
+def committed(name: str) -> Measurement:
+    """A measurement of docs/benchmark."""
+    return Measurement.read(COMMITTED / f"{name}.jsonl")
 
 
-def hostile(path: Path) -> Recording:
-    """The committed recording with a hostile text wherever a stranger could write one, saved at `path`."""
+def hostile(path: Path) -> Measurement:
+    """The committed measurement with a hostile text wherever a stranger could write one, saved at `path`."""
     bench = committed("demo-1")
     text, shown = bench.path.read_text(encoding="utf-8"), bench.head.text.shown[0]
     words = ["torch", "flushed", "cpu", shown.source, shown.references[0]]
     for word in [*words, bench.head.machine["processor"], bench.head.text.weights]:
         text = text.replace(json.dumps(word), json.dumps(HOSTILE))
     path.write_text(text, encoding="utf-8")
-    return Recording.read(path)
+    return Measurement.read(path)

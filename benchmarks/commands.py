@@ -197,7 +197,7 @@ def report(
         bool, typer.Option("--force", help="Write --out even in place of a file that is no page of a measurement.")
     ] = False,
 ) -> None:
-    """Make an offline page of a measurement: who is faster, by how much and why; or of a run: its losses."""
+    """Make an offline page of a measurement: which is faster, by how much and why; or of a run: its losses."""
     from benchmarks.report import render
     from common.files import write_atomically
 

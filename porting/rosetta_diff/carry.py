@@ -77,7 +77,7 @@ def laid_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bo
 
 def aliases(like: Side) -> dict[str, str]:
     """Second names of weights, and the first ones."""
-    names = (like.known.second_names(layer.classes, layer.parameters) for layer in like.says.layers)
+    names = (like.framework.second_names(layer.classes, layer.parameters) for layer in like.says.layers)
     return {second: first for of_layer in names for second, first in of_layer.items()}
 
 
@@ -85,12 +85,12 @@ def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: b
     """Write a file for the loader of the framework of `like`, and read it back; return how it is loaded. Raises
     CannotBeginError where the file cannot be written, and DiffError where a number is not finite, or where the file
     does not hold what was written."""
-    suffixes = like.known.files
+    suffixes = like.framework.files
     if path.name.endswith(".weights.h5"):
         raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
     if path.suffix not in suffixes:
         raise CannotBeginError(
-            f"-o {path} is no file of {like.framework}; give it the ending {' or '.join(suffixes)}"
+            f"-o {path} is no file of {like.framework.name}; give it the ending {' or '.join(suffixes)}"
         )
     if path.exists() and not (overwrite and path.is_file()):
         raise CannotBeginError(f"{path} exists; give -o the name of a new file, or --overwrite to replace a file")

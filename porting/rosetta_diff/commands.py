@@ -175,7 +175,7 @@ def carry(
             f"the {to} model's names are not known; record it with rosetta_record and name the record with --like"
         )
     sides = Side(left), Side(like)
-    framework = sides[1].framework
+    framework = sides[1].framework.name
     if framework != to:
         raise CannotBeginError(f"{like} is a record of {framework}, and --to asks for {to}; name a record of {to}")
     pairing = paired(*sides, read_mapping(mapping) if mapping else None)

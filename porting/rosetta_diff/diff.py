@@ -166,7 +166,7 @@ def compare_records(
     stages = Stages(left, right, pairing, control.noise)
     control.precision = stages.tolerances.precision
     diff = Diff(left.name, right.name, pairing, control, left_out=stages.left_out, required=require)
-    exported = left.known.folds_weights or right.known.folds_weights  # and does not train
+    exported = left.framework.folds_weights or right.framework.folds_weights  # and does not train
     for stage in STAGES[: STAGES.index("forward") + 1] if exported else STAGES:
         checks = judged_stage(stages, stage)
         diff.checks += checks

@@ -120,7 +120,7 @@ def dropouts(broken: Broken) -> Iterator[tuple[int, str, Cause]]:
     """Yield for each layer that drops at random its side, left (0) or right (1), its path, and what is told of it."""
     for place, (words, side) in enumerate(zip(("left", "right"), broken.sides, strict=True)):
         for layer in side.says.layers:
-            rate = side.known.settings_of(layer.settings).get("rate")
+            rate = side.framework.settings_of(layer.settings).get("rate")
             random = any(part in name for name in layer.classes for part in ("rop", "RNN", "Attention", "attention"))
             if layer.training and random and isinstance(rate, int | float) and 0 < rate < 1:
                 sentence = f"dropout of {rate} was on in {layer.path} of the {words} side"

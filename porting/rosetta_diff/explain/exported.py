@@ -9,7 +9,7 @@ from rosetta_diff.judge.items import Stages
 
 def in_graph(stages: Stages, check: Check) -> Iterator[str]:
     """Yield the node that is shown."""
-    if check.stage != "forward" or not stages.right.known.folds_weights:
+    if check.stage != "forward" or not stages.right.framework.folds_weights:
         return
     layer = check.item.pair.right.layer if check.item.pair else None
     if layer and "node" in layer.settings:

@@ -138,17 +138,17 @@ def of_other_type(broken: Broken) -> Iterator[Cause]:
             Cause(f"{group.layer.path} {deviation.words}", deviation.entry)
             for group in broken.groups
             for kind in group.layer.classes[:1]
-            if (deviation := group.side.known.made_in_float32.get(kind))
+            if (deviation := group.side.framework.made_in_float32.get(kind))
         ]
         yield made[0] if made else plain
     elif broken.stages.tolerances.precision == "float64" and broken.check.error < 4 * ONE_IN_FLOAT32:
         entries = [
-            group.side.known.float32_within[kind]
+            group.side.framework.float32_within[kind]
             for group in broken.groups
             for layer in group.side.says.layers
             if group.layer.path.startswith(f"{layer.path}.")
             for kind in layer.classes
-            if kind in group.side.known.float32_within
+            if kind in group.side.framework.float32_within
         ]
         words = "the difference is as small as the rounding of float32"
         yield Cause(words, entries[0] if entries else "array-dtype")
@@ -254,11 +254,11 @@ def rates_differ(broken: Broken) -> Iterator[Cause]:
 def of_rounded_gradients(broken: Broken) -> Iterator[Cause]:
     """Layers whose gradients have a constant of float32."""
     for side in broken.sides if broken.check.error < 4 * ONE_IN_FLOAT32 else ():
-        for kind, (factor, entry) in side.known.float32_gradients.items():
+        for kind, (factor, entry) in side.framework.float32_gradients.items():
             paths = [layer.path for layer in side.says.layers if kind in layer.classes]
             if paths:
                 of_kind = f"the gradients of {kind}, such as {paths[-1]},"
-                yield Cause(f"{side.framework} multiplies {of_kind} by {factor} in float32", entry)
+                yield Cause(f"{side.framework.name} multiplies {of_kind} by {factor} in float32", entry)
 
 
 def next_record(broken: Broken) -> str:

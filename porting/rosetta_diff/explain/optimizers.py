@@ -81,8 +81,8 @@ def steps_differ(
         for name in side.float32_settings:
             value = number(side.optimizer_settings.get(name))
             if float(np.float32(value)) != value:
-                words = f"{side.framework} rounds {name} to float32, and {value} is no number of float32"
-                yield Cause(words, side.known.entry_of_constants)
+                words = f"{side.framework.name} rounds {name} to float32, and {value} is no number of float32"
+                yield Cause(words, side.framework.entry_of_constants)
 
 
 def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Iterator[Cause]:
@@ -92,7 +92,7 @@ def other_optimizers(left: Side, right: Side, pairs: Iterable[LayerPair]) -> Ite
     momentum = any(side.optimizer_settings.get("momentum") for side in (left, right))
     silent = {"kind", "root", "decay"} | (set() if momentum else {"nesterov", "dampening"})
     groups = [side.optimizer.groups for side in (left, right)]
-    if any(groups) and not all(groups) and left.framework != right.framework:
+    if any(groups) and not all(groups) and left.framework is not right.framework:
         silent |= {"learning_rate", "weight_decay"}
     weights = trained(pairs) if any(groups) else {"": ((), ())}
     told: dict[Cause, list[str]] = {}  # names of weights by what differs for them
@@ -144,10 +144,10 @@ def differences(
 def settings_of(side: Side, weights: Collection[str]) -> dict[str, Any]:
     """Return an optimizer's settings in canonical terms, of the group that has these weights."""
     group = group_of(side, weights)
-    settings = {**side.optimizer_settings, **side.known.settings_of_optimizer(group)}
+    settings = {**side.optimizer_settings, **side.framework.settings_of_optimizer(group)}
     decay = group.get("weight_decay", decay_of(side))
     settings |= {"weight_decay": decay, "kind": side.optimizer_family}
-    settings |= {"clip": clipping_in_words(side)} if side.known.clips else {}
+    settings |= {"clip": clipping_in_words(side)} if side.framework.clips else {}
     of_all, rate = side.optimizer_settings.get("learning_rate"), side.first_rate
     if isinstance(rate, int | float):
         share = number(group.get("lr", of_all)) / number(of_all) if group and number(of_all) else 1.0
@@ -178,18 +178,18 @@ def decays_of(side: Side) -> list[str]:
     """Return where the optimizer may take weight decay from, the usual way first. A person's own may do either."""
     straight = side.optimizer_kind == "AdamW"
     either = (GRADIENT, STRAIGHT) if is_own(side) else ()
-    return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.known.decays, *either)))
+    return list(dict.fromkeys((*([STRAIGHT] if straight else []), *side.framework.decays, *either)))
 
 
 def clipping_in_words(side: Side) -> str:
     """Return how the optimizer itself clips gradients, and to what."""
-    clip = side.known.clipping(side.optimizer.settings)
+    clip = side.framework.clipping(side.optimizer.settings)
     return f"{clip[0]} of {float(f'{number(clip[1]):.4g}')}" if clip else "nowhere"
 
 
 def is_own(side: Side) -> bool:
     """Return True for an optimizer whose class a person wrote."""
-    return side.known.is_custom_optimizer(side.optimizer.class_name)
+    return side.framework.is_custom_optimizer(side.optimizer.class_name)
 
 
 # The first step
@@ -204,7 +204,7 @@ def acting(broken: Broken) -> Iterator[Cause]:
     if left and right and len(left.terms) != len(right.terms):
         yield Cause("one side trains two biases, whose sum moves twice as far", "second-bias")
     for side in broken.sides if broken.kind == "embedding" else ():
-        deviation = side.known.repeated_ids(side.backend, side.optimizer_family)
+        deviation = side.framework.repeated_ids(side.backend, side.optimizer_family)
         if deviation and not is_own(side) and repeats_ids(side):
             yield Cause(*deviation)
 

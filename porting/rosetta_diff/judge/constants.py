@@ -18,7 +18,7 @@ def remark_on_epsilons(left: Side, right: Side, pairs: Iterable[LayerPair]) -> I
     for place, exact in enumerate((right, left)):
         norms = {pair.name: deviation for pair in pairs if (deviation := rounded_epsilon(pair, place))}
         for words, entry in dict.fromkeys(norms.values()):
-            setting = f"layer.{exact.known.epsilon}"
+            setting = f"layer.{exact.framework.epsilon}"
             remedy = f"for equal ones set `{setting} = float(np.float32({setting}))` in {exact.name}"
             yield f"{words} in {some_of([*norms], MOST_NORMS)}; {remedy} (docs/deviations.md#{entry})"
 
@@ -27,7 +27,7 @@ def rounded_epsilon(pair: LayerPair, place: int) -> Deviation | None:
     """Return how the framework of one side rounds a norm's epsilon to float32, which is the same on the other side;
     None where it does not, or where both do."""
     groups = pair.both[place], pair.both[1 - place]
-    known = [group.side.known.float32_epsilons for group in groups]
+    known = [group.side.framework.float32_epsilons for group in groups]
     if known[0] is known[1]:
         return None
     rounded, exact = (group.settings.get("epsilon") for group in groups)
@@ -40,7 +40,7 @@ def rounded_epsilon(pair: LayerPair, place: int) -> Deviation | None:
 def rounding_of_momentum(pair: LayerPair) -> float:
     """Return the share by which running statistics move otherwise, where one side alone rounds their momentum to
     float32."""
-    kept = [group.settings.get("momentum") for group in pair.both if group.side.known.rounds_momentum]
+    kept = [group.settings.get("momentum") for group in pair.both if group.side.framework.rounds_momentum]
     if len(kept) != 1 or not isinstance(kept[0], float) or not 0 < kept[0] < 1:
         return 0.0
     return abs(float(np.float32(kept[0])) - kept[0]) / (1 - kept[0])
@@ -48,7 +48,7 @@ def rounding_of_momentum(pair: LayerPair) -> float:
 
 def coarse_layers(side: Side) -> list[str]:
     """Paths of the layers that the framework computes with constants of float32."""
-    coarse = side.known.float32_layers(side.backend)
+    coarse = side.framework.float32_layers(side.backend)
     return [
         layer.path for layer in side.says.layers if coarse & {*layer.classes, str(layer.settings.get("activation"))}
     ]

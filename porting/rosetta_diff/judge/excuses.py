@@ -32,7 +32,7 @@ FURTHER_CALLS = 36  # calls after a layer in which its output is looked for
 def judged_stage(stages: Stages, stage: str) -> list[Check]:
     """The checks of a stage, each failure that is excused with its rule."""
     checks = [judged(stages, item) for item in stages.items(stage)]
-    if stage == "weights" and (stages.left.known.folds_weights or stages.right.known.folds_weights):
+    if stage == "weights" and (stages.left.framework.folds_weights or stages.right.framework.folds_weights):
         return [check if check.passed or is_rounded(check.item) else by(rules.FOLDED, check) for check in checks]
     if stage == "forward":
         stages.left_out[:] = without_ground(stages, checks)

@@ -162,7 +162,7 @@ def divided_as_on_the_left(_: Stages, item: Item) -> Item:
     pair = item.pair
     if pair is None or item.name != "moving_variance":
         return item
-    by_less = [not group.side.known.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
+    by_less = [not group.side.framework.divides_by_n for group in pair.both]  # True of a side that divides by n - 1
     start, kept = pair.right_array(item.name), pair.right.settings.get("momentum")
     shapes = [pair.left.side.shape(call.parts[0], "layers") for call in pair.left.calls if call.parts]
     was_updated = any(group.layer.training is not False for group in pair.both)

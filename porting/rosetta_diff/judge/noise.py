@@ -42,7 +42,7 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
         control.sources.append(f"one ulp of {left.computed}")
     errors = [*control.rounding]
     for run in again:
-        if run.framework != left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
+        if run.framework is not left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
             raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
         errors += errors_of(left, run)
         control.sources.append(run.name)

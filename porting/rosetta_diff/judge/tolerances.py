@@ -135,4 +135,4 @@ def _remarks_on_types(left: Side, right: Side) -> list[str]:
 
 def noises(left: Side, right: Side) -> float:
     """Return how many times the left side's noise bounds are."""
-    return NOISES_OF_EXPORTED if left.known.folds_weights or right.known.folds_weights else NOISES
+    return NOISES_OF_EXPORTED if left.framework.folds_weights or right.framework.folds_weights else NOISES

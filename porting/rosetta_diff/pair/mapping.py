@@ -135,7 +135,7 @@ def _matches(template: str, names: Shapes) -> Iterator[tuple[str, dict[str, int]
 
 def is_turned(file: MappingFile, sides: tuple[Side, Side]) -> bool:
     """True if the names that stand left in the file are the right side's."""
-    left, right = (file.left in (side.name, side.framework) for side in sides)
+    left, right = (file.left in (side.name, side.framework.name) for side in sides)
     return right and not left
 
 

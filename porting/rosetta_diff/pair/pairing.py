@@ -36,7 +36,7 @@ class Pairing:
     def require(self) -> "Pairing":
         """Return this pairing. Raises UnfitRecordsError where a group that is trained has no partner, unless a side's
         weights may be made of several."""
-        if any(side.known.folds_weights for side in self.sides):
+        if any(side.framework.folds_weights for side in self.sides):
             return self
         alone = [[group for group in groups if group.required] for groups in (self.left, self.right)]
         for place, opposite in permutations(range(2)):

@@ -129,16 +129,16 @@ class WeightGroup:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The layer's settings in canonical terms."""
-        return self.side.known.settings_of(self.layer.settings, self.kind)
+        return self.side.framework.settings_of(self.layer.settings, self.kind)
 
     @property
     def activation(self) -> str:
         """Name of the activation in the layer, "linear" for none."""
-        return self.side.known.activation(self.kind, self.layer.settings)
+        return self.side.framework.activation(self.kind, self.layer.settings)
 
     @property
     def channels_stand_first(self) -> bool:
-        return self.side.known.channels_stand_first(self.layer.settings)
+        return self.side.framework.channels_stand_first(self.layer.settings)
 
     @property
     def calls(self) -> list[Call]:
@@ -161,7 +161,7 @@ class WeightGroup:
         if self.kind in RECURRENT and self.tensors:
             time_first = bool(self.settings.get("time_first"))
             layer = Recurrent(self.kind, self.part, [*self.layer.parameters], self.layer.settings, time_first)
-            return self.side.known.outputs(layer, [*shapes.items()])
+            return self.side.framework.outputs(layer, [*shapes.items()])
         if self.part not in ("", "output", *[*self.layer.own][:1]):
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
@@ -171,7 +171,7 @@ class WeightGroup:
     def part_of_call(self, name: str) -> Tensor:
         """An array that a call of the layer is given, or gives."""
         shape = self.side.shape(name, "layers")
-        return plain(name, shape, self.side.known.name_axes(self.kind, self.layer.settings, len(shape)))
+        return plain(name, shape, self.side.framework.name_axes(self.kind, self.layer.settings, len(shape)))
 
     def arranged_output(self, call: Call, kernels: Tensor) -> Tensor | None:
         """The outputs of the layers as one, arranged as their kernels' axis of outputs is; None where they are of
@@ -234,7 +234,7 @@ def above_of(path: str) -> list[str]:
 
 def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[WeightGroup]:
     """The groups of one layer. What no rule claims is kept as it is, each weight a group of its own."""
-    rules = side.known.rules(layer.classes, layer.settings)
+    rules = side.framework.rules(layer.classes, layer.settings)
     roles, claimed = layer.own, set(COUNTERS)
     groups: list[WeightGroup] = []
 

@@ -119,7 +119,7 @@ class Side:
     @cached_property
     def root(self) -> str:
         """The path of the layer that is the whole model; "" where it has no name."""
-        named = [layer.path for layer in self.says.layers[:1]] if self.known.names_the_model else []
+        named = [layer.path for layer in self.says.layers[:1]] if self.framework.names_the_model else []
         return next((call.layer for call in self.says.calls[-1:] if call.layer in named), "")
 
     @cached_property
@@ -133,13 +133,8 @@ class Side:
         return {name: layer for layer in self.says.layers for name in layer.own.values()}
 
     @property
-    def framework(self) -> str:
-        return self.says.framework.name
-
-    @property
-    def known(self) -> Framework:
-        """All that is known of the framework."""
-        return FRAMEWORKS[self.framework]
+    def framework(self) -> Framework:
+        return FRAMEWORKS[self.says.framework.name]
 
     @property
     def backend(self) -> str | None:
@@ -149,7 +144,7 @@ class Side:
     @property
     def float32_settings(self) -> tuple[str, ...]:
         """Settings of the optimizer of which the framework makes constants of float32 even in float64."""
-        return self.known.float32_settings(self.backend).get(self.optimizer_kind, ())
+        return self.framework.float32_settings(self.backend).get(self.optimizer_kind, ())
 
     @cached_property
     def precision(self) -> str:
@@ -220,7 +215,7 @@ class Side:
     @property
     def optimizer_kind(self) -> str:
         """The framework's class that the optimizer is or comes from."""
-        return self.known.kind_of_optimizer(self.optimizer.classes, self.optimizer.class_name)
+        return self.framework.kind_of_optimizer(self.optimizer.classes, self.optimizer.class_name)
 
     @property
     def optimizer_family(self) -> str:
@@ -230,7 +225,7 @@ class Side:
     @cached_property
     def optimizer_settings(self) -> dict[str, Any]:
         """The optimizer's settings in canonical terms."""
-        settings = self.known.settings_of_optimizer(self.optimizer.settings)
+        settings = self.framework.settings_of_optimizer(self.optimizer.settings)
         return {
             name: value
             for name, value in settings.items()
@@ -256,12 +251,12 @@ class Side:
     def counters(self) -> list[int]:
         """Steps that the optimizer counts: none where it does not count, several where it counts those of each
         weight."""
-        return sorted(self.known.counters(self.optimizer.settings))
+        return sorted(self.framework.counters(self.optimizer.settings))
 
     @property
     def place_of_epsilon(self) -> str | None:
         """Place of the optimizer's epsilon; None where it is not known."""
-        return self.known.place_of_epsilon(self.optimizer_kind, self.optimizer.settings)
+        return self.framework.place_of_epsilon(self.optimizer_kind, self.optimizer.settings)
 
     @property
     def first_rate(self) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from porting_tests.support.program import refusal, rosetta
-from porting_tests.support.records import DATA, arrays, dense, edited, linear, of_layers, resaved, write
+from porting_tests.support.records import DATA, arrays, dense, edited, linear, resaved, write_layers, write_tagger
 from porting_tests.support.side import Side as FrameworkSide
 from porting_tests.support.side import run_program
 from rosetta_diff.carry import carried, write_carried
@@ -22,7 +22,7 @@ from rosetta_diff.read.side import Side
 
 def sides(folder: Path) -> tuple[Path, Path]:
     """Records of one tagger in Paddle and in Keras."""
-    return write(folder / "left", "paddle", DATA), write(folder / "right", "keras", DATA)
+    return write_tagger(folder / "left", "paddle", DATA), write_tagger(folder / "right", "keras", DATA)
 
 
 BACKBONE = """
@@ -114,8 +114,8 @@ def test_files_of_killed_processes_go_with_the_next_write(tmp_path: Path) -> Non
 
 def test_a_layer_that_one_side_lacks_is_named_with_its_neighbours(tmp_path: Path) -> None:
     kernels = {name: np.full((size, size), size * 1.0) for name, size in (("a", 2), ("b", 3), ("c", 4))}
-    left = of_layers(tmp_path / "l", "torch", {name: linear(kernel) for name, kernel in kernels.items()})
-    right = of_layers(tmp_path / "r", "keras", {name: dense(kernels[name]) for name in ("a", "c")})
+    left = write_layers(tmp_path / "l", "torch", {name: linear(kernel) for name, kernel in kernels.items()})
+    right = write_layers(tmp_path / "r", "keras", {name: dense(kernels[name]) for name in ("a", "c")})
     line = refusal(2, "carry", left, "--to", "keras", "--like", right, "-o", tmp_path / "m.safetensors")
     assert "b (dense: kernel 3×3) of l has no partner" in line
     assert "nearest stand a (dense: kernel 2×2) with a, and c (dense: kernel 4×4) with c;" in line

@@ -44,7 +44,7 @@ class Facts(NamedTuple):
     before: Sequence[Layer] = [("x", "Identity", {}, {}, X)]
 
 
-def recorded(path: Path, facts: Facts) -> Side:
+def record_facts(path: Path, facts: Facts) -> Side:
     made = Record(path)
     made.inputs(ids=IDS, labels=LABELS, lengths=LENGTHS)
     for layer in (*facts.before, facts.layer):
@@ -168,11 +168,11 @@ def likely(found: Diff) -> str:
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_cause_is_told_and_not_where_the_numbers_are_others(name: str, tmp_path: Path) -> None:
     left, right, stage, words = CAUSES[name]
-    one = recorded(tmp_path / "left", left)
-    found = compare_records(one, recorded(tmp_path / "right", right))
+    one = record_facts(tmp_path / "left", left)
+    found = compare_records(one, record_facts(tmp_path / "right", right))
     assert found.broken == stage
     assert words in likely(found), found.causes
-    other = compare_records(one, recorded(tmp_path / "near", near(right, stage)))
+    other = compare_records(one, record_facts(tmp_path / "near", near(right, stage)))
     assert other.broken == stage
     assert not likely(other), other.causes
 
@@ -181,7 +181,7 @@ def test_dropout_before_a_layer_is_told(tmp_path: Path) -> None:
     dropped = 2 * X * (np.random.default_rng(1).random(X.shape) < 0.5)
     left, right = (of_layer("fc2", "Dense", {"kernel": KERNEL + 1}, {}, x @ (KERNEL + 1)) for x in (X, dropped))
     right = right._replace(before=[*right.before, ("drop", "Dropout", {}, {"rate": 0.5}, dropped)])
-    sides = [recorded(tmp_path / name, facts) for name, facts in (("left", left), ("right", right))]
+    sides = [record_facts(tmp_path / name, facts) for name, facts in (("left", left), ("right", right))]
     edited(sides[1].path, lambda said: said["layers"][1].update(training=True))
     found = compare_records(sides[0], Side(sides[1].path))
     told = [
@@ -192,7 +192,7 @@ def test_dropout_before_a_layer_is_told(tmp_path: Path) -> None:
 
 
 def in_precision(precision: str, path: Path, facts: Facts) -> Side:
-    return Side(edited(recorded(path, facts).path, lambda said: said.update(precision=precision)))
+    return Side(edited(record_facts(path, facts).path, lambda said: said.update(precision=precision)))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_step_by_a_gradient_of_rounding_alone_is_shown_last(tmp_path: Path) ->
     gradients = {"fc.kernel": OF_KERNEL, "fc.bias": OF_BIAS * 1e-20}
     left = Facts(gradients=gradients, updates={name: -0.01 * g for name, g in gradients.items()})
     right = left._replace(updates={"fc.kernel": -0.01 * OF_KERNEL - 1e-4, "fc.bias": OF_BIAS * 0 - 0.1})
-    found = compare_records(recorded(tmp_path / "left", left), recorded(tmp_path / "right", right))
+    found = compare_records(record_facts(tmp_path / "left", left), record_facts(tmp_path / "right", right))
     assert found.broken == "step"
     assert found.explanation[1].startswith("fc kernel")
 
@@ -279,7 +279,7 @@ def test_advice_names_a_place_only_where_something_may_lie_there(
     given: Sequence[str], words: str, tmp_path: Path
 ) -> None:
     """`given` are the layers whose outputs "fc" is given on the left and on the right."""
-    sides = [recorded(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", OTHER))]
+    sides = [record_facts(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", OTHER))]
     sides = [connected(*both) for both in zip(sides, given, strict=True)] if given else sides
     assert words in compare_records(*sides).causes[-1].sentence
 
@@ -287,7 +287,7 @@ def test_advice_names_a_place_only_where_something_may_lie_there(
 def test_a_scalar_before_the_place_is_no_input(tmp_path: Path) -> None:
     scalar: Layer = ("auxiliary", "mine.Loss", {}, {}, np.array(0.5))
     facts = {name: of._replace(before=[*of.before, scalar]) for name, of in (("left", Facts()), ("right", OTHER))}
-    found = compare_records(*(recorded(tmp_path / name, of) for name, of in facts.items()))
+    found = compare_records(*(record_facts(tmp_path / name, of) for name, of in facts.items()))
     assert found.explanation[1].startswith("fc output")
 
 
@@ -309,7 +309,7 @@ def test_an_epsilon_of_a_norm_of_ones_own_is_named(left: str, right: str, axis: 
     centered = " " in left
     facts = {"left": own_norm(left, 1e-6, centered, axis), "right": own_norm(right, 2e-5, centered, axis)}
     facts["near"] = near(facts["right"], "forward")
-    sides = {name: connected(recorded(tmp_path / name, one), "x") for name, one in facts.items()}
+    sides = {name: connected(record_facts(tmp_path / name, one), "x") for name, one in facts.items()}
     assert (
         likely(compare_records(sides["left"], sides["right"]))
         == "epsilon is 1e-06 on the left and 2e-05 on the right"
@@ -345,7 +345,8 @@ def test_recorded_settings_that_differ_are_told_and_not_likely(
 @pytest.mark.parametrize("padded", [True, False])
 def test_advice_names_padding_only_where_there_is_some(padded: bool, tmp_path: Path) -> None:
     sides = [
-        recorded(tmp_path / name, facts) for name, facts in (("left", Facts()), ("right", near(Facts(), "gradients")))
+        record_facts(tmp_path / name, facts)
+        for name, facts in (("left", Facts()), ("right", near(Facts(), "gradients")))
     ]
     for side in sides:
         resaved(side.path, "inputs", lambda arrays: {name: array + (not padded) for name, array in arrays.items()})
@@ -375,7 +376,7 @@ def test_a_search_among_many_outputs_finds_an_attention_and_ends(
     monkeypatch.setattr(operators, "attended", counted)
     shifted = among_others(attention(np.tril(PAST | True, 1)))
     sides = {"left": among_others(attention(PAST)), "right": shifted, "near": near(shifted, "forward")}
-    left, right, other = (recorded(tmp_path / name, facts) for name, facts in sides.items())
+    left, right, other = (record_facts(tmp_path / name, facts) for name, facts in sides.items())
     assert "mask is causal on the left and causal, one position too far" in likely(compare_records(left, right))
     tried.clear()
     assert not likely(compare_records(other, right))
@@ -390,7 +391,7 @@ def headed(name: str) -> Facts:
 
 
 def test_taking_the_output_of_another_layer_is_no_cause(tmp_path: Path) -> None:
-    sides = [recorded(tmp_path / name, headed(name)) for name in ("rnn", "cell")]
+    sides = [record_facts(tmp_path / name, headed(name)) for name in ("rnn", "cell")]
     for both in (sides, [connected(side, side.path.name) for side in sides]):
         found = compare_records(*both)
         assert found.explanation[1].startswith("head output")

@@ -35,12 +35,12 @@ from porting_tests.support.records import (
     edited,
     linear,
     mapping_of,
-    of_layers,
     put,
     resaved,
     tagger,
     unchanged,
-    write,
+    write_layers,
+    write_tagger,
 )
 from rosetta_diff import report
 from rosetta_diff.activations import gelu
@@ -63,7 +63,7 @@ def sides(
     folder: Path, change: Change = unchanged, left: str = "torch", right: str = "keras", data: dict[str, Any] = DATA
 ) -> tuple[Path, Path]:
     """A record, and one of the same data after a change."""
-    return write(folder / "left", left, data), write(folder / "right", right, changed(data, change))
+    return write_tagger(folder / "left", left, data), write_tagger(folder / "right", right, changed(data, change))
 
 
 @pytest.mark.parametrize("right", FRAMEWORKS)
@@ -77,7 +77,7 @@ def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: 
         note for note in found.notes if note.startswith("converted, step: running variances of bn moving_variance, ")
     ]
     assert len(converted) == ((left == "torch") != (right == "torch"))
-    like = Side(write(tmp_path / "like", right, tagger(seed=9)))
+    like = Side(write_tagger(tmp_path / "like", right, tagger(seed=9)))
     arrays = carried(paired(Side(tmp_path / "left"), like))
     expected = load_file(tmp_path / "right" / "weights.safetensors")
     assert arrays.keys() == expected.keys()
@@ -171,7 +171,7 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
 def test_each_layout_leads_to_the_canonical_one_and_back(name: str, tmp_path: Path) -> None:
     framework, classes, settings, own, expected = layouts()[name]
     layers = {"l": Layer(classes, own, np.ones(1), settings)}
-    record = Side(of_layers(tmp_path / "record", framework, layers))
+    record = Side(write_layers(tmp_path / "record", framework, layers))
     groups = {group.name: group for group in groups_of(record)}
     assert groups.keys() == expected.keys()
     made: dict[str, Array] = {}
@@ -195,7 +195,7 @@ def test_a_softmax_of_flax_in_float32_is_named(tmp_path: Path) -> None:
             "attention.out": Layer(["LinearGeneral"], {"kernel": kernel}, own),
             "attention": Layer(["MultiHeadAttention"], {}, own),
         }
-        of_layers(tmp_path / name, "flax", layers)
+        write_layers(tmp_path / name, "flax", layers)
     found = compared(tmp_path / "left", tmp_path / "right")
     assert found.broken == "forward"
     assert "flax-attention-float32" in {cause.entry for cause in found.causes}
@@ -217,7 +217,7 @@ def test_an_attention_that_is_given_the_same_is_named_whole(tmp_path: Path) -> N
     for path in (tmp_path / "left", tmp_path / "right"):
         layers = {name: bare("Identity", array) for name, array in given.items()}
         made = output if path.name == "left" else 2 * output + rng.random(output.shape)
-        of_layers(path, "torch", {**layers, "attn": Layer(classes, own, made)})
+        write_layers(path, "torch", {**layers, "attn": Layer(classes, own, made)})
 
         def connect(said: dict[str, Any]) -> None:
             said["calls"][-1]["inputs"] = {call["layer"]: call["parts"][0] for call in said["calls"][:-1]}
@@ -507,7 +507,7 @@ def test_the_slope_of_a_hard_sigmoid_is_named(tmp_path: Path) -> None:
         name, output = "Hardsigmoid", np.clip(slope * x + 0.5, 0, 1)
         layers: Layers = {"fc": linear(np.eye(4), x), "gate": bare(name, output)}
         layers["out"] = linear(np.eye(4) + 1, output @ (np.eye(4) + 1))
-        record = of_layers(tmp_path / framework, framework, layers)
+        record = write_layers(tmp_path / framework, framework, layers)
         records.append(edited(record, lambda said: said["calls"][2].update(inputs={"x": "1:gate:0"})))
     found = compared(*records)
     assert found.broken == "forward"
@@ -530,7 +530,7 @@ def test_gradients_with_constants_of_float32_are_named(tmp_path: Path, framework
         weights = {name[3:]: kernel.T if side == "torch" else kernel}
         fc = Layer(["Dense" if side == "keras" else "Linear"], weights, output)
         gradients = {name: np.asarray(weights[name[3:]] * (1 + 3e-8 * number))}
-        of_layers(tmp_path / side, side, {"fc": fc, "gate": bare(kind, output)}, gradients)
+        write_layers(tmp_path / side, side, {"fc": fc, "gate": bare(kind, output)}, gradients)
     found = compared(tmp_path / framework, tmp_path / "keras")
     assert found.broken == "gradients"
     assert entry in {cause.entry for cause in found.causes}
@@ -584,7 +584,7 @@ def test_a_layer_whose_axes_are_turned_is_told_with_the_line(tmp_path: Path) -> 
     image = np.random.default_rng(4).normal(size=(2, 3, 4, 5))
     outputs = {"torch": image, "keras": np.moveaxis(image, 1, -1)}
     left, right = (
-        of_layers(tmp_path / name, name, {"norm": Layer(["mine.Norm"], {"gain": np.ones(3)}, output)})
+        write_layers(tmp_path / name, name, {"norm": Layer(["mine.Norm"], {"gain": np.ones(3)}, output)})
         for name, output in outputs.items()
     )
     for side in (left, right):
@@ -627,7 +627,7 @@ def test_all_arrays_that_a_layer_gives_are_compared_or_told(name: str, tmp_path:
     *sides, expected = SEVERAL[name]
     kernels = np.random.default_rng(3).random((2, 4, 4))
     left, right = (
-        of_layers(
+        write_layers(
             tmp_path / f"{number}",
             "torch",
             {
@@ -681,8 +681,8 @@ def test_a_mapping_skips_names_of_either_side_and_patterns(name: str, tmp_path: 
 def test_what_is_left_out_with_what_a_mapping_skips_is_told(tmp_path: Path) -> None:
     """The right side's layer that belongs to the left one."""
     one, other = np.random.default_rng(0).normal(size=(2, 6, 6))
-    left = of_layers(tmp_path / "left", "torch", {"x": linear(one), "y": linear(other)})
-    right = of_layers(tmp_path / "right", "keras", {"a": dense(one), "b": dense(other)})
+    left = write_layers(tmp_path / "left", "torch", {"x": linear(one), "y": linear(other)})
+    right = write_layers(tmp_path / "right", "keras", {"a": dense(one), "b": dense(other)})
     found = compared(left, right, mapping_of(tmp_path, '[skip]\n"x" = "it is meant so"\n'))
     assert found.passed
     assert "not compared: a/kernel, which belong to what is left out" in found.notes
@@ -705,8 +705,8 @@ def test_a_mapping_that_cannot_be_obeyed_is_refused(text: str, tmp_path: Path) -
     left, right = sides(tmp_path)
     if '"l"' in text:
         framework, classes, _, own, _ = layouts()["attention of three widths"]
-        left = of_layers(tmp_path / "many", framework, {"l": Layer(classes, own, np.ones(1))})
-        right = of_layers(tmp_path / "one", "keras", {"l": dense(np.ones((6, 18)))})
+        left = write_layers(tmp_path / "many", framework, {"l": Layer(classes, own, np.ones(1))})
+        right = write_layers(tmp_path / "one", "keras", {"l": dense(np.ones((6, 18)))})
     with pytest.raises(CannotBeginError, match=OF_MAPPINGS[text]):
         compared(left, right, mapping_of(tmp_path, text))
 
@@ -839,7 +839,7 @@ def test_nothing_passes_by_default(tmp_path: Path) -> None:
 
 def test_the_program_tells_by_its_exit_status(tmp_path: Path) -> None:
     left, right = sides(tmp_path)
-    wrong = write(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
+    wrong = write_tagger(tmp_path / "wrong", "paddle", changed(DATA, put("weights fc kernel", np.transpose)))
     found = answer("diff", left, right)
     assert found["passed"] is True
     assert {*"error tolerance measured where note passed stage tensor turn inside".split()} == found["checks"][

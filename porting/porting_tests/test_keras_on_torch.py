@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from porting_tests.support.pairs import DENSE, NORM, computed, pair_of, recorded
+from porting_tests.support.pairs import DENSE, NORM, computed, pair_of, record_pairs
 from porting_tests.support.program import rosetta
 from porting_tests.support.side import Side
 
@@ -16,7 +16,7 @@ def test_float64_in_keras_on_torch_has_the_bounds_of_float32(side_of: Callable[[
     started = {name: side_of(name) for name in ("torch", "keras:torch")}
     for status, wrong in enumerate(([], [{}, computed(epsilon=1e-2)])):
         pair = pair_of("keras:torch", "torch", *blocks, wrong=wrong)
-        ((keras, torch),) = recorded([pair], started, tmp_path / f"{status}")
+        ((keras, torch),) = record_pairs([pair], started, tmp_path / f"{status}")
         ended, printed, _ = rosetta("diff", torch.path, keras.path)
         assert ended == status, printed
         assert "left computes in float32, though its weights are of float64" in printed

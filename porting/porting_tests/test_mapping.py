@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting_tests.support.records import compared, dense, linear, mapping_of, mine, of_layers
+from porting_tests.support.records import compared, dense, linear, mapping_of, mine, write_layers
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
 from rosetta_diff.diff import compare_records
@@ -142,15 +142,15 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
     """Carried to the right or to the left, and not where one is moved by its last digit."""
     gain, out = RNG.normal(size=64).astype(np.float32), np.ones((2, 3), np.float32)
 
-    def recorded(name: str, **own: Array) -> Side:
-        return Side(of_layers(tmp_path / name, "torch", {"norm": mine(out, **own)}))
+    def record_arrays(name: str, **own: Array) -> Side:
+        return Side(write_layers(tmp_path / name, "torch", {"norm": mine(out, **own)}))
 
-    left, like = recorded("left", weight=gain), recorded("like", scale=np.zeros_like(gain))
+    left, like = record_arrays("left", weight=gain), record_arrays("like", scale=np.zeros_like(gain))
     mapping = mapping_of(tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
     written = carried(paired(left, like, mapping))["norm.scale"]
     for change, broken in ((0, None), (1, "weights")):
         written[7] += change * np.spacing(written[7])
-        right = recorded(f"{change}", scale=written)
+        right = record_arrays(f"{change}", scale=written)
         found = compare_records(left, right, mapping)
         assert found.broken == broken
         is_told = "compared as the right side keeps them, weights: norm weight" in found.notes
@@ -161,7 +161,7 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
 def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
     array = np.arange(9.0).reshape(3, -1)
     left, right = (
-        Side(of_layers(tmp_path / f"of-{name}", name, {"l": mine(np.ones((2, 3)), w=weight)}))
+        Side(write_layers(tmp_path / f"of-{name}", name, {"l": mine(np.ones((2, 3)), w=weight)}))
         for name, weight in (("torch", array), ("paddle", array * 4))
     )
     for name in ("torch", "of-torch"):
@@ -219,9 +219,9 @@ def test_a_mapping_that_does_not_fit_is_refused_with_what_fails(line: str, tmp_p
 def test_a_layer_that_a_line_pairs_is_compared_as_its_kind(tmp_path: Path) -> None:
     """Its activation follows it on the left, and its bias, which no line names, stands with its kernel."""
     kernel, bias, output = numbers(4, 6), numbers(6), numbers(3, 6)
-    left = of_layers(tmp_path / "left", "torch", {"l": linear(kernel, output, bias=bias)})
+    left = write_layers(tmp_path / "left", "torch", {"l": linear(kernel, output, bias=bias)})
     of_right = dense(kernel, np.maximum(output, 0), bias=bias)._replace(settings={"activation": "relu"})
-    right = of_layers(tmp_path / "right", "keras", {"l": of_right}, outputs={"y": output})
+    right = write_layers(tmp_path / "right", "keras", {"l": of_right}, outputs={"y": output})
     mapping = mapping_of(tmp_path, '[weights]\n"l.weight" = {to = "l/kernel", axes = "o i -> i o"}\n')
     found = compared(left, right, mapping)
     assert found.passed

@@ -12,7 +12,7 @@ import pytest
 from porting_tests.support.altered import altered
 from porting_tests.support.pairs import told
 from porting_tests.support.program import refusal, rosetta
-from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write
+from porting_tests.support.records import DATA, Array, changed, compared, edited, put, resaved, write_tagger
 from porting_tests.support.side import Side, run_program
 from rosetta_record import Record
 
@@ -20,7 +20,7 @@ from rosetta_record import Record
 def test_a_gradient_of_a_second_bias_is_read(tmp_path: Path) -> None:
     """An LSTM of torch has two biases, which are added up, and one of Keras has their sum."""
     for times, broken in ((1.0, None), (1.01, "gradients")):
-        left, right = (write(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras"))
+        left, right = (write_tagger(tmp_path / f"{side}-{times}", side, DATA) for side in ("torch", "keras"))
         resaved(left, "gradients", lambda of, times=times: of | {(bias := "lstm.bias_hh_l0"): times * of[bias]})
         assert compared(left, right).broken == broken
 
@@ -44,20 +44,20 @@ def giving(*outputs: Array) -> Callable[[Record], Any]:
 def with_noise(share: float) -> Callable[[Record], Any]:
     """The control shows that rounding moves the output by so much of it."""
 
-    def recorded(record: Record) -> None:
+    def write_into(record: Record) -> None:
         record.forward(y=NUMBERS)
         control = Record(record.folder / "control")
         control.forward(y=NUMBERS * (1 + share))
         for folder in (record.folder, control.folder):
             edited(folder, lambda said: said.update(precision="bfloat16"))
 
-    return recorded
+    return write_into
 
 
 def trained(gradient: Array = NUMBERS, **after: Array) -> Callable[[Record], Any]:
     """One step, perhaps with the weights after it."""
 
-    def recorded(record: Record) -> None:
+    def write_into(record: Record) -> None:
         record.weights(**WEIGHTS)
         record.forward(y=NUMBERS)
         record.gradients(gradients={"w": gradient})
@@ -65,7 +65,7 @@ def trained(gradient: Array = NUMBERS, **after: Array) -> Callable[[Record], Any
         if after:
             record.step(1, 0.5, after)
 
-    return recorded
+    return write_into
 
 
 NOTHING = {
@@ -95,10 +95,10 @@ def test_a_stage_on_which_nothing_could_differ_is_missing(name: str, tmp_path: P
     """And it fails where it is required, as the forward pass is by default."""
     case = NOTHING[name]
     require = [] if case.stage == "forward" else ["--require", case.stage]
-    for recorded, passes in ((case.nothing, False), (case.something, True)):
+    for write_into, passes in ((case.nothing, False), (case.something, True)):
         sides = [Record(tmp_path / f"{side}-{passes}") for side in ("left", "right")]
         for side in sides:
-            recorded(side)
+            write_into(side)
         folders = [side.folder for side in sides]
         del sides, side
         assert rosetta("diff", *folders, *require)[0] == (0 if passes else 1)
@@ -137,9 +137,9 @@ def test_some_weights_after_a_step_are_compared(times: float, broken: str | None
 
 def test_the_right_side_shows_no_noise_of_the_left_one(tmp_path: Path) -> None:
     wrong = changed(DATA, put("logits", lambda logits: 1.01 * logits))
-    left, right = write(tmp_path / "left", "torch", DATA), write(tmp_path / "right", "torch", wrong)
+    left, right = write_tagger(tmp_path / "left", "torch", DATA), write_tagger(tmp_path / "right", "torch", wrong)
     shutil.copytree(right, tmp_path / "copy")
-    keras, again = write(tmp_path / "keras", "keras", wrong), write(tmp_path / "again", "torch", DATA)
+    keras, again = write_tagger(tmp_path / "keras", "keras", wrong), write_tagger(tmp_path / "again", "torch", DATA)
     for other in (right, tmp_path / "copy", keras):
         assert "no other run of left" in refusal(2, "diff", left, right, "--again", other)
     assert rosetta("diff", left, right, "--again", again)[0] == 1
@@ -162,12 +162,12 @@ def test_a_record_that_is_still_being_made_is_not_compared(tmp_path: Path) -> No
 def layers(*outputs: tuple[str, Array]) -> Callable[[Record], Any]:
     """Calls of layers, each of which has its weights from its first call on."""
 
-    def recorded(record: Record) -> None:
+    def write_into(record: Record) -> None:
         for place, (name, output) in enumerate(outputs):
             is_first = name not in [known for known, _ in outputs[:place]]
             record.layer(name, "mine.Linear", {"w": NUMBERS} if is_first else None, output=output)
 
-    return recorded
+    return write_into
 
 
 FC, LAST = ("fc", NUMBERS), ("last", 3 * NUMBERS)
@@ -366,7 +366,7 @@ def test_each_array_that_changes_is_seen(name: str, started: dict[str, Side], tm
     if name:
         left, right, _ = excuses(started, name, tmp_path)
     else:
-        left, right = (write(tmp_path / side, side, DATA) for side in ("torch", "keras"))
+        left, right = (write_tagger(tmp_path / side, side, DATA) for side in ("torch", "keras"))
     rng = np.random.default_rng(len(name))
     made = [*altered(left, right, rng, share=0.25)]
     assert len(made) > 4

@@ -19,7 +19,7 @@ from porting_tests.support.records import (
     put,
     resaved,
     tagger,
-    write,
+    write_tagger,
 )
 from rosetta_diff import report
 from rosetta_diff.diff import Diff, compare_records
@@ -41,7 +41,7 @@ def off(stage: str, share: float) -> dict[str, Any]:
 
 
 def written(path: Path, framework: str, data: dict[str, Any], **said: Any) -> Path:
-    return edited(write(path, framework, data), lambda record: record.update(said))
+    return edited(write_tagger(path, framework, data), lambda record: record.update(said))
 
 
 def compared(
@@ -168,10 +168,10 @@ OF_NORMS: dict[str, tuple[float, float, dict[str, float], str | None]] = {
 @pytest.mark.parametrize("name", OF_NORMS)
 def test_an_epsilon_that_paddle_rounds_is_told_and_hides_nothing(name: str, tmp_path: Path) -> None:
     share, epsilon, of_left, broken = OF_NORMS[name]
-    left = write(tmp_path / "left", "torch", changed(DATA, put("settings bn", lambda _: of_left)))
+    left = write_tagger(tmp_path / "left", "torch", changed(DATA, put("settings bn", lambda _: of_left)))
     everywhere = [put(place, lambda a: a * (1 + share)) for places in QUANTITIES.values() for place in places]
     data = changed(DATA, *everywhere, put("settings bn", lambda _: {"_epsilon": epsilon}))
-    found = compare_records(Side(left), Side(write(tmp_path / "right", "paddle", data)))
+    found = compare_records(Side(left), Side(write_tagger(tmp_path / "right", "paddle", data)))
     told = "\n".join(report.lines(found))
     assert found.broken == broken, told
     assert ("Paddle rounds epsilon to float32 in bn" in told) == (name.endswith("the table")), told
@@ -278,7 +278,7 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_differing_optimizer_settings_are_a_remark(name: str, tmp_path: Path) -> None:
     left, right, words = OTHER_SETTINGS[name]
     sides = (
-        Side(write(tmp_path / framework, framework, changed(DATA, put("optimizer", lambda _, of=of: of))))
+        Side(write_tagger(tmp_path / framework, framework, changed(DATA, put("optimizer", lambda _, of=of: of))))
         for framework, of in (("torch", left), ("keras", right))
     )
     found = compare_records(*sides)

@@ -36,7 +36,7 @@ def exports(side_of: Callable[[str], Side], tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def recorded(file: Path, name: str, inputs: list[Any], change: Change | None = None) -> Path:
+def record_model(file: Path, name: str, inputs: list[Any], change: Change | None = None) -> Path:
     """Record an exported model, which is changed before, as a folder beside it."""
     if change:
         model = onnx.load(file)
@@ -129,7 +129,7 @@ PLANTED = {
 def test_a_wrong_export_is_placed_at_its_node(exports: Path, name: str) -> None:
     model, change, place, operator, cause = PLANTED[name]
     left = exports / model.removesuffix("5")
-    diff = compared(left, recorded(exports / f"{model}.onnx", name, inputs_of(left), change))
+    diff = compared(left, record_model(exports / f"{model}.onnx", name, inputs_of(left), change))
     assert diff.broken == "forward"
     assert diff.explanation[1].startswith(place)
     assert any("it is the node" in line and operator in line for line in diff.explanation)
@@ -141,7 +141,7 @@ def test_a_wrong_export_is_placed_at_its_node(exports: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["tagger", "tagger-old", "image", "image-old", "mean"])
 def test_a_right_export_is_within_the_noise_of_float32(exports: Path, name: str) -> None:
     left = exports / name.removesuffix("-old")
-    diff = compared(left, recorded(exports / f"{name}.onnx", f"{name}-onnx", inputs_of(left)))
+    diff = compared(left, record_model(exports / f"{name}.onnx", f"{name}-onnx", inputs_of(left)))
     assert diff.passed
     assert {"tensors", "weights", "forward"} <= {*diff.compared}
     outputs = [check for check in diff.checks if check.stage == "forward"]
@@ -208,7 +208,7 @@ graph (float[times, rows, 2] x) => (float[1, rows, 1] y)
 def test_a_weight_that_a_loop_takes_is_the_loops(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(LOOP), tmp_path / "loop.onnx")
     given = np.array([[1, 2], [3, 4]], np.float32)
-    side = Recorded(recorded(tmp_path / "loop.onnx", "loop", [given]))
+    side = Recorded(record_model(tmp_path / "loop.onnx", "loop", [given]))
     assert side.owners.keys() == {"kernel", "shift"}
     assert side.owners["kernel"].classes == ["Loop"]
     kernel = -np.array([[1, 2], [3, 4]])
@@ -220,7 +220,7 @@ def test_nodes_without_names_are_layers(tmp_path: Path) -> None:
     for node in model.graph.node[:2]:
         node.output[0] = ""
     onnx.save(model, tmp_path / "unnamed.onnx")
-    side = Recorded(recorded(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
+    side = Recorded(record_model(tmp_path / "unnamed.onnx", "unnamed", [np.ones((3, 2, 2), np.float32)]))
     assert [layer.path for layer in side.says.layers] == ["", "left", "right", "y"]
 
 
@@ -232,7 +232,7 @@ def test_a_weight_that_is_rounded_is_no_exporters_doing(exports: Path) -> None:
         change_array(model, name, lambda array: array.astype(np.float16).astype(array.dtype))
 
     diff = compared(
-        exports / "tagger", recorded(exports / "tagger.onnx", "rounded", inputs_of(exports / "tagger"), rounded)
+        exports / "tagger", record_model(exports / "tagger.onnx", "rounded", inputs_of(exports / "tagger"), rounded)
     )
     assert diff.broken == "weights"
     assert any("rounded to float16" in cause.sentence for cause in diff.causes)
@@ -243,14 +243,14 @@ def test_a_quantized_file_is_compared_with_its_original(exports: Path) -> None:
 
     inputs, file = inputs_of(exports / "mean"), exports / "quantized.onnx"
     quantize_dynamic(exports / "mean.onnx", file)
-    diff = compared(recorded(exports / "mean.onnx", "original", inputs), recorded(file, "quantized", inputs))
+    diff = compared(record_model(exports / "mean.onnx", "original", inputs), record_model(file, "quantized", inputs))
     assert diff.broken == "forward"
     assert {check.tensor for check in diff.checks if not check.passed} >= {"output0", "batch1.output0"}
 
 
 def test_weights_are_carried_out_of_a_file(exports: Path) -> None:
     inputs, out = inputs_of(exports / "tagger"), exports / "carried.safetensors"
-    record = recorded(exports / "tagger.onnx", "to-carry", inputs)
+    record = record_model(exports / "tagger.onnx", "to-carry", inputs)
     assert rosetta("carry", record, "--to", "torch", "--like", exports / "tagger", "-o", out)[0] == 0
     carried, weights = load_file(out), load_file(exports / "tagger" / "weights.safetensors")
     assert carried.keys() == weights.keys()

@@ -22,10 +22,10 @@ from porting_tests.support.records import (
     linear,
     mapping_of,
     mine,
-    of_layers,
     resaved,
     tagger,
-    write,
+    write_layers,
+    write_tagger,
 )
 from rosetta_diff.arrays import Array
 from rosetta_diff.carry import carried
@@ -44,8 +44,8 @@ KERNEL, EXPERTS = RNG.normal(size=(M, M)), RNG.normal(size=(2, M, M))
 def both(folder: Path, left: Layers, right: Layers, *gradients: Mapping[str, Array]) -> tuple[Side, Side]:
     """Records of torch and of Keras, perhaps with gradients."""
     of_left, of_right = gradients or ({}, {})
-    one = of_layers(folder / "left", "torch", left, of_left)
-    return Side(one), Side(of_layers(folder / "right", "keras", right, of_right))
+    one = write_layers(folder / "left", "torch", left, of_left)
+    return Side(one), Side(write_layers(folder / "right", "keras", right, of_right))
 
 
 Split = Callable[[Array], list[Array]]  # of the last axis into query, key and value
@@ -166,7 +166,7 @@ def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
 
 def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> None:
     biases = "lstm.bias_ih_l0", "lstm.bias_hh_l0"
-    record = write(tmp_path / "record", "torch", tagger())
+    record = write_tagger(tmp_path / "record", "torch", tagger())
     resaved(record, "weights", lambda weights: weights | {biases[1]: weights[biases[0]].reshape(-1, 3)})
     with pytest.raises(CannotBeginError, match=rf"{biases[0]} has the shape \(24,\) and {biases[1]} \(8, 3\)"):
         compared(record, record)
@@ -302,23 +302,23 @@ def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> 
 def test_weights_outside_layers_are_paired_by_name(tmp_path: Path) -> None:
     """As Record.weights records them."""
 
-    def recorded(name: str, framework: str, **arrays: Array) -> Side:
-        path = of_layers(tmp_path / name, framework, {"l": mine(INNER)})
+    def record_arrays(name: str, framework: str, **arrays: Array) -> Side:
+        path = write_layers(tmp_path / name, framework, {"l": mine(INNER)})
         save_file(arrays, path / "weights.safetensors")
         return Side(path)
 
     one, two = RNG.normal(size=(M, M)), RNG.normal(size=(M, M))
-    left = recorded("left", "arrays", w=one, v=two)
-    assert compare_records(left, recorded("same", "keras", v=two, w=one)).passed
-    found = compare_records(left, recorded("other", "arrays", v=two, w=one + 5))
+    left = record_arrays("left", "arrays", w=one, v=two)
+    assert compare_records(left, record_arrays("same", "keras", v=two, w=one)).passed
+    found = compare_records(left, record_arrays("other", "arrays", v=two, w=one + 5))
     assert (found.broken, found.explanation[1].partition(":")[0]) == ("weights", "w weight")
-    assert compare_records(left, recorded("turned", "keras", w=one.T, v=two)).passed
-    fewer = recorded("fewer", "keras", w=one[:2], v=two)
+    assert compare_records(left, record_arrays("turned", "keras", w=one.T, v=two)).passed
+    fewer = record_arrays("fewer", "keras", w=one[:2], v=two)
     for sides in ((left, fewer), (fewer, left)):
         with pytest.raises(CannotBeginError, match=r"^w .*has no partner"):
             compare_records(*sides)
     for names, alone in (("w", "v"), ("w v u", "u")):
-        right = recorded(names, "arrays", **{name: RNG.normal(size=(M, M)) for name in names.split()})
+        right = record_arrays(names, "arrays", **{name: RNG.normal(size=(M, M)) for name in names.split()})
         with pytest.raises(CannotBeginError, match=f"^{alone} .*has no partner"):
             compare_records(left, right)
 

@@ -12,7 +12,7 @@ from porting_tests.conftest import AT_LENGTH
 from porting_tests.support import PORTING
 from porting_tests.support.guide import BLOCK, GUIDE, SCRIPTS, Session
 from porting_tests.support.mistakes import answer, normed, planted
-from porting_tests.support.pairs import pair_of, random_pair, recorded, told, wrong_of
+from porting_tests.support.pairs import pair_of, random_pair, record_pairs, told, wrong_of
 from porting_tests.support.side import Side, script
 from rosetta_diff.diff import compare_records
 from rosetta_diff.read.side import Side as Recorded
@@ -34,7 +34,7 @@ def test_each_planted_mistake_is_named_at_its_stage_and_layer(started: dict[str,
         name: (one, *min(three, key=lambda two: two[0].frameworks.count("keras")))
         for name, (one, three) in (mistakes if AT_LENGTH else mistakes[::3])
     }
-    both, missed = recorded([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1), []
+    both, missed = record_pairs([pair for _, pair, _ in chosen.values()], started, tmp_path, steps=1), []
     for (name, (mistake, _, named)), sides in zip(chosen.items(), both, strict=True):
         found = answer(mistake, named, sides)
         if not found.place or found.others or (mistake.cause and not found.cause):
@@ -51,7 +51,7 @@ def test_correct_pairs_pass_and_are_carried_there_and_back(
     if measured:
         numbered = [(precision, number) for number, precision in enumerate(PRECISIONS_OF_PAIRS, 7)]
     pairs = [random_pair(rng, number, precision) for precision, number in numbered]
-    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, control=measured), strict=True):
+    for pair, sides in zip(pairs, record_pairs(pairs, started, tmp_path, control=measured), strict=True):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
         assert not measured or any(check.item.measured for check in compare_records(*sides).checks)
@@ -64,7 +64,7 @@ def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Si
         for left in ("torch", "keras")
         for epsilon in (1e-5, 1.001e-5)
     ]
-    for pair, sides in zip(pairs, recorded(pairs, started, tmp_path, steps=1), strict=True):
+    for pair, sides in zip(pairs, record_pairs(pairs, started, tmp_path, steps=1), strict=True):
         found = compare_records(*sides)
         if "1.001" in pair.name:
             assert found.broken == "forward"
@@ -78,7 +78,7 @@ def test_batch_normalization_trains_alike_but_for_its_variance(started: dict[str
     block = {"kind": "batchnorm", "momentum": 0.75}
     frameworks = ("torch", "paddle"), ("keras", "torch")
     pairs = [replace(pair_of(*both, block), name=both[0]) for both in frameworks]
-    for left, right in recorded(pairs, started, tmp_path):
+    for left, right in record_pairs(pairs, started, tmp_path):
         found = compare_records(left, right)
         assert found.passed, told(found)
         assert "converted, step: running variances of " in told(found)

@@ -22,7 +22,7 @@ from porting_tests.support.records import (
     edited,
     put,
     resaved,
-    write,
+    write_tagger,
 )
 from porting_tests.support.replays import missed_and_others, places, port, replayed
 from porting_tests.support.side import FRAMEWORKS, Side, run_program
@@ -240,8 +240,8 @@ def test_a_weight_of_another_shape_leaves_the_others_judged(records: Path) -> No
 
 
 def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
-    left, right = (write(tmp_path / name, name, DATA) for name in ("torch", "keras"))
-    write(right / "replay", "keras", DATA)
+    left, right = (write_tagger(tmp_path / name, name, DATA) for name in ("torch", "keras"))
+    write_tagger(right / "replay", "keras", DATA)
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
     resaved(right, "weights", lambda weights: {name: array + 1 for name, array in weights.items()})
     diff = compared(left, right)
@@ -253,8 +253,8 @@ def test_no_layer_is_judged_where_most_weights_differ(tmp_path: Path) -> None:
 def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, passes: bool, tmp_path: Path) -> None:
     """The whole model's step agrees, since both sides have the same weights after it."""
     data = changed(DATA, put("gradients fc bias", lambda bias: np.full_like(bias, gradient)))
-    left, right = (write(tmp_path / name, name, data) for name in ("torch", "keras"))
-    write(right / "replay", "keras", changed(data, put("step-1 fc bias", lambda bias: bias + RATE)))
+    left, right = (write_tagger(tmp_path / name, name, data) for name in ("torch", "keras"))
+    write_tagger(right / "replay", "keras", changed(data, put("step-1 fc bias", lambda bias: bias + RATE)))
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
     diff = compared(left, right)
     assert diff.replay
@@ -266,8 +266,8 @@ def test_a_wrong_step_passes_only_if_its_gradient_is_rounding(gradient: float, p
 
 
 def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> None:
-    left, right = (write(tmp_path / name, name, DATA) for name in ("torch", "keras"))
-    write(right / "replay", "keras", changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean)))
+    left, right = (write_tagger(tmp_path / name, name, DATA) for name in ("torch", "keras"))
+    write_tagger(right / "replay", "keras", changed(DATA, put("step-1 bn moving_mean", lambda mean: 1.1 * mean)))
     edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
     assert places(compared(left, right)) == ["the running statistics after a step in bn moving_mean"]
 

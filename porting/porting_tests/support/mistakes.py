@@ -25,7 +25,7 @@ from porting_tests.support.pairs import (
     Pair,
     computed,
     pair_of,
-    recorded,
+    record_pairs,
     rounded,
     told,
 )
@@ -348,7 +348,7 @@ def main() -> None:
     words, folder = " ".join(sys.argv[1:]), Path(tempfile.mkdtemp(prefix="porting-mistakes-"))
     started = {name: Side(name) for name in FRAMEWORKS}
     chosen = {name: found for name, found in planted().items() if words in name}
-    sides = recorded([pair for _, three in chosen.values() for pair, _ in three], started, folder, steps=1)
+    sides = record_pairs([pair for _, three in chosen.values() for pair, _ in three], started, folder, steps=1)
     wrong = 0
     for name, (mistake, three) in chosen.items():
         answers = [answer(mistake, named, sides.pop(0)) for _, named in three]

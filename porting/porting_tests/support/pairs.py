@@ -72,7 +72,7 @@ def write_batches(path: Path, seed: int = 0) -> None:
     save_file(batches, path)
 
 
-def recorded(
+def record_pairs(
     pairs: Sequence[Pair], started: Mapping[str, Side], folder: Path, steps: int = STEPS, control: bool = False
 ) -> list[tuple[Recorded, Recorded]]:
     """Both records of each pair, the left one perhaps with its control. A side that several pairs have is recorded
@@ -272,7 +272,7 @@ def main() -> None:
     rng = np.random.default_rng(seed)
     pairs = [random_pair(rng, one, precision) for one in range(number)]
     pairs = [pairs[one] for one in only] or pairs
-    both = recorded(pairs, started, folder, control=bool(precision))
+    both = record_pairs(pairs, started, folder, control=bool(precision))
     for pair, sides in zip(pairs, both, strict=True):
         found = wrong_of(*sides)
         if found:

@@ -128,17 +128,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-def saved(path: Path, name: str, layers: list[dict[str, Any]], files: dict[str, Any], **more: Any) -> Path:
-    """Write a record of the framework `name`: layers as record.json has them, arrays by file and name, and what else
-    record.json has."""
-    path.mkdir(parents=True, exist_ok=True)
-    for file, arrays in files.items():
-        save_file({key: np.array(array, order="C") for key, array in arrays.items()}, path / f"{file}.safetensors")
-    content = {"format": "rosetta-record", "version": 1, "framework": {"name": name}, "precision": "float64"}
-    (path / "record.json").write_text(json.dumps({**content, "layers": layers, **more}), "utf-8")
-    return path
-
-
 def described(path: Path) -> dict[str, Any]:
     """The content of record.json."""
     content: dict[str, Any] = json.loads((path / "record.json").read_text("utf-8"))
@@ -212,13 +201,14 @@ def bare(of: str, output: Array) -> Layer:
     return Layer([of], {}, output)
 
 
-def of_layers(
+def write_layers(
     path: Path, framework: str, layers: Layers, gradients: Mapping[str, Array] | None = None, /, **more: Any
 ) -> Path:
     """Write a record of these layers, with one step of Adam; `more` has other arrays of a file, by its name with "_"
     for "-", and what else record.json says."""
+    path.mkdir(parents=True, exist_ok=True)
     dot = "/" if framework == "keras" else "."
-    weights, outputs, described, calls = dict[str, Array](), dict[str, Array](), [], []
+    weights, outputs, layers_described, calls = dict[str, Array](), dict[str, Array](), [], []
     for number, (name, layer) in enumerate(layers.items()):
         names = {role: f"{name}{dot}{role}" for role in layer.own}
         weights |= {names[role]: array for role, array in layer.own.items()}
@@ -226,7 +216,7 @@ def of_layers(
         outputs |= parts
         calls.append({"layer": name, "parts": [*parts]})
         own = {"classes": layer.classes, "settings": layer.settings, "training": layer.training}
-        described.append({"path": name, "parameters": names, **own})
+        layers_described.append({"path": name, "parameters": names, **own})
     gradients = {name: array for name, array in (gradients or {}).items() if name in weights}
     files = {
         "inputs": {"x": np.arange(6.0).reshape(2, 3)},
@@ -236,17 +226,25 @@ def of_layers(
         "layers": outputs,
         "step-1": {name: weights[name] - 0.1 * gradient for name, gradient in gradients.items()},
     }
-    files = {name: more.pop(name.replace("-", "_"), arrays) for name, arrays in files.items()}
+    for file, arrays in files.items():
+        arrays = {key: np.array(array, order="C") for key, array in more.pop(file.replace("-", "_"), arrays).items()}
+        save_file(arrays, path / f"{file}.safetensors")
     said = {
+        "format": "rosetta-record",
+        "version": 1,
+        "framework": {"name": framework},
+        "precision": "float64",
+        "layers": layers_described,
         "calls": calls,
         "optimizer": {"class": "Adam"},
         "loss": 1.0,
         "steps": [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}],
     }
-    return saved(path, framework, described, files, **{**said, **more})
+    (path / "record.json").write_text(json.dumps({**said, **more}), "utf-8")
+    return path
 
 
-def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
+def write_tagger(path: Path, framework: str, data: dict[str, Any]) -> Path:
     """Write `data`, as `tagger` gives it, as a record of this framework. Running variances are by n but in torch."""
     if framework != "torch":
         data = changed(data, by_n())
@@ -275,7 +273,7 @@ def write(path: Path, framework: str, data: dict[str, Any]) -> Path:
         classes = CLASSES[layer][framework].split()
         own = {name.split(dot, 1)[1]: array for name, array in weights.items() if name.startswith(layer + dot)}
         layers[layer] = Layer(classes, own, parts, settings, training=True)
-    path = of_layers(
+    path = write_layers(
         path,
         framework,
         layers,

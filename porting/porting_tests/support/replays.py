@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from porting_tests.support.mistakes import MISTAKES, block_of
-from porting_tests.support.pairs import Pair, pair_of, recorded, told
+from porting_tests.support.pairs import Pair, pair_of, record_pairs, told
 from porting_tests.support.side import FRAMEWORKS, Side, record
 from porting_tests.support.zoo import Config
 from rosetta_diff.alone import LOSS, STEP
@@ -81,7 +81,7 @@ def missed_and_others(diff: Diff, patterns: list[str]) -> tuple[list[str], list[
 
 def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mapped: bool = False) -> list[Diff]:
     """Results of pairs whose right sides are recorded with a replay, perhaps with the mapping that is written."""
-    both, mappings, answers = recorded(pairs, started, folder, 1), list[MappingFile | None](), []
+    both, mappings, answers = record_pairs(pairs, started, folder, 1), list[MappingFile | None](), []
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")
         write_mapping(written, paired(left, right))

@@ -22,7 +22,8 @@ from common.weights import ModelState, check_state, zeros_like
 LOADS = """\
 import keras
 
-whole = keras.saving.load_model({model!r})  # a functional model with its optimizer: whole.fit goes on
+# A functional model with its optimizer: whole.fit goes on.
+whole = keras.saving.load_model({model!r})
 for weight, array in zip(model.named_weights().values(), whole.get_weights()):
     api.assign(weight, array)"""
 EXPECTED = 'what model.save_weights("model.weights.h5") writes for the example\'s functional model: two LSTM, a Dense'

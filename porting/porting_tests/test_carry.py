@@ -33,7 +33,8 @@ from rosetta_record import Record
 class Backbone(keras.Model):
     def __init__(self):
         self.second = keras.layers.Dense(3, name="second")
-        self.block = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Dense(3)], name="block")
+        layers = [keras.layers.BatchNormalization(), keras.layers.Dense(3)]
+        self.block = keras.Sequential(layers, name="block")
         self.first = keras.layers.Dense(3, name="first")
         x = keras.Input((3,))
         super().__init__(x, self.second(self.block(self.first(x))))

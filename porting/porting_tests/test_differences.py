@@ -326,7 +326,8 @@ DIFFERENCES: dict[str, Difference] = {
         "gradients", "hidden bias",
         put("gradients hidden.bias", np.zeros_like), put("gradients hidden.bias", lambda bias: bias + 1e-3),
         lacks_gradient,
-        "not compared, gradients: hidden bias, of which one side has no gradient and the other one zeros",
+        "not compared, gradients: hidden bias, of which one side has no gradient and the other one "
+        "zeros",
     ),
     **{
         f"a token that is off by one, {name}": Difference(

@@ -94,10 +94,13 @@ class Model(torch.nn.Linear):
     def forward(self, x):
         return tap("scores", super().forward(x) * self.out_features)
 
-x, models, records = torch.ones(1, 2), [Model(2, n) for n in (1, 2)], [Record(f"{sys.argv[1]}/{n}") for n in (1, 2)]
+x = torch.ones(1, 2)
+models = [Model(2, n) for n in (1, 2)]
+records = [Record(f"{sys.argv[1]}/{n}") for n in (1, 2)]
 if sys.argv[2] == "training":
     for model, record in zip(models, records):
-        record.training(model, [x], lambda model, x: model(x).sum(), torch.optim.SGD(model.parameters()), steps=2)
+        optimizer = torch.optim.SGD(model.parameters())
+        record.training(model, [x], lambda model, x: model(x).sum(), optimizer, steps=2)
 else:
     for model, record in zip(models, records):
         record.model(model)

@@ -198,7 +198,8 @@ graph (float[rows, 2] x) => (float[rows, 2] y)
 }"""
 UNNAMED = """<ir_version: 9, opset_import: ["": 17]>
 graph (float[times, rows, 2] x) => (float[1, rows, 1] y)
-    <float[1, 1, 2] w = {1, 2}, float[1, 1, 1] r = {3}, float[1, 1, 2] w2 = {4, 5}, float[1, 1, 1] r2 = {6}> {
+    <float[1, 1, 2] w = {1, 2}, float[1, 1, 1] r = {3},
+     float[1, 1, 2] w2 = {4, 5}, float[1, 1, 1] r2 = {6}> {
     unread, left = RNN <hidden_size = 1> (x, w, r)
     unread2, right = RNN <hidden_size = 1> (x, w2, r2)
     y = Add(left, right)

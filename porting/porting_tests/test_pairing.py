@@ -270,8 +270,8 @@ TOLD: dict[str, tuple[Any, ...]] = {
     ),
     "a kernel in another order": (
         {"fc": linear(WIDE, bias=np.zeros(5))}, {"fc": dense(TURNED, bias=np.zeros(5))}, "fc kernel",
-        '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 3, c = 4}}; if the right layer '
-        "computes with them where they are, --write-mapping writes this",
+        '"fc.weight" = {to = "fc/kernel", axes = "m (b c) -> (c b) m", sizes = {b = 3, c = 4}}; '
+        "if the right layer computes with them where they are, --write-mapping writes this",
     ),
     "a place by channel and position": (
         {"c": Layer(["Conv2d"], {"weight": CONV}, IMAGE)},

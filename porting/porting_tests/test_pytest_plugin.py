@@ -28,7 +28,9 @@ def test_empty(assert_same):
     assert_same("empty.py", "empty.py")
 def test_stage(assert_same):
     assert_same("left.py", "same.py", require="forward,step")
-@pytest.mark.parametrize("options", [{"right_python": "/no/python"}, {"right_python": "."}, {"seconds": 0 * 1e999}])
+@pytest.mark.parametrize(
+    "options", [{"right_python": "/no/python"}, {"right_python": "."}, {"seconds": 0 * 1e999}]
+)
 def test_options(assert_same, options):
     assert_same("left.py", "same.py", **options)
 """

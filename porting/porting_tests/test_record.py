@@ -409,7 +409,8 @@ def loss_of(model, batch):
 
 Record(sys.argv[1]).training(model, batches(), loss_of, Sgd(model.parameters(), lr=0.1), steps=3)
 assert (read, alive) == ([0, 1, 2], [0, 0, 0]), (read, alive)
-Record(sys.argv[1]).training(model, itertools.cycle([torch.ones(1, 2)]), loss_of, torch.optim.SGD, steps=2)
+batches = itertools.cycle([torch.ones(1, 2)])
+Record(sys.argv[1]).training(model, batches, loss_of, torch.optim.SGD, steps=2)
 """
 
 
@@ -425,7 +426,8 @@ import torch
 from rosetta_record import Record
 
 torch.manual_seed(0)
-model, batch = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)), torch.ones(1, 2)
+model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+batch = torch.ones(1, 2)
 
 def loss_of(model, batch):
     teacher = copy.deepcopy(model)
@@ -485,7 +487,11 @@ class Adam(keras.optimizers.Adam):
 
 model = keras.Sequential([keras.Input((2,)), Dense(3), keras.layers.Dense(3)])
 Record(sys.argv[1]).training(
-    model, [np.ones((4, 2))], lambda model, x: keras.ops.mean(model(x) ** 2), lambda weights: Adam(0.25), steps=1
+    model,
+    [np.ones((4, 2))],
+    lambda model, x: keras.ops.mean(model(x) ** 2),
+    lambda weights: Adam(0.25),
+    steps=1,
 )
 """
 

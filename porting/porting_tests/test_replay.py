@@ -53,14 +53,18 @@ class Encoder(nn.Module):
         self.norm = nn.BatchNorm1d(6)
 
     def forward(self, ids, lengths):
-        packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
+        vectors = self.embedding(ids)
+        packed = pack_padded_sequence(vectors, lengths, batch_first=True, enforce_sorted=False)
         out, states = self.lstm(packed)
-        return {"out": self.norm(pad_packed_sequence(out, batch_first=True)[0].mT).mT, "states": states}
+        out, _ = pad_packed_sequence(out, batch_first=True)
+        return {"out": self.norm(out.mT).mT, "states": states}
 
 class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm, self.norm, self.head = nn.LSTM(6, 6, batch_first=True), nn.LayerNorm(6, epsilon), nn.Linear(6, 9)
+        self.lstm = nn.LSTM(6, 6, batch_first=True)
+        self.norm = nn.LayerNorm(6, epsilon)
+        self.head = nn.Linear(6, 9)
         self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
 
     def forward(self, x, *, memory, state=None):
@@ -78,11 +82,13 @@ record = Record(folder, feed=feed)
 record.inputs(ids=ids)
 record.model(model)
 made = model["encoder"](ids, torch.tensor([5, 3, 2, 5]))
-logits = model["decoder"](made["out"].flip(1) if turned else made["out"], memory=made["out"], state=made["states"])
+out = made["out"].flip(1) if turned else made["out"]
+logits = model["decoder"](out, memory=made["out"], state=made["states"])
 record.forward(logits=logits)
 logits.sum().backward()
 record.gradients(model)
-assert int(model["encoder"].norm.num_batches_tracked) == 1  # the model was put back after the replay
+# The model was put back after the replay.
+assert int(model["encoder"].norm.num_batches_tracked) == 1
 """
 
 # On the right the first convolution pads by mistake, and one pool, which lacks the ceiling, is used twice.
@@ -100,7 +106,9 @@ torch.manual_seed(0)
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.second, self.third = nn.Conv2d(1, 2, 3, 2), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1)
+        self.first = nn.Conv2d(1, 2, 3, 2)
+        self.second = nn.Conv2d(2, 3, 1)
+        self.third = nn.Conv2d(3, 2, 1)
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=not is_right)
         self.other = None if is_right else nn.MaxPool2d(3, 2, ceil_mode=True)
         self.relu = torch.relu if is_right else nn.ReLU()
@@ -112,7 +120,8 @@ class Net(nn.Module):
 def loss_of(model, x):
     return model(x).square().mean()
 
-Record(folder, feed=feed).training(Net(), [torch.randn(2, 1, 33, 33)], loss_of, torch.optim.SGD, steps=1)
+images = torch.randn(2, 1, 33, 33)
+Record(folder, feed=feed).training(Net(), [images], loss_of, torch.optim.SGD, steps=1)
 """
 # A layer keeps two tensors, which Paddle has among its buffers; the attention weights only where layers are fed.
 KEEPS = """
@@ -137,7 +146,11 @@ class Attention(nn.Layer):
 paddle.seed(0)
 x = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 5, 4)))
 Record(folder, feed=feed).training(
-    Attention(), [x], lambda model, x: (model(x) ** 2).mean(), lambda w: paddle.optimizer.Adam(parameters=w), steps=2
+    Attention(),
+    [x],
+    lambda model, x: (model(x) ** 2).mean(),
+    lambda weights: paddle.optimizer.Adam(parameters=weights),
+    steps=2,
 )
 """
 

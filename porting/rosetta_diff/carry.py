@@ -32,7 +32,8 @@ from safetensors.torch import load_file
 arrays = load_file(sys.argv[1])
 torch.save(arrays, sys.argv[2])
 read = torch.load(sys.argv[2], weights_only=True)
-assert read.keys() == arrays.keys() and all(torch.equal(read[name], arrays[name]) for name in arrays)
+assert read.keys() == arrays.keys()
+assert all(torch.equal(read[name], arrays[name]) for name in arrays)
 """
 
 

@@ -18,9 +18,10 @@ ABOUT = """\
 <!-- Written by `make wild`. -->
 # In the wild
 
-Models that other projects ship under one name in two frameworks, compared as [the guide](../guide.md) says: recorded,
-carried, replayed, and mended difference by difference until both compute the same. Weights are random, from fixed
-seeds; sizes are small. All is on the CPU, and in float64 but for mamba2-jax, which computes in float32.
+Models that other projects ship under one name in two frameworks, compared as
+[the guide](../guide.md) says: recorded, carried, replayed, and mended difference by difference
+until both compute the same. Weights are random, from fixed seeds; sizes are small. All is on the
+CPU, and in float64 but for mamba2-jax, which computes in float32.
 This folder has the programs. Its table [`pairs.py`](pairs.py) says what is expected.
 `make wild` runs all of it and writes this page from [`in_the_wild.jsonl`](in_the_wild.jsonl).
 """
@@ -33,7 +34,8 @@ A side is a program that makes the model, says what its loss is, and records it:
 [torchvision](torchvision_side.py), [paddle.vision](paddle_side.py),
 [keras.applications](applications_side.py), [transformers](transformers_side.py),
 [keras-hub](keras_hub_side.py) and [mamba2-jax](mamba2_jax_side.py). `MENDS` of each are
-the changes to models as they are shipped, and `PLANTS` the mistakes of ours. torchvision's comes down to
+the changes to models as they are shipped, and `PLANTS` the mistakes of ours. torchvision's comes
+down to
 
 ```python
 def loss_of(model, batch):
@@ -41,15 +43,20 @@ def loss_of(model, batch):
     return F.cross_entropy(logits, torch.from_numpy(batch["labels"])), {"logits": logits}
 
 
-Record(folder).training(model, batches, loss_of, lambda weights: torch.optim.SGD(weights, RATE, MOMENTUM), STEPS)
+def optimizer(weights):
+    return torch.optim.SGD(weights, RATE, MOMENTUM)
+
+
+Record(folder).training(model, batches, loss_of, optimizer, STEPS)
 ```
 """
 
 
 LEFT_OUT = """\
-Inception v3 of torchvision and `keras.applications` is not in the table. `carry` pairs layers of one kind and shape
-in the order in which they ran. A functional model of Keras runs its layers by their depth, so that 165 such guesses
-have mistakes, which a mapping file of 94 convolutions and their norms would have to mend.
+Inception v3 of torchvision and `keras.applications` is not in the table. `carry` pairs layers of
+one kind and shape in the order in which they ran. A functional model of Keras runs its layers by
+their depth, so that 165 such guesses have mistakes, which a mapping file of 94 convolutions and
+their norms would have to mend.
 """
 
 

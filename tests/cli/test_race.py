@@ -187,8 +187,9 @@ kernel, inputs = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2.0]])
 record = Record({folder!r})
 record.inputs(x=inputs)
 note = str({factor}) * 1000  # longer than a sentence of a measurement
-record.layer("output", "Linear", {{"weight": kernel}}, {{"activation": note}}, inputs @ kernel * {factor})
-record.forward(y=inputs @ kernel * {factor})
+y = inputs @ kernel * {factor}
+record.layer("output", "Linear", {{"weight": kernel}}, {{"activation": note}}, y)
+record.forward(y=y)
 def step(number):
     assert number < 100_000, "steps are counted from 0 in each process"
     time.sleep({seconds})

@@ -38,12 +38,13 @@ for script in scripts:
 # Of each block's columns: whether it is seen, and its lines: text, top, size, size of letters, and by how much it is
 # wider than what is seen of it.
 COLUMNS = """
-[...document.querySelectorAll('.columns')].map(block => [...block.querySelectorAll('.column')].map(column => {
-  const lines = [...column.querySelectorAll('.line')].map(line => [line.textContent, line.getBoundingClientRect().top,
-    line.offsetWidth, line.offsetHeight, parseFloat(getComputedStyle(line).fontSize),
-    line.scrollWidth - line.clientWidth]);
-  return [column.checkVisibility({visibilityProperty: true}), lines];
-}))
+[...document.querySelectorAll('.columns')].map(block =>
+  [...block.querySelectorAll('.column')].map(column => {
+    const lines = [...column.querySelectorAll('.line')].map(line => [
+      line.textContent, line.getBoundingClientRect().top, line.offsetWidth, line.offsetHeight,
+      parseFloat(getComputedStyle(line).fontSize), line.scrollWidth - line.clientWidth]);
+    return [column.checkVisibility({visibilityProperty: true}), lines];
+  }))
 """
 # Strings of the code that go on in a second line.
 BROKEN = """

@@ -38,7 +38,7 @@ from safetensors.numpy import load_file
 api = import_module(sys.argv[1])
 arrays = load_file("arrays.safetensors")
 api.prepare("float64")
-sizes = len(arrays["encoder/kernel"]), len(arrays["decoder/kernel"]), len(arrays["encoder/recurrent_kernel"])
+sizes = [len(arrays[f"{name}kernel"]) for name in ("encoder/", "decoder/", "encoder/recurrent_")]
 model = api.Seq2Seq(*sizes)
 for name, weight in model.named_weights().items():
     api.assign(weight, api.layout(name, arrays[name]))

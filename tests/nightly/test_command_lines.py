@@ -27,9 +27,11 @@ COMMANDS: dict[str, Any] = {name: GROUP.get_command(None, name) for name in GROU
 NUMBERS = ["", "9" * 30, *"0 1 2 -1 1e3 nan inf -inf 1e-320 0x10 1_000 ½ ٣ 4 0.5 1099511627776".split()]
 WORDS = ["", " ", "a" * 5000, "\x1b[2J", "\u202e", "a\nb", "\udce9", "$(touch harmed)", "'\""]
 WORDS += "- -- -h 😀 %s%n all".split()
-PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json ~ new new/a.md dangling".split()
+PATHS = "run pairs.txt a.jsonl none none/a.html . .. / /dev/null run/config.json".split()
+PATHS += "~ new new/a.md dangling".split()
 PATHS += ["~nobody/a", "a\x1b[2J.jsonl", "é\udce9", "a" * 300, "b" * 230, "/proc/self/mem", "\x00"]
-NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space float64 best last drop".split()
+NAMES = "numpy,torch numpy=/nowhere torch:none phrasebook tail grouped mask space".split()
+NAMES += "float64 best last drop".split()
 NAMES += [*TABLE, *"shuffled,bucketed 10% 1m 0% 1e9% 99999999999h a..b".split()]
 SENSIBLE = [  # done, or refused late
     "report a.jsonl -o new.html",

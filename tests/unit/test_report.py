@@ -25,10 +25,11 @@ from tests.support.measurements import committed, hostile, measurement, plan_of,
 UNFOLD = "document.querySelectorAll('details').forEach(one => { one.open = true; })"
 # Texts of charts that reach beyond their drawing.
 CUT = """
-[...document.querySelectorAll('.chart svg')].flatMap(svg => [...svg.querySelectorAll('text')].filter(text => {
-  const [inner, outer] = [text, svg].map(one => one.getBoundingClientRect());
-  return inner.left < outer.left - 1 || inner.right > outer.right + 1;
-}).map(text => text.textContent))
+[...document.querySelectorAll('.chart svg')].flatMap(svg =>
+  [...svg.querySelectorAll('text')].filter(text => {
+    const [inner, outer] = [text, svg].map(one => one.getBoundingClientRect());
+    return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+  }).map(text => text.textContent))
 """
 
 

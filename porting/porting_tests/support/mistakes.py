@@ -274,7 +274,8 @@ MISTAKES: dict[str, Mistake] = {
     "label smoothing": Mistake("loss", "", place="loss", instead={"smoothing": 0.1}),
     "labels shifted": of_loss("shifted by 0 on the left and 1", {"shift": 1}),
     "padding counts": of_loss("count those whose ids is not 0 on the left and all positions", {}, {"counts": "real"}),
-    "divided by all positions": of_loss("over the positions that count on the left and a mean over all positions",
+    "divided by all positions": of_loss(
+        "over the positions that count on the left and a mean over all positions",
         {"counts": "real", "over": "all"}, {"counts": "real"}),
     "sum for a mean": of_loss("and a sum on the right", {"over": "nothing"}),
     "softmax twice": of_loss("softmax", {"twice": True}),
@@ -288,7 +289,8 @@ MISTAKES: dict[str, Mistake] = {
         {"stock": True}, rights=["paddle", "keras"]),
     "place of Adam's epsilon": of_step("", ADAM, {"stock": True},
         rights=["keras"]),
-    "weight decay's kind": of_step("through the gradient on the left and straight to the weight on the right",
+    "weight decay's kind": of_step(
+        "through the gradient on the left and straight to the weight on the right",
         DECAYED, ADAMW, lefts=["torch", "paddle"]),
     "decay of biases and norms": of_step("",
         {**ADAMW, "excluded": True}, {"excluded": False}),

@@ -92,7 +92,7 @@ def compared(left: Path, right: Path, mapping: str | os.PathLike[str] | None, re
 
     try:
         known = read_mapping(Path(mapping)) if mapping is not None else None
-        found = diff.compare_records(Side(left), Side(right), known, (), diff.known_stages(require.split(",")))
+        found = diff.compare_records(Side(left), Side(right), known, (), diff.parse_stages(require.split(",")))
     except DiffError as error:
         return False, str(error)
     shown = StringIO()

@@ -14,9 +14,9 @@ from porting_tests.support.program import refusal, rosetta
 from porting_tests.support.records import DATA, arrays, dense, edited, linear, resaved, write_layers, write_tagger
 from porting_tests.support.side import Side as FrameworkSide
 from porting_tests.support.side import run_program
-from rosetta_diff.carry import carried, write_carried
+from rosetta_diff.carry import carry_weights, write_carried
 from rosetta_diff.helpers import UNFINISHED, CannotBeginError, write_atomically
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side
 
 
@@ -69,9 +69,9 @@ def test_an_h5_file_is_refused_where_kerass_order_is_unknown(tmp_path: Path) -> 
 
 def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paddle, keras = map(Side, sides(tmp_path))
-    out, to_keras = tmp_path / "out.safetensors", carried(paired(paddle, keras))
+    out, to_keras = tmp_path / "out.safetensors", carry_weights(pair_sides(paddle, keras))
     with pytest.raises(CannotBeginError, match=r"no file of paddle; give it the ending \.pdparams"):
-        write_carried(tmp_path / "model.onnx", paddle, carried(paired(keras, paddle)))
+        write_carried(tmp_path / "model.onnx", paddle, carry_weights(pair_sides(keras, paddle)))
     with pytest.raises(CannotBeginError, match=r"name it \.h5"):
         write_carried(tmp_path / "model.weights.h5", keras, to_keras)
     monkeypatch.setitem(sys.modules, "h5py", None)
@@ -97,7 +97,7 @@ def test_what_cannot_be_carried_is_refused(tmp_path: Path, monkeypatch: pytest.M
     resaved(paddle.path, "weights", lambda of: {name: of[name] for name in of if name != "fc.bias"})
     edited(paddle.path, lambda says: [says["layers"][-1]["parameters"].pop("bias"), says["weights"].pop("fc.bias")])
     with pytest.raises(CannotBeginError, match="do not both have bias"):
-        carried(paired(Side(paddle.path), keras))
+        carry_weights(pair_sides(Side(paddle.path), keras))
 
 
 def test_files_of_killed_processes_go_with_the_next_write(tmp_path: Path) -> None:

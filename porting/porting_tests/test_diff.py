@@ -44,12 +44,12 @@ from porting_tests.support.records import (
 )
 from rosetta_diff import report
 from rosetta_diff.activations import gelu
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.diff import compare_records
 from rosetta_diff.explain.optimizers import steps_differ
 from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.judge.check import BREAKS, OF_STATISTICS, STAGES
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read import files
 from rosetta_diff.read.groups import groups_of
@@ -78,7 +78,7 @@ def test_equal_sides_pass_every_stage_and_carry_their_weights(left: str, right: 
     ]
     assert len(converted) == ((left == "torch") != (right == "torch"))
     like = Side(write_tagger(tmp_path / "like", right, tagger(seed=9)))
-    arrays = carried(paired(Side(tmp_path / "left"), like))
+    arrays = carry_weights(pair_sides(Side(tmp_path / "left"), like))
     expected = load_file(tmp_path / "right" / "weights.safetensors")
     assert arrays.keys() == expected.keys()
     for name, array in arrays.items():
@@ -91,7 +91,7 @@ def test_large_arrays_are_mapped_and_nothing_writes_to_them(tmp_path: Path, monk
     assert isinstance(left.arrays("weights")["fc.weight"].base, np.memmap)
     found = compare_records(left, right)
     assert found.broken == "step"
-    assert carried(paired(left, right)).keys() == right.arrays("weights").keys()
+    assert carry_weights(pair_sides(left, right)).keys() == right.arrays("weights").keys()
 
 
 # Own arrays of a layer by role, and the canonical tensors that they are; written by hand, one by one. Of layouts that

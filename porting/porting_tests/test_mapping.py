@@ -8,13 +8,13 @@ import pytest
 
 from porting_tests.support.records import compared, dense, linear, mapping_of, mine, write_layers
 from rosetta_diff.arrays import Array
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.diff import compare_records
 from rosetta_diff.helpers import CannotBeginError
-from rosetta_diff.pair.by_value import found_by_value
+from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.drafts import line_of
-from rosetta_diff.pair.mapping import expanded_all
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.mapping import expand_all
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.pair.pairs import TensorPair
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.side import Side
@@ -29,7 +29,7 @@ def shapes(arrays: Arrays) -> dict[str, Shape]:
 
 
 def entries(folder: Path, text: str, left: Arrays, right: Arrays) -> list[TensorPair]:
-    return expanded_all(mapping_of(folder, text), shapes(left), shapes(right))
+    return expand_all(mapping_of(folder, text), shapes(left), shapes(right))
 
 
 def numbers(*shape: int) -> Array:
@@ -130,11 +130,11 @@ def names(found: list[TensorPair]) -> list[set[str]]:
 def test_arrays_in_every_arrangement_find_each_other(name: str) -> None:
     _, left, right = cases()[name]
     noise = {f"noise{number}": numbers(4, 3) for number in range(3)}
-    assert names(found_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
+    assert names(find_by_value({**noise, **left}, {**right, **noise})) == [{*noise, *left}, {*noise, *right}]
     worst = max(right, key=lambda one: right[one].size)
     changed = {**right, worst: np.array(right[worst])}
     changed[worst].flat[1] += 1e-9
-    assert worst not in names(found_by_value(left, changed))[1]
+    assert worst not in names(find_by_value(left, changed))[1]
 
 
 @pytest.mark.parametrize("scaled", ["add = -1", "times = 3", "times = 0.7, add = 0.3"])
@@ -147,7 +147,7 @@ def test_scaled_float32_weights_equal_what_carry_writes(scaled: str, tmp_path: P
 
     left, like = record_arrays("left", weight=gain), record_arrays("like", scale=np.zeros_like(gain))
     mapping = mapping_of(tmp_path, f'left = "left"\n[weights]\n"norm.weight" = {{to = "norm.scale", {scaled}}}\n')
-    written = carried(paired(left, like, mapping))["norm.scale"]
+    written = carry_weights(pair_sides(left, like, mapping))["norm.scale"]
     for change, broken in ((0, None), (1, "weights")):
         written[7] += change * np.spacing(written[7])
         right = record_arrays(f"{change}", scale=written)
@@ -168,7 +168,7 @@ def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
         mapping = mapping_of(tmp_path, f'left = "{name}"\n[weights]\n"l.w" = {{to = "l.w", times = 4}}\n')
         assert compare_records(left, right, mapping).passed
         assert compare_records(right, left, mapping).passed
-        np.testing.assert_array_equal(carried(paired(right, left, mapping))["l.w"], array)
+        np.testing.assert_array_equal(carry_weights(pair_sides(right, left, mapping))["l.w"], array)
 
 
 def test_parts_with_heads_find_each_other() -> None:
@@ -176,7 +176,7 @@ def test_parts_with_heads_find_each_other() -> None:
     qkv, biases = numbers(12, 5), numbers(12)
     parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
     parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
-    assert names(found_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
+    assert names(find_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
 
 
 REFUSED = {

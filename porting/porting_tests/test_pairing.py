@@ -28,12 +28,12 @@ from porting_tests.support.records import (
     write_tagger,
 )
 from rosetta_diff.arrays import Array
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side
 
 N, T, M, G, D = 2, 3, 6, 2, 2  # rows, positions, width, groups of heads, size of a head
@@ -63,11 +63,11 @@ def grouped(array: Array) -> list[Array]:
 
 
 def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> Diff:
-    write_mapping(folder / "mapping.toml", paired(left, right))
+    write_mapping(folder / "mapping.toml", pair_sides(left, right))
     mapping = read_mapping(folder / "mapping.toml")
     found = compare_records(left, right, mapping)
     assert found.passed, found.explanation
-    for name, array in carried(paired(left, right, mapping)).items():
+    for name, array in carry_weights(pair_sides(left, right, mapping)).items():
         own = right.arrays("weights")[name]
         assert (array.shape, array.tobytes()) == (own.shape, own.tobytes())
     return found
@@ -118,17 +118,17 @@ def test_a_refusal_names_similar_weights_of_the_same_role(tmp_path: Path) -> Non
     with pytest.raises(
         CannotBeginError, match=r"^conv \(dense: kernel 3×4.* left conv \(dense: kernel 5×4.*\[skip\]"
     ):
-        paired(*both(tmp_path, left, right)).require()
+        pair_sides(*both(tmp_path, left, right)).require()
 
 
 def test_unpaired_weights_are_refused_with_a_line_that_works(tmp_path: Path) -> None:
     sides = both(tmp_path, {"l": mine(INNER, w=KERNEL)}, {"l": mine(INNER, k=INNER)})
     with pytest.raises(CannotBeginError) as error:
-        paired(*sides).require()
+        pair_sides(*sides).require()
     assert "\n" not in str(error.value)
     section, _, line = str(error.value).rpartition(": ")[2].partition(" ")
     assert section == "[skip]"
-    alone = paired(*sides, mapping_of(tmp_path, f"{section}\n{line}\n")).left
+    alone = pair_sides(*sides, mapping_of(tmp_path, f"{section}\n{line}\n")).left
     assert not alone
 
 
@@ -146,7 +146,7 @@ def test_a_layer_too_many_is_named(name: str, tmp_path: Path) -> None:
     kernels, (numbers, partners_of) = np.random.default_rng(6).random((10, 4, 4)), TOO_MANY[name]
     left = {f"model.{place}.fc": linear(kernels[place]) for place in range(3)}
     right = {f"net.{place}.fc": dense(kernels[number]) for place, number in enumerate(numbers)}
-    pairing = paired(*both(tmp_path, left, right))
+    pairing = pair_sides(*both(tmp_path, left, right))
     expected = {f"model.{of}.fc": f"net.{place}.fc" for place, of in enumerate(partners_of) if of is not None}
     assert {pair.left.name: pair.right.name for pair in pairing.pairs} == expected
     if None in partners_of:
@@ -160,8 +160,8 @@ def test_one_number_is_one_number_in_whatever_shape(tmp_path: Path) -> None:
         of_left, of_right = {"l": mine(INNER, w=np.full(1, 0.5))}, {"l": mine(INNER, w=np.array(number))}
         left, right = both(tmp_path / f"{number}", of_left, of_right)
         assert compare_records(left, right).passed == (number == 0.5)
-        assert carried(paired(left, right))["l/w"].shape == ()
-        assert carried(paired(right, left))["l.w"].tolist() == [number]
+        assert carry_weights(pair_sides(left, right))["l/w"].shape == ()
+        assert carry_weights(pair_sides(right, left))["l.w"].tolist() == [number]
 
 
 def test_biases_of_two_shapes_that_are_added_up_are_refused(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_axes_of_one_number_do_not_count(name: str, tmp_path: Path) -> None:
         inside | {"scale": mine(INNER, **{name: scale + 1})},
     )
     found = compare_records(left, right)
-    assert (found.broken, carried(found.pairing)[f"scale/{name}"].tolist()) == ("weights", scale.tolist())
+    assert (found.broken, carry_weights(found.pairing)[f"scale/{name}"].tolist()) == ("weights", scale.tolist())
 
 
 def test_weights_of_custom_layers_pair_under_any_name(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def layers_of(framework: str, widths: Mapping[str, int], names: str = "{name}", 
 
 
 def partners(sides: tuple[Side, Side]) -> dict[str, list[str]]:
-    return {pair.name: [layer.path for layer in pair.right.layers] for pair in paired(*sides).pairs}
+    return {pair.name: [layer.path for layer in pair.right.layers] for pair in pair_sides(*sides).pairs}
 
 
 @pytest.mark.parametrize("names", ["blocks.{block}.{name}", "{name}_{block}"])
@@ -238,7 +238,7 @@ def test_twice_as_many_layers_are_paired_by_twice_as_much_work(tmp_path: Path) -
         profile = Profile()
         outer: Layers = {f"b{block}": mine(np.ones(2)) for block in range(number)}
         inner = [layers_of(framework, {"fc": M}, "b{block}.{name}", number) for framework in ("torch", "keras")]
-        found = profile.runcall(paired, *both(tmp_path / f"{number}", inner[0] | outer, inner[1] | outer))
+        found = profile.runcall(pair_sides, *both(tmp_path / f"{number}", inner[0] | outer, inner[1] | outer))
         assert len(found.pairs) == 2 * number
         calls.append(sum(entry.callcount for entry in profile.getstats()))
     assert calls[1] < 2.2 * calls[0]
@@ -295,7 +295,7 @@ def test_what_is_cut_otherwise_and_wrong_is_told(name: str, tmp_path: Path) -> N
 
 def test_numbers_beyond_float32_are_paired_without_a_warning(tmp_path: Path) -> None:
     far = KERNEL * 1e300
-    (pair,) = paired(*both(tmp_path, {"a": linear(far)}, {"b": dense(far)})).pairs
+    (pair,) = pair_sides(*both(tmp_path, {"a": linear(far)}, {"b": dense(far)})).pairs
     assert (pair.left.name, pair.right.name) == ("a", "b")
 
 
@@ -340,8 +340,8 @@ def test_layers_of_one_shape_are_carried_to_those_of_their_names(name: str, tmp_
     of_left, of_right, wanted = NAMES[name]
     left = {own: linear(RNG.normal(size=(M, M))) for own in of_left}
     sides = both(tmp_path, left, {own: dense(RNG.normal(size=(M, M))) for own in of_right})
-    pairing = paired(*sides)
-    made = carried(pairing)
+    pairing = pair_sides(*sides)
+    made = carry_weights(pairing)
     for own, place in zip(of_left, wanted, strict=True):
         np.testing.assert_array_equal(made[f"{of_right[place]}/kernel"], left[own].own["weight"].T)
     guesses = {"some equal names": 1, "numbers that begin elsewhere": 2, "other names": 2}

@@ -18,8 +18,8 @@ from porting_tests.support import PORTING
 from porting_tests.support.pairs import ADAM, write_batches
 from porting_tests.support.records import arrays, described
 from porting_tests.support.side import Side, record, record_small, run_program, train
-from rosetta_diff.carry import carried
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.carry import carry_weights
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 from rosetta_record.control import DIGITS, one_unit_moved
@@ -284,7 +284,7 @@ def test_a_buffer_the_framework_does_not_save_is_not_carried(folders: dict[str, 
     for name in ("torch", "paddle"):
         side = Recorded(folders[name] / "constant")
         assert side.arrays("weights").keys() == {"weight", "bias", "table"}
-        assert carried(paired(side, side)).keys() == {"weight", "bias"}
+        assert carry_weights(pair_sides(side, side)).keys() == {"weight", "bias"}
 
 
 # Paddle has no mixed precision on the CPU.

@@ -52,6 +52,6 @@ ALONE: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def activated(x: Array, name: str) -> Array:
+def activate(x: Array, name: str) -> Array:
     """Return the activation of an output, in the output's own precision."""
     return ACTIVATIONS[name](x.astype(np.float64)).astype(x.dtype)

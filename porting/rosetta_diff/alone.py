@@ -20,7 +20,7 @@ from rosetta_diff.helpers import some_of
 from rosetta_diff.judge.axes import OUTPUT
 from rosetta_diff.judge.check import Check, Item, judge, nearest
 from rosetta_diff.judge.items import Stages
-from rosetta_diff.judge.looser import judged
+from rosetta_diff.judge.looser import judge_by_rules
 from rosetta_diff.judge.outputs import arguments, views_of_input
 from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.read.description import RecordedCall
@@ -158,7 +158,7 @@ class Replay:
         if not all(check.passed for place in places(item) for check, _ in arrivals[place]):
             self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
             return False
-        check = judged(self.stages, item)
+        check = judge_by_rules(self.stages, item)
         if after and not (check.passed or compared):
             self.not_judged.setdefault(call.layer, after)
             return False
@@ -227,12 +227,12 @@ class Replay:
         """Judge one step of the optimizer with the left side's gradients, of the weights that are the same."""
         if not self.stages.right.says.steps:
             return
-        weights = [item for item in self.stages.items("weights") if judged(self.stages, item).passed]
+        weights = [item for item in self.stages.items("weights") if judge_by_rules(self.stages, item).passed]
         same = {(item.pair.name, item.name) for item in weights if item.pair}
         chosen = list[Item]()
         for item in self.stages.items("step"):
             of_rounding = item.pair and self.stages.rounding_alone(item.pair, item.name)
-            if of_rounding and not judged(self.stages, item).passed:
+            if of_rounding and not judge_by_rules(self.stages, item).passed:
                 self.not_judged[f"{STEP} of {item.tensor}"] = "whose gradient is rounding alone"
             elif not item.pair or (item.pair.name, item.name) in same:
                 chosen.append(item)
@@ -242,7 +242,7 @@ class Replay:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
-        failed = [check for item in items if not (check := judged(self.stages, item)).passed]
+        failed = [check for item in items if not (check := judge_by_rules(self.stages, item)).passed]
         if failed:
             check = nearest(failed)
             what = GIVES if name == LOSS else f"of {check.tensor}"

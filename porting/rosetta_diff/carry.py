@@ -37,7 +37,7 @@ assert all(torch.equal(read[name], arrays[name]) for name in arrays)
 """
 
 
-def carried(pairing: Pairing) -> dict[str, Array]:
+def carry_weights(pairing: Pairing) -> dict[str, Array]:
     """The left record's weights by the names of the right record, in its layout.
 
     What is no weight, such as a constant that no layer of the left side has, is as it was. What the framework does
@@ -45,7 +45,7 @@ def carried(pairing: Pairing) -> dict[str, Array]:
     """
     left, like = pairing.sides
     there = like.arrays("weights")
-    arrays = laid_out(pairing.require().pairs, left.arrays("weights").get, there.get)
+    arrays = lay_out(pairing.require().pairs, left.arrays("weights").get, there.get)
     for name in there:
         if name not in arrays:
             tied = like.says.weights[name].tied_to if name in like.says.weights else None
@@ -53,7 +53,7 @@ def carried(pairing: Pairing) -> dict[str, Array]:
     return {name: array for name, array in arrays.items() if like.says.weights.get(name, RecordedWeight()).saved}
 
 
-def laid_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
+def lay_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
     """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, gradients
     perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
     one side of a pair lacks a tensor, or has it in another shape."""

@@ -92,20 +92,20 @@ def diff(
     are compared, of a port with two mistakes.
     """
     from rosetta_diff import report
-    from rosetta_diff.diff import compare_records, known_stages
+    from rosetta_diff.diff import compare_records, parse_stages
     from rosetta_diff.pair.mapping import read_mapping
     from rosetta_diff.read.side import Side
 
-    required = known_stages(require.split(","))
+    required = parse_stages(require.split(","))
     hint = DEMO_HINTS[demo or "mistakes"] if left is None else ""
-    left, right = _records(left, right, demo)
+    left, right = _find_records(left, right, demo)
     known = read_mapping(mapping) if mapping else None
     sides = Side(left), Side(right)
     if write_mapping:
-        say(_drafted(write_mapping, sides, known))
+        say(_draft(write_mapping, sides, known))
         return
     if feed:
-        say(_fed(feed, sides, known))
+        say(_feed(feed, sides, known))
         return
     comparison = compare_records(*sides, known, [Side(record) for record in again or []], required)
     if json:
@@ -118,7 +118,7 @@ def diff(
         raise DiffError(comparison.why_failed)
 
 
-def _records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:
+def _find_records(left: Path | None, right: Path | None, demo: str | None) -> tuple[Path, Path]:
     """Folders of the left and the right record: both given, or both bundled. Raises CannotBeginError."""
     if left and right and demo is None:
         return left, right
@@ -128,25 +128,25 @@ def _records(left: Path | None, right: Path | None, demo: str | None) -> tuple[P
     return DEMO / "torch-block", DEMO / ("mended-block" if demo == "fixed" else "paddle-block")
 
 
-def _drafted(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
+def _draft(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
     """Write a mapping of two records; what it has, in a sentence."""
     from rosetta_diff.pair.drafts import write_mapping
-    from rosetta_diff.pair.pairing import paired
+    from rosetta_diff.pair.pairing import pair_sides
 
-    pairing = paired(*sides, known)
+    pairing = pair_sides(*sides, known)
     write_mapping(path, pairing)
     alone = sum(group.required for group in (*pairing.left, *pairing.right))
     return f"{quoted(path)} has {count(len(pairing.pairs), 'pair')}; {alone} groups of weights have no partner"
 
 
-def _fed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
+def _feed(path: Path, sides: "tuple[Side, Side]", known: "MappingFile | None") -> str:
     """Write a feed for the right side; what it has, in a sentence."""
     from rosetta_diff.feed import write_feed
     from rosetta_diff.judge.items import Stages
-    from rosetta_diff.pair.pairing import paired
+    from rosetta_diff.pair.pairing import pair_sides
 
     left, right = sides
-    calls = write_feed(path, Stages(left, right, paired(left, right, known).require()))
+    calls = write_feed(path, Stages(left, right, pair_sides(left, right, known).require()))
     return f"{quoted(path)} has what {calls} calls of layers gave; record {right.name} with feed={path!s}"
 
 
@@ -164,10 +164,10 @@ def carry(
     ] = False,
 ) -> None:
     """Write the weights of a record as another framework's model has them, for its own loader."""
-    from rosetta_diff.carry import aliases, carried, write_carried
+    from rosetta_diff.carry import aliases, carry_weights, write_carried
     from rosetta_diff.pair.drafts import remark_on_lines
     from rosetta_diff.pair.mapping import read_mapping
-    from rosetta_diff.pair.pairing import paired
+    from rosetta_diff.pair.pairing import pair_sides
     from rosetta_diff.read.side import Side
 
     if like is None:
@@ -178,8 +178,8 @@ def carry(
     framework = sides[1].framework.name
     if framework != to:
         raise CannotBeginError(f"{like} is a record of {framework}, and --to asks for {to}; name a record of {to}")
-    pairing = paired(*sides, read_mapping(mapping) if mapping else None)
-    arrays = carried(pairing)
+    pairing = pair_sides(*sides, read_mapping(mapping) if mapping else None)
+    arrays = carry_weights(pairing)
     arrays |= {alias: arrays[name] for alias, name in aliases(sides[1]).items()}
     loaded = write_carried(out, sides[1], arrays, overwrite)
     say(f"The weights of {left} are in {quoted(out)}: {loaded}")

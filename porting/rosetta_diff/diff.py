@@ -15,14 +15,14 @@ from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.check import STAGES, Check, Item, explained, nearest
-from rosetta_diff.judge.excuses import judged_stage, unmoved_outputs
+from rosetta_diff.judge.check import STAGES, Check, Item, explain_stage, nearest
+from rosetta_diff.judge.excuses import judge_stage, unmoved_outputs
 from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.noise import Control, noise_of
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.drafts import remark_on_lines
 from rosetta_diff.pair.mapping import MappingFile
-from rosetta_diff.pair.pairing import Pairing, paired
+from rosetta_diff.pair.pairing import Pairing, pair_sides
 from rosetta_diff.read.rules import PARENT, TAP
 from rosetta_diff.read.side import Side
 
@@ -141,7 +141,7 @@ class Diff:
         }
 
 
-def known_stages(names: Iterable[str]) -> list[str]:
+def parse_stages(names: Iterable[str]) -> list[str]:
     """The stages of these names. Raises CannotBeginError for one that is none."""
     stages = [name.strip() for name in names]
     unknown = [stage for stage in stages if stage not in STAGES]
@@ -162,13 +162,13 @@ def compare_records(
     stages that must be compared. Raises CannotBeginError where layers cannot be paired, and where a record is of
     another model."""
     control = noise_of(left, right, again)
-    pairing = paired(left, right, mapping).require()
+    pairing = pair_sides(left, right, mapping).require()
     stages = Stages(left, right, pairing, control.noise)
     control.precision = stages.tolerances.precision
     diff = Diff(left.name, right.name, pairing, control, left_out=stages.left_out, required=require)
     exported = left.framework.folds_weights or right.framework.folds_weights  # and does not train
     for stage in STAGES[: STAGES.index("forward") + 1] if exported else STAGES:
-        checks = judged_stage(stages, stage)
+        checks = judge_stage(stages, stage)
         diff.checks += checks
         failed = [check for check in checks if not check.passed]
         if failed:
@@ -199,7 +199,7 @@ def compare_records(
 def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
     """Say where a stage breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
     broken = nearest([check for check in failed if not is_of_rounding(stages, check)] or failed)
-    head, *lines = explained(diff.right, broken, len(failed), len(checks))
+    head, *lines = explain_stage(diff.right, broken, len(failed), len(checks))
     if most_weights_differ(diff):
         head += "; did the right side load the file that `rosetta-carry` wrote?"
     diff.causes = causes_of(stages, broken, failed)
@@ -220,7 +220,7 @@ def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequenc
     names = some_of([check.tensor for check in outputs])
     words = "agree, which tells nothing of this layer; record an output that depends on it"
     after = [f"{names} {words}"] if agree else []
-    diff.explanation = [head, *before, *lines, *tapped(broken.item), *in_graph(stages, broken), *after]
+    diff.explanation = [head, *before, *lines, *lines_of_tap(broken.item), *in_graph(stages, broken), *after]
 
 
 def most_weights_differ(diff: Diff) -> bool:
@@ -245,7 +245,7 @@ def remarks_on_pairing(pairing: Pairing) -> Iterator[str]:
     yield from remark_on_lines(pairing, ("value", "shape"), "--write-mapping")
 
 
-def tapped(item: Item) -> Iterator[str]:
+def lines_of_tap(item: Item) -> Iterator[str]:
     """The lines of both programs that tap the arrays that differ."""
     calls = item.call if item.call and item.pair and item.pair.left.kind == TAP else ()
     lines = [call.recorded[0].line for call in calls]

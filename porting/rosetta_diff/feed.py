@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rosetta_diff.arrays import Array
-from rosetta_diff.carry import laid_out
+from rosetta_diff.carry import lay_out
 from rosetta_diff.helpers import CannotBeginError, write_atomically
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.outputs import activations, compared_outputs
@@ -86,7 +86,7 @@ def gradients_of(stages: Stages) -> dict[str, Array]:
     if any(weight.times != 1 for pair in pairs for weight in pair.weights.values()):
         return {}
     try:
-        return laid_out(pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False)
+        return lay_out(pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False)
     except UnfitRecordsError:
         return {}
 

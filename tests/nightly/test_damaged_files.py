@@ -17,13 +17,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.commands import DEMO
 from rosetta_diff.diff import compare_records
 from rosetta_diff.helpers import DiffError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side
 
 from backends.native.paddle import NAME_TABLE, read_paddle
@@ -156,7 +156,7 @@ def as_it_was(path: Path) -> None:
 def two_records(folder: Path) -> None:
     for side, name in (("left", "torch-block"), ("right", "mended-block")):
         shutil.copytree(DEMO / name, folder / side)
-    write_mapping(folder / "mapping.toml", paired(Side(folder / "left"), Side(folder / "right")))
+    write_mapping(folder / "mapping.toml", pair_sides(Side(folder / "left"), Side(folder / "right")))
 
 
 def compared(folder: Path, mapping_file: Path | None = None) -> None:
@@ -165,7 +165,7 @@ def compared(folder: Path, mapping_file: Path | None = None) -> None:
         sides = Side(folder / "left"), Side(folder / "right")
         mapping = read_mapping(mapping_file) if mapping_file else None
         if mapping:
-            carried(paired(*sides, mapping))
+            carry_weights(pair_sides(*sides, mapping))
         compare_records(*sides, mapping).as_json()
     except DiffError as error:
         raise RosettaError(printable(str(error))) from error

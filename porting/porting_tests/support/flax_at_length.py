@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 
 from porting_tests.support import PORTING
 from porting_tests.support.side import Side, script
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.diff import Diff, compare_records
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_diff.report import lines
 
@@ -56,7 +56,7 @@ def main() -> None:
             for optimizer in ("adam", "adamw"):
                 record(partner, f"{port}_{partner}.py", f"{port}-{optimizer}", optimizer)
             record("flax", f"{port}_flax.py", f"{port}-start")
-            arrays = carried(paired(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-start")))
+            arrays = carry_weights(pair_sides(Recorded(folder / f"{port}-adam"), Recorded(folder / f"{port}-start")))
             save_file(arrays, folder / f"{port}_flax.safetensors")
             record("flax", f"{port}_flax.py", f"{port}-flax")
         record("torch", "transformer_torch.py", "transformer-adam")

@@ -20,12 +20,12 @@ from safetensors.numpy import save_file
 from porting_tests.support.side import FRAMEWORKS, Side, record
 from porting_tests.support.zoo import Config
 from rosetta_diff.arrays import PRECISE
-from rosetta_diff.carry import carried
+from rosetta_diff.carry import carry_weights
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.helpers import DiffError
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import read_mapping
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_diff.report import lines
 
@@ -238,11 +238,11 @@ def wrong_of(left: Recorded, right: Recorded) -> str:
             return f"without a mapping: {told(found)}"
         for one, other in ((left, right), (right, left)):
             written = other.path.with_suffix(".toml")
-            write_mapping(written, paired(one, other))
+            write_mapping(written, pair_sides(one, other))
             mapping = read_mapping(written)
             if other is right and not (found := compare_records(one, other, mapping)).passed:
                 return f"with the mapping: {told(found)}"
-            made = carried(paired(one, of_other_numbers(other, other.path.with_suffix(".like")), mapping))
+            made = carry_weights(pair_sides(one, of_other_numbers(other, other.path.with_suffix(".like")), mapping))
             for name, own in other.arrays("weights").items():
                 if made[name].tobytes() != own.tobytes() or made[name].shape != own.shape:
                     return f"{name} of {other.name} comes out otherwise"

@@ -23,7 +23,7 @@ from rosetta_diff.helpers import DiffError
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.pair.drafts import write_mapping
 from rosetta_diff.pair.mapping import MappingFile, read_mapping
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 
 # The frameworks, and what is planted of porting_tests.support.mistakes, each in a block of its own.
@@ -84,10 +84,10 @@ def replayed(pairs: list[Pair], started: Mapping[str, Side], folder: Path, mappe
     both, mappings, answers = record_pairs(pairs, started, folder, 1), list[MappingFile | None](), []
     for pair, (left, right) in zip(pairs, both, strict=True):
         written = right.path.with_suffix(".toml")
-        write_mapping(written, paired(left, right))
+        write_mapping(written, pair_sides(left, right))
         mappings.append(read_mapping(written) if mapped else None)
         feed = right.path.with_suffix(".feed")
-        write_feed(feed, Stages(left, right, paired(left, right, mappings[-1])))
+        write_feed(feed, Stages(left, right, pair_sides(left, right, mappings[-1])))
         asked = {"config": pair.configs[1], "batches": folder / f"{pair.configs[0]['seed']}.safetensors", "steps": 1}
         answers.append(started[pair.frameworks[1]].start(record, folder=right.path, feed=feed, **asked))
     for pair, answer in zip(pairs, answers, strict=True):

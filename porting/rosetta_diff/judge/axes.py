@@ -57,9 +57,7 @@ class Views:
         return change(array)
 
 
-def in_one_order(
-    views: Views, turns: Mapping[str, Turn], names: Iterable[str], others: Sequence[Tensor] = ()
-) -> Views:
+def order_axes(views: Views, turns: Mapping[str, Turn], names: Iterable[str], others: Sequence[Tensor] = ()) -> Views:
     """Both arrays with their axes in one order: as a mapping turns the first of these names that it has.
 
     `others` are other views of the right array. One of them is taken where the right array as it is does not fit, or
@@ -67,7 +65,7 @@ def in_one_order(
     """
     turn = next((turns[name] for name in names if name in turns), None)
     if turn:
-        return turned(views, turn)
+        return turn_axes(views, turn)
     candidates = [views, *(replace(views, right=tensor) for tensor in others)]
     fitting = [candidate for candidate in candidates if candidate.fit]
     if len(fitting) < 2:
@@ -76,7 +74,7 @@ def in_one_order(
     return fitting[min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))]
 
 
-def turned(views: Views, turn: Turn) -> Views:
+def turn_axes(views: Views, turn: Turn) -> Views:
     """Both arrays with the right axes in the left ones' order; as they are where there are others."""
     (left_axes, right_axes), axes = turn, views.right.axes
     if len(axes) != len(left_axes):

@@ -226,7 +226,7 @@ def nearest(failed: Sequence[Check]) -> Check:
     return max(failed, key=lambda check: check.error) if failed[0].stage == "step" else failed[0]
 
 
-def explained(name: str, check: Check, failures: int, checks: int) -> list[str]:
+def explain_stage(name: str, check: Check, failures: int, checks: int) -> list[str]:
     """Lines on a stage that breaks, and on the tensor that is shown."""
     words = OF_STATISTICS if check.item.is_statistic else BREAKS[check.stage]
     return [

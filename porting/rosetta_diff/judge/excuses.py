@@ -18,7 +18,7 @@ from rosetta_diff.arrays import COARSER_TYPES, Array, largest, largest_differenc
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import LeftOut, Stages
-from rosetta_diff.judge.looser import judged
+from rosetta_diff.judge.looser import judge_by_rules
 from rosetta_diff.judge.outputs import arguments, views_of_input
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.pairs import LayerPair
@@ -29,18 +29,22 @@ from rosetta_diff.read.side import is_number
 FURTHER_CALLS = 36  # calls after a layer in which its output is looked for
 
 
-def judged_stage(stages: Stages, stage: str) -> list[Check]:
+def judge_stage(stages: Stages, stage: str) -> list[Check]:
     """The checks of a stage, each failure that is excused with its rule."""
-    checks = [judged(stages, item) for item in stages.items(stage)]
+    checks = [judge_by_rules(stages, item) for item in stages.items(stage)]
     if stage == "weights" and (stages.left.framework.folds_weights or stages.right.framework.folds_weights):
-        return [check if check.passed or is_rounded(check.item) else by(rules.FOLDED, check) for check in checks]
+        may_differ = [not (check.passed or is_rounded(check.item)) for check in checks]
+        return [
+            excuse_by(rules.FOLDED, check) if excused else check
+            for check, excused in zip(checks, may_differ, strict=True)
+        ]
     if stage == "forward":
         stages.left_out[:] = without_ground(stages, checks)
-        return with_excuses(stages, checks)
+        return excuse_outputs(stages, checks)
     return checks
 
 
-def by(rule: Rule, check: Check) -> Check:
+def excuse_by(rule: Rule, check: Check) -> Check:
     """Return the check of an item that a rule excuses."""
     return replace(check, rules=(*check.rules, rule))
 
@@ -53,23 +57,23 @@ def is_rounded(item: Item) -> bool:
     return any(np.array_equal(rounded(left), right) for rounded in COARSER_TYPES.values())
 
 
-def with_excuses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
+def excuse_outputs(stages: Stages, checks: Sequence[Check]) -> list[Check]:
     """Return the checks of the forward pass, each failure that is excused with its rule."""
     failed = [check for check in checks if not (check.passed or check.item.is_of_model)]
     if not failed:
         return [*checks]
-    vouched = vouched_for(stages, checks)
+    vouched = count_vouched(stages, checks)
     excuses = {id(check): excuse_of(stages, check, check in checks[:vouched]) for check in failed}
     stands = [check for check in checks if not check.passed and not excuses.get(id(check))]
     after = checks[checks.index(failed[-1]) :]
     if not (vouched or stands or any(check.passed and check.tells and check.item.pair for check in after)):
         return [*checks]  # nothing but such layers differs, and nothing tells that what comes of them agrees
-    return [by(rule, check) if (rule := excuses.get(id(check))) else check for check in checks]
+    return [excuse_by(rule, check) if (rule := excuses.get(id(check))) else check for check in checks]
 
 
 def without_ground(stages: Stages, checks: Sequence[Check]) -> list[LeftOut]:
     """Return what no stage up to the forward pass compares and no output of the model vouches for."""
-    vouched = vouched_for(stages, checks)
+    vouched = count_vouched(stages, checks)
     places = {id(call): place for place, call in enumerate(stages.left.says.calls)}
     ran = [places[id(check.item.call.left.recorded[-1])] for check in checks if check.item.call]
 
@@ -138,7 +142,7 @@ def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
             yield judge(stages.held("forward", left_name, "outputs", *both, **how))
 
 
-def vouched_for(stages: Stages, checks: Sequence[Check]) -> int:
+def count_vouched(stages: Stages, checks: Sequence[Check]) -> int:
     """Return how many of the first outputs may differ, since they are cut, masked or called otherwise and nothing
     comes of it: the model's outputs agree. An output vouches for what was computed before it. Where the model gave
     none, its loss does."""

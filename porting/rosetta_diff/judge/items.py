@@ -16,7 +16,7 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, in_one_order
+from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, order_axes
 from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS, ROUNDINGS
 from rosetta_diff.judge.check import Item
 from rosetta_diff.judge.outputs import (
@@ -202,7 +202,7 @@ class Stages:
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
             tensors = plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
-            views = in_one_order(Views(*tensors, (left, right)), self.pairing.turns, [name])
+            views = order_axes(Views(*tensors, (left, right)), self.pairing.turns, [name])
             by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
             both = partial(left.__getitem__, name), partial(views.array, 1)
             how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}

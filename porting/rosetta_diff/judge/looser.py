@@ -21,7 +21,7 @@ from rosetta_diff.judge.rules import Rule
 from rosetta_diff.read.groups import values
 
 
-def judged(stages: Stages, item: Item) -> Check:
+def judge_by_rules(stages: Stages, item: Item) -> Check:
     """Compare the arrays of an item, by the rules of its stage where they are not equal within its bound.
 
     A check that fails has those of its rules that tell the form of its arrays.
@@ -37,7 +37,7 @@ def judged(stages: Stages, item: Item) -> Check:
     return replace(check, rules=tuple(rule for rule in needed if check.passed or rule in rules.FORMS))
 
 
-def loosened(stages: Stages, item: Item) -> Item:
+def apply_all_rules(stages: Stages, item: Item) -> Item:
     """Return an item as all rules of its stage have it."""
     for _, loosen in LOOSER.get(item.stage, ()):
         item = loosen(stages, item)
@@ -47,7 +47,7 @@ def loosened(stages: Stages, item: Item) -> Item:
 # Each returns another item, or the same one where it does not apply.
 
 
-def as_carried(_: Stages, item: Item) -> Item:
+def compare_as_carried(_: Stages, item: Item) -> Item:
     """Compare a weight that a mapping scales as the right side keeps it, if it is equal there: `carry` rounds on the
     way there, or on the way back."""
     assert item.pair
@@ -61,7 +61,7 @@ def as_carried(_: Stages, item: Item) -> Item:
     return replace(item, left=partial(weight.from_left, left), right=stored)
 
 
-def activated(_: Stages, item: Item) -> Item:
+def activate_output(_: Stages, item: Item) -> Item:
     """Activate the output of the side whose layer lacks the activation that the other one has in it."""
     changes = activations(item.pair) if item.pair and item.call else None
     if changes is None or changes == (np.asarray, np.asarray):
@@ -73,7 +73,7 @@ def activated(_: Stages, item: Item) -> Item:
     return replace(item, left=changed(changes[0], item.left), right=changed(changes[1], item.right))
 
 
-def without_axes_of_one(_: Stages, item: Item) -> Item:
+def drop_axes_of_one(_: Stages, item: Item) -> Item:
     """Give a right array of the model the left one's axes of one number, if they differ in nothing else."""
     left, right = item.left(), item.right()
     if item.pair or left is None or right is None or left.shape == right.shape:
@@ -83,7 +83,7 @@ def without_axes_of_one(_: Stages, item: Item) -> Item:
     return replace(item, right=lambda: right.reshape(left.shape))
 
 
-def settled(stages: Stages, item: Item) -> Item:
+def settle_ties(stages: Stages, item: Item) -> Item:
     """Put left numbers in the place of right ones where each side has the best of its scores, which are compared
     themselves. So either may be the best by rounding alone."""
     left, right = item.left(), item.right()
@@ -103,7 +103,7 @@ def settled(stages: Stages, item: Item) -> Item:
     return item if np.array_equal(tokens, right) else replace(item, right=lambda: tokens)
 
 
-def by_the_largest_gradient(stages: Stages, item: Item) -> Item:
+def measure_by_largest_gradient(stages: Stages, item: Item) -> Item:
     """Measure a small gradient by a share of the largest one. In float32 a control tells apart gradients of rounding
     alone, and how far rounding moves the others."""
     assert item.pair
@@ -115,14 +115,14 @@ def by_the_largest_gradient(stages: Stages, item: Item) -> Item:
     return replace(item, smallest_scale=max(SMALLEST_DETERMINED * most, of_noise))
 
 
-def by_the_farthest_step(stages: Stages, item: Item) -> Item:
+def measure_by_farthest_step(stages: Stages, item: Item) -> Item:
     """Measure a small update by a share of the largest one."""
     least = stages.tolerances.smallest_scale() * stages.farthest_step
     distance = stages.distance(item.pair, item.name) if item.pair else inf
     return replace(item, scale=least) if distance < least else item
 
 
-def explained(stages: Stages, item: Item) -> Item:
+def allow_explained(stages: Stages, item: Item) -> Item:
     """Allow what the accepted differences of gradients make of a step.
 
     No optimizer makes of an error of a gradient, as a share of it, a larger share of its update, from which weight
@@ -148,13 +148,13 @@ def explained(stages: Stages, item: Item) -> Item:
     return replace(item, allowed=lambda: allowed)
 
 
-def with_momentum_of_float32(_: Stages, item: Item) -> Item:
+def allow_rounded_momentum(_: Stages, item: Item) -> Item:
     """Allow running statistics what a momentum makes that one side alone rounds to float32."""
     bound = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
     return replace(item, tolerance=bound) if bound > item.tolerance else item
 
 
-def divided_as_on_the_left(_: Stages, item: Item) -> Item:
+def divide_as_on_left(_: Stages, item: Item) -> Item:
     """Convert the right side's running variance after a step from dividing by n to n - 1, or back.
 
     n is the number of rows and positions that the layer was given; the item stays where it is not known.
@@ -180,14 +180,14 @@ def divided_as_on_the_left(_: Stages, item: Item) -> Item:
 
 
 LOOSER: Mapping[str, tuple[tuple[Rule, Callable[[Stages, Item], Item]], ...]] = {
-    "tensors": ((rules.ONES, without_axes_of_one),),
-    "weights": ((rules.CARRIED, as_carried),),
-    "forward": ((rules.ACTIVATED, activated), (rules.ONES, without_axes_of_one), (rules.TIES, settled)),
-    "gradients": ((rules.SMALL, by_the_largest_gradient),),
+    "tensors": ((rules.ONES, drop_axes_of_one),),
+    "weights": ((rules.CARRIED, compare_as_carried),),
+    "forward": ((rules.ACTIVATED, activate_output), (rules.ONES, drop_axes_of_one), (rules.TIES, settle_ties)),
+    "gradients": ((rules.SMALL, measure_by_largest_gradient),),
     "step": (
-        (rules.VARIANCE, divided_as_on_the_left),
-        (rules.MOMENTUM, with_momentum_of_float32),
-        (rules.SMALL, by_the_farthest_step),
-        (rules.EXPLAINED, explained),
+        (rules.VARIANCE, divide_as_on_left),
+        (rules.MOMENTUM, allow_rounded_momentum),
+        (rules.SMALL, measure_by_farthest_step),
+        (rules.EXPLAINED, allow_explained),
     ),
 }

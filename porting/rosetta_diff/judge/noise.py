@@ -16,9 +16,9 @@ from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
 from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import Stages
-from rosetta_diff.judge.looser import loosened
+from rosetta_diff.judge.looser import apply_all_rules
 from rosetta_diff.judge.tolerances import Noise
-from rosetta_diff.pair.pairing import paired
+from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.description import File, UnfitRecordsError
 from rosetta_diff.read.side import Side, is_number
 
@@ -60,9 +60,9 @@ def have_same_arrays(left: Side, right: Side) -> bool:
 
 def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[Check]:
     """Errors of another run of the left side on these stages, of which inputs and weights must be the same."""
-    stages = Stages(left, run, paired(left, run))
+    stages = Stages(left, run, pair_sides(left, run))
     for item in chain.from_iterable(map(stages.items, names)):
-        check = judge(moved_back(loosened(stages, item)))
+        check = judge(move_back(apply_all_rules(stages, item)))
         if check.item.quantity:
             yield check
         elif item.stage in STAGES[:2] and not check.passed:
@@ -120,7 +120,7 @@ def rounding_of_loss(left: Side) -> float:
     return max(sqrt(squares) / loss if loss else 0.0, least)
 
 
-def moved_back(item: Item) -> Item:
+def move_back(item: Item) -> Item:
     """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
     if item.pair is None or item.quantity not in ("updates", "moving"):
         return item

@@ -8,10 +8,10 @@ from math import prod
 
 import numpy as np
 
-from rosetta_diff.activations import ACTIVATIONS, activated
+from rosetta_diff.activations import ACTIVATIONS, activate
 from rosetta_diff.arrays import Array
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.axes import Views, in_one_order
+from rosetta_diff.judge.axes import Views, order_axes
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.mapping import Turn
@@ -32,7 +32,7 @@ def compared_outputs(
     of_left, of_right = pair.outputs(call)
     further = [name for name in {**of_left, **of_right} if name.startswith(FURTHER)]
     views = {
-        name: in_one_order(Views(left, of_right[name], files_of(pair)), turns, names_of(pair))
+        name: order_axes(Views(left, of_right[name], files_of(pair)), turns, names_of(pair))
         for name, left in of_left.items()
         if name in of_right
     }
@@ -55,7 +55,7 @@ def views_of_input(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, r
     """Arrays that both layers are given, by their names in the records, with their axes in one order."""
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
     others = [] if pair.left.kind in RECURRENT else [*arrange_as_kernels(pair, right)]
-    return in_one_order(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
+    return order_axes(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
 
 
 def arguments(pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[tuple[str, str]]:
@@ -122,8 +122,8 @@ def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Ar
     if "linear" not in (of_left, of_right) or not {of_left, of_right} <= ACTIVATIONS.keys():
         return None
     if of_left == "linear":
-        return partial(activated, name=of_right), np.asarray
-    return np.asarray, partial(activated, name=of_left)
+        return partial(activate, name=of_right), np.asarray
+    return np.asarray, partial(activate, name=of_left)
 
 
 def first_shapes(pair: LayerPair, turns: Mapping[str, Turn]) -> tuple[Shape, Shape] | None:

@@ -41,7 +41,7 @@ def solve_pair(
 
     Raises UnfitRecordsError for axes that do not fit.
     """
-    where = f"the mapping's line {line}, {' = '.join(map(_described, names, shapes))}"
+    where = f"the mapping's line {line}, {' = '.join(map(_describe, names, shapes))}"
     if axes is None:
         if max(map(len, names)) > 1:
             raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
@@ -71,7 +71,7 @@ def solve_pair(
     return TensorPair(left, right, more.times, more.add, "mapping", Arrangement(names, axes, sizes))
 
 
-def _described(names: Names, shapes: Shapes) -> str:
+def _describe(names: Names, shapes: Shapes) -> str:
     """Arrays of one side in words, with their shapes."""
     return " + ".join(f"{name} {'×'.join(map(str, shapes[name])) or '1'}" for name in names)
 
@@ -91,7 +91,7 @@ def _sizes_and_widths(
         for name, parts in zip(names[side], parts_of[side], strict=True)
         for equation in _equations(where, name, axes[side], shapes[side][name], parts)
     ]
-    sizes = _solved(where, equations, given)
+    sizes = _solve(where, equations, given)
     widths = [[sizes.get(parts, 1) for parts in of_side] for of_side in parts_of]
     return {axis: size for axis, size in sizes.items() if ":" not in axis}, widths
 
@@ -111,7 +111,7 @@ def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> l
     ]
 
 
-def _solved(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
+def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
     """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
     sizes, rest = dict(given), list(equations)
     while rest:

@@ -33,7 +33,7 @@ GOLDEN, STEPS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB13
 Guess = tuple[tuple[str, ...], tuple[Axes, Axes], dict[str, int]]  # names, axes, sizes
 
 
-def found_by_value(left: ByName, right: ByName) -> list[TensorPair]:
+def find_by_value(left: ByName, right: ByName) -> list[TensorPair]:
     """Pairs of arrays that hold the same numbers; each array stands in one pair at most."""
     pairs: list[TensorPair] = []
     sides = [{name: array for name, array in side.items() if telling(array)} for side in (left, right)]
@@ -62,14 +62,14 @@ def digests(array: Array) -> list[Digests]:
     stand; that of several rows is the sum of theirs."""
     sums = [np.zeros(size, np.uint64) for size in array.shape]
     for rows in pieces(array.shape):
-        marks = scrambled(array[rows])
+        marks = scramble(array[rows])
         for axis, of_axis in enumerate(sums):
             rest = tuple(number for number in range(array.ndim) if number != axis)
             of_axis[rows if axis == 0 else slice(None)] += marks.sum(rest, dtype=np.uint64)
     return sums
 
 
-def scrambled(array: Array) -> Digests:
+def scramble(array: Array) -> Digests:
     """Numbers of 64 bits that look random, equal where those of the array are: each one's place in SplitMix64."""
     bits = np.ascontiguousarray(array).view(f"u{array.itemsize}").astype(np.uint64)
     bits += np.uint64(GOLDEN)
@@ -116,11 +116,11 @@ def _along(array: Array, axis: int, marks: Digests, candidates: ByName, table: T
         known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
         rows = [[row for row in of if row[0] in candidates and (count == length or row[1] == WHOLE)] for of in known]
         if all(rows):
-            for to, (left, right), sizes in _arranged(split, axis, candidates, _assigned(rows)):
+            for to, (left, right), sizes in _arrange(split, axis, candidates, _assign(rows)):
                 yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes
 
 
-def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
+def _assign(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
     """For each row one of the places where it stands: those of as few arrays as there can be, each place once."""
     count = Counter((name, axis) for rows in candidates for name, axis in {row[:2] for row in rows})
     chosen: dict[str, int] = {}  # the axis of each array
@@ -137,7 +137,7 @@ def _assigned(candidates: Sequence[Sequence[Row]]) -> list[Row | None]:
     return assigned
 
 
-def _arranged(array: Array, axis: int, candidates: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
+def _arrange(array: Array, axis: int, candidates: ByName, rows: Sequence[Row | None]) -> Iterator[Guess]:
     """Names, axes and sizes of lines by which an array's rows along an axis may stand where they were seen."""
     there = [row for row in rows if row]
     if len(there) < len(rows):
@@ -170,13 +170,13 @@ def _inner(row: Array, candidate: Array) -> Iterator[tuple[tuple[Axes, Axes], di
     plain = tuple(() if size == 1 else (next(letters),) for size in finer.shape)
     for order in permutations(range(squeezed.ndim)):
         turned = squeezed.transpose(order)
-        groups = _grouped([INNER[place] for place in order], turned.shape, coarser.shape)
+        groups = _group([INNER[place] for place in order], turned.shape, coarser.shape)
         if groups is not None and np.array_equal(turned.reshape(coarser.shape), coarser):
             axes = (plain, groups) if finer is row else (groups, plain)
             yield axes, dict(zip(INNER, squeezed.shape, strict=False))
 
 
-def _grouped(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Axes | None:
+def _group(letters: Sequence[str], sizes: Sequence[int], wanted: Sequence[int]) -> Axes | None:
     """The letters in groups whose sizes have the wanted products; None if there are none such. No size is 1."""
     places = {product: place for place, product in enumerate(accumulate(sizes, mul, initial=1))}
     ends = [places.get(product, -1) for product in accumulate(wanted, mul, initial=1)]
@@ -198,7 +198,7 @@ def _outer(places: Sequence[tuple[int, int]], lengths: Sequence[int], several: b
     if np.array_equal(rows, np.arange(len(rows))):
         yield (("n",), ("n",)), {}
     else:
-        yield from islice(_transposed(rows), 1)
+        yield from islice(_transpose(rows), 1)
 
 
 def _side_by_side(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[Outer]:
@@ -210,7 +210,7 @@ def _side_by_side(places: Sequence[tuple[int, int]], lengths: Sequence[int]) -> 
             yield (axis, axis), {"g": groups} if groups > 1 else {}
 
 
-def _transposed(rows: NDArray[np.int64]) -> Iterator[Outer]:
+def _transpose(rows: NDArray[np.int64]) -> Iterator[Outer]:
     """The axis is one of three, two neighbours of which change places."""
     number = len(rows)
     for first in divisors(number):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rosetta_diff.helpers import CannotBeginError, as_toml, count, write_atomically
-from rosetta_diff.pair.by_value import found_by_value
-from rosetta_diff.pair.pairing import Pairing, described
+from rosetta_diff.pair.by_value import find_by_value
+from rosetta_diff.pair.pairing import Pairing, describe
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.ways import in_precision
 from rosetta_diff.read.patterns import format_axes
@@ -114,7 +114,7 @@ def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
             right_array.max(),
         )
         if alike and not np.array_equal(left_array, right_array):
-            for candidate in found_by_value(left, right):
+            for candidate in find_by_value(left, right):
                 assert candidate.line
                 within = any(len(group) > 1 for axes in candidate.line.axes for group in axes)
                 if within:  # a transposed kernel is a mistake where both frameworks know it
@@ -130,7 +130,7 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
         for line in lines_of(pair, find_rearranged(pair)):
             drafted[line.section].append(f"{line.text}  # by {line.how}")
     alone = [
-        f"# without a partner on the {side}: {described(group)}"
+        f"# without a partner on the {side}: {describe(group)}"
         for side, groups in (("left", pairing.left), ("right", pairing.right))
         for group in groups
         if group.tensors

@@ -48,7 +48,7 @@ def read_mapping(path: Path) -> MappingFile:
         raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
 
 
-def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[TensorPair]:
+def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[TensorPair]:
     """The pairs of one line: its names expanded against those of both records, its axes solved from shapes.
 
     Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
@@ -67,21 +67,23 @@ def expanded(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -
     ]
     common = indices[0] & indices[1]
     matches = [
-        _matched(where, templates_of_side, of, common) for templates_of_side, of in zip(templates, names, strict=True)
+        _match(where, templates_of_side, of, common) for templates_of_side, of in zip(templates, names, strict=True)
     ]
     for key in dict.fromkeys((*matches[0], *matches[1])):
         for side, word in enumerate(("left", "right")):
             if key not in matches[side]:
-                missing = ", ".join(filled(template, key) for template in templates[side])
-                raise UnfitRecordsError(f"{where}: the {word} side has no {missing}; it has {listed(names[side])}")
+                missing = ", ".join(fill(template, key) for template in templates[side])
+                raise UnfitRecordsError(
+                    f"{where}: the {word} side has no {missing}; it has {list_names(names[side])}"
+                )
         yield solve_pair(text, (matches[0][key], matches[1][key]), axes, names, line)
 
 
-def listed(names: Shapes) -> str:
+def list_names(names: Shapes) -> str:
     return ", ".join(list(names)[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
-def filled(template: str, key: Key) -> str:
+def fill(template: str, key: Key) -> str:
     """The template with those of its indices filled in that the key has."""
     values = dict(key)
 
@@ -92,7 +94,7 @@ def filled(template: str, key: Key) -> str:
     return INDEX.sub(number, template)
 
 
-def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
+def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]) -> dict[Key, Names]:
     """This side's names, by the values of the indices that both sides have.
 
     Names that differ only in an index of this side are in the order of its numbers.
@@ -101,7 +103,7 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
     for place, template in enumerate(templates):
         matches = list(_matches(template, names))
         if not matches:
-            raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {listed(names)}")
+            raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {list_names(names)}")
         for name, values in matches:
             key = tuple(sorted(item for item in values.items() if item[0] in common))
             rest = tuple(item for item in values.items() if item[0] not in common)
@@ -111,7 +113,7 @@ def _matched(where: str, templates: Sequence[str], names: Shapes, common: set[st
         names_in_order: list[str] = []
         for template, matched in zip(templates, of_places, strict=True):
             if not matched:
-                raise UnfitRecordsError(f"{where}: there is no {filled(template, key)}; there are {listed(names)}")
+                raise UnfitRecordsError(f"{where}: there is no {fill(template, key)}; there are {list_names(names)}")
             names_in_order += [name for _, name in sorted(matched)]
         matched_names[key] = tuple(names_in_order)
     return matched_names
@@ -161,17 +163,17 @@ def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[Tensor
     """The pairs of weights and of layers of a file. Raises UnfitRecordsError for a file that does not fit."""
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     if not is_turned(file, sides):
-        return expanded_all(file, left, right), file.layers
-    pairs = [pair.exchanged() for pair in expanded_all(file, right, left)]
+        return expand_all(file, left, right), file.layers
+    pairs = [pair.exchanged() for pair in expand_all(file, right, left)]
     return pairs, {right_name: name for name, right_name in file.layers.items()}
 
 
-def expanded_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPair]:
+def expand_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPair]:
     """The pairs of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
     pairs: list[TensorPair] = []
     lines: dict[tuple[str, str], str] = {}
     for text, line in file.weights.items():
-        for pair in expanded(text, line, left, right):
+        for pair in expand(text, line, left, right):
             pairs.append(pair)
             for side, names in zip(("left", "right"), (pair.left.names, pair.right.names), strict=True):
                 for name in names:

@@ -45,11 +45,11 @@ class Pairing:
                 kinds = {group.kind for group in unpaired} - {*OWN}  # what resembles nothing says less
                 missing = next((group for group in alone[place] if group.kind in kinds), alone[place][0])
                 alike = [group for group in unpaired if group.kind == missing.kind] or unpaired
-                candidates = ", ".join(described(group) for group in alike[:3])
+                candidates = ", ".join(describe(group) for group in alike[:3])
                 left_over = f"has left {candidates}" if candidates else self._around(missing, place)
                 skip = f'[skip] {as_toml(missing.name)} = "why it is not compared"'
                 raise UnfitRecordsError(
-                    f"{described(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
+                    f"{describe(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
                     f"{left_over}; say in a file for --mapping which belong together (rosetta-diff "
                     f"--write-mapping drafts it), or that it has none: {skip}"
                 )
@@ -65,11 +65,11 @@ class Pairing:
         nearest = [placed[number] for number in (*sorted(before)[-1:], *sorted(after)[:1])]
         if not nearest:
             return "has no layer with a partner"
-        words = [f"{described(pair.both[1 - place])} with {pair.both[place].name}" for pair in nearest]
+        words = [f"{describe(pair.both[1 - place])} with {pair.both[place].name}" for pair in nearest]
         return f"has a partner for each of its own; nearest stand {', and '.join(words)}"
 
 
-def described(group: WeightGroup) -> str:
+def describe(group: WeightGroup) -> str:
     """A group in words: its name, its kind and its shapes."""
     shapes = ", ".join(
         f"{name} {'×'.join(map(str, shape)) or 'of one number'}" for name, shape in group.shapes.items()
@@ -77,7 +77,7 @@ def described(group: WeightGroup) -> str:
     return f"{group.name} ({group.kind}{': ' + shapes if shapes else ''})"
 
 
-def paired(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
+def pair_sides(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
     """Pair the groups of two records. Raises UnfitRecordsError for a mapping that names what is not there."""
     mapping = mapping or MappingFile()
     sides, whole = (left, right), (groups_of(left), groups_of(right))

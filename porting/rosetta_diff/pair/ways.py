@@ -16,7 +16,7 @@ import numpy as np
 from rosetta_diff.arrays import Array
 from rosetta_diff.pair.alignment import aligned
 from rosetta_diff.pair.arrangement import MappingLine, axes_between, solve_pair
-from rosetta_diff.pair.by_value import found_by_value
+from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedLayer, UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
@@ -183,7 +183,7 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
         {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
-    pairs = found_by_value(left, right)
+    pairs = find_by_value(left, right)
     yield from (of_line(pair, *sides) for pair in pairs)
     rest = {*left}, {*right}
     for pair in pairs:

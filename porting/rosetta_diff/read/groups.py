@@ -166,7 +166,7 @@ class WeightGroup:
             return {}
         width = next(iter(self.shapes.values()))[-1] if self.kind == "dense" and self.shapes else None
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
-        return {"output": merged(parts[0], width)} | further
+        return {"output": merge(parts[0], width)} | further
 
     def part_of_call(self, name: str) -> Tensor:
         """An array that a call of the layer is given, or gives."""
@@ -202,7 +202,7 @@ def values(side: Side, tensor: Tensor, file: str = "weights") -> Array | None:
     return tensor.sum(read)
 
 
-def merged(output: Tensor, width: int | None) -> Tensor:
+def merge(output: Tensor, width: int | None) -> Tensor:
     """An output whose last axes are those of heads, with these as one axis of this width."""
     for number in range(len(output.shape) - 1, 1, -1) if width else ():
         if prod(output.shape[-number:]) == width:

@@ -25,7 +25,7 @@ demo: set-up
 
 test: needs
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --timeout 120
-	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --timeout 120
+	cd porting && ../$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --timeout 120
 
 nightly: set-up # attacks by hostile input, and what takes long
 	$(BIN)/python -m pytest tests/nightly --numprocesses 2 --timeout 600 -rA

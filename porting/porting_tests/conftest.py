@@ -20,9 +20,11 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the programs 
     os.environ[variable] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests that start a framework with `starts`, which `make check` leaves out; and leave out tests marked
-    `at_length` but by `make nightly`."""
+    `at_length` but by `make nightly`. Tests that start a framework run in one process of `make test`, so that each
+    framework is started once."""
     if not AT_LENGTH:
         long = [item for item in items if item.get_closest_marker("at_length")]
         config.hook.pytest_deselected(items=long)
@@ -30,6 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "side_of" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("starts")
+            if PROCESS:
+                item.add_marker(pytest.mark.xdist_group("starts"))
 
 
 @pytest.fixture(scope="session", autouse=True)

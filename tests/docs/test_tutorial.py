@@ -23,8 +23,7 @@ BESIDE = {"jax": {"flax", "optax", "orbax"}}
 # What the page says of the blocks of the scripts' code, of which the first comes before the first title.
 BLOCKS = tomllib.loads((TUTORIAL / "blocks.toml").read_text(encoding="utf-8"))["block"]
 # The loss of the third step shows what one would usually write; to compile Keras's step would take longer than both.
-# For each framework at length, since each script compiles anew.
-TRAPPED = FRAMEWORKS if AT_LENGTH else ["torch"]
+# At length alone, since each script compiles anew.
 QUICKER = [("num_steps = 64, 10", "num_steps = 64, 3"), ("model.compile(", "model.compile(run_eagerly=True, ")]
 # Runs scripts one after another in one process, since importing a framework takes longer than most of them.
 RUN_EACH = """
@@ -112,7 +111,7 @@ def test_only_a_script_as_written_gives_the_references_results(
     wrong = usual(training)
     assert len(wrong) == 2
     scripts = [TUTORIAL / f"{name}_seq2seq.py"]
-    for number, text in enumerate(wrong if name in TRAPPED else []):
+    for number, text in enumerate(wrong if AT_LENGTH else []):
         scripts.append(tmp_path / f"wrong-{number}.py")
         scripts[-1].write_text(text, encoding="utf-8")
     (losses, translations), *trapped = outcomes(scripts, tmp_path / "out")

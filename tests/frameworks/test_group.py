@@ -133,7 +133,10 @@ def test_a_workers_environment_lacks_other_launchers_variables(monkeypatch: pyte
         ("train --out run --backend torch", TORCHRUN | {"RANK": "3"}, "WORLD_SIZE is set, .*worker 3 of 3"),
         ("train --out run --backend keras", {"TF_CONFIG": '{"cluster": {"chief": []}}'}, "TF_CONFIG is set, .*alone"),
         ("train --out run --backend torch", TORCHRUN | {"MASTER_ADDR": "no.such.invalid"}, "no.such.invalid:4000"),
-        ("train --out run --backend keras", TORCHRUN, "needs the addresses of all workers in TF_CONFIG"),
+        pytest.param(
+            *("train --out run --backend keras", TORCHRUN, "needs the addresses of all workers in TF_CONFIG"),
+            marks=pytest.mark.at_length,  # starts TensorFlow
+        ),
     ],
 )
 def test_a_group_that_cannot_train_is_refused_at_once(

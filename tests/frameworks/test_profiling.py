@@ -29,7 +29,7 @@ def fresh(name: str, **runtime: Any) -> BackendProcess:
     return BackendProcess(name, model("float32"), SETTINGS, Runtime(**runtime))
 
 
-@pytest.mark.parametrize("name", BACKENDS if AT_LENGTH else BACKENDS[:-1])
+@pytest.mark.parametrize("name", BACKENDS if AT_LENGTH else ["numpy", "torch", "paddle", "keras"])
 def test_the_parts_of_a_step_are_told(backend_of: StartBackend, name: str, tmp_path: Path) -> None:
     process, batch = backend_of(name, "float32"), batch_of(STEPS * BATCH_SIZE, "float32")
 
@@ -66,6 +66,7 @@ def test_keras_trains_without_tensorflows_format_of_profiles(backend_of: StartBa
     backend_of("keras", "float32").call(child.import_without, module="backends.profiling.keras", missing=missing)
 
 
+@pytest.mark.at_length
 def test_tensorflow_has_onednn_unless_the_shell_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with fresh("keras", threads=1) as process:

@@ -23,8 +23,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # of the programs 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests that start a framework with `starts`, which `make check` leaves out; and leave out tests marked
-    `at_length` but by `make nightly`. Tests that start a framework run in one process of `make test`, so that each
-    framework is started once."""
+    `at_length` but by `make nightly`. Tests that need all frameworks run in one process of `make test`, and those
+    that need one in another, so that few frameworks start twice."""
     if not AT_LENGTH:
         long = [item for item in items if item.get_closest_marker("at_length")]
         config.hook.pytest_deselected(items=long)
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "side_of" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("starts")
             if PROCESS:
-                item.add_marker(pytest.mark.xdist_group("starts"))
+                item.add_marker(pytest.mark.xdist_group("all" if "started" in item.fixturenames else "one"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -285,12 +285,26 @@ def test_a_running_mean_is_no_part_of_the_optimizers_step(tmp_path: Path) -> Non
     assert places(compared(left, right)) == ["the running statistics after a step in bn moving_mean"]
 
 
+@pytest.mark.parametrize(("times", "broken"), [(1, None), (2, "loss")])
+def test_rules_that_a_replay_needed_are_told_once(times: int, broken: str | None, tmp_path: Path) -> None:
+    """The whole model needs them, too, unless it parts before."""
+    left = write_tagger(tmp_path / "torch", "torch", DATA)
+    right = write_tagger(tmp_path / "keras", "keras", changed(DATA, put("loss", lambda loss: times * loss)))
+    write_tagger(right / "replay", "keras", DATA)
+    edited(right / "replay", lambda said: said.update(fed=checksum(Recorded(left))))
+    diff = compared(left, right)
+    assert diff.replay
+    assert diff.broken == broken
+    assert [line[:25] for line in diff.replay.remarks] == (["converted, step: running "] if broken else [])
+    assert told(diff).count("converted, step: running variances of bn moving_variance") == 1
+
+
 def test_a_model_is_not_judged_after_a_layer_in_it_that_was_not_fed(records: Path) -> None:
     """The feed may lack a layer's output, as where the right one had another shape when the feed was written."""
     both = records / "left", records / "right"
     before = compared(*both)
     assert before.replay
-    unfed = next(place.layer for place in before.replay.wrong if place.what.startswith("is given"))
+    unfed = next(place.layer for place in before.replay.wrong if place.words.startswith("is given"))
     edited(both[1] / "replay", lambda said: [c.update(fed_outputs=[]) for c in said["calls"] if c["layer"] == unfed])
     (output,) = described(both[1] / "replay")["calls"][-1]["parts"]
     resaved(both[1] / "replay", "layers", lambda found: found | {output: found[output] + 1})

@@ -7,7 +7,7 @@ default: what could not be judged is listed.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import islice
 from typing import Any
 
 from rosetta_diff.arrays import PRECISE
@@ -17,11 +17,11 @@ from rosetta_diff.explain.optimizers import step_differs
 from rosetta_diff.explain.settings import settings_differ
 from rosetta_diff.feed import FedCall, Partners, checksum, left_calls
 from rosetta_diff.helpers import some_of
-from rosetta_diff.judge.axes import OUTPUT
-from rosetta_diff.judge.check import Check, Item, judge, nearest
+from rosetta_diff.judge import rules
+from rosetta_diff.judge.check import Check, Item, Place, judge, nearest
+from rosetta_diff.judge.excuses import excuse_by
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.looser import judge_by_rules
-from rosetta_diff.judge.outputs import arguments, views_of_input
 from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import PARENT
@@ -31,28 +31,7 @@ MOST_SHOWN, MOST_EXPLAINED = 20, 10  # wrong places, and those of them whose cau
 TAKES, GIVES = "is given", "gives"
 LOSS, STEP, STATISTICS = "the loss", "the optimizer's step", "the running statistics after a step"
 
-Arrivals = Mapping[FedCall, Sequence[tuple[Check, str]]]  # what came to each call, and the names of the arrays
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """A place where the right side computes otherwise."""
-
-    layer: str  # of the right side
-    what: str  # whether it is what the layer gives, or what it is given
-    check: Check
-    lines: tuple[str, str]  # that call it, on the left and on the right
-    causes: list[Cause] = field(default_factory=list)
-
-    @property
-    def place(self) -> str:
-        return f"{self.layer or 'the model'} {self.what}"
-
-    @property
-    def sentence(self) -> str:
-        error = "" if self.check.finite_error is None else f"error {self.check.error:.1e}, "
-        where = f"{self.check.place}: " if self.check.place else ""
-        return f"{self.what}: {error}bound {self.check.tolerance:.1e}; {where}{self.check.note}"
+Arrivals = Mapping[FedCall, Sequence[Check]]  # what came to each call; the name of each item is its right array's
 
 
 @dataclass
@@ -63,40 +42,45 @@ class Replay:
     stages: Stages  # of the left side and the replay
     partners: Partners
     judged: set[str] = field(default_factory=set)  # the right side's layers
-    wrong: list[Wrong] = field(default_factory=list)
-    inside: list[Wrong] = field(default_factory=list)  # places that differ though what the model gives agrees
+    checks: list[Check] = field(default_factory=list)  # each with its place
+    causes: dict[Place, list[Cause]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)  # on the rules that the checks needed
     not_judged: dict[str, str] = field(default_factory=dict)  # the right side's layers, and why
     settings: dict[str, list[str]] = field(default_factory=dict)  # that differ, and right layers that give the same
 
+    @property
+    def wrong(self) -> dict[Place, Check]:
+        """The places where the right side computes otherwise, in the order in which they ran."""
+        return {check.place: check for check in self.checks if check.place and not check.passed}
+
     def as_json(self) -> dict[str, Any]:
+        inside = {check.place: check for check in self.checks if check.place and check.inside}
         wrong = [
-            {"layer": place.layer, "what": place.sentence, "lines": list(place.lines), "check": place.check.as_json()}
-            | {"causes": [cause.sentence for cause in place.causes], "inside": place in self.inside}
-            for place in (*self.wrong, *self.inside)
+            {"layer": place.layer, "what": f"{place.words}: {check.result}", "lines": list(place.lines)}
+            | {"check": check.as_json(), "causes": [cause.sentence for cause in self.causes.get(place, ())]}
+            | {"inside": check.inside}
+            for place, check in (self.wrong | inside).items()
         ]
         report = {"judged": sorted(self.judged), "wrong": wrong, "not_judged": self.not_judged}
-        return report | {"settings": self.settings}
+        return report | {"settings": self.settings, "notes": self.remarks}
 
     def lines(self) -> Iterator[str]:
         """The result in words."""
-        number = len({place.layer for place in self.wrong})
+        wrong = self.wrong
+        number = len({place.layer for place in wrong})
         are = "none is wrong" if not number else f"{number} {'is' if number == 1 else 'are'} wrong"
         yield f"each layer by itself, after what the left ones gave: of {len(self.judged)} judged {are}"
-        for place in self.wrong[:MOST_SHOWN]:
-            yield f"  {place.layer or 'the model'} {place.sentence}"
+        for place, check in islice(wrong.items(), MOST_SHOWN):
+            yield f"  {check.line}"
             left, right = place.lines
             if right:
                 yield f"    called by {right}"
                 yield from [f"    on the left by {left}"] if left else []
-            for cause in place.causes:
+            for cause in self.causes.get(place, ()):
                 yield f"    {cause.standing}: {cause.line}"
-        if self.inside:
-            yield (
-                f"  places that differ though what the model gives agrees, since they are cut, masked or called "
-                f"otherwise: {len(self.inside)}, such as {self.inside[0].layer} {self.inside[0].sentence}"
-            )
-        if len(self.wrong) > MOST_SHOWN:
-            yield f"  {len(self.wrong) - MOST_SHOWN} more such places; --json has them"
+        yield from (f"  {remark}" for remark in self.remarks)
+        if len(wrong) > MOST_SHOWN:
+            yield f"  {len(wrong) - MOST_SHOWN} more such places; --json has them"
         for line, layers in self.settings.items():
             yield f"  no effect in the judged calls of {some_of(layers)}: {line}"
         for reason in dict.fromkeys(self.not_judged.values()):
@@ -112,14 +96,14 @@ class Replay:
                 outputs.setdefault(place, []).append(item)
         calls = self.stages.right.says.calls
         known = [call for call in calls if (call.layer, call.number) in self.partners]
-        arrivals = {(call.layer, call.number): [*self._arrivals(call)] for call in known}
+        arrivals = {(call.layer, call.number): [*self._compare_given(call)] for call in known}
         # Layers whose output did not become the left one's, of those that give something else, and of these and
         # those that are given something else; and items.
         unfed, strange, seen = list[str](), list[str](), set[int]()
         for call in calls:
             place = call.layer, call.number
             after = f"since it comes after {unfed[-1]}, which is wrong" if unfed else ""
-            if after and not all(check.passed for check, _ in arrivals.get(place, ())):
+            if after and not all(check.passed for check in arrivals.get(place, ())):
                 self.not_judged.setdefault(call.layer, after)
                 continue
             self._tell_arrivals(call, arrivals)
@@ -129,7 +113,7 @@ class Replay:
                     failed = self._judge_output(item, call, arrivals, strange, after)
                     if len(call.fed_outputs) != len(call.parts):
                         unfed += [call.layer] if failed else []
-                        given_otherwise = any(not check.passed for check, _ in arrivals[place])
+                        given_otherwise = any(not check.passed for check in arrivals[place])
                         strange += [call.layer] if failed or given_otherwise else []
         wrong = {place.layer for place in self.wrong}
         same = {line: [path for path in of if path not in wrong] for line, of in self.settings.items()}
@@ -143,9 +127,9 @@ class Replay:
     def _tell_arrivals(self, call: RecordedCall, arrivals: Arrivals) -> None:
         """Tell what comes to a layer otherwise, but for an array that comes to a layer around it."""
         around = [place for place in arrivals if is_within(call.layer, place[0]) and place[0] != call.layer]
-        told = {array for place in around for check, array in arrivals[place] if not check.passed}
-        for check, array in arrivals.get((call.layer, call.number), ()):
-            if not check.passed and array not in told:
+        told = {check.item.name for place in around for check in arrivals[place] if not check.passed}
+        for check in arrivals.get((call.layer, call.number), ()):
+            if not check.passed and check.item.name not in told:
                 self._add(check, call, TAKES)
 
     def _judge_output(
@@ -155,14 +139,14 @@ class Replay:
         the layers before that gave something else, which stayed. `after` is why nothing is known of what was given,
         unless it was compared."""
         compared = arrivals[call.layer, call.number]
-        if not all(check.passed for place in places(item) for check, _ in arrivals[place]):
+        if not all(check.passed for place in places(item) for check in arrivals[place]):
             self.not_judged.setdefault(call.layer, "since it is given something else, which comes first")
             return False
         check = judge_by_rules(self.stages, item)
         if after and not (check.passed or compared):
             self.not_judged.setdefault(call.layer, after)
             return False
-        misfit = None if check.passed else next(self._arrivals(call, fit=False), None)
+        misfit = None if check.passed else next(self._compare_given(call, fit=False), None)
         within = next((path for path in strange if path != call.layer and is_within(path, call.layer)), "")
         if within and not (check.passed or misfit):
             self.not_judged.setdefault(call.layer, f"since it holds {within}, which is wrong")
@@ -172,23 +156,20 @@ class Replay:
             for cause in settings_differ(Broken(self.stages, check, [check])):
                 layers = self.settings.setdefault(cause.line, [])
                 layers += [call.layer] if call.layer not in layers else []
+            self.checks.append(replace(check, place=Place(call.layer, GIVES)))
             return False
-        self._add(*((misfit[0], call, TAKES) if misfit else (check, call, GIVES)))
+        self._add(*((misfit, call, TAKES) if misfit else (check, call, GIVES)))
         return True
 
-    def _arrivals(self, call: RecordedCall, fit: bool = True) -> Iterator[tuple[Check, str]]:
-        """Compare the arguments of a call with those of the left call, where shapes fit, or only where they do not:
-        arguments of the same names, and the first ones; each with the name of its array."""
+    def _compare_given(self, call: RecordedCall, fit: bool = True) -> Iterator[Check]:
+        """Compare what a call is given with what the left call is given, where shapes fit, or only where they do
+        not."""
         pair, left_call = self.partners[call.layer, call.number]
         pair = replace(pair, right=replace(pair.right, side=self.stages.right))
-        for left_name, right_name in arguments(pair, (left_call, call)):
-            views = views_of_input(self.stages.pairing.turns, pair, left_name, right_name)
-            if views.fit == fit:
-                name = next(name for name, array in call.inputs.items() if array == right_name)
-                loads = partial(views.array, 0), partial(views.array, 1)
-                of_pair: dict[str, Any] = {"is_output": True, "pair": pair, "turn": views.turn, "axes": OUTPUT}
-                of_pair |= {"precision": self.stages.precision_of(views.left)}
-                yield judge(self.stages.held("forward", name, "outputs", *loads, **of_pair)), right_name
+        for item in self.stages.arguments(pair, (left_call, call)):
+            left, right = item.left(), item.right()
+            if (left is not None and right is not None and left.shape == right.shape) == fit:
+                yield judge(item)
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:
         item, (_, left) = check.item, self.partners[call.layer, call.number]
@@ -197,15 +178,15 @@ class Replay:
         layer = (
             item.pair.right.name if item.pair and len(item.pair.right.layers) > 1 and what == GIVES else call.layer
         )
-        if any((place.layer, place.what) == (layer, words) for place in self.wrong):  # of another call or output
+        if any((place.layer, place.words) == (layer, words) for place in self.wrong):  # of another call or output
             return
-        causes: list[Cause] = []
+        place = Place(layer, words, (lines[0], lines[1]))
         if len(self.wrong) < MOST_EXPLAINED:
             # Another input is explained by the outputs of the layer that is given it.
             of_call = [item for item in self.stages.items("forward") if (call.layer, call.number) in places(item)]
             failed = [check] if what == GIVES else [made for made in map(judge, of_call) if not made.passed]
-            causes = self._causes(failed[0], failed) if failed else []
-        self.wrong.append(Wrong(layer, words, check, (lines[0], lines[1]), causes))
+            self.causes[place] = self._causes(failed[0], failed) if failed else []
+        self.checks.append(replace(check, place=place))
 
     def _causes(self, check: Check, failed: Sequence[Check]) -> list[Cause]:
         """Causes whose test passed, else settings that differ; what else is told needs the whole model."""
@@ -242,13 +223,16 @@ class Replay:
         """Judge what no layer computes; of all that fails the nearest to the cause is told."""
         if items:
             self.judged.add(name)
-        failed = [check for item in items if not (check := judge_by_rules(self.stages, item)).passed]
+        checks = [judge_by_rules(self.stages, item) for item in items]
+        self.checks += [replace(check, place=Place(name, f"of {check.tensor}")) for check in checks if check.passed]
+        failed = [check for check in checks if not check.passed]
         if failed:
             check = nearest(failed)
-            what = GIVES if name == LOSS else f"of {check.tensor}"
+            place = Place(name, GIVES if name == LOSS else f"of {check.tensor}")
             if check.item.is_statistic:
-                name, what = STATISTICS, f"in {check.tensor}"
-            self.wrong.append(Wrong(name, what, check, ("", ""), self._causes(check, failed)))
+                place = Place(STATISTICS, f"in {check.tensor}")
+            self.causes[place] = self._causes(check, failed)
+            self.checks.append(replace(check, place=place))
 
     def _list_not_judged(self, told: Collection[str]) -> None:
         """List the layers with weights, and those without that are paired, of which not a call was judged."""
@@ -286,9 +270,16 @@ def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:
     replay = Replay(stages, stages_of(stages, side), left_calls(stages.pairing.pairs))
     replay.judge()
     if agrees:
-        replay.inside = [place for place in replay.wrong if place.layer not in (LOSS, STEP, STATISTICS)]
-        replay.wrong = [place for place in replay.wrong if place.layer in (LOSS, STEP, STATISTICS)]
+        replay.checks = [
+            check if check.passed or is_of_no_layer(check) else excuse_by(rules.BY_ITSELF, check)
+            for check in replay.checks
+        ]
     return replay
+
+
+def is_of_no_layer(check: Check) -> bool:
+    """True for the loss and for what a step moves."""
+    return check.place is not None and check.place.layer in (LOSS, STEP, STATISTICS)
 
 
 def stages_of(stages: Stages, side: Side) -> Stages:

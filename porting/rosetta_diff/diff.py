@@ -52,7 +52,7 @@ class Diff:
     @property
     def wrong_alone(self) -> list[str]:
         """The places that are wrong in the replay, where no stage of the whole model breaks."""
-        return [place.place for place in self.replay.wrong] if self.replay and not self.broken else []
+        return [str(place) for place in self.replay.wrong] if self.replay and not self.broken else []
 
     @property
     def unfinished(self) -> str:
@@ -193,6 +193,8 @@ def compare_records(
         *stages.notes,
         *of_replay,
     ]
+    if diff.replay:
+        diff.replay.remarks = [line for line in remarks_on_rules(diff.replay.checks) if line not in diff.notes]
     return diff
 
 
@@ -261,7 +263,7 @@ def remarks_on_rules(checks: Sequence[Check]) -> Iterator[str]:
             of = [check for check in used if not turn or check.item.turn == turn]
             outputs = f"{len(of)} outputs of layers differ" if of[1:] else "the output of a layer differs"
             names = some_of([check.tensor for check in of])
-            yield rule.told(stage=stage, names=names, turn=turn, outputs=outputs, first=of[0].line)
+            yield rule.told(stage=stage, names=names, turn=turn, outputs=outputs, first=of[0].line, number=len(of))
 
 
 def rules_of(check: Check) -> list[Rule]:

@@ -69,7 +69,7 @@ def port(name: str) -> tuple[Pair, list[str]]:
 
 def places(diff: Diff) -> list[str]:
     """The places that a replay names."""
-    return [f"{one.layer} {one.what}" for one in diff.replay.wrong] if diff.replay else []
+    return [f"{one.layer} {one.words}" for one in diff.replay.wrong] if diff.replay else []
 
 
 def missed_and_others(diff: Diff, patterns: list[str]) -> tuple[list[str], list[str]]:

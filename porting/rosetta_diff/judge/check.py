@@ -7,7 +7,7 @@ fails: its cause is there, and later failures would only follow. The left side i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class Item:
             return scale
         return scales_of_places(left, scale, self.rounding * scale / self.tolerance)
 
-    def place(self, where: tuple[int, ...]) -> str:
+    def index_in_words(self, where: tuple[int, ...]) -> str:
         """Return an index in words, such as "row 3, forget gate, unit 5"."""
         axes = next((words for words in self.axes if len(words) == len(where)), None)
         if axes is None:
@@ -127,9 +127,20 @@ class Item:
         return ", ".join(words)
 
 
+class Place(NamedTuple):
+    """A place of a replay: what a layer is given or gives there, or the loss or a step."""
+
+    layer: str  # of the right side
+    words: str
+    lines: tuple[str, str] = ("", "")  # that call the layer, on the left and on the right
+
+    def __str__(self) -> str:
+        return f"{self.layer or 'the model'} {self.words}"
+
+
 @dataclass(frozen=True)
 class Check:
-    """The result of comparing an item; a stage has one or several."""
+    """The result of comparing an item; a stage has one or several, and so has a layer of a replay."""
 
     item: Item
     error: float  # infinite where shape, dtype or finiteness already differ
@@ -137,6 +148,7 @@ class Check:
     note: str = ""  # the two values at that index, or another remark
     rules: tuple[Rule, ...] = ()  # that were needed
     tells: bool = True  # False: zeros, infinities, no numbers or too wide a bound, of which nothing could differ
+    place: Place | None = None  # of a replay
 
     @property
     def stage(self) -> str:
@@ -170,15 +182,16 @@ class Check:
         return self.error if isfinite(self.error) else None
 
     @property
-    def place(self) -> str:
-        """The place of the largest difference, in words."""
-        return self.item.place(self.where)
+    def result(self) -> str:
+        """The error against its bound, where it is, and both values."""
+        error = "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
+        index = self.item.index_in_words(self.where)
+        return f"{error}{f'{index}: ' if index else ''}{self.note}"
 
     @property
     def line(self) -> str:
-        """The tensor, the error against its bound, where it is, and both values."""
-        error = "" if self.finite_error is None else f"error {self.error:.1e}, bound {self.tolerance:.1e}; "
-        return f"{self.tensor}: {error}{f'{self.place}: ' if self.place else ''}{self.note}"
+        """The tensor or the place, and the result."""
+        return f"{self.place or self.tensor}: {self.result}"
 
     def as_json(self) -> dict[str, Any]:
         """An error that is not finite is null."""

@@ -8,9 +8,7 @@ gives agrees, since the models may be cut otherwise.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, dropwhile, islice
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +17,6 @@ from rosetta_diff.judge import rules
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import LeftOut, Stages
 from rosetta_diff.judge.looser import judge_by_rules
-from rosetta_diff.judge.outputs import arguments, views_of_input
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.description import RecordedCall
@@ -135,11 +132,7 @@ def compared_arguments(stages: Stages, item: Item) -> Iterator[Check]:
         return
     left, *_ = item.call.left.recorded
     for right in item.call.right.recorded:
-        for left_name, right_name in arguments(item.pair, (left, right)):
-            views = views_of_input(stages.pairing.turns, item.pair, left_name, right_name)
-            both = partial(views.array, 0), partial(views.array, 1)
-            how: dict[str, Any] = {"precision": stages.precision_of(views.left), "is_output": True}
-            yield judge(stages.held("forward", left_name, "outputs", *both, **how))
+        yield from map(judge, stages.arguments(item.pair, (left, right)))
 
 
 def count_vouched(stages: Stages, checks: Sequence[Check]) -> int:

@@ -21,14 +21,17 @@ from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS, ROUNDINGS
 from rosetta_diff.judge.check import Item
 from rosetta_diff.judge.outputs import (
     activations,
+    arguments,
     compared_outputs,
     otherwise,
+    views_of_input,
     why_no_outputs,
 )
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.judge.tolerances import Noise, tolerances_of
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Tensor, plain
 from rosetta_record.control import coarsest
@@ -189,6 +192,17 @@ class Stages:
             how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
             of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
             yield self.held("forward", tensor, "outputs", left, right, **how, **of_pair)
+
+    def arguments(self, pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[Item]:
+        """The items of what a left and a right call of a pair are given: arguments of the same names, and the first
+        ones. The name of each is that of its right array."""
+        for left_name, right_name in arguments(pair, calls):
+            views = views_of_input(self.pairing.turns, pair, left_name, right_name)
+            argument = next(name for name, array in calls[1].inputs.items() if array == right_name)
+            left, right = partial(views.array, 0), partial(views.array, 1)
+            how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
+            of_pair: dict[str, Any] = {"pair": pair, "name": right_name, "axes": OUTPUT}
+            yield self.held("forward", argument, "outputs", left, right, **how, **of_pair)
 
     def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no

@@ -83,6 +83,11 @@ LATER = Rule(
     "the other side has later, in any order, what a layer gives",
     "inside, {outputs}, and one side gives what the other one has later: {first}",
 )
+BY_ITSELF = Rule(
+    "a replay shows a layer that differs by itself, and the model's outputs agree",
+    "places that differ though what the model gives agrees, since they are cut, masked or called otherwise: "
+    "{number}, such as {first}",
+)
 UNMOVED = Rule(
     "a layer is given other numbers, and what it gives agrees",
     "given other numbers, and what it gives agrees: {names}",
@@ -129,7 +134,7 @@ MORE_STEPS = Rule("one side recorded more steps", "{number} steps, which one sid
 
 FORMS = (TURNED, ACTIVATED, TIES, ONES, VALUES, CARRIED, VARIANCE)
 WIDER = (SMALL, EXPLAINED, MOMENTUM, COARSE, NOISY, NO_VERDICT)
-EXCUSES = (FOLDED, AGREES, PADDED, LATER, UNMOVED)
+EXCUSES = (FOLDED, AGREES, PADDED, LATER, BY_ITSELF, UNMOVED)
 LEFT_OUT = (
     NO_FILE, NO_LOSS, ONE_SIDE, ONE_MODEL, NO_ARRAY, SHAPES, CALLS, NOT_CALLED, FURTHER, UNKNOWN, IDLE, OUTSIDE,
     NO_WEIGHTS, ONE_STEP, MORE_STEPS,

@@ -46,8 +46,10 @@ class Translator(nn.Layer):
     def forward(self, ids: paddle.Tensor, tags: paddle.Tensor) -> paddle.Tensor:  # (batch, time) both
         source, state = self.encoder(self.words(ids.T))
         target, _ = self.decoder(self.tags(tags.T), state)
-        source, target = source.transpose([1, 0, 2]), target.transpose([1, 0, 2])  # (batch, time, units)
-        scores = self.attention(target) @ source.transpose([0, 2, 1])  # (batch, target time, source time)
+        # (batch, time, units)
+        source, target = source.transpose([1, 0, 2]), target.transpose([1, 0, 2])
+        # (batch, target time, source time)
+        scores = self.attention(target) @ source.transpose([0, 2, 1])
         scores = scores - 1e9 * (ids == 0).astype(scores.dtype).unsqueeze(1)
         context = F.softmax(scores) @ source
         return self.logits(paddle.tanh(self.both(paddle.concat([context, target], -1))))

@@ -32,7 +32,8 @@ class Translator(nn.Module):
         source, state = self.encoder(self.words(ids.T))
         target, _ = self.decoder(self.tags(tags.T), state)
         source, target = source.transpose(0, 1), target.transpose(0, 1)  # (batch, time, units)
-        scores = self.attention(target) @ source.transpose(1, 2)  # (batch, target time, source time)
+        # (batch, target time, source time)
+        scores = self.attention(target) @ source.transpose(1, 2)
         scores = scores.masked_fill((ids == 0)[:, None], -torch.inf)
         context = scores.softmax(-1) @ source
         return self.logits(torch.tanh(self.both(torch.cat([context, target], -1))))

@@ -150,7 +150,8 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
     modules = """
         common backends benchmarks rosetta common.run backends.process.train_in_child
         backends.commands.training backends.process.translating backends.native.convert_in_child
-        backends.serve.server benchmarks.measure.bench benchmarks.report.results benchmarks.report.page
+        backends.serve.server benchmarks.measure.bench benchmarks.report.results
+        benchmarks.report.page
     """
     assert not imported_by(f"import {', '.join(modules.split())}") & HEAVY
     commands = """

@@ -137,7 +137,8 @@ def write_mapping(path: Path, pairing: Pairing) -> None:
     ]
     skip = [f"{as_toml(name)} = {as_toml(reason)}" for name, reason in pairing.skips.lines.items()]
     left, right = pairing.sides
-    first = f"left = {as_toml(left.framework.name if left.framework is not right.framework else left.name)}"
+    same = left.framework is right.framework
+    first = f"left = {as_toml(left.name if same else left.framework.name)}"
     axes = [line_of_axes(name, *turn) for name, turn in pairing.turns.items()]
     text = [*LEGEND, first, "", "[layers]", *drafted["layers"]]
     text += ["", "[weights]", *drafted["weights"], *alone, "", "[axes]", *axes]

@@ -60,15 +60,16 @@ def fed_outputs(stages: Stages) -> dict[str, Array]:
         if changes is None or changes[1] is not np.asarray:
             continue  # an activation of the left layer alone is of what the right one gives
         for call in pair.calls:
-            for views in compared_outputs(pair, call, stages.pairing.turns)[0].values():
-                if not views.fit:
+            for tensors in compared_outputs(pair, call, stages.pairing.turns)[0].values():
+                given = tensors.left.of(stages.left.arrays("layers").get)
+                if given is None or not tensors.fit:
                     continue
-                array = views.array(0, changes[0])
-                for part in views.right.names:
+                array = changes[0](given)
+                for part in tensors.right.names:
                     values.setdefault(part, np.zeros(right.shape(part, "layers"), array.dtype))
                     written.setdefault(part, np.zeros(right.shape(part, "layers"), bool))
-                views.right.write(array, values)
-                views.right.write(np.broadcast_to(True, array.shape), written)
+                tensors.right.write(array, values)
+                tensors.right.write(np.broadcast_to(True, array.shape), written)
     return {name: array for name, array in values.items() if written[name].all()}
 
 

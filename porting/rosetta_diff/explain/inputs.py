@@ -13,7 +13,7 @@ from rosetta_diff.activations import ACTIVATIONS
 from rosetta_diff.arrays import Array
 from rosetta_diff.explain.broken import Broken
 from rosetta_diff.explain.operators import OPERATORS, PROJECTIONS
-from rosetta_diff.judge.outputs import activations, views_of_input
+from rosetta_diff.judge.outputs import activations, pair_inputs
 from rosetta_diff.read.description import RecordedCall, RecordedLayer
 from rosetta_diff.read.groups import Call, WeightGroup, above_of, groups_of
 from rosetta_diff.read.rules import CHANNELLED, PARENT, RECURRENT, TAP
@@ -162,8 +162,9 @@ def given(broken: Broken) -> list[tuple[Array, Array]]:
     names, pair = [names_given(broken, place) for place in range(len(broken.groups))], broken.item.pair
     if pair is None or len(names[0]) != len(names[1]):
         return []
-    views = [views_of_input(broken.stages.pairing.turns, pair, *of) for of in zip(*names, strict=True)]
-    return [(both.array(0), both.array(1)) for both in views] if all(both.fit for both in views) else []
+    pairs = [pair_inputs(broken.stages.pairing.turns, pair, *of) for of in zip(*names, strict=True)]
+    loads = [broken.stages.loads(tensors) for tensors in pairs] if all(tensors.fit for tensors in pairs) else []
+    return [(np.asarray(left()), np.asarray(right())) for left, right in loads]
 
 
 def given_otherwise(broken: Broken) -> list[tuple[Array, Array]]:

@@ -4,6 +4,7 @@ A comparison goes in stages. Each stage assumes that those before it passed, so 
 fails: its cause is there, and later failures would only follow. The left side is expected.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
@@ -23,8 +24,9 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.judge.rules import EXCUSES, Rule
 from rosetta_diff.pair.drafts import line_of_turn
-from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.pair.pairs import CallPair, LayerPair, TensorPair
 from rosetta_diff.read.rules import CHANNELLED, RECURRENT
+from rosetta_diff.read.view import flat
 
 # By stage what its failure says about the cause, given that all stages below it passed.
 BREAKS = {
@@ -43,6 +45,9 @@ OF_STATISTICS = (
     "variance is divided by n or by n - 1"
 )
 STAGES = (*BREAKS,)
+# Words for the axes of an output of which nothing else is known.
+OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
+ROW, GATE = ("row",), "gate"
 GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "reset", "candidate")}
 
 
@@ -61,17 +66,28 @@ class Item:
     smallest_scale: float = 0.0
     rounding: float = 1.0  # of an output: the share of its largest number that rounding may make of any other number
     allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    turn: str = ""  # how the right axes stand otherwise, in words
-    axes: Sequence[Sequence[str]] = ()  # words for each axis, of as many axes as an array may have
-    units: int = 0  # of each gate, along an axis of gates
     # Of the models that are compared
     quantity: str = ""  # whose bound it has; "" where both must be equal
     measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
-    is_output: bool = False
-    is_update: bool = False  # True for weights after a step
+    tensors: TensorPair | None = None  # of what a layer or a model is given or gives
     pair: LayerPair | None = None  # None: of no layer
     name: str = ""  # of the tensor within the pair
     call: CallPair | None = None  # of an output: the calls that gave it
+
+    @property
+    def is_output(self) -> bool:
+        """True for what a layer or a model is given or gives."""
+        return self.stage in ("tensors", "forward")
+
+    @property
+    def is_update(self) -> bool:
+        """True for weights after a step."""
+        return self.stage == "step" and self.pair is not None
+
+    @property
+    def turn(self) -> str:
+        """How a mapping turns the right axes, in words."""
+        return self.tensors.turn if self.tensors else ""
 
     @property
     def by_number(self) -> bool:
@@ -114,17 +130,33 @@ class Item:
 
     def index_in_words(self, where: tuple[int, ...]) -> str:
         """Return an index in words, such as "row 3, forget gate, unit 5"."""
-        axes = next((words for words in self.axes if len(words) == len(where)), None)
+        axes = next((words for words in self._words_of_axes() if len(words) == len(where)), None)
         if axes is None:
             return f"index {', '.join(map(str, where))}" if where else ""
         words = []
         for axis, number in zip(axes, where, strict=True):
-            gates = GATES.get(axis.removesuffix(" gate"), ())
-            if gates and self.units:  # an axis of the blocks of all gates
-                words += [f"{gates[min(number // self.units, len(gates) - 1)]} gate", f"unit {number % self.units}"]
+            if axis == GATE and self.pair:  # an axis of the blocks of all gates
+                gates = GATES[self.pair.left.kind]
+                units = self.pair.left.shapes[self.name][-1] // len(gates)
+                words += [f"{gates[min(number // units, len(gates) - 1)]} gate", f"unit {number % units}"]
             else:
                 words.append(f"{axis} {number + (axis == 'step')}")
         return ", ".join(words)
+
+    def _words_of_axes(self) -> Sequence[Sequence[str]]:
+        """Words for each axis, of as many axes as the array may have; none where a line arranges a weight."""
+        if self.stage == "trajectory":
+            return [["step"]]
+        if self.tensors:
+            names = [re.sub(r"\d+$", "", name) for name in flat(self.tensors.left.axes)]
+            known = self.call and ROW in self.tensors.left.axes
+            return [["time step" if name == "time" else name for name in names]] if known else OUTPUT
+        if self.pair is None or (self.name in self.pair.weights and self.pair.weights[self.name].line):
+            return ()
+        kind, shape = self.pair.left.kind, self.pair.left.shapes.get(self.name)
+        if shape and kind in GATES:
+            return [[*("row" for _ in shape[1:]), GATE]]
+        return [{"embedding": ["row", "column"], "dense": ["input", "unit"]}.get(kind, [])]
 
 
 class Place(NamedTuple):

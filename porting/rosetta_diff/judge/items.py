@@ -16,7 +16,6 @@ from rosetta_diff.arrays import (
 )
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.axes import OUTPUT, Views, axes_of_output, axes_of_weight, order_axes
 from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS, ROUNDINGS
 from rosetta_diff.judge.check import Item
 from rosetta_diff.judge.outputs import (
@@ -24,13 +23,14 @@ from rosetta_diff.judge.outputs import (
     arguments,
     compared_outputs,
     otherwise,
-    views_of_input,
+    pair_inputs,
+    turn_axes,
     why_no_outputs,
 )
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.judge.tolerances import Noise, tolerances_of
 from rosetta_diff.pair.pairing import Pairing
-from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.pair.pairs import CallPair, LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Tensor, plain
@@ -72,7 +72,16 @@ class Stages:
 
     def items(self, stage: str) -> Iterator[Item]:
         """The items of a stage, of what both sides have."""
-        yield from (item for item in getattr(self, f"_{stage}")() if not self.pairing.skips.has_printed(item.tensor))
+        makers = {
+            "tensors": self._tensors,
+            "weights": self._weights,
+            "forward": self._forward,
+            "loss": self._loss,
+            "gradients": self._gradients,
+            "step": self._step,
+            "trajectory": self._trajectory,
+        }
+        yield from (item for item in makers[stage]() if not self.pairing.skips.has_printed(item.tensor))
 
     def _tensors(self) -> Iterator[Item]:
         if self._both("tensors", "inputs", "inputs"):
@@ -109,7 +118,8 @@ class Stages:
         if left is None or right is None:
             self._leave_out(rules.NO_LOSS, "loss")
         else:
-            yield self.held("loss", "loss", "loss", partial(np.array, float(left)), partial(np.array, float(right)))
+            both = partial(np.array, float(left)), partial(np.array, float(right))
+            yield self.make_item("loss", "loss", "loss", both)
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
@@ -132,8 +142,8 @@ class Stages:
         updates = self._both("step", "step-1", "weights after a step")
         left, right = (side.counters for side in (self.left, self.right))
         if left and right and updates:  # a counter alone is no step
-            both = (partial(np.array, counters, np.float64) for counters in (left, right))
-            yield self.held("step", "step counter", "", *both, scale=1.0)
+            both = partial(np.array, left, np.float64), partial(np.array, right, np.float64)
+            yield self.make_item("step", "step counter", "", both, scale=1.0)
         yield from self._updates() if updates else ()
 
     def _updates(self) -> Iterator[Item]:
@@ -144,15 +154,15 @@ class Stages:
             quantity = "updates" if pair.is_trained(name) else "moving"
             scale = self.distance(pair, name) or moved(pair.right_array, name) or 1.0
             allowed = rounding_of_start(pair, name, self.tolerances.unit)
-            yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed, is_update=True)
+            yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed)
 
     def _trajectory(self) -> Iterator[Item]:
         left, right = self.left.losses, self.right.losses
         steps = [step for step in left if step in right]
         if steps[1:]:
-            both = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
+            of_left, of_right = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
             tensor = f"losses of {count(len(steps), 'step')}"
-            yield self.held("trajectory", tensor, "trajectory", *both, scale=0.0, axes=[["step"]])
+            yield self.make_item("trajectory", tensor, "trajectory", (of_left, of_right), scale=0.0)
         else:
             self._leave_out(rules.ONE_STEP, "trajectory")
         alone = len(left.keys() ^ right.keys())
@@ -183,26 +193,29 @@ class Stages:
         again = f", call {call.left.number + 1}" if len(pair.left.side.called[pair.left.layer.path]) > 1 else ""
         outputs, uncompared = compared_outputs(pair, call, self.pairing.turns)
         further += [pair] if uncompared else []
-        for name, views in outputs.items():
+        for name, tensors in outputs.items():
             tensor = f"{pair.name or 'the model'} {name}{again}"
             if activations(pair) is None:
                 self._leave_out(rules.UNKNOWN, "forward", [pair], both=True, names=tensor)
                 continue
-            left, right = partial(views.array, 0), partial(views.array, 1)
-            how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
-            of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "axes": axes_of_output(views.left)}
-            yield self.held("forward", tensor, "outputs", left, right, **how, **of_pair)
+            precision, both = self.precision_of(tensors.left), self.loads(tensors)
+            of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "tensors": tensors}
+            yield self.make_item("forward", tensor, "outputs", both, precision, **of_pair)
 
     def arguments(self, pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[Item]:
         """The items of what a left and a right call of a pair are given: arguments of the same names, and the first
         ones. The name of each is that of its right array."""
         for left_name, right_name in arguments(pair, calls):
-            views = views_of_input(self.pairing.turns, pair, left_name, right_name)
+            tensors = pair_inputs(self.pairing.turns, pair, left_name, right_name)
             argument = next(name for name, array in calls[1].inputs.items() if array == right_name)
-            left, right = partial(views.array, 0), partial(views.array, 1)
-            how: dict[str, Any] = {"precision": self.precision_of(views.left), "is_output": True, "turn": views.turn}
-            of_pair: dict[str, Any] = {"pair": pair, "name": right_name, "axes": OUTPUT}
-            yield self.held("forward", argument, "outputs", left, right, **how, **of_pair)
+            precision, both = self.precision_of(tensors.left), self.loads(tensors)
+            of_pair: dict[str, Any] = {"pair": pair, "name": right_name, "tensors": tensors}
+            yield self.make_item("forward", argument, "outputs", both, precision, **of_pair)
+
+    def loads(self, tensors: TensorPair, file: str = "layers") -> tuple[Load, Load]:
+        """Functions that read a left and a right tensor out of a file, without a change of their numbers."""
+        left, right = self.left.arrays(file), self.right.arrays(file)
+        return partial(tensors.left.of, left.get), partial(tensors.right.of, right.get)
 
     def _named(self, stage: str, file: str, quantity: str = "") -> Iterator[Item]:
         """Items of what both sides gave the same name, or have as the only one. They must be equal where they are no
@@ -215,13 +228,12 @@ class Stages:
             self._leave_out(rules.ONE_SIDE, stage, names=some_of(alone))
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
-            tensors = plain(name, left.shape(name)), plain(right_name, right.shape(right_name))
-            views = order_axes(Views(*tensors, (left, right)), self.pairing.turns, [name])
+            tensors = TensorPair(plain(name, left.shape(name)), plain(right_name, right.shape(right_name)))
+            tensors = turn_axes(tensors, self.pairing.turns, [name])
             by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
-            both = partial(left.__getitem__, name), partial(views.array, 1)
-            how: dict[str, Any] = {"scale": None if quantity else 1.0, "is_output": True, "axes": OUTPUT}
-            precision = self.precision_of(tensors[0], file) if quantity else ""
-            yield self.held(stage, name, quantity, *both, precision=precision, turn=views.turn, **how)
+            precision, both = self.precision_of(tensors.left, file) if quantity else "", self.loads(tensors, file)
+            scale = None if quantity else 1.0
+            yield self.make_item(stage, name, quantity, both, precision, scale=scale, tensors=tensors)
         for words, of in by_value.items():
             self.notes += [rules.VALUES.told(names=some_of(of), difference=words)] if words else []
 
@@ -234,22 +246,20 @@ class Stages:
 
     def _item(self, stage: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
         """A tensor of a pair out of a file, the right side's in the left side's convention."""
-        left: Load = partial(pair.left_array, name, file)
-        right: Load = partial(pair.right_array, name, file)
-        of_pair = {"pair": pair, "name": name, **axes_of_weight(pair, name)}
-        return self.held(stage, f"{pair.name} {name}", quantity, left, right, **of_pair, **how)
+        both = partial(pair.left_array, name, file), partial(pair.right_array, name, file)
+        return self.make_item(stage, f"{pair.name} {name}", quantity, both, pair=pair, name=name, **how)
 
-    def held(
-        self, stage: str, tensor: str, quantity: str, left: Load, right: Load, *, precision: str = "", **how: Any
+    def make_item(
+        self, stage: str, tensor: str, quantity: str, both: tuple[Load, Load], precision: str = "", **how: Any
     ) -> Item:
         """Two arrays within the bound of a quantity, of which something is computed in a precision; "" for the
         coarsest one of the models."""
         if not quantity:
-            return Item(stage, tensor, left, right, 0.0, **how)
+            return Item(stage, tensor, *both, 0.0, **how)
         precision = precision or self.tolerances.precision
         bound = self.tolerances.bound(quantity, tensor, precision)
         how |= {"quantity": quantity, "measured": bound != self.tolerances.tables[precision][quantity]}
-        return Item(stage, tensor, left, right, bound, rounding=ROUNDINGS * UNIT[precision], **how)
+        return Item(stage, tensor, *both, bound, rounding=ROUNDINGS * UNIT[precision], **how)
 
     def _leave_out(
         self, rule: Rule, stage: str, pairs: Sequence[LayerPair] = (), both: bool = False, **words: object

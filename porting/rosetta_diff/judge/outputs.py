@@ -1,6 +1,6 @@
 """Outputs of paired layers: which are compared, and how one side's activation within its layer is made up for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -9,16 +9,15 @@ from math import prod
 import numpy as np
 
 from rosetta_diff.activations import ACTIVATIONS, activate
-from rosetta_diff.arrays import Array
+from rosetta_diff.arrays import Array, largest_difference
 from rosetta_diff.judge import rules
-from rosetta_diff.judge.axes import Views, order_axes
 from rosetta_diff.judge.rules import Rule
 from rosetta_diff.pair.drafts import line_of_turn
 from rosetta_diff.pair.mapping import Turn
-from rosetta_diff.pair.pairs import CallPair, LayerPair
+from rosetta_diff.pair.pairs import CallPair, LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedCall
-from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.groups import FURTHER
+from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import PARTS, Shape, Tensor
@@ -26,24 +25,19 @@ from rosetta_diff.read.view import PARTS, Shape, Tensor
 
 def compared_outputs(
     pair: LayerPair, call: CallPair, turns: Mapping[str, Turn]
-) -> tuple[dict[str, Views], list[str]]:
+) -> tuple[dict[str, TensorPair], list[str]]:
     """Return a call's outputs that are compared, and the names of further ones that are not. Those of other numbers
     or shapes may mean other things, such as the attention weights of each head and their mean."""
     of_left, of_right = pair.outputs(call)
     further = [name for name in {**of_left, **of_right} if name.startswith(FURTHER)]
-    views = {
-        name: order_axes(Views(left, of_right[name], files_of(pair)), turns, names_of(pair))
+    pairs = {
+        name: turn_axes(TensorPair(left, of_right[name]), turns, names_of(pair))
         for name, left in of_left.items()
         if name in of_right
     }
-    if all(name in views and views[name].fit for name in further):
-        return views, []
-    return {name: both for name, both in views.items() if name not in further}, further
-
-
-def files_of(pair: LayerPair) -> tuple[ArrayFile, ArrayFile]:
-    """The files of what both sides' layers are given and give."""
-    return pair.left.side.arrays("layers"), pair.right.side.arrays("layers")
+    if all(name in pairs and pairs[name].fit for name in further):
+        return pairs, []
+    return {name: tensors for name, tensors in pairs.items() if name not in further}, further
 
 
 def names_of(pair: LayerPair) -> tuple[str, str, str]:
@@ -51,11 +45,35 @@ def names_of(pair: LayerPair) -> tuple[str, str, str]:
     return pair.name, pair.left.layer.path, pair.right.layer.path
 
 
-def views_of_input(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, right_name: str) -> Views:
-    """Arrays that both layers are given, by their names in the records, with their axes in one order."""
+def turn_axes(tensors: TensorPair, turns: Mapping[str, Turn], names: Iterable[str]) -> TensorPair:
+    """Both tensors with the right axes in the left ones' order, as a mapping turns the first of these names that it
+    has; as they are where it has none, or other axes."""
+    turn = next((turns[name] for name in names if name in turns), None)
+    axes = tensors.right.axes
+    if turn is None or len(axes) != len(turn[0]):
+        return tensors
+    right = replace(tensors.right, axes=tuple(axes[turn[1].index(axis)] for axis in turn[0]))
+    return replace(tensors, right=right, turn=f"the axes are {' -> '.join(map(format_axes, turn))}")
+
+
+def pair_inputs(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, right_name: str) -> TensorPair:
+    """Pair arrays that both layers are given, by their names in the records.
+
+    The right array may be arranged as the kernels' axis of inputs, where it does not fit as it is, or where it is ten
+    times nearer so: axes of one length may be nearer by chance.
+    """
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
-    others = [] if pair.left.kind in RECURRENT else [*arrange_as_kernels(pair, right)]
-    return order_axes(Views(left, right.aligned(left.axes), files_of(pair)), turns, names_of(pair), others)
+    tensors = TensorPair(left, right.aligned(left.axes))
+    if pair.left.kind in RECURRENT or any(name in turns for name in names_of(pair)):
+        return turn_axes(tensors, turns, names_of(pair))
+    candidates = [tensors, *(replace(tensors, right=other) for other in arrange_as_kernels(pair, right))]
+    fitting = [candidate for candidate in candidates if candidate.fit]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else tensors
+    expected = pair.left.side.arrays("layers")[left_name]
+    read = pair.right.side.arrays("layers").get
+    errors = [largest_difference(np.asarray(candidate.right.of(read)), expected)[0] for candidate in fitting]
+    return fitting[min(range(len(errors)), key=lambda place: errors[place] * (10 if place else 1))]
 
 
 def arguments(pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[tuple[str, str]]:
@@ -129,8 +147,8 @@ def activations(pair: LayerPair) -> tuple[Callable[[Array], Array], Callable[[Ar
 def first_shapes(pair: LayerPair, turns: Mapping[str, Turn]) -> tuple[Shape, Shape] | None:
     """The shapes of the first outputs of two layers; None where they have no output of one name."""
     call = CallPair(pair.left.calls[0], pair.right.calls[0])
-    views = next(iter(compared_outputs(pair, call, turns)[0].values()), None)
-    return (views.left.shape, views.right.shape) if views else None
+    tensors = next(iter(compared_outputs(pair, call, turns)[0].values()), None)
+    return (tensors.left.shape, tensors.right.shape) if tensors else None
 
 
 def otherwise(left: Array, right: Array, bounded: bool) -> str:

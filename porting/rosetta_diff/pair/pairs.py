@@ -26,9 +26,11 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class TensorPair:
-    """Weights that belong together. The right numbers are `times` the left ones, plus `add`.
+    """Tensors that belong together, with their axes in one order: weights, or what layers and models are given or
+    give.
 
-    Both tensors have one arrangement: the canonical one, or in a line that of the side which has one array alone.
+    The right numbers are `times` the left ones, plus `add`. Both tensors have one arrangement: the canonical one, or
+    in a line that of the side which has one array alone.
     """
 
     left: Tensor
@@ -37,6 +39,11 @@ class TensorPair:
     add: float = 0.0
     how: str = "kind"  # by a mapping, by kind, by name, by order, by value or by shape
     line: Arrangement | None = None  # that says how they belong together, in place of the rules of frameworks
+    turn: str = ""  # how the right axes stand otherwise, in words, where a mapping says it
+
+    @property
+    def fit(self) -> bool:
+        return self.left.shape == self.right.shape
 
     @property
     def both(self) -> tuple[Tensor, Tensor]:

@@ -323,6 +323,16 @@ def test_an_activation_within_a_norm_is_likely(started: dict[str, Side], tmp_pat
     assert words in told(compared(left, wrong))
 
 
+def test_the_half_with_an_activation_is_the_gate(started: dict[str, Side], tmp_path: Path) -> None:
+    left, equal, wrong = excuses(started, "GatedHalves", tmp_path)
+    assert compared(left, equal).passed
+    halves = [
+        f"first with its {half} half as the gate on the {side}"
+        for half, side in (("second", "left"), ("first", "right"))
+    ]
+    assert f"likely: last takes {' and '.join(halves)}" in told(compared(left, wrong))
+
+
 def test_complex_numbers_are_recorded(tmp_path: Path) -> None:
     """A layer gives them, and so does the model."""
     for name, times in (("left", 1), ("equal", 1), ("wrong", 1j)):

@@ -339,6 +339,20 @@ class ActivatedNorm(nn.BatchNorm1d):
         return self.act(super().forward(x))
 
 
+class GatedHalves(Row):
+    """The second half is the gate of the first one; on the wrong side the first half of the second one."""
+
+    def build(self) -> None:
+        super().build()
+        self.first = nn.Linear(WIDTH, 2 * WIDTH)
+
+    def middle(self, h: Tensor) -> Tensor:
+        if self.flip and not self.wrong:
+            return F.glu(h, -1)
+        first, second = h.chunk(2, -1)
+        return self.chosen(first * second.sigmoid(), first.sigmoid() * second)
+
+
 class ClampAfterStep(Row):
     """Adam's epsilon differs, and a clamp that follows the step decides."""
 

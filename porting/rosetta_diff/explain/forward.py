@@ -86,7 +86,9 @@ def taken(
 ) -> Array | None:
     """Return the output of an operator that takes one of these inputs."""
     taken = inputs[takes]
-    if gated != "linear" if taken.gate is None else before in ALONE:
+    # A gate is what has the activation, where one of two factors has one.
+    misfits = gated != "linear" if taken.gate is None else before in ALONE or before == "linear" != gated
+    if misfits:
         return None
     x = (ACTIVATIONS | ALONE)[before](taken.array)
     return operator(x if taken.gate is None else x * ACTIVATIONS[gated](taken.gate), **choices)

@@ -333,6 +333,15 @@ def test_the_half_with_an_activation_is_the_gate(started: dict[str, Side], tmp_p
     assert f"likely: last takes {' and '.join(halves)}" in told(compared(left, wrong))
 
 
+def test_calls_of_several_shapes_have_their_order(started: dict[str, Side], tmp_path: Path) -> None:
+    """And the place of a mistake is right."""
+    left, equal, wrong = excuses(started, "CallsOfOtherShapes", tmp_path)
+    found = compared(left, equal)
+    assert found.passed
+    assert not any(check.inside for check in found.checks)
+    assert compared(left, wrong).explanation[1].startswith("last output")
+
+
 def test_complex_numbers_are_recorded(tmp_path: Path) -> None:
     """A layer gives them, and so does the model."""
     for name, times in (("left", 1), ("equal", 1), ("wrong", 1j)):

@@ -274,6 +274,19 @@ class CallsInAnotherOrder(Row):
         return self.last((a * b.sigmoid()).tanh() * self.chosen(1, 1.5))
 
 
+class CallsOfOtherShapes(Row):
+    """As CallsInAnotherOrder, with rows that all batches share."""
+
+    def build(self) -> None:
+        super().build()
+        self.table = nn.Parameter(torch.randn(TIME, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = [x, self.table]
+        made = {len(g.shape): self.first(g) for g in (given[::-1] if self.flip else given)}
+        return self.last((made[3] * made[2].sigmoid()).tanh() * self.chosen(1, 1.5))
+
+
 class DropoutOfOneLayer(Row):
     """An LSTM of one layer, where torch's dropout does nothing."""
 

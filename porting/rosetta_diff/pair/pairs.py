@@ -9,7 +9,7 @@ import numpy as np
 
 from rosetta_diff.arrays import Array
 from rosetta_diff.read.groups import FURTHER, Call, WeightGroup, values
-from rosetta_diff.read.view import PARTS, Axes, Read, Tensor, flat
+from rosetta_diff.read.view import PARTS, Axes, Read, Shape, Tensor, flat
 
 Names = tuple[str, ...]
 Tensors = Mapping[str, Tensor]
@@ -228,10 +228,18 @@ class LayerPair:
 
     @property
     def calls(self) -> list[CallPair]:
-        """Calls that belong together; none where the sides have other numbers of them."""
+        """Calls that belong together, as they ran; of outputs of several shapes those of each shape. None where the
+        sides have other numbers of them."""
         lefts, rights = self.left.calls, self.right.calls
-        both = zip(lefts, rights, strict=True) if len(lefts) == len(rights) else ()
-        return [CallPair(left, right.in_order_of(left)) for left, right in both]
+        if len(lefts) != len(rights):
+            return []
+        shapes = [[*map(group.shapes_of_call, of)] for group, of in zip(self.both, (lefts, rights), strict=True)]
+        if sorted(shapes[0]) == sorted(shapes[1]):
+            waiting: dict[tuple[Shape, ...], list[Call]] = {}
+            for shape, call in zip(shapes[1], rights, strict=True):
+                waiting.setdefault(shape, []).append(call)
+            rights = [waiting[shape].pop(0) for shape in shapes[0]]
+        return [CallPair(left, right.in_order_of(left)) for left, right in zip(lefts, rights, strict=True)]
 
     def outputs(self, call: CallPair) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The outputs of a call by canonical names, left and right. Where a line arranges the kernels' axis of

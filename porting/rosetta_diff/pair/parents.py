@@ -15,10 +15,22 @@ def with_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
     inside = [parents(pairs, place, side) for place, side in enumerate(sides)]
     after: dict[int, list[LayerPair]] = {}
     for places, lefts in inside[0].items():
-        for both in match_layers(lefts, inside[1].get(places, [])):
+        for both in with_roots(lefts, inside[1].get(places, []), sides):
             left, right = (WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, both, strict=True))
             after.setdefault(max(places), []).append(LayerPair.of_groups(left, right, "order"))
     return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]
+
+
+def with_roots(
+    lefts: Sequence[RecordedLayer], rights: Sequence[RecordedLayer], sides: Sequence[Side]
+) -> list[tuple[RecordedLayer, RecordedLayer]]:
+    """Pairs of layers that contain the same. Both models themselves are a pair."""
+    both = [*zip((lefts, rights), sides, strict=True)]
+    roots = [[layer for layer in layers if layer.path == side.root] for layers, side in both]
+    if not all(roots):
+        return match_layers(lefts, rights)
+    inner = ([layer for layer in layers if layer.path != side.root] for layers, side in both)
+    return [*match_layers(*inner), *zip(*roots, strict=True)]
 
 
 def match_layers(
@@ -39,7 +51,8 @@ def parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[frozens
     """The layers of the left (0) or the right side (1) that contain whole pairs, by the places of these.
 
     Such a layer has no weights of its own, or some that are those of several layers on the other side, as packed
-    experts are; or its parts are paired with several layers, as those of an attention are.
+    experts are; or its parts are paired with several layers, as those of an attention are. The model itself may have
+    weights that nothing is paired with.
     """
     paths = [{layer.path for layer in pair.both[number].layers} for pair in pairs]
     bare = {path for pair, of_pair in zip(pairs, paths, strict=True) if not pair.left.tensors for path in of_pair}
@@ -55,8 +68,10 @@ def parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[frozens
         for path in of_all:
             whole.setdefault(path, set()).add(place)
     by_places: dict[frozenset[int], list[RecordedLayer]] = {}
+    of_pairs = {path for of_pair in paths for path in of_pair}
     for layer in side.says.layers:
-        is_parent = layer.path in side.called and (not layer.own or layer.path in divided)
+        has_own = bool(layer.own) and (layer.path in of_pairs or layer.path != side.root)
+        is_parent = layer.path in side.called and (not has_own or layer.path in divided)
         if is_parent and layer.path in whole and layer.path not in bare | parted:
             by_places.setdefault(frozenset(whole[layer.path]), []).append(layer)
     return by_places

@@ -168,6 +168,10 @@ class WeightGroup:
         further = {f"{FURTHER}{number}": part for number, part in enumerate(parts[1:], 2)}
         return {"output": merge(parts[0], width)} | further
 
+    def shapes_of_call(self, call: Call) -> tuple[Shape, ...]:
+        """The shapes of the arrays that a call gives."""
+        return tuple(self.side.shape(part, "layers") for part in call.parts)
+
     def part_of_call(self, name: str) -> Tensor:
         """An array that a call of the layer is given, or gives."""
         shape = self.side.shape(name, "layers")

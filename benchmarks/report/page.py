@@ -166,7 +166,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
         "typed": typed(results),
         "tuning": safe(results.training.tuning.origin),
-        "equality": f"Each compared row computes the same as the reference, to {max(errors):.0e}." if errors else "",
+        "equality": f"Each compared row computes the same as NumPy in float64, to {max(errors):.0e}." if errors else "",
         "decoding_answer": table(("row", "decoding"), decoding),
         "decoding_columns": BATCHED if decoding else "",
         "alike": results.alike,

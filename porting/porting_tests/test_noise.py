@@ -28,7 +28,7 @@ from rosetta_diff.judge.check import STAGES, Item, judge
 from rosetta_diff.judge.noise import rounding_of_loss
 from rosetta_diff.read.side import Side
 from rosetta_record import Record
-from rosetta_record.control import one_unit_moved
+from rosetta_record.values import one_unit_moved
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
 # Of a stage, where in a record its numbers are.

@@ -22,9 +22,8 @@ from rosetta_diff.carry import carry_weights
 from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
-from rosetta_record.control import DIGITS, one_unit_moved
 from rosetta_record.folder import FILES
-from rosetta_record.values import arrays_in, replaced
+from rosetta_record.values import DIGITS, arrays_in, one_unit_moved, replaced
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()

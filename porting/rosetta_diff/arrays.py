@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rosetta_record.control import DIGITS
+from rosetta_record.values import DIGITS
 
 Array = NDArray[Any]
 Load = Callable[[], Array | None]  # reads an array when it is needed; None: the side has none

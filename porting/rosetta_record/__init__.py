@@ -20,12 +20,8 @@ project. It imports no framework: it works with what it is handed, of PyTorch, P
     record.optimizer(optimizer)      # after the step: its settings
     record.step(1, loss)             # the model's weights after it
 
-`record.training(...)` does all this at once. `record.inference(MODEL, batches)` records forward passes alone, also of
-an exported model, a file of ONNX, which takes onnx and onnxruntime. `tap("scores", scores)`, in a line of a model,
-records what no layer computes. What no framework computed is recorded by `record.layer(...)`, and by the same calls
-with arrays in place of a model. `Record(FOLDER, feed=FEED)` also records what each layer computes by itself, after
-what the other side's layers gave, which `rosetta-diff LEFT RIGHT --feed FEED` writes.
-`take_turns(step)`, of the file rosetta_turns.py, has a script raced against others, by `rosetta race`.
+`record.training(...)` does all this at once, and the docstrings of Record have the rest. `take_turns(step)`, of the
+file rosetta_turns.py, has a script raced against others, by `rosetta race`.
 """
 
 from __future__ import annotations

@@ -112,13 +112,11 @@ class Folder:
         return self.path / f"{file}.safetensors"
 
     def _extend(self, file: str, values: Mapping[str, Any]) -> None:
-        before = load_file(self._path_of(file)) if self._path_of(file).exists() else {}
-        for name in before.keys() & values.keys():
+        arrays = load_file(self._path_of(file)) if self._path_of(file).exists() else {}
+        for name in arrays.keys() & values.keys():
             raise RecordError(f"{name!r} is already recorded among the {file}; expected each name once")
-        self._replace(file, {**before, **values})
-
-    def _replace(self, file: str, values: Mapping[str, Any]) -> None:
+        arrays.update({name: writable(value, f"{name!r} of {file}") for name, value in values.items()})
         beside = self.path / f"{file}.safetensors.new"
-        save_file({name: writable(value, f"{name!r} of {file}") for name, value in values.items()}, beside)
+        save_file(arrays, beside)
         os.replace(beside, self._path_of(file))
-        self.content["files"][file] = len(values)
+        self.content["files"][file] = len(arrays)

@@ -14,11 +14,9 @@ import numpy as np
 from . import RecordError
 from .folder import REPLAY
 from .framework import Described, Layer
-from .inference import Inference
 from .replay import Feed
 from .run import COMPUTING, Run, being_made
-from .session import record_task
-from .training import Loss, Training
+from .session import Inference, Loss, Training, record_task
 from .values import arrays_in, first_names, is_array, joined, named_arrays, number_in, plain, precision_of, writable
 
 

@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping
 import numpy as np
 
 from . import RecordError
-from .control import DIGITS, coarsest, one_unit_moved
 from .folder import Folder
 from .framework import Framework, Layer, States, put_back
 from .replay import Feed, output_of_feed, replay_model
-from .values import arrays_in, first_names, framework_of, is_symbolic, number_in, plain, precision_of, qualified
+from .values import (
+    DIGITS,
+    arrays_in,
+    coarsest,
+    first_names,
+    framework_of,
+    is_symbolic,
+    number_in,
+    one_unit_moved,
+    plain,
+    precision_of,
+    qualified,
+)
 from .watching import Calls, calling_line, names_of
 
 if TYPE_CHECKING:

@@ -1,30 +1,138 @@
-"""Records of a model that is put back afterwards: a replay, a training or forward passes, and a control."""
+"""Records of a model that is put back afterwards: a training or forward passes, with a replay and a control."""
 
 from __future__ import annotations
 
 import functools
+import weakref
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
+from . import RecordError
 from .folder import CONTROL
 from .framework import States
 from .replay import replay_model
 from .run import computing
-from .values import arrays_in
+from .values import arrays_in, framework_of, joined, loss_in, plain_value
 
 if TYPE_CHECKING:
-    from .inference import Inference
     from .record import Record
-    from .training import Training
 
-    Task = Union[Training, Inference]  # what a model computes; `again` may be called if it `repeats`
+Loss = Callable[[Any, Any], Any]  # takes a model and a batch; returns the loss, or the loss and a dict of outputs
 
 
-def record_task(record: Record, task: Task) -> None:
-    """Record a task with its replay and its control. In the end the model is as it was, if the task repeats."""
+@dataclass
+class Training:
+    """A training from the weights that the model has. It repeats if the optimizer is a function that makes one."""
+
+    model: Any
+    batches: list[Any]
+    loss_of: Loss
+    optimizer: Any
+    steps: int
+    _former: Callable[[], Any] = lambda: None  # the optimizer of the last training
+
+    @property
+    def repeats(self) -> bool:
+        return callable(self.optimizer)
+
+    def again(self) -> Training:
+        return replace(self, optimizer=self._begin())
+
+    def compute(self) -> Any:
+        return self.loss_of(self.model, self.batches[0])
+
+    def record(self, record: Record) -> None:
+        """Record the training, with all stages of the first step."""
+        run, framework = record.run, record.run.framework_for(self.model)
+        optimizer = self._begin()
+        for number in range(1, self.steps + 1):
+            with framework.casts(run.note_cast) if number == 1 else nullcontext():
+                batch = self.batches[(number - 1) % len(self.batches)]
+                computed, gradients = framework.backward(self.model, self.loss_of, batch)
+            if number == 1:
+                record.loss(loss_in(computed))
+                if isinstance(computed, tuple):
+                    record.forward(**computed[1])
+                record.gradients(self.model, gradients)
+            rate = plain_value(framework.rate(optimizer))
+            rate = {"rate": rate} if isinstance(rate, (int, float)) else {}
+            framework.update(self.model, optimizer, gradients)
+            if number == 1:
+                record.optimizer(optimizer)
+            run.add_step(number, loss_in(computed), run.weights() if number == 1 else {}, **rate)
+            framework.forget(self.model)
+            del computed, gradients  # which are as large as the model, before the next ones are computed
+
+    def record_fed(self, replay: Record, computed: Any) -> None:
+        """Record the loss, and one step of a new optimizer with the feed's gradients."""
+        run, framework = replay.run, replay.run.framework_for(self.model)
+        replay.loss(loss_in(computed))
+        gradients = run.source.arrays("gradients") if run.source and self.repeats else {}
+        gradients = {name: array for name, array in gradients.items() if name in run.weights()}
+        given = framework.given(self.model, gradients) if gradients else None
+        if given is not None:
+            framework.forget(self.model)
+            run.store.add("gradients", gradients)
+            optimizer = self._begin()
+            framework.update(self.model, optimizer, given)
+            replay.optimizer(optimizer)
+            replay.step(1, loss_in(computed))
+            framework.forget(self.model)
+            run.put_weights()
+
+    def _begin(self) -> Any:
+        """Return the optimizer, which a function of the trainable weights may make. Raises RecordError for one of
+        another framework, and where such a function gives one that it gave before."""
+        framework: Any = framework_of(self.model)
+        made = self.optimizer(framework.trained(self.model)) if self.repeats else self.optimizer
+        begun = framework.begun(self.model, made)
+        framework.refuse_strange(begun)
+        if self.repeats and begun is self._former():
+            raise RecordError("the function of weights gave an optimizer that has made a step; expected a new one")
+        self._former = weakref.ref(begun)
+        return begun
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Forward passes on several batches, each the arguments of the model, as a sequence or by name."""
+
+    model: Any
+    batches: list[Any]
+    outputs: Sequence[str]  # names of what the model gives
+    repeats: bool
+
+    def again(self) -> Inference:
+        return replace(self, repeats=False)
+
+    def compute(self) -> Any:
+        return self._computed(self.batches[0])
+
+    def record(self, record: Record) -> None:
+        """Compute each batch, and record what the model gives, by its names or by its place."""
+        given: dict[str, Any] = {}
+        for number, batch in enumerate(self.batches):
+            record.run.watched = True
+            arrays = arrays_in(self._computed(batch))
+            names = [*self.outputs, *(f"output{place}" for place in range(len(self.outputs), len(arrays)))]
+            given.update(zip([joined(f"batch{number}" if number else "", name) for name in names], arrays.values()))
+        record.forward(**given)
+
+    def record_fed(self, replay: Record, computed: Any) -> None:
+        """Do nothing: a replay has neither outputs of the model nor a step."""
+
+    def _computed(self, batch: Any) -> Any:
+        return self.model(**batch) if isinstance(batch, Mapping) else self.model(*batch)
+
+
+def record_task(record: Record, task: Training | Inference) -> None:
+    """Record a task with its replay and its control. In the end the model is as it was, if the task repeats: if it
+    may be done `again` for the control."""
     run = record.run
     with computing(run):
         run.mark(finished=False)
@@ -42,7 +150,7 @@ def record_task(record: Record, task: Task) -> None:
         run.mark(finished=True)
 
 
-def record_control(record: Record, task: Task, states: States) -> None:
+def record_control(record: Record, task: Training | Inference, states: States) -> None:
     """Record the same from weights that are moved by one unit, unless in float64, whose bounds are known."""
     run = record.run
     if run.coarsest() != run.coarsest(outside=True):
@@ -55,7 +163,7 @@ def record_control(record: Record, task: Task, states: States) -> None:
         run.restore(states)
 
 
-def find_outside(record: Record, task: Task) -> None:
+def find_outside(record: Record, task: Training | Inference) -> None:
     """Keep among the parts of calls that are outside those that stay where the weights move. All frameworks show
     this; not all tell of a tensor whether gradients flow through it."""
     run = record.run

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import RecordError
-from .control import DIGITS
 from .framework import Computed, Described, Framework, States
-from .values import arrays_in, name_of, precision_of
+from .values import DIGITS, arrays_in, name_of, precision_of
 
 
 class Torch(Framework):

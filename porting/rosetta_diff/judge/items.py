@@ -34,7 +34,7 @@ from rosetta_diff.pair.pairs import CallPair, LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import Tensor, plain
-from rosetta_record.control import coarsest
+from rosetta_record.values import coarsest
 
 TINY = float(np.finfo(np.float64).tiny)
 ROUNDINGS_OF_STEP = 4  # units of a weight's number that rounding may move it in a step

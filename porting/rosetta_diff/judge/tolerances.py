@@ -20,7 +20,7 @@ from rosetta_diff.judge.bounds import (
 from rosetta_diff.judge.constants import coarse_layers, remark_on_epsilons
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.read.side import Side
-from rosetta_record.control import coarsest
+from rosetta_record.values import coarsest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.files import ArrayFile
-from rosetta_record.control import coarsest
+from rosetta_record.values import coarsest
 
 
 class Precisions:

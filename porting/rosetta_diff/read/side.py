@@ -26,8 +26,8 @@ from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.frameworks import FRAMEWORKS
 from rosetta_diff.read.precisions import Precisions
 from rosetta_diff.read.rules import FAMILIES
-from rosetta_record.control import coarsest
 from rosetta_record.folder import CONTROL, REPLAY
+from rosetta_record.values import coarsest
 
 LARGEST_SETTING = 1e308  # JSON may have integers that no float has
 

@@ -10,7 +10,6 @@ import numpy as np
 from rosetta_diff.alone import Replay, replay_of
 from rosetta_diff.explain.broken import LIKELY, Cause
 from rosetta_diff.explain.causes import causes_of
-from rosetta_diff.explain.exported import in_graph
 from rosetta_diff.explain.optimizers import other_optimizers
 from rosetta_diff.explain.settings import hidden_settings
 from rosetta_diff.helpers import CannotBeginError, some_of
@@ -222,7 +221,7 @@ def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequenc
     names = some_of([check.tensor for check in outputs])
     words = "agree, which tells nothing of this layer; record an output that depends on it"
     after = [f"{names} {words}"] if agree else []
-    diff.explanation = [head, *before, *lines, *lines_of_tap(broken.item), *in_graph(stages, broken), *after]
+    diff.explanation = [head, *before, *lines, *lines_of_tap(broken.item), *lines_of_graph(stages, broken), *after]
 
 
 def most_weights_differ(diff: Diff) -> bool:
@@ -253,6 +252,20 @@ def lines_of_tap(item: Item) -> Iterator[str]:
     lines = [call.recorded[0].line for call in calls]
     if any(lines):
         yield f"tapped at {lines[0]} on the left and at {lines[1]} on the right"
+
+
+def lines_of_graph(stages: Stages, check: Check) -> Iterator[str]:
+    """The node of an exported graph that is shown."""
+    if check.stage != "forward" or not stages.right.framework.folds_weights:
+        return
+    layer = check.item.pair.right.layer if check.item.pair else None
+    if layer and "node" in layer.settings:
+        told = {name: value for name, value in layer.settings.items() if name != "node" and value not in ("", [])}
+        words = [
+            f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in sorted(told.items())
+        ]
+        of = f" with {some_of(words)}" if words else ""
+        yield f"in the graph it is the node {layer.settings['node']}, {layer.classes[0]}{of}"
 
 
 def remarks_on_rules(checks: Sequence[Check]) -> Iterator[str]:

@@ -14,10 +14,10 @@ from rosetta_diff.arrays import Array, Load, largest
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.bounds import DETERMINED, NOISES, SMALLEST_DETERMINED
 from rosetta_diff.judge.check import Check, Item, judge
-from rosetta_diff.judge.constants import rounding_of_momentum
 from rosetta_diff.judge.items import Stages, rounding_of_start
 from rosetta_diff.judge.outputs import activations, without_ones
 from rosetta_diff.judge.rules import Rule
+from rosetta_diff.judge.tolerances import rounding_of_momentum
 from rosetta_diff.read.groups import values
 
 

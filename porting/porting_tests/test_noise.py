@@ -24,7 +24,7 @@ from porting_tests.support.records import (
 from rosetta_diff import report
 from rosetta_diff.diff import Diff, compare_records
 from rosetta_diff.judge.bounds import NOISES, TOLERANCES_OF_ANY_MODEL
-from rosetta_diff.judge.check import STAGES, Item, judge
+from rosetta_diff.judge.check import STAGES, Bound, Item, judge
 from rosetta_diff.judge.noise import rounding_of_loss
 from rosetta_diff.read.side import Side
 from rosetta_record import Record
@@ -74,7 +74,7 @@ def test_three_times_the_noise_passes_and_five_times_do_not(
         found = compared(tmp_path, off(stage, times * noise), off(noisy, noise), said, said)
         assert found.broken == (None if times == 3 else stage), found.explanation
         worst = next(check for stage_, _, check, _ in report.worst_of_stages(found) if stage_ == stage)
-        assert worst.item.measured
+        assert worst.item.bound.measured
         assert noisy != stage or worst.tolerance == pytest.approx(NOISES * noise, rel=1e-3)
         assert report.origin_of(worst) == "noise"
         run = "again" if said["precision"] == "float64" else f"one ulp of {said.get('autocast', said['precision'])}"
@@ -99,7 +99,7 @@ def test_the_table_is_never_weaker_for_what_was_measured(precision: str, tmp_pat
     found = compared(tmp_path, off("forward", 2 * bound), off("forward", 0.9 * bound), says, says)
     assert found.broken == "forward"
     assert {check.tolerance for check in found.checks if check.stage == "forward"} == {bound}
-    assert not any(check.item.measured for check in found.checks if check.stage == "forward")
+    assert not any(check.item.bound.measured for check in found.checks if check.stage == "forward")
 
 
 @pytest.mark.parametrize("stage", QUANTITIES)
@@ -200,16 +200,16 @@ def planted(item: Item) -> Item:
     """The item with its left array on the right, but for the first finite number, or the first of all: moved by 100
     bounds beyond what is allowed, or by an ulp where all must be equal."""
     left = np.asarray(item.left())
-    right = np.array(left, np.float64 if item.tolerance and left.dtype.kind == "f" else left.dtype)
+    right = np.array(left, np.float64 if item.bound.tolerance and left.dtype.kind == "f" else left.dtype)
     place = np.unravel_index(int(np.isfinite(left).argmax()), left.shape)
     if not np.isfinite(left[place]):
         right[place] = 0
     elif left.dtype.kind != "f":
         right[place] = ~right[place]
-    elif item.tolerance:
+    elif item.bound.tolerance:
         size = max(item.scale_of(left), abs(right[place]) if item.by_number else 0.0) or 1.0
-        slack = item.allowed()(slice(None)) if item.allowed else np.array(0.0)
-        right[place] += 100 * item.tolerance * size + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
+        slack = item.bound.allowed()(slice(None)) if item.bound.allowed else np.array(0.0)
+        right[place] += 100 * item.bound.tolerance * size + 2 * np.broadcast_to(slack, left.shape or (1,))[place or 0]
     else:
         right[place] = np.nextafter(right[place], np.inf)
     return replace(item, right=lambda: right)
@@ -220,7 +220,7 @@ def planted(item: Item) -> Item:
     "array", [MASK, MASK.T[::-1], MASK.astype(np.float32), np.full(2, np.inf), np.array(-np.inf)]
 )
 def test_a_planted_mistake_is_seen_beside_infinities(array: Array, bound: float) -> None:
-    item = Item("forward", "mask", lambda: array, lambda: array, bound)
+    item = Item("forward", "mask", lambda: array, lambda: array, Bound(bound))
     assert not judge(planted(item)).passed
 
 

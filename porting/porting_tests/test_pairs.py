@@ -54,7 +54,7 @@ def test_correct_pairs_pass_and_are_carried_there_and_back(
     for pair, sides in zip(pairs, record_pairs(pairs, started, tmp_path, control=measured), strict=True):
         wrong = wrong_of(*sides)
         assert not wrong, f"{pair}: {wrong}"
-        assert not measured or any(check.item.measured for check in compare_records(*sides).checks)
+        assert not measured or any(check.item.bound.measured for check in compare_records(*sides).checks)
 
 
 def test_only_paddles_rounding_of_an_epsilon_is_no_mistake(started: dict[str, Side], tmp_path: Path) -> None:

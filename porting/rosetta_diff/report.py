@@ -57,12 +57,12 @@ def worst_of_stages(diff: Diff) -> Iterator[tuple[str, list[Check], Check, str]]
 
 def origin_of(check: Check) -> str:
     """The origin of a bound, in a word."""
-    return "" if not check.tolerance else "noise" if check.item.measured else "table"
+    return "" if not check.tolerance else "noise" if check.item.bound.measured else "table"
 
 
 def bounds_line(diff: Diff) -> str:
     """The origin of all bounds, in a sentence."""
-    if any(check.item.measured for check in diff.checks):
+    if any(check.item.bound.measured for check in diff.checks):
         times = noises(*diff.pairing.sides)
         return f"bounds from noise: {times:.0f} times what {' or '.join(diff.control.sources)} does"
     how = f"; a control of {diff.left}, which record.training makes, would show its noise"

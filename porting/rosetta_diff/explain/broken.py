@@ -95,7 +95,7 @@ class Broken:
     @cached_property
     def criterion(self) -> Criterion:
         tolerances = self.stages.tolerances
-        by_table = tolerances.table.get(self.item.quantity, 0.0)
+        by_table = tolerances.table.get(self.item.bound.quantity, 0.0)
         return Criterion(max(self.check.tolerance, by_table, 8 * tolerances.unit), self.check.error)
 
     @cached_property

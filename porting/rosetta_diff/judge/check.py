@@ -52,6 +52,21 @@ GATES = {"lstm": ("input", "forget", "candidate", "output"), "gru": ("update", "
 
 
 @dataclass(frozen=True)
+class Bound:
+    """How far two arrays may be apart, and what their differences are divided by."""
+
+    tolerance: float
+    quantity: str = ""  # whose bound it is; "" where both arrays must be equal
+    measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
+    # What differences are divided by: 0.0 for each left number; None for the left side's largest number, of an output
+    # without constants of a mask.
+    scale: float | None = None
+    smallest_scale: float = 0.0
+    rounding: float = 1.0  # of an output: the share of its largest number that rounding may make of any other number
+    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
+
+
+@dataclass(frozen=True)
 class Item:
     """Two arrays that are to agree. They are read when they are needed, and may be again."""
 
@@ -59,16 +74,7 @@ class Item:
     tensor: str
     left: Load
     right: Load
-    tolerance: float
-    # What differences are divided by: 0.0 for each left number; None for the left side's largest number, of an output
-    # without constants of a mask.
-    scale: float | None = None
-    smallest_scale: float = 0.0
-    rounding: float = 1.0  # of an output: the share of its largest number that rounding may make of any other number
-    allowed: Callable[[], Callable[[slice], Array]] | None = None  # reads what tells how much does not count
-    # Of the models that are compared
-    quantity: str = ""  # whose bound it has; "" where both must be equal
-    measured: bool = False  # True: the tolerance follows from the left side's own noise, and not from a table
+    bound: Bound
     tensors: TensorPair | None = None  # of what a layer or a model is given or gives
     pair: LayerPair | None = None  # None: of no layer
     name: str = ""  # of the tensor within the pair
@@ -92,7 +98,7 @@ class Item:
     @property
     def by_number(self) -> bool:
         """True if a left number that is larger than the scale, such as a constant of a mask, is its own scale."""
-        return self.scale == 0.0 or (self.is_output and self.scale is None)
+        return self.bound.scale == 0.0 or (self.is_output and self.bound.scale is None)
 
     @property
     def is_of_model(self) -> bool:
@@ -117,16 +123,16 @@ class Item:
 
     def scale_of(self, left: Array) -> float:
         """Return what differences from this array are divided by."""
-        if self.scale is not None:
-            return self.scale
-        return max((largest_unmasked if self.is_output else largest)(left), self.smallest_scale) or 1.0
+        if self.bound.scale is not None:
+            return self.bound.scale
+        return max((largest_unmasked if self.is_output else largest)(left), self.bound.smallest_scale) or 1.0
 
     def scales_of(self, left: Array) -> Array | float:
         """Return the same for each place on the last axis of an output, of which some may be far smaller."""
-        scale = self.scale_of(left)
-        if not self.is_output or self.scale is not None or not self.tolerance:
+        scale, bound = self.scale_of(left), self.bound
+        if not self.is_output or bound.scale is not None or not bound.tolerance:
             return scale
-        return scales_of_places(left, scale, self.rounding * scale / self.tolerance)
+        return scales_of_places(left, scale, bound.rounding * scale / bound.tolerance)
 
     def index_in_words(self, where: tuple[int, ...]) -> str:
         """Return an index in words, such as "row 3, forget gate, unit 5"."""
@@ -192,7 +198,7 @@ class Check:
 
     @property
     def tolerance(self) -> float:
-        return self.item.tolerance
+        return self.item.bound.tolerance
 
     @property
     def inside(self) -> bool:
@@ -234,7 +240,7 @@ class Check:
             "tolerance": self.tolerance,
             "where": self.where,
             "note": self.note,
-            "measured": self.item.measured,
+            "measured": self.item.bound.measured,
             "turn": self.item.turn,
             "inside": self.inside,
             "passed": self.passed,
@@ -250,16 +256,16 @@ def judge(item: Item) -> Check:
         line = "" if item.axes_are_known else line_of_turn(item.name_of_axes, left.shape, right.shape)
         meant = f"; if that is meant, a mapping file says [axes] {line}" if line else ""
         return Check(item, inf, note=f"shape {right.shape}, expected {left.shape}{meant}")
-    if item.is_output and item.quantity and are_whole(left) and are_whole(right):
-        item = replace(item, tolerance=0.0, scale=1.0, quantity="", measured=False)
-    scale, allowed = item.scale_of(left), item.allowed() if item.allowed else None
+    if item.is_output and item.bound.quantity and are_whole(left) and are_whole(right):
+        item = replace(item, bound=Bound(0.0, scale=1.0))
+    scale, allowed = item.scale_of(left), item.bound.allowed() if item.bound.allowed else None
     difference, where = largest_difference(left, right, allowed, item.scales_of(left) if item.by_number else None)
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
         note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
     error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
-    tells = item.tolerance < 1 and has_numbers(left)
+    tells = item.bound.tolerance < 1 and has_numbers(left)
     return Check(item, error, where, "; ".join(filter(None, (note, item.turn))), tells=tells)
 
 

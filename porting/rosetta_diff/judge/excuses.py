@@ -187,7 +187,7 @@ def is_padding(item: Item) -> bool:
         return False
     if left.shape != right.shape or left.ndim < 3:
         return False
-    differs = (np.abs(left - right) > item.tolerance * item.scale_of(left)).any(-1)
+    differs = (np.abs(left - right) > item.bound.tolerance * item.scale_of(left)).any(-1)
     padded = [~array.any(-1) | (array == np.roll(array, 1, 1)).all(-1) for array in (left, right)]
     return not (differs & ~(padded[0] | padded[1])).any()
 
@@ -219,7 +219,7 @@ def holds(item: Item, array: Array, wanted: Array) -> bool:
     """True if an array has the numbers of another, in any order, within the bound."""
     if array.size != wanted.size or array.size < 2 or not (is_number(array) and is_number(wanted)):
         return False
-    bound = item.tolerance * (item.scale_of(wanted) or 1.0)
+    bound = item.bound.tolerance * (item.scale_of(wanted) or 1.0)
     if abs(largest(array) - largest(wanted)) > bound:
         return False
     return largest_difference(np.sort(array, None), np.sort(wanted, None))[0] <= bound

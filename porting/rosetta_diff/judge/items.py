@@ -1,7 +1,7 @@
 """Makes the pairs of arrays that `rosetta-diff` compares on each stage. The left side is what is expected."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from rosetta_diff.arrays import (
 from rosetta_diff.helpers import count, some_of
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.bounds import ROUNDED_WEIGHTS, ROUNDINGS
-from rosetta_diff.judge.check import Item
+from rosetta_diff.judge.check import Bound, Item
 from rosetta_diff.judge.outputs import (
     activations,
     arguments,
@@ -95,8 +95,7 @@ class Stages:
         same = self.left.precision == self.right.precision
         bound = 0.0 if same else ROUNDED_WEIGHTS[coarsest(self.left.precision, self.right.precision)]
         for pair, name in self.tensors_of_pairs():
-            item = self._item("weights", pair, name, "weights", "", scale=1.0 if same else None)
-            yield replace(item, tolerance=bound)
+            yield self._item("weights", pair, name, "weights", Bound(bound, scale=1.0 if same else None))
 
     def _forward(self) -> Iterator[Item]:
         """Outputs of layers in the order in which the left side computed them, then those of the model."""
@@ -119,7 +118,7 @@ class Stages:
             self._leave_out(rules.NO_LOSS, "loss")
         else:
             both = partial(np.array, float(left)), partial(np.array, float(right))
-            yield self.make_item("loss", "loss", "loss", both)
+            yield Item("loss", "loss", *both, self.bound_of("loss", "loss"))
 
     def _gradients(self) -> Iterator[Item]:
         if self._both("gradients", "gradients", "gradients"):
@@ -129,7 +128,8 @@ class Stages:
                 if len(there) == 1 and not there[0].any():
                     idle.append(f"{pair.name} {name}")
                 else:
-                    yield self._item("gradients", pair, name, "gradients", "gradients", smallest_scale=TINY)
+                    bound = self.bound_of("gradients", f"{pair.name} {name}", smallest_scale=TINY)
+                    yield self._item("gradients", pair, name, "gradients", bound)
             if idle:
                 self._leave_out(rules.IDLE, "gradients", names=some_of(idle))
 
@@ -143,7 +143,7 @@ class Stages:
         left, right = (side.counters for side in (self.left, self.right))
         if left and right and updates:  # a counter alone is no step
             both = partial(np.array, left, np.float64), partial(np.array, right, np.float64)
-            yield self.make_item("step", "step counter", "", both, scale=1.0)
+            yield Item("step", "step counter", *both, Bound(0.0, scale=1.0))
         yield from self._updates() if updates else ()
 
     def _updates(self) -> Iterator[Item]:
@@ -154,7 +154,8 @@ class Stages:
             quantity = "updates" if pair.is_trained(name) else "moving"
             scale = self.distance(pair, name) or moved(pair.right_array, name) or 1.0
             allowed = rounding_of_start(pair, name, self.tolerances.unit)
-            yield self._item("step", pair, name, "step-1", quantity, scale=scale, allowed=allowed)
+            bound = self.bound_of(quantity, f"{pair.name} {name}", scale=scale, allowed=allowed)
+            yield self._item("step", pair, name, "step-1", bound)
 
     def _trajectory(self) -> Iterator[Item]:
         left, right = self.left.losses, self.right.losses
@@ -162,7 +163,7 @@ class Stages:
         if steps[1:]:
             of_left, of_right = (partial(np.array, [float(side[step]) for step in steps]) for side in (left, right))
             tensor = f"losses of {count(len(steps), 'step')}"
-            yield self.make_item("trajectory", tensor, "trajectory", (of_left, of_right), scale=0.0)
+            yield Item("trajectory", tensor, of_left, of_right, self.bound_of("trajectory", tensor, scale=0.0))
         else:
             self._leave_out(rules.ONE_STEP, "trajectory")
         alone = len(left.keys() ^ right.keys())
@@ -198,9 +199,8 @@ class Stages:
             if activations(pair) is None:
                 self._leave_out(rules.UNKNOWN, "forward", [pair], both=True, names=tensor)
                 continue
-            precision, both = self.precision_of(tensors.left), self.loads(tensors)
-            of_pair: dict[str, Any] = {"pair": pair, "name": name, "call": call, "tensors": tensors}
-            yield self.make_item("forward", tensor, "outputs", both, precision, **of_pair)
+            bound = self.bound_of("outputs", tensor, self.precision_of(tensors.left))
+            yield Item("forward", tensor, *self.loads(tensors), bound, tensors, pair, name, call)
 
     def arguments(self, pair: LayerPair, calls: tuple[RecordedCall, RecordedCall]) -> Iterator[Item]:
         """The items of what a left and a right call of a pair are given: arguments of the same names, and the first
@@ -208,9 +208,8 @@ class Stages:
         for left_name, right_name in arguments(pair, calls):
             tensors = pair_inputs(self.pairing.turns, pair, left_name, right_name)
             argument = next(name for name, array in calls[1].inputs.items() if array == right_name)
-            precision, both = self.precision_of(tensors.left), self.loads(tensors)
-            of_pair: dict[str, Any] = {"pair": pair, "name": right_name, "tensors": tensors}
-            yield self.make_item("forward", argument, "outputs", both, precision, **of_pair)
+            bound = self.bound_of("outputs", argument, self.precision_of(tensors.left))
+            yield Item("forward", argument, *self.loads(tensors), bound, tensors, pair, right_name)
 
     def loads(self, tensors: TensorPair, file: str = "layers") -> tuple[Load, Load]:
         """Functions that read a left and a right tensor out of a file, without a change of their numbers."""
@@ -231,9 +230,10 @@ class Stages:
             tensors = TensorPair(plain(name, left.shape(name)), plain(right_name, right.shape(right_name)))
             tensors = turn_axes(tensors, self.pairing.turns, [name])
             by_value.setdefault(otherwise(left[name], right[right_name], bool(quantity)), []).append(name)
-            precision, both = self.precision_of(tensors.left, file) if quantity else "", self.loads(tensors, file)
-            scale = None if quantity else 1.0
-            yield self.make_item(stage, name, quantity, both, precision, scale=scale, tensors=tensors)
+            bound = Bound(0.0, scale=1.0)
+            if quantity:
+                bound = self.bound_of(quantity, name, self.precision_of(tensors.left, file))
+            yield Item(stage, name, *self.loads(tensors, file), bound, tensors)
         for words, of in by_value.items():
             self.notes += [rules.VALUES.told(names=some_of(of), difference=words)] if words else []
 
@@ -244,22 +244,18 @@ class Stages:
         is_only = not names and len(left) == len(right) == 1
         return [(next(iter(left)), next(iter(right)))] if is_only else names
 
-    def _item(self, stage: str, pair: LayerPair, name: str, file: str, quantity: str, **how: Any) -> Item:
+    def _item(self, stage: str, pair: LayerPair, name: str, file: str, bound: Bound) -> Item:
         """A tensor of a pair out of a file, the right side's in the left side's convention."""
         both = partial(pair.left_array, name, file), partial(pair.right_array, name, file)
-        return self.make_item(stage, f"{pair.name} {name}", quantity, both, pair=pair, name=name, **how)
+        return Item(stage, f"{pair.name} {name}", *both, bound, pair=pair, name=name)
 
-    def make_item(
-        self, stage: str, tensor: str, quantity: str, both: tuple[Load, Load], precision: str = "", **how: Any
-    ) -> Item:
-        """Two arrays within the bound of a quantity, of which something is computed in a precision; "" for the
-        coarsest one of the models."""
-        if not quantity:
-            return Item(stage, tensor, *both, 0.0, **how)
+    def bound_of(self, quantity: str, tensor: str, precision: str = "", **how: Any) -> Bound:
+        """The bound of a tensor, of which something is computed in a precision; "" for the coarsest one of the
+        models."""
         precision = precision or self.tolerances.precision
-        bound = self.tolerances.bound(quantity, tensor, precision)
-        how |= {"quantity": quantity, "measured": bound != self.tolerances.tables[precision][quantity]}
-        return Item(stage, tensor, *both, bound, rounding=ROUNDINGS * UNIT[precision], **how)
+        tolerance = self.tolerances.bound(quantity, tensor, precision)
+        measured = tolerance != self.tolerances.tables[precision][quantity]
+        return Bound(tolerance, quantity, measured, rounding=ROUNDINGS * UNIT[precision], **how)
 
     def _leave_out(
         self, rule: Rule, stage: str, pairs: Sequence[LayerPair] = (), both: bool = False, **words: object

@@ -87,7 +87,7 @@ def settle_ties(stages: Stages, item: Item) -> Item:
     """Put left numbers in the place of right ones where each side has the best of its scores, which are compared
     themselves. So either may be the best by rounding alone."""
     left, right = item.left(), item.right()
-    if item.pair or not item.quantity or left is None or right is None or left.shape != right.shape:
+    if item.pair or not item.bound.quantity or left is None or right is None or left.shape != right.shape:
         return item
     tokens = right
     for left_name, right_name in stages.named_pairs("outputs"):
@@ -110,16 +110,18 @@ def measure_by_largest_gradient(stages: Stages, item: Item) -> Item:
     most, noise = stages.left.largest("gradients"), stages.noise.gradients.get(item.tensor, inf)
     gradient = item.pair.left_array(item.name, "gradients")
     if stages.tolerances.precision != "float32" or gradient is None or noise > DETERMINED * largest(gradient):
-        return replace(item, smallest_scale=stages.tolerances.smallest_scale("gradients") * most)
-    of_noise = NOISES * noise / stages.tolerances.bound("gradients", item.tensor)
-    return replace(item, smallest_scale=max(SMALLEST_DETERMINED * most, of_noise))
+        least = stages.tolerances.smallest_scale("gradients") * most
+    else:
+        of_noise = NOISES * noise / stages.tolerances.bound("gradients", item.tensor)
+        least = max(SMALLEST_DETERMINED * most, of_noise)
+    return replace(item, bound=replace(item.bound, smallest_scale=least))
 
 
 def measure_by_farthest_step(stages: Stages, item: Item) -> Item:
     """Measure a small update by a share of the largest one."""
     least = stages.tolerances.smallest_scale() * stages.farthest_step
     distance = stages.distance(item.pair, item.name) if item.pair else inf
-    return replace(item, scale=least) if distance < least else item
+    return replace(item, bound=replace(item.bound, scale=least)) if distance < least else item
 
 
 def allow_explained(stages: Stages, item: Item) -> Item:
@@ -145,13 +147,13 @@ def allow_explained(stages: Stages, item: Item) -> Item:
         share = np.abs(left_gradient - right_gradient) / np.maximum(size, np.finfo(size.dtype).tiny)
         return np.asarray(rounding(rows) + 2 * update * share)
 
-    return replace(item, allowed=lambda: allowed)
+    return replace(item, bound=replace(item.bound, allowed=lambda: allowed))
 
 
 def allow_rounded_momentum(_: Stages, item: Item) -> Item:
     """Allow running statistics what a momentum makes that one side alone rounds to float32."""
-    bound = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
-    return replace(item, tolerance=bound) if bound > item.tolerance else item
+    widest = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
+    return replace(item, bound=replace(item.bound, tolerance=widest)) if widest > item.bound.tolerance else item
 
 
 def divide_as_on_left(_: Stages, item: Item) -> Item:

@@ -63,7 +63,7 @@ def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[
     stages = Stages(left, run, pair_sides(left, run))
     for item in chain.from_iterable(map(stages.items, names)):
         check = judge(move_back(apply_all_rules(stages, item)))
-        if check.item.quantity:
+        if check.item.bound.quantity:
             yield check
         elif item.stage in STAGES[:2] and not check.passed:
             raise UnfitRecordsError(
@@ -77,7 +77,7 @@ def _noise(errors: Sequence[Check], rounding: Sequence[Check], left: Side) -> No
     those of the run whose weights were moved."""
     tensors: dict[str, dict[str, float]] = {}
     for check in errors:
-        of_quantity = tensors.setdefault(check.item.quantity, {})
+        of_quantity = tensors.setdefault(check.item.bound.quantity, {})
         of_quantity[check.tensor] = max(of_quantity.get(check.tensor, 0.0), check.error)
     most = {quantity: max(of_quantity.values()) for quantity, of_quantity in tensors.items()}
     of_outputs = [check.error for check in errors if check.item.is_of_model and left.computed in PRECISE]
@@ -122,7 +122,7 @@ def rounding_of_loss(left: Side) -> float:
 
 def move_back(item: Item) -> Item:
     """Return an item in which weights after a step count by how far they moved, if the right ones began elsewhere."""
-    if item.pair is None or item.quantity not in ("updates", "moving"):
+    if item.pair is None or item.bound.quantity not in ("updates", "moving"):
         return item
     left_start, right_start = item.pair.arrays(item.name)
 

@@ -159,6 +159,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
     tuned_rows = {name: rows["tuned"] for name, rows in results.backends.items() if "tuned" in rows}
     decoding = [(safe(title_of(name)), quantity(row.batch)) for name, row in tuned_rows.items() if row.batch]
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
+    equality = f"Each compared row computes the same as NumPy in float64, to {max(errors, default=0):.0e}."
     return {
         "gain": safe(results.gain),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
@@ -166,7 +167,7 @@ def _answer(results: BenchResults) -> dict[str, str]:
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
         "typed": typed(results),
         "tuning": safe(results.training.tuning.origin),
-        "equality": f"Each compared row computes the same as NumPy in float64, to {max(errors):.0e}." if errors else "",
+        "equality": equality if errors else "",
         "decoding_answer": table(("row", "decoding"), decoding),
         "decoding_columns": BATCHED if decoding else "",
         "alike": results.alike,

@@ -105,6 +105,8 @@ class Diff:
             return f"nothing of {self.right} and {self.left} was compared"
         if self.unfinished and not self.broken:
             return f"the training of {self.unfinished} was not finished"
+        if self.broken and all(check.passed or check.is_nan for check in self.checks):
+            return f"{self.broken} of {self.right} and {self.left} shows nothing, since both have NaN"
         if self.broken or self.wrong_alone:
             return f"{self.right} and {self.left} differ"
         if self.lacks:
@@ -199,7 +201,11 @@ def compare_records(
 
 def explain(diff: Diff, stages: Stages, checks: Sequence[Check], failed: Sequence[Check]) -> None:
     """Say where a stage breaks, and why. The step of a weight whose gradient is rounding alone is shown last."""
-    broken = nearest([check for check in failed if not is_of_rounding(stages, check)] or failed)
+    numbers = [check for check in failed if not check.is_nan] or failed
+    broken = nearest([check for check in numbers if not is_of_rounding(stages, check)] or numbers)
+    if broken.is_nan:
+        diff.explanation = explain_stage(diff.right, broken, len(failed), len(checks))
+        return
     head, *lines = explain_stage(diff.right, broken, len(failed), len(checks))
     if most_weights_differ(diff):
         head += "; did the right side load the file that `rosetta-carry` wrote?"

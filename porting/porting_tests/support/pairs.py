@@ -263,6 +263,11 @@ def computed(**otherwise: Any) -> Config:
     return {"computed": otherwise}
 
 
+def has_nan(side: Recorded) -> bool:
+    """True if the loss of a step is NaN."""
+    return any(np.isnan(float(loss)) for loss in side.losses.values())
+
+
 def main() -> None:
     precision = next((word for word in sys.argv[2:] if word in PRECISIONS), "")
     number, *more = (int(word) for word in sys.argv[1:] if word != precision)
@@ -270,10 +275,15 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="porting-pairs-"))
     started, wrong = {name: Side(name) for name in FRAMEWORKS}, 0
     rng = np.random.default_rng(seed)
-    pairs = [random_pair(rng, one, precision) for one in range(number)]
-    pairs = [pairs[one] for one in only] or pairs
-    both = record_pairs(pairs, started, folder, control=bool(precision))
-    for pair, sides in zip(pairs, both, strict=True):
+    drawn = [random_pair(rng, one, precision) for one in range(number)]
+    drawn = [drawn[one] for one in only] or drawn
+    pairs, total = list[tuple[Pair, tuple[Recorded, Recorded]]](), len(drawn)
+    while drawn:  # another pair in the place of one of which both sides have NaN, which shows nothing
+        both = record_pairs(drawn, started, folder, control=bool(precision))
+        pairs += [of for of in zip(drawn, both, strict=True) if not all(map(has_nan, of[1]))]
+        drawn = [random_pair(rng, number + one, precision) for one in range(total - len(pairs))]
+        number += len(drawn)
+    for pair, sides in pairs:
         found = wrong_of(*sides)
         if found:
             wrong += 1

@@ -45,6 +45,7 @@ OF_STATISTICS = (
     "variance is divided by n or by n - 1"
 )
 STAGES = (*BREAKS,)
+NAN = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
 # Words for the axes of an output of which nothing else is known.
 OUTPUT = (("row", "unit"), ("row", "time step", "unit"))
 ROW, GATE = ("row",), "gate"
@@ -210,6 +211,11 @@ class Check:
         return self.error <= self.tolerance or self.inside
 
     @property
+    def is_nan(self) -> bool:
+        """True where neither side has a number."""
+        return self.note.startswith(NAN)
+
+    @property
     def used(self) -> float:
         """The error as a share of the tolerance; the error itself if the tolerance is zero."""
         return self.error / self.tolerance if self.tolerance else self.error
@@ -263,7 +269,7 @@ def judge(item: Item) -> Check:
     number = np.result_type(right, left).type
     note = f"got {number(right[where])!s}, expected {number(left[where])!s}" if right.size else ""
     if not isfinite(difference) and np.isnan(right[where]) and np.isnan(left[where]):
-        note = "NaN on both sides, which shows nothing; record a batch of which both compute numbers"
+        note = NAN
     error = (difference if item.by_number else difference / scale) if isfinite(difference) else inf
     tells = item.bound.tolerance < 1 and has_numbers(left)
     return Check(item, error, where, "; ".join(filter(None, (note, item.turn))), tells=tells)
@@ -280,8 +286,9 @@ def nearest(failed: Sequence[Check]) -> Check:
 def explain_stage(name: str, check: Check, failures: int, checks: int) -> list[str]:
     """Lines on a stage that breaks, and on the tensor that is shown."""
     words = OF_STATISTICS if check.item.is_statistic else BREAKS[check.stage]
+    words = "both sides have NaN there" if check.is_nan else words
     return [
-        f"{name} breaks at {check.stage}: {words}",
+        f"{name} {'shows nothing' if check.is_nan else 'breaks'} at {check.stage}: {words}",
         check.line,
         *([f"{failures} of {checks} checks of this stage fail"] if checks > 1 else []),
     ]

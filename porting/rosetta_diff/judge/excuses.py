@@ -13,6 +13,7 @@ from itertools import chain, dropwhile, islice
 import numpy as np
 
 from rosetta_diff.arrays import COARSER_TYPES, Array, largest, largest_difference
+from rosetta_diff.helpers import some_of
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import LeftOut, Stages
@@ -38,7 +39,33 @@ def judge_stage(stages: Stages, stage: str) -> list[Check]:
     if stage == "forward":
         stages.left_out[:] = without_ground(stages, checks)
         return excuse_outputs(stages, checks)
-    return checks
+    if stage == "trajectory" and any(of.rule is rules.UNDERFLOW for of in stages.left_out):
+        return leave_out_losses(stages, checks)
+    return leave_out_underflow(stages, checks) if stage == "step" else checks
+
+
+def leave_out_underflow(stages: Stages, checks: Sequence[Check]) -> list[Check]:
+    """Return the checks of a step. A counter alone tells nothing, nor does a tensor that is left out whole."""
+    numbers: dict[str, Array] = {}  # True for those that a check leaves out
+    told = []
+    for check in checks:
+        tells = check.tells and check.item.pair is not None
+        if check.item.pair and rules.UNDERFLOW in check.rules:
+            numbers[check.tensor] = stages.underflowing(check.item.pair, check.item.name)
+            tells = tells and not numbers[check.tensor].all()
+        told.append(replace(check, tells=tells))
+    if numbers:
+        some, size = (sum(int(count(of)) for of in numbers.values()) for count in (np.sum, np.size))
+        stages.leave_out(rules.UNDERFLOW, "step", some=some, all=size, names=some_of([*numbers]))
+    return told
+
+
+def leave_out_losses(stages: Stages, checks: Sequence[Check]) -> list[Check]:
+    """Return the checks of losses that agree though a step has left out numbers, on which they depend."""
+    agreeing = [check for check in checks if check.passed or check.is_nan]
+    if len(agreeing) < len(checks):
+        stages.leave_out(rules.FOLLOWS, "trajectory")
+    return agreeing
 
 
 def excuse_by(rule: Rule, check: Check) -> Check:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from rosetta_record.values import coarsest
 
 TINY = float(np.finfo(np.float64).tiny)
 ROUNDINGS_OF_STEP = 4  # units of a weight's number that rounding may move it in a step
+SQUARING = {"Adam": "beta_2", "RMSprop": "rho"}  # optimizers with a mean of squares, and what they keep of it
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Stages:
         for side, groups in ((self.left, self.pairing.left), (self.right, self.pairing.right)):
             names = [group.name for group in groups if group.tensors]
             if names:
-                self._leave_out(rules.ONE_MODEL, "weights", names=some_of(names), side=side.name)
+                self.leave_out(rules.ONE_MODEL, "weights", names=some_of(names), side=side.name)
         same = self.left.precision == self.right.precision
         bound = 0.0 if same else ROUNDED_WEIGHTS[coarsest(self.left.precision, self.right.precision)]
         for pair, name in self.tensors_of_pairs():
@@ -115,7 +117,7 @@ class Stages:
     def _loss(self) -> Iterator[Item]:
         left, right = self.left.first_loss, self.right.first_loss
         if left is None or right is None:
-            self._leave_out(rules.NO_LOSS, "loss")
+            self.leave_out(rules.NO_LOSS, "loss")
         else:
             both = partial(np.array, float(left)), partial(np.array, float(right))
             yield Item("loss", "loss", *both, self.bound_of("loss", "loss"))
@@ -131,14 +133,14 @@ class Stages:
                     bound = self.bound_of("gradients", f"{pair.name} {name}", smallest_scale=TINY)
                     yield self._item("gradients", pair, name, "gradients", bound)
             if idle:
-                self._leave_out(rules.IDLE, "gradients", names=some_of(idle))
+                self.leave_out(rules.IDLE, "gradients", names=some_of(idle))
 
     def _step(self) -> Iterator[Item]:
         for side in (self.left, self.right):
             outside = side.optimizer.outside
             if outside:
                 what = "tensor that is no weight" if outside == 1 else "tensors that are no weights"
-                self._leave_out(rules.OUTSIDE, "step", number=f"{outside} {what}", side=side.name)
+                self.leave_out(rules.OUTSIDE, "step", number=f"{outside} {what}", side=side.name)
         updates = self._both("step", "step-1", "weights after a step")
         left, right = (side.counters for side in (self.left, self.right))
         if left and right and updates:  # a counter alone is no step
@@ -149,7 +151,7 @@ class Stages:
     def _updates(self) -> Iterator[Item]:
         alone = [f"{pair.name} {name}" for pair, name in self.tensors_of_pairs() if not pair.has(name, "step-1")]
         if alone:
-            self._leave_out(rules.NO_WEIGHTS, "step", names=some_of(alone))
+            self.leave_out(rules.NO_WEIGHTS, "step", names=some_of(alone))
         for pair, name in self.tensors_of_pairs("step-1"):
             quantity = "updates" if pair.is_trained(name) else "moving"
             scale = self.distance(pair, name) or moved(pair.right_array, name) or 1.0
@@ -165,10 +167,10 @@ class Stages:
             tensor = f"losses of {count(len(steps), 'step')}"
             yield Item("trajectory", tensor, of_left, of_right, self.bound_of("trajectory", tensor, scale=0.0))
         else:
-            self._leave_out(rules.ONE_STEP, "trajectory")
+            self.leave_out(rules.ONE_STEP, "trajectory")
         alone = len(left.keys() ^ right.keys())
         if alone:
-            self._leave_out(rules.MORE_STEPS, "trajectory", number=alone)
+            self.leave_out(rules.MORE_STEPS, "trajectory", number=alone)
 
     def _outputs_of_layers(self) -> Iterator[Item]:
         alone: list[LayerPair] = []  # those that one side computes without such layers
@@ -179,7 +181,7 @@ class Stages:
             why_not = why_no_outputs(pair, self.pairing.turns)
             if why_not:
                 rule, words = why_not
-                self._leave_out(rule, "forward", [pair], both=True, **words)
+                self.leave_out(rule, "forward", [pair], both=True, **words)
             elif pair.calls:
                 for call in pair.calls:
                     yield from self._outputs_of_call(pair, call, further)
@@ -187,7 +189,7 @@ class Stages:
                 alone.append(pair)
         for rule, of in ((rules.NOT_CALLED, alone), (rules.FURTHER, further)):
             if of:
-                self._leave_out(rule, "forward", of, names=some_of([pair.name or "the model" for pair in of]))
+                self.leave_out(rule, "forward", of, names=some_of([pair.name or "the model" for pair in of]))
 
     def _outputs_of_call(self, pair: LayerPair, call: CallPair, further: list[LayerPair]) -> Iterator[Item]:
         """The items of one call; the layer is added to `further` where outputs after the first are not compared."""
@@ -197,7 +199,7 @@ class Stages:
         for name, tensors in outputs.items():
             tensor = f"{pair.name or 'the model'} {name}{again}"
             if activations(pair) is None:
-                self._leave_out(rules.UNKNOWN, "forward", [pair], both=True, names=tensor)
+                self.leave_out(rules.UNKNOWN, "forward", [pair], both=True, names=tensor)
                 continue
             bound = self.bound_of("outputs", tensor, self.precision_of(tensors.left))
             yield Item("forward", tensor, *self.loads(tensors), bound, tensors, pair, name, call)
@@ -224,7 +226,7 @@ class Stages:
         used = {name for pair in names for name in pair}
         alone = [name for name in (*left, *right) if name not in used]
         if alone:
-            self._leave_out(rules.ONE_SIDE, stage, names=some_of(alone))
+            self.leave_out(rules.ONE_SIDE, stage, names=some_of(alone))
         by_value: dict[str, list[str]] = {}  # by how they are otherwise
         for name, right_name in names:
             tensors = TensorPair(plain(name, left.shape(name)), plain(right_name, right.shape(right_name)))
@@ -257,7 +259,7 @@ class Stages:
         measured = tolerance != self.tolerances.tables[precision][quantity]
         return Bound(tolerance, quantity, measured, rounding=ROUNDINGS * UNIT[precision], **how)
 
-    def _leave_out(
+    def leave_out(
         self, rule: Rule, stage: str, pairs: Sequence[LayerPair] = (), both: bool = False, **words: object
     ) -> None:
         """Leave out a part of a stage by a rule; `words` are those of its remark."""
@@ -270,7 +272,7 @@ class Stages:
         """True if both sides have a file."""
         sides = [side.name for side in (self.left, self.right) if not side.arrays(file)]
         if sides:
-            self._leave_out(rules.NO_FILE, stage, sides=" and ".join(sides), what=words)
+            self.leave_out(rules.NO_FILE, stage, sides=" and ".join(sides), what=words)
         return not sides
 
     def precision_of(self, left: Tensor, file: str = "layers") -> str:
@@ -295,19 +297,34 @@ class Stages:
         return max((self.distance(*of) for of in trained), default=0.0)
 
     def distance(self, pair: LayerPair, name: str) -> float:
-        """The farthest that the left step moved a number of a tensor."""
+        """The farthest that the left step moved a number of a tensor, of those that do not underflow."""
         place = id(pair), name
         if place not in self._distances:
-            self._distances[place] = moved(pair.left_array, name)
+            self._distances[place] = moved(pair.left_array, name, self.underflowing(pair, name))
         return self._distances[place]
 
+    def underflowing(self, pair: LayerPair, name: str) -> Array:
+        """True for numbers of a weight of float16 in whose step the optimizer divides by rounding, since the square
+        of a gradient that is not zero, or what is added of it to a mean, is below the type's normal numbers."""
+        arrays = [
+            np.atleast_1d(of) for of in (pair.left_array(name), *pair.arrays(name, "gradients")) if of is not None
+        ]
+        sides = [side for side in (self.left, self.right) if side.optimizer_family in SQUARING]
+        if not sides or len(arrays) < 3 or arrays[0].dtype != np.float16 or arrays[1].shape != arrays[2].shape:
+            return np.zeros(1, bool)
+        kept = [side.optimizer_settings.get(SQUARING[side.optimizer_family]) for side in sides]
+        share = 1 - max((of for of in kept if isinstance(of, float)), default=0.0)
+        sizes = np.maximum(*map(np.abs, arrays[1:])).astype(np.float64)
+        return (sizes > 0) & (share * sizes**2 < np.finfo(np.float16).tiny)
 
-def moved(read: Callable[[str, str], Array | None], name: str) -> float:
-    """The largest distance of a tensor after a step from its start."""
+
+def moved(read: Callable[[str, str], Array | None], name: str, but: Array | None = None) -> float:
+    """The largest distance of a tensor after a step from its start, but for some of its numbers."""
     before, after = read(name, "weights"), read(name, "step-1")
     if before is None or after is None or before.shape != after.shape:
         return 0.0
-    return largest_difference(before, after)[0]
+    ignored = None if but is None or not but.any() else np.where(but, inf, 0.0)
+    return largest_difference(before, after, None if ignored is None else ignored.__getitem__)[0]
 
 
 def rounding_of_start(pair: LayerPair, name: str, unit: float) -> Callable[[], Callable[[slice], Array]]:

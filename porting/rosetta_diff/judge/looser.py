@@ -150,6 +150,15 @@ def allow_explained(stages: Stages, item: Item) -> Item:
     return replace(item, bound=replace(item.bound, allowed=lambda: allowed))
 
 
+def ignore_underflowing(stages: Stages, item: Item) -> Item:
+    """Leave out the numbers in whose step the optimizer divides by rounding."""
+    underflowing = stages.underflowing(item.pair, item.name) if item.pair else np.zeros(1, bool)
+    if not underflowing.any():
+        return item
+    allowed = item.allowed() if item.allowed else lambda rows: np.array(0.0)
+    return replace(item, allowed=lambda: lambda rows: np.where(underflowing[rows], inf, allowed(rows)))
+
+
 def allow_rounded_momentum(_: Stages, item: Item) -> Item:
     """Allow running statistics what a momentum makes that one side alone rounds to float32."""
     widest = 2 * rounding_of_momentum(item.pair) if item.pair and item.is_statistic else 0.0
@@ -191,5 +200,6 @@ LOOSER: Mapping[str, tuple[tuple[Rule, Callable[[Stages, Item], Item]], ...]] = 
         (rules.MOMENTUM, allow_rounded_momentum),
         (rules.SMALL, measure_by_farthest_step),
         (rules.EXPLAINED, allow_explained),
+        (rules.UNDERFLOW, ignore_underflowing),
     ),
 }

@@ -129,6 +129,11 @@ OUTSIDE = Rule(
 NO_WEIGHTS = Rule(
     "the weights after a step are not recorded", "{names}, of which neither side recorded the weights after it"
 )
+UNDERFLOW = Rule(
+    "the square of a gradient, of which the optimizer keeps a mean, is below the smallest normal number of float16",
+    "{some} of {all} numbers of {names}, where the squares of gradients are below float16's normal numbers",
+)
+FOLLOWS = Rule("losses differ after a step of which numbers are left out", "losses after such a step")
 ONE_STEP = Rule("a side recorded a single step", "no losses of several steps on both sides")
 MORE_STEPS = Rule("one side recorded more steps", "{number} steps, which one side alone recorded")
 
@@ -137,5 +142,5 @@ WIDER = (SMALL, EXPLAINED, MOMENTUM, COARSE, NOISY, NO_VERDICT)
 EXCUSES = (FOLDED, AGREES, PADDED, LATER, BY_ITSELF, UNMOVED)
 LEFT_OUT = (
     NO_FILE, NO_LOSS, ONE_SIDE, ONE_MODEL, NO_ARRAY, SHAPES, CALLS, NOT_CALLED, FURTHER, UNKNOWN, IDLE, OUTSIDE,
-    NO_WEIGHTS, ONE_STEP, MORE_STEPS,
+    NO_WEIGHTS, UNDERFLOW, FOLLOWS, ONE_STEP, MORE_STEPS,
 )  # fmt: skip

@@ -14,10 +14,10 @@ from itertools import permutations
 
 from rosetta_diff.helpers import as_toml
 from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
-from rosetta_diff.pair.pairs import LayerPair
+from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.parents import with_parents
 from rosetta_diff.pair.skipping import Skips
-from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, of_line
+from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, owners_of
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
 from rosetta_diff.read.side import Side
@@ -87,7 +87,7 @@ def pair_sides(left: Side, right: Side, mapping: MappingFile | None = None) -> P
     turns = read_turns(mapping, sides)
     check_turns(turns, sides, {*order, *(group.name for group in whole[0])})
     lines, layers = read_lines(mapping, sides)
-    by_mapping: list[Way] = [lambda *_: [of_line(line, left, right) for line in lines]]
+    by_mapping: list[Way] = [lambda *_: lines]
     by_mapping += [partial(by_names, names) for names in layers.items()]
     tries = []
     for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
@@ -165,5 +165,18 @@ def _paired(
     for way in ways:
         of_way = list(way(sides, lefts, rights))
         lefts, rights = left_over(lefts, rights, of_way)
-        pairs += of_way
+        pairs += [of_line(pair, *sides) if isinstance(pair, TensorPair) else pair for pair in of_way]
     return pairs, lefts, rights
+
+
+def of_line(pair: TensorPair, left: Side, right: Side) -> LayerPair:
+    """The layers whose weights a line pairs. The weight has the name that a layer has for the array that stands alone
+    on its side."""
+    single, names = (left, pair.left.names) if len(pair.left.names) == 1 else (right, pair.right.names)
+    owner = single.owners.get(names[0])
+    role = next((role for role, name in owner.own.items() if name == names[0]), "") if owner else ""
+    role = role or "weight"
+    groups = []
+    for side, tensor in zip((left, right), pair.both, strict=True):
+        groups.append(WeightGroup(side, "parameters", (*owners_of(side, tensor),), tensors={role: tensor}))
+    return LayerPair(groups[0], groups[1], pair.how, {role: pair})

@@ -1,7 +1,8 @@
 """Ways in which weights of two records are paired: by a mapping, by kind, by their numbers, by shapes.
 
-Each way is given the groups that both sides have left, and pairs some of them. What comes of a mapping, of numbers or
-of shapes that add up is an arrangement; of layers whose kinds are known the rules of their frameworks say it.
+Each way is given the groups that both sides have left, and pairs some of them, or some of their weights. What comes
+of a mapping, of numbers or of shapes that add up is a line, which arranges weights; the rules of their frameworks
+arrange those of layers whose kinds are known.
 """
 
 import re
@@ -22,7 +23,7 @@ from rosetta_diff.read.description import RecordedLayer, UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
 from rosetta_diff.read.rules import TAP
 from rosetta_diff.read.side import Side
-from rosetta_diff.read.view import PARTS, Axes, Shape, flat
+from rosetta_diff.read.view import PARTS, Axes, Shape, Tensor, flat
 
 TOLD_BY = 64  # numbers of an array that tell it from others of its shape
 OWN = ("parameters", "buffers")  # kinds of weights of which nobody here knows what their axes are
@@ -30,39 +31,25 @@ SUMMED = ("dense", "conv")  # kinds of layers of which one may be several others
 
 Groups = Sequence[WeightGroup]
 Pairs = Iterable[LayerPair]
+Lines = Iterable[TensorPair]
 Sides = tuple[Side, Side]
-Way = Callable[[Sides, Groups, Groups], Pairs]  # pairs some of the groups that both sides have left
+Way = Callable[[Sides, Groups, Groups], Iterable[LayerPair | TensorPair]]
 
 
-def left_over(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair]) -> tuple[Groups, Groups]:
+def left_over(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair | TensorPair]) -> tuple[Groups, Groups]:
     """The groups of both sides without those that are paired, and without weights that lines pair."""
     return _left_over(lefts, [pair.left for pair in pairs]), _left_over(rights, [pair.right for pair in pairs])
 
 
-def _left_over(groups: Groups, taken: Groups) -> Groups:
-    places, whole = {id(group) for group in groups}, {id(group) for group in taken}
-    names = {name for group in taken if id(group) not in places for name in group.names}
+def _left_over(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
+    whole = {id(group) for group in taken}
+    names = {name for tensor in taken if isinstance(tensor, Tensor) for name in tensor.names}
     rest = []
     for group in groups:
         kept = {name: tensor for name, tensor in group.tensors.items() if not names & {*tensor.names}}
         if id(group) not in whole and (kept or not group.tensors):
             rest.append(group if len(kept) == len(group.tensors) else replace(group, tensors=kept))
     return rest
-
-
-def of_line(pair: TensorPair, left: Side, right: Side) -> LayerPair:
-    """The layers whose weights a line pairs. The weight has the name that a layer has for the array that stands alone
-    on its side."""
-    single, names = (left, pair.left.names) if len(pair.left.names) == 1 else (right, pair.right.names)
-    owner = single.owners.get(names[0])
-    role = next((role for role, name in owner.own.items() if name == names[0]), "") if owner else ""
-    role = role or "weight"
-    groups = []
-    for side, tensor in zip((left, right), pair.both, strict=True):
-        layers = [side.owners.get(name) or RecordedLayer(name, []) for name in tensor.names]
-        by_path = {layer.path: layer for layer in layers}
-        groups.append(WeightGroup(side, "parameters", (*by_path.values(),), tensors={role: tensor}))
-    return LayerPair(groups[0], groups[1], pair.how, {role: pair})
 
 
 def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
@@ -174,8 +161,8 @@ def _numbers(group: WeightGroup) -> bytes:
     return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
 
 
-def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
+def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+    """Lines of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
     as biases of zeros."""
     if not lefts or not rights:
         return
@@ -184,7 +171,7 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
     pairs = find_by_value(left, right)
-    yield from (of_line(pair, *sides) for pair in pairs)
+    yield from pairs
     rest = {*left}, {*right}
     for pair in pairs:
         rest[0].difference_update(pair.left.names)
@@ -196,22 +183,29 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
             rest[1].difference_update(companion.right.names)
 
 
+def owners_of(side: Side, tensor: Tensor) -> Sequence[RecordedLayer]:
+    """The layers that have a tensor's arrays; a weight of no layer is one."""
+    layers = [side.owners.get(name) or RecordedLayer(name, []) for name in tensor.names]
+    return [*{layer.path: layer for layer in layers}.values()]
+
+
 def in_precision(array: Array, sides: Sides) -> Array:
     """The array in the precision that both sides have."""
     precise = all(side.precision == "float64" for side in sides)
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
 
-def _companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Pairs:
-    """Pairs of what stands beside the arrays of a line in their layers, one array a layer, such as their biases:
+def _companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Lines:
+    """Lines of what stands beside the arrays of a line in their layers, one array a layer, such as their biases:
     their one axis is arranged as the kernels' axis of outputs."""
     assert pair.line
     axes = [[group for group in of_side if PARTS in group][:1] for of_side in pair.line.axes]
     vectors: list[tuple[str, ...]] = []
-    for group, names in zip(of_line(pair, *sides).both, rest, strict=True):
-        owned = [name for layer in group.layers for name in layer.own.values() if name in names]
-        vectors.append(tuple(name for name in owned if len(group.side.shape(name)) == 1))
-        if len(vectors[-1]) != len(group.layers):
+    for side, tensor, names in zip(sides, pair.both, rest, strict=True):
+        layers = owners_of(side, tensor)
+        owned = [name for layer in layers for name in layer.own.values() if name in names]
+        vectors.append(tuple(name for name in owned if len(side.shape(name)) == 1))
+        if len(vectors[-1]) != len(layers):
             return
     if all(axes):
         yield from _fitting(
@@ -225,19 +219,19 @@ def _fitting(
     axes: tuple[Axes, Axes],
     how: str = "shape",
     sizes: Mapping[str, int] | None = None,
-) -> Pairs:
-    """The pair of these arrays, if their shapes fit the axes."""
+) -> Lines:
+    """The line of these arrays, if their shapes fit the axes."""
     left, right = ({name: side.shape(name) for name in of_side} for side, of_side in zip(sides, names, strict=True))
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
         pair = solve_pair(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
     except UnfitRecordsError:
         return []
-    return [of_line(replace(pair, how=how), *sides)]
+    return [replace(pair, how=how)]
 
 
-def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs of a layer and of several of its kind that follow one another and have its outputs in parts, such as
+def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+    """Lines of a layer and of several of its kind that follow one another and have its outputs in parts, such as
     query, key and value."""
     for kind in SUMMED:
         of_left_kind, of_right_kind = (
@@ -287,8 +281,8 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     return named
 
 
-def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
-    """Pairs in order of trained weights of one shape, or of one that is the other turned round, where both sides have
+def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+    """Lines in order of trained weights of one shape, or of one that is the other turned round, where both sides have
     as many; axes of one number do not count. A square matrix may be either, so it has no partner here unless no
     framework knows either layer."""
     by_shape: dict[Shape, tuple[list[tuple[WeightGroup, str]], list[tuple[WeightGroup, str]]]] = {}

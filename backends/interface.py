@@ -28,9 +28,9 @@ from common.settings import ModelConfig, TrainConfig
 from common.tensors import Array, Batch, Batches, CharVocabulary, Ids, max_decoded_length, one_hot
 from common.weights import Arrays, ModelState, check_state
 
-REPORT_SECONDS = 0.2  # at least, between two calls of `report`; each one reads a loss back from the framework
+REPORT_SECONDS = 0.2  # at least, between two calls of `on_step`; each one reads a loss back from the framework
 
-Report = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
+OnStep = Callable[[int, float], bool | None]  # takes the step, counted from 1, and its loss; true ends the training
 Emit = Callable[..., None]  # sends an event, given as keyword arguments, to the process that called
 Loss = TypeVar("Loss", bound=SupportsFloat)  # a framework's scalar
 Counts = TypeVar("Counts")  # a framework's vector of three numbers
@@ -102,12 +102,12 @@ def timed_steps(
     step: Callable[[Batch], tuple[Loss, Counts]],
     batches: Batches,
     read: Callable[[list[Counts]], Array],
-    report: Report = unreported,
+    on_step: OnStep = unreported,
 ) -> Metrics:
     """Run `step` on each batch and time it, in the same way for every backend.
 
     `step` returns the loss of a batch and, in a vector (3,) of the framework's own, the counts that Metrics.of takes.
-    Once all steps are done, `read` makes an array (steps, 3) of these vectors. `report` is called at the end of the
+    Once all steps are done, `read` makes an array (steps, 3) of these vectors. `on_step` is called at the end of the
     first step after each REPORT_SECONDS; where it returns true, no further batch is taken.
     """
     counts, sums, stamps = [], [], [perf_counter()]
@@ -119,7 +119,7 @@ def timed_steps(
         sums.append(batch.sums)
         ends = None
         if report_is_due(reported):
-            ends = report(number, loss)
+            ends = on_step(number, loss)
             reported = perf_counter()
         stamps.append(perf_counter())
         if ends:
@@ -355,15 +355,15 @@ class Backend:
         loss, _, gradients = self.file.gradients(self.model, self._tensors(batch))
         return float(loss), self._arrays(gradients)
 
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        """Take one optimizer step for each batch. Calls `report` whenever REPORT_SECONDS have passed.
+    def train(self, batches: Batches, on_step: OnStep) -> Metrics:
+        """Take one optimizer step for each batch. Calls `on_step` whenever REPORT_SECONDS have passed.
 
-        Where `report` returns true, the metrics are those of the steps up to then. In a group no worker stops before
+        Where `on_step` returns true, the metrics are those of the steps up to then. In a group no worker stops before
         the last batch: the workers report at different steps and must take equally many.
         """
 
         def heard(step: int, loss: float) -> bool:
-            return bool(report(step, loss)) and self.group.size == 1
+            return bool(on_step(step, loss)) and self.group.size == 1
 
         shards = self.group.shards(batches)
         return self.group.total(

@@ -75,7 +75,7 @@ Budget = Annotated[
         show_default="under 5m; 1h with a narrower --within, 5m in a race",
     ),
 ]
-Out = Annotated[
+NewMeasurement = Annotated[
     Path | None, typer.Option(help="The measurement to write.", show_default="results/COMMAND-TIME.jsonl")
 ]
 Baseline = Annotated[
@@ -121,12 +121,12 @@ def bench(
     skip_bad_lines: options.SkipBadLines = False,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
-    model: options.Model = ModelConfig.model,
+    model: options.ModelOption = ModelConfig.model,
     seed: options.Seed = TrainConfig.seed,
     vary: Vary = None,
     threads: options.Threads = None,
     device: options.Device = "cpu",
-    out: Out = None,
+    out: NewMeasurement = None,
     json: options.Json = False,
 ) -> None:
     """Train and decode in every backend, from the same weights and batches, and compare.
@@ -201,7 +201,7 @@ def report(
     from benchmarks.report import render
     from common.files import write_atomically
 
-    report = report_of(measurements)
+    report = read_report(measurements)
     if out is None:
         return render.terminal(report.summary, terminal.out)
     if out.suffix not in (".html", ".md", ".svg"):
@@ -255,7 +255,7 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
         yield status, note
 
 
-def report_of(paths: Sequence[Path]) -> "Report":
+def read_report(paths: Sequence[Path]) -> "Report":
     """The report of a measurement, of several of benches, or of a run, which is a folder.
 
     Several measurements of one bench on one machine have one page; those of several machines stand side by side.
@@ -268,16 +268,18 @@ def report_of(paths: Sequence[Path]) -> "Report":
     from common.run import RunDirectory
 
     if len(paths) == 1 and os.path.isdir(paths[0]):
-        return losses.report_of(RunDirectory.open(paths[0]))
+        return losses.report_of_run(RunDirectory.open(paths[0]))
     if len(paths) > 1:
         measurements = [_of_bench(path) for path in paths]
         if are_repeated(measurements):
-            return page.report_of(*measurements)
+            return page.report_of_bench(*measurements)
         return page.machines(
             [(path.stem, measurement) for path, measurement in zip(paths, measurements, strict=True)]
         )
     measurement = Measurement.read(paths[0])
-    return page.report_of(measurement) if measurement.plan.training else race_results.report_of(measurement)
+    return (
+        page.report_of_bench(measurement) if measurement.plan.training else race_results.report_of_race(measurement)
+    )
 
 
 def _of_bench(path: Path) -> "Measurement":
@@ -328,7 +330,7 @@ def measure(path: Path, json: bool, opened: Callable[[], "Benchmark | Race"]) ->
     interrupted = isinstance(ended, CtrlCError)
     if ended and not interrupted:
         raise RosettaError(kept)
-    report = report_of([path])
+    report = read_report([path])
     if json:
         terminal.print_json({"results": str(path)} | report.content)
     else:

@@ -21,7 +21,7 @@ from common.machine import peak_memory
 from common.tensors import Batch, Batches, Ids, max_decoded_length
 from common.weights import Arrays, ModelState, initial_state
 
-TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
+STEP_TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
 CHECKED_STEPS = 2
@@ -43,12 +43,12 @@ def decode_greedily(
     return ids
 
 
-_kept: dict[str, Batches] = {}  # the epoch on whose batches this process trains over and over
+_epochs: dict[str, Batches] = {}  # the epoch on whose batches this process trains over and over
 
 
 def part(first: int, steps: int) -> Batches:
     """Return batches of the kept epoch from number `first` on; its first batch follows its last one."""
-    epoch = _kept["epoch"]
+    epoch = _epochs["epoch"]
     rows = np.arange(first * epoch.batch_size, (first + steps) * epoch.batch_size) % len(epoch.rows)
     return replace(epoch, rows=epoch.rows[rows])
 
@@ -67,7 +67,7 @@ def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = N
     The steps are of the kept epoch, unless another one is given to be kept.
     """
     if epoch is not None:
-        _kept["epoch"] = epoch
+        _epochs["epoch"] = epoch
     backend.load(initial_state(backend.config, backend.train_config.seed))
     backend.train(part(0, CHECKED_STEPS), unreported)
     return backend.dump().weights
@@ -75,7 +75,7 @@ def train_first_steps(backend: Backend, emit: Emit, *, epoch: Batches | None = N
 
 def warm_up(backend: Backend, emit: Emit, *, epoch: Batches, steps: int) -> WarmUp:
     """Keep an epoch. From fresh weights, train one cold step on its first batch, then `steps` steps from there on."""
-    _kept["epoch"] = epoch
+    _epochs["epoch"] = epoch
     batches = part(0, steps)
     backend.load(initial_state(backend.config, backend.train_config.seed))
     first = seconds_of(lambda: backend.train(batches.part(0, 1), unreported))
@@ -137,7 +137,7 @@ def profile_steps(backend: Backend, emit: Emit, *, steps: int) -> Profile | None
 
     def make_tensors() -> None:
         for batch in batches:
-            for name in (*TENSORS, "real_positions"):
+            for name in (*STEP_TENSORS, "real_positions"):
                 getattr(batch, name)
 
     return Profile(len(batches), *told, seconds_of(make_tensors))

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backends import commands as options
-from benchmarks.commands import Budget, Out, Within, measure, measurement_path, share_option
+from benchmarks.commands import Budget, NewMeasurement, Within, measure, measurement_path, share_option
 from common import terminal
 from common.errors import CannotBeginError, RosettaError, refusing
 from common.machine import cores
 
 if TYPE_CHECKING:
     from benchmarks.schema import Row
-
-LANES = ("tuned", "installed")
 
 Scripts = Annotated[
     list[str] | None,
@@ -57,7 +55,7 @@ def race(
     within: Within = None,
     budget: Budget = None,
     fail_slower: FailSlower = None,
-    out: Out = None,
+    out: NewMeasurement = None,
     json: options.Json = False,
 ) -> None:
     """Race scripts of your own in turns, after their records show whether all compute the same.
@@ -99,13 +97,13 @@ def script_rows(
 ) -> "tuple[Row, ...]":
     """Return a row for each script in each lane, from what was typed. Raises CannotBeginError."""
     from benchmarks.measure.race import MOST_SCRIPTS
-    from benchmarks.schema import Row
+    from benchmarks.schema import LANES, Row
 
-    commands = dict(map(_named, scripts))
+    commands = dict(map(_name_and_command, scripts))
     if len(commands) < len(scripts):
         raise CannotBeginError(f"two scripts have one name; name them: A={scripts[0]} B={scripts[-1]}")
     chosen: dict[Any, None] = dict.fromkeys(lanes.split(","))
-    if unknown := chosen.keys() - LANES:
+    if unknown := chosen.keys() - LANES.keys():
         raise CannotBeginError(f"--lanes names {', '.join(unknown)}; the lanes are {', '.join(LANES)}")
     interpreters = dict(_of_names(commands, "--python NAME=PATH", "(.+?)=(.+)", pythons))
     if missing := [python for python in interpreters.values() if which(python) is None]:
@@ -143,7 +141,7 @@ def _set_by_shell() -> dict[str, str]:
     return {variable: os.environ[variable] for variable in tuned_for_any(cores()) if variable in os.environ}
 
 
-def _named(script: str) -> tuple[str, tuple[str, ...]]:
+def _name_and_command(script: str) -> tuple[str, tuple[str, ...]]:
     """The name and the command of a script that is typed as a path, as a path with arguments, or as NAME=SCRIPT."""
     name, equals, rest = script.partition("=")
     named = bool(equals) and not os.path.exists(script) and os.path.basename(name) == name and " " not in name

@@ -33,9 +33,12 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 # The work of a turn: training steps, or calls that decode many sentences at once, or one sentence alone.
 Work = Literal["training", "batch", "alone"]
+Lane = Literal["installed", "tuned"]
+# The lanes in the order of every page: first the row of a user who sets nothing, then the settings' row.
+LANES: dict[Lane, str] = {"installed": "as installed", "tuned": "tuned"}
 Axis = Literal["latent-dim", "length", "batch-size"]  # of --vary, as typed
 Long = Annotated[str, msgspec.Meta(max_length=4096)]
-Words = Annotated[str, msgspec.Meta(max_length=10_000)]  # a sentence; sentences are compared character by character
+Sentence = Annotated[str, msgspec.Meta(max_length=10_000)]  # compared character by character
 Said = Annotated[list[Annotated[str, msgspec.Meta(max_length=MOST_OF_A_SENTENCE)]], msgspec.Meta(max_length=20)]
 # Largest error with which a process passes after its turns.
 MOST_APART: dict[Work, float] = {"training": 0.01, "batch": 0.01}
@@ -109,12 +112,12 @@ class Plan(Measured, frozen=True):
     training: Training | None = None  # None in a race of scripts
 
     @property
-    def groups(self) -> list[list[int]]:
+    def rows_by_size(self) -> list[list[int]]:
         """Indices of the rows that a round starts together: rows of equal sizes, in either lane."""
-        groups: dict[tuple[int, ...], list[int]] = {}
+        by_size: dict[tuple[int, ...], list[int]] = {}
         for index, row in enumerate(self.rows):
-            groups.setdefault(tuple(row.sizes.values()), []).append(index)
-        return [*groups.values()]
+            by_size.setdefault(tuple(row.sizes.values()), []).append(index)
+        return [*by_size.values()]
 
     @property
     def command(self) -> str:
@@ -123,8 +126,8 @@ class Plan(Measured, frozen=True):
         training = self.training
         options: dict[str, tuple[Any, Any]] = {
             "backends": (",".join(dict.fromkeys(row.backend for row in self.rows)), ""),
-            "within": (f"{_digits(100 * self.within)}%", f"{_digits(100 * WITHIN)}%"),
-            "budget": (f"{_digits(self.budget)}s" if self.fixed else "", ""),
+            "within": (f"{_typed_number(100 * self.within)}%", f"{_typed_number(100 * WITHIN)}%"),
+            "budget": (f"{_typed_number(self.budget)}s" if self.fixed else "", ""),
             "baseline": (training.baseline, ""),
             "run": (training.run, ""),
             "tuned": (training.tuned, ""),
@@ -143,7 +146,7 @@ class Plan(Measured, frozen=True):
         return " \\\n    ".join(["rosetta bench", *words, *axes])
 
 
-def _digits(number: float) -> str:
+def _typed_number(number: float) -> str:
     """A number as typed for an option: without an exponent and trailing zeros."""
     return f"{number:.9f}".rstrip("0").rstrip(".")
 
@@ -154,8 +157,8 @@ def _digits(number: float) -> str:
 class ShownSentence(Measured, frozen=True):
     """A sentence of the corpus that a page shows with its translations."""
 
-    source: Words
-    references: Annotated[list[Words], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)]
+    source: Sentence
+    references: Annotated[list[Sentence], msgspec.Meta(min_length=1, max_length=MOST_REFERENCES)]
     held_out: bool  # True if it was held out of training
 
 
@@ -164,7 +167,7 @@ class Text(Measured, frozen=True):
 
     sha256: Short  # of the text
     training_rows: Count
-    weights: Words = ""  # the weights that all rows decode with, in words
+    weights: Sentence = ""  # the weights that all rows decode with, in words
     weights_sha256: Short = ""  # of the file with these weights; "" for fresh weights
     shown: Annotated[list[ShownSentence], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=list)
 
@@ -300,7 +303,7 @@ class Decoded(Line, frozen=True):
     """The translations of a row; recorded once for each row."""
 
     row: CountOrZero
-    translations: list[Words]  # of the shown sentences
+    translations: list[Sentence]  # of the shown sentences
     sentences: CountOrZero  # number of sentences in the batch of the timed calls
     scores: Scores | None = None  # over all held-out sources, of one row: all rows have the same weights
 

@@ -1,7 +1,7 @@
 """Measure the effects of settings: `python -m benchmarks.tuning` writes a table for `rosetta bench --tuned FILE`.
 
-A backend's row as installed takes turns with a row for each group of settings that its framework has, in rounds of
-new processes as in any bench. So each ratio is of steps with one group and with nothing set.
+A backend's row as installed takes turns with a row for each knob that its framework has, in rounds of
+new processes as in any bench. So each ratio is of steps with one knob and with nothing set.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import typer
 
 from backends import commands as options
 from backends import engine_of, frameworks
-from backends.process.tuned import Effect, Group, Tuning, settings_by_group
+from backends.process.tuned import Effect, Knob, Tuning, settings_by_knob
 from benchmarks.commands import Backends, measurement_path, progress, warn_of_shell
 from benchmarks.measure.bench import opened_benchmark
 from benchmarks.measure.measurement import Measurement
@@ -28,7 +28,7 @@ from common.machine import cores, describe_machine, processor_of
 from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
-WITHIN = 0.02  # half-width that intervals must reach, as a share
+TUNING_WITHIN = 0.02  # half-width that intervals must reach, as a share
 
 
 def main(backends: Backends = None) -> None:
@@ -38,13 +38,14 @@ def main(backends: Backends = None) -> None:
     path = measurement_path("tuning", None).with_suffix(".json")
     names = options.installed_backends(backends) if backends else frameworks()
     for framework, backend in {engine_of(name): name for name in reversed(names)}.items():
-        groups = settings_by_group(framework, cores())
-        rows = (Row(backend, "installed"), *(Row(backend, name=group, variables=groups[group]) for group in groups))
+        knobs = settings_by_knob(framework, cores())
+        rows = (Row(backend, "installed"), *(Row(backend, name=knob, variables=knobs[knob]) for knob in knobs))
         training = Training(DataConfig(split="grouped"), TrainConfig(), ModelConfig.latent_dim, "cpu", None)
         own = path.with_name(f"{path.stem}-{framework}.jsonl")
         with only_benchmark(terminal.warn), progress() as (status, note):
-            opened_benchmark(own, Plan(rows, WITHIN, BUDGET, training=training), decodes=False).run(status, note)
-        effects += effects_of(Measurement.read(own), groups)
+            plan = Plan(rows, TUNING_WITHIN, BUDGET, training=training)
+            opened_benchmark(own, plan, decodes=False).run(status, note)
+        effects += effects_of(Measurement.read(own), knobs)
         tuning = Tuning(processor_of(machine), machine["cores"], tuple(effects), machine["versions"])
         if effects:
             write_atomically(path, msgspec.json.format(msgspec.json.encode(tuning)))
@@ -53,20 +54,20 @@ def main(backends: Backends = None) -> None:
     terminal.say(f"{quoted(path)} is written. To use it: rosetta bench --tuned {quoted(path)}")
 
 
-def effects_of(measurement: Measurement, groups: Iterable[Group]) -> list[Effect]:
-    """The effects of groups, which the later rows have in this order, on the first row, which sets nothing.
+def effects_of(measurement: Measurement, knobs: Iterable[Knob]) -> list[Effect]:
+    """The effects of knobs, which the later rows have in this order, on the first row, which sets nothing.
 
-    A group without an interval is left out.
+    A knob without an interval is left out.
     """
     results, effects = BenchResults(measurement), []
     plain, *rows = (results.by_label.get(row.label) for row in measurement.plan.rows)
-    for group, row in zip(groups, rows, strict=True):
+    for knob, row in zip(knobs, rows, strict=True):
         ratio = results.ratio(row, plain)
         if ratio and row and plain:
-            if group == "xla":
+            if knob == "xla":
                 ratio = ratio_of_epochs(ratio, row, plain, results.text.training_rows)
             day, framework = measurement.head.started.date(), engine_of(row.row.backend)
-            effects.append(Effect(framework, group, ratio.value, ratio.low, ratio.high, day))
+            effects.append(Effect(framework, knob, ratio.value, ratio.low, ratio.high, day))
     return effects
 
 

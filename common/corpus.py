@@ -52,7 +52,7 @@ def read_corpus(config: DataConfig) -> Corpus:
     from common import terminal  # not needed where a run is only opened
 
     pairs, bad, cut_columns, digest = list[Pair](), list[str](), 0, hashlib.sha256()
-    with _opened(config.data) as text:
+    with _open_text(config.data) as text:
         pieces = _pieces(text, config.data, digest)
         lines = chain.from_iterable(split_lines(pieces))
         for number, line in enumerate(islice(lines, MOST_PAIRS + 1), 1):
@@ -129,7 +129,7 @@ def _sentence(side: str, text: str) -> str:
 
 
 @contextmanager
-def _opened(data: str) -> Iterator[IO[bytes]]:
+def _open_text(data: str) -> Iterator[IO[bytes]]:
     """The text of a corpus, out of its archive where it lies in one."""
     try:
         path = PHRASEBOOK if data == "phrasebook" else Path(data).expanduser()

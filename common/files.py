@@ -101,7 +101,7 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     left in the folder is removed first.
     """
     for left in path.parent.glob(f".*{UNFINISHED}"):
-        with suppress(OSError), _opened(left, ANYBODYS) as descriptor:
+        with suppress(OSError), _descriptor_of(left, ANYBODYS) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its process lives
             _remove(left)
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
             stack.callback(_remove, beside)
             make(beside)
             with suppress(FileNotFoundError):  # another process removed it before it was locked
-                descriptor = stack.enter_context(_opened(beside, ANYBODYS))
+                descriptor = stack.enter_context(_descriptor_of(beside, ANYBODYS))
                 with suppress(OSError):  # a file system has no locks; nothing there is taken for left
                     fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if beside.exists():
@@ -119,7 +119,7 @@ def _temporary(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+def _descriptor_of(path: Path, flags: int = 0) -> Iterator[int]:
     """A descriptor of a file or folder."""
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:
@@ -151,7 +151,7 @@ def make_folder(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Have the disk hold a file that other code wrote, or the names that a folder has."""
-    with _opened(path) as descriptor:
+    with _descriptor_of(path) as descriptor:
         try:
             os.fsync(descriptor)
         except OSError as error:

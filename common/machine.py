@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
     installed = {}
     for package in (OURS, *WITH_EVERY_INSTALLATION, *_packages_of_frameworks()):
         with suppress(PackageNotFoundError):
-            installed[package] = version(package) + (f"+{_digest()}" if package == OURS else "")
+            installed[package] = version(package) + (f"+{_digest_of_code()}" if package == OURS else "")
     return installed
 
 
@@ -104,7 +104,7 @@ def _packages_of_frameworks() -> list[str]:
     return [package for package in packages if package not in NO_INFLUENCE]
 
 
-def _digest() -> str:
+def _digest_of_code() -> str:
     """A digest of the code of Rosetta's packages."""
     root, digest = Path(__file__).resolve().parent.parent, sha256()
     for package in ("backends", "benchmarks", "common"):

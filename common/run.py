@@ -57,7 +57,7 @@ Character = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
 Digests = TypedDict("Digests", {"vocabulary.json": str, "pairs.tsv": str})
 
 
-class _Characters(msgspec.Struct, frozen=True):
+class _VocabularyFile(msgspec.Struct, frozen=True):
     """The content of vocabulary.json."""
 
     version: Literal[1]
@@ -122,7 +122,7 @@ class RunDirectory:
             raise CannotBeginError(
                 f"{path} is not a run (it has no config.json); `rosetta train --out {quoted(path)}` makes one"
             )
-        with _reading(file):
+        with _refusing_damage(file):
             content = msgspec.json.decode(read_at_most(LARGEST_JSON, file), type=dict[str, Any])
             run = msgspec.convert({**content, "path": path}, cls, dec_hook=lambda kind, value: value)  # leaves a Path
             settings = run._settings()
@@ -157,7 +157,7 @@ class RunDirectory:
         """The sentence pairs of the run, those of training and of validation."""
         path, most = self._checked("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
         pairs: list[Pair] = []
-        with _reading(path), path.open("rb") as file:
+        with _refusing_damage(path), path.open("rb") as file:
             for line in iter(partial(file.readline, LONGEST_LINE), b""):
                 source, target = line.decode().removesuffix("\n").split("\t")
                 lengths_fit = 0 < len(source) <= LONGEST_SENTENCE and 0 < len(target) <= LONGEST_SENTENCE
@@ -174,8 +174,8 @@ class RunDirectory:
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
         """The vocabularies of the encoder and of the decoder."""
         path, model = self._checked("vocabulary.json"), self.model_config
-        with _reading(path):
-            content = msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=_Characters)
+        with _refusing_damage(path):
+            content = msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=_VocabularyFile)
             encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
             tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
             # A vocabulary drops what it has twice, and adds the space.
@@ -197,7 +197,7 @@ class RunDirectory:
     def read(self) -> Checkpoint:
         """The last checkpoint, in the run's precision."""
         path = self.path / STATE
-        with _reading(path):
+        with _refusing_damage(path):
             return Checkpoint.from_bytes(read_at_most(largest_block(self.model_config), path), self.model_config)
 
     def read_state(self, which: str, dtype: str | None = None) -> tuple[ModelState, Progress]:
@@ -269,14 +269,14 @@ class RunDirectory:
         """The path of a file of text, compared with its digest if it has one."""
         path = self.path / name
         digest = _digest(path)
-        with _reading(path):
+        with _refusing_damage(path):
             if self.digests.get(name, digest) != digest:
                 raise ValueError("it has changed since the run was begun: its SHA-256 is another")
         return path
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _refusing_damage(path: Path) -> Iterator[None]:
     """Raise RosettaError, which names the file, where the block cannot read it or finds that it is damaged."""
     try:
         yield
@@ -296,5 +296,5 @@ def refuse_existing(
 
 def _digest(path: Path) -> str:
     """The SHA-256 of a file of text. Raises RosettaError where the file cannot be read or is larger than is read."""
-    with _reading(path), open_at_most(LARGEST_TEXTS[path.name], path) as file:
+    with _refusing_damage(path), open_at_most(LARGEST_TEXTS[path.name], path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # whose type is too narrow

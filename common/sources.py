@@ -103,11 +103,11 @@ class Sources:
             return ""
         elif source in translations:
             first = next(iter(translations[source]))
-            reason = f"training had {_quoted(translations[source])} for {printable(sources[first][source])!r}"
+            reason = f"training had {_first_quoted(translations[source])} for {printable(sources[first][source])!r}"
         elif target in sources:
             if any(self._same(source, known) for known in sources[target]):
                 return ""
-            reason = f"training had this translation for {_quoted(sources[target])}"
+            reason = f"training had this translation for {_first_quoted(sources[target])}"
         elif new := next((pair for pair in _neighbours(target) if pair not in self._neighbours), ""):
             reason = f"training had no translation with {new.strip()!r}"
         else:
@@ -195,6 +195,6 @@ def _common(left: Words, right: Words) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
-def _quoted(texts: Mapping[str, str]) -> str:
+def _first_quoted(texts: Mapping[str, str]) -> str:
     """The first of some texts."""
     return repr(printable(next(iter(texts.values()))))

@@ -62,8 +62,8 @@ SkipBadLines = Annotated[bool, option_of(DataConfig, "skip_bad_lines")]
 BatchSize = Annotated[int, option_of(TrainConfig, "batch_size")]
 Seed = Annotated[int, option_of(TrainConfig, "seed")]
 LatentDim = Annotated[int, option_of(ModelConfig, "latent_dim")]
-Model = Annotated[settings.ModelName, option_of(ModelConfig, "model")]
-Padding = Annotated[settings.Padding, option_of(ModelConfig, "padding")]
+ModelOption = Annotated[settings.ModelName, option_of(ModelConfig, "model")]
+PaddingOption = Annotated[settings.Padding, option_of(ModelConfig, "padding")]
 DtypeOfModel = Annotated[settings.Precision, option_of(ModelConfig, "dtype")]
 Threads = Annotated[
     int | None,

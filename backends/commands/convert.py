@@ -54,7 +54,7 @@ def convert(
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: LatentDimOfFile = None,
-    model: options.Model = ModelConfig.model,
+    model: options.ModelOption = ModelConfig.model,
     dtype: options.DtypeOfModel = ModelConfig.dtype,
     json: options.Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def convert(
     optimizer.pt --backend torch` makes RUN; such files hold no vocabulary, so it needs --data, the corpus that the
     model was trained on, or --vocabulary.
     """
-    from backends.native.convert import export_native, export_onnx, import_native
+    from backends.native.converting import export_native, export_onnx, import_native
     from common.run import RunDirectory
 
     settings = ["data", "num_samples", "skip_bad_lines", "model", "dtype"]

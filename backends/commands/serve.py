@@ -10,7 +10,7 @@ from backends import installed
 from common import terminal
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any that is free.")]
-Backends = Annotated[
+ServedBackends = Annotated[
     str | None, options.several_backends("numpy and the installed frameworks, without their variants")
 ]
 
@@ -18,7 +18,7 @@ Backends = Annotated[
 def serve(
     run: options.RunOrBundled = None,
     port: Port = 8000,
-    backends: Backends = None,
+    backends: ServedBackends = None,
     threads: options.Threads = None,
 ) -> None:
     """Serve a page to try a run: type a sentence, see each backend's translation, its time, and how sure it is."""

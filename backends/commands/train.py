@@ -13,14 +13,14 @@ from common.settings import DataConfig, ModelConfig, TrainConfig
 from common.text import quoted
 
 if TYPE_CHECKING:
-    from backends.commands.training import Settings, Trained
+    from backends.commands.training import Trained, TrainRequest
     from common.run import RunDirectory
 
-Out = Annotated[Path, typer.Option(help="The folder of the run to write.")]
-Split = Annotated[settings.Split, options.option_of(DataConfig, "split")]
+NewRun = Annotated[Path, typer.Option(help="The folder of the run to write.")]
+SplitOption = Annotated[settings.Split, options.option_of(DataConfig, "split")]
 ValidationSplit = Annotated[float, options.option_of(DataConfig, "validation_split")]
 LearningRate = Annotated[float, options.option_of(TrainConfig, "learning_rate")]
-Batches = Annotated[settings.Order, options.option_of(TrainConfig, "batches")]
+BatchesOption = Annotated[settings.Order, options.option_of(TrainConfig, "batches")]
 Epochs = Annotated[
     int,
     typer.Option(
@@ -60,19 +60,19 @@ FIGURES = {
 
 def train(
     context: typer.Context,
-    out: Out,
+    out: NewRun,
     backend: options.BackendOfRun = None,
     data: options.Data = DataConfig.data,
     num_samples: options.NumSamples = DataConfig.num_samples,
     skip_bad_lines: options.SkipBadLines = False,
-    split: Split = DataConfig.split,
+    split: SplitOption = DataConfig.split,
     validation_split: ValidationSplit = DataConfig.validation_split,
     epochs: Epochs = 100,
     batch_size: options.BatchSize = TrainConfig.batch_size,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
-    padding: options.Padding = ModelConfig.padding,
-    model: options.Model = ModelConfig.model,
-    batches: Batches = TrainConfig.batches,
+    padding: options.PaddingOption = ModelConfig.padding,
+    model: options.ModelOption = ModelConfig.model,
+    batches: BatchesOption = TrainConfig.batches,
     learning_rate: LearningRate = TrainConfig.learning_rate,
     seed: options.Seed = TrainConfig.seed,
     dtype: options.DtypeOfModel = ModelConfig.dtype,
@@ -101,7 +101,7 @@ def train(
         typed = [name for name in context.params if options.given(context, name)]
         if run and "learning_rate" not in typed:
             learning_rate = run.train_config.learning_rate
-        settings = training.Settings(
+        request = training.TrainRequest(
             out,
             backend or (run.backend if run else ""),
             epochs,
@@ -113,46 +113,48 @@ def train(
             padding,
             model,
         )
-        group = training.workers_here(settings, run, workers)
+        group = training.workers_here(request, run, workers)
         # In a group that somebody else has started, the first worker alone shows what is done.
         shows = group[0].rank == 0
         if run:
-            settings.require_same(run, None if resume_or_begin else typed)
+            request.require_same(run, None if resume_or_begin else typed)
         if run and resume_or_begin and training.is_whole(run, epochs):
             trained = training.Trained(run, []) if shows else None
         else:
-            with progress.training_progress(settings.backend, epochs, silent=not shows) as on_event:
-                trained = training.train(settings, on_event, run, group)
+            with progress.training_progress(request.backend, epochs, silent=not shows) as on_event:
+                trained = training.train_run(request, on_event, run, group)
     except KeyboardInterrupt:
         if not (out / "config.json").exists():
             raise CtrlCError("interrupted before the run began; nothing was written") from None
-        raise CtrlCError(f"interrupted; {training.kept(RunDirectory.open(out), epochs, backend, workers)}") from None
+        raise CtrlCError(
+            f"interrupted; {training.how_to_go_on(RunDirectory.open(out), epochs, backend, workers)}"
+        ) from None
     if trained is not None:  # else the first worker of the group shows it
-        _show(trained, settings, json)
+        _show(trained, request, json)
 
 
-def _show(trained: "Trained", settings: "Settings", json: bool) -> None:
+def _show(trained: "Trained", request: "TrainRequest", json: bool) -> None:
     """Print the last epoch's figures for machines, or the samples and the next command for people."""
-    from backends.commands.training import kept
+    from backends.commands.training import how_to_go_on
 
     last = trained.run.history()[-1]
     if json:
         names = ("loss", "val_loss", "accuracy", "val_accuracy")
         figures: dict[str, Any] = {"epochs": last.epoch} | {name: getattr(last, name) for name in names}
         figures |= {"seconds_per_epoch": last.seconds, "samples": trained.samples}
-        return terminal.print_json({"backend": settings.backend, "run": str(settings.out)} | figures)
+        return terminal.print_json({"backend": request.backend, "run": str(request.out)} | figures)
     if not trained.samples:
-        return terminal.say(kept(trained.run, settings.epochs))
+        return terminal.say(how_to_go_on(trained.run, request.epochs))
     exact = [sample.pop("exact") for sample in trained.samples]
     rows = [map(terminal.seen, sample.values()) for sample in trained.samples]
     columns = ["from", "input sentence", "reference", "decoded sentence"]
-    terminal.out.print(terminal.table(f"{settings.backend}, epoch {last.epoch}", columns, rows))
+    terminal.out.print(terminal.table(f"{request.backend}, epoch {last.epoch}", columns, rows))
     terminal.say(
         f"{sum(exact)} of these {len(exact)} sentences are translated exactly. The accuracies, {last.accuracy:.1%} "
         f"and {last.val_accuracy:.1%}, are by teacher forcing: of characters, each predicted after the right ones."
     )
     _say_who_trained(trained.run)
-    sentence, run = quoted(trained.samples[0]["source"]), quoted(settings.out)
+    sentence, run = quoted(trained.samples[0]["source"]), quoted(request.out)
     terminal.say(f"The run is in {run}. Translate with: rosetta translate {run} {sentence}")
 
 
@@ -174,7 +176,7 @@ def evaluate(
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
     run, name = opened.path, backend or of_run(opened.backend)
     with progress.training_progress(name) as on_event, launch(opened, weights, runtime, name) as process:
-        figures = training.evaluate(process, opened, limit, on_event)
+        figures = training.score_run(process, opened, limit, on_event)
     if json:
         return terminal.print_json({"backend": name, "run": str(run), "weights": weights} | figures)
     title = f"{run}, {weights} epoch, in {name}"

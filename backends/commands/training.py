@@ -28,7 +28,7 @@ ONE_WORKER = (Worker(),)
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainRequest:
     """A training as it is asked for.
 
     A run that is resumed keeps the settings with which it was begun, but for its learning rate.
@@ -72,32 +72,32 @@ class Trained:
     samples: list[dict[str, Any]]
 
 
-def train(
-    settings: Settings, on_event: OnEvent, run: RunDirectory | None = None, group: Sequence[Worker] = ONE_WORKER
+def train_run(
+    request: TrainRequest, on_event: OnEvent, run: RunDirectory | None = None, group: Sequence[Worker] = ONE_WORKER
 ) -> Trained | None:
-    """Begin the run `settings.out`, or resume `run`, and train it until it has all its epochs.
+    """Begin the run `request.out`, or resume `run`, and train it until it has all its epochs.
 
     `group` are those workers of a group that are here. Each has its share of this machine's cores, unless the
-    settings have a number of threads. The first worker of all writes the run; without it None is returned.
+    request has a number of threads. The first worker of all writes the run; without it None is returned.
 
     Raises CannotBeginError and RosettaError; the former for a run that has all its epochs.
     """
-    is_first, runtime = group[0].rank == 0, settings.runtime
-    material, model, training = _prepared(settings, run, is_first)
+    is_first, runtime = group[0].rank == 0, request.runtime
+    material, model, training = _prepared(request, run, is_first)
     if (sharing := group[0].on_this_machine) > 1 and not runtime.threads:
         runtime = replace(runtime, threads=max(1, cores() // sharing))
-    launch = partial(BackendProcess, settings.backend, model, training, runtime)
+    launch = partial(BackendProcess, request.backend, model, training, runtime)
     with start_group(group, launch, lambda message: on_event({"warning": message})) as processes:
         resumed, written = run.path.resolve() if run else None, run if is_first else None
         if is_first and not run:  # once the backend's process is open
-            configs, state = (model, training, settings.data), initial_state(model, training.seed)
-            written = RunDirectory.create(settings.out, settings.backend, configs, material, state)
-        epochs, timeout = settings.epochs, timeout_for(len(material.pairs))
+            configs, state = (model, training, request.data), initial_state(model, training.seed)
+            written = RunDirectory.create(request.out, request.backend, configs, material, state)
+        epochs, timeout = request.epochs, timeout_for(len(material.pairs))
         data = train_in_child.TrainingData(material.batch, material.training_rows, material.validation_rows)
 
         def train_worker(process: BackendProcess) -> None:
             if written and process is processes[0]:
-                path, name = written.path.resolve(), settings.backend
+                path, name = written.path.resolve(), request.backend
                 process.call(train_in_child.fit, on_event, timeout, run=path, name=name, epochs=epochs, data=data)
             else:
                 process.call(train_in_child.follow, None, timeout, run=resumed, epochs=epochs, data=data)
@@ -112,25 +112,25 @@ def train(
                 message = f"another worker has ended or is out of reach: {message}"
             if written and "--resume" not in message:
                 with suppress(RosettaError):  # of a run that cannot be read either; the first error counts
-                    message += f"; {kept(written, epochs, settings.backend, len(group))}"
+                    message += f"; {how_to_go_on(written, epochs, request.backend, len(group))}"
             raise RosettaError(message) from error
         return Trained(written, _samples(processes[0], material, on_event)) if written else None
 
 
 def _prepared(
-    settings: Settings, run: RunDirectory | None, is_first: bool
+    request: TrainRequest, run: RunDirectory | None, is_first: bool
 ) -> tuple[Material, ModelConfig, TrainConfig]:
-    """Read the data of a new run, or of `run`, which is resumed. Raises as `train` does."""
-    training = settings.training
+    """Read the data of a new run, or of `run`, which is resumed. Raises as `train_run` does."""
+    training = request.training
     if run is None:
         if is_first:
-            refuse_existing(settings.out)
-        material = prepare(settings.data, training.seed, settings.dtype, settings.padding)
+            refuse_existing(request.out)
+        material = prepare(request.data, training.seed, request.dtype, request.padding)
         of_corpus = material.batch, material.decoder_vocabulary
-        model = model_config(*of_corpus, settings.latent_dim, settings.dtype, settings.model)
+        model = model_config(*of_corpus, request.latent_dim, request.dtype, request.model)
         return material, model, training
     _require_writable(run, is_first)
-    if (done := len(run.history())) >= settings.epochs:
+    if (done := len(run.history())) >= request.epochs:
         raise CannotBeginError(f"{run.path} has {count(done, 'epoch')} already; --epochs is the total to reach")
     return run.material(), run.model_config, replace(run.train_config, learning_rate=training.learning_rate)
 
@@ -157,25 +157,25 @@ def _require_writable(run: RunDirectory, is_first: bool) -> None:
                 file.write(b"1")
 
 
-def workers_here(settings: Settings, run: RunDirectory | None, workers: int) -> list[Worker]:
+def workers_here(request: TrainRequest, run: RunDirectory | None, workers: int) -> list[Worker]:
     """The workers that this program starts: the `workers` of a new group, or the one that the environment's variables
     describe, which trains alone where there are none.
 
     Raises CannotBeginError for a backend that is missing, and for a group that cannot train: larger than a batch, or
     on GPUs, among other reasons.
     """
-    find(settings.backend)
-    batch_size = (run.train_config if run else settings.training).batch_size
-    launched = place_in_group(settings.backend, os.environ)
+    find(request.backend)
+    batch_size = (run.train_config if run else request.training).batch_size
+    launched = place_in_group(request.backend, os.environ)
     if min(workers, launched.size) > 1:
         raise CannotBeginError(
             f"this is worker {launched.rank} of {launched.size} that another program starts, and with --workers "
             f"{workers} each would start a group of its own; leave --workers out"
         )
     size = max(workers, launched.size)
-    if size > 1 and settings.runtime.device != "cpu":
+    if size > 1 and request.runtime.device != "cpu":
         raise CannotBeginError(
-            f"--device is {settings.runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
+            f"--device is {request.runtime.device}, and a group of {size:,} workers trains on CPUs alone, as GPUs "
             "are not tried; leave --device out, or train in one process"
         )
     if size > batch_size:
@@ -183,10 +183,10 @@ def workers_here(settings: Settings, run: RunDirectory | None, workers: int) -> 
             f"{size:,} workers share batches of {batch_size:,} rows, and each needs a row; begin a run with a larger "
             f"--batch-size, or give it {batch_size:,} workers or fewer"
         )
-    return new_group(settings.backend, workers) if workers > 1 else [launched]
+    return new_group(request.backend, workers) if workers > 1 else [launched]
 
 
-def kept(run: RunDirectory, epochs: int, backend: str | None = None, workers: int = 1) -> str:
+def how_to_go_on(run: RunDirectory, epochs: int, backend: str | None = None, workers: int = 1) -> str:
     """A sentence on the last epoch kept of `epochs`, with the command that goes on in the same way."""
     folder, epoch = quoted(run.path), len(run.history())
     if epoch >= epochs:
@@ -197,7 +197,7 @@ def kept(run: RunDirectory, epochs: int, backend: str | None = None, workers: in
     return f"{run.path} keeps epoch {epoch}. Go on with: {command}"
 
 
-def evaluate(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
+def score_run(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
     """Scores of a process that has loaded a run, over the run's validation rows or the first `limit` of them.
 
     One translation a distinct source, against all of its references in the corpus.
@@ -207,7 +207,7 @@ def evaluate(process: BackendProcess, run: RunDirectory, limit: int | None, on_e
     batch = material.batch.take(rows)
     timeout = timeout_for(len(batch))
     on_event({"doing": "computing loss and accuracy"})
-    figures = process.call(train_in_child.evaluate, None, timeout, batch_size=batch_size, corpus=batch)
+    figures = process.call(train_in_child.evaluate_corpus, None, timeout, batch_size=batch_size, corpus=batch)
     is_space = batch.decoder_target_ids == material.decoder_vocabulary.id_of[PAD]
     always_space = (is_space * batch.target_weights).sum() / batch.target_weights.sum()
     sources = list(dict.fromkeys(material.pairs[row][0] for row in rows))

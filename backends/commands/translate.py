@@ -111,7 +111,7 @@ def translate(
         read = lines_as_they_arrive(stream)
         if file:
             read = _require_lines(read, file)
-        answers_of, about, sources = _open(opened, weights, runtime, backend, stack)
+        answers_of, about, sources = _open_backends(opened, weights, runtime, backend, stack)
         if prompted:
             _greet(about["backend"], sources, note)
         vocabulary, _ = opened.vocabularies()
@@ -158,14 +158,14 @@ def _answered(
         yield line, {} if line.error else next(answers)
 
 
-def _open(
+def _open_backends(
     run: "RunDirectory", weights: str, runtime: "Runtime", backend: str | None, stack: ExitStack
 ) -> "tuple[AnswersOf, dict[str, Any], Sources]":
     """Open a run in one backend or in all, until the stack is closed.
 
     Returns a function that gives each text's answers by backend, the backend for --json, and the run's sources.
     """
-    from backends.process.translating import launch, translate
+    from backends.process.translating import launch, request_answers
     from common.sources import Sources
 
     if backend == "all":
@@ -180,7 +180,7 @@ def _open(
     process = stack.enter_context(launch(run, weights, runtime, backend))
 
     def answers_of(texts: Sequence[str], beam: int | None) -> "list[dict[str, Answer]]":
-        return [{process.name: answer} for answer in translate(process, texts, beam=beam)]
+        return [{process.name: answer} for answer in request_answers(process, texts, beam=beam)]
 
     with terminal.starting(process.name):
         sources = Sources.of_run(run)  # meanwhile

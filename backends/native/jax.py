@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save
 
 from backends.interface import Backend
-from backends.native.files import canonical_state, reading
+from backends.native.checks import canonical_state, reading
 from common.settings import ModelConfig
 from common.weights import ModelState
 

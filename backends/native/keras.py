@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from backends.interface import Backend
-from backends.native.files import escaped, reading, with_units
+from backends.native.checks import escaped, reading, with_units
 from common.errors import RosettaError
 from common.models import model_of
 from common.settings import ModelConfig

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.native.files import TENSORS, canonical_state, escaped, reading
+from backends.native.checks import TENSORS, canonical_state, escaped, reading
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from backends.native.files import TENSORS, canonical_state, escaped, reading, refuse_inflated
+from backends.native.checks import TENSORS, canonical_state, escaped, reading, refuse_inflated
 from common.errors import RosettaError
 from common.settings import ModelConfig
 from common.weights import ModelState

@@ -41,7 +41,7 @@ def main() -> None:
 
     name, targets, model, train, device, load = pickle.load(requests)
     try:
-        backend = _open(targets, model, train, device, trains=not load)
+        backend = _open_backend(targets, model, train, device, trains=not load)
         if load:
             load_run(backend, *load)
         send("result", None)
@@ -67,7 +67,7 @@ def _be_killed_with_parent() -> None:
         sys.exit(1)
 
 
-def _open(
+def _open_backend(
     targets: tuple[str, str, str], model: ModelConfig, train: TrainConfig, device: str, trains: bool
 ) -> Backend:
     """The backend of a model file, its driver and the group that it joins; with its optimizer if it `trains`."""

@@ -10,7 +10,7 @@ import psutil
 
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.translate_in_child import Answer
-from backends.process.translating import launch, translate
+from backends.process.translating import launch, request_answers
 from common.errors import RosettaError
 from common.machine import cores
 from common.run import RunDirectory
@@ -70,7 +70,7 @@ class SideBySide:
         given: dict[str, list[Answer]] = {}
         for name, process in list(self.processes.items()):
             with self.leaving_out(name):
-                given[name] = translate(process, texts, beam=beam, alone=True, characters=characters)
+                given[name] = request_answers(process, texts, beam=beam, alone=True, characters=characters)
         if not given:
             raise RosettaError(next(iter(self.left_out.values())))
         return [{name: answers[row] for name, answers in given.items()} for row in range(len(texts))]
@@ -107,7 +107,7 @@ def open_side_by_side(
     with start_side_by_side(names, start) as started:
         for name, future in started:
             with together.leaving_out(name):
-                translate(future.result(), [any_text])
+                request_answers(future.result(), [any_text])
                 opened[name] = future.result()
         together.processes = {name: opened[name] for name in names if name in opened}
         yield together

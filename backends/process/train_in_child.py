@@ -150,7 +150,7 @@ def _require_sense(kind: str, epoch: int, metrics: Metrics, num_batches: int, mo
         raise DivergedError(f"the loss was {losses[number]:.3g} in {kind} step {number + 1} of epoch {epoch}")
 
 
-def evaluate(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) -> dict[str, float]:
+def evaluate_corpus(backend: Backend, emit: Emit, *, batch_size: int, corpus: Batch) -> dict[str, float]:
     """The `loss`, `accuracy` and `accuracy_real` over all rows of a corpus; see Metrics."""
     metrics = backend.evaluate(Batches(corpus, np.arange(len(corpus)), batch_size))
     return {"loss": metrics.loss, "accuracy": metrics.accuracy, "accuracy_real": metrics.accuracy_real}

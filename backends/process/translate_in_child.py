@@ -66,7 +66,7 @@ def load_run(backend: "Backend", run: Path, weights: str) -> None:
     backend.read_characters(directory)
 
 
-def translate(
+def translate_texts(
     backend: "Backend",
     emit: "Emit",
     *,
@@ -104,7 +104,7 @@ def translate(
 def _decoded(
     backend: "Backend", encoder_ids: Ids, encoder_lengths: Ids, beam: int | None, characters: bool
 ) -> Iterator[Answer]:
-    """Decode these rows at once; see `translate`."""
+    """Decode these rows at once; see `translate_texts`."""
     vocabulary, max_length = backend.characters.decoder, backend.characters.max_length
     begun, sources = perf_counter(), (encoder_ids, encoder_lengths)
     if beam is None:

@@ -20,7 +20,7 @@ def launch(run: RunDirectory, weights: str, runtime: Runtime, backend: str | Non
     return BackendProcess(name, run.model_config, run.train_config, runtime, load=(run.path.resolve(), weights))
 
 
-def translate(
+def request_answers(
     process: BackendProcess,
     texts: Sequence[str],
     on_event: OnEvent | None = None,
@@ -29,18 +29,18 @@ def translate(
     alone: bool = False,
     characters: bool = False,
 ) -> list[Answer]:
-    """Return the answer to each text; see `translate_in_child.translate`.
+    """Return the answer to each text; see `translate_in_child.translate_texts`.
 
     Texts are in Unicode's form NFC, and their characters in the encoder's vocabulary. The timeout grows with the
     texts and the beam. Raises RosettaError.
     """
-    timeout, ask = timeout_for(sentences=len(texts) * (beam or 1)), translate_in_child.translate
+    timeout, ask = timeout_for(sentences=len(texts) * (beam or 1)), translate_in_child.translate_texts
     return process.call(ask, on_event, timeout, texts=list(texts), beam=beam, alone=alone, characters=characters)
 
 
 def translations(process: BackendProcess, texts: Sequence[str], on_event: OnEvent | None = None) -> list[str]:
-    """Return the greedy translation of each text; see `translate`."""
-    return [answer.translation for answer in translate(process, texts, on_event)]
+    """Return the greedy translation of each text; see `request_answers`."""
+    return [answer.translation for answer in request_answers(process, texts, on_event)]
 
 
 def translation_of_most(answers: Collection[Answer]) -> str:

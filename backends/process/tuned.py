@@ -1,8 +1,8 @@
 """The two lanes' settings: what makes each framework faster, by how much, and the variables that set it.
 
 - `installed` sets nothing: a framework runs as it does for somebody who installs it and starts.
-- `tuned` sets the groups of variables whose measured effect lies above 1 with its whole interval. Nothing is chosen
-  while something is measured.
+- `tuned` sets the knobs whose measured effect lies above 1 with its whole interval. A knob is a group of variables.
+  Nothing is chosen while something is measured.
 
 `python -m benchmarks.tuning` measures the effects on the machine at hand, and writes a table that `rosetta bench
 --tuned` takes in place of BUILT_IN.
@@ -30,15 +30,15 @@ THREADS = {engine_of(name): entry.threads for name, entry in TABLE.items() if en
 
 
 Short = Annotated[str, msgspec.Meta(max_length=100)]
-Group = Literal["threads", "library", "memory", "xla"]  # the library is that of matrices
+Knob = Literal["threads", "library", "memory", "xla"]  # variables set together; library: of matrices
 Ratio = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A step's speed with a group of settings as a multiple of its speed with nothing set."""
+    """A step's speed with one knob set as a multiple of its speed with nothing set."""
 
     framework: Short
-    group: Group
+    knob: Knob = msgspec.field(name="group")  # as tables call it
     ratio: Ratio
     low: Ratio  # the ends of its 95 % interval
     high: Ratio
@@ -108,9 +108,9 @@ def thread_variables(threads: int) -> dict[str, str]:
     return {name: str(threads) for names in THREADS.values() for name in names}
 
 
-def settings_by_group(framework: str, threads: int) -> dict[Group, dict[str, str]]:
-    """Variables of each group of settings that a framework has, helpful or not."""
-    settings: dict[Group, dict[str, str]] = {
+def settings_by_knob(framework: str, threads: int) -> dict[Knob, dict[str, str]]:
+    """Variables of each knob that a framework has, helpful or not."""
+    settings: dict[Knob, dict[str, str]] = {
         "threads": {name: str(threads) for name in THREADS.get(framework, ())},
         "memory": KEEP_MEMORY,
     }
@@ -126,18 +126,18 @@ def settings_by_group(framework: str, threads: int) -> dict[Group, dict[str, str
 
 
 def tuned_variables(framework: str, threads: int | None = None, tuning: Tuning = BUILT_IN) -> dict[str, str]:
-    """Variables of the groups of settings that help a framework by a table; empty where none does.
+    """Variables of the knobs that help a framework by a table; empty where none does.
 
     Numbers of threads are also set where `threads` is given, and where a control group has a quota, which frameworks
     do not see.
     """
-    groups = settings_by_group(framework, threads or cores())
-    helpful = {effect.group for effect in tuning.effects if effect.framework == framework and effect.helps}
+    knobs = settings_by_knob(framework, threads or cores())
+    helpful = {effect.knob for effect in tuning.effects if effect.framework == framework and effect.helps}
     if threads or has_quota():
         helpful.add("threads")
-    return {name: value for group in groups if group in helpful for name, value in groups[group].items()}
+    return {name: value for knob in knobs if knob in helpful for name, value in knobs[knob].items()}
 
 
 def tuned_for_any(threads: int) -> dict[str, str]:
-    """Variables of the groups of settings that help any framework, for a script whose framework is not known."""
+    """Variables of the knobs that help any framework, for a script whose framework is not known."""
     return {name: value for framework in THREADS for name, value in tuned_variables(framework, threads).items()}

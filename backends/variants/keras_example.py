@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, final
 import keras
 import numpy as np
 
-from backends.interface import Backend, Metrics, Report, report_is_due
+from backends.interface import Backend, Metrics, OnStep, report_is_due
 from common import tensors
 from common.errors import CannotBeginError
 from common.settings import ModelConfig
@@ -170,8 +170,8 @@ class Example(Backend):
         self.mean_squares()  # compiles the model, which evaluating needs, too
         self.own_settings = {"jit_compile": self.model.training.jit_compile}
 
-    def train(self, batches: Batches, report: Report) -> Metrics:
-        steps = StepRecorder(report)
+    def train(self, batches: Batches, on_step: OnStep) -> Metrics:
+        steps = StepRecorder(on_step)
         inputs, targets = self._arguments(batches.whole())  # of all rows, made before `fit` begins, as in the example
         size, training = batches.batch_size, self.model.training
         training.fit(inputs, targets, batch_size=size, epochs=1, shuffle=False, verbose=0, callbacks=[steps])
@@ -179,7 +179,7 @@ class Example(Backend):
         return steps.metrics(batches, correct_real=[np.nan] * len(steps.losses))
 
     def evaluate(self, batches: Batches) -> Metrics:
-        steps = StepRecorder(report=None)
+        steps = StepRecorder(on_step=None)
         whole, size, training = batches.whole(), batches.batch_size, self.model.training
         inputs, targets = self._arguments(whole)
         training.evaluate(inputs, targets, batch_size=size, verbose=0, callbacks=[steps])
@@ -205,9 +205,9 @@ class Example(Backend):
 class StepRecorder(keras.callbacks.Callback):
     """Records each step's own loss and accuracy, which Keras averages over the epoch, and when the steps ended."""
 
-    def __init__(self, report: Report | None) -> None:
+    def __init__(self, on_step: OnStep | None) -> None:
         super().__init__()
-        self.report = report
+        self.on_step = on_step
         self.losses: list[float] = []
         self.accuracies: list[float] = []
         self.stamps: list[float] = []  # the first step's start, then every step's end
@@ -221,8 +221,8 @@ class StepRecorder(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
         self.accuracies.append(float(logs["accuracy"]))
         self.model.reset_metrics()
-        if self.report and report_is_due(self.reported):
-            self.model.stop_training = bool(self.report(len(self.losses), self.losses[-1]))
+        if self.on_step and report_is_due(self.reported):
+            self.model.stop_training = bool(self.on_step(len(self.losses), self.losses[-1]))
             self.reported = perf_counter()
         self.stamps.append(perf_counter())
 

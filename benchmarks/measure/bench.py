@@ -69,7 +69,7 @@ class Benchmark(Rounds[BackendRunner]):
         self.expected: tuple[Arrays, NDArray[np.integer]] | None = None
 
     def _measure(self) -> None:
-        most = max(map(len, self.plan.groups))
+        most = max(map(len, self.plan.rows_by_size))
         needed, available = most * ROW_BYTES, psutil.virtual_memory().available
         if available < needed:
             raise CannotBeginError(

@@ -45,7 +45,7 @@ class Measurement:
         """Write a new file with the head. Raises CannotBeginError if that is impossible or something is there."""
         refuse_existing(path, "choose another --out")
         try:
-            line = _encoded(path, head)
+            line = _line_of(path, head)
         except RosettaError as error:
             raise CannotBeginError(str(error)) from error
         with refusing(f"{path} cannot be written"):
@@ -116,14 +116,14 @@ class Measurement:
 
 def append_line(path: Path, line: Line) -> None:
     """Append a line and wait until it is on disk. Raises RosettaError and writes nothing if it is no valid line."""
-    content = _encoded(path, line)
+    content = _line_of(path, line)
     with open(path, "ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _encoded(path: Path, line: Line) -> bytes:
+def _line_of(path: Path, line: Line) -> bytes:
     """Return a line of the file as JSON. Raises RosettaError if it is no valid line."""
     try:
         content = msgspec.json.encode(line)

@@ -11,7 +11,7 @@ from common.errors import CannotBeginError, RosettaError, refusing
 if TYPE_CHECKING:
     from rosetta_diff.pair.mapping import MappingFile as MappingFile  # race.py takes it from here
 
-MISSING = "the package rosetta-diff, which compares records, is not installed; try: pip install ./porting"
+NOT_INSTALLED = "the package rosetta-diff, which compares records, is not installed; try: pip install ./porting"
 MOST_REASONS = 20
 
 
@@ -22,7 +22,7 @@ def can_compare() -> bool:
 def read_mapping(path: Path) -> "MappingFile":
     """Raises CannotBeginError for a file that holds no mapping, and where rosetta-diff is missing."""
     if not can_compare():
-        raise CannotBeginError(MISSING)
+        raise CannotBeginError(NOT_INSTALLED)
     from rosetta_diff.helpers import DiffError
     from rosetta_diff.pair.mapping import read_mapping as read
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.measure import quiet
 from benchmarks.measure.measurement import Measurement
-from benchmarks.measure.proof import MISSING, can_compare, keep_record, proof
+from benchmarks.measure.proof import NOT_INSTALLED, can_compare, keep_record, proof
 from benchmarks.measure.rounds import Rounds
 from benchmarks.measure.scripts import Script
 from benchmarks.measure.statistics import uneven
@@ -69,7 +69,7 @@ class Race(Rounds[Script]):
     def _proof(self, row: int) -> Proof:
         """Compare a row's record with that of the first row."""
         if not can_compare():
-            return Proof(row, "not compared", [], None, [MISSING])
+            return Proof(row, "not compared", [], None, [NOT_INSTALLED])
         missing = [self.plan.rows[index].label for index in (0, row) if index not in self.records]
         if missing:
             reason = f"{' and '.join(missing)} gave no record: take_turns(step, after=record)"

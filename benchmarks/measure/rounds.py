@@ -115,7 +115,7 @@ class Rounds(ABC, Generic[AnyRunner]):
     def _used_by_group(self) -> list[int]:
         """The number of rounds with a cycle that counts, of each group of rows."""
         members = {line.number: {turn.row for turn in cycle} for line, cycle in counting(self.measurement.rounds())}
-        return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.groups]
+        return [sum(rows.issuperset(group) for rows in members.values()) for group in self.plan.rows_by_size]
 
     @property
     def _used(self) -> int:
@@ -132,7 +132,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         """The rows of the next round: a group with the fewest rounds so far, drawn where there are several."""
         used = self._used_by_group()
         drawn = np.random.default_rng([self.seed, self._number, 1]).permutation(len(used))
-        return self.plan.groups[min(drawn, key=lambda place: used[place])]
+        return self.plan.rows_by_size[min(drawn, key=lambda place: used[place])]
 
     @property
     def _number(self) -> int:
@@ -236,7 +236,7 @@ class Rounds(ABC, Generic[AnyRunner]):
         a budget that the user gave, and where LONGEST would not do.
         """
         needed = quiet.now() - self.began - self.start_seconds
-        for group, used in zip(self.plan.groups, self._used_by_group(), strict=True):
+        for group, used in zip(self.plan.rows_by_size, self._used_by_group(), strict=True):
             needed += max(0, LEAST_ROUNDS - used) * (self.start_seconds + self._cycle_seconds(group))
         most = self.budget if self.plan.fixed else LONGEST
         if needed > most and self._number == 1:
@@ -252,7 +252,7 @@ class Rounds(ABC, Generic[AnyRunner]):
 
     @property
     def _least(self) -> str:
-        return count(LEAST_ROUNDS * len(self.plan.groups), "round")
+        return count(LEAST_ROUNDS * len(self.plan.rows_by_size), "round")
 
     def _refuse_too_small(self) -> None:
         """Raise CannotBeginError for a budget that the user gave and that no answer fits."""

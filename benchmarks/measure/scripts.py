@@ -55,7 +55,7 @@ class Took(Measured, frozen=True):
     steps: Annotated[list[Seconds], msgspec.Meta(min_length=1, max_length=MOST_PIECES)]  # means of the timed pieces
 
 
-class Message(Measured, frozen=True):
+class ScriptMessage(Measured, frozen=True):
     """A line that a script sends."""
 
     ready: Ready | None = None
@@ -147,7 +147,7 @@ class Script(Runner):
         """Receive the content of the next message, which must be of this kind."""
         line = self.process.receive(next_line, self.patience)
         try:
-            content = getattr(msgspec.json.decode(line, type=Message), kind)
+            content = getattr(msgspec.json.decode(line, type=ScriptMessage), kind)
         except (ValueError, RecursionError) as error:
             wrong = printable(str(error))[:300]
             raise RosettaError(f"{self.script.label} sent what take_turns does not send: {wrong}") from error

@@ -202,7 +202,7 @@ def widest(measurement: Measurement) -> float | None:
     Of a row that has no other to be compared with it is that of its time.
     """
     known, widths = observations(measurement), list[float]()
-    for group in measurement.plan.groups:
+    for group in measurement.plan.rows_by_size:
         ratios = [known.ratio(*pair) for pair in combinations(group, 2)] or [known.seconds(group[0])]
         if not all(ratio and (len(group) > 1 or ratio.low < ratio.high) for ratio in ratios):
             return None  # a time of one round has no interval

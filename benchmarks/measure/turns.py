@@ -21,7 +21,7 @@ from benchmarks.schema import MOST_OTHERS, Start, Turn, Work
 MOST_TRIES = 4  # tries of a turn that other programs disturb
 
 # From the seconds of a step: number of a turn's steps that do not count, and of the timed ones.
-Counts = Callable[[float], tuple[int, int]]
+StepCounts = Callable[[float], tuple[int, int]]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Runner(ABC):
     """A process that takes turns, with its children."""
 
     row: int  # index by which its turns are known
-    counts: Counts = field(default=lambda step: (0, 1), kw_only=True)  # of its training steps
+    counts: StepCounts = field(default=lambda step: (0, 1), kw_only=True)  # of its training steps
     step_seconds: float = field(default=0.0, kw_only=True)  # duration of its latest training steps
 
     @property

@@ -14,7 +14,7 @@ from common.weights import SLOT_PREFIX, ModelState
 
 STEPPED = "probabilities step by step"
 DICTATED = 12  # characters that are decoded one by one
-_kept: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `answer`
+_received: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `answer`
 SEARCHED, BEAM = 2, 3  # sentences whose translations are searched for, and kept beginnings of each
 
 
@@ -36,7 +36,7 @@ def answer(
     `new` has arrays and corpora that this and later calls refer to by their numbers.
     The stages of training and counting cut the rows into batches; the last one may be smaller.
     """
-    kept = _kept.setdefault(backend, {})
+    kept = _received.setdefault(backend, {})
     kept |= new
     # Copies, since a framework may train in the memory that it is given.
     arrays = ({name: kept[number].copy() for name, number in numbers.items()} for numbers in (weights, slots))
@@ -44,9 +44,9 @@ def answer(
     pairs: Batch = kept[corpus]
     batches = Batches(pairs, rows, batch_size, trimmed)
     if stage == "tensors":
-        return _given(backend, batches)
+        return _model_file_tensors(backend, batches)
     if stage == "weights":
-        return _named(backend.dump())
+        return _by_name(backend.dump())
     if stage == "forward":
         return backend.forward(batches.whole()) | {STEPPED: _stepped(backend, batches.whole())}
     if stage == "gradients":
@@ -67,10 +67,10 @@ def answer(
         ]
         return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
-    return {"losses": trained.step_losses, **_named(backend.dump())}
+    return {"losses": trained.step_losses, **_by_name(backend.dump())}
 
 
-def _given(backend: Backend, batches: Batches) -> dict[str, NDArray[Any]]:
+def _model_file_tensors(backend: Backend, batches: Batches) -> dict[str, NDArray[Any]]:
     """The tensors that the model file is given for each batch, by "FIELD of batch NUMBER"."""
     return {
         f"{field} of batch {number}": backend.file.to_array(tensor)
@@ -115,7 +115,7 @@ def _scores(backend: Backend, encoder_ids: Ids, encoder_lengths: Ids) -> Array:
     return search.scores
 
 
-def _named(state: ModelState) -> dict[str, NDArray[Any]]:
+def _by_name(state: ModelState) -> dict[str, NDArray[Any]]:
     """The weights by their canonical names and the slots by "rmsprop/NAME"."""
     return state.weights | {SLOT_PREFIX + name: slot for name, slot in state.mean_squares.items()}
 

@@ -65,7 +65,7 @@ class Case:
         return timeout_for(sentences=count) if self.stage == "strings" else timeout_for(2 * count)
 
 
-class Answers:
+class StageArrays:
     """The arrays that a backend answers, by stage and name, with weights and tensors of one dtype.
 
     Its process computes a stage when it is first asked for; several threads may ask. The arrays of a state and the
@@ -146,8 +146,9 @@ class Cases:
         self.by_stage = self._cases()
         self._starting = Lock()
         self._started: list[BackendProcess] | None = []  # None: the comparison has ended
-        self.reference = Answers(self._start_numpy("float64"), "float64", self.by_stage)
-        self.float32 = Answers(self._start_numpy("float32"), "float32", self.by_stage)  # its errors are normal ones
+        self.reference = StageArrays(self._start_numpy("float64"), "float64", self.by_stage)
+        # The errors of NumPy's float32 are normal ones.
+        self.float32 = StageArrays(self._start_numpy("float32"), "float32", self.by_stage)
         self.by_stage["strings"] = self._strings()
 
     def __enter__(self) -> Self:

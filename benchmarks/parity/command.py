@@ -36,7 +36,7 @@ def parity(
     skip_bad_lines: options.SkipBadLines = False,
     latent_dim: options.LatentDim = ModelConfig.latent_dim,
     padding: PaddingOrBoth = None,
-    model: options.Model = ModelConfig.model,
+    model: options.ModelOption = ModelConfig.model,
     seed: options.Seed = TrainConfig.seed,
     quick: Annotated[bool, typer.Option("--quick", help="Use fewer pairs, steps and sentences.")] = False,
     workers: Annotated[

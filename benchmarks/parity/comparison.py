@@ -19,7 +19,7 @@ from backends import TABLE, lookup
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
 from benchmarks.parity.answer_in_child import STEPPED
-from benchmarks.parity.cases import REFERENCE, Answers, Cases
+from benchmarks.parity.cases import REFERENCE, Cases, StageArrays
 from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
 from common.models import UNITS, Axes, model_of
@@ -48,7 +48,7 @@ STAGES = tuple(BREAKS)
 FIELDS_OF_FIT = ("encoder_input_data", "decoder_input_data", "decoder_target_data")  # which Keras's `fit` takes
 FIELDS = (*FIELDS_OF_FIT, "decoder_target_ids", "target_weights", "real_positions", "loss_positions")
 # The words for the axes of tensors that every model has.
-AXES: dict[str, Axes] = {
+TENSOR_AXES: dict[str, Axes] = {
     **dict.fromkeys((*FIELDS_OF_FIT, "probabilities"), ("row", "time step", "character")),
     "train": ("batch",),
     "evaluate": ("batch",),
@@ -197,12 +197,13 @@ def _place(axes: Axes, where: tuple[int, ...], shape: tuple[int, ...]) -> str:
 class Comparison:
     """One backend compared with the reference. `run` yields its checks by stage."""
 
-    def __init__(self, cases: Cases, actual: Answers) -> None:
+    def __init__(self, cases: Cases, actual: StageArrays) -> None:
         self.cases, self.actual, self.expected = cases, actual, cases.reference
         self.process, self.dtype = actual.process, actual.dtype
         self.entry = lookup(self.process.name)
         model = model_of(cases.model)
-        self.axes = AXES | model.states | {name: axes for name, (*_, axes) in model.weights(cases.model).items()}
+        of_weights = {name: axes for name, (*_, axes) in model.weights(cases.model).items()}
+        self.axes = TENSOR_AXES | model.states | of_weights
         self.bounds = {name: bounds[self.dtype] for name, bounds in BOUNDS.items()}
         if not self.entry.decodes_batches:
             strings = actual.by_stage["strings"]
@@ -316,7 +317,7 @@ class Comparison:
     def of_group(self, processes: Sequence[BackendProcess]) -> Iterator[Check]:
         """The checks that a group of workers trains as the reference does alone, and that they end in one state."""
         case, expected = self.actual.by_stage["group"], dict(self.expected["group"])
-        all_steps = ask_each(processes, lambda process: Answers(process, self.dtype, {}).ask(case))
+        all_steps = ask_each(processes, lambda process: StageArrays(process, self.dtype, {}).ask(case))
         if wrong := [check for steps in all_steps for check in other_names("trajectory", expected, steps)]:
             yield from wrong
             return
@@ -467,7 +468,7 @@ def compare_backends(
 
     def compared(name: str, dtype: Precision) -> tuple[list[Check], Certificate]:
         with cases.start(name, dtype) as process:
-            checks = list(Comparison(cases, Answers(process, dtype, cases.by_stage)).run())
+            checks = list(Comparison(cases, StageArrays(process, dtype, cases.by_stage)).run())
             reference, passed = f"{REFERENCE} {facts.version} float64", all(check.passed for check in checks)
             return checks, Certificate(process.facts.version, reference, passed, _stages_of(checks))
 

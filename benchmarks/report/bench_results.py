@@ -16,7 +16,17 @@ from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
-from benchmarks.schema import Certificate, Certified, Checked, Decoded, Profile, RowProfile, ShownSentence
+from benchmarks.schema import (
+    LANES,
+    Certificate,
+    Certified,
+    Checked,
+    Decoded,
+    Lane,
+    Profile,
+    RowProfile,
+    ShownSentence,
+)
 from common.machine import processor_of
 from common.models import MODELS
 from common.text import count, listed
@@ -33,12 +43,9 @@ PARTS = {
     "waiting": "Python and waiting",
 }
 
-Lane = Literal["installed", "tuned"]
-# The lanes in the order of every page: first what a user gets who sets nothing, then what settings give.
-LANES: dict[Lane, str] = {"installed": "as installed", "tuned": "tuned"}
 ROUGH = 0.25  # half-width of a ratio from which a sentence has no number for it
 # The rows of a pair: two backends in one lane, or a backend as installed and tuned.
-Kind = Literal["frameworks", "installed"]
+PairKind = Literal["frameworks", "installed"]
 
 
 class BenchRow(RowResults):
@@ -91,7 +98,7 @@ class BenchRow(RowResults):
 class RowPair:
     """Two rows compared; `ratio` is the left one's speed as a multiple of the right one's."""
 
-    def __init__(self, within: float, kind: Kind, left: BenchRow, right: BenchRow, ratio: Estimate) -> None:
+    def __init__(self, within: float, kind: PairKind, left: BenchRow, right: BenchRow, ratio: Estimate) -> None:
         self.kind, self.ratio = kind, ratio
         # Labels. The left row is the faster one if the kind is "frameworks", else the one as installed.
         self.left, self.right = left.label, right.label
@@ -155,7 +162,7 @@ class BenchResults(Results):
 
         They are compared by their training steps.
         """
-        asked: dict[tuple[Kind, str, str], tuple[BenchRow, BenchRow]] = {}
+        asked: dict[tuple[PairKind, str, str], tuple[BenchRow, BenchRow]] = {}
         for lane in LANES:
             alike = grouped((tuple(row.row.sizes.values()), row) for row in self.of_lane(lane))
             for pair in (pair for group in alike.values() for pair in combinations(group, 2)):

@@ -66,7 +66,7 @@ def bars(bars: Sequence[Bar]) -> str:
         place = lambda seconds: WIDTH / max(ends) * seconds  # noqa: E731
     for top, bar in zip(range(0, bottom, height), bars, strict=True):
         figures, colour = ", ".join(quantity(time) for time in bar.times), colour_of(bar.backend)
-        name = _named(bar.name, LONGEST_NAME - len(figures))
+        name = _short_name(bar.name, LONGEST_NAME - len(figures))
         drawn.append(f'<text y="{top + 16}">{name}</text>')
         drawn.append(f'<text x="{WIDTH}" y="{top + 16}" text-anchor="end" font-weight="bold">{figures}</text>')
         for number, time in enumerate(bar.times, 1):
@@ -109,7 +109,7 @@ def lines(curves: Mapping[str, Sequence[Point]], ends: tuple[float, float]) -> s
     for number, (name, points) in enumerate(curves.items()):
         colour, places = colour_of(name), [(across(p.size), upwards(p.time.value)) for p in points]
         drawn.append(f'<rect y="{LEGEND * number + 5}" width="14" height="10" fill="{colour}"/>')
-        drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_named(name, LONGEST_NAME - 18)}</text>')
+        drawn.append(f'<text x="20" y="{LEGEND * number + 15}">{_short_name(name, LONGEST_NAME - 18)}</text>')
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
         for point, (x, y) in zip(points, places, strict=True):
@@ -169,7 +169,7 @@ def _whisker(path: str) -> list[str]:
     ]
 
 
-def _named(name: str, longest: int) -> str:
+def _short_name(name: str, longest: int) -> str:
     """A stranger's name as HTML, with so many characters at most."""
     shown = for_terminal(name)
     return escape(shown if len(shown) <= longest else shown[: longest - 1] + "…")

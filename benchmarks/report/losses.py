@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from backends.commands.progress import EPOCH_COLUMNS, EPOCH_FORMATS
 from benchmarks.report import charts
-from benchmarks.report.render import Report, joined, safe, table
+from benchmarks.report.render import Report, joined, markdown_table, safe
 from common.errors import CannotBeginError
 from common.models import MODELS
 from common.run import RunDirectory
@@ -13,7 +13,7 @@ from common.text import count
 TITLE = "Loss by epoch"
 
 
-def report_of(run: RunDirectory) -> Report:
+def report_of_run(run: RunDirectory) -> Report:
     """The chart of the loss and the validation loss, and the figures of every epoch.
 
     Raises CannotBeginError for a run that has no epoch yet, and RosettaError for one that is damaged.
@@ -28,5 +28,5 @@ def report_of(run: RunDirectory) -> Report:
     rows = [[format(epoch[name], EPOCH_FORMATS.get(name, ".4f")) for name in EPOCH_COLUMNS] for epoch in figures]
     trained = f"{MODELS[run.model_config.model].title}. Trained by {safe(run.trained_in())}."
     answer = joined(f"# {headline}", f"![{TITLE}](chart)", trained)
-    page = joined(answer, "---", f"## Epochs\n\n{table(EPOCH_COLUMNS, rows)}") + "\n"
+    page = joined(answer, "---", f"## Epochs\n\n{markdown_table(EPOCH_COLUMNS, rows)}") + "\n"
     return Report(page, answer, {}, {TITLE: drawing})

@@ -13,15 +13,27 @@ from backends import title_of
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import UNSURE_FROM, grouped
 from benchmarks.report import charts, render, vary
-from benchmarks.report.bench_results import LANES, PARTS, BenchResults, BenchRow, Kind, Lane
-from benchmarks.report.render import MISSING, Report, around, code, joined, percent, quantity, ratio, safe, table
+from benchmarks.report.bench_results import PARTS, BenchResults, BenchRow, PairKind
+from benchmarks.report.render import (
+    MISSING,
+    Report,
+    around,
+    code,
+    joined,
+    markdown_table,
+    percent,
+    quantity,
+    ratio,
+    safe,
+)
 from benchmarks.report.repeated import RepeatedResults
 from benchmarks.report.results import Results
+from benchmarks.schema import LANES, Lane
 from common.machine import processor_of
 from common.models import MODELS
 from common.text import count, duration, for_terminal, listed, printable, quoted
 
-MOST_REFERENCES = 3  # of a sentence, beside a translation that is none of them
+REFERENCES_SHOWN = 3  # of a sentence, beside a translation that is none of them
 AN_EPOCH = (
     "Times are of an epoch. × {first}: as a multiple of {first}'s time in the same lane. Tuning: how many times as "
     "fast settings make a row. {intervals}"
@@ -34,6 +46,7 @@ OF_MEASUREMENTS = (
     "Figures are means of {measurements} on one machine. ± is where a further measurement falls, in "
     "95 of 100 cases; it leaves out what lasts longer than they did, and other processors."
 )
+EQUAL = "Each compared row computes the same as NumPy in float64, to {error:.0e}."
 BATCHED = "Decoding: the time of a character where many sentences are decoded together, tuned where settings help."
 NOT_COMPARED = "not compared"
 
@@ -44,7 +57,7 @@ PRINTED = (
 ).split()
 
 
-def _part(part: str, row: BenchRow) -> str:
+def _part_of_step(part: str, row: BenchRow) -> str:
     """The time of a part of a row's step, and its share of the step: 32.0 ms (83.6 %)."""
     seconds = row.step_parts.get(part)
     return f"{quantity(seconds)} ({percent(seconds / sum(row.step_parts.values()))})" if seconds else ""
@@ -71,7 +84,7 @@ START: Columns = {
 }
 PARTS_OF_A_STEP: Columns = {
     "a step": lambda row: quantity(row.step if row.step_parts else None),
-    **{name: partial(_part, part) for part, name in PARTS.items()},
+    **{name: partial(_part_of_step, part) for part, name in PARTS.items()},
 }
 SETTINGS: Columns = {
     "parity": lambda row: ("passed" if row.certificate.passed else "**broken**") if row.certificate else MISSING,
@@ -86,7 +99,7 @@ SETTINGS: Columns = {
 }
 
 
-def report_of(*measurements: Measurement) -> Report:
+def report_of_bench(*measurements: Measurement) -> Report:
     """The whole page, with answer and decoded sentences for a terminal, and the results for --json.
 
     Of several measurements `repeated.are_repeated` is true.
@@ -98,10 +111,10 @@ def report_of(*measurements: Measurement) -> Report:
         answer, drawn = vary.values_of(varied)
     else:
         results = RepeatedResults(measurements) if len(measurements) > 1 else BenchResults(measurement)
-        answer, drawn = _answer(results), _charts(results)
+        answer, drawn = _values_of_answer(results), _charts(results)
     printed = {name: getattr(results, name) for name in PRINTED}
     printed |= {"command": results.plan.command, "machine": results.head.machine}
-    return page(results, _support(results) | answer, printed, drawn)
+    return page(results, _values_of_sections(results) | answer, printed, drawn)
 
 
 def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[str, str]) -> Report:
@@ -121,7 +134,7 @@ def page(results: Results, values: Mapping[str, str], printed: Any, drawn: dict[
         "others": f"{results.others:.2f}",
         "within": percent(results.plan.within),
     }
-    return render.report({**common, **values}, printed, drawn)
+    return render.fill_template({**common, **values}, printed, drawn)
 
 
 def reached(widths: Mapping[str, float | None]) -> str:
@@ -140,35 +153,34 @@ def machines(measurements: Sequence[tuple[str, Measurement]]) -> Report:
     columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in benches]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
-    figures = table(("an epoch", *(name for name, _ in benches)), lines)
+    figures = markdown_table(("an epoch", *(name for name, _ in benches)), lines)
     note = "Times of different machines are not compared."
     head = f"# {count(len(benches), 'machine')} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
 
 
-def _answer(results: BenchResults) -> dict[str, str]:
+def _values_of_answer(results: BenchResults) -> dict[str, str]:
     """The values of a bench above the page's sections."""
     first, missing = safe(title_of(results.baseline)), results.missing
     against = f"× {first}"
     training = []
     for name in results.backends:
-        cells = [_times(results, name, lane) for lane in LANES]
+        cells = [_epoch_cells(results, name, lane) for lane in LANES]
         training.append((safe(title_of(name)), *cells[0], *cells[1], around(results.gain_of(name))))
     installed, tuned = LANES.values()
     tuned_rows = {name: rows["tuned"] for name, rows in results.backends.items() if "tuned" in rows}
     decoding = [(safe(title_of(name)), quantity(row.batch)) for name, row in tuned_rows.items() if row.batch]
     errors = [row.error for row in results.rows if row.error is not None and not row.why_not]
-    equality = f"Each compared row computes the same as NumPy in float64, to {max(errors, default=0):.0e}."
     return {
         "gain": safe(results.gain),
         "reached": reached(results.reached_by_lane or {"": results.reached}),
-        "answer": table(("row", installed, against, tuned, against, "tuning"), training),
+        "answer": markdown_table(("row", installed, against, tuned, against, "tuning"), training),
         "answer_columns": AN_EPOCH.format(first=first, intervals=_intervals(results)) if training else "",
         "typed": typed(results),
         "tuning": safe(results.training.tuning.origin),
-        "equality": equality if errors else "",
-        "decoding_answer": table(("row", "decoding"), decoding),
+        "equality": EQUAL.format(error=max(errors)) if errors else "",
+        "decoding_answer": markdown_table(("row", "decoding"), decoding),
         "decoding_columns": BATCHED if decoding else "",
         "alike": results.alike,
         "why": "\n".join(
@@ -185,7 +197,7 @@ def _intervals(results: BenchResults) -> str:
     return OF_ROUNDS
 
 
-def _times(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
+def _epoch_cells(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
     """The time of a backend's epoch, and that time as a multiple of the baseline's in the same lane."""
     row, first = (results.backends.get(name, {}).get(lane) for name in (backend, results.baseline))
     if row is None:
@@ -194,7 +206,7 @@ def _times(results: BenchResults, backend: str, lane: Lane) -> tuple[str, str]:
     return quantity(row.epoch), NOT_COMPARED if row.why_not else multiple if row.epoch else MISSING
 
 
-def _support(results: BenchResults) -> dict[str, str]:
+def _values_of_sections(results: BenchResults) -> dict[str, str]:
     """The values of a bench in the page's sections."""
     training, scores, rows = results.training, results.scores, results.rows
     sizes = f"{training.latent_dim} units, batches of {training.settings.batch_size}"
@@ -207,7 +219,7 @@ def _support(results: BenchResults) -> dict[str, str]:
     }
     return {
         "training": by_row(rows, TRAINING),
-        **{kind: _verdicts(results, kind) for kind in get_args(Kind)},
+        **{kind: _verdicts(results, kind) for kind in get_args(PairKind)},
         "decoding": by_row(rows, DECODING),
         **_sentences(results),
         "start": by_row(rows, START),
@@ -246,10 +258,10 @@ def _charts(results: BenchResults) -> dict[str, str]:
 def by_row(rows: Iterable[Any], columns: Columns, of: str = "row") -> str:
     """A table with a line for each measured row; `of` heads their names."""
     lines = [(safe(row.label), *(cell(row) for cell in columns.values())) for row in rows]
-    return table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
+    return markdown_table((of, *columns), [line for line in lines if set(line[1:]) - {"", MISSING}])
 
 
-def _verdicts(results: BenchResults, kind: Kind) -> str:
+def _verdicts(results: BenchResults, kind: PairKind) -> str:
     """A table of the pairs of one kind."""
     lines = [
         (
@@ -260,7 +272,7 @@ def _verdicts(results: BenchResults, kind: Kind) -> str:
         for pair in results.pairs
         if pair.kind == kind
     ]
-    return table(("row", "compared with", "verdict", "times as fast"), lines)
+    return markdown_table(("row", "compared with", "verdict", "times as fast"), lines)
 
 
 def _sentences(results: BenchResults) -> dict[str, str]:
@@ -275,13 +287,13 @@ def _sentences(results: BenchResults) -> dict[str, str]:
         for words, by in sentence.distinct.items():
             rows = "all" if by == [*sentence.translations] else safe(", ".join(by))
             references = sentence.references
-            beside = "exact" if words in references else " / ".join(references[:MOST_REFERENCES])
+            beside = "exact" if words in references else " / ".join(references[:REFERENCES_SHOWN])
             lines[sentence.held_out].append((safe(sentence.source), safe(words) or "(nothing)", safe(beside), rows))
     columns = ("translation", "references", "by")
     return {
         "weights": weights,
-        "trained_on": table(("trained on", *columns), lines[False]),
-        "held_out": table(("held out of training", *columns), lines[True]),
+        "trained_on": markdown_table(("trained on", *columns), lines[False]),
+        "held_out": markdown_table(("held out of training", *columns), lines[True]),
     }
 
 

@@ -9,7 +9,7 @@ from benchmarks.measure.statistics import LEAST_ROUNDS, ROBUST_ROUNDS, UNEVEN, E
 from benchmarks.report import render
 from benchmarks.report.charts import Bar, bars
 from benchmarks.report.page import Columns, by_row, page, reached
-from benchmarks.report.render import TWICE, Report, code, quantity, safe, table
+from benchmarks.report.render import TWICE, Report, code, markdown_table, quantity, safe
 from benchmarks.report.results import NOTHING, Results, RowResults
 from benchmarks.schema import MOST_OTHERS, Proof, Turn
 from common.text import listed, quoted
@@ -146,7 +146,7 @@ ANSWER: Columns = {
     "items a step": lambda row: f"{row.items:,}",
     "speed of the first": lambda row: render.ratio(row.ratio),
 }
-START: Columns = {
+START_OF_A_SCRIPT: Columns = {
     "until take_turns": lambda row: quantity(row.start),
     "the first step": lambda row: quantity(row.first_step),
     "most memory": lambda row: render.megabytes(row.peak_memory),
@@ -154,10 +154,10 @@ START: Columns = {
     "versions": lambda row: safe(row.versions),
 }
 # Results that `--json` prints, beside the machine.
-PRINTED = "headline verdicts doubts notes rows proofs rounds cycles dropped seconds reached".split()
+PRINTED_OF_A_RACE = "headline verdicts doubts notes rows proofs rounds cycles dropped seconds reached".split()
 
 
-def report_of(measurement: Measurement) -> Report:
+def report_of_race(measurement: Measurement) -> Report:
     """The whole page, with its answer for a terminal, and the results for --json."""
     results = RaceResults(measurement)
     rows, machine = results.plan.rows, measurement.head.machine
@@ -168,7 +168,7 @@ def report_of(measurement: Measurement) -> Report:
         "headline": _bold(results.headline),
         "reached": reached({"": results.reached}),
         "answer": by_row(results.rows, ANSWER, "script"),
-        "proof": table(
+        "proof": markdown_table(
             ("script", f"against {safe(rows[0].label)}", "stages", "what was found"),
             [
                 (
@@ -180,8 +180,8 @@ def report_of(measurement: Measurement) -> Report:
                 for row, proof in results.proofs.items()
             ],
         ),
-        "start": by_row(results.rows, START, "script"),
-        "commands": table(
+        "start": by_row(results.rows, START_OF_A_SCRIPT, "script"),
+        "commands": markdown_table(
             ("script", "command", "threads and memory", "variables"),
             [
                 (
@@ -197,7 +197,7 @@ def report_of(measurement: Measurement) -> Report:
         "per_item": f"{PER_ITEM} {ROBUST if len(results.observed.logarithms) >= ROBUST_ROUNDS else STUDENTS}",
         "origin": render.origin(machine, {}),
     }
-    printed = {name: getattr(results, name) for name in PRINTED} | {"machine": machine}
+    printed = {name: getattr(results, name) for name in PRINTED_OF_A_RACE} | {"machine": machine}
     return page(results, values, printed, charts)
 
 

@@ -26,7 +26,7 @@ SENTENCES = "## Decoded sentences"  # the heading of a section that a terminal s
 MISSING = "–"  # in place of a figure that was not measured
 UNSURE = "(not known well)"  # in place of an interval that says nothing
 SPACE = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
-UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
+TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))  # units of time, with their length in seconds
 NUMBER = re.compile(r"$|[0-9±–-]")  # the beginning of a cell with a number, or with nothing
 WORD = re.compile(r"[^\s(),;]+")
 VALUE = re.compile(r"\{\w+\}")  # of a value in a template
@@ -167,7 +167,7 @@ def joined(*parts: str) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; "" without rows.
 
     Columns of numbers are aligned right, and columns without any figure are left out.
@@ -185,7 +185,7 @@ def template(name: str) -> str:
     return (files("benchmarks.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def report(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> Report:
+def fill_template(values: Mapping[str, str], content: Any, charts: dict[str, str]) -> Report:
     """The page of page.md with these values in place of their names, the results for --json, and charts by title.
 
     - A paragraph that consists of an empty or missing value is left out, with the text about it below. An empty
@@ -223,7 +223,7 @@ def origin(machine: Machine, more: Mapping[str, str]) -> str:
         "Python": machine["python"],
         **machine["versions"],
     }
-    return table(("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value])
+    return markdown_table(("what", "value"), [(safe(name), safe(value)) for name, value in facts.items() if value])
 
 
 def digits(value: float | None, figures: int = 3) -> str:
@@ -315,4 +315,4 @@ def day(when: datetime) -> str:
 
 def _unit_of(seconds: float) -> tuple[float, str]:
     """A suitable unit for a time given in seconds: the unit's length in seconds, and its name."""
-    return next(((unit, name) for unit, name in UNITS if abs(seconds) >= unit), UNITS[-1])
+    return next(((unit, name) for unit, name in TIME_UNITS if abs(seconds) >= unit), TIME_UNITS[-1])

@@ -37,15 +37,15 @@ class RepeatedResults(BenchResults):
         )
         for row in self.rows:
             rows = [results.by_label.get(row.label) for results in self.single]
-            row.epoch = _next_of([r.epoch if r else None for r in rows])
-            row.step = _next_of([r.step if r else None for r in rows])
+            row.epoch = _of_a_further_one([r.epoch if r else None for r in rows])
+            row.step = _of_a_further_one([r.step if r else None for r in rows])
         self.rows.sort(key=lambda row: (bool(row.why_not), row.step.value if row.step else 0.0))
 
     def ratio(self, left: BenchRow | None, right: BenchRow | None) -> Estimate | None:
         """Speed of `left` as a multiple of that of `right`; None if a measurement does not compare them."""
         if left is None or right is None:
             return None
-        return _next_of(
+        return _of_a_further_one(
             [one.ratio(one.by_label.get(left.label), one.by_label.get(right.label)) for one in self.single]
         )
 
@@ -58,7 +58,7 @@ class RepeatedResults(BenchResults):
         return iter(())
 
 
-def _next_of(estimates: Sequence[Estimate | None]) -> Estimate | None:
+def _of_a_further_one(estimates: Sequence[Estimate | None]) -> Estimate | None:
     """The estimate of a further measurement's value; None if one of these is not known."""
     values = [math.log(estimate.value) for estimate in estimates if estimate]
     return next_of(values) if len(values) == len(estimates) else None

@@ -11,12 +11,12 @@ from benchmarks.measure.statistics import Estimate, grouped, mean_of
 from benchmarks.report import render
 from benchmarks.report.bench_results import BenchResults, BenchRow
 from benchmarks.report.charts import Point, lines, reach_of
-from benchmarks.report.render import around, safe, table
+from benchmarks.report.render import around, markdown_table, safe
 from benchmarks.report.results import NOTHING
 from benchmarks.schema import Axis
 from common.text import listed
 
-AXES: dict[Axis, str] = {  # names of the axes on a page
+AXIS_NAMES: dict[Axis, str] = {  # names of the axes on a page
     "latent-dim": "units of each LSTM",
     "length": "characters in each sentence",
     "batch-size": "pairs in a batch",
@@ -55,7 +55,7 @@ class VaryResults(BenchResults):
         if not grown and not unknown:
             return NOTHING if not self.rounds else "No answer yet: a curve needs three rounds of two sizes"
         first, *_, last = self.training.axes[self.axis]
-        grew = f"From {first:,} to {last:,} {AXES[self.axis]} the time of a step grows"
+        grew = f"From {first:,} to {last:,} {AXIS_NAMES[self.axis]} the time of a step grows"
         sentences = [f"{grew} this many times: {listed(grown)}."] if grown else [f"{grew} by an unknown factor."]
         sentences += [f"More rounds are needed for {listed(unknown)}."] if unknown else []
         return self.named + " ".join(sentences)
@@ -73,7 +73,7 @@ def ratio_across(left: Estimate, right: Estimate) -> Estimate:
 
 def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     """The template's values for sizes that vary; and charts by title, for each size on the second axis."""
-    columns = [safe(AXES[axis]) for axis in (*results.second, results.axis)]
+    columns = [safe(AXIS_NAMES[axis]) for axis in (*results.second, results.axis)]
     names = [*dict.fromkeys(name for name, _ in results.curves())]
     cells: dict[tuple[int, ...], dict[str, str]] = {}
     for row in results.rows:
@@ -88,12 +88,12 @@ def values_of(results: VaryResults) -> tuple[dict[str, str], dict[str, str]]:
     known = [row.step for row in results.rows if row.step]
     ends = [end for step in known for end in reach_of(step)]
     for sizes, curves in by_second.items():
-        at = "".join(f", {size:,} {AXES[axis]}" for axis, size in zip(results.second, sizes, strict=True))
+        at = "".join(f", {size:,} {AXIS_NAMES[axis]}" for axis, size in zip(results.second, sizes, strict=True))
         points = {
             name: [Point(row.row.sizes[results.axis], row.step) for row in rows if row.step] for name, rows in curves
         }
-        charts[f"A step by {AXES[results.axis]}{at}"] = lines(points, (min(ends), max(ends)))
-    answer = table([*columns, *map(safe, names)], body)
+        charts[f"A step by {AXIS_NAMES[results.axis]}{at}"] = lines(points, (min(ends), max(ends)))
+    answer = markdown_table([*columns, *map(safe, names)], body)
     if known:
         reach = sorted(step.half_width for step in known)
         width = dict.fromkeys(render.percent(half_width) for half_width in (reach[0], reach[-1]))

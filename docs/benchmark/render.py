@@ -18,9 +18,8 @@ from backends.process.tuned import BUILT_IN
 from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.measure.statistics import Estimate, grouped
 from benchmarks.report import page, race_results, render
-from benchmarks.report.bench_results import LANES
 from benchmarks.report.repeated import RepeatedResults
-from benchmarks.schema import Decoded
+from benchmarks.schema import LANES, Decoded
 
 FOLDER = PROJECT / "docs" / "benchmark"
 NAMES = ("demo", "fra-eng")  # of the pages of this folder
@@ -36,7 +35,9 @@ def rendered(path: Path) -> str:
     paths = measurements_of(path.stem) if path.parent == FOLDER else [path.with_suffix(".jsonl")]
     measurements = [Measurement.read(measurement) for measurement in paths]
     report = (
-        page.report_of(*measurements) if measurements[0].plan.training else race_results.report_of(measurements[0])
+        page.report_of_bench(*measurements)
+        if measurements[0].plan.training
+        else race_results.report_of_race(measurements[0])
     )
     if path.suffix == ".svg":
         return render.image(report)
@@ -89,13 +90,13 @@ def parts_of_guide() -> dict[str, str]:
     for date, of_date in grouped((effect.date, effect) for effect in BUILT_IN.effects).items():
         lines = []
         for framework, effects in grouped((effect.framework, effect) for effect in of_date).items():
-            words = [(e.helps, f"{e.group} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
+            words = [(e.helps, f"{e.knob} {render.ratio(Estimate(e.ratio, e.low, e.high))}") for e in effects]
             of_lane = grouped(words)
             lines.append((framework, *(", ".join(of_lane.get(helps, ["–"])) for helps in (True, False))))
         columns = ("framework", "set: a step is so many times as fast", "not set")
         tables += [
             f"Measured on {date}, on an {BUILT_IN.processor}, {BUILT_IN.cores} cores:",
-            render.table(columns, lines),
+            render.markdown_table(columns, lines),
         ]
     lines = []
     for name in NAMES:
@@ -104,7 +105,7 @@ def parts_of_guide() -> dict[str, str]:
         command = " ".join(measurement.plan.command.replace("\\\n", " ").split())
         day = render.day(measurement.head.started).partition(",")[0]
         lines.append((f"[{name}](benchmark/{name}.md)", str(len(measurements)), render.code(command), day))
-    made = render.table(("page", "measurements", "made by", "the last one on"), lines)
+    made = render.markdown_table(("page", "measurements", "made by", "the last one on"), lines)
     return {"effects": render.joined(*tables), "measurements": made, "spread": spread()}
 
 
@@ -133,7 +134,7 @@ def spread() -> str:
         "deviation of its logarithm",
         "interval of one measurement",
     )
-    return render.table(columns, lines)
+    return render.markdown_table(columns, lines)
 
 
 PARTS = {

@@ -76,7 +76,7 @@ def test_train_prints_twenty_pairs_json_and_quoted_hints(tmp_path, monkeypatch) 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backends.commands.training.train", interrupted)
+    monkeypatch.setattr("backends.commands.training.train_run", interrupted)
     status, _, said = rosetta(*again, 2)  # which it has already
     assert (status, hinted(said)) == (130, ["evaluate", str(out)])
     of_torch = ["--backend", "torch"]

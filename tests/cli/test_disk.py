@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from backends import numpy_model
-from backends.commands.training import kept
+from backends.commands.training import how_to_go_on
 from backends.interface import Backend
 from backends.process.parent import PROJECT
 from backends.process.train_in_child import TrainingData, fit
@@ -147,7 +147,7 @@ def test_training_tells_which_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(RosettaError) as caught:
             trained(run, 3)
     assert str(caught.value) == f"{run.path / STATE} cannot be written: the disk is full. Mend that first"
-    assert kept(RunDirectory.open(run.path), 3) == (  # which the command adds
+    assert how_to_go_on(RunDirectory.open(run.path), 3) == (  # which the command adds
         f"{run.path} keeps epoch 1. Go on with: rosetta train --out {run.path} --resume --epochs 3"
     )
     trained(run, 3)
@@ -170,11 +170,11 @@ def test_measuring_tells_what_is_kept(tmp_path: Path, how: str, rounds: int) -> 
     path.touch()
     begun = SimpleNamespace(run=Mock(side_effect=error), measurement=Mock(rounds=lambda: [1] * rounds))
     report = Mock(summary="", content={})
-    with patch("benchmarks.commands.report_of", return_value=report), pytest.raises(RosettaError) as caught:
+    with patch("benchmarks.commands.read_report", return_value=report), pytest.raises(RosettaError) as caught:
         measure(path, json=False, opened=lambda: begun)
     assert isinstance(caught.value, CtrlCError) == (how == "Ctrl-C")
-    kept = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
-    assert (kept, path.exists()) == (rounds > 0, rounds > 0)
+    how_to_go_on = str(caught.value).endswith(f"{said}; {path} keeps what was measured before")
+    assert (how_to_go_on, path.exists()) == (rounds > 0, rounds > 0)
     assert rounds or str(caught.value).endswith(said)
 
 

@@ -35,7 +35,7 @@ RACE = {
     "a.py": "a race needs two scripts",
     "a.py b=a.py --env c:A=1": "--env NAME:VARIABLE=VALUE, where NAME is one of a, b; found c:A=1",
     "a.py b=a.py --env b:A": "it is --env NAME:VARIABLE=VALUE",
-    "a.py b=a.py --lanes default": "--lanes names default; the lanes are tuned, installed",
+    "a.py b=a.py --lanes default": "--lanes names default; the lanes are installed, tuned",
     "a.py b=a.py --budget 0.5s": "'0.5s' is no duration",
 }
 WITH_THREADS = ["backends", "bench", "parity", "serve", "translate Go.", TRAIN, "evaluate"]

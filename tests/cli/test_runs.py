@@ -14,7 +14,7 @@ import pytest
 
 from backends import TABLE, numpy_model
 from backends.commands import training
-from backends.commands.training import Settings, train
+from backends.commands.training import TrainRequest, train_run
 from backends.interface import Backend
 from backends.process import train_in_child, translating
 from backends.process.parent import BackendProcess, Runtime
@@ -53,16 +53,16 @@ def trained_run(
     train_config: TrainConfig = SETTINGS,
     model: str = ModelConfig.model,
 ) -> RunDirectory:
-    settings = Settings(out, backend, epochs, data, train_config, RUNTIME, LATENT_DIM, dtype, model=model)
-    return train(settings, unheard).run
+    settings = TrainRequest(out, backend, epochs, data, train_config, RUNTIME, LATENT_DIM, dtype, model=model)
+    return train_run(settings, unheard).run
 
 
 def resume(run: RunDirectory, backend: str, epochs: int, learning_rate: float | None = None) -> RunDirectory:
     if learning_rate is None:
         learning_rate = run.train_config.learning_rate
     train_config = TrainConfig(learning_rate=learning_rate)
-    settings = Settings(run.path, backend, epochs, DATA, train_config, RUNTIME)
-    return train(settings, unheard, run).run
+    settings = TrainRequest(run.path, backend, epochs, DATA, train_config, RUNTIME)
+    return train_run(settings, unheard, run).run
 
 
 @pytest.fixture
@@ -232,8 +232,8 @@ def test_a_run_that_was_ended_resumes_to_the_same_bits(tmp_path, number: int) ->
     total = kept + 2
     resumed = resume(RunDirectory.open(run), "numpy", total)
     bucketed = TrainConfig(batches="bucketed")
-    settings = Settings(tmp_path / "whole", "numpy", total, DATA, bucketed, RUNTIME, 16, padding="mask")
-    whole = train(settings, unheard)
+    settings = TrainRequest(tmp_path / "whole", "numpy", total, DATA, bucketed, RUNTIME, 16, padding="mask")
+    whole = train_run(settings, unheard)
     first, *_, last = resumed.history()
     assert (last.epoch, resumed.train_config) == (total, bucketed)
     assert last.loss < first.loss

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.statistics import Observations, mean_of
-from benchmarks.report.page import report_of
+from benchmarks.report.page import report_of_bench
 from benchmarks.report.vary import VaryResults
 from benchmarks.schema import Round
 from tests.support.measurements import changed, measurement, plan_of, slowed
@@ -31,7 +31,7 @@ def test_each_combination_of_sizes_is_a_row_with_rounds_in_turn(tmp_path: Path) 
     assert sorted(order[:2]) == sorted(order[2:4]) == [0, 1]
     assert all(row["certificate"]["passed"] for row in bench["rows"])
     assert "--vary latent-dim=8,16" in bench["command"]
-    page = report_of(recorded)
+    page = report_of_bench(recorded)
     assert [*page.charts] == ["A step by units of each LSTM, 4 characters in each sentence"]
     assert "--vary latent-dim=8,16" in page.page
     assert "only benches of one size are compared" in refusal(1, "report", out, out)
@@ -44,7 +44,7 @@ def grown() -> Measurement:
     lines = []
     for line in bench.lines:
         if hasattr(line, "cycles"):  # each round is of one size
-            rows = plan.groups[line.number % 3]
+            rows = plan.rows_by_size[line.number % 3]
             cycles = [[turn for turn in cycle if turn.row in rows] for cycle in line.cycles]
             starts = [start for start in line.starts if start.row in rows]
             line = msgspec.structs.replace(line, cycles=cycles, starts=starts)
@@ -69,7 +69,7 @@ def test_the_curve_of_known_times_is_told_and_drawn() -> None:
             row.step.value == pytest.approx(0.01 * row.row.sizes["latent-dim"] / 64, rel=0.02) or "keras" in row.label
         )
     assert results.rows[0].step.half_width < 0.02
-    page = report_of(grown())
+    page = report_of_bench(grown())
     (svg,) = page.charts.values()
     assert svg.count("<circle") == 6
 
@@ -81,7 +81,7 @@ def test_noise_makes_no_curve() -> None:
     noisy = changed(grown(), Round, lambda line: slow_round(line) if line.number % 2 else line)
     results = VaryResults(noisy)
     assert results.headline == f"{grew} torch and keras."
-    (chart,) = report_of(noisy).charts.values()
+    (chart,) = report_of_bench(noisy).charts.values()
     assert not re.search(r'd="M[\d.]+ -', chart), "no interval leaves the drawing"
 
 

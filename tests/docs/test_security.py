@@ -5,7 +5,7 @@ import re
 import pytest
 from rosetta_diff.read.description import LONGEST_NAME, MOST_LAYERS
 
-from backends.native.files import LARGEST_FILE, LARGEST_PICKLE
+from backends.native.checks import LARGEST_FILE, LARGEST_PICKLE
 from backends.process import START_SECONDS, TIMEOUT
 from backends.process.parent import PROJECT
 from backends.serve.server import LONGEST_QUESTION, _Visit
@@ -32,7 +32,7 @@ LIMITS = {
     "common/run.py": [f"{LARGEST_TEXTS['pairs.tsv'] >> MIB} MiB"],
     "common/tensors.py": [f"{MOST_IDS:,}", f"{MOST_ONE_HOT:,}"],
     "common/weights.py": [f"and {LARGEST_METADATA >> MIB} MiB"],
-    "backends/native/files.py": [
+    "backends/native/checks.py": [
         f"{LARGEST_FILE >> GIB} GiB",
         f"{LARGEST_FILE >> GIB} GiB, {LARGEST_PICKLE >> MIB} MiB",
     ],

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from backends import TABLE
-from backends.native import convert
-from backends.native.convert import WRITTEN
+from backends.native import converting
+from backends.native.converting import WRITTEN
 from backends.process.parent import Runtime
 from backends.process.side_by_side import open_side_by_side
-from benchmarks.parity.cases import QUICK, Answers, Cases, Size
+from benchmarks.parity.cases import QUICK, Cases, Size, StageArrays
 from benchmarks.parity.comparison import STAGES, Comparison, Parity, compare_backends
 from common.models import MODELS, model_of
 from common.run import RunDirectory
@@ -45,7 +45,7 @@ def test_every_stage_of_parity_passes(further: str, name: str, dtype: str, paddi
     cases = cases_of(UNITS, padding, size=QUICK if AT_LENGTH else SMALL, model=further)
     stages = STAGES if name != "jax" or AT_LENGTH else STAGES[: STAGES.index("trajectory")]
     with cases.start(name, dtype) as process:
-        comparison = Comparison(cases, Answers(process, dtype, cases.by_stage))
+        comparison = Comparison(cases, StageArrays(process, dtype, cases.by_stage))
         for stage in stages:
             checks = list(comparison.stage(stage))
             assert checks
@@ -108,7 +108,7 @@ def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesO
 def test_a_group_trains_as_the_reference_alone(further: str, name: str) -> None:
     cases = Cases(DataConfig(), SETTINGS, UNITS, QUICK, Runtime(threads=1), "mask", 2, further)
     with cases, cases.start_group(name, "float64") as processes:
-        answers = Answers(processes[0], "float64", cases.by_stage)
+        answers = StageArrays(processes[0], "float64", cases.by_stage)
         checks = list(Comparison(cases, answers).of_group(processes))
     assert len(checks) == 2 + 2 * len(cases.fresh.weights)
     assert [check for check in checks if not check.passed] == []
@@ -163,7 +163,7 @@ def test_a_run_is_written_as_a_frameworks_files_and_read_again(
 ) -> None:
     """The printed lines load the weights, too."""
     with Sharing(name, run.model_config, run.train_config, processes) as process:
-        monkeypatch.setattr(convert, "BackendProcess", lambda *_: nullcontext(process))
+        monkeypatch.setattr(converting, "BackendProcess", lambda *_: nullcontext(process))
         status, out, err = rosetta("convert", run.path, "--to", name)
         assert status == 0, err
         expected, _ = run.read_state("last")

@@ -24,7 +24,7 @@ from backends.process import child_environment, group
 from backends.process.group import ask_each, free_ports, new_group, place_in_group
 from backends.process.parent import PROJECT, Runtime, Worker
 from backends.process.train_in_child import TrainingData, follow
-from benchmarks.parity.cases import QUICK, Answers, Cases
+from benchmarks.parity.cases import QUICK, Cases, StageArrays
 from benchmarks.parity.comparison import Comparison
 from common.errors import CannotBeginError, RosettaError
 from common.run import RunDirectory
@@ -48,7 +48,7 @@ def test_only_planted_mistakes_of_groups_are_caught() -> None:
 
         def broken(mistake: str) -> list[str]:
             ask_each(processes, lambda process: process.call(plant_in_worker, mistake=mistake))
-            answers = Answers(processes[0], "float64", cases.by_stage)
+            answers = StageArrays(processes[0], "float64", cases.by_stage)
             checks = list(Comparison(cases, answers).of_group(processes))
             assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
             return [check.tensor for check in checks if not check.passed]

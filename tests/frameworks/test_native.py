@@ -19,7 +19,7 @@ import pytest
 from backends import numpy_model
 from backends.decoding import log_softmax
 from backends.interface import Backend
-from backends.native import convert
+from backends.native import converting
 from backends.native.jax import read_jax
 from backends.native.paddle import read_paddle
 from backends.process.parent import PROJECT, BackendProcess
@@ -295,9 +295,9 @@ def test_reading_without_end_is_ended(
     content[free + 8 : free + 16] = bytes(8)
     path = tmp_path / "endless.weights.h5"
     path.write_bytes(content)
-    monkeypatch.setattr(convert, "READ_SECONDS", 2.0)
+    monkeypatch.setattr(converting, "READ_SECONDS", 2.0)
     with pytest.raises(RosettaError, match="the keras backend's process did not answer for 2 s and was ended"):
-        convert.import_native([path], "keras", tmp_path / "made", run.path, "lstm", "float32", None)
+        converting.import_native([path], "keras", tmp_path / "made", run.path, "lstm", "float32", None)
     assert not (tmp_path / "made").exists()
 
 
@@ -351,7 +351,7 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     files_of_torch = [tmp_path / "run-torch" / file for file in FORMATS["torch"]]
     assert_same(read(*files_of_torch), expected)
 
-    monkeypatch.setattr(convert, "BackendProcess", lambda name, *_: nullcontext(backend_of(name, "float32")))
+    monkeypatch.setattr(converting, "BackendProcess", lambda name, *_: nullcontext(backend_of(name, "float32")))
     files = [*FORMATS["keras"], "vocabulary.json"]
     answer = {"backend": "keras", "run": str(run.path), "folder": f"{run.path}-keras", "files": files}
     assert program("convert", run.path, "--to", "keras", "--json") == json.dumps(answer)
@@ -381,7 +381,7 @@ def test_the_printed_lines_load_the_weights(
     run: RunDirectory, backend_of: StartBackend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     process, (expected, _) = backend_of(name, "float32"), run.read_state("last")
-    monkeypatch.setattr(convert, "BackendProcess", lambda *_: nullcontext(process))
+    monkeypatch.setattr(converting, "BackendProcess", lambda *_: nullcontext(process))
     status, out, _ = rosetta("convert", run.path, "--to", name)
     weights = process.call(child.loaded, program=out.partition("load it:\n")[2])
     assert status == 0

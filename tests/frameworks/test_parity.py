@@ -14,7 +14,7 @@ import pytest
 
 from backends import TABLE, lookup
 from backends.interface import Characters
-from benchmarks.parity.cases import Answers
+from benchmarks.parity.cases import StageArrays
 from benchmarks.parity.comparison import Check, Comparison
 from common.weights import SLOT_PREFIX, ModelState, in_dtype
 from tests import conftest
@@ -53,7 +53,7 @@ def backend(request: pytest.FixtureRequest, cases_of: CasesOf) -> Iterator[Compa
     small = ":" in name or dtype == "float64"
     cases = cases_of(LATENT_DIM if small else EXAMPLES_DIM, padding)
     with cases.start(name, dtype) as process:
-        yield Comparison(cases, Answers(process, dtype, cases.by_stage))
+        yield Comparison(cases, StageArrays(process, dtype, cases.by_stage))
 
 
 def held(backend: Comparison, stage: str, slots: bool = False) -> list[Check]:
@@ -229,7 +229,7 @@ def test_a_mistake_is_seen(cases_of: CasesOf, planted: Plant, test: Callable[...
     cases = cases_of()
     name, dtype = (mistake, "float32") if ":" in mistake else (f"numpy:{mistake}", "float64")
     with cases.start(planted(name), dtype) as process:
-        comparison = Comparison(cases, Answers(process, dtype, cases.by_stage))
+        comparison = Comparison(cases, StageArrays(process, dtype, cases.by_stage))
         with pytest.raises(AssertionError):
             test(None, comparison)
 

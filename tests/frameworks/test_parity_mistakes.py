@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backends.process.parent import Runtime
-from benchmarks.parity.cases import QUICK, Answers, Cases
+from benchmarks.parity.cases import QUICK, Cases, StageArrays
 from benchmarks.parity.comparison import STAGES, Comparison, Parity, backends_and_dtypes, compare_backends
 from common.errors import CannotBeginError
 from common.settings import DataConfig, Precision
@@ -101,7 +101,7 @@ def test_other_tensors_are_seen_at_tensors(cases_of: CasesOf, planted: Plant, mi
 def test_tensors_are_compared_by_their_names(cases_of: CasesOf, stage: str, changed: str) -> None:
     cases = cases_of()
     with cases.start("numpy", "float64") as process:
-        comparison = Comparison(cases, Answers(process, "float64", cases.by_stage))
+        comparison = Comparison(cases, StageArrays(process, "float64", cases.by_stage))
         answered = comparison.actual["gradients" if stage == "loss" else stage]
         name, tensor = next(iter(answered.items()))
         if changed == "missing":
@@ -137,7 +137,7 @@ def test_tensors_of_each_worker_are_compared_by_their_names(cases_of: CasesOf, c
 
 def test_what_two_cases_share_is_sent_once(cases_of: CasesOf) -> None:
     process = Mock()
-    answers = Answers(process, "float32", cases_of().by_stage)
+    answers = StageArrays(process, "float32", cases_of().by_stage)
     for stage in ("forward", "gradients"):
         assert answers[stage] is process.call.return_value
     first, second = (call.kwargs for call in process.call.call_args_list)
@@ -186,7 +186,7 @@ def test_optimizer_mistakes_exceed_the_float32_trajectorys_bound(cases_of: Cases
     cases = cases_of(latent_dim=16, size=LONG, settings=replace(CASE_SETTINGS, batch_size=8))
     for name in ("torch", planted("torch:SecondBiasTrained"), planted("torch:EpsilonOutsideTheRoot")):
         with cases.start(name, "float32") as process:
-            losses, mean_loss = Comparison(cases, Answers(process, "float32", cases.by_stage)).stage("trajectory")
+            losses, mean_loss = Comparison(cases, StageArrays(process, "float32", cases.by_stage)).stage("trajectory")
         assert mean_loss.tensor == "mean loss"
         assert mean_loss.passed == (name == "torch"), mean_loss
         assert losses.passed == (name == "torch"), losses

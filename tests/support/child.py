@@ -188,7 +188,7 @@ def translate(
 ) -> list[Answer]:
     """Translate as with a run of these characters."""
     backend.characters = characters
-    return translate_in_child.translate(backend, emit, texts=texts, beam=beam)
+    return translate_in_child.translate_texts(backend, emit, texts=texts, beam=beam)
 
 
 # Profiling

@@ -17,7 +17,7 @@ import numpy as np
 from backends import lookup
 from backends.interface import BackendFacts
 from backends.process.parent import PROJECT
-from benchmarks.commands import report_of
+from benchmarks.commands import read_report
 from benchmarks.measure import plan as plans
 from benchmarks.measure.measurement import Measurement, append_line
 from benchmarks.measure.plan import rows_of
@@ -233,7 +233,7 @@ def slowed(bench: Measurement, factor: float, label: str = "") -> Measurement:
 
 def reported(path: Path) -> str:
     """Make all that a report makes of a measurement."""
-    report = report_of([path])
+    report = read_report([path])
     return render.html(report.page, report.charts) + render.markdown(report.page) + report.summary
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from backends import TABLE, Entry
 from backends.decoding import BeamSearch, GreedySearch
-from backends.interface import Backend, Emit, Metrics, Report, timed_steps, unreported
+from backends.interface import Backend, Emit, Metrics, OnStep, timed_steps, unreported
 from common.settings import TrainConfig
 from common.tensors import Array, Batch, Batches, Ids
 from common.weights import Arrays, ModelState
@@ -188,7 +188,7 @@ def biases_step_twice(backend: Backend, train_step: Change, batch: Any) -> Any:
     return result
 
 
-def batches_shuffled(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+def batches_shuffled(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     rows = np.random.default_rng(1).permutation(batches.rows)
     return train(Batches(batches.corpus, rows, batches.batch_size), report)
 
@@ -455,7 +455,7 @@ def beams_stop_early(backend: Backend, decode: Change, *given: Any) -> None:
 def later(otherwise: Change) -> Change:
     """Train honestly for HONEST_STEPS, and then `otherwise`."""
 
-    def train(backend: Any, honest: Change, batches: Batches, report: Report) -> Metrics:
+    def train(backend: Any, honest: Change, batches: Batches, report: OnStep) -> Metrics:
         backend.taken = vars(backend).get("taken", 0) + len(batches)
         is_honest = backend.taken <= HONEST_STEPS
         return honest(batches, report) if is_honest else otherwise(backend, honest, batches, report)
@@ -463,11 +463,11 @@ def later(otherwise: Change) -> Change:
     return train
 
 
-def nothing(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+def nothing(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     return timed_steps(lambda batch: (4.0, np.ones(3)), batches, np.array)
 
 
-def coarser(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+def coarser(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     """Weights are rounded to half precision before the steps."""
     state = backend.dump()
     half = {name: weight.astype(np.float16).astype(weight.dtype) for name, weight in state.weights.items()}
@@ -475,7 +475,7 @@ def coarser(backend: Backend, train: Change, batches: Batches, report: Report) -
     return train(batches, report)
 
 
-def nothing_while_timed(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+def nothing_while_timed(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     """Turns hear no report."""
     return nothing(backend, train, batches, report) if report is unreported else train(batches, report)
 
@@ -493,7 +493,7 @@ def mean_of_means(backend: Backend, tensors: Change, shard: Batch) -> Any:
     return tensors(replace(shard, loss_rows=len(shard) * backend.group.size))
 
 
-def first_shard_twice(backend: Backend, train: Change, batches: Batches, report: Report) -> Metrics:
+def first_shard_twice(backend: Backend, train: Change, batches: Batches, report: OnStep) -> Metrics:
     with patch.object(backend.group, "rank", 0):
         return train(batches, report)
 

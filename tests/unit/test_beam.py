@@ -47,7 +47,7 @@ def test_a_beam_of_full_width_equals_an_exhaustive_search() -> None:
     texts = np.unique(np.where(ended, stop, every), axis=0)  # (T, L), filled up after the stop token
     counted = np.arange(MAX_LENGTH) <= np.sum(texts != stop, axis=1)[:, None]  # up to the stop token
     backend.characters = Characters(ENCODER, DECODER, 6, MAX_LENGTH)
-    answers = translate_in_child.translate(backend, ignored, texts=sources, beam=len(every))
+    answers = translate_in_child.translate_texts(backend, ignored, texts=sources, beam=len(every))
     ids, lengths = ENCODER.encode(sources, 6)
     for row, (translations, given) in enumerate(zip(*columns(answers), strict=True)):
         repeated = ids[row : row + 1].repeat(len(texts), 0), lengths[row : row + 1].repeat(len(texts))

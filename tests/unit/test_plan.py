@@ -60,7 +60,7 @@ def test_a_row_that_settings_help_is_in_each_lane_and_another_in_both() -> None:
         ("keras:example", "both", False),
         ("torch, as installed", "installed", False),
     ]
-    assert plan.groups == [[0, 1, 2]]
+    assert plan.rows_by_size == [[0, 1, 2]]
 
 
 def test_threads_that_are_asked_for_make_a_tuned_row() -> None:

@@ -35,7 +35,7 @@ CUT = """
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return page.report_of(committed("demo-1"))
+    return page.report_of_bench(committed("demo-1"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def tokens(markdown: str) -> Iterator[Token]:
 
 
 def test_what_was_not_measured_has_no_section_and_is_named() -> None:
-    empty = page.report_of(replace(committed("demo-1"), lines=[])).page
+    empty = page.report_of_bench(replace(committed("demo-1"), lines=[])).page
     assert re.findall("^## (.*)", empty, re.MULTILINE) == [
         "How it was measured",
         "Data, machine, and how to measure the same again",
@@ -68,7 +68,7 @@ def test_what_was_not_measured_has_no_section_and_is_named() -> None:
     assert f"There was no time for {missing}; give a larger `--budget`." in empty
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b|as a multiple of", empty)
     bench = measurement()
-    trained = page.report_of(replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])).summary
+    trained = page.report_of_bench(replace(bench, lines=[*bench.of_kind(Certified), *bench.rounds()])).summary
     assert page.BATCHED not in trained, "no column is explained that is not there"
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_wider_than_the_page(opened: Open, html: str, tmp_path: Path,
 
 
 def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
-    report = page.report_of(hostile(tmp_path / "hostile.jsonl"))
+    report = page.report_of_bench(hostile(tmp_path / "hostile.jsonl"))
     parsed = [*tokens(render.markdown(report.page))]
     for token in parsed:
         assert token.type not in ("html_block", "html_inline", "link_open", "image")
@@ -107,7 +107,7 @@ def test_the_page_runs_and_loads_nothing_of_a_stranger(tmp_path: Path) -> None:
 
 def test_80_columns_show_both_lanes_and_the_sentences() -> None:
     bench = slowed(measurement(plan_of(["torch", "keras"])), 2.0, "torch, as installed")
-    text = printed(page.report_of(bench).summary).replace("\N{NO-BREAK SPACE}", " ")
+    text = printed(page.report_of_bench(bench).summary).replace("\N{NO-BREAK SPACE}", " ")
     prose = " ".join(text.split())
     assert prose.startswith(
         "As installed, Keras trains 1.3 times as fast as PyTorch. Tuned, PyTorch trains 1.5 times"
@@ -177,7 +177,7 @@ def test_no_bar_stands_on_a_logarithmic_axis() -> None:
     ]
     assert all(
         re.search("; (shorter is better|the further left, the better; logarithmic)$", title)
-        for title in page.report_of(committed("demo-1")).charts
+        for title in page.report_of_bench(committed("demo-1")).charts
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.sentences import SHOWN, Sentences
 from benchmarks.report.bench_results import BenchResults
-from benchmarks.report.page import report_of
+from benchmarks.report.page import report_of_bench
 from benchmarks.report.repeated import RepeatedResults, are_repeated
 from benchmarks.schema import Certified, Decoded, Round
 from common.corpus import prepare
@@ -75,7 +75,7 @@ def test_the_headline_and_the_page_name_a_further_model() -> None:
     assert (
         BenchResults(bench).headline == f"{title}. As installed and tuned, PyTorch trains 1.5 times as fast as Keras."
     )
-    assert f"| model | {title}, 256 units, batches of 64 |" in report_of(bench).page
+    assert f"| model | {title}, 256 units, batches of 64 |" in report_of_bench(bench).page
 
 
 def test_one_baseline_is_the_reference_of_both_lanes() -> None:
@@ -141,7 +141,7 @@ def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
     bench = measurement(plan_of([*NEAR]), NEAR, noise=Noise(process), seed=3)
     (note,) = (note for note in BenchResults(bench).notes if "the widest interval" in note)
     assert note.endswith(advice)
-    shown = report_of(bench).page
+    shown = report_of_bench(bench).page
     assert "not told apart yet" in shown
     assert ("more minutes would do" in shown) == (process < 0.1)
 
@@ -163,7 +163,7 @@ def test_an_interval_of_measurements_holds_a_further_measurement() -> None:
     assert log(ratio.high / ratio.value) == pytest.approx(4.302653 * log(1.1) * sqrt(1 + 1 / 3), rel=1e-4)
     assert (results.rounds, results.backends["keras"]["tuned"].step.value) == (18, pytest.approx(0.099))
     assert results.headline.startswith("As installed and tuned, PyTorch trains faster than Keras")
-    page = report_of(*measurements).page
+    page = report_of_bench(*measurements).page
     assert "Figures are means of 3 measurements on one machine. ± is where a further measurement falls" in page
 
 

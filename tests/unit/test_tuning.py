@@ -14,7 +14,7 @@ from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.plan import rows_of
 from benchmarks.measure.statistics import Estimate
 from benchmarks.report.bench_results import BenchResults
-from benchmarks.report.page import report_of
+from benchmarks.report.page import report_of_bench
 from benchmarks.report.repeated import are_repeated
 from benchmarks.schema import BUDGET, Plan, Row
 from common.errors import RosettaError
@@ -112,7 +112,7 @@ def test_a_path_without_a_file_is_refused(path: Path, name: str) -> None:
 
 def test_a_report_tells_where_its_table_was_measured(tmp_path: Path) -> None:
     bench = written(tuned_by(TABLE), tmp_path / "a.jsonl")
-    report, origin = report_of(bench), "A Processor, 4 cores, on 2027-02-03"
+    report, origin = report_of_bench(bench), "A Processor, 4 cores, on 2027-02-03"
     assert f"They were measured on {origin}." in report.page
     assert report.content["notes"] == [
         f"the settings of the tuned lane were measured on {origin}, and not on this processor"
@@ -139,18 +139,18 @@ def test_a_measurement_without_a_table_has_the_built_in_one(tmp_path: Path) -> N
 
 
 def measured(backend: str, **slower: float) -> Measurement:
-    """A measurement of a backend with nothing set, and with each group, whose steps take so many times as long."""
-    rows = (Row(backend, "installed"), *(Row(backend, name=group) for group in slower))
-    plan = Plan(rows, tuning.WITHIN, BUDGET, training=plan_of([backend]).training)
+    """A measurement of a backend with nothing set, and with each knob, whose steps take so many times as long."""
+    rows = (Row(backend, "installed"), *(Row(backend, name=knob) for knob in slower))
+    plan = Plan(rows, tuning.TUNING_WITHIN, BUDGET, training=plan_of([backend]).training)
     made = measurement(plan)
-    for group, factor in slower.items():
-        made = slowed(made, factor, group)
+    for knob, factor in slower.items():
+        made = slowed(made, factor, knob)
     return made
 
 
 def test_effects_are_ratios_to_the_row_with_nothing_set() -> None:
     memory, threads = tuning.effects_of(measured("torch", memory=0.5, threads=1.0), ("memory", "threads"))
-    assert (memory.framework, memory.group, memory.date) == ("torch", "memory", date(2026, 7, 1))
+    assert (memory.framework, memory.knob, memory.date) == ("torch", "memory", date(2026, 7, 1))
     assert memory.ratio == pytest.approx(2.0, rel=0.02)
     assert (memory.helps, threads.helps) == (True, False)
 
@@ -179,7 +179,7 @@ def test_the_tool_writes_a_table_that_a_bench_takes(tmp_path: Path, monkeypatch:
     table = read_tuning(path)
     assert table.cores >= 1
     assert "numpy" in table.versions
-    helpful = {(effect.framework, effect.group) for effect in table.effects if effect.helps}
+    helpful = {(effect.framework, effect.knob) for effect in table.effects if effect.helps}
     assert helpful == {("torch", "memory"), ("tensorflow", "memory")}
 
 

@@ -38,7 +38,7 @@ def test_what_could_be_markup_goes_into_a_code_span(text: str, expected: str) ->
 
 
 def test_a_table_keeps_its_shape_without_unmeasured_columns() -> None:
-    table = render.table(
+    table = render.markdown_table(
         ("row", "s", "nothing", "word"), [("a|b", "1.0", MISSING, "x\ny"), ("c", MISSING, "", "`|`")]
     )
     assert table.splitlines()[1] == "| :-- | --: | :-- |"

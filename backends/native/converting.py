@@ -30,7 +30,7 @@ def export_native(run: RunDirectory, weights: str, backend: str, out: Path) -> t
     Returns the names of the files, and a program that loads the weights into the backend's model file.
     """
     find(backend)
-    _require(run.model_config.model, "frameworks' own files", WRITTEN)
+    _require_kept_in(run.model_config.model, "frameworks' own files", WRITTEN)
     refuse_existing(out, "choose another --out")
     with (
         new_folder(out) as folder,
@@ -52,7 +52,7 @@ model = api.Seq2Seq({sizes})
     return [*files, VOCABULARY], program
 
 
-def _require(model: str, format: str, models: Collection[str]) -> None:
+def _require_kept_in(model: str, format: str, models: Collection[str]) -> None:
     """Raise CannotBeginError for another model than these, which alone are kept in a format."""
     if model not in models:
         raise CannotBeginError(f"the run's model is {model}, and {format} hold {listed(models)} alone")
@@ -72,7 +72,7 @@ def export_onnx(run: RunDirectory, weights: str, out: Path) -> list[str]:
     Returns the names of the files. Raises RosettaError where ONNX Runtime does not compute what PyTorch computes.
     """
     find("torch")
-    _require(run.model_config.model, "graphs of ONNX", ("lstm",))
+    _require_kept_in(run.model_config.model, "graphs of ONNX", ("lstm",))
     for package in ONNX:
         if not find_spec(package):
             raise CannotBeginError(
@@ -115,7 +115,7 @@ def import_native(
         train, data = TrainConfig(), like
         material = prepare(data, train.seed, dtype)
         model = model_config(material.batch, material.decoder_vocabulary, ModelConfig.latent_dim, dtype, name)
-    _require(model.model, "frameworks' own files", WRITTEN)
+    _require_kept_in(model.model, "frameworks' own files", WRITTEN)
     with BackendProcess(backend, model, train, CONVERTING) as process:
         state = process.call(convert_in_child.read_native, None, READ_SECONDS, paths=paths)
     units = len(state.weights["encoder/recurrent_kernel"])

@@ -155,8 +155,12 @@ def ignore_underflowing(stages: Stages, item: Item) -> Item:
     underflowing = stages.underflowing(item.pair, item.name) if item.pair else np.zeros(1, bool)
     if not underflowing.any():
         return item
-    allowed = item.allowed() if item.allowed else lambda rows: np.array(0.0)
-    return replace(item, allowed=lambda: lambda rows: np.where(underflowing[rows], inf, allowed(rows)))
+    allowed = item.bound.allowed() if item.bound.allowed else lambda rows: np.array(0.0)
+
+    def allowed_there(rows: slice) -> Array:
+        return np.where(underflowing[rows], inf, allowed(rows))
+
+    return replace(item, bound=replace(item.bound, allowed=lambda: allowed_there))
 
 
 def allow_rounded_momentum(_: Stages, item: Item) -> Item:

@@ -343,7 +343,7 @@ class Backend:
     def read_characters(self, run: RunDirectory) -> None:
         """Take the run's characters for those of the texts that are translated from now on."""
         longest = max_decoded_length(run.max_decoder_seq_length)
-        self.characters = Characters(*run.vocabularies(), run.max_encoder_seq_length, longest)
+        self.characters = Characters(*run.vocabularies, run.max_encoder_seq_length, longest)
 
     def forward(self, batch: Batch) -> dict[str, Array]:
         """The "probabilities" (N, T_dec, V_dec) for a batch, and the encoder's states by their names."""

@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -171,11 +171,14 @@ class RunDirectory:
                 raise ValueError("it holds no pair")
         return pairs
 
+    @cached_property
     def vocabularies(self) -> tuple[CharVocabulary, CharVocabulary]:
-        """The vocabularies of the encoder and of the decoder."""
-        path, model = self._checked("vocabulary.json"), self.model_config
+        """The vocabularies of the encoder and of the decoder, which go with the run to other processes."""
+        path, model = self.path / "vocabulary.json", self.model_config
         with _refusing_damage(path):
-            content = msgspec.json.decode(read_at_most(LARGEST_JSON, path), type=_VocabularyFile)
+            block = read_at_most(LARGEST_JSON, path)
+            self._require_digest(path.name, hashlib.sha256(block).hexdigest())
+            content = msgspec.json.decode(block, type=_VocabularyFile)
             encoder, decoder = CharVocabulary(content.encoder), CharVocabulary(content.decoder)
             tokens = decoder.id_of.get(START), decoder.id_of.get(STOP)
             # A vocabulary drops what it has twice, and adds the space.
@@ -192,7 +195,7 @@ class RunDirectory:
         """
         model = self.model_config
         settings = self.data_config, self.train_config.seed, model.dtype, model.padding
-        return Material.of_corpus(Corpus(self.pairs(), self.sha256), *settings, self.vocabularies())
+        return Material.of_corpus(Corpus(self.pairs(), self.sha256), *settings, self.vocabularies)
 
     def read(self) -> Checkpoint:
         """The last checkpoint, in the run's precision."""
@@ -270,9 +273,13 @@ class RunDirectory:
         path = self.path / name
         digest = _digest(path)
         with _refusing_damage(path):
-            if self.digests.get(name, digest) != digest:
-                raise ValueError("it has changed since the run was begun: its SHA-256 is another")
+            self._require_digest(name, digest)
         return path
+
+    def _require_digest(self, name: str, digest: str) -> None:
+        """Raise ValueError where a file of text has another digest than when the run was begun."""
+        if self.digests.get(name, digest) != digest:
+            raise ValueError("it has changed since the run was begun: its SHA-256 is another")
 
 
 @contextmanager

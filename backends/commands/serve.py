@@ -30,7 +30,7 @@ def serve(
 
     names = installed(variants=False) if backends is None else options.installed_backends(backends)
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads)
-    vocabulary, _ = opened.vocabularies()
+    vocabulary, _ = opened.vocabularies
     title = str(run or "the bundled run")
     with PageServer(port, title, vocabulary, Sources.of_run(opened)) as server, ExitStack() as stack:
         with terminal.starting(", ".join(names)):

@@ -103,6 +103,7 @@ def translate(
         raise CannotBeginError(f"--beam {beam} does not find {n_best} sentences; give --beam {n_best} or more")
     prompted = not (texts or file or json) and sys.stdin.isatty() and sys.stdout.isatty()
     opened, runtime = RunDirectory.open(run or BUNDLED_RUN), Runtime(threads=threads, device=device)
+    vocabulary, _ = opened.vocabularies
     output = Output(file, len(texts), prompted, json, n_best, side_by_side=backend == "all")
     note = SIDE_BY_SIDE if output.side_by_side and not json else ""
     with refusing(f"{file} cannot be read"):
@@ -114,7 +115,6 @@ def translate(
         answers_of, about, sources = _open_backends(opened, weights, runtime, backend, stack)
         if prompted:
             _greet(about["backend"], sources, note)
-        vocabulary, _ = opened.vocabularies()
         chunks = iter([texts]) if texts else typed_lines("sentence> ") if prompted else read
         if note:  # each sentence's table comes as soon as it is whole
             chunks = ([line] for lines in chunks for line in lines)

@@ -61,7 +61,7 @@ def _require_kept_in(model: str, format: str, models: Collection[str]) -> None:
 def _write_vocabulary(run: RunDirectory, folder: Path) -> None:
     """Write the characters of both sides, by their ids, and the length to which spaces pad what the encoder reads,
     null where padding is masked."""
-    encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies())
+    encoder, decoder = (list(vocabulary.characters) for vocabulary in run.vocabularies)
     padded_to = None if run.model_config.padding == "mask" else run.max_encoder_seq_length
     write_json(folder / VOCABULARY, {"encoder": encoder, "decoder": decoder, "padded_to": padded_to})
 

@@ -27,6 +27,7 @@ from common.text import printable
 
 if TYPE_CHECKING:
     from backends.interface import Backend, BackendFacts, Emit
+    from common.run import RunDirectory
 
 PROJECT = Path(__file__).resolve().parents[2]
 # The program that a child runs, with our packages from where this process has them: neither a folder common/ in the
@@ -72,7 +73,7 @@ class BackendProcess(ChildProcess):
     """A backend running in a child process.
 
     The constructor starts the process, and does not wait until the backend is open: `facts` and calls do. A `worker`
-    of a group joins it; see backends/process/group.py. To `load` is the folder of a run and which of its weights.
+    of a group joins it; see backends/process/group.py. To `load` are a run and which of its weights.
 
     Raises CannotBeginError where the backend or its device is missing; RosettaError where the process fails or dies,
     or where a message takes longer than its timeout.
@@ -85,7 +86,7 @@ class BackendProcess(ChildProcess):
         train: TrainConfig,
         runtime: Runtime,
         worker: Worker | None = None,
-        load: tuple[Path, str] | None = None,
+        load: "tuple[RunDirectory, str] | None" = None,
     ) -> None:
         entry, worker = find(name), worker or Worker()
         require_model(name, model.model)

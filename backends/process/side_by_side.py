@@ -103,7 +103,7 @@ def open_side_by_side(
         return launch(run, weights, runtime, name)
 
     together, opened = SideBySide(warn), dict[str, BackendProcess]()
-    any_text = next(filter(str.strip, run.vocabularies()[0].characters), "")
+    any_text = next(filter(str.strip, run.vocabularies[0].characters), "")
     with start_side_by_side(names, start) as started:
         for name, future in started:
             with together.leaving_out(name):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from math import inf
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -48,22 +47,21 @@ class Answer(msgspec.Struct, frozen=True):
         return self.candidates[0].translation
 
 
-def load_run(backend: "Backend", run: Path, weights: str) -> None:
+def load_run(backend: "Backend", run: RunDirectory, weights: str) -> None:
     """Load a run's characters and its `last` or `best` weights.
 
     Raises CannotBeginError for weights that training begins with.
     """
-    directory = RunDirectory.open(run)
-    state, progress = directory.read_state(weights, backend.config.dtype)
+    state, progress = run.read_state(weights, backend.config.dtype)
     if not progress.epoch:  # a run that `convert` made has no epochs either, and is trained
-        untrained = in_dtype(initial_state(directory.model_config, directory.train_config.seed), backend.config.dtype)
+        untrained = in_dtype(initial_state(run.model_config, run.train_config.seed), backend.config.dtype)
         if all(np.array_equal(state.weights[name], weight) for name, weight in untrained.weights.items()):
             raise CannotBeginError(
-                f"{run} has 0 epochs, so its weights are random; train it first: rosetta train --out {quoted(run)} "
-                "--resume --epochs TOTAL"
+                f"{run.path} has 0 epochs, so its weights are random; train it first: "
+                f"rosetta train --out {quoted(run.path)} --resume --epochs TOTAL"
             )
     backend.load_weights(state)
-    backend.read_characters(directory)
+    backend.read_characters(run)
 
 
 def translate_texts(

@@ -17,7 +17,7 @@ def launch(run: RunDirectory, weights: str, runtime: Runtime, backend: str | Non
     cannot be started. Only that process reads the weights.
     """
     name = backend or of_run(run.backend)
-    return BackendProcess(name, run.model_config, run.train_config, runtime, load=(run.path.resolve(), weights))
+    return BackendProcess(name, run.model_config, run.train_config, runtime, load=(run, weights))
 
 
 def request_answers(

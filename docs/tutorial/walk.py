@@ -44,7 +44,7 @@ class Reference:
 
     def __init__(self) -> None:
         run = RunDirectory.open(BUNDLED_RUN)
-        self.vocabularies = run.vocabularies()
+        self.vocabularies = run.vocabularies
         self.corpus = Batch.of_pairs(run.pairs(), *self.vocabularies, "float64")
         self.backend = Backend(numpy_model, replace(run.model_config, dtype="float64"), TrainConfig())
         self.backend.load(run.read_state("last", "float64")[0])

@@ -104,7 +104,7 @@ def test_a_run_translates_alike_in_all_backends_batched_or_not(
 def test_a_run_is_loaded_to_translate_without_an_optimizer() -> None:
     run = RunDirectory.open(BUNDLED_RUN)
     backend = Backend(numpy_model, run.model_config, run.train_config)
-    load_run(backend, run.path, "last")
+    load_run(backend, run, "last")
     assert "optimizer" not in vars(backend)
     expected, _ = run.read_state("last")
     for name, weight in backend.weights().items():

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import count
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from backends.process.facts_in_child import facts
 from backends.process.parent import BackendProcess, Runtime
 from backends.process.translate_in_child import load_run
 from benchmarks.parity.cases import OPTIMIZER, QUICK, Cases
+from common.run import RunDirectory
 from common.settings import ModelConfig, TrainConfig
 
 BUILT: dict[int, Backend] = {}  # in a framework's process: the backends that are in use
@@ -50,7 +50,7 @@ def ask(backend: Backend, emit: Emit, *, number: int, asked: Callable[..., Any],
     return asked(backend, emit, **arguments)
 
 
-def load_shared(backend: Backend, emit: Emit, *, run: Path, weights: str) -> None:
+def load_shared(backend: Backend, emit: Emit, *, run: RunDirectory, weights: str) -> None:
     load_run(backend, run, weights)
 
 
@@ -91,7 +91,7 @@ class Sharing:
         model: ModelConfig,
         train: TrainConfig,
         processes: Processes,
-        load: tuple[Path, str] | None = None,
+        load: tuple[RunDirectory, str] | None = None,
     ) -> None:
         entry = TABLE[name]
         self.name, self._number = name, next(NUMBERS)

@@ -62,7 +62,7 @@ def test_what_is_created_is_opened_again_wherever_it_is_moved(tmp_path: Path) ->
     assert configs == (replace(MODEL, dtype="float64"), *CONFIGS[1:])
     assert (opened.backend, opened.sha256, opened.pairs()) == ("keras:example", "ab" * 32, PAIRS)
     assert (opened.max_encoder_seq_length, opened.max_decoder_seq_length) == (len("Go."), len("\tBouge\u2028!\n"))
-    assert [v.characters for v in opened.vocabularies()] == [v.characters for v in VOCABULARIES]
+    assert [v.characters for v in opened.vocabularies] == [v.characters for v in VOCABULARIES]
     for dtype, expected in [(None, "float64"), ("float32", "float32")]:
         state, progress = opened.read_state("best", dtype)
         assert {array.dtype for array in state.arrays().values()} == {np.dtype(expected)}
@@ -266,7 +266,7 @@ def refused(path: Path) -> str:
 def whole(path: Path) -> None:
     """Read all of a run."""
     run = RunDirectory.open(path)
-    run.pairs(), run.vocabularies(), run.read_state("last"), run.read_state("best")
+    run.pairs(), run.vocabularies, run.read_state("last"), run.read_state("best")
 
 
 def test_a_changed_bit_is_found(run: RunDirectory) -> None:
@@ -278,7 +278,8 @@ def test_a_changed_bit_is_found(run: RunDirectory) -> None:
             assert f"{run.path / name} is damaged: it has changed" in refusal_of(run, name, bytes(flipped))
 
 
-@patch("hashlib.file_digest", lambda *of: sha256())  # as somebody would see to who wants to deceive
+@patch("hashlib.sha256", lambda *of: sha256())  # as somebody would see to who wants to deceive
+@patch("hashlib.file_digest", lambda *of: sha256())
 def test_damage_is_one_clear_error(tmp_path: Path) -> None:
     three_epochs(tmp_path / "run")
     run, files = RunDirectory.open(tmp_path / "run"), contents(tmp_path / "run")

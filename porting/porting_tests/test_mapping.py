@@ -171,11 +171,15 @@ def test_a_file_says_whose_names_stand_left(tmp_path: Path) -> None:
         np.testing.assert_array_equal(carry_weights(pair_sides(right, left, mapping))["l.w"], array)
 
 
-def test_parts_with_heads_find_each_other() -> None:
-    """As those of Keras's attention, (inputs, heads, size), beside one array of torch's for query, key and value."""
+@pytest.mark.parametrize("grouped", [False, True])
+def test_parts_with_heads_find_each_other(grouped: bool) -> None:
+    """As those of Keras's attention, (inputs, heads, size), beside one array for query, key and value, or for those
+    of each head."""
     qkv, biases = numbers(12, 5), numbers(12)
     parts = {name: part.T.reshape(5, 2, 2) for name, part in zip("qkv", np.split(qkv, 3), strict=True)}
     parts |= {f"{name}_bias": part.reshape(2, 2) for name, part in zip("qkv", np.split(biases, 3), strict=True)}
+    if grouped:  # from three parts with two heads to two heads with three parts
+        qkv, biases = (of.reshape(3, 2, 2, -1).swapaxes(0, 1).reshape(of.shape) for of in (qkv, biases))
     assert names(find_by_value(parts, {"w": qkv, "b": biases})) == [{*parts}, {"w", "b"}]
 
 

@@ -22,7 +22,7 @@ from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.view import PARTS, Axes
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
-MOST_PARTS = 9  # of an axis, each of which is a whole array elsewhere
+MOST_PARTS = 100  # of an axis, each of which is an array or a row of one elsewhere
 
 ByName = Mapping[str, Array]
 Row = tuple[str, int, int]  # an array, one of its axes, and a place along it
@@ -108,13 +108,13 @@ def _pairs(
 
 
 def _along(array: Array, axis: int, marks: Digests, candidates: ByName, table: Table) -> Iterator[Guess]:
-    """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be whole arrays there,
-    such as those that have an axis of heads."""
+    """Lines by which an array's rows along an axis may stand elsewhere, or equal parts of it be arrays or rows
+    there, such as those of arrays that have an axis of heads."""
     length = array.shape[axis]
     for count in (length, *(count for count in divisors(length) if 1 < count < min(length, MOST_PARTS))):
         split = array.reshape(*array.shape[:axis], count, length // count, *array.shape[axis + 1 :])
         known = [table.get(digest, ()) for digest in marks.reshape(count, -1).sum(1).tolist()]
-        rows = [[row for row in of if row[0] in candidates and (count == length or row[1] == WHOLE)] for of in known]
+        rows = [[row for row in of if row[0] in candidates] for of in known]
         if all(rows):
             for to, (left, right), sizes in _arrange(split, axis, candidates, _assign(rows)):
                 yield to, ((*left[:axis], left[axis] + left[axis + 1], *left[axis + 2 :]), right), sizes

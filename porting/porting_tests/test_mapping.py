@@ -108,7 +108,7 @@ def test_a_line_arranges_both_sides_alike(name: str, tmp_path: Path) -> None:
         assert of_right is not None
         assert pair.line
         np.testing.assert_array_equal(pair.to_left(of_right), of_left)
-        back = pair.exchanged()
+        back = pair.exchange()
         assert (back.times, back.add) == (1 / pair.times, -pair.add / pair.times)
         for tensor, whole, own in ((pair.right, of_right, right), (back.right, of_left, left)):
             assert whole is not None

@@ -28,7 +28,7 @@ from rosetta_diff.judge.check import STAGES, Bound, Item, judge
 from rosetta_diff.judge.noise import rounding_of_loss
 from rosetta_diff.read.side import Side
 from rosetta_record import Record
-from rosetta_record.values import one_unit_moved
+from rosetta_record.values import move_one_unit
 
 AUTOCAST = {"precision": "float32", "autocast": "bfloat16"}
 # Of a stage, where in a record its numbers are.
@@ -186,7 +186,7 @@ def test_the_noise_of_a_loss_is_not_that_of_a_single_run(tmp_path: Path) -> None
     record.weights(w=weight)
     record.loss(0.01)
     record.gradients(gradients={"w": gradient})
-    moved = [one_unit_moved(weight, "bfloat16", rng).astype(float) - weight for _ in range(1000)]
+    moved = [move_one_unit(weight, "bfloat16", rng).astype(float) - weight for _ in range(1000)]
     each = [float((gradient * one).sum()) / 0.01 for one in moved]
     edited(record.folder, lambda said: said.update(autocast="bfloat16"))
     assert rounding_of_loss(Side(record.folder)) == pytest.approx(np.sqrt(np.square(each).mean()), rel=0.1)

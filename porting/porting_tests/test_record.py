@@ -23,7 +23,7 @@ from rosetta_diff.pair.pairing import pair_sides
 from rosetta_diff.read.side import Side as Recorded
 from rosetta_record import Record, RecordError
 from rosetta_record.folder import FILES
-from rosetta_record.values import DIGITS, arrays_in, one_unit_moved, replaced
+from rosetta_record.values import DIGITS, arrays_in, move_one_unit, replace_arrays
 
 # Keras on torch is tested where the environment names it: ROSETTA_KERAS_BACKENDS="torch"
 OTHERS = os.environ.get("ROSETTA_KERAS_BACKENDS", "").split()
@@ -244,7 +244,7 @@ def unit_of(folder: Path) -> str:
 @pytest.mark.parametrize(("precision", "units"), [("float64", 1), ("float32", 1 << 29), ("bfloat16", 1 << 45)])
 def test_weights_of_a_control_move_by_one_unit_of_a_type(precision: str, units: int) -> None:
     weights = np.array([0.0, 1.0, -3.5, 1e-9] * 9)
-    moved = one_unit_moved(weights, precision, np.random.default_rng(0))
+    moved = move_one_unit(weights, precision, np.random.default_rng(0))
     assert {*(moved.view("i8") - weights.view("i8")).tolist()} == {-units, 0, units}
     assert not moved[weights == 0].any()
 
@@ -536,7 +536,7 @@ class Output:
 def test_a_replay_gives_a_dataclass_back_with_other_arrays() -> None:
     output = Output(np.zeros(2), {"state": np.zeros(3)})
     assert [*arrays_in(output)] == ["logits", "more.state"]
-    other = replaced(output, iter([np.ones(2), np.ones(3)]))
+    other = replace_arrays(output, iter([np.ones(2), np.ones(3)]))
     assert type(other) is Output
     assert (other.logits.sum(), other.more["state"].sum(), output.logits.any()) == (2, 3, False)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .framework import Computed, Described, Framework, Owned, States, put_back
-from .values import array_of, arrays_in, joined, loss_in, name_of
+from .values import array_of, arrays_in, join_path, loss_in, name_of
 
 
 class Flax(Framework):
@@ -53,9 +53,9 @@ class Flax(Framework):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in parts:
             if isinstance(part, (nnx.Module, nnx.Variable)):
-                yield joined(name, str(key)), part
+                yield join_path(name, str(key)), part
             elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith("_pytree"):
-                yield from self._inside(part, joined(name, str(key)))
+                yield from self._inside(part, join_path(name, str(key)))
 
     def weights(self, model: Any) -> dict[str, Any]:
         weights = super().weights(model)
@@ -127,7 +127,7 @@ class Flax(Framework):
                 held[kind] = int(array_of(value))
         return Described(held)
 
-    def begun(self, model: Any, optimizer: Any) -> Any:
+    def begin(self, model: Any, optimizer: Any) -> Any:
         nnx = self.api.nnx
         return optimizer if hasattr(optimizer, "opt_state") else nnx.Optimizer(model, optimizer, wrt=nnx.Param)
 

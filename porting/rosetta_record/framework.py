@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple,
 from numpy.typing import NDArray
 
 from . import RecordError
-from .values import first_names, framework_of, joined, loss_in, qualified
+from .values import class_name, first_names, framework_of, join_path, loss_in
 
 
 class Layer(NamedTuple):
@@ -125,7 +125,7 @@ class Framework(Protocol):
     def weights(self, model: Any) -> dict[str, Any]:
         """Return all parameters and buffers by name. A tied weight is there under each of its names."""
         return {
-            joined(path, role): weight
+            join_path(path, role): weight
             for path, layer in self._walk(model, self._closed())
             for kept in self._owned(layer)
             for role, weight in kept.items()
@@ -134,7 +134,7 @@ class Framework(Protocol):
     def transient(self, model: Any) -> set[str]:
         """Return the names of buffers that the framework neither saves nor loads."""
         walked = self._walk(model, self._closed()) if self.unsaved else ()
-        return {joined(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
+        return {join_path(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
 
     def refuse_compiled(self, model: Any) -> None:
         """Raise RecordError for a model whose layers' calls cannot be watched."""
@@ -159,7 +159,7 @@ class Framework(Protocol):
         for path, layer in self._walk(model, self._closed()):
             # The weights of a cell of Flax are its recurrent layer's own.
             names = (
-                {re.sub(r"^cell\.", "", role): joined(path, role) for role in kept} for kept in self._owned(layer)
+                {re.sub(r"^cell\.", "", role): join_path(path, role) for role in kept} for kept in self._owned(layer)
             )
             layers.setdefault(id(layer), Layer(path, layer, *names))
         return list(layers.values())
@@ -179,7 +179,7 @@ class Framework(Protocol):
             if package == self.name:
                 names.append(f"{'compat.' if modules[:1] == ['compat'] else ''}{kind.__name__}")
             elif not names:
-                names.append(qualified(kind))
+                names.append(class_name(kind))
         return names
 
     def settings(self, layer: Any) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class Framework(Protocol):
         yield path, layer
         for name, part in () if isinstance(layer, closed) else self.parts(layer):
             if id(part) not in above:
-                yield from self._walk(part, closed, joined(path, name), (*above, id(layer)))
+                yield from self._walk(part, closed, join_path(path, name), (*above, id(layer)))
 
     def _owned(self, layer: Any) -> Owned:
         """Return the layer's own weights; of a closed layer also those of its parts, each by its first name."""
@@ -207,7 +207,7 @@ class Framework(Protocol):
         for path, part in self._walk(layer):
             for of_kind, kept in zip(weights, self.owned(part)):
                 for role, weight in kept.items():
-                    of_kind.setdefault(id(weight), (joined(path, role), weight))
+                    of_kind.setdefault(id(weight), (join_path(path, role), weight))
         return dict(weights[0].values()), dict(weights[1].values())
 
     # Calls of layers
@@ -228,11 +228,11 @@ class Framework(Protocol):
         """True if a layer that is called with these options is in training mode; None where nothing tells."""
         return layer.training
 
-    def padded(self, layer: Any, value: Any) -> Any:
+    def pad(self, layer: Any, value: Any) -> Any:
         """Return arguments or an output of the layer with packed sequences padded."""
         return value
 
-    def packed(self, layer: Any, value: Any, like: Any) -> Any:
+    def pack(self, layer: Any, value: Any, like: Any) -> Any:
         """Return padded arguments or a padded output packed as `like` is."""
         return value
 
@@ -271,14 +271,14 @@ class Framework(Protocol):
         loss_in(computed).backward()
         return computed, self.gradients(model)
 
-    def begun(self, model: Any, optimizer: Any) -> Any:
+    def begin(self, model: Any, optimizer: Any) -> Any:
         """Return the optimizer with its state, which optax keeps apart from it."""
         return optimizer
 
     def refuse_strange(self, optimizer: Any) -> None:
         """Raise RecordError for an optimizer that is not of this framework, such as one that derives from nothing."""
         if framework_of(optimizer[0] if type(optimizer) is tuple else optimizer) is not self:
-            kind = qualified(type(optimizer))
+            kind = class_name(type(optimizer))
             raise RecordError(
                 f"the optimizer is of {kind}; expected one of {self.name}, from which your own may derive, or a name"
             )

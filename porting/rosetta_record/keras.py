@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .framework import Described, Framework, Layer, States
-from .values import first_names, framework_named, loss_in
+from .values import first_names, import_framework, loss_in
 
 
 class Keras(Framework):
@@ -29,17 +29,17 @@ class Keras(Framework):
         return np.asarray(self.api.ops.convert_to_numpy(value))
 
     def weights(self, model: Any) -> dict[str, Any]:
-        owned = (weights for _, layer in self._reached(model) for weights in self._variables(layer))
+        owned = (weights for _, layer in self._reach(model) for weights in self._variables(layer))
         once = {id(weight): weight for weights in owned for weight in weights}.values()
-        return dict(zip(unique(weight.path for weight in once), once))
+        return dict(zip(number_names(weight.path for weight in once), once))
 
     def layers(self, model: Any) -> list[Layer]:
         names = first_names(self.weights(model))
-        paths, layers = zip(*self._reached(model))
+        paths, layers = zip(*self._reach(model))
         described = []
-        for path, layer in zip(unique(paths), layers):
+        for path, layer in zip(number_names(paths), layers):
             parameters, buffers = (
-                dict(zip(unique(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
+                dict(zip(number_names(weight.name for weight in weights), [names[id(weight)] for weight in weights]))
                 for weights in self._variables(layer)
             )
             described.append(Layer(path, layer, parameters, buffers))
@@ -55,7 +55,7 @@ class Keras(Framework):
 
     def settings(self, layer: Any) -> dict[str, Any]:
         try:
-            return flat_config(layer.get_config())
+            return flatten(layer.get_config())
         except Exception:  # of a person's own layer, which may raise anything
             return {}
 
@@ -94,7 +94,7 @@ class Keras(Framework):
     def states(self, model: Any) -> States:
         weights = first_names(self.weights(model))
         seeds = [state for state in model.variables if id(state) not in weights]
-        of_torch = framework_named("torch").states(model) if self.api.backend.backend() == "torch" else []
+        of_torch = import_framework("torch").states(model) if self.api.backend.backend() == "torch" else []
         return [*((state.assign, np.array(self.array(state))) for state in seeds), *of_torch]
 
     def forget(self, model: Any) -> None:
@@ -134,7 +134,7 @@ class Keras(Framework):
                 weight.assign(value)
         return computed, gradients
 
-    def _reached(self, model: Any) -> Iterator[tuple[str, Any]]:
+    def _reach(self, model: Any) -> Iterator[tuple[str, Any]]:
         """Return the model and all layers in it, each once; without the cell whose weights a recurrent layer uses."""
         met = set()
 
@@ -159,7 +159,7 @@ class Keras(Framework):
         return [owner._trainable_variables, owner._non_trainable_variables]
 
 
-def unique(names: Iterable[str]) -> list[str]:
+def number_names(names: Iterable[str]) -> list[str]:
     """Return the names, a second one as NAME#2."""
     count: Counter[str] = Counter()
     numbered = []
@@ -169,7 +169,7 @@ def unique(names: Iterable[str]) -> list[str]:
     return numbered
 
 
-def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration of Keras with those of regularizers and the like under dotted names.
 
     Initializers are left out, and so are layers, which are recorded themselves.
@@ -181,7 +181,7 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, Any]:
         elif "class_name" in value and "build_config" not in value and not name.endswith("initializer"):
             flat[name] = value["class_name"]
             inner = value["config"] if isinstance(value["config"], dict) else {}
-            flat.update({f"{name}.{key}": part for key, part in flat_config(inner).items()})
+            flat.update({f"{name}.{key}": part for key, part in flatten(inner).items()})
     return flat
 
 

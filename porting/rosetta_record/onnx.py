@@ -56,7 +56,7 @@ class Graph(Node):
                 f"{path} is computed by ONNX Runtime, and {error.name} is missing; pip install onnx onnxruntime"
             ) from error
         self._onnx, self._runtime, self._file = onnx, onnxruntime, os.fspath(path)
-        self._session = self._opened(self._file)
+        self._session = self._open_session(self._file)
         with self._loading():
             self._copy = onnx.load(self._file)
         for node in self._copy.graph.node:
@@ -67,7 +67,7 @@ class Graph(Node):
         self.calls = [*self._read()]
         named = (name for _, inputs, outputs in self.calls for name in (*inputs.values(), *outputs))
         self._names = [name for name in dict.fromkeys(named) if name not in self._types]
-        self._open = self._opened(self._copy, self._names)
+        self._open = self._open_session(self._copy, self._names)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         arrays = [array_of(each) for each in arrays_in([*inputs, *named.values()]).values()]
@@ -82,17 +82,17 @@ class Graph(Node):
 
     def _compute(self, **feeds: Any) -> list[Any]:
         """Compute all calls, hand each to what watches its node, and return the outputs of the file itself."""
-        values = {**feeds, **self._ran(self._open, self._names, feeds)}
+        values = {**feeds, **self._run(self._open, self._names, feeds)}
         for node, of_inputs, of_outputs in self.calls:
             inputs = {role: values[name] for role, name in of_inputs.items() if is_float(values[name])}
             outputs = [values[name] for name in of_outputs if is_float(values[name])]
             if outputs:
                 node.computed(lambda given=outputs, **_: given, (), inputs)
-        return [*self._ran(self._session, self._outputs, feeds).values()]
+        return [*self._run(self._session, self._outputs, feeds).values()]
 
     # ONNX Runtime, whose errors have no class of their own
 
-    def _opened(self, model: Any, names: Sequence[str] = ()) -> Any:
+    def _open_session(self, model: Any, names: Sequence[str] = ()) -> Any:
         """Return a session of the file, or of a copy with these values as its outputs, each of whose nodes is
         computed as it is written."""
         options, levels = self._runtime.SessionOptions(), self._runtime.GraphOptimizationLevel
@@ -113,7 +113,7 @@ class Graph(Node):
         except Exception as error:
             raise RecordError(f"{self._file} is not loaded by ONNX Runtime: {words_of(error)}") from error
 
-    def _ran(self, session: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, session: Any, names: Sequence[str], feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by name."""
         try:
             return dict(zip(names, session.run(names, feeds)))
@@ -141,7 +141,7 @@ class Graph(Node):
         taken = {*self._outputs, *(name for node in rest for name in taken_by(node))}
         names = [name for node in part.graph.node for name in node.output if name in taken]
         if names:
-            constants.update(self._ran(self._opened(part, names), names, {}))
+            constants.update(self._run(self._open_session(part, names), names, {}))
             graph.initializer.extend(helper.from_array(constants[name], name) for name in names)
             del graph.node[:]
             graph.node.extend(rest)
@@ -155,7 +155,7 @@ class Graph(Node):
         nodes = [node for node in self._copy.graph.node if id(node) not in added]
         scopes = [scope_of(node) for node in nodes]
         for node, scope in zip(nodes, scopes):
-            settings, inputs = self._described(node)
+            settings, inputs = self._describe(node)
             last, bias = biases.get(node.output[0], (node, ""))
             names = [*last.output, *[""] * (OUTPUTS.get(node.op_type, 0) - len(last.output))]
             last.output[:] = [name or f"{node.name}:{place}" for place, name in enumerate(names)]
@@ -188,7 +188,7 @@ class Graph(Node):
                     biases[name] = add, bias
         return biases
 
-    def _described(self, node: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    def _describe(self, node: Any) -> tuple[dict[str, Any], dict[str, str]]:
         """Return an operator's attributes, with the defaults of its opset, and its inputs by the operator's names."""
         defs, value_of = self._onnx.defs, self._onnx.helper.get_attribute_value
         versions = {opset.domain: opset.version for opset in self._copy.opset_import}

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from . import RecordError
 from .framework import Framework, States, put_back
-from .values import array_of, arrays_in, replaced
+from .values import array_of, arrays_in, replace_arrays
 
 if TYPE_CHECKING:
     from .run import Run
@@ -70,7 +70,7 @@ def output_of_feed(run: Run, call: dict[str, Any], output: Any) -> Any:
     fits = [name for name in tensors if name in arrays and arrays[name].shape == tuple(tensors[name].shape)]
     call["fed_outputs"] = fits
     tensors.update({name: framework.tensor(arrays[name], tensors[name]) for name in fits})
-    return replaced(output, iter(tensors.values()))
+    return replace_arrays(output, iter(tensors.values()))
 
 
 def replay_model(run: Run, compute: Callable[[], Any], then: Callable[[Any], None] = lambda computed: None) -> None:

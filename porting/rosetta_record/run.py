@@ -19,15 +19,15 @@ from .replay import Feed, output_of_feed, replay_model
 from .values import (
     DIGITS,
     arrays_in,
+    class_name,
     coarsest,
     first_names,
     framework_of,
     is_symbolic,
+    move_one_unit,
     number_in,
-    one_unit_moved,
     plain,
     precision_of,
-    qualified,
 )
 from .watching import Calls, calling_line, names_of
 
@@ -74,7 +74,7 @@ class Run:
         framework = framework_of(model)
         if framework is None or not isinstance(model, framework.layer_class()):
             known = "a layer of torch, paddle, keras 3 or flax.nnx"
-            raise RecordError(f"a model is of {qualified(type(model))}; expected {known}; record.layer takes arrays")
+            raise RecordError(f"a model is of {class_name(type(model))}; expected {known}; record.layer takes arrays")
         framework.refuse_compiled(model)
         weights = framework.weights(model)
         if not weights:
@@ -131,7 +131,7 @@ class Run:
                 if self.content["weights"][name]["tied_to"] is None:
                     array = recorded.get_tensor(name)
                     if unit:
-                        array = one_unit_moved(array, coarsest(unit, precision_of(weight)), rng)
+                        array = move_one_unit(array, coarsest(unit, precision_of(weight)), rng)
                     framework.put(weight, array)
 
     def precision_with(self, weights: Iterable[Any]) -> str | None:
@@ -175,7 +175,7 @@ class Run:
             self.store.save()
 
     def _write_layers(self) -> None:
-        arrays = self.calls.taken()
+        arrays = self.calls.take()
         if self.watched or arrays:
             self.watched = False
             self.store.add("layers", arrays)
@@ -228,7 +228,7 @@ class Run:
                 replay_model(self, lambda: layer(*inputs, **options))
                 if facts is self.content["layers"][0]:  # then no other part of the model is replayed
                     self.end_replay()
-            arguments = framework.padded(layer, {**dict(zip(names_of(call, len(inputs)), inputs)), **options})
+            arguments = framework.pad(layer, {**dict(zip(names_of(call, len(inputs)), inputs)), **options})
             begun = run.calls.begin(facts["path"], arguments)
             run.calls.depth += 1
             try:
@@ -239,10 +239,10 @@ class Run:
                 return output
             facts["training"] = framework.training(layer, options)
             run.content["autocast"] = run.content["autocast"] or framework.autocast(layer)
-            tensors = framework.padded(layer, output)
+            tensors = framework.pad(layer, output)
             ended = run.end_call(begun, tensors)
             if run.source:
-                return framework.packed(layer, output_of_feed(run, ended, tensors), output)
+                return framework.pack(layer, output_of_feed(run, ended, tensors), output)
             if layer is run.model:
                 run._write_layers()
             return output

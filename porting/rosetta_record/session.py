@@ -17,7 +17,7 @@ from .folder import CONTROL
 from .framework import States
 from .replay import replay_model
 from .run import computing
-from .values import arrays_in, framework_of, joined, loss_in, plain_value
+from .values import arrays_in, framework_of, join_path, loss_in, plain_value
 
 if TYPE_CHECKING:
     from .record import Record
@@ -90,7 +90,7 @@ class Training:
         another framework, and where such a function gives one that it gave before."""
         framework: Any = framework_of(self.model)
         made = self.optimizer(framework.trained(self.model)) if self.repeats else self.optimizer
-        begun = framework.begun(self.model, made)
+        begun = framework.begin(self.model, made)
         framework.refuse_strange(begun)
         if self.repeats and begun is self._former():
             raise RecordError("the function of weights gave an optimizer that has made a step; expected a new one")
@@ -111,22 +111,24 @@ class Inference:
         return replace(self, repeats=False)
 
     def compute(self) -> Any:
-        return self._computed(self.batches[0])
+        return self._compute(self.batches[0])
 
     def record(self, record: Record) -> None:
         """Compute each batch, and record what the model gives, by its names or by its place."""
         given: dict[str, Any] = {}
         for number, batch in enumerate(self.batches):
             record.run.watched = True
-            arrays = arrays_in(self._computed(batch))
+            arrays = arrays_in(self._compute(batch))
             names = [*self.outputs, *(f"output{place}" for place in range(len(self.outputs), len(arrays)))]
-            given.update(zip([joined(f"batch{number}" if number else "", name) for name in names], arrays.values()))
+            given.update(
+                zip([join_path(f"batch{number}" if number else "", name) for name in names], arrays.values())
+            )
         record.forward(**given)
 
     def record_fed(self, replay: Record, computed: Any) -> None:
         """Do nothing: a replay has neither outputs of the model nor a step."""
 
-    def _computed(self, batch: Any) -> Any:
+    def _compute(self, batch: Any) -> Any:
         return self.model(**batch) if isinstance(batch, Mapping) else self.model(*batch)
 
 

@@ -32,24 +32,24 @@ class Torch(Framework):
         hook, unwatch = layer.register_forward_hook(lambda *_: None), super().watch(layer, computed)
         return lambda: (hook.remove(), unwatch())
 
-    def padded(self, layer: Any, value: Any) -> Any:
+    def pad(self, layer: Any, value: Any) -> Any:
         """The padded arrays have time where the layer has it in other arrays."""
         rnn = self.api.nn.utils.rnn
         if isinstance(value, rnn.PackedSequence):
             return rnn.pad_packed_sequence(value, batch_first=getattr(layer, "batch_first", True))[0]
         if type(value) is dict:
-            return {name: self.padded(layer, part) for name, part in value.items()}
-        return tuple(self.padded(layer, part) for part in value) if type(value) is tuple else value
+            return {name: self.pad(layer, part) for name, part in value.items()}
+        return tuple(self.pad(layer, part) for part in value) if type(value) is tuple else value
 
-    def packed(self, layer: Any, value: Any, like: Any) -> Any:
+    def pack(self, layer: Any, value: Any, like: Any) -> Any:
         rnn = self.api.nn.utils.rnn
         if isinstance(like, rnn.PackedSequence):
             lengths, batch_first = rnn.pad_packed_sequence(like)[1], getattr(layer, "batch_first", True)
             return rnn.pack_padded_sequence(value, lengths, batch_first, enforce_sorted=False)
         if type(like) is dict:
-            return {name: self.packed(layer, part, like[name]) for name, part in value.items()}
+            return {name: self.pack(layer, part, like[name]) for name, part in value.items()}
         if type(like) is tuple:
-            return tuple(self.packed(layer, *both) for both in zip(value, like))
+            return tuple(self.pack(layer, *both) for both in zip(value, like))
         return value
 
     def casts(self, seen: Callable[[str], Any]) -> Any:

@@ -24,7 +24,7 @@ FRAMEWORKS.update(tensorflow="keras", jax="keras", jaxlib="keras", optax="flax")
 
 
 @functools.lru_cache(maxsize=None)
-def framework_named(name: str) -> Framework:
+def import_framework(name: str) -> Framework:
     """Import the file of a framework; the framework itself stays unimported."""
     framework: Framework = import_module(f".{name}", __package__).FRAMEWORK
     return framework
@@ -33,7 +33,7 @@ def framework_named(name: str) -> Framework:
 def framework_of(value: Any) -> Framework | None:
     """Return the framework from one of whose classes the value's class inherits, or None."""
     packages = (package(kind.__module__) for kind in type(value).__mro__)
-    return next((framework_named(FRAMEWORKS[name]) for name in packages if name in FRAMEWORKS), None)
+    return next((import_framework(FRAMEWORKS[name]) for name in packages if name in FRAMEWORKS), None)
 
 
 # Names
@@ -43,11 +43,11 @@ def package(module: Any) -> str:
     return str(module).partition(".")[0]
 
 
-def qualified(kind: type) -> str:
+def class_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def joined(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
@@ -75,7 +75,9 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
         pairs = enumerate(value)
     else:
         pairs = ((field, getattr(value, field)) for field in fields_of(value))
-    return {inner: array for key, part in pairs for inner, array in arrays_in(part, joined(name, str(key))).items()}
+    return {
+        inner: array for key, part in pairs for inner, array in arrays_in(part, join_path(name, str(key))).items()
+    }
 
 
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,28 +85,28 @@ def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if not arrays_in(value):
             raise RecordError(
-                f"{name!r} is of {qualified(type(value))}; expected arrays, or dicts, tuples or dataclasses of them"
+                f"{name!r} is of {class_name(type(value))}; expected arrays, or dicts, tuples or dataclasses of them"
             )
     return arrays_in(values)
 
 
-def replaced(value: Any, arrays: Iterator[Any]) -> Any:
+def replace_arrays(value: Any, arrays: Iterator[Any]) -> Any:
     """Return the value with `arrays` in place of its own, in the order of `arrays_in`."""
     if is_array(value):
         return next(arrays)
     if isinstance(value, Mapping):
         mapping: Any = copy.copy(value)
         for key, part in value.items():
-            mapping[key] = replaced(part, arrays)
+            mapping[key] = replace_arrays(part, arrays)
         return mapping
     if isinstance(value, (list, tuple)):
-        parts = [replaced(part, arrays) for part in value]
+        parts = [replace_arrays(part, arrays) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     fields = fields_of(value)
     if fields:
         value = copy.copy(value)
         for field in fields:
-            object.__setattr__(value, field, replaced(getattr(value, field), arrays))  # it may be frozen
+            object.__setattr__(value, field, replace_arrays(getattr(value, field), arrays))  # it may be frozen
     return value
 
 
@@ -164,7 +166,7 @@ def coarsest(*precisions: str | None) -> str:
     return min(known, key=lambda name: DIGITS[name], default="")
 
 
-def one_unit_moved(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
+def move_one_unit(array: NDArray[Any], precision: str, rng: np.random.Generator) -> NDArray[Any]:
     """Return an array with each number moved up or down, by chance, by one unit in the last place of `precision`, or
     of the array's type if that is coarser. Zeros stay, and so do arrays of whole numbers."""
     if array.dtype.kind != "f":

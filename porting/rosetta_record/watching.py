@@ -59,7 +59,7 @@ class Calls:
             self._arrays[part] = self._arrays[self._keep(part, array)]
         return list(parts)
 
-    def taken(self) -> dict[str, NDArray[Any]]:
+    def take(self) -> dict[str, NDArray[Any]]:
         """Return the arrays and keep them no longer."""
         arrays, self._arrays, self._names = self._arrays, {}, {}
         return arrays

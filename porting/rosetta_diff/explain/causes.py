@@ -153,7 +153,7 @@ def dropped(broken: Broken) -> Iterator[Cause]:
         side = broken.sides[place]
         for call in side.called.get(path, []):
             names = [*islice(call.inputs.values(), 1), *call.parts[:1]]
-            arrays = [side.arrays("layers").mapped(name) for name in names]
+            arrays = [side.arrays("layers").memory_map(name) for name in names]
             if len(arrays) == 2 and arrays[0].shape == arrays[1].shape == both[place].shape:
                 yield replace(cause, made=both[place] + (arrays[0] - arrays[1]), seen=both[1 - place])
 

@@ -60,7 +60,7 @@ def called_between(broken: Broken) -> Iterator[Cause]:
         for last, both in product(of_side[-1:], given_otherwise(broken)):
             start = f"before {broken.name} the {has} side calls {last.layer.classes[0]} {last.name}, the {lacks} side"
             given = (name for call in last.calls for name in islice(call.recorded[0].inputs.values(), 1))
-            for made in map(last.side.arrays("layers").mapped, given):
+            for made in map(last.side.arrays("layers").memory_map, given):
                 yield Cause(f"{start} does not", "", made, both[1 - place])
     if all(calls):
         words = [" and ".join(f"{of.layer.classes[0]} {of.name}" for of in of_side) for of_side in calls]
@@ -88,7 +88,7 @@ def called_within(broken: Broken) -> Iterator[Cause]:
         if kinds[0] != kinds[1]:
             words = f"within {broken.name} the left side calls {kinds[0]} {left.path}, the right side {kinds[1]}"
             call, activation = broken.sides[0].called[left.path][0], kinds[1].rpartition(".")[2].lower()
-            given = [*map(broken.sides[0].arrays("layers").mapped, islice(call.inputs.values(), 1))]
+            given = [*map(broken.sides[0].arrays("layers").memory_map, islice(call.inputs.values(), 1))]
             is_first = not (broken.item.call and broken.item.call.left.number)
             made = ACTIVATIONS[activation](given[0]) if given and is_first and activation in ACTIVATIONS else None
             yield Cause(words, "", made, None if made is None else broken.arrays[1])

@@ -134,7 +134,7 @@ def group_of_layer(group: WeightGroup) -> WeightGroup:
 def given_to(broken: Broken, place: int) -> list[Array]:
     """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
     framework's attention three arrays, of which its query, key and value are computed."""
-    return [*map(broken.sides[place].arrays("layers").mapped, names_given(broken, place))]
+    return [*map(broken.sides[place].arrays("layers").memory_map, names_given(broken, place))]
 
 
 def names_given(broken: Broken, place: int) -> list[str]:
@@ -149,7 +149,7 @@ def names_given(broken: Broken, place: int) -> list[str]:
     for group in groups:
         inputs = next((call.recorded[0].inputs for call in shown_call(broken, place, group)), {})
         names = [inputs[group.part]] if group.part in inputs else inputs.values()
-        of_group = {name: arrays.mapped(name) for name in names}
+        of_group = {name: arrays.memory_map(name) for name in names}
         whole = {name: array for name, array in of_group.items() if array.dtype.kind in "iu" and array.size}
         ids = whole if group.kind == "embedding" else ()
         given_names += [*ids, *(name for name, array in of_group.items() if is_usable(array))][:1]
@@ -215,10 +215,10 @@ def computed_before(broken: Broken) -> tuple[dict[str, Array], dict[str, Array]]
     of_left, of_right = dict[str, Array](), dict[str, Array]()
     arrays = [side.arrays("layers") for side in broken.sides]
     weighted = [{layer.path for layer in side.owners.values()} for side in broken.sides]
-    rights = [(*of, arrays[1].mapped(of[2].parts[0])) for of in islice(calls_before(broken, 1, names), LOOKED_AT)]
+    rights = [(*of, arrays[1].memory_map(of[2].parts[0])) for of in islice(calls_before(broken, 1, names), LOOKED_AT)]
     outputs = [of[3] for of in rights]
     for _, name, call in islice(calls_before(broken, 0, {}), LOOKED_AT):
-        known = call.layer in weighted[0] or is_among(broken, arrays[0].mapped(call.parts[0]), outputs)
+        known = call.layer in weighted[0] or is_among(broken, arrays[0].memory_map(call.parts[0]), outputs)
         if len(of_left) < BEFORE and known:
             add_arrays(broken, 0, name, call, of_left, of_left)
     inputs = broken.sides[0].arrays("inputs")
@@ -265,7 +265,7 @@ def add_arrays(
     """Add what a call gave and what it was given, unless that is there or among the left side's."""
     parts = {name: call.parts[0]} | {f"what {name}{IS_GIVEN}": part for part in islice(call.inputs.values(), 1)}
     for words, part in parts.items():
-        array = broken.sides[place].arrays("layers").mapped(part)
+        array = broken.sides[place].arrays("layers").memory_map(part)
         if is_usable(array) and not is_among(broken, array, [*arrays.values(), *of_left.values()]):
             arrays[f"{OF_RIGHT}{words}" if place and words in of_left else words] = array
 

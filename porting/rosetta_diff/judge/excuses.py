@@ -229,7 +229,7 @@ def is_found_later(stages: Stages, item: Item) -> bool:
     for place, side in enumerate((stages.left, stages.right)):
         wanted = loads[1 - place]()
         names = arrays_after(side.says.calls, recorded[place][-1])
-        if wanted is not None and any(holds(item, side.arrays("layers").mapped(name), wanted) for name in names):
+        if wanted is not None and any(holds(item, side.arrays("layers").memory_map(name), wanted) for name in names):
             return True
     return False
 

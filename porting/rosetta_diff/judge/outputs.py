@@ -63,7 +63,7 @@ def pair_inputs(turns: Mapping[str, Turn], pair: LayerPair, left_name: str, righ
     times nearer so: axes of one length may be nearer by chance.
     """
     left, right = pair.left.part_of_call(left_name), pair.right.part_of_call(right_name)
-    tensors = TensorPair(left, right.aligned(left.axes))
+    tensors = TensorPair(left, right.align(left.axes))
     if pair.left.kind in RECURRENT or any(name in turns for name in names_of(pair)):
         return turn_axes(tensors, turns, names_of(pair))
     candidates = [tensors, *(replace(tensors, right=other) for other in arrange_as_kernels(pair, right))]

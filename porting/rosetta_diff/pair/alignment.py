@@ -8,7 +8,7 @@ from rosetta_diff.read.groups import WeightGroup
 Groups = Sequence[WeightGroup]
 
 
-def aligned(lefts: Groups, rights: Groups) -> list[tuple[Groups, Groups]]:
+def align(lefts: Groups, rights: Groups) -> list[tuple[Groups, Groups]]:
     """One layer and those several of the other side, which follow one another, that have its outputs in parts.
 
     All have a kernel, with the outputs on its last axis, and are in order of execution. Both sides are gone through

@@ -44,7 +44,7 @@ def find_by_value(left: ByName, right: ByName) -> list[TensorPair]:
         for name, array in list(arrays.items()):
             pair = next(_pairs(name, array, marks[place][name], candidates, tables[1 - place]), None)
             if pair:
-                pairs.append(pair.exchanged() if place else pair)
+                pairs.append(pair.exchange() if place else pair)
                 del arrays[name]
                 for part in pair.right.names:
                     del candidates[part]

@@ -11,7 +11,7 @@ from rosetta_diff.helpers import CannotBeginError, as_toml, count, write_atomica
 from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.pairing import Pairing, describe
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
-from rosetta_diff.pair.ways import in_precision
+from rosetta_diff.pair.ways import round_to_both
 from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.view import PARTS, Axes, Shape
 
@@ -103,7 +103,7 @@ def find_rearranged(pair: LayerPair) -> Iterator[TensorPair]:
         if weight.line or not plain:
             continue
         left, right = (
-            {tensor.names[0]: in_precision(side.arrays("weights")[tensor.names[0]], sides)}
+            {tensor.names[0]: round_to_both(side.arrays("weights")[tensor.names[0]], sides)}
             for side, tensor in zip(sides, weight.both, strict=True)
         )
         left_array, right_array = weight.left.of(left.get), weight.right.of(right.get)

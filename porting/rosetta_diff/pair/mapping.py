@@ -164,7 +164,7 @@ def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[Tensor
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     if not is_turned(file, sides):
         return expand_all(file, left, right), file.layers
-    pairs = [pair.exchanged() for pair in expand_all(file, right, left)]
+    pairs = [pair.exchange() for pair in expand_all(file, right, left)]
     return pairs, {right_name: name for name, right_name in file.layers.items()}
 
 

@@ -15,9 +15,9 @@ from itertools import permutations
 from rosetta_diff.helpers import as_toml
 from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
-from rosetta_diff.pair.parents import with_parents
+from rosetta_diff.pair.parents import add_parents
 from rosetta_diff.pair.skipping import Skips
-from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, by_names, left_over, owners_of
+from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, drop_paired, owners_of, pair_by_names
 from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
 from rosetta_diff.read.side import Side
@@ -88,13 +88,13 @@ def pair_sides(left: Side, right: Side, mapping: MappingFile | None = None) -> P
     check_turns(turns, sides, {*order, *(group.name for group in whole[0])})
     lines, layers = read_lines(mapping, sides)
     by_mapping: list[Way] = [lambda *_: lines]
-    by_mapping += [partial(by_names, names) for names in layers.items()]
+    by_mapping += [partial(pair_by_names, names) for names in layers.items()]
     tries = []
     for first in (True, False) if mapping.skip else (True,):  # what is left out, before all is paired or after that
         kept = [[group for group in groups if not (first and skips.has_layer(group))] for groups in whole]
-        pairs, lefts, rights = _paired(sides, kept[0], kept[1], (*by_mapping, *WAYS))
+        pairs, lefts, rights = _pair(sides, kept[0], kept[1], (*by_mapping, *WAYS))
         again = WAYS if mapping.skip else ()
-        more, lefts, rights = _paired(sides, skips.without(lefts), skips.without(rights), again)
+        more, lefts, rights = _pair(sides, skips.without(lefts), skips.without(rights), again)
         pairs, names = skips.without_pairs([*pairs, *more])
         tries.append((sum(group.required for group in (*lefts, *rights)), pairs, (lefts, rights), names))
     _, pairs, (lefts, rights), names = min(tries, key=lambda attempt: attempt[0])
@@ -102,15 +102,15 @@ def pair_sides(left: Side, right: Side, mapping: MappingFile | None = None) -> P
     def place(pair: LayerPair) -> int:
         return min(order.get(name, -1) for name in (pair.left.names or [pair.left.layer.path]))
 
-    pairs = with_parents(sorted(as_layers(pairs, whole), key=place), left, right)
+    pairs = add_parents(sorted(join_lines(pairs, whole), key=place), left, right)
     lefts, rights = (
-        without_tied(groups, side, [pair.both[number] for pair in pairs])
+        drop_tied(groups, side, [pair.both[number] for pair in pairs])
         for number, (groups, side) in enumerate(zip((lefts, rights), sides, strict=True))
     )
     return Pairing(sides, pairs, lefts, rights, skips, names, turns)
 
 
-def without_tied(groups: Groups, side: Side, paired: Groups) -> list[WeightGroup]:
+def drop_tied(groups: Groups, side: Side, paired: Groups) -> list[WeightGroup]:
     """The groups without those whose weights are paired under other names."""
     there = {side.first_name(name) for group in paired for name in group.names}
     return [group for group in groups if not (group.names and {*map(side.first_name, group.names)} <= there)]
@@ -128,7 +128,7 @@ def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[st
         )
 
 
-def as_layers(pairs: Iterable[LayerPair], whole: tuple[Groups, Groups]) -> list[LayerPair]:
+def join_lines(pairs: Iterable[LayerPair], whole: tuple[Groups, Groups]) -> list[LayerPair]:
     """The pairs in which weights that lines pair stand with the rest of their layers, where both layers are of one
     kind that their frameworks know."""
     claims: list[dict[str, list[WeightGroup]]] = [{}, {}]  # by the names of arrays
@@ -138,14 +138,14 @@ def as_layers(pairs: Iterable[LayerPair], whole: tuple[Groups, Groups]) -> list[
                 of_side.setdefault(name, []).append(group)
     by_name: dict[tuple[str, str], LayerPair] = {}
     for pair in pairs:
-        layers = in_layers(pair, claims) if pair.lines else pair
+        layers = find_layers(pair, claims) if pair.lines else pair
         known = by_name.setdefault((layers.left.name, layers.right.name), layers)
         if known is not layers:
-            by_name[known.left.name, known.right.name] = known.joined(layers)
+            by_name[known.left.name, known.right.name] = known.join(layers)
     return [*by_name.values()]
 
 
-def in_layers(pair: LayerPair, claims: Sequence[Mapping[str, Sequence[WeightGroup]]]) -> LayerPair:
+def find_layers(pair: LayerPair, claims: Sequence[Mapping[str, Sequence[WeightGroup]]]) -> LayerPair:
     """A pair of a line with the groups to which its weights belong, where these are of one kind; else as it is."""
     owners = []
     for group, of_side in zip(pair.both, claims, strict=True):
@@ -157,19 +157,17 @@ def in_layers(pair: LayerPair, claims: Sequence[Mapping[str, Sequence[WeightGrou
     return replace(pair, left=owners[0][0], right=owners[1][0])
 
 
-def _paired(
-    sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]
-) -> tuple[list[LayerPair], Groups, Groups]:
+def _pair(sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]) -> tuple[list[LayerPair], Groups, Groups]:
     """The pairs of some groups, and the groups of each side that are left."""
     pairs: list[LayerPair] = []
     for way in ways:
         of_way = list(way(sides, lefts, rights))
-        lefts, rights = left_over(lefts, rights, of_way)
-        pairs += [of_line(pair, *sides) if isinstance(pair, TensorPair) else pair for pair in of_way]
+        lefts, rights = drop_paired(lefts, rights, of_way)
+        pairs += [make_layers(pair, *sides) if isinstance(pair, TensorPair) else pair for pair in of_way]
     return pairs, lefts, rights
 
 
-def of_line(pair: TensorPair, left: Side, right: Side) -> LayerPair:
+def make_layers(pair: TensorPair, left: Side, right: Side) -> LayerPair:
     """The layers whose weights a line pairs. The weight has the name that a layer has for the array that stands alone
     on its side."""
     single, names = (left, pair.left.names) if len(pair.left.names) == 1 else (right, pair.right.names)

@@ -53,7 +53,7 @@ class TensorPair:
     def is_scaled(self) -> bool:
         return (self.times, self.add) != (1.0, 0.0)
 
-    def exchanged(self) -> "TensorPair":
+    def exchange(self) -> "TensorPair":
         """The pair of a line with left and right in each other's place."""
         assert self.line
         line = replace(self.line, names=self.line.names[::-1], axes=self.line.axes[::-1])
@@ -61,11 +61,11 @@ class TensorPair:
 
     def from_left(self, array: Array) -> Array:
         """Left numbers in the right side's scale, rounded as `carry` writes them."""
-        return scaled(array, self.times, self.add)
+        return scale(array, self.times, self.add)
 
     def to_left(self, array: Array) -> Array:
         """Right numbers in the left side's scale."""
-        return scaled(array, 1 / self.times, -self.add / self.times)
+        return scale(array, 1 / self.times, -self.add / self.times)
 
     def of_outputs(self) -> tuple[Tensor, Tensor] | None:
         """The outputs of the layers whose kernels these are, as one: the last axis of each is arranged as the
@@ -103,7 +103,7 @@ class TensorPair:
             term.write(numbers, target)
 
 
-def scaled(array: Array, times: float, add: float) -> Array:
+def scale(array: Array, times: float, add: float) -> Array:
     if (times, add) == (1.0, 0.0):
         return array
     return np.asarray(array * array.dtype.type(times) + array.dtype.type(add))
@@ -170,7 +170,7 @@ class LayerPair:
         )
         return replace(self, weights=weights, alone=(left, right))
 
-    def joined(self, more: "LayerPair") -> "LayerPair":
+    def join(self, more: "LayerPair") -> "LayerPair":
         """The pair with the weights of another pair of the same layers. A pair that no line makes says how the layers
         are paired."""
         left, right = (
@@ -221,7 +221,7 @@ class LayerPair:
         array = None if tensor is None else values(self.right.side, tensor, file)
         if array is None or weight is None or array.shape != weight.right.shape:
             return array
-        return scaled(array, weight.times, 0.0) if file == "gradients" else weight.to_left(array)
+        return scale(array, weight.times, 0.0) if file == "gradients" else weight.to_left(array)
 
     def arrays(self, name: str, file: str = "weights") -> tuple[Array | None, Array | None]:
         return self.left_array(name, file), self.right_array(name, file)
@@ -252,7 +252,7 @@ class LayerPair:
                 return {"output": of_left} | further(left), {"output": of_right} | further(right)
         if not left or not right:
             return {}, {}
-        return left, {name: of.aligned(left[name].axes) if name in left else of for name, of in right.items()}
+        return left, {name: of.align(left[name].axes) if name in left else of for name, of in right.items()}
 
 
 def further(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

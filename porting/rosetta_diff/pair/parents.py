@@ -9,19 +9,19 @@ from rosetta_diff.read.rules import PARENT
 from rosetta_diff.read.side import Side
 
 
-def with_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
+def add_parents(pairs: list[LayerPair], *sides: Side) -> list[LayerPair]:
     """The pairs, and after the last pair within them those of layers that contain the same pairs, whose outputs tell
     whether what stands between the layers in them is the same."""
-    inside = [parents(pairs, place, side) for place, side in enumerate(sides)]
+    inside = [find_parents(pairs, place, side) for place, side in enumerate(sides)]
     after: dict[int, list[LayerPair]] = {}
     for places, lefts in inside[0].items():
-        for both in with_roots(lefts, inside[1].get(places, []), sides):
+        for both in match_roots(lefts, inside[1].get(places, []), sides):
             left, right = (WeightGroup(side, PARENT, (layer,)) for side, layer in zip(sides, both, strict=True))
             after.setdefault(max(places), []).append(LayerPair.of_groups(left, right, "order"))
     return [each for place, pair in enumerate(pairs) for each in (pair, *after.get(place, []))]
 
 
-def with_roots(
+def match_roots(
     lefts: Sequence[RecordedLayer], rights: Sequence[RecordedLayer], sides: Sequence[Side]
 ) -> list[tuple[RecordedLayer, RecordedLayer]]:
     """Pairs of layers that contain the same. Both models themselves are a pair."""
@@ -47,7 +47,7 @@ def match_layers(
     return [*zip(lefts, rights, strict=False)][::-1]
 
 
-def parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[frozenset[int], list[RecordedLayer]]:
+def find_parents(pairs: Sequence[LayerPair], number: int, side: Side) -> dict[frozenset[int], list[RecordedLayer]]:
     """The layers of the left (0) or the right side (1) that contain whole pairs, by the places of these.
 
     Such a layer has no weights of its own, or some that are those of several layers on the other side, as packed

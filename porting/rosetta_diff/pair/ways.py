@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rosetta_diff.arrays import Array
-from rosetta_diff.pair.alignment import aligned
+from rosetta_diff.pair.alignment import align
 from rosetta_diff.pair.arrangement import MappingLine, axes_between, solve_pair
 from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
@@ -36,12 +36,12 @@ Sides = tuple[Side, Side]
 Way = Callable[[Sides, Groups, Groups], Iterable[LayerPair | TensorPair]]
 
 
-def left_over(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair | TensorPair]) -> tuple[Groups, Groups]:
+def drop_paired(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair | TensorPair]) -> tuple[Groups, Groups]:
     """The groups of both sides without those that are paired, and without weights that lines pair."""
-    return _left_over(lefts, [pair.left for pair in pairs]), _left_over(rights, [pair.right for pair in pairs])
+    return _drop_paired(lefts, [pair.left for pair in pairs]), _drop_paired(rights, [pair.right for pair in pairs])
 
 
-def _left_over(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
+def _drop_paired(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
     whole = {id(group) for group in taken}
     names = {name for tensor in taken if isinstance(tensor, Tensor) for name in tensor.names}
     rest = []
@@ -52,7 +52,7 @@ def _left_over(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
     return rest
 
 
-def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
+def pair_by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of the groups of two layers that a mapping names, or of two groups."""
     named = []
     for name, side, groups in zip(names, sides, (lefts, rights), strict=True):
@@ -71,7 +71,7 @@ def by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: Groups
     return [LayerPair.of_groups(left, right, "mapping") for left, right in zip(lefts, rights, strict=True)]
 
 
-def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
+def _pair_by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) -> Pairs:
     """Pairs of groups of one kind, if their shapes agree throughout; otherwise of those of each shape. Tied weights
     without a partner are left out first. Of several of one shape those belong together that hold the same numbers, if
     there are such, then those of the same names, and then, where both sides have as many, those that ran at the same
@@ -91,14 +91,14 @@ def _by_kind(sides: Sides, lefts: Groups, rights: Groups, sure: bool = False) ->
             for group in groups:
                 by_shape.setdefault(group.signature, ([], []))[number].append(group)
         for of_left, of_right in by_shape.values():
-            for pair in of_one_shape(of_left, of_right):
+            for pair in pair_one_shape(of_left, of_right):
                 left, right = pair.both
                 alike = (kind not in OWN and in_order) or not sure or _numbers(left) == _numbers(right)
                 if alike and (kind not in OWN or _parts(left)[-1] == _parts(right)[-1]):
                     yield pair
 
 
-def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
+def pair_one_shape(lefts: Groups, rights: Groups) -> Pairs:
     """Pairs of groups of one shape: of those that hold the same numbers, unless several of one side do, then of those
     whose names end alike. Where they are as many on both sides, the others are paired in order."""
     of_left, of_right = ([_numbers(group) for group in groups] for groups in (lefts, rights))
@@ -108,7 +108,7 @@ def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
         moved = {place: places[numbers] for place, numbers in enumerate(of_left) if numbers in places}
     left_places = [place for place in range(len(lefts)) if place not in moved]
     right_places = [place for place in range(len(rights)) if place not in moved.values()]
-    named = of_like_names(
+    named = match_names(
         {place: lefts[place] for place in left_places}, {place: rights[place] for place in right_places}
     )
     in_order = iter([place for place in right_places if place not in named.values()] * (len(lefts) == len(rights)))
@@ -122,7 +122,7 @@ def of_one_shape(lefts: Groups, rights: Groups) -> Pairs:
         yield LayerPair.of_groups(left, rights[right], how)
 
 
-def of_like_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
+def match_names(lefts: Mapping[int, WeightGroup], rights: Mapping[int, WeightGroup]) -> dict[int, int]:
     """The right place of each left one whose name ends in the same parts: first of whole names, in the end of their
     last parts. What several end in is in order. A number in a name says which of several it is, and the other side
     may count from elsewhere, so names with numbers count where one side has all those of the other side."""
@@ -154,20 +154,20 @@ def _numbers(group: WeightGroup) -> bytes:
     groups without tensors."""
     if not group.tensors:
         return b""
-    array = next(iter(group.tensors.values())).of(group.side.arrays("weights").mapped)
+    array = next(iter(group.tensors.values())).of(group.side.arrays("weights").memory_map)
     assert array is not None
     array = np.atleast_1d(array)
     places = np.linspace(0, array.size - 1, min(array.size, TOLD_BY)).astype(np.int64)
     return np.asarray(array[np.unravel_index(places, array.shape)], np.float32).tobytes()
 
 
-def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+def _pair_by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
     """Lines of weights that hold the same numbers, and of what else the same layers own in the same arrangement, such
     as biases of zeros."""
     if not lefts or not rights:
         return
     left, right = (
-        {name: in_precision(side.arrays("weights")[name], sides) for group in groups for name in group.names}
+        {name: round_to_both(side.arrays("weights")[name], sides) for group in groups for name in group.names}
         for side, groups in zip(sides, (lefts, rights), strict=True)
     )
     pairs = find_by_value(left, right)
@@ -177,7 +177,7 @@ def _by_numbers(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
         rest[0].difference_update(pair.left.names)
         rest[1].difference_update(pair.right.names)
     for pair in pairs:
-        for companion in _companions(pair, sides, rest):
+        for companion in _pair_companions(pair, sides, rest):
             yield companion
             rest[0].difference_update(companion.left.names)
             rest[1].difference_update(companion.right.names)
@@ -189,13 +189,13 @@ def owners_of(side: Side, tensor: Tensor) -> Sequence[RecordedLayer]:
     return [*{layer.path: layer for layer in layers}.values()]
 
 
-def in_precision(array: Array, sides: Sides) -> Array:
+def round_to_both(array: Array, sides: Sides) -> Array:
     """The array in the precision that both sides have."""
     precise = all(side.precision == "float64" for side in sides)
     return array if precise or array.dtype != np.float64 else array.astype(np.float32)
 
 
-def _companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Lines:
+def _pair_companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Lines:
     """Lines of what stands beside the arrays of a line in their layers, one array a layer, such as their biases:
     their one axis is arranged as the kernels' axis of outputs."""
     assert pair.line
@@ -208,12 +208,10 @@ def _companions(pair: TensorPair, sides: Sides, rest: Sequence[set[str]]) -> Lin
         if len(vectors[-1]) != len(layers):
             return
     if all(axes):
-        yield from _fitting(
-            sides, (vectors[0], vectors[1]), (tuple(axes[0]), tuple(axes[1])), pair.how, pair.line.sizes
-        )
+        yield from _fit(sides, (vectors[0], vectors[1]), (tuple(axes[0]), tuple(axes[1])), pair.how, pair.line.sizes)
 
 
-def _fitting(
+def _fit(
     sides: Sides,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     axes: tuple[Axes, Axes],
@@ -230,7 +228,7 @@ def _fitting(
     return [replace(pair, how=how)]
 
 
-def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+def _pair_by_sums(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
     """Lines of a layer and of several of its kind that follow one another and have its outputs in parts, such as
     query, key and value."""
     for kind in SUMMED:
@@ -238,8 +236,8 @@ def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Lines
             [group for group in groups if group.kind == kind and "kernel" in group.tensors]
             for groups in (lefts, rights)
         )
-        for left, right in aligned(of_left_kind, of_right_kind):
-            left, right = _as_named(right[0], left), _as_named(left[0], right)
+        for left, right in align(of_left_kind, of_right_kind):
+            left, right = _order_by_name(right[0], left), _order_by_name(left[0], right)
             axes = [_own_axes(group) for group in (*left, *right)]
             if not all(axes) or any(group.tensors.keys() != left[0].tensors.keys() for group in (*left, *right)):
                 continue
@@ -248,10 +246,10 @@ def _by_shapes_that_add_up(sides: Sides, lefts: Groups, rights: Groups) -> Lines
                     tuple(array for group in groups for array in group.tensors[name].names)
                     for groups in (left, right)
                 )
-                yield from _fitting(sides, (of_left, of_right), (axes[0][name], axes[-1][name]))
+                yield from _fit(sides, (of_left, of_right), (axes[0][name], axes[-1][name]))
 
 
-def _as_named(holder: WeightGroup, run: Groups) -> Groups:
+def _order_by_name(holder: WeightGroup, run: Groups) -> Groups:
     """The layers in the order in which the name of the one that holds them all has theirs, as `gate_up` has gate and
     up; as they ran where it does not tell."""
     paths = [group.layer.path for group in run]
@@ -281,7 +279,7 @@ def _own_axes(group: WeightGroup) -> dict[str, Axes]:
     return named
 
 
-def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
+def _pair_by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
     """Lines in order of trained weights of one shape, or of one that is the other turned round, where both sides have
     as many; axes of one number do not count. A square matrix may be either, so it has no partner here unless no
     framework knows either layer."""
@@ -299,9 +297,9 @@ def _by_shape(sides: Sides, lefts: Groups, rights: Groups) -> Lines:
         ):
             axes = axes_between(left.side.shape(name), right.side.shape(right_name))
             if axes and (not may_be_turned or left.kind == right.kind == "parameters"):
-                yield from _fitting(sides, ((name,), (right_name,)), axes)
+                yield from _fit(sides, ((name,), (right_name,)), axes)
 
 
 WAYS: tuple[Way, ...] = (
-    partial(_by_kind, sure=True), _by_numbers, _by_kind, _by_shapes_that_add_up, _by_kind, _by_shape
+    partial(_pair_by_kind, sure=True), _pair_by_numbers, _pair_by_kind, _pair_by_sums, _pair_by_kind, _pair_by_shape
 )  # fmt: skip

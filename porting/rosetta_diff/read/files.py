@@ -37,9 +37,9 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
 
     def __init__(self, path: Path) -> None:
         self._last: dict[str, NDArray[Any]] = {}  # the array that was read last, which is often asked for again
-        self._places = self._opened(path)
+        self._places = self._open(path)
 
-    def _opened(self, path: Path) -> dict[str, Location]:
+    def _open(self, path: Path) -> dict[str, Location]:
         if not path.exists():
             return {}
         try:
@@ -81,11 +81,11 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         if name not in self._last:
             dtype, shape, start, path = self._places[name]
             if prod(shape) * dtype.itemsize > LARGEST_READ:
-                return self.mapped(name)
+                return self.memory_map(name)
             self._last = {name: np.fromfile(path, dtype, prod(shape), offset=start).reshape(shape)}
         return self._last[name]
 
-    def mapped(self, name: str) -> NDArray[Any]:
+    def memory_map(self, name: str) -> NDArray[Any]:
         """The array in its file, which cannot be written to."""
         dtype, shape, start, path = self._places[name]
         return np.asarray(np.memmap(path, dtype, "r", start, shape)) if prod(shape) else np.zeros(shape, dtype)

@@ -69,7 +69,7 @@ class Tensor:
     def shape(self) -> Shape:
         return tuple(prod(map(self._size, axis)) for axis in self.axes)
 
-    def aligned(self, axes: Axes) -> "Tensor":
+    def align(self, axes: Axes) -> "Tensor":
         """The tensor with its axes in this order, if it has these axes."""
         return replace(self, axes=axes) if sorted(self.axes) == sorted(axes) else self
 

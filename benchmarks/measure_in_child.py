@@ -14,33 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.interface import Backend, Emit, unreported
-from backends.process.translate_in_child import ROWS_AT_ONCE
+from backends.process.translate_in_child import decode_greedily
 from backends.profiling import profile
 from benchmarks.schema import Profile, Turn, WarmUp
 from common.machine import peak_memory
-from common.tensors import Batch, Batches, Ids, max_decoded_length
+from common.tensors import Batch, Batches, max_decoded_length
 from common.weights import Arrays, ModelState, initial_state
 
 STEP_TENSORS = ("encoder_input_data", "decoder_input_data", "decoder_target_data", "target_weights")
 AT_LEAST = 0.1  # seconds for which short work is repeated and timed
 PROFILED_STEPS = 3
 CHECKED_STEPS = 2
-
-
-def decode_greedily(
-    backend: Backend, emit: Emit, *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
-) -> NDArray[np.int64]:
-    """Return the greedy translations (N, max_length) of sources, padded with the stop token.
-
-    Emits `translated`, the number of rows that are done, of all `sentences`.
-    """
-    ids = np.full((len(encoder_ids), max_length), backend.config.stop_token)
-    for start in range(0, len(ids), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        translated = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
-        ids[rows, : translated.shape[1]] = translated
-        emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
-    return ids
 
 
 _epochs: dict[str, Batches] = {}  # the epoch on whose batches this process trains over and over

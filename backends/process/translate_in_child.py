@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import CannotBeginError
 from common.run import RunDirectory
@@ -97,6 +98,22 @@ def translate_texts(
             emit(translated=len(answers), sentences=len(texts))
     of_blank = Answer((Candidate("", 0.0),))
     return [answers.get(row, of_blank) for row in range(len(texts))]
+
+
+def decode_greedily(
+    backend: "Backend", emit: "Emit", *, encoder_ids: Ids, encoder_lengths: Ids, max_length: int
+) -> NDArray[np.int64]:
+    """Return the greedy translations (N, max_length) of sources, padded with the stop token.
+
+    Emits `translated`, the number of rows that are done, of all `sentences`.
+    """
+    ids = np.full((len(encoder_ids), max_length), backend.config.stop_token)
+    for start in range(0, len(ids), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        translated = backend.translate(encoder_ids[rows], encoder_lengths[rows], max_length)
+        ids[rows, : translated.shape[1]] = translated
+        emit(translated=min(start + ROWS_AT_ONCE, len(ids)), sentences=len(ids))
+    return ids
 
 
 def _decoded(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from backends.decoding import BeamSearch, log_softmax
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
-from benchmarks.measure_in_child import decode_greedily
+from backends.process.translate_in_child import decode_greedily
 from common.tensors import Array, Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
 

@@ -11,9 +11,9 @@ import pytest
 
 from backends.interface import Metrics
 from backends.process.parent import BackendProcess, Runtime
+from backends.process.translate_in_child import decode_greedily
 from backends.process.tuned import thread_variables
 from backends.profiling import Kernel, covered
-from benchmarks.measure_in_child import decode_greedily
 from common.settings import ModelConfig
 from common.weights import initial_state
 from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, batch_of, model

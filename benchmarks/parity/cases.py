@@ -1,4 +1,4 @@
-"""The cases of parity: one text and one set of weights, which all backends share, and what a backend answers.
+"""The cases of parity: one text and one set of weights, which all backends share, and a backend's arrays for them.
 
 The reference is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backends.process import timeout_for
 from backends.process.group import new_group, require_memory, start_group
 from backends.process.parent import BackendProcess, Runtime, Worker
-from benchmarks.parity.answer_in_child import answer
+from benchmarks.parity.stages_in_child import compute_stage
 from common.corpus import prepare
 from common.errors import RosettaError
 from common.settings import DataConfig, ModelConfig, ModelName, Order, Padding, Precision, TrainConfig
@@ -60,13 +60,13 @@ class Case:
 
     @property
     def timeout(self) -> float:
-        """Seconds that the answer may take at most; rows of `counts` are gone through twice."""
+        """Timeout of the request, in seconds; rows of `counts` are gone through twice."""
         count = len(self.rows)
         return timeout_for(sentences=count) if self.stage == "strings" else timeout_for(2 * count)
 
 
 class StageArrays:
-    """The arrays that a backend answers, by stage and name, with weights and tensors of one dtype.
+    """A backend's arrays by stage and name, with weights and tensors of one dtype.
 
     Its process computes a stage when it is first asked for; several threads may ask. The arrays of a state and the
     corpus are sent to the process once, and each later case refers to them by their numbers.
@@ -93,7 +93,7 @@ class StageArrays:
             new = {id(thing): thing for thing in shared if id(thing) not in self._sent}
             self._sent |= new
             return self.process.call(
-                answer,
+                compute_stage,
                 None,
                 case.timeout,
                 stage=case.stage,
@@ -114,7 +114,7 @@ class StageArrays:
 
 
 class Cases:
-    """The cases of one padding and size, and NumPy's answers to them: the reference's, and in float32.
+    """The cases of one padding and size, and NumPy's arrays for them: the reference's, and in float32.
 
     A context manager, since it starts processes and must end them. Several threads may use it.
     """

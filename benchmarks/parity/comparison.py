@@ -1,4 +1,4 @@
-"""Compares the answers of every backend with the reference's, stage by stage from tensors up to decoded strings.
+"""Compares the arrays of every backend with the reference's, stage by stage from tensors up to decoded strings.
 
 Each stage assumes that those before it passed, so the first one that fails has the cause. A difference between two
 arrays has a size and a place.
@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from backends import TABLE, lookup
 from backends.process.group import ask_each
 from backends.process.parent import BackendProcess
-from benchmarks.parity.answer_in_child import STEPPED
 from benchmarks.parity.cases import REFERENCE, Cases, StageArrays
+from benchmarks.parity.stages_in_child import STEPPED
 from benchmarks.schema import Certificate, StageResult
 from common.errors import CannotBeginError
 from common.models import UNITS, Axes, model_of
@@ -235,7 +235,7 @@ class Comparison:
         return {f"{name} of batch {number}": getattr(batch, name) for number, batch in batches for name in fields}
 
     def _compare(self, stage: str, tensor: str, bound: float, **how: Any) -> Check:
-        """Compare the arrays that both sides answered for this stage; see `compare`."""
+        """Compare the arrays that both sides computed for this stage; see `compare`."""
         expected, actual = self.expected[stage][tensor], self.actual[stage][tensor]
         how = {"dtype": self.dtype, "axes": self._axes(tensor)} | how
         return compare(stage, tensor, expected, actual, bound, **how)
@@ -351,9 +351,9 @@ class Comparison:
         actual, expected = self.actual["strings"], self.expected["strings"]
         yield compare("strings", "scores of beams", expected["scores"], actual["scores"], bound, dtype="float64")
         translations = actual["ids"], expected["ids"]
-        answers = zip(rows, *translations, strict=False)
-        different = [answer for answer in answers if not np.array_equal(*answer[1:])]
-        wrong = [answer for answer in different if cases.margin(*answer) > NEAR_TIE[self.dtype]]
+        decoded = zip(rows, *translations, strict=False)
+        different = [row for row in decoded if not np.array_equal(*row[1:])]
+        wrong = [row for row in different if cases.margin(*row) > NEAR_TIE[self.dtype]]
         error, number = len(different) / len(rows), len(rows)
         distinct, ended = len(np.unique(expected["ids"], axis=0)), int((expected["ids"] == stop_token).any(1).sum())
         note = f"{number} sentences, {distinct} distinct strings, {ended} ended, {len(different)} near-ties"

@@ -108,8 +108,8 @@ def test_states_and_weights_are_those_of_the_spec(further: str, cases_of: CasesO
 def test_a_group_trains_as_the_reference_alone(further: str, name: str) -> None:
     cases = Cases(DataConfig(), SETTINGS, UNITS, QUICK, Runtime(threads=1), "mask", 2, further)
     with cases, cases.start_group(name, "float64") as processes:
-        answers = StageArrays(processes[0], "float64", cases.by_stage)
-        checks = list(Comparison(cases, answers).of_group(processes))
+        arrays = StageArrays(processes[0], "float64", cases.by_stage)
+        checks = list(Comparison(cases, arrays).of_group(processes))
     assert len(checks) == 2 + 2 * len(cases.fresh.weights)
     assert [check for check in checks if not check.passed] == []
 

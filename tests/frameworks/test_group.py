@@ -48,8 +48,8 @@ def test_only_planted_mistakes_of_groups_are_caught() -> None:
 
         def broken(mistake: str) -> list[str]:
             ask_each(processes, lambda process: process.call(plant_in_worker, mistake=mistake))
-            answers = StageArrays(processes[0], "float64", cases.by_stage)
-            checks = list(Comparison(cases, answers).of_group(processes))
+            arrays = StageArrays(processes[0], "float64", cases.by_stage)
+            checks = list(Comparison(cases, arrays).of_group(processes))
             assert len(checks) == 18  # the losses, eight weights, eight slots, and that all workers hold the same
             return [check.tensor for check in checks if not check.passed]
 

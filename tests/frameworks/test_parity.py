@@ -48,7 +48,7 @@ BEAMS = [way for way in ways() if AT_LENGTH or ":" not in way[0]]
 
 @pytest.fixture(scope="module", params=ways(), ids=" ".join)
 def backend(request: pytest.FixtureRequest, cases_of: CasesOf) -> Iterator[Comparison]:
-    """A backend and the reference, both of which answer the cases."""
+    """A backend and the reference, both of which compute the cases."""
     name, dtype, padding = request.param
     small = ":" in name or dtype == "float64"
     cases = cases_of(LATENT_DIM if small else EXAMPLES_DIM, padding)

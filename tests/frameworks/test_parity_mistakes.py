@@ -137,9 +137,9 @@ def test_tensors_of_each_worker_are_compared_by_their_names(cases_of: CasesOf, c
 
 def test_what_two_cases_share_is_sent_once(cases_of: CasesOf) -> None:
     process = Mock()
-    answers = StageArrays(process, "float32", cases_of().by_stage)
+    arrays = StageArrays(process, "float32", cases_of().by_stage)
     for stage in ("forward", "gradients"):
-        assert answers[stage] is process.call.return_value
+        assert arrays[stage] is process.call.return_value
     first, second = (call.kwargs for call in process.call.call_args_list)
     assert {str(array.dtype) for array in first["new"].values()} == {"float32"}
     assert (second["new"], second["weights"], second["corpus"]) == ({}, first["weights"], first["corpus"])

@@ -14,11 +14,11 @@ from common.weights import SLOT_PREFIX, ModelState
 
 STEPPED = "probabilities step by step"
 DICTATED = 12  # characters that are decoded one by one
-_received: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `answer`
+_received: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `compute_stage`
 SEARCHED, BEAM = 2, 3  # sentences whose translations are searched for, and kept beginnings of each
 
 
-def answer(
+def compute_stage(
     backend: Backend,
     emit: Emit,
     *,

@@ -73,6 +73,27 @@ def passes_with_what_is_written(folder: Path, left: Side, right: Side) -> Diff:
     return found
 
 
+def test_a_plain_rnn_has_the_sum_of_its_biases(tmp_path: Path) -> None:
+    """Under whatever numbers, and carried into the first one."""
+    rng, output = np.random.default_rng(0), np.ones((2, 4, 3))
+    kernel, recurrent, bias, second = (rng.normal(size=size) for size in ((5, 3), (3, 3), 3, 3))
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    of_torch = dict(zip(names, (kernel.T, recurrent.T, bias, second), strict=True))
+    of_keras = {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias + second}
+    torch, keras = (
+        Side(write_layers(tmp_path / framework, framework, {"rnn": Layer(classes, own, output)}))
+        for framework, classes, own in (
+            ("torch", ["RNN", "RNNBase"], of_torch),
+            ("keras", ["SimpleRNN", "RNN"], of_keras),
+        )
+    )
+    assert [pair.left.kind for pair in pair_sides(torch, keras).pairs] == ["rnn"]
+    assert compare_records(torch, keras).passed
+    made = carry_weights(pair_sides(keras, torch))
+    np.testing.assert_array_equal(made["rnn.bias_ih_l0"], bias + second)
+    assert not made["rnn.bias_hh_l0"].any()
+
+
 @pytest.mark.parametrize("zero_bias", [True, False], ids=["biases of zeros", "biases"])
 @pytest.mark.parametrize(("split", "width"), [(blocks, 3 * M), (grouped, 4 * G * D)], ids=["blocks", "groups"])
 def test_one_layer_is_three_of_the_other_side_on_every_stage(

@@ -66,7 +66,7 @@ class Torch(Framework):
         "_BatchNorm": rule(
             "batchnorm", gamma="weight", beta="bias", moving_mean="running_mean", moving_variance="running_var"
         ),
-        "TORCH_RNN": TORCH_RNN,
+        "RNN": TORCH_RNN,
         "MultiheadAttention": ATTENTION,
     }
     settings = canonical(

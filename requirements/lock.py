@@ -30,7 +30,9 @@ def main() -> None:
         whole.write_text(read(DEV), encoding="utf-8")  # uv keeps the versions that it finds here
         uv = str(Path(sys.executable).with_name("uv"))
         command = [uv, "pip", "compile", "--quiet", f"--constraint={TORCH}", f"--output-file={whole}"]
-        subprocess.run([*command, "pyproject.toml", *sys.argv[1:]], cwd=HERE.parent, check=True)
+        made = subprocess.run([*command, "pyproject.toml", *sys.argv[1:]], cwd=HERE.parent, check=False)
+        if made.returncode:  # uv has said why
+            sys.exit(made.returncode)
         packages = re.split(r"^(?=[a-z])", read(whole), flags=re.MULTILINE)
     locked = [package for package in packages if not OF_TORCH.match(package)]
     DEV.write_text("# Made by `make lock`.\n" + "".join(locked), encoding="utf-8")

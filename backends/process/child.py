@@ -13,10 +13,12 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from pkgutil import resolve_name
 from time import perf_counter
 from typing import Any
 
+from backends import framework_of
 from backends.interface import Backend
 from backends.process import SOCKET
 from backends.process.translate_in_child import load_run
@@ -90,7 +92,10 @@ def _described(name: str, error: BaseException) -> tuple[type[RosettaError], str
         return CannotBeginError if isinstance(error, CannotBeginError) else RosettaError, str(error)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FULL):
         return RosettaError, str(in_words(error))
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    model_file = f"backends/{framework_of(name)}_*.py"
+    # The line of the model file helps more than a line of the framework that it calls.
+    place = ([frame for frame in frames if Path(frame.filename).match(model_file)] or frames)[-1]
     first_line = (str(error).strip() or "no message").splitlines()[0]
     where = f"{os.path.basename(place.filename)}, line {place.lineno}"
     return RosettaError, f"the {name} backend failed: {type(error).__name__}: {first_line} ({where})"

@@ -81,6 +81,7 @@ FAILURES: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {  # a 
     "closes": (child.close_socket, {}, "stopped its messages without ending, .* its last words: out of me"),
     "garbage": (child.send, {"raw": b"\xff" * 64}, "sent what is no message, and was ended"),
     "raises": (child.fail, {}, r"the numpy backend failed: ValueError: out of .*\(child.py, line"),
+    "raises in a library": (child.fail_in_numpy, {}, r"zero-size array .*\(numpy_model.py, line"),
     "returns what cannot cross": (child.unpicklable, {}, "the numpy backend failed: .*[Pp]ickle"),
 }
 

@@ -167,6 +167,10 @@ def fail(backend: Backend, emit: Emit) -> None:
     raise ValueError(HOSTILE)
 
 
+def fail_in_numpy(backend: Backend, emit: Emit) -> None:
+    backend.file.log_softmax(np.zeros((2, 0)))  # type: ignore[attr-defined]
+
+
 def echo(backend: Backend, emit: Emit, *, content: dict[str, Any]) -> dict[str, Any]:
     """The content as it came, after five events."""
     for number in range(5):

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from backends import TABLE, Entry
 from backends.process import shell_settings, translating
-from backends.process.parent import BackendProcess, Runtime
+from backends.process.parent import PROJECT, BackendProcess, Runtime
 from benchmarks.measure.quiet import LOCK_VARIABLE
 from benchmarks.parity.cases import QUICK, Size
 from common.corpus import Corpus, Material, read_corpus
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 FRAMEWORKS = [name for name, entry in TABLE.items() if entry.extra and ":" not in name]
+IN_TUTORIAL = [name for name in FRAMEWORKS if Path(PROJECT, "docs", "tutorial", f"{name}_seq2seq.py").exists()]
 LATENT_DIM = 64  # few units, so that tests are quick; parity is compared with the example's 256 too
 SETTINGS = TrainConfig(seed=7)
 ALLOW_MISSING = "ROSETTA_ALLOW_MISSING"  # names frameworks that need not be installed, separated by commas

@@ -14,7 +14,7 @@ from backends.process import child_environment
 from backends.process.parent import PROJECT
 from backends.process.tuned import tuned_for_any
 from common.run import BUNDLED_RUN
-from tests.conftest import AT_LENGTH, FRAMEWORKS, OVERFLOW, Open
+from tests.conftest import AT_LENGTH, IN_TUTORIAL, OVERFLOW, Open
 
 TUTORIAL = PROJECT / "docs" / "tutorial"
 TOLERANCE = 1e-10  # relative, of a loss
@@ -95,7 +95,7 @@ def outcomes(scripts: list[Path], out: Path) -> list[Outcome]:
 
 
 # JAX and Keras compile in each script. At length alone, as Paddle's.
-@pytest.mark.parametrize("name", FRAMEWORKS if AT_LENGTH else ["torch"])
+@pytest.mark.parametrize("name", IN_TUTORIAL if AT_LENGTH else ["torch"])
 def test_only_a_script_as_written_gives_the_references_results(
     name: str, tmp_path: Path, rendered: tuple[dict[str, str], Outcome]
 ) -> None:
@@ -128,7 +128,7 @@ def test_only_a_script_as_written_gives_the_references_results(
 def test_the_pages_are_what_their_sources_make(rendered: tuple[dict[str, str], Outcome]) -> None:
     """Every block says what differs, and leads into the register."""
     for block in BLOCKS:
-        assert "(../deviations.md#" in " ".join(block[name] for name in ("differs", *FRAMEWORKS)), block["title"]
+        assert "(../deviations.md#" in " ".join(block[name] for name in ("differs", *IN_TUTORIAL)), block["title"]
     for page, text in rendered[0].items():
         assert (TUTORIAL / page).read_text(encoding="utf-8") == text
 

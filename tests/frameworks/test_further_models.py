@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import TABLE
+from backends import NATIVE, TABLE
 from backends.native import converting
 from backends.native.converting import WRITTEN
 from backends.process.parent import Runtime
@@ -20,7 +20,7 @@ from common.models import MODELS, model_of
 from common.run import RunDirectory
 from common.settings import DataConfig
 from common.weights import ModelState, initial_state
-from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, CasesOf, Plant, material, model
+from tests.conftest import AT_LENGTH, SETTINGS, CasesOf, Plant, material, model
 from tests.frameworks.test_native import FORMATS
 from tests.support import child, small_run
 from tests.support.program import answer, refusal, rosetta
@@ -157,7 +157,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
     return made_run(request.param, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_a_run_is_written_as_a_frameworks_files_and_read_again(
     run: RunDirectory, name: str, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

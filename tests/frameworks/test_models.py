@@ -65,7 +65,10 @@ def test_the_protocol_has_the_names_of_a_model_file() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_model_files_have_the_same_names_and_import_nothing_of_ours(name: str) -> None:
-    assert [public for public in public_names(FILES[name]) if public not in OWN.get(name, ())] == NAMES
+    names = [public for public in public_names(FILES[name]) if public not in OWN.get(name, ())]
+    if "canonical" in names:
+        assert names.pop(names.index("layout") + 1) == "canonical"
+    assert names == NAMES, "a further function or class has a name that begins with an underscore"
     source = FILES[name].read_text("utf-8")
     modules = {
         alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from backends import numpy_model
+from backends import NATIVE, numpy_model
 from backends.decoding import log_softmax
 from backends.interface import Backend
 from backends.native import converting
@@ -28,7 +28,7 @@ from common.models import model_of
 from common.run import BUNDLED_RUN, STATE, RunDirectory
 from common.settings import DataConfig, TrainConfig
 from common.weights import ModelState, initial_state
-from tests.conftest import AT_LENGTH, FRAMEWORKS, SETTINGS, StartBackend, material, model
+from tests.conftest import AT_LENGTH, SETTINGS, StartBackend, material, model
 from tests.support import child, small_run
 from tests.support.foreign_files import layer_tensors
 from tests.support.program import answer, one_line, refusal, rosetta
@@ -112,7 +112,7 @@ def test_written_files_are_read_to_the_bit_also_by_the_framework(
     assert process.call(child.save, state=expected, folder=tmp_path) == FORMATS[name]
     assert sorted(os.listdir(tmp_path)) == sorted(FORMATS[name])
     assert_same(read(*to_read(tmp_path, name), dtype=dtype), expected)
-    if name in FRAMEWORKS and dtype == "float32":
+    if name in NATIVE and dtype == "float32":
         opened = foreign(process, "opens", paths=[str(tmp_path / file) for file in FORMATS[name]])
         np.testing.assert_array_equal(opened["encoder/kernel"], expected.weights["encoder/kernel"])
         np.testing.assert_array_equal(opened["slot encoder/kernel"], expected.mean_squares["encoder/kernel"])
@@ -376,7 +376,7 @@ def test_a_run_is_converted_to_each_format_and_made_again(
     assert_same(RunDirectory.open(tmp_path / "of_corpus").read_state("last")[0], expected)
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_the_printed_lines_load_the_weights(
     run: RunDirectory, backend_of: StartBackend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -403,7 +403,7 @@ def test_files_that_are_not_there_cannot_be_begun_with(paths: list[str], expecte
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", NATIVE)
 def test_files_that_cannot_be_written_are_one_line(
     run: RunDirectory, backend_of: StartBackend, tmp_path: Path, name: str
 ) -> None:

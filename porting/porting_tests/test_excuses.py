@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from porting_tests.support import PORTING
-from porting_tests.support.records import compared
+from porting_tests.support.records import Layer, compared, dense, edited, linear, write_layers
 from rosetta_diff.judge import rules
 from rosetta_diff.judge.looser import LOOSER
 from rosetta_diff.judge.rules import Rule
@@ -91,3 +91,34 @@ def test_a_square_that_underflows_is_left_out_of_a_step(tmp_path: Path) -> None:
     found = compared(*both)
     assert "step" in found.missing
     assert any(note.startswith("not compared, step: 4 of 4 numbers of ") for note in found.notes)
+
+
+def test_a_last_state_of_padding_alone_is_excused(tmp_path: Path) -> None:
+    """Keras's sequence ends with zeros where another framework gives the last state before the padding."""
+    rng = np.random.default_rng(0)
+    kernel, recurrent, bias = (rng.normal(size=size) for size in ((3, 3), (3, 3), 3))
+    given, sequence, output = (rng.normal(size=(2, 4, 3)) for _ in range(3))
+    sequence[1, 2:] = 0.0
+    states = np.stack([sequence[0, 3], sequence[1, 1]])[None]
+    of_keras = {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias}
+    of_torch = {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T, "bias_ih_l0": bias, "bias_hh_l0": 0 * bias}
+    moved = states + np.array([[[0.1], [0.0]]])
+    by_side = {
+        "keras": (dense(np.eye(3), given), Layer(["SimpleRNN", "RNN"], of_keras, sequence), dense(kernel, output))
+    }
+    for side, last in (("right", states), ("wrong", moved)):
+        rnn = Layer(["RNN", "RNNBase"], of_torch, (sequence, last), {"batch_first": True})
+        by_side[side] = linear(np.eye(3), given), rnn, linear(kernel, output)
+    records = []
+    for side, layers in by_side.items():
+        framework, named = (
+            "keras" if side == "keras" else "torch",
+            dict(zip(("fc", "rnn", "out"), layers, strict=True)),
+        )
+        record = write_layers(tmp_path / side, framework, named)
+        records.append(edited(record, lambda said: said["calls"][1].update(inputs={"x": "0:fc:0"})))
+    left, right, wrong = records
+    found = compared(left, right)
+    assert found.passed, found.explanation
+    assert [check.tensor for check in found.checks if rules.PADDED in check.rules] == ["rnn last"]
+    assert compared(left, wrong).explanation[1].startswith("rnn last")

@@ -208,15 +208,18 @@ def same(left: Array | None, right: Array | None) -> bool:
 
 
 def is_padding(item: Item) -> bool:
-    """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before."""
+    """A recurrent layer gives other numbers at padded positions, where one side has zeros or the position before; or
+    its last position is padding, of which one side has zeros."""
     left, right = item.left(), item.right()
     if item.pair is None or item.pair.left.kind not in RECURRENT or left is None or right is None:
         return False
-    if left.shape != right.shape or left.ndim < 3:
+    if left.shape != right.shape or left.ndim < 2:
         return False
     differs = (np.abs(left - right) > item.bound.tolerance * item.scale_of(left)).any(-1)
-    padded = [~array.any(-1) | (array == np.roll(array, 1, 1)).all(-1) for array in (left, right)]
-    return not (differs & ~(padded[0] | padded[1])).any()
+    padded = ~left.any(-1) | ~right.any(-1)
+    for array in (left, right) if left.ndim > 2 else ():
+        padded |= (array == np.roll(array, 1, 1)).all(-1)
+    return not (differs & ~padded).any()
 
 
 def is_found_later(stages: Stages, item: Item) -> bool:

@@ -13,8 +13,9 @@ from common.tensors import Array, Ids
 class GreedySearch:
     """The most probable character after each beginning of a translation, for each of N sentences.
 
-    Rows that have ended go on unread, and leave by a quarter of the rows at a time. So the numbers of rows are the
-    same for all batches of one size, and a framework that compiles a graph for each has 20 for 512 sentences.
+    Ended rows are decoded on, unread. As soon as a quarter of the rows have ended, that many leave. So all batches of
+    one size go through the same numbers of rows, and a framework that compiles a graph for each number compiles 20
+    for 512 sentences.
     """
 
     def __init__(self, num_rows: int, config: ModelConfig, max_length: int) -> None:

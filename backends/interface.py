@@ -1,7 +1,7 @@
 """One class drives any model file: batches, timing, layouts and decoding. A protocol says what such a file has.
 
-A model file imports its framework and NumPy alone. What frameworks say differently, each says in its model file under
-the same name. All else takes NumPy arrays, and returns NumPy arrays or plain numbers.
+A model file imports its framework and NumPy alone. Whatever differs between frameworks stands in the model file,
+under the same name. All else takes NumPy arrays, and returns NumPy arrays or plain numbers.
 
 All shapes are promised here: N rows, T_enc and T_dec time steps, V_enc and V_dec characters, H = latent_dim units.
 Floating-point arrays have the model's dtype.
@@ -285,7 +285,7 @@ class Backend:
         device: str = "cpu",
         join: Callable[[ModelFile], Group] = Alone,
     ) -> None:
-        """Build the model on `device`, "cpu" or "gpu". `join` waits until all workers of the group have come.
+        """Build the model on `device`, "cpu" or "gpu". `join` waits until all workers of the group have joined.
 
         Raises CannotBeginError for a device that is not there, and for bucketed batches whose padding counts.
         """
@@ -341,7 +341,7 @@ class Backend:
         return {name: self.canonical(name, self.file.to_array(tensor)) for name, tensor in tensors.items()}
 
     def read_characters(self, run: RunDirectory) -> None:
-        """Take the run's characters for those of the texts that are translated from now on."""
+        """Translate texts with the characters of this run from now on."""
         longest = max_decoded_length(run.max_decoder_seq_length)
         self.characters = Characters(*run.vocabularies, run.max_encoder_seq_length, longest)
 

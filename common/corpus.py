@@ -84,7 +84,10 @@ def read_corpus(config: DataConfig) -> Corpus:
 
 
 def _pieces(text: IO[bytes], data: str, digest: "hashlib._Hash") -> Iterator[bytes]:
-    """A text in pieces, which the digest takes in. Raises CannotBeginError if it cannot be read or is too large."""
+    """Read a text in pieces and update the digest with each.
+
+    Raises CannotBeginError if it cannot be read or is too large.
+    """
     left = LARGEST_TEXT
     try:
         while piece := text.read(PIECE):
@@ -130,7 +133,7 @@ def _sentence(side: str, text: str) -> str:
 
 @contextmanager
 def _open_text(data: str) -> Iterator[IO[bytes]]:
-    """The text of a corpus, out of its archive where it lies in one."""
+    """Open the text of a corpus, inside its archive if it has one."""
     try:
         path = PHRASEBOOK if data == "phrasebook" else Path(data).expanduser()
         if not path.exists() and ANKI_NAME.fullmatch(data):
@@ -188,7 +191,7 @@ def split(pairs: Sequence[Pair], config: DataConfig, seed: int) -> tuple[NDArray
 
 
 def corpus_statistics(corpus: Corpus) -> dict[str, Any]:
-    """The five figures that the example prints, under its names, and what it does not say.
+    """The five figures that the example prints, by its names, and further ones.
 
     `tensors` are the shapes and types of the three one-hot tensors, and `one_hot_bytes` is the memory that they would
     take. `padding` is the share of target positions that are padding. `pairs` are the first, the last, and some at
@@ -272,7 +275,7 @@ def prepare(config: DataConfig, seed: int, dtype: Precision, padding: Padding = 
 def download(name: str) -> Path:
     """Return the path of the zip of a language pair such as "fra-eng".
 
-    The site publishes no checksum, so the one of the first download is kept and verified from then on. Raises
+    The site publishes no checksum, so the checksum of the first download is kept and later ones are compared. Raises
     CannotBeginError when the zip cannot be downloaded or kept.
     """
     url, archive = f"{ANKI_URL}/{name}.zip", cache_folder() / f"{name}.zip"
@@ -294,7 +297,7 @@ def download(name: str) -> Path:
 
 
 def _downloaded(url: str, name: str) -> bytes:
-    """The zip at this address. Raises CannotBeginError, which tells how to fetch it by hand."""
+    """Download the zip at this address. Raises CannotBeginError with the steps to fetch it by hand."""
     import requests
 
     from common import terminal

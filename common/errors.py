@@ -55,8 +55,7 @@ def why(error: OSError) -> str:
 
 @contextmanager
 def refusing(what: str, remedy: str = "", kind: type[RosettaError] = CannotBeginError) -> Iterator[None]:
-    """Raise an error of this kind, which says `what`, why, and the remedy, where the system refuses the block
-    something."""
+    """Turn an OSError of the block into an error of this kind: `what`, the system's reason, and the remedy."""
     try:
         yield
     except OSError as error:

@@ -89,7 +89,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def scratch_folder() -> AbstractContextManager[Path]:
-    """A folder for temporary files that nobody else may enter. It is removed in the end."""
+    """A private folder for temporary files, removed at the end."""
     return _temporary(Path(gettempdir(), "rosetta"), partial(Path.mkdir, mode=0o700))
 
 

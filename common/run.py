@@ -76,7 +76,7 @@ class RunDirectory:
     train_config: TrainConfig
     data_config: DataConfig
     max_encoder_seq_length: Length  # T_enc, the length of the longest source
-    max_decoder_seq_length: Length  # T_dec, that of the longest target, "\t" and "\n" counted
+    max_decoder_seq_length: Length  # T_dec, the length of the longest target, with "\t" and "\n"
     sha256: str  # of the corpus's text
     digests: Digests  # of the files that never change
     format: Literal["rosetta-run"] = "rosetta-run"
@@ -154,7 +154,7 @@ class RunDirectory:
             lock.release()
 
     def pairs(self) -> list[Pair]:
-        """The sentence pairs of the run, those of training and of validation."""
+        """The sentence pairs of the run, for training and validation."""
         path, most = self._checked("pairs.tsv"), min(self.data_config.num_samples, MOST_PAIRS)
         pairs: list[Pair] = []
         with _refusing_damage(path), path.open("rb") as file:

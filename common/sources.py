@@ -1,4 +1,4 @@
-"""A run's training as a source of rules: the writing of a sentence, and the doubt about its translation."""
+"""Rules from a run's training pairs: how a sentence is written, and when its translation is a guess."""
 
 import re
 from collections import Counter
@@ -13,10 +13,10 @@ from common.text import listed, printable
 
 LETTERS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")  # "I'm" is one
 LETTERS_OR_DIGITS = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-USUAL = 0.99  # the share of training's sentences from which a habit of writing is taken for a rule
+USUAL = 0.99  # least share of training's sentences that makes a habit of writing a rule
 EXAMPLES_OF = ("Seen in training", "Not seen in training")
 EXAMPLES = 3
-# Patterns of what somebody types in a hurry, or a program makes of it, and what is meant.
+# Patterns of careless or automatic typing, and their corrections.
 TYPED = {
     "[‘’]": "'",
     "[“”]": '"',
@@ -36,7 +36,7 @@ class Sources:
     """The pairs that a run was trained on. The sources are also kept as one text."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], examples: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`examples` are sentences for somebody to try, by what they are."""
+        """`examples` are sentences to try, by their kind."""
         self.examples = examples or {}
         self._pairs = pairs
         sources = dict.fromkeys(source for source, _ in pairs)
@@ -62,12 +62,12 @@ class Sources:
         return cls([pairs[row] for row in parts[0].tolist()], examples)
 
     def as_written(self, text: str) -> str:
-        """The text as training would have written it: "i love you" as "I love you!", where all training is like that.
+        """Write a text as training would: "i love you" becomes "I love you!" if all training is like that.
 
-        Only what training never had is changed: curly quotes, spaces and marks that stand twice, words in other
-        letters or without their apostrophe, a small letter at the beginning, and an end without a mark. The mark is
-        that of the same sentence in training, else the one that most sentences have there that begin with the same
-        two words, or one. Takes a text in Unicode's form NFC.
+        Changes only what training never had: curly quotes, doubled spaces and marks, the case of a word, a missing
+        apostrophe, a small first letter, and a missing final mark. The mark comes from the same sentence in
+        training, else from most of the sentences with the same first two words, or the same first word. Takes a
+        text in Unicode's form NFC.
         """
         if not (self._count and text.strip()):
             return text
@@ -82,12 +82,12 @@ class Sources:
         return text
 
     def doubt(self, text: str, translation: str) -> str:
-        """Why the translation of a text is a guess, as a sentence without capital and stop; "" where it is none.
+        """The reason why the translation of a text is a guess, without capital and full stop; "" if it is none.
 
-        A small model learns its training by heart, and gives what it does not know a translation that it knows. So it
-        is a guess unless training had it for this sentence, or for one from which this differs in words that training
-        exchanged elsewhere without another translation, such as "I'm" and "I am"; or unless it is new, and made of
-        words that stood beside each other in training.
+        A small model learns its training by heart, and gives an unknown sentence a translation that it knows. A
+        translation is no guess in three cases: training had it for this sentence; training had it for a sentence
+        that differs only in words with one translation elsewhere, such as "I'm" and "I am"; or it is new, and each
+        pair of its neighbouring words stood in training.
         """
         if not (self._count and text.strip()):
             return ""
@@ -115,7 +115,7 @@ class Sources:
         return f"{reason}; the translation is a guess"
 
     def build_index(self) -> None:
-        """Build what `doubt` looks up, which takes some 70 ms, at a time when that delays nobody."""
+        """Build the index of `doubt` ahead of time; it takes some 70 ms."""
         assert self._neighbours is not None
 
     @cached_property

@@ -27,7 +27,7 @@ err = Console(stderr=True)
 
 
 def say(message: str, console: Console | None = None, style: str = "") -> None:
-    """Print a message in one line, which a terminal breaks. The `style` is that of the first word."""
+    """Print a message as one line, which a terminal wraps. The `style` applies to the first word."""
     shown = Text(printable(message))
     shown.stylize(style, 0, len(shown.plain.partition(" ")[0]))
     (console or out).print(shown, soft_wrap=True)
@@ -40,9 +40,9 @@ def warn(message: str) -> None:
 
 @contextmanager
 def showing(moving: RenderableType = "") -> Iterator[Callable[[RenderableType], None]]:
-    """Show a terminal, while the block runs, a bar or the like, and then whatever the function is given in its place.
+    """Show a bar or a text on a terminal while the block runs; the function replaces it.
 
-    What does not move is drawn when it is given, and never meanwhile, when something may be timed.
+    A still text is drawn only when it is given, since drawing later might disturb a timing.
     """
     moves = moving != "" and err.is_terminal
     with Live(moving, console=err, transient=True, auto_refresh=moves, refresh_per_second=10) as live:
@@ -50,7 +50,7 @@ def showing(moving: RenderableType = "") -> Iterator[Callable[[RenderableType], 
 
 
 def starting(name: str) -> AbstractContextManager[object]:
-    """Tell a terminal, while the block runs, that a backend is being started, which takes seconds."""
+    """Show on a terminal that a backend is starting while the block runs."""
     return showing(Spinner("dots", Text(f"starting {name}")))
 
 
@@ -62,7 +62,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[str] = ()) -> Table:
     """A Rich table of plain values; the columns named in `numeric` are set flush right and never broken.
 
-    The values may have line feeds; what else is not printable, nobody sees.
+    Keeps line feeds and removes other unprintable characters.
     """
     grid = Table(
         title=Text(printable(title), "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
@@ -102,7 +102,7 @@ class Commands(TyperGroup):
 def run_to_the_end(program: Callable[[], object]) -> NoReturn:
     """Run the program and end this process.
 
-    Exit status 0: done; 2: could not begin; 1: failed after it began, or nobody reads its output any more; 130: ended
+    Exit status 0: done; 2: could not begin; 1: failed after it began, or its output was closed; 130: ended
     by Ctrl-C; 143: ended by SIGTERM.
     """
     _open_closed_streams()
@@ -123,14 +123,14 @@ def run_to_the_end(program: Callable[[], object]) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Lead each standard stream that the caller has closed, as some daemons do, to nowhere."""
+    """Open the null device for each standard stream that the caller closed, as some daemons do."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
 
 
 def _leave_output() -> None:
-    """Lead standard output to nowhere if it takes no more, so that the interpreter's end does not try again."""
+    """Replace a closed standard output by the null device, so that the interpreter does not flush it again."""
     try:
         sys.stdout.flush()
     except OSError:

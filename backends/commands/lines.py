@@ -45,7 +45,7 @@ class InputLine:
         return cls(line, written, text, text if text != normal else None, error)
 
     def seen(self, translation: str) -> str:
-        """A translation of the line as a person reads it; that of an empty line stays empty."""
+        """A translation of the line as a person reads it; an empty line's stays empty."""
         return terminal.seen(translation) if self.text.strip() else translation
 
 
@@ -94,7 +94,7 @@ class Output:
         return f"{self.file}, {self.unit} {self.number}: " if self.file else f"{self.unit} {self.number}: "
 
     def raise_failures(self) -> None:
-        """Raise an error for lines that could not be translated; at a prompt each was told."""
+        """Raise an error for lines that could not be translated; at a prompt each was shown at once."""
         if not self.failed or self.prompted:
             return
         if self.num_texts == 1:

@@ -136,7 +136,7 @@ def _prepared(
 
 
 def is_whole(run: RunDirectory, epochs: int) -> bool:
-    """True if a run has all its epochs, with one that a process may still write that was killed a moment ago.
+    """True if a run has all its epochs. Waits for a process that was just killed and may still write one.
 
     Raises CannotBeginError if another process trains the run.
     """
@@ -200,7 +200,7 @@ def how_to_go_on(run: RunDirectory, epochs: int, backend: str | None = None, wor
 def score_run(process: BackendProcess, run: RunDirectory, limit: int | None, on_event: OnEvent) -> dict[str, Any]:
     """Scores of a process that has loaded a run, over the run's validation rows or the first `limit` of them.
 
-    One translation a distinct source, against all of its references in the corpus.
+    Each distinct source has one translation, scored against all its references in the corpus.
     """
     material, batch_size = run.material(), run.train_config.batch_size
     rows = material.validation_rows[:limit]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     AnswersOf = Callable[[Sequence[str], int | None], list[dict[str, Answer]]]
 
 SIDE_BY_SIDE = (
-    "ms: milliseconds that decoding the sentence by itself took in the backend's process, which had decoded one "
-    "before to warm up. same: whether the sentence is the one that most backends give."
+    "ms: time to decode the sentence alone, in milliseconds, after a first one to warm up. same: whether the "
+    "translation is the one that most backends give."
 )
 
 Unknown = Annotated[
@@ -140,7 +140,7 @@ def _require_lines(lines: Iterator[list[str]], file: Path) -> Iterator[list[str]
 
 
 def _greet(backend: str, sources: "Sources", note: str) -> None:
-    """Tell somebody at the prompt how to begin and end, with sentences to try."""
+    """Say at the prompt how to begin and end, with sentences to try."""
     terminal.say(f"Type a sentence and Enter; quit ends. Backend: {backend}.")
     for name, examples in sources.examples.items():
         terminal.say(f"{name}: {' '.join(examples)}")
@@ -151,7 +151,7 @@ def _greet(backend: str, sources: "Sources", note: str) -> None:
 def _answered(
     answers_of: "AnswersOf", lines: "Sequence[InputLine]", beam: int | None
 ) -> "Iterator[tuple[InputLine, dict[str, Answer]]]":
-    """Each line with its answers by backend, which a line at fault has not."""
+    """Each line with its answers by backend; a line at fault has none."""
     good = [line.text for line in lines if not line.error]
     answers = iter(answers_of(good, beam) if good else [])
     for line in lines:

@@ -1,10 +1,10 @@
-"""The border between the program and a backend's process: how it is started, called, heard and ended.
+"""The timeouts and the environment of a backend's process.
 
-Here are the timeouts, and the environment variables that such a process gets, which must be set before its framework
-is imported.
+Its environment variables must be set before its framework is imported.
 
-A process gets what the caller's shell sets, but for the variables that steer arithmetic or threads: these come from
-the settings that it is started with. Nor does it get what a launcher has set for another one.
+A process inherits the variables of the caller's shell, but for two kinds. Variables that steer arithmetic or
+threads come from the settings that the process is started with. A launcher's variables for another process are left
+out.
 """
 
 import os

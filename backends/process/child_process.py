@@ -1,7 +1,7 @@
 """A program in a process of its own, with one end of a socket pair: backends and raced scripts are of this kind.
 
-What crosses the socket is for whoever starts the program. Here it is started, its silence is limited, its last words
-are quoted, and it is ended.
+The caller defines the messages on the socket. The class starts the program, limits the wait for each message, quotes
+the program's last output in errors, and ends it.
 """
 
 import os
@@ -128,7 +128,7 @@ class ChildProcess:
         self.close()
 
     def _hear_end(self) -> None:
-        """Have whoever reads see the process's end, though a process that it forked may hold the socket open."""
+        """Close the socket at the process's end, though a process that it forked may hold it open."""
         with suppress(ChildProcessError):  # its end was seen before
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with suppress(OSError):  # the socket is closed
@@ -136,7 +136,7 @@ class ChildProcess:
 
     def _end(self) -> None:
         self._kill()
-        with suppress(subprocess.TimeoutExpired):  # the system does not get round to it
+        with suppress(subprocess.TimeoutExpired):  # the system is too busy
             self._process.communicate(timeout=ENDING_SECONDS)  # which closes its standard input, too
 
     def _kill(self) -> None:

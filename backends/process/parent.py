@@ -1,4 +1,4 @@
-"""The parent's side of a backend's process: start it, call functions in it, hear its events.
+"""The parent's side of a backend's process: start it, call functions in it, receive its events.
 
 Each framework runs in a child process of its own, since importing TensorFlow before Paddle crashes. Parent and child
 are one program of one user, so what crosses between them is pickled: builtins, arrays, and classes and functions of

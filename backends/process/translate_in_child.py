@@ -77,8 +77,8 @@ def translate_texts(
     """Translate texts; return an answer to each, with the `beam` best candidates or, if None, the greedy one.
 
     A text that is longer than the width of the backend's characters is as wide as itself. `alone` decodes each text
-    by itself, so that its time is its own, and the first text of each width once before, so that no time holds what a
-    framework prepares. With `characters`, answers have the probability of each character.
+    by itself, so that its time is its own. It decodes the first text of each width once before, so that no time
+    includes what a framework compiles. With `characters`, answers have the probability of each character.
 
     Emits `translated`, the number of texts that are done, of all `sentences`.
     """

@@ -1,6 +1,6 @@
 """The two lanes' settings: what makes each framework faster, by how much, and the variables that set it.
 
-- `installed` sets nothing: a framework runs as it does for somebody who installs it and starts.
+- `installed` sets nothing: a framework runs with its own defaults.
 - `tuned` sets the knobs whose measured effect lies above 1 with its whole interval. A knob is a group of variables.
   Nothing is chosen while something is measured.
 

@@ -1,8 +1,7 @@
 """The page of `rosetta serve`, for this machine alone: every backend translates what a visitor types.
 
-The server renders it, and a request changes nothing. What a visitor sends is bounded, and shown as text. Other
-websites that the visitor's browser has open cannot read an answer: a website that has its own name point at this
-machine is refused for that name.
+The server renders it, and a request changes nothing. A visitor's input is bounded, and shown as text. Other websites
+in the visitor's browser cannot read a response: a request under a foreign host name, as in DNS rebinding, is refused.
 """
 
 import re
@@ -74,13 +73,13 @@ class _Visit(BaseHTTPRequestHandler):
         self.do_GET()
 
     def end_headers(self) -> None:
-        """Have every answer bind the browser, the library's own too."""
+        """Send HEADERS with every response, the library's errors included."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Tell nothing of a visitor."""
+        """Log nothing about a visitor."""
 
 
 class PageServer(ThreadingHTTPServer):
@@ -115,7 +114,7 @@ class PageServer(ThreadingHTTPServer):
         )
 
     def answers(self, question: str) -> Iterator[str]:
-        """A row for each backend, and then what a visitor should know about the translations."""
+        """A row for each backend, then notes on the translations."""
         if len(question) > LONGEST_QUESTION:
             yield notice(f"The sentence has {len(question):,} characters; at most {LONGEST_QUESTION} are translated.")
             return
@@ -138,7 +137,7 @@ class PageServer(ThreadingHTTPServer):
         yield from (notice(f"{doubt[0].upper()}{doubt[1:]}.") for doubt in doubts if doubt)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report nothing of a visitor who has gone."""
+        """Ignore a visitor who closed the connection."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 

@@ -83,8 +83,9 @@ class Rounds(ABC, Generic[AnyRunner]):
     def run(self, status: Callable[[str], None], note: Callable[[str], None]) -> None:
         """Measure within the budget.
 
-        `status` is told often about the present work, and `note` what everybody should read; neither while something
-        is timed. Raises CannotBeginError for a budget that no answer fits, and RosettaError if that turns out later.
+        `status` shows the present work and `note` prints what everybody should read; neither is called while
+        something is timed. Raises CannotBeginError for a budget that no answer fits, and RosettaError if that turns
+        out later.
         """
         self._refuse_too_small()
         self.say, self.note = status, note

@@ -1,4 +1,4 @@
-"""Runners that take turns: runners in, times out. Of a turn's work only the name is known here.
+"""Runners take turns, and their times come back. Only the name of a turn's work is known here.
 
 - A runner is a process that is ready and answers each turn with the seconds of its steps. It sleeps until its
   turn comes, and while it works all other runners sleep.

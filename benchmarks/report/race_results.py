@@ -22,8 +22,8 @@ ROBUST = (
     "with the intervals of Tukey and McLaughlin."
 )
 TUNED = (
-    "Tuned scripts get the same number of threads and keep freed memory alike, but for what the shell or `--env` "
-    "sets, which is listed; `--lanes installed` leaves all as the shell has it."
+    "Tuned scripts have the same number of threads, and all keep freed memory, unless the shell or `--env` sets "
+    "something else, which is listed; `--lanes installed` has the shell's settings alone."
 )
 DIFFERS = "**not the same model**"  # stands in bold on the page
 GROWN = 1.2  # how many times as long a script's steps may take in the last turns of its rounds as in the first

@@ -72,8 +72,8 @@ class Results(ABC):
         doubts, used, least = [], len(self.observed.logarithms), LEAST_ROUNDS * len(self.plan.rows_by_size)
         if not all(undisturbed(cycle) for _, cycle in self.counted):
             doubts.append(
-                f"other programs used {self.others:.2f} cores meanwhile beside the turns, which slows some rows more "
-                "than others and widens intervals; a machine at rest tells more, and so do fewer threads than cores"
+                f"other programs used {self.others:.2f} cores during the turns, which slows some rows more than "
+                "others and widens intervals; measure on an idle machine, or with fewer threads than cores"
             )
         if self.reached is None:
             doubts.append("too few rounds can be used for an interval; give a longer --budget")

@@ -392,7 +392,7 @@ def test_turns_beside_a_restless_program_have_a_doubt(world, measure) -> None:
         "other programs leave the machine no rest, so turns are taken beside them, with wider intervals; end them, "
         "or measure later",
     ]
-    assert "other programs used 1.90 cores meanwhile" in run.results.doubts[0]
+    assert "other programs used 1.90 cores during the turns" in run.results.doubts[0]
 
 
 def test_programs_that_hardly_rest_are_waited_for_once(world, measure) -> None:

@@ -41,6 +41,8 @@ def run_side(name: str, script: str | os.PathLike[str], python: str, folder: Pat
     record = folder / name
     if record.exists():
         pytest.fail(f"{record} is there already, perhaps an old record; give a new folder", pytrace=False)
+    if not Path(script).is_file():
+        pytest.fail(f"there is no script {script} in {Path.cwd()}", pytrace=False)
     try:
         done = run([python, os.fspath(script), str(record)], timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -21,7 +21,7 @@ def test_same(assert_same):
     assert common.MINE and backends.MINE
     assert "equal" in assert_same("left.py", "same.py")
     assert_same("left.py", "same.py")  # into the same folder
-@pytest.mark.parametrize("right", ["another.py", "fails.py", "bytes.py", "nothing.py"])
+@pytest.mark.parametrize("right", ["another.py", "absent.py", "fails.py", "bytes.py", "nothing.py"])
 def test_another(assert_same, right):
     assert_same("left.py", right)
 def test_empty(assert_same):
@@ -54,9 +54,10 @@ def test_a_test_fails_with_the_table_where_scripts_differ(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     for words in (
-        "10 failed",
+        "11 failed",
         "left.py and another.py do not compute the same",
         "right breaks at forward",
+        "there is no script absent.py in ",
         "fails.py ended with status 1:\nno such model",
         "bytes.py ended with status 3:\ncaf\N{REPLACEMENT CHARACTER}",
         "nothing.py made no record",

@@ -49,7 +49,7 @@ class Side:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
             raise UnfitRecordsError(
-                f"{path} holds no record: record.json {reason(error)}; {resembling(path)}rosetta_record's "
+                f"{path} holds no record (record.json: {reason(error)}); {resembling(path)}rosetta_record's "
                 f"Record({str(path)!r}) makes one"
             ) from error
         except (DiffError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

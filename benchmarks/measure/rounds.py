@@ -277,6 +277,6 @@ class Rounds(ABC, Generic[AnyRunner]):
             return f"an answer needs {self._least} of new processes, which take over an hour; measure fewer rows"
         minutes = count(ceil(needed / 60), "minute")
         return (
-            f"an answer needs {self._least} of new processes, which take about {minutes} on this machine; leave out "
-            "--budget, or give more"
+            f"an answer needs {self._least} of new processes, which take about {minutes} on this machine; measure "
+            "fewer rows, leave out --budget, or give more"
         )

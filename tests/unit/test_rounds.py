@@ -277,7 +277,7 @@ def test_any_machine_gets_an_answer_or_a_budget_that_will_do(world, measure, slo
     """
     world.slowness, world.start_seconds = slowness, start / slowness
     if budget < BUDGET:
-        with pytest.raises(RosettaError, match=r"take about \d+ minutes .*; leave out --budget, or give more"):
+        with pytest.raises(RosettaError, match=r"take about \d+ minutes .*; measure fewer rows, leave out"):
             measure(plan_of(budget=budget), "b.jsonl")
         assert not world.taken
     run = measure(plan_of())

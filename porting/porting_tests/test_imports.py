@@ -24,7 +24,7 @@ ORDERS = {
     "rosetta_diff": "__main__ commands report diff alone feed carry explain judge pair read activations arrays "
     "helpers",
     "rosetta_diff/pair": "drafts pairing parents ways alignment by_value mapping skipping arrangement pairs",
-    "rosetta_diff/read": "groups side precisions files patterns description frameworks flax keras onnx paddle torch "
+    "rosetta_diff/read": "groups side precisions files description frameworks flax keras onnx paddle torch "
     "base rules view",
 }
 

@@ -256,12 +256,9 @@ class Replay:
             self.not_judged.setdefault(path, why)
 
 
-def replay_of(stages: Stages, agrees: bool, notes: list[str]) -> Replay | None:
-    """Judge each layer of the right side by itself; None where no replay was recorded. `agrees` is true if the whole
-    model's outputs agree. `notes` get the reason why a replay cannot be judged."""
-    side = stages.right.replay
-    if side is None:
-        return None
+def replay_of(stages: Stages, side: Side, agrees: bool, notes: list[str]) -> Replay | None:
+    """Judge each layer of the right side by itself in a replay; None where it cannot be judged, and `notes` get the
+    reason. `agrees` is true if the whole model's outputs agree."""
     if side.says.fed != checksum(stages.left):
         notes.append(
             f"{stages.right.name} was fed by another record than {stages.left.name}; --feed writes a feed anew"

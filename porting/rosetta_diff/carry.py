@@ -16,7 +16,7 @@ from rosetta_diff.arrays import Array
 from rosetta_diff.helpers import CannotBeginError, DiffError, write_atomically
 from rosetta_diff.pair.pairing import Pairing
 from rosetta_diff.pair.pairs import LayerPair
-from rosetta_diff.read.description import RecordedWeight, UnfitRecordsError
+from rosetta_diff.read.description import RecordedWeight
 from rosetta_diff.read.side import Side, is_number
 from rosetta_diff.read.view import Read
 
@@ -41,7 +41,7 @@ def carry_weights(pairing: Pairing) -> dict[str, Array]:
     """The left record's weights by the names of the right record, in its layout.
 
     What is no weight, such as a constant that no layer of the left side has, is as it was. What the framework does
-    not save is left out, since its loader refuses it. Raises UnfitRecordsError for what has no place.
+    not save is left out, since its loader refuses it. Raises CannotBeginError for what has no place.
     """
     left, like = pairing.sides
     there = like.arrays("weights")
@@ -55,12 +55,12 @@ def carry_weights(pairing: Pairing) -> dict[str, Array]:
 
 def lay_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: bool = True) -> dict[str, Array]:
     """Arrays by the right side's names and in its layout; `read` has them by the left weights' names, gradients
-    perhaps of some weights only, and `like` has what the left side lacks. Raises UnfitRecordsError where
+    perhaps of some weights only, and `like` has what the left side lacks. Raises CannotBeginError where
     one side of a pair lacks a tensor, or has it in another shape."""
     arrays: dict[str, Array] = {}
     for pair in pairs:
         if pair.alone[0] or pair.alone[1]:
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"{pair.left.name} of {pair.left.side.name} and {pair.right.name} of {pair.right.side.name} do not "
                 f"both have {', '.join(sorted((*pair.alone[0], *pair.alone[1])))}; make the two layers alike"
             )
@@ -68,7 +68,7 @@ def lay_out(pairs: Sequence[LayerPair], read: Read, like: Read, are_weights: boo
             try:
                 weight.move(read, arrays, like, are_weights)
             except ValueError as error:
-                raise UnfitRecordsError(
+                raise CannotBeginError(
                     f"{', '.join(weight.left.names)} of {pair.left.side.name} has the shape {error.args[0]} and "
                     f"{', '.join(weight.right.names)} of {pair.right.side.name} that of {weight.right.shape}; make "
                     "the two layers alike"

@@ -179,8 +179,8 @@ def compare_records(
     agrees = "forward" in diff.compared and diff.broken != "forward"
     if right.replay and most_weights_differ(diff):
         of_replay.append("no layer is judged by itself, since most weights differ, so that each layer does")
-    else:
-        diff.replay = replay_of(stages, agrees, of_replay)
+    elif right.replay:
+        diff.replay = replay_of(stages, right.replay, agrees, of_replay)
     told = {cause.sentence for cause in diff.causes}
     others = other_optimizers(left, right, pairing.pairs)
     unmoved = unmoved_outputs(stages, diff.checks) if not diff.broken else []

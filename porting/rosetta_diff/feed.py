@@ -15,7 +15,7 @@ from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.outputs import activations, compared_outputs
 from rosetta_diff.pair.pairs import LayerPair
 from rosetta_diff.pair.parents import partners_of
-from rosetta_diff.read.description import RecordedCall, UnfitRecordsError
+from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.rules import PARENT, RECURRENT
 from rosetta_diff.read.side import Side
 from rosetta_record.replay import FEED, model_of
@@ -75,12 +75,12 @@ def fed_outputs(stages: Stages) -> dict[str, Array]:
 
 def gradients_of(stages: Stages) -> dict[str, Array]:
     """The left side's gradients by the right side's weights; none where one has no place there. Raises
-    UnfitRecordsError for one of another shape than its weight's, which no framework writes."""
+    CannotBeginError for one of another shape than its weight's, which no framework writes."""
     pairs, left = stages.pairing.pairs, stages.left
     gradients = left.arrays("gradients")
     for name in gradients:
         if name in left.arrays("weights") and gradients.shape(name) != left.shape(name):
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"the gradient of {name} in {left.name} has the shape {gradients.shape(name)}, expected "
                 f"{left.shape(name)}; record it again"
             )
@@ -88,7 +88,7 @@ def gradients_of(stages: Stages) -> dict[str, Array]:
         return {}
     try:
         return lay_out(pairs, gradients.get, lambda name: np.zeros(stages.right.shape(name)), are_weights=False)
-    except UnfitRecordsError:
+    except CannotBeginError:
         return {}
 
 
@@ -97,7 +97,7 @@ def write_feed(folder: Path, stages: Stages) -> int:
     folder that holds anything else, and where the left side has no outputs of layers."""
     left, path = stages.left, folder / "feed.safetensors"
     if not any(call.inputs for call in left.says.calls):
-        raise UnfitRecordsError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
+        raise CannotBeginError(f"{left.name} has no inputs of layers; record it again with today's rosetta_record")
     if folder.exists() and not is_feed(path) and (not folder.is_dir() or any(folder.iterdir())):
         raise CannotBeginError(f"{folder} exists and is no feed; give --feed the name of a new folder")
     arrays = {f"gradients|{name}": array for name, array in gradients_of(stages).items()}

@@ -25,13 +25,17 @@ err = Console(stderr=True)
 
 
 class DiffError(Exception):
-    """Work began and failed. The message is one line: what was found, what was expected, what to try."""
+    """Work began and failed. The message is one line, whatever names out of files are in it: what was found, what was
+    expected, what to try."""
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class CannotBeginError(DiffError):
-    """The request cannot be begun: wrong options or paths, or unreadable input."""
+    """The request cannot be begun: wrong options or paths, or records that cannot be read, paired or carried."""
 
     exit_code = 2
 

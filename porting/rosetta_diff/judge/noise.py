@@ -13,13 +13,14 @@ from typing import get_args
 import numpy as np
 
 from rosetta_diff.arrays import PRECISE, UNIT, Array, pieces
+from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.judge.bounds import TOLERANCES_OF_ANY_MODEL, UNITS_OF_GRADIENTS, UNITS_OF_LOSS
 from rosetta_diff.judge.check import STAGES, Check, Item, judge
 from rosetta_diff.judge.items import Stages
 from rosetta_diff.judge.looser import apply_all_rules
 from rosetta_diff.judge.tolerances import Noise
 from rosetta_diff.pair.pairing import pair_sides
-from rosetta_diff.read.description import File, UnfitRecordsError
+from rosetta_diff.read.description import File
 from rosetta_diff.read.side import Side, is_number
 
 
@@ -43,7 +44,7 @@ def noise_of(left: Side, right: Side, again: Sequence[Side] = ()) -> Control:
     errors = [*control.rounding]
     for run in again:
         if run.framework is not left.framework or (have_same_arrays(run, right) and not have_same_arrays(run, left)):
-            raise UnfitRecordsError(f"{run.name} is no other run of {left.name}; record that side's script once more")
+            raise CannotBeginError(f"{run.name} is no other run of {left.name}; record that side's script once more")
         errors += errors_of(left, run)
         control.sources.append(run.name)
     control.noise = _noise(errors, control.rounding, left)
@@ -66,7 +67,7 @@ def errors_of(left: Side, run: Side, names: Sequence[str] = STAGES) -> Iterator[
         if check.item.bound.quantity:
             yield check
         elif item.stage in STAGES[:2] and not check.passed:
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"{run.name} is no other run of {left.name}, since their {item.stage} differ: {check.tensor}, "
                 f"{check.note}; record both with the same inputs and weights"
             )

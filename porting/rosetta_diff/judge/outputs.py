@@ -17,10 +17,9 @@ from rosetta_diff.pair.mapping import Turn
 from rosetta_diff.pair.pairs import CallPair, LayerPair, TensorPair
 from rosetta_diff.read.description import RecordedCall
 from rosetta_diff.read.groups import FURTHER
-from rosetta_diff.read.patterns import format_axes
 from rosetta_diff.read.rules import ACTIVATED, PARENT, RECURRENT
 from rosetta_diff.read.side import Side
-from rosetta_diff.read.view import PARTS, Shape, Tensor
+from rosetta_diff.read.view import PARTS, Shape, Tensor, format_axes
 
 
 def compared_outputs(

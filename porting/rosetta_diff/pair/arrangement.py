@@ -9,10 +9,10 @@ from math import prod
 import msgspec
 import numpy as np
 
+from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.pairs import Arrangement, Names, TensorPair
-from rosetta_diff.read.description import Name, UnfitRecordsError
-from rosetta_diff.read.patterns import format_axes
-from rosetta_diff.read.view import PARTS, Axes, Shape, Tensor, View, flat
+from rosetta_diff.read.description import Name
+from rosetta_diff.read.view import PARTS, Axes, Shape, Tensor, View, flat, format_axes
 
 LETTERS = "nmklhijabcdefgopqrstuvwxyzABCDEF"  # names of axes in a line that is made; no array has more
 
@@ -39,12 +39,12 @@ def solve_pair(
 ) -> TensorPair:
     """The pair of the arrays of these names; the sizes of its axes are solved from the arrays' shapes.
 
-    Raises UnfitRecordsError for axes that do not fit.
+    Raises CannotBeginError for axes that do not fit.
     """
     where = f"the mapping's line {line}, {' = '.join(map(_describe, names, shapes))}"
     if axes is None:
         if max(map(len, names)) > 1:
-            raise UnfitRecordsError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
+            raise CannotBeginError(f'{where}: several arrays need axes, such as axes = "{PARTS} m -> m {PARTS}"')
         plain = tuple((f"a{number}",) for number in range(len(shapes[0][names[0][0]])))
         axes = plain, plain
     _check(where, more, names, axes)
@@ -52,7 +52,7 @@ def solve_pair(
     sums = [" + ".join(map(str, of_side)) for of_side in widths]
     sizes[PARTS] = sum(widths[0])
     if sizes[PARTS] != sum(widths[1]):
-        raise UnfitRecordsError(
+        raise CannotBeginError(
             f"{where}: the left side has {sums[0]} {PARTS}, the right one {sums[1]}; name all arrays that hold them"
         )
     whole = axes[0] if len(names[0]) == 1 else axes[1]
@@ -99,9 +99,9 @@ def _sizes_and_widths(
 def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> list[Equation]:
     """The equations of one array, whose number of parts has a name of its own."""
     if 0 in shape:
-        raise UnfitRecordsError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
+        raise CannotBeginError(f"{where}: {name} has the shape {shape} and no numbers; [skip] leaves it out")
     if len(axes) != len(shape):
-        raise UnfitRecordsError(
+        raise CannotBeginError(
             f"{where}: {name} has the shape {shape}, which are {len(shape)} axes, and the line gives it "
             f"{len(axes)}: {format_axes(axes)!r}"
         )
@@ -112,7 +112,7 @@ def _equations(where: str, name: str, axes: Axes, shape: Shape, parts: str) -> l
 
 
 def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) -> dict[str, int]:
-    """The sizes of all axes. Raises UnfitRecordsError where an equation fails, or sizes are missing."""
+    """The sizes of all axes. Raises CannotBeginError where an equation fails, or sizes are missing."""
     sizes, rest = dict(given), list(equations)
     while rest:
         equation = name, group, size = min(
@@ -124,12 +124,12 @@ def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) 
         words = " × ".join(str(sizes.get(*both)) for both in zip(group, plain, strict=True)) or "1"
         if len(unknown) > 1:
             missing = unknown[0].partition(":")[0]
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"{where}: {size} of {name} is {words}, which leaves {len(unknown)} sizes open; add: sizes = "
                 f"{{{missing} = …}}"
             )
         if size % known or (not unknown and known != size):
-            raise UnfitRecordsError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
+            raise CannotBeginError(f"{where}: {size} of {name} is not {words} ({' '.join(plain)})")
         if unknown:
             sizes[unknown[0]] = size // known
         rest.remove(equation)
@@ -137,7 +137,7 @@ def _solve(where: str, equations: Sequence[Equation], given: Mapping[str, int]) 
 
 
 def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tuple[Axes, Axes]) -> None:
-    """Raises UnfitRecordsError for what is wrong with a line whatever the shapes are."""
+    """Raises CannotBeginError for what is wrong with a line whatever the shapes are."""
     left_names, right_names = (set(flat(of_side)) for of_side in axes)
     several, pattern = max(map(len, names)) > 1, " -> ".join(map(format_axes, axes))
     wrong = ""
@@ -153,7 +153,7 @@ def _check(where: str, line: MappingLine, names: tuple[Names, Names], axes: tupl
     elif not line.times or not np.isfinite([line.times, line.add]).all():
         wrong = f"times is {line.times} and add {line.add}; expected finite numbers, and times not 0"
     if wrong:
-        raise UnfitRecordsError(f"{where}: {wrong}")
+        raise CannotBeginError(f"{where}: {wrong}")
 
 
 def axes_between(left: Shape, right: Shape) -> tuple[Axes, Axes] | None:

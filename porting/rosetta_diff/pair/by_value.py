@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta_diff.arrays import Array, pieces
+from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.arrangement import MappingLine, solve_pair
 from rosetta_diff.pair.pairs import TensorPair
-from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.view import PARTS, Axes
 
 INNER = "mkljhi"  # names of a row's axes; those of the axis along which rows were looked up are n, g, a, b and c
@@ -100,7 +100,7 @@ def _pairs(
             shapes = {name: array.shape}, there
             try:
                 pair = solve_pair(name, ((name,), to), axes, shapes, MappingLine("", sizes=sizes))
-            except UnfitRecordsError:  # a guess that cannot be
+            except CannotBeginError:  # a guess that cannot be
                 continue
             left, right = pair.left.of({name: array}.get), pair.right.of(candidates.get)
             if left is not None and right is not None and np.array_equal(left, right):

@@ -12,8 +12,7 @@ from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.pairing import Pairing, describe
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.ways import round_to_both
-from rosetta_diff.read.patterns import format_axes
-from rosetta_diff.read.view import PARTS, Axes, Shape
+from rosetta_diff.read.view import PARTS, Axes, Shape, format_axes
 
 MOST_TURNED = 5  # axes of an array that are tried in each order
 LEGEND = (

@@ -18,10 +18,9 @@ import msgspec
 from rosetta_diff.helpers import LARGEST_JSON, CannotBeginError, DiffError, read_at_most, reason
 from rosetta_diff.pair.arrangement import MappingLine, Shapes, solve_pair
 from rosetta_diff.pair.pairs import Names, TensorPair
-from rosetta_diff.read.description import Name, UnfitRecordsError
-from rosetta_diff.read.patterns import parse_axes
+from rosetta_diff.read.description import Name
 from rosetta_diff.read.side import Side
-from rosetta_diff.read.view import Axes
+from rosetta_diff.read.view import Axes, parse_axes
 
 INDEX = re.compile(r"\{([A-Za-z]\w*)([+-]\d+)?\}|\*")  # "{i}", "{i+1}", or "*" for an only index
 INDEX_DIGITS = r"(\d{1,18})(?!\d)"  # an index takes all digits at its place
@@ -45,13 +44,13 @@ def read_mapping(path: Path) -> MappingFile:
     except OSError as error:
         raise CannotBeginError(f"{path} cannot be read: {reason(error)}") from error
     except (DiffError, ValueError, RecursionError, msgspec.ValidationError) as error:
-        raise UnfitRecordsError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
+        raise CannotBeginError(f"{path} holds no mapping: {error}; --write-mapping writes one") from error
 
 
 def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> Iterator[TensorPair]:
     """The pairs of one line: its names expanded against those of both records, its axes solved from shapes.
 
-    Raises UnfitRecordsError for a line that names what is not there, or whose axes do not fit.
+    Raises CannotBeginError for a line that names what is not there, or whose axes do not fit.
     """
     line = line if isinstance(line, MappingLine) else MappingLine(line)
     to = line.to if isinstance(line.to, list) else [line.to]
@@ -73,9 +72,7 @@ def expand(text: str, line: Name | MappingLine, left: Shapes, right: Shapes) -> 
         for side, word in enumerate(("left", "right")):
             if key not in matches[side]:
                 missing = ", ".join(fill(template, key) for template in templates[side])
-                raise UnfitRecordsError(
-                    f"{where}: the {word} side has no {missing}; it has {list_names(names[side])}"
-                )
+                raise CannotBeginError(f"{where}: the {word} side has no {missing}; it has {list_names(names[side])}")
         yield solve_pair(text, (matches[0][key], matches[1][key]), axes, names, line)
 
 
@@ -103,7 +100,7 @@ def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]
     for place, template in enumerate(templates):
         matches = list(_matches(template, names))
         if not matches:
-            raise UnfitRecordsError(f"{where}: no weight is named {template!r}; there are {list_names(names)}")
+            raise CannotBeginError(f"{where}: no weight is named {template!r}; there are {list_names(names)}")
         for name, values in matches:
             key = tuple(sorted(item for item in values.items() if item[0] in common))
             rest = tuple(item for item in values.items() if item[0] not in common)
@@ -113,7 +110,7 @@ def _match(where: str, templates: Sequence[str], names: Shapes, common: set[str]
         names_in_order: list[str] = []
         for template, matched in zip(templates, of_places, strict=True):
             if not matched:
-                raise UnfitRecordsError(f"{where}: there is no {fill(template, key)}; there are {list_names(names)}")
+                raise CannotBeginError(f"{where}: there is no {fill(template, key)}; there are {list_names(names)}")
             names_in_order += [name for _, name in sorted(matched)]
         matched_names[key] = tuple(names_in_order)
     return matched_names
@@ -145,14 +142,14 @@ Turn = tuple[Axes, Axes]  # the axes of a left array and of the right one
 
 
 def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
-    """The turned axes by the names of arrays and layers. Raises UnfitRecordsError for a line that turns no axes."""
+    """The turned axes by the names of arrays and layers. Raises CannotBeginError for a line that turns no axes."""
     turns: dict[str, Turn] = {}
     for name, line in file.axes.items():
         where = f"the mapping's line {name} of [axes]"
         left_axes, arrow, right_axes = line.partition("->")
         left, right = parse_axes(left_axes, where), parse_axes(right_axes, where)
         if not arrow or sorted(left) != sorted(right) or any(len(group) != 1 for group in left):
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f'{where} is {line!r}; expected the same axes in two orders, such as "n c h -> n h c"'
             )
         turns[name] = (right, left) if is_turned(file, sides) else (left, right)
@@ -160,7 +157,7 @@ def read_turns(file: MappingFile, sides: tuple[Side, Side]) -> dict[str, Turn]:
 
 
 def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[TensorPair], Mapping[str, Name]]:
-    """The pairs of weights and of layers of a file. Raises UnfitRecordsError for a file that does not fit."""
+    """The pairs of weights and of layers of a file. Raises CannotBeginError for a file that does not fit."""
     left, right = ({name: side.shape(name) for name in side.arrays("weights")} for side in sides)
     if not is_turned(file, sides):
         return expand_all(file, left, right), file.layers
@@ -169,7 +166,7 @@ def read_lines(file: MappingFile, sides: tuple[Side, Side]) -> tuple[list[Tensor
 
 
 def expand_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPair]:
-    """The pairs of all lines. Raises UnfitRecordsError where a weight stands in two of them."""
+    """The pairs of all lines. Raises CannotBeginError where a weight stands in two of them."""
     pairs: list[TensorPair] = []
     lines: dict[tuple[str, str], str] = {}
     for text, line in file.weights.items():
@@ -179,8 +176,6 @@ def expand_all(file: MappingFile, left: Shapes, right: Shapes) -> list[TensorPai
                 for name in names:
                     if (side, name) in lines:
                         both = f"{lines[side, name]} and {text}"
-                        raise UnfitRecordsError(
-                            f"{name} of the {side} side stands in the lines {both}; expected once"
-                        )
+                        raise CannotBeginError(f"{name} of the {side} side stands in the lines {both}; expected once")
                     lines[side, name] = text
     return pairs

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations
 
-from rosetta_diff.helpers import as_toml
+from rosetta_diff.helpers import CannotBeginError, as_toml
 from rosetta_diff.pair.mapping import MappingFile, Turn, read_lines, read_turns
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
 from rosetta_diff.pair.parents import add_parents
 from rosetta_diff.pair.skipping import Skips
 from rosetta_diff.pair.ways import OWN, WAYS, Groups, Sides, Way, drop_paired, owners_of, pair_by_names
-from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup, groups_of
 from rosetta_diff.read.side import Side
 
@@ -34,7 +33,7 @@ class Pairing:
     turns: dict[str, Turn] = field(default_factory=dict)  # of arrays and layers whose axes a mapping turns
 
     def require(self) -> "Pairing":
-        """Return this pairing. Raises UnfitRecordsError where a group that is trained has no partner, unless a side's
+        """Return this pairing. Raises CannotBeginError where a group that is trained has no partner, unless a side's
         weights may be made of several."""
         if any(side.framework.folds_weights for side in self.sides):
             return self
@@ -48,7 +47,7 @@ class Pairing:
                 candidates = ", ".join(describe(group) for group in alike[:3])
                 left_over = f"has left {candidates}" if candidates else self._around(missing, place)
                 skip = f'[skip] {as_toml(missing.name)} = "why it is not compared"'
-                raise UnfitRecordsError(
+                raise CannotBeginError(
                     f"{describe(missing)} of {self.sides[place].name} has no partner; {self.sides[opposite].name} "
                     f"{left_over}; say in a file for --mapping which belong together (rosetta-diff "
                     f"--write-mapping drafts it), or that it has none: {skip}"
@@ -78,7 +77,7 @@ def describe(group: WeightGroup) -> str:
 
 
 def pair_sides(left: Side, right: Side, mapping: MappingFile | None = None) -> Pairing:
-    """Pair the groups of two records. Raises UnfitRecordsError for a mapping that names what is not there."""
+    """Pair the groups of two records. Raises CannotBeginError for a mapping that names what is not there."""
     mapping = mapping or MappingFile()
     sides, whole = (left, right), (groups_of(left), groups_of(right))
     order = {name: place for place, group in enumerate(whole[0]) for name in (group.layer.path, *group.names)}
@@ -117,12 +116,12 @@ def drop_tied(groups: Groups, side: Side, paired: Groups) -> list[WeightGroup]:
 
 
 def check_turns(turns: Mapping[str, Turn], sides: Sides, left_names: Iterable[str]) -> None:
-    """Raises UnfitRecordsError for turned axes of what neither side has."""
+    """Raises CannotBeginError for turned axes of what neither side has."""
     there = {name for side in sides for file in ("inputs", "outputs") for name in side.arrays(file)}
     there |= {layer.path for side in sides for layer in side.says.layers} | {*left_names}
     odd = next((name for name in turns if name not in there), None)
     if odd is not None:
-        raise UnfitRecordsError(
+        raise CannotBeginError(
             f"the mapping turns axes of {odd}, which neither side has; [axes] takes whole names of inputs, outputs, "
             "taps and layers"
         )

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
 
-from rosetta_diff.helpers import as_toml
+from rosetta_diff.helpers import CannotBeginError, as_toml
 from rosetta_diff.pair.pairs import LayerPair
-from rosetta_diff.read.description import UnfitRecordsError
 from rosetta_diff.read.groups import WeightGroup
 from rosetta_diff.read.side import Side
 
@@ -69,7 +68,7 @@ class Skips:
         return kept, left_out
 
     def check(self, groups: Iterable[WeightGroup], sides: Iterable[Side]) -> None:
-        """Raises UnfitRecordsError for a line that fits nothing of either side, or gives no reason."""
+        """Raises CannotBeginError for a line that fits nothing of either side, or gives no reason."""
         there: set[str] = set()
         for group in groups:
             there |= {group.name, group.layer.path, *group.names}
@@ -79,12 +78,12 @@ class Skips:
             there |= {f"{layer.path or 'the model'} output" for layer in side.says.layers}
         for pattern, (name, reason) in zip(self._patterns, self.lines.items(), strict=True):
             if not any(map(pattern.fullmatch, there)):
-                raise UnfitRecordsError(
+                raise CannotBeginError(
                     f"the mapping skips {name}, which neither side has; [skip] names weights, layers or outputs as "
                     "either side or diff does"
                 )
             if not reason.strip():
-                raise UnfitRecordsError(f'the mapping skips {name} without a reason; give one: {as_toml(name)} = "…"')
+                raise CannotBeginError(f'the mapping skips {name} without a reason; give one: {as_toml(name)} = "…"')
 
 
 def without_tensors(group: WeightGroup, names: Collection[str]) -> WeightGroup:

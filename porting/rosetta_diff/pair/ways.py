@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from rosetta_diff.arrays import Array
+from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.pair.alignment import align
 from rosetta_diff.pair.arrangement import MappingLine, axes_between, solve_pair
 from rosetta_diff.pair.by_value import find_by_value
 from rosetta_diff.pair.pairs import LayerPair, TensorPair
-from rosetta_diff.read.description import RecordedLayer, UnfitRecordsError
+from rosetta_diff.read.description import RecordedLayer
 from rosetta_diff.read.groups import WeightGroup
 from rosetta_diff.read.rules import TAP
 from rosetta_diff.read.side import Side
@@ -58,13 +59,13 @@ def pair_by_names(names: tuple[str, str], sides: Sides, lefts: Groups, rights: G
     for name, side, groups in zip(names, sides, (lefts, rights), strict=True):
         named.append([group for group in groups if name in (group.name, group.layer.path)])
         if not named[-1]:
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"the mapping names {name}, which {side.name} does not have, or only once; it has "
                 f"{', '.join(group.name for group in groups[:20]) or 'nothing more'}"
             )
     lefts, rights = named
     if len(lefts) != len(rights):
-        raise UnfitRecordsError(
+        raise CannotBeginError(
             f"the mapping has {names[0]} for {names[1]}, which are {len(lefts)} and {len(rights)} groups of "
             f"weights; name them one by one: {', '.join(g.name for g in (*lefts, *rights))}"
         )
@@ -223,7 +224,7 @@ def _fit(
     known = {axis: size for axis, size in (sizes or {}).items() if axis in flat(axes[0] + axes[1])}
     try:
         pair = solve_pair(", ".join(names[0]), names, axes, (left, right), MappingLine("", sizes=known))
-    except UnfitRecordsError:
+    except CannotBeginError:
         return []
     return [replace(pair, how=how)]
 

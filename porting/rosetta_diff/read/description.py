@@ -4,8 +4,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from rosetta_diff.helpers import CannotBeginError, printable
-
 MOST_LAYERS = 100_000
 LONGEST_NAME = 1000  # characters
 
@@ -13,14 +11,6 @@ Name = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
 Settings = dict[Name, Any]
 Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 File = Literal["inputs", "weights", "layers", "outputs", "gradients", "step-1"]
-
-
-class UnfitRecordsError(CannotBeginError):
-    """Records that cannot be read, paired or carried: what was found, what was expected, what to try; in one line,
-    whatever names out of files are in it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
 
 
 class RecordedFramework(msgspec.Struct, frozen=True):

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from rosetta_diff.helpers import reason
-from rosetta_diff.read.description import UnfitRecordsError
+from rosetta_diff.helpers import CannotBeginError, reason
 
 LARGEST_READ = 1 << 20  # bytes of an array that is read whole; a larger one is mapped
 MOST_AXES = 32  # of an array
@@ -45,26 +44,26 @@ class ArrayFile(Mapping[str, NDArray[Any]]):
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
-                raise UnfitRecordsError(f"{path} is not a file; expected one that rosetta_record wrote")
+                raise CannotBeginError(f"{path} is not a file; expected one that rosetta_record wrote")
             # Python opens it first: safetensors says of a file without permission that there is none.
             with open(path, "rb") as raw, safe_open(path, framework="numpy") as file:
                 names = list(file.keys())
                 size = int.from_bytes(raw.read(8), "little")
                 header = msgspec.json.decode(raw.read(size), type=dict[str, Any])
         except OSError as error:
-            raise UnfitRecordsError(f"{path} cannot be read: {reason(error)}") from error
+            raise CannotBeginError(f"{path} cannot be read: {reason(error)}") from error
         except (SafetensorError, msgspec.DecodeError) as error:
-            raise UnfitRecordsError(f"{path} is damaged: {error}; record this side again") from error
+            raise CannotBeginError(f"{path} is damaged: {error}; record this side again") from error
         return {name: self._place(name, header[name], 8 + size, path) for name in names}
 
     def _place(self, name: str, entry: Any, start: int, path: Path) -> Location:
         """The type and shape of an array, and where in its file it begins."""
         if entry["dtype"] not in DTYPES:
-            raise UnfitRecordsError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
+            raise CannotBeginError(f"{path}: {name} is of {entry['dtype']}, expected one of {', '.join(DTYPES)}")
         if len(entry["shape"]) > MOST_AXES:
-            raise UnfitRecordsError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
+            raise CannotBeginError(f"{path}: {name} has {len(entry['shape'])} axes, and {MOST_AXES} is the most")
         if prod(size for size in entry["shape"] if size) > MOST_NUMBERS:  # beside an axis of none
-            raise UnfitRecordsError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
+            raise CannotBeginError(f"{path}: {name} has the shape {entry['shape']}, which no array can have")
         return np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"]), start + entry["data_offsets"][0], path
 
     def shape(self, name: str) -> tuple[int, ...]:

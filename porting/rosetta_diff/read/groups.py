@@ -12,9 +12,9 @@ from math import prod
 from typing import Any
 
 from rosetta_diff.arrays import Array
+from rosetta_diff.helpers import CannotBeginError
 from rosetta_diff.read.base import Recurrent
-from rosetta_diff.read.description import RecordedCall, RecordedLayer, RecordedWeight, UnfitRecordsError
-from rosetta_diff.read.patterns import parse_axes
+from rosetta_diff.read.description import RecordedCall, RecordedLayer, RecordedWeight
 from rosetta_diff.read.rules import COUNTERS, RECURRENT, TAP, Own
 from rosetta_diff.read.side import Side
 from rosetta_diff.read.view import (
@@ -24,6 +24,7 @@ from rosetta_diff.read.view import (
     View,
     equal_spans,
     flat,
+    parse_axes,
     plain,
     side_by_side,
     without_ones,
@@ -33,7 +34,7 @@ FURTHER = "output "  # what the names of a layer's outputs after the first begin
 
 
 def tensor_of(rule: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
-    """Return the tensor of arrays of a shape, mostly of one. Raises UnfitRecordsError where the shape does not fit
+    """Return the tensor of arrays of a shape, mostly of one. Raises CannotBeginError where the shape does not fit
     the rule."""
     name = names[0]
     pattern, _, whole = rule.axes.partition(" -> ")
@@ -41,7 +42,7 @@ def tensor_of(rule: Own, names: tuple[str, ...], shape: Shape) -> Tensor:
     place = pattern.split().index(PARTS) if rule.parts > 1 else 0
     no_parts = rule.parts > 1 and (rest < 0 or not shape[place] or shape[place] % rule.parts)
     if rest < 0 or (rest and "..." not in pattern) or no_parts:
-        raise UnfitRecordsError(
+        raise CannotBeginError(
             f"{name} has the shape {shape}, which is not that of a layer's {rule.role}; a "
             "layer of your own is compared as it is where its class does not come from the framework's"
         )
@@ -251,7 +252,7 @@ def _groups(side: Side, layer: RecordedLayer, contains_weights: bool) -> list[We
                 claimed.update(names)
                 terms.append(tensor_of(array, tuple(roles[name] for name in names), side.shape(roles[names[0]])))
         if odd := next((term for term in terms[1:] if term.shape != terms[0].shape), None):
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"{terms[0].names[0]} has the shape {terms[0].shape} and {odd.names[0]} {odd.shape}, expected one "
                 "shape, since their sum is compared"
             )

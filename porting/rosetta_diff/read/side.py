@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rosetta_diff.arrays import PRECISIONS, largest
-from rosetta_diff.helpers import LARGEST_JSON, DiffError, count, read_at_most, reason
+from rosetta_diff.helpers import LARGEST_JSON, CannotBeginError, DiffError, count, read_at_most, reason
 from rosetta_diff.read.base import Framework
 from rosetta_diff.read.description import (
     Description,
@@ -20,7 +20,6 @@ from rosetta_diff.read.description import (
     RecordedLayer,
     RecordedOptimizer,
     RecordedWeight,
-    UnfitRecordsError,
 )
 from rosetta_diff.read.files import ArrayFile
 from rosetta_diff.read.frameworks import FRAMEWORKS
@@ -43,22 +42,22 @@ class Side:
     """One side of a comparison: what record.json says of it, and its arrays by their file and their name."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UnfitRecordsError for a folder that holds no record."""
+        """Raises CannotBeginError for a folder that holds no record."""
         self.path, self.name = path, path.resolve().name or str(path)
         try:
             self.says = msgspec.json.decode(read_at_most(LARGEST_JSON, path / "record.json"), type=Description)
         except OSError as error:
-            raise UnfitRecordsError(
+            raise CannotBeginError(
                 f"{path} holds no record (record.json: {reason(error)}); {resembling(path)}rosetta_record's "
                 f"Record({str(path)!r}) makes one"
             ) from error
         except (DiffError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UnfitRecordsError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
+            raise CannotBeginError(f"{path / 'record.json'} is not what rosetta_record writes: {error}") from error
         self._files: dict[str, ArrayFile] = {}
         self._largest: dict[str, float] = {}
         for file, number in (self.says.files or {}).items():
             if len(self.arrays(file)) != number:
-                raise UnfitRecordsError(
+                raise CannotBeginError(
                     f"{path}: {file}.safetensors has {count(len(self.arrays(file)), 'array')}, and record.json "
                     f"says {number}: it is still being made, such as by a notebook, whose `del` of the Record writes "
                     "the rest; or record this side again"
@@ -67,7 +66,7 @@ class Side:
         for file, named in (("weights", self.owners.keys() | self.says.weights.keys()), ("layers", parts)):
             missing = next((name for name in named if name not in self.arrays(file)), None)
             if missing is not None:
-                raise UnfitRecordsError(
+                raise CannotBeginError(
                     f"{path}: {file}.safetensors has no {missing}, which record.json names; record this side again"
                 )
 

@@ -4,6 +4,8 @@ A weight, a gradient, an output and a feed are tensors: views of a record's arra
 canonical order.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,12 +14,14 @@ from math import prod
 import numpy as np
 
 from rosetta_diff.arrays import Array
+from rosetta_diff.helpers import CannotBeginError
 
 Shape = tuple[int, ...]
 Axes = tuple[tuple[str, ...], ...]  # for each axis of an array the names whose sizes it is the product of
 Span = tuple[int, int]  # the first of some parts that follow one another, and the one after the last
 Read = Callable[[str], Array | None]  # reads an array by its name; None where there is none
 
+GROUP, AXIS = re.compile(r"\(([^()]*)\)|(\S+)"), re.compile(r"[A-Za-z]\w*")  # in a pattern of axes
 PARTS = "parts"  # the axis along which several arrays of one side are one of the other
 
 
@@ -147,3 +151,28 @@ def equal_spans(length: int, number: int) -> list[Span]:
     """Cut an axis into so many equal parts."""
     size = length // number
     return [(start, start + size) for start in range(0, size * number, size)]
+
+
+# Patterns of axes, as lines of a mapping and rules of frameworks have them
+
+
+def parse_axes(pattern: str, where: str) -> Axes:
+    """The axes of one side's pattern, such as "(g parts d) m"; "1" is an axis of one number."""
+    axes: list[tuple[str, ...]] = []
+    for inside, alone in GROUP.findall(pattern):
+        group = tuple(inside.split()) if not alone else () if alone == "1" else (alone,)
+        wrong = next((name for name in group if not AXIS.fullmatch(name)), None)
+        if wrong:
+            raise CannotBeginError(
+                f"{where}: {wrong!r} is no name of an axis; expected words, such as {PARTS}, m or head"
+            )
+        axes.append(group)
+    count = Counter(name for group in axes for name in group)
+    twice = next((name for name, number in count.items() if number > 1), None)
+    if twice:
+        raise CannotBeginError(f"{where}: the axis {twice} stands twice in {pattern!r}; expected each once")
+    return tuple(axes)
+
+
+def format_axes(axes: Axes) -> str:
+    return " ".join(group[0] if len(group) == 1 else f"({' '.join(group)})" if group else "1" for group in axes)

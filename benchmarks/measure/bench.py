@@ -32,7 +32,7 @@ from benchmarks.measure.statistics import LEAST_ROUNDS
 from benchmarks.measure.turns import take_turns
 from benchmarks.measure_in_child import AT_LEAST, PROFILED_STEPS
 from benchmarks.parity.cases import QUICK, REFERENCE, WHOLE, Cases
-from benchmarks.parity.comparison import Parity, compare_backends
+from benchmarks.parity.comparison import Parity, Subject, compare_backends
 from benchmarks.schema import Certified, Checked, Decoded, Plan, Round, Row, RowProfile, Start, Text
 from common.corpus import Material, prepare
 from common.errors import CannotBeginError
@@ -101,7 +101,7 @@ class Benchmark(Rounds[BackendRunner]):
                 parity = compare_backends(cases, [*rows], ["float32"], Parity(), status, at_once=cores())
             for name, indices in rows.items():
                 for index in indices:
-                    self.measurement.append(Certified(index, parity.certificates[f"{name} float32"]))
+                    self.measurement.append(Certified(index, parity.certificates[Subject(name, "float32")]))
 
         if self.sentences:
             self._ask_reference(self.sentences)

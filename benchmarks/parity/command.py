@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from benchmarks.parity.cases import Cases
-    from benchmarks.parity.comparison import Check, Parity
+    from benchmarks.parity.comparison import Check, Parity, Subject
 
 SHORT = {"gradients": "grad", "trajectory": "traj."}  # so that all nine columns fit into a terminal
 
@@ -112,16 +112,15 @@ def _compare_in_sight(
     from rich.live import Live
 
     from benchmarks.parity.cases import REFERENCE
-    from benchmarks.parity.comparison import backends_and_dtypes, compare_backends, label_of
+    from benchmarks.parity.comparison import compare_backends, subjects_of
     from common.machine import cores
 
-    pairs = backends_and_dtypes(names, dtypes, padding)
-    compared = [label_of(name, dtype, padding) for name, dtype in pairs]
-    if not compared:
+    subjects = subjects_of(names, dtypes, padding)
+    if not subjects:
         return
 
     def so_far() -> Group:
-        left = [label for label in compared if label not in result.certificates]
+        left = [subject.label for subject in subjects if subject not in result.certificates]
         return Group(parity_table(result.comparisons), f"starting and comparing: {', '.join(left)}")
 
     with (
@@ -141,7 +140,7 @@ def _print(result: "Parity", json: bool) -> None:
             terminal.say(line)
 
 
-def parity_table(comparisons: "Mapping[str, Sequence[Check]]") -> "Table":
+def parity_table(comparisons: "Mapping[Subject, Sequence[Check]]") -> "Table":
     """One row for each backend and precision, one column for each stage, with its worst error; red where it failed.
 
     The table fits into a terminal of 80 columns.
@@ -153,9 +152,9 @@ def parity_table(comparisons: "Mapping[str, Sequence[Check]]") -> "Table":
 
     heads = [SHORT.get(stage, stage) for stage in STAGES]
     shown = terminal.table("Worst error at each stage, against NumPy in float64", ["", *heads], [], numeric=heads)
-    for name, checks in comparisons.items():
+    for subject, checks in comparisons.items():
         # The name is narrow, to leave room for the stages.
-        narrow = escape(printable(name)).replace(":", ":\n").replace(" ", "\n")
+        narrow = escape(printable(subject.label)).replace(":", ":\n").replace(" ", "\n")
         shown.add_row(narrow, *(_cell([check for check in checks if check.stage == stage]) for stage in STAGES))
     return shown
 

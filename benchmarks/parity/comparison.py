@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from math import inf, isfinite, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -395,13 +395,30 @@ def _nearest(failed: Sequence[Check]) -> Check:
 # All backends
 
 
+class Subject(NamedTuple):
+    """A backend that is compared with the reference, in one precision and one padding."""
+
+    name: str
+    dtype: Precision  # of its weights
+    padding: Padding = "space"
+
+    @property
+    def label(self) -> str:
+        """ "torch float32", or "torch float32 mask" where padding is masked."""
+        return f"{self.name} {self.dtype}" + (" mask" if self.padding == "mask" else "")
+
+    def as_json(self) -> dict[str, str]:
+        backend, _, variant = self.name.partition(":")
+        return {"backend": backend, "variant": variant, "dtype": self.dtype, "padding": self.padding}
+
+
 @dataclass
 class Parity:
     """The results so far."""
 
-    comparisons: dict[str, list[Check]] = field(default_factory=dict)  # by label, see `label_of`
+    comparisons: dict[Subject, list[Check]] = field(default_factory=dict)
     explanations: list[str] = field(default_factory=list)  # why each failed backend failed
-    certificates: dict[str, Certificate] = field(default_factory=dict)  # by label
+    certificates: dict[Subject, Certificate] = field(default_factory=dict)
     whole: bool = False  # whether every backend was compared
 
     @property
@@ -413,35 +430,21 @@ class Parity:
         return self.whole and all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        checks = [_of(name) | check.as_json() for name, checks in self.comparisons.items() for check in checks]
+        checks = [of.as_json() | check.as_json() for of, checks in self.comparisons.items() for check in checks]
         return {"passed": self.passed, "checks": checks, "explanations": self.explanations}
 
 
-def label_of(name: str, dtype: Precision, padding: Padding) -> str:
-    """The label of a comparison: "torch float32", or "torch float32 mask" where padding is masked."""
-    return f"{name} {dtype}" + (" mask" if padding == "mask" else "")
+def subjects_of(names: Sequence[str], dtypes: Sequence[Precision], padding: Padding = "space") -> list[Subject]:
+    """The subjects among these backends and precisions that can be compared with the reference.
 
-
-def _of(label: str) -> dict[str, str]:
-    """The backend, its variant, the dtype of its weights and the padding of a label."""
-    name, dtype, *masked = label.split()
-    backend, _, variant = name.partition(":")
-    return {"backend": backend, "variant": variant, "dtype": dtype, "padding": "mask" if masked else "space"}
-
-
-def backends_and_dtypes(
-    names: Sequence[str], dtypes: Sequence[Precision], padding: Padding = "space"
-) -> list[tuple[str, Precision]]:
-    """Pairs of a backend and a dtype of its weights in which it can be compared with the reference.
-
-    Backends of which the table tells why are compared in float32 only, and the example where padding counts. Raises
-    CannotBeginError if no dtype is left.
+    Some backends have float32 alone, and the example has padding that counts alone. Raises CannotBeginError if no
+    dtype is left.
     """
     why = why_float32_only(names)
-    pairs = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
-    if not pairs:
+    able = [(name, dtype) for name in names for dtype in dtypes if dtype == "float32" or name not in why]
+    if not able:
         raise CannotBeginError(f"{'; '.join(why.values())}; use --dtype float32")
-    return [pair for pair in pairs if padding == "space" or lookup(pair[0]).masks_padding]
+    return [Subject(*one, padding) for one in able if padding == "space" or lookup(one[0]).masks_padding]
 
 
 def why_float32_only(names: Sequence[str]) -> dict[str, str]:
@@ -466,23 +469,21 @@ def compare_backends(
     """
     facts = cases.reference.process.facts
 
-    def compared(name: str, dtype: Precision) -> tuple[list[Check], Certificate]:
-        with cases.start(name, dtype) as process:
-            checks = list(Comparison(cases, StageArrays(process, dtype, cases.by_stage)).run())
+    def compare_subject(subject: Subject) -> tuple[list[Check], Certificate]:
+        with cases.start(subject.name, subject.dtype) as process:
+            checks = list(Comparison(cases, StageArrays(process, subject.dtype, cases.by_stage)).run())
             reference, passed = f"{REFERENCE} {facts.version} float64", all(check.passed for check in checks)
             return checks, Certificate(process.facts.version, reference, passed, _stages_of(checks))
 
     with ThreadPoolExecutor(at_once) as pool:
-        padding = cases.model.padding
-        pairs = backends_and_dtypes(names, dtypes, padding)
-        comparing = [pool.submit(compared, name, dtype) for name, dtype in pairs]
+        subjects = subjects_of(names, dtypes, cases.model.padding)
+        comparing = {subject: pool.submit(compare_subject, subject) for subject in subjects}
         try:
-            for (name, dtype), future in zip(pairs, comparing, strict=True):
-                label = label_of(name, dtype, padding)
+            for subject, future in comparing.items():
                 checks, certificate = future.result()
-                parity.comparisons[label], parity.certificates[label] = checks, certificate
+                parity.comparisons[subject], parity.certificates[subject] = checks, certificate
                 if not certificate.passed:
-                    parity.explanations.append(explained(label, checks))
+                    parity.explanations.append(explained(subject.label, checks))
                 on_check()
         except BaseException:  # Ctrl-C too: the others are ended, since the pool waits for them
             pool.shutdown(wait=False, cancel_futures=True)

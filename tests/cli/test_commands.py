@@ -13,7 +13,7 @@ from backends.commands.lines import InputLine, Output
 from backends.process.parent import PROJECT
 from backends.process.translate_in_child import Answer, Candidate
 from benchmarks.parity.command import _compared_backends
-from benchmarks.parity.comparison import Check
+from benchmarks.parity.comparison import Check, Subject
 from common import machine
 from common.run import BUNDLED_RUN, RunDirectory
 from common.settings import as_float32
@@ -132,7 +132,7 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
     assert parity["passed"] is False, "not all were compared"
 
     def interrupted(cases, names, dtypes, outcome, shown, at_once) -> None:
-        outcome.comparisons["numpy float64"] = [Check("tensors", "", 0.0, 0.0)]
+        outcome.comparisons[Subject("numpy", "float64")] = [Check("tensors", "", 0.0, 0.0)]
         raise KeyboardInterrupt
 
     monkeypatch.setattr("benchmarks.parity.comparison.compare_backends", interrupted)

@@ -12,7 +12,7 @@ import pytest
 
 from backends.process.parent import Runtime
 from benchmarks.parity.cases import QUICK, Cases, StageArrays
-from benchmarks.parity.comparison import STAGES, Comparison, Parity, backends_and_dtypes, compare_backends
+from benchmarks.parity.comparison import STAGES, Comparison, Parity, Subject, compare_backends, subjects_of
 from common.errors import CannotBeginError
 from common.settings import DataConfig, Precision
 from tests.conftest import CasesOf, Plant
@@ -149,7 +149,7 @@ def test_a_correct_backend_reaches_the_top(cases_of: CasesOf) -> None:
     found = compared(cases_of(), "torch", "float64")
     assert found.passed, [check for check in found.checks if not check.passed]
     assert {check.stage for check in found.checks} == set(STAGES)
-    assert found.certificates["torch float64"].passed
+    assert found.certificates[Subject("torch", "float64")].passed
     json.dumps(found.as_json(), allow_nan=False)
 
 
@@ -208,9 +208,9 @@ def test_the_bound_of_float32_updates_is_rounding(cases_of: CasesOf) -> None:
 
 
 def test_the_examples_program_is_held_in_float32_alone() -> None:
-    assert backends_and_dtypes(["keras:on-jax", "torch"], ["float64"]) == [("torch", "float64")]
+    assert subjects_of(["keras:on-jax", "torch"], ["float64"]) == [Subject("torch", "float64")]
     with pytest.raises(CannotBeginError, match="keras:on-jax is compared in float32 only"):
-        backends_and_dtypes(["keras:on-jax"], ["float64"])
+        subjects_of(["keras:on-jax"], ["float64"])
 
 
 def test_references_for_a_gpu_are_computed_on_the_cpu() -> None:

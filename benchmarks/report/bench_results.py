@@ -13,7 +13,7 @@ from typing import Literal
 from backends import EXAMPLE, engine_of, lookup, title_of
 from backends.interface import BackendFacts
 from benchmarks.measure.measurement import Measurement
-from benchmarks.measure.statistics import LEAST_ROUNDS, Estimate, grouped, observations
+from benchmarks.measure.statistics import LEAST_ROUNDS, UNSURE_FROM, Estimate, grouped, observations
 from benchmarks.report.render import enough, percent, times
 from benchmarks.report.results import NOTHING, Results, RowResults
 from benchmarks.schema import (
@@ -324,9 +324,11 @@ class BenchResults(Results):
             yield f"other virtual machines took {self.stolen:.2f} cores on average meanwhile, which widens intervals"
         within = self.plan.within
         if self.reached and self.reached > within:
+            unsure = self.reached > UNSURE_FROM
+            width = "is too wide to rely on" if unsure else f"reaches {percent(self.reached)} to one side"
             yield (
-                f"the widest interval reaches {percent(self.reached)} to one side, although {percent(within)} was "
-                f"asked for; {enough(within, self.reached, self.seconds, self.plan.budget)}"
+                f"the widest interval {width}, although {percent(within)} was asked for; "
+                f"{enough(within, self.reached, self.seconds, self.plan.budget)}"
             )
         tuned = [row for row in self.rows if not row.row.installed]
         tuning = self.training.tuning

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.sentences import SHOWN, Sentences
+from benchmarks.measure.statistics import UNSURE_FROM
 from benchmarks.report.bench_results import BenchResults
 from benchmarks.report.page import report_of_bench
 from benchmarks.report.repeated import RepeatedResults, are_repeated
@@ -144,6 +145,14 @@ def test_no_advice_is_beyond_an_hour(process: float, advice: str) -> None:
     shown = report_of_bench(bench).page
     assert "not told apart yet" in shown
     assert ("more minutes would do" in shown) == (process < 0.1)
+
+
+def test_an_interval_that_says_nothing_is_given_no_figure() -> None:
+    bench = measurement(plan_of([*NEAR]), NEAR, noise=Noise(1.0), rounds=2, seed=3)
+    results = BenchResults(bench)
+    assert (results.reached or 0) > UNSURE_FROM
+    (note,) = (note for note in results.notes if "the widest interval" in note)
+    assert note.startswith("the widest interval is too wide to rely on, although 5")
 
 
 def repeated(*keras: float) -> list[Measurement]:

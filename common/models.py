@@ -22,6 +22,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "output or context": ("output, unit", "context, unit"),
     "gate": ("input gate, unit", "forget gate, unit", "candidate gate, unit", "output gate, unit"),
 }
+RECTIFIED = "hidden unit"  # an axis of units that a ReLU follows
 
 
 class Weight(NamedTuple):
@@ -109,6 +110,11 @@ MODELS: dict[ModelName, Model] = {
 def model_of(config: ModelConfig) -> Model:
     """The model that these settings choose."""
     return MODELS[config.model]
+
+
+def rectified_biases(config: ModelConfig) -> list[str]:
+    """The names of the biases that a ReLU follows, in the order of computing."""
+    return [name for name, weight in model_of(config).weights(config).items() if weight.axes == (RECTIFIED,)]
 
 
 def permute(array: NDArray[np.floating], axes: Axes, order: NDArray[np.integer]) -> NDArray[np.floating]:

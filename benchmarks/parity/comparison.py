@@ -299,8 +299,7 @@ class Comparison:
         exact, bound = len(expected), self.bounds["trajectory"]
         if self.dtype == "float32":
             exact = EXACT_STEPS
-            rounded = self.cases.float32[case]["losses"][:exact]
-            bound = max(bound, TIMES_FLOAT32_LOSSES * float(np.abs(rounded / expected[:exact] - 1).max()))
+            bound = max(bound, TIMES_FLOAT32_LOSSES * self.cases.loss_error(case, exact))
         name = f"losses of {exact} steps{of}"
         return compare("trajectory", name, expected[:exact], actual[:exact], bound, relative=True, dtype="float64")
 

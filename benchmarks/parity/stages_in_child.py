@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from backends.decoding import BeamSearch, log_softmax
 from backends.interface import COUNTED, Backend, Emit, Metrics, unreported
 from backends.process.translate_in_child import decode_greedily
+from common.models import rectified_biases
 from common.tensors import Array, Batch, Batches, Ids, max_decoded_length
 from common.weights import SLOT_PREFIX, ModelState
 
 STEPPED = "probabilities step by step"
+CORNERS = "corners"  # of ReLU; asked of the reference alone
+NEAR_CORNER = 0.05  # bounds the change of a bias, and so of what a case computes
 DICTATED = 12  # characters that are decoded one by one
 _received: WeakKeyDictionary[Backend, dict[int, Any]] = WeakKeyDictionary()  # see `compute_stage`
 SEARCHED, BEAM = 2, 3  # sentences whose translations are searched for, and kept beginnings of each
@@ -49,6 +52,8 @@ def compute_stage(
         return _by_name(backend.dump())
     if stage == "forward":
         return backend.forward(batches.whole()) | {STEPPED: _stepped(backend, batches.whole())}
+    if stage == CORNERS:
+        return _corners(backend, batches.whole())
     if stage == "gradients":
         loss, gradients = backend.gradients(batches.whole())
         return {"loss": np.array([loss]), **gradients}
@@ -68,6 +73,23 @@ def compute_stage(
         return {"ids": np.concatenate(decoded), "scores": _scores(backend, ids, lengths)}
     trained = backend.train(batches, lambda step, loss: emit(step=step))
     return {"losses": trained.step_losses, **_by_name(backend.dump())}
+
+
+def _corners(backend: Backend, batch: Batch) -> dict[str, NDArray[Any]]:
+    """The numbers (units,) to subtract from each bias before a ReLU, by its name.
+
+    ReLU's corner then lies in the middle of the widest gap between a unit's numbers near it.
+    """
+    backend.forward(batch)
+    middles = {}
+    for name in rectified_biases(backend.config):
+        layer = backend.model.layers[name.removesuffix("/bias")]
+        numbers = np.pad(layer(layer.inputs).reshape(-1, len(layer.weights["bias"])), ((1, 1), (0, 0)))
+        numbers[0], numbers[-1] = -NEAR_CORNER, NEAR_CORNER
+        numbers = np.sort(numbers.clip(-NEAR_CORNER, NEAR_CORNER), axis=0)
+        widest = np.diff(numbers, axis=0).argmax(0)
+        middles[name] = np.take_along_axis(numbers[1:] + numbers[:-1], widest[None], 0)[0] / 2
+    return middles
 
 
 def _model_file_tensors(backend: Backend, batches: Batches) -> dict[str, NDArray[Any]]:

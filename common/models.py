@@ -5,6 +5,7 @@ units stand.
 """
 
 from collections.abc import Callable
+from math import gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,10 @@ UNITS: dict[str, tuple[str, ...]] = {
     "gate": ("input gate, unit", "forget gate, unit", "candidate gate, unit", "output gate, unit"),
 }
 RECTIFIED = "hidden unit"  # an axis of units that a ReLU follows
+
+# The transformer's sizes, as in Keras's example
+MOST_HEADS = 8  # of an attention; there are as many as divide the units
+FEED_FORWARD = 8  # hidden units for each unit
 
 
 class Weight(NamedTuple):
@@ -50,6 +55,16 @@ class Model(NamedTuple):
 def zeros(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
     """Zeros, which draw nothing."""
     return np.zeros(shape)
+
+
+def ones(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
+    """Ones, which draw nothing."""
+    return np.ones(shape)
+
+
+def small(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
+    """Keras's uniform distribution of embeddings."""
+    return rng.uniform(-0.05, 0.05, shape)
 
 
 def forget_one(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
@@ -95,6 +110,67 @@ def _attention(config: ModelConfig) -> dict[str, Weight]:
     return _lstm(config) | {"dense/kernel": kernel}
 
 
+def _dense(name: str, inputs: int, outputs: int, axes: Axes) -> dict[str, Weight]:
+    return {
+        f"{name}/kernel": Weight((inputs, outputs), glorot, axes),
+        f"{name}/bias": Weight((outputs,), zeros, axes[1:]),
+    }
+
+
+def _embeddings(name: str, tokens: int, config: ModelConfig) -> dict[str, Weight]:
+    """A row for each character, and one for each position."""
+    units = config.latent_dim
+    return {
+        f"{name}/characters/kernel": Weight((tokens, units), small, ("character", "unit")),
+        f"{name}/positions/kernel": Weight((config.max_length, units), small, ("position", "unit")),
+    }
+
+
+def _attention_layer(name: str, units: int) -> dict[str, Weight]:
+    """Its keys have no bias: it would add one number to all scores of a query, which softmax does not see."""
+    weights: dict[str, Weight] = {}
+    for kind in ("query", "key", "value"):
+        weights |= _dense(f"{name}/{kind}", units, units, ("unit", "unit of a head"))
+    del weights[f"{name}/key/bias"]
+    return weights | _dense(f"{name}/projection", units, units, ("unit of a head", "unit")) | _norm(name, units)
+
+
+def _feed_forward(name: str, units: int) -> dict[str, Weight]:
+    hidden = FEED_FORWARD * units
+    return {
+        **_dense(f"{name}/hidden", units, hidden, ("unit", RECTIFIED)),
+        **_dense(f"{name}/projection", hidden, units, (RECTIFIED, "unit")),
+        **_norm(name, units),
+    }
+
+
+def _norm(name: str, units: int) -> dict[str, Weight]:
+    return {
+        f"{name}/norm/gamma": Weight((units,), ones, ("unit",)),
+        f"{name}/norm/beta": Weight((units,), zeros, ("unit",)),
+    }
+
+
+def _transformer(config: ModelConfig) -> dict[str, Weight]:
+    units, tokens = config.latent_dim, config.num_decoder_tokens
+    return {
+        **_embeddings("encoder", config.num_encoder_tokens, config),
+        **_attention_layer("encoder/attention", units),
+        **_feed_forward("encoder/feed_forward", units),
+        **_embeddings("decoder", tokens, config),
+        **_attention_layer("decoder/attention", units),
+        **_attention_layer("decoder/cross_attention", units),
+        **_feed_forward("decoder/feed_forward", units),
+        **_dense("dense", units, tokens, ("unit", "character")),
+    }
+
+
+def _transformer_sizes(config: ModelConfig) -> Shape:
+    """The sizes that every model has, and the numbers of heads, hidden units and positions."""
+    units = config.latent_dim
+    return *sizes(config), gcd(MOST_HEADS, units), FEED_FORWARD * units, config.max_length
+
+
 OF_LSTM: dict[str, Axes] = {"state_h": ("row", "unit"), "state_c": ("row", "unit")}
 MODELS: dict[ModelName, Model] = {
     "lstm": Model(_lstm, "LSTM encoder-decoder", OF_LSTM),
@@ -103,6 +179,20 @@ MODELS: dict[ModelName, Model] = {
         _attention,
         "LSTM encoder-decoder with attention",
         OF_LSTM | {"encoder_outputs": ("row", "time step", "unit"), "encoder_mask": ("row", "time step")},
+    ),
+    # The decoder has read as many characters as `position` says. Its keys and values are zeros from there on.
+    "transformer": Model(
+        _transformer,
+        "Transformer encoder-decoder",
+        {
+            "encoder_keys": ("row", "time step", "unit of a head"),
+            "encoder_values": ("row", "time step", "unit of a head"),
+            "encoder_mask": ("row", "time step"),
+            "decoder_keys": ("row", "position", "unit of a head"),
+            "decoder_values": ("row", "position", "unit of a head"),
+            "position": ("row",),
+        },
+        _transformer_sizes,
     ),
 }
 

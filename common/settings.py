@@ -18,7 +18,7 @@ MOST_PAIRS = 1 << 20  # of a corpus, bad lines counted; the largest of manything
 MOST_POSITIONS = 1 << 16  # more than the longest sentence has
 LARGEST_FLOAT32 = 3.4028234663852886e38
 
-ModelName = Literal["lstm", "attention"]  # see common.models
+ModelName = Literal["lstm", "attention", "transformer"]  # see common.models
 Precision = Literal["float32", "float64"]
 Padding = Literal["space", "mask"]
 Order = Literal["shuffled", "bucketed"]
@@ -62,7 +62,9 @@ class ModelConfig:
     padding: Padding = setting(
         "space", "Let padding count, as the example does, or leave it out of the states and the loss."
     )
-    model: ModelName = setting("lstm", "The official example's model, or one whose decoder attends to the encoder.")
+    model: ModelName = setting(
+        "lstm", "The official example's model, the same with attention to the encoder, or a Transformer."
+    )
     # The largest number of time steps on either side, for models that learn positions; of the corpus.
     max_length: int = setting(64, "Number of positions.", 1, MOST_POSITIONS)
 

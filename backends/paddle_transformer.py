@@ -1,0 +1,188 @@
+"""A small Transformer in PaddlePaddle.
+
+It has the shape of Keras's example "English-to-Spanish translation with a sequence-to-sequence Transformer": one
+layer on each side, a norm after each residual sum, learned positions. Here are no dropout, one-hot characters, heads
+that share the units, and keys without a bias, which softmax would not see. All else is that of paddle_model.py.
+"""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from backends.paddle_model import (  # noqa: F401
+    Batch,
+    RMSprop,
+    assign,
+    evaluate_step,
+    forward,
+    gradients,
+    has_gpu,
+    loss_of,
+    prepare,
+    start,
+    step,
+    take,
+    to_array,
+    to_tensor,
+    train_step,
+)
+
+EPSILON = float(np.float32(1e-3))  # Keras's of a norm, rounded as Paddle rounds it
+
+
+class Seq2Seq(nn.Layer):
+    """The decoder attends to what it has read, and to the encoder's outputs; the dense layer gives logits."""
+
+    # Usually: nn.Transformer, whose caches of keys and values grow with each step, and have one length for all rows.
+
+    def __init__(self, num_encoder_tokens, num_decoder_tokens, latent_dim, num_heads, num_hidden, max_length):
+        super().__init__()
+        self.slots = paddle.arange(max_length)
+        self.encoder = Embedding(num_encoder_tokens, max_length, latent_dim)
+        self.encoder_attention = Attention(latent_dim, num_heads)
+        self.encoder_feed_forward = FeedForward(latent_dim, num_hidden)
+        self.decoder = Embedding(num_decoder_tokens, max_length, latent_dim)
+        self.decoder_attention = Attention(latent_dim, num_heads)
+        self.cross_attention = Attention(latent_dim, num_heads)
+        self.decoder_feed_forward = FeedForward(latent_dim, num_hidden)
+        self.dense = nn.Linear(latent_dim, num_decoder_tokens)
+
+    def encode(self, encoder_input_data, encoder_lengths=None):
+        """The states before the first character: the encoder's keys and values (N, T_enc, H), and which of them are
+        real, a mask (N, T_enc) of ones and zeros; the decoder's keys and values (N, L, H), and the position (N,) of
+        the next ones, all zeros."""
+        time_steps = paddle.arange(encoder_input_data.shape[1])
+        mask = paddle.ones_like(encoder_input_data[..., 0])
+        if encoder_lengths is not None:
+            mask = mask * (time_steps < encoder_lengths[:, None]).astype(mask.dtype)
+        # Characters beyond the last position share it.
+        places = time_steps.clip(max=len(self.slots) - 1)[:, None]  # (T_enc, 1)
+        embedded = self.encoder(encoder_input_data, (self.slots == places).astype(mask.dtype))  # (N, T_enc, H)
+        keys, values = self.encoder_attention.keys_and_values(embedded)
+        attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
+        keys, values = self.cross_attention.keys_and_values(self.encoder_feed_forward(attended))
+        empty = paddle.zeros([len(keys), len(self.slots), keys.shape[-1]], keys.dtype)
+        return keys, values, mask, empty, empty, empty[:, 0, 0]
+
+    def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
+        """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
+        time_steps = decoder_input_data.shape[1]
+        places = (position[:, None] + paddle.arange(time_steps, dtype=position.dtype))[..., None]  # (N, T_dec, 1)
+        slots = self.slots.astype(position.dtype)
+        written = (slots == places).astype(keys.dtype)  # (N, T_dec, L), one-hot
+        embedded = self.decoder(decoder_input_data, written)  # (N, T_dec, H)
+        new_keys, new_values = self.decoder_attention.keys_and_values(embedded)
+        keys = keys + written.mT @ new_keys  # (N, L, H)
+        values = values + written.mT @ new_values
+        attended = self.decoder_attention(embedded, keys, values, slots <= places)  # (N, T_dec, H)
+        attended = self.cross_attention(attended, encoder_keys, encoder_values, encoder_mask[:, None] > 0)
+        logits = self.dense(self.decoder_feed_forward(attended))
+        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position + time_steps
+
+    def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
+        """Logits (N, T_dec, V_dec) and the encoder's states."""
+        states = self.encode(encoder_input_data, encoder_lengths)
+        logits, *_ = self.decode(decoder_input_data, *states)
+        return logits, *states
+
+    def named_weights(self):
+        """The trained weights by name: `layout(name, to_array(weight))` is Keras's."""
+        return {
+            **self.encoder.named_weights("encoder"),
+            **self.encoder_attention.named_weights("encoder/attention"),
+            **self.encoder_feed_forward.named_weights("encoder/feed_forward"),
+            **self.decoder.named_weights("decoder"),
+            **self.decoder_attention.named_weights("decoder/attention"),
+            **self.cross_attention.named_weights("decoder/cross_attention"),
+            **self.decoder_feed_forward.named_weights("decoder/feed_forward"),
+            "dense/kernel": self.dense.weight,
+            "dense/bias": self.dense.bias,
+        }
+
+
+class Embedding(nn.Layer):
+    """The sum of a vector for each character and one for its position, both given as one-hot rows."""
+
+    def __init__(self, num_tokens, max_length, units):
+        super().__init__()
+        self.characters = nn.Linear(num_tokens, units, bias_attr=False)
+        self.positions = nn.Linear(max_length, units, bias_attr=False)
+
+    def forward(self, characters, positions):
+        return self.characters(characters) + self.positions(positions)
+
+    def named_weights(self, name):
+        return {
+            f"{name}/characters/kernel": self.characters.weight,
+            f"{name}/positions/kernel": self.positions.weight,
+        }
+
+
+class FeedForward(nn.Layer):
+    """Two dense layers, with ReLU between them, whose result is added to the inputs and normalized."""
+
+    def __init__(self, units, num_hidden):
+        super().__init__()
+        self.hidden = nn.Linear(units, num_hidden)
+        self.projection = nn.Linear(num_hidden, units)
+        self.norm = nn.LayerNorm(units, EPSILON)
+
+    def forward(self, inputs):
+        return self.norm(inputs + self.projection(F.relu(self.hidden(inputs))))
+
+    def named_weights(self, name):
+        return {
+            f"{name}/hidden/kernel": self.hidden.weight,
+            f"{name}/hidden/bias": self.hidden.bias,
+            f"{name}/projection/kernel": self.projection.weight,
+            f"{name}/projection/bias": self.projection.bias,
+            f"{name}/norm/gamma": self.norm.weight,
+            f"{name}/norm/beta": self.norm.bias,
+        }
+
+
+class Attention(nn.Layer):
+    """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
+
+    def __init__(self, units, num_heads):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(units, units)
+        self.key = nn.Linear(units, units, bias_attr=False)
+        self.value = nn.Linear(units, units)
+        self.projection = nn.Linear(units, units)
+        self.norm = nn.LayerNorm(units, EPSILON)
+
+    def keys_and_values(self, attended):
+        """The keys and values (N, S, H) of what is attended to."""
+        return self.key(attended), self.value(attended)
+
+    def split(self, tensor):
+        """Of a tensor (N, T, H) each head's share (N, T, heads, H / heads)."""
+        return tensor.unflatten(-1, [self.num_heads, -1])
+
+    def forward(self, inputs, keys, values, mask):
+        """Attend from inputs (N, T, H) to keys and values (N, S, H) where the mask, which has the shape of (N, T, S)
+        or ones in it, is true."""
+        heads = map(self.split, (self.query(inputs), keys, values))
+        contexts = F.scaled_dot_product_attention(*heads, mask[:, None])  # (N, T, heads, H / heads)
+        return self.norm(inputs + self.projection(contexts.flatten(2)))
+
+    def named_weights(self, name):
+        return {
+            f"{name}/query/kernel": self.query.weight,
+            f"{name}/query/bias": self.query.bias,
+            f"{name}/key/kernel": self.key.weight,
+            f"{name}/value/kernel": self.value.weight,
+            f"{name}/value/bias": self.value.bias,
+            f"{name}/projection/kernel": self.projection.weight,
+            f"{name}/projection/bias": self.projection.bias,
+            f"{name}/norm/gamma": self.norm.weight,
+            f"{name}/norm/beta": self.norm.bias,
+        }
+
+
+def layout(name, array):
+    """A weight in Paddle's layout, which is Keras's."""
+    return array

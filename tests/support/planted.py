@@ -366,6 +366,118 @@ OF_ATTENTION: dict[str, Changes] = {
 }
 
 
+# The Transformer, in NumPy where nothing else is said
+
+
+def heads_attend(change: Callable[..., dict[str, Array]]) -> Change:
+    """Other keys or another mask, made of the right ones by a function of the layer."""
+
+    def attend(backend: Backend, call: Change, inputs: Array, keys: Array, values: Array, mask: Array) -> Array:
+        given = {"keys": keys, "values": values, "mask": mask}
+        return call(inputs, **given | change(call.args[0], **given))
+
+    return attend
+
+
+def sees_the_next(layer: Any, mask: Array, **others: Array) -> dict[str, Array]:
+    """Characters that are to be predicted."""
+    return {"mask": mask | np.roll(mask, 1, axis=-1)} if mask.shape[1] > 1 else {}
+
+
+def sees_a_padding(layer: Any, mask: Array, **others: Array) -> dict[str, Array]:
+    return {} if mask.shape[1] > 1 else {"mask": mask | np.roll(mask, 1, axis=-1)}
+
+
+def unscaled(layer: Any, keys: Array, **others: Array) -> dict[str, Array]:
+    return {"keys": keys * (keys.shape[-1] / layer.num_heads) ** 0.5}
+
+
+def shares_over_queries(
+    backend: Backend, call: Change, inputs: Array, keys: Array, values: Array, mask: Array
+) -> Array:
+    call(inputs, keys, values, mask)
+    (layer,) = call.args
+    scores = layer.queries @ layer.keys.swapaxes(2, 3) / layer.queries.shape[-1] ** 0.5
+    exponentials = np.exp(scores) * mask[:, None]
+    shares = exponentials / exponentials.sum(2, keepdims=True).clip(1e-30)
+    return layer.norm(inputs + layer.projection(layer.join(shares @ layer.values)))
+
+
+def heads_interleaved(backend: Backend, split: Change, tensor: Array) -> Array:
+    (layer,) = split.args
+    return tensor.reshape(*tensor.shape[:2], -1, layer.num_heads).transpose(0, 3, 1, 2)
+
+
+def positions_one_off(backend: Backend, embed: Change, characters: Array, positions: Array) -> Array:
+    return embed(characters, np.roll(positions, 1, axis=-1))
+
+
+def epsilon_of_torch(backend: Backend, normalize: Change, inputs: Array) -> Array:
+    """1e-5, in place of Keras's 1e-3."""
+    normalize(inputs)
+    (norm,) = normalize.args
+    deviation = np.sqrt(norm.deviation**2 - 1e-3 + 1e-5)
+    return norm.normalized * (norm.deviation / deviation) * norm.weights["gamma"] + norm.weights["beta"]
+
+
+def tied(backend: Backend, made: Change, *sizes: int) -> None:
+    """Encoder and decoder have one table of positions."""
+    made(*sizes)
+    (model,) = made.args
+    model.decoder.positions = model.layers["decoder/positions"] = model.encoder.positions
+
+
+def position_stays(backend: Backend, step: Change, model: Any, data: Any, *states: Any) -> Any:
+    *later, _ = step(model, data, *states)
+    return *later, states[-1]
+
+
+def cache_one_off(backend: Backend, step: Change, model: Any, data: Any, *states: Any) -> Any:
+    """Keys stand one position later than values."""
+    *others, keys, values, position = step(model, data, *states)
+    return *others, np.roll(keys, 1, axis=1), values, position
+
+
+def cache_forgotten(backend: Backend, step: Change, model: Any, data: Any, *states: Any) -> Any:
+    *others, _, _, position = step(model, data, *states)
+    return *others, *states[3:5], position
+
+
+def relu_not_derived(backend: Backend, backward: Change, d_outputs: Array) -> Array:
+    (layer,) = backward.args
+    d_sums = layer.norm.backward(d_outputs)
+    return d_sums + layer.hidden.backward(layer.projection.backward(d_sums))
+
+
+def new_keys_not_taught(backend: Backend, backward: Change, d_keys: Array, d_values: Array) -> Array:
+    return backward(0 * d_keys, d_values)
+
+
+def memory_detached(backend: Backend, encode: Change, *arguments: Any) -> Any:
+    """In torch: the encoder learns nothing."""
+    keys, values, *others = encode(*arguments)
+    return keys.detach() + 0 * keys, values.detach() + 0 * values, *others
+
+
+OF_TRANSFORMER: dict[str, Changes] = {
+    "SeesTheNext": {"Attention.__call__": heads_attend(sees_the_next)},
+    "SeesAPadding": {"Attention.__call__": heads_attend(sees_a_padding)},
+    "Unscaled": {"Attention.__call__": heads_attend(unscaled)},
+    "SharesOverQueries": {"Attention.__call__": shares_over_queries},
+    "HeadsInterleaved": {"Attention.split": heads_interleaved},
+    "PositionsOneOff": {"Embedding.__call__": positions_one_off},
+    "EpsilonOfTorch": {"Norm.__call__": epsilon_of_torch},
+    "Tied": {"Seq2Seq.__init__": tied},
+    "PositionStays": {"step": position_stays},
+    "CacheOneOff": {"step": cache_one_off},
+    "CacheForgotten": {"step": cache_forgotten},
+    "ReluNotDerived": {"FeedForward.backward": relu_not_derived},
+    "NewKeysNotTaught": {"Attention.keys_and_values_backward": new_keys_not_taught},
+    "MemoryDetached": {"Seq2Seq.encode": memory_detached},
+    "CachesOfOtherRows": {"take": outputs_of_other_rows},
+}
+
+
 # Tensors on their way in
 
 
@@ -556,6 +668,7 @@ FUNCTIONS: dict[str, Changes] = {
     "ConstantsBuiltIn": {"RMSprop": with_rates(rho=DEFAULTS.rho, epsilon=DEFAULTS.epsilon)},
     "LearningRateIgnored": {"RMSprop": with_rates(learning_rate=DEFAULTS.learning_rate)},
     **OF_ATTENTION,
+    **OF_TRANSFORMER,
 }
 for name, changes in (FED | FED_MASKED).items():
     (FUNCTIONS if "to_tensor" in changes else METHODS)[name] = changes

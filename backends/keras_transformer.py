@@ -144,7 +144,7 @@ class FeedForward(layers.Layer):
 class Attention(layers.Layer):
     """Scaled dot-product attention by several heads, whose result is added to the inputs and normalized."""
 
-    # Usually: layers.MultiHeadAttention, which computes in float32, whatever it is given, and keeps no keys.
+    # Usually: layers.MultiHeadAttention, which scales by a number of float32 in float64, too, and keeps no keys.
 
     def __init__(self, units, num_heads):
         super().__init__()

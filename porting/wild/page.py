@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 
 from wild.compare import Place, Result
 from wild.pairs import DIFFERENCES, MISSES, PAIRS, SHIPPED, Difference, Pair
@@ -214,7 +214,7 @@ def misses(saved: Saved) -> str:
     for result in saved.results:
         for told in (*result.false_places, *result.false_causes, *([result.refused] if result.refused else [])):
             reason = next((reason for pattern, reason in MISSES.items() if pattern in told), "")
-            rows.append((result.pair, result.mode, f"`{' '.join(told.split())[:160]}`", reason))
+            rows.append((result.pair, result.mode, f"`{shorten(told, 160, placeholder=' …')}`", reason))
     return table(("pair", "mode", "what was printed", "why"), dict.fromkeys(rows)) if rows else "None.\n"
 
 

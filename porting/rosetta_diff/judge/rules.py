@@ -59,7 +59,7 @@ COARSE = Rule(
     "bounds are {times:.0f} times as wide, since constants are float32 in {names}",
 )
 NOISY = Rule(
-    "rounding alone moves a tensor by more than the table allows",
+    "rounding alone moves a tensor by more than a quarter of what the table allows",
     "rounding alone moves {quantity} by {most:.0e}, which counts for {names}",
 )
 NO_VERDICT = Rule(

@@ -58,7 +58,8 @@ class Tolerances:
         """The bound of a tensor that was computed in this precision, "" for the coarsest one.
 
         It is that of the table, or of the noise of its quantity if that is less. It is that of the tensor's own noise
-        if that is more: never in float64, and in float32 only if the noise is above the table.
+        if that is more: never in float64, and in float32 for what a model computes, and else only if the noise itself
+        is above the table.
         """
         table = self.tables[precision or self.precision][quantity]
         if precision not in ("", self.precision) or quantity not in self.noise.most:
@@ -67,7 +68,7 @@ class Tolerances:
         bound = min(table, self.times * self.noise.most[quantity])
         if is_precise and quantity not in MEASURED:
             bound = table
-        if not is_precise or (self.precision == "float32" and own > table):
+        if not is_precise or (self.precision == "float32" and (quantity in MEASURED or own > table)):
             bound = max(bound, self.times * own)
         return max(bound, self.least.get(quantity, 0.0))
 
@@ -108,13 +109,13 @@ def tolerances_of(left: Side, right: Side, pairs: Iterable[LayerPair], noise: No
 
 
 def _remarks_on_noise(tolerances: Tolerances) -> Iterator[str]:
-    """Remarks on tensors whose noise is above the table in float32, and on those of which it tells nothing."""
+    """Remarks on tensors whose noise counts in float32, since it is large, and on those of which it tells nothing."""
     for quantity, most in tolerances.noise.most.items():
         of_tensors, table = tolerances.noise.tensors.get(quantity, {}), tolerances.table[quantity]
         words = quantity.replace("_", " ")
-        if tolerances.precision == "float32" and most > table:
-            above = some_of(tensor for tensor, noise in of_tensors.items() if noise > table)
-            yield rules.NOISY.told(quantity=words, most=most, names=above or "them")
+        above = [tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) > table]
+        if tolerances.precision == "float32" and (above or most > table):
+            yield rules.NOISY.told(quantity=words, most=most, names=some_of(above) or "them")
         if tolerances.bound(quantity) >= 1:
             wide = some_of(tensor for tensor in of_tensors if tolerances.bound(quantity, tensor) >= 1)
             yield rules.NO_VERDICT.told(names=wide or words)

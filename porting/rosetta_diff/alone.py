@@ -167,8 +167,7 @@ class Replay:
         pair, left_call = self.partners[call.layer, call.number]
         pair = replace(pair, right=replace(pair.right, side=self.stages.right))
         for item in self.stages.arguments(pair, (left_call, call)):
-            left, right = item.left(), item.right()
-            if (left is not None and right is not None and left.shape == right.shape) == fit:
+            if item.tensors and item.tensors.fit == fit:
                 yield judge(item)
 
     def _add(self, check: Check, call: RecordedCall, what: str) -> None:

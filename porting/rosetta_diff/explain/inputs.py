@@ -131,14 +131,9 @@ def group_of_layer(group: WeightGroup) -> WeightGroup:
     return next(iter(of_layer), group)
 
 
-def given_to(broken: Broken, place: int) -> list[Array]:
-    """Return what the layer that is shown was given on the left (0) or on the right (1), where that is recorded: of a
-    framework's attention three arrays, of which its query, key and value are computed."""
-    return [*map(broken.sides[place].arrays("layers").memory_map, names_given(broken, place))]
-
-
 def names_given(broken: Broken, place: int) -> list[str]:
-    """Return the names of what the layer that is shown was given on one side."""
+    """Return the names of what the layer that is shown was given on the left (0) or on the right (1), where that is
+    recorded: of a framework's attention three arrays, of which its query, key and value are computed."""
     shown, arrays, given_names = broken.groups[place], broken.sides[place].arrays("layers"), list[str]()
     groups = [shown]
     if broken.groups[0].part == "output":

@@ -161,7 +161,8 @@ def _pair(sides: Sides, lefts: Groups, rights: Groups, ways: Sequence[Way]) -> t
     pairs: list[LayerPair] = []
     for way in ways:
         of_way = list(way(sides, lefts, rights))
-        lefts, rights = drop_paired(lefts, rights, of_way)
+        lefts = drop_paired(lefts, [pair.left for pair in of_way])
+        rights = drop_paired(rights, [pair.right for pair in of_way])
         pairs += [make_layers(pair, *sides) if isinstance(pair, TensorPair) else pair for pair in of_way]
     return pairs, lefts, rights
 

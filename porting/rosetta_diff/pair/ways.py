@@ -37,12 +37,8 @@ Sides = tuple[Side, Side]
 Way = Callable[[Sides, Groups, Groups], Iterable[LayerPair | TensorPair]]
 
 
-def drop_paired(lefts: Groups, rights: Groups, pairs: Sequence[LayerPair | TensorPair]) -> tuple[Groups, Groups]:
-    """The groups of both sides without those that are paired, and without weights that lines pair."""
-    return _drop_paired(lefts, [pair.left for pair in pairs]), _drop_paired(rights, [pair.right for pair in pairs])
-
-
-def _drop_paired(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
+def drop_paired(groups: Groups, taken: Sequence[WeightGroup | Tensor]) -> Groups:
+    """The groups of a side without those that are taken, and without the weights of tensors that are."""
     whole = {id(group) for group in taken}
     names = {name for tensor in taken if isinstance(tensor, Tensor) for name in tensor.names}
     rest = []

@@ -258,7 +258,8 @@ def progress() -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
 def read_report(paths: Sequence[Path]) -> "Report":
     """The report of a measurement, of several of benches, or of a run, which is a folder.
 
-    Several measurements of one bench on one machine have one page; those of several machines stand side by side.
+    Several measurements of one bench on one machine have one page; those of several machines or models stand side by
+    side.
 
     Raises as `Measurement.read` and `RunDirectory.open` do.
     """
@@ -273,7 +274,7 @@ def read_report(paths: Sequence[Path]) -> "Report":
         measurements = [_of_bench(path) for path in paths]
         if are_repeated(measurements):
             return page.report_of_bench(*measurements)
-        return page.machines(
+        return page.report_of_several(
             [(path.stem, measurement) for path, measurement in zip(paths, measurements, strict=True)]
         )
     measurement = Measurement.read(paths[0])

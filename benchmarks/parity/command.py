@@ -79,7 +79,7 @@ def parity(
     except KeyboardInterrupt:
         raise CtrlCError("interrupted before every backend had been compared") from None
     finally:  # what was found is shown even where an error ended the comparison
-        _print(result, json)
+        _print(result, model, json)
     if not result.passed:
         raise RosettaError("parity is broken")
     if not json:
@@ -131,9 +131,9 @@ def _compare_in_sight(
         compare_backends(cases, names, dtypes, result, lambda: live.update(so_far()), at_once=cores())
 
 
-def _print(result: "Parity", json: bool) -> None:
+def _print(result: "Parity", model: ModelName, json: bool) -> None:
     if json and result.checks:
-        terminal.print_json(result.as_json())
+        terminal.print_json({"model": model} | result.as_json())
     elif result.checks:
         terminal.out.print(parity_table(result.comparisons))
         for line in "\n".join(result.explanations).splitlines():

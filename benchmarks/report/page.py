@@ -146,16 +146,18 @@ def reached(widths: Mapping[str, float | None]) -> str:
     return f"95{render.SPACE}% intervals of training within {', '.join(words)} · " if words else ""
 
 
-def machines(measurements: Sequence[tuple[str, Measurement]]) -> Report:
-    """Measurements of several machines side by side, each with a name. Nothing is compared across machines."""
+def report_of_several(measurements: Sequence[tuple[str, Measurement]]) -> Report:
+    """Measurements of several machines or models side by side, each with a name. Nothing is compared across them."""
     benches = [(safe(name), BenchResults(measurement)) for name, measurement in measurements]
     answers = [f"- **{name}**, {machine_of(results)}: {safe(results.headline)}" for name, results in benches]
     columns = [{row.label: quantity(row.epoch) for row in results.rows if row.epoch} for _, results in benches]
     labels = dict.fromkeys(label for column in columns for label in column)
     lines = [(safe(label), *(column.get(label, MISSING) for column in columns)) for label in labels]
     figures = markdown_table(("an epoch", *(name for name, _ in benches)), lines)
-    note = "Times of different machines are not compared."
-    head = f"# {count(len(benches), 'machine')} side by side"
+    models = {results.training.model for _, results in benches}
+    what = "machines" if len(models) == 1 else "models"
+    note = f"Times of different {what} are not compared."
+    head = f"# {count(len(benches), 'measurement')} of different {what} side by side"
     page = joined(head, "\n".join(answers), figures, figures and note) + "\n"
     return Report(page, page, {}, {})
 

@@ -128,6 +128,7 @@ def test_parity_has_exit_statuses_and_keeps_what_it_reached(monkeypatch) -> None
     assert status == 1
     assert "No module named" in err
     parity = json.loads(out.splitlines()[-1])
+    assert parity["model"] == "lstm"
     assert {check["backend"] for check in parity["checks"]} == {"numpy"}
     assert parity["passed"] is False, "not all were compared"
 

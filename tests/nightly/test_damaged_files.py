@@ -197,7 +197,7 @@ def of_measurement(path: Path) -> None:
 def of_measurement_and_another(path: Path) -> None:
     """Put the measurement and another one on one page."""
     damaged, whole = Measurement.read(path), committed("demo-1")
-    both = page.machines([("damaged", damaged), ("whole", whole)]).page
+    both = page.report_of_several([("damaged", damaged), ("whole", whole)]).page
     render.html(both, {}), render.markdown(both)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -122,12 +123,23 @@ def test_80_columns_show_both_lanes_and_the_sentences() -> None:
 
 def test_machines_stand_side_by_side_and_none_is_called_faster() -> None:
     bench = committed("fra-eng")
-    text = page.machines([("one", bench), ("another_one", bench)]).page
+    text = page.report_of_several([("one", bench), ("another_one", bench)]).page
     assert f"- **one**, {bench.head.machine['processor']} with AVX-512, 2 cores: As installed, " in text
     assert "| an epoch | one | `another_one` |" in text
     assert re.search(
         r"^\| paddle, as installed \| (\S+ s) \| \1 \|$", text.replace("\N{NO-BREAK SPACE}", " "), re.MULTILINE
     )
+
+
+def test_two_models_stand_side_by_side_and_are_called_models() -> None:
+    plan = plan_of(["torch", "keras"])
+    assert plan.training
+    training = msgspec.structs.replace(plan.training, model="transformer")
+    other = measurement(msgspec.structs.replace(plan, training=training))
+    text = page.report_of_several([("one", measurement(plan)), ("other", other)]).page
+    assert text.startswith("# 2 measurements of different models side by side\n")
+    assert "Transformer encoder-decoder. As installed and tuned, PyTorch" in text
+    assert text.endswith("Times of different models are not compared.\n")
 
 
 def test_each_framework_has_one_colour_everywhere() -> None:

@@ -132,7 +132,7 @@ def bench(
     """Train and decode in every backend, from the same weights and batches, and compare.
 
     All backends run at the same time, each in its own process, and are timed in turns until the intervals are narrow
-    enough or the time is up. The raw timings are saved in a measurement, of which `rosetta report` makes a page.
+    enough or the time is up. The raw timings are saved in a measurement; `rosetta report` makes a page of it.
     """
     from backends import frameworks, having, require_model
     from backends.process.tuned import BUILT_IN, read_tuning

@@ -35,9 +35,7 @@ Variables = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME:VARIABLE=VALUE", help="An environment variable for the script NAME alone."),
 ]
-MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", help="A file that says which weights and layers belong together.")
-]
+MappingOption = Annotated[Path | None, typer.Option("--mapping", help="A file that pairs weights and layers.")]
 Lanes = Annotated[
     str, typer.Option(help="tuned: the same threads and memory for all; installed: as your shell has it; or both.")
 ]
@@ -61,7 +59,7 @@ def race(
     """Race scripts of your own in turns, after their records show whether all compute the same.
 
     Each runs in its own process and ends with take_turns(step), of rosetta_turns.py. The first one is compared with
-    each other one.
+    each of the others.
     """
     from benchmarks.measure.measurement import Measurement
     from benchmarks.measure.proof import read_mapping

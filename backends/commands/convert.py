@@ -16,7 +16,7 @@ TARGETS = *NATIVE, "onnx", "weights"
 Target = Annotated[
     str | None,
     typer.Option(
-        help=f"Backend whose framework's own files to write, onnx or weights: {', '.join(TARGETS)}.",
+        help=f"Format to write, a framework's own, ONNX graphs or a run of weights alone: {', '.join(TARGETS)}.",
         callback=options.resolved_or_none,
     ),
 ]

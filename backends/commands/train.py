@@ -24,15 +24,15 @@ BatchesOption = Annotated[settings.Order, options.option_of(TrainConfig, "batche
 Epochs = Annotated[
     int,
     typer.Option(
-        min=1, help="Total number of epochs, with those before --resume.", rich_help_panel="Model and training"
+        min=1, help="Total number of epochs, those before --resume included.", rich_help_panel="Model and training"
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 ResumeOrBegin = Annotated[
     bool,
     typer.Option(
         "--resume-or-begin",
-        help="Begin the run, or go on with it where it is there: for whatever starts the same command again.",
+        help="Continue the run if it exists, else begin it: for launchers that repeat the same command.",
     ),
 ]
 Workers = Annotated[
@@ -43,9 +43,7 @@ Workers = Annotated[
         "machines: see docs/parallel.md.",
     ),
 ]
-Limit = Annotated[
-    int | None, typer.Option(min=1, help="Score only the first N of the pairs held out.", show_default="all")
-]
+Limit = Annotated[int | None, typer.Option(min=1, help="Score only the first N held-out pairs.", show_default="all")]
 # The figures of `evaluate`: format and meaning.
 FIGURES = {
     "loss": (".4f", "mean cross-entropy over all positions, in nats"),
@@ -85,9 +83,9 @@ def train(
 ) -> None:
     """Train the model and write a run; the example's settings are the defaults.
 
-    A new run needs --backend. With --resume, the run's own settings hold, --epochs is the total to reach, --backend
-    may name another framework to go on in, and --learning-rate another rate, which the run then keeps. With
-    --workers, each worker uses its share of the cores, unless --threads gives the number of each.
+    A new run needs --backend. With --resume, the run keeps its settings, and --epochs is the total to reach.
+    --backend may then name another framework, and --learning-rate a new rate, which the run keeps. With --workers,
+    each worker uses its share of the cores, unless --threads gives the number of each.
     """
     from backends.commands import progress, training
     from backends.process.parent import Runtime

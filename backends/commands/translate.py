@@ -55,8 +55,8 @@ Beam = Annotated[
     typer.Option(
         min=1,
         max=512,  # as many as decoding takes at once, which bounds memory
-        help="Keep the N most probable beginnings at each character, and print the best sentence that comes of them. "
-        "1 always takes the most probable next character.",
+        help="Width of the beam search: keep the N most probable beginnings at each character, and print the best "
+        "sentence. 1 is greedy decoding.",
     ),
 ]
 File = Annotated[Path | None, typer.Option(help="Translate the lines of a file.")]
@@ -86,10 +86,10 @@ def translate(
 ) -> None:
     """Translate sentences given as arguments, in a file, on standard input, a line each, or typed at a prompt.
 
-    The first argument is a run where it names a folder. Without one, the run bundled with Rosetta translates, which
-    was trained on the phrasebook. Without --backend, a run's own is taken, or where that is not installed, another.
+    The first argument is a run if it names a folder. The default is the bundled run, which was trained on the
+    phrasebook. Without --backend, the run's own backend translates, or another if that is not installed.
 
-    A line that cannot be translated is named on standard error and leaves an empty line; the exit status is then 1.
+    A line that cannot be translated gives an error and an empty line of output; the exit status is then 1.
     """
     from backends.commands.lines import InputLine, Output
     from backends.process.parent import Runtime

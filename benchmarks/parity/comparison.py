@@ -29,7 +29,7 @@ from common.weights import SLOT_PREFIX
 
 # The stages in their order, each with what its failure says about the cause, given that all stages before it passed.
 BREAKS = {
-    "tensors": "its model file is given other tensors than the batch has",
+    "tensors": "its model file gets tensors that differ from the batch's",
     "weights": "weights are changed on their way in or out",
     "forward": "the same weights and inputs give other outputs",
     "loss": "the outputs agree and their loss does not: look at the targets, their padding, and the mean",
@@ -38,9 +38,9 @@ BREAKS = {
     "and at its list of parameters",
     "trajectory": "one step agrees and several steps do not: in float32 an error near the bound may be rounding; "
     "else look at the order of batches, and at what is kept between steps; where workers are named, look at the rows "
-    "that each takes, at what its loss is divided by, and at what all of them must hold alike",
-    "counts": "training agrees and what is counted of it does not: look at which positions count as right and as "
-    "real, and at a last batch that is smaller",
+    "of each, at the divisor of its loss, and at the state that all must share",
+    "counts": "training agrees and its counts do not: look at which positions count as right and as real, and at a "
+    "smaller last batch",
     "strings": "the probabilities agree and the decoded text does not: look at the decoding loop",
 }
 STAGES = tuple(BREAKS)

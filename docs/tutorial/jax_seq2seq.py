@@ -42,9 +42,10 @@ num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
 ahead = [text[1:] for text in targets]  # by one character
-encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
-decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+# (N, T_enc, V_enc), (N, T_dec, V_dec), (N, T_dec, V_dec)
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 
 # 2. Model
@@ -58,7 +59,8 @@ class Seq2Seq(nnx.Module):
 
     def __call__(self, encoder_inputs, decoder_inputs):
         (state_c, state_h), _ = self.encoder(encoder_inputs)  # (N, H) each
-        _, decoder_outputs = self.decoder_lstm(decoder_inputs, initial_carry=(state_c, state_h))  # (N, T_dec, H)
+        # (N, T_dec, H)
+        _, decoder_outputs = self.decoder_lstm(decoder_inputs, initial_carry=(state_c, state_h))
         return self.decoder_dense(decoder_outputs)  # logits (N, T_dec, V_dec)
 
 
@@ -80,7 +82,8 @@ model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 # Usually: optimizer = nnx.Optimizer(model, optax.rmsprop(1e-3, decay=0.9, eps=1e-7), wrt=nnx.Param)
 # Each is the float32 number nearest to 1e-3, 0.9 and 1e-7.
 learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
-optimizer = nnx.Optimizer(model, optax.rmsprop(learning_rate, decay=rho, eps=epsilon), wrt=nnx.Param)
+rmsprop = optax.rmsprop(learning_rate, decay=rho, eps=epsilon)
+optimizer = nnx.Optimizer(model, rmsprop, wrt=nnx.Param)
 
 
 @nnx.jit  # compiled when it is first called
@@ -116,7 +119,8 @@ model.eval()
 
 @jax.jit
 def decoder_step(model, target_seq, state_h, state_c):
-    (state_c, state_h), decoder_outputs = model.decoder_lstm(target_seq, initial_carry=(state_c, state_h))
+    carry = state_c, state_h
+    (state_c, state_h), decoder_outputs = model.decoder_lstm(target_seq, initial_carry=carry)
     return model.decoder_dense(decoder_outputs), state_h, state_c
 
 

@@ -39,9 +39,10 @@ num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
 ahead = [text[1:] for text in targets]  # by one character
-encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
-decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+# (N, T_enc, V_enc), (N, T_dec, V_dec), (N, T_dec, V_dec)
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 # 2. Model
 encoder = keras.layers.LSTM(latent_dim, return_state=True, name="encoder")
@@ -51,7 +52,8 @@ decoder_dense = keras.layers.Dense(len(target_characters), name="decoder_dense")
 encoder_inputs = keras.Input((None, len(input_characters)))
 decoder_inputs = keras.Input((None, len(target_characters)))
 _, state_h, state_c = encoder(encoder_inputs)  # (N, H) each
-decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])  # (N, T_dec, H)
+# (N, T_dec, H)
+decoder_outputs, _, _ = decoder_lstm(decoder_inputs, initial_state=[state_h, state_c])
 logits = decoder_dense(decoder_outputs)  # (N, T_dec, V_dec)
 
 model = keras.Model([encoder_inputs, decoder_inputs], logits)
@@ -74,7 +76,7 @@ optimizer = keras.optimizers.RMSprop(learning_rate, rho=rho, epsilon=epsilon)
 cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
 model.compile(optimizer=optimizer, loss=cross_entropy)
 
-# Usually: model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=batch_size)
+# Usually: model.fit([encoder_input_data, decoder_input_data], decoder_target_data, batch_size=64)
 for step in range(num_steps):
     batch = slice(step * batch_size, (step + 1) * batch_size)
     batch_inputs = [encoder_input_data[batch], decoder_input_data[batch]]
@@ -98,7 +100,8 @@ def decode_sequence(input_seq):
     sampled_char, decoded_sentence = "\t", ""
     while sampled_char != "\n" and len(decoded_sentence) <= max_decoder_seq_length:
         target_seq = one_hot([sampled_char], target_characters, 1)  # (1, 1, V_dec)
-        decoder_outputs, state_h, state_c = decoder_lstm(target_seq, initial_state=[state_h, state_c])
+        states = [state_h, state_c]
+        decoder_outputs, state_h, state_c = decoder_lstm(target_seq, initial_state=states)
         logits = decoder_dense(decoder_outputs)  # (1, 1, V_dec)
         sampled_char = target_characters[int(keras.ops.argmax(logits))]
         decoded_sentence += sampled_char

@@ -39,9 +39,10 @@ num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
 ahead = [text[1:] for text in targets]  # by one character
-encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
-decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+# (N, T_enc, V_enc), (N, T_dec, V_dec), (N, T_dec, V_dec)
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 
 # 2. Model
@@ -54,7 +55,8 @@ class Seq2Seq(nn.Layer):
 
     def forward(self, encoder_inputs, decoder_inputs):
         _, (state_h, state_c) = self.encoder(encoder_inputs)  # (1, N, H) each
-        decoder_outputs, _ = self.decoder_lstm(decoder_inputs, (state_h, state_c))  # (N, T_dec, H)
+        # (N, T_dec, H)
+        decoder_outputs, _ = self.decoder_lstm(decoder_inputs, (state_h, state_c))
         return self.decoder_dense(decoder_outputs)  # logits (N, T_dec, V_dec)
 
 
@@ -74,7 +76,7 @@ model.decoder_dense.weight.set_value(weights["dense/kernel"])  # (H, V_dec)
 model.decoder_dense.bias.set_value(weights["dense/bias"])  # (V_dec,)
 
 # 4. Loss and step
-# Usually: optimizer = paddle.optimizer.RMSProp(1e-3, rho=0.9, epsilon=1e-7, parameters=model.parameters())
+# Usually: optimizer = paddle.optimizer.RMSProp(1e-3, 0.9, 1e-7, parameters=model.parameters())
 # Each is the float32 number nearest to 1e-3, 0.9 and 1e-7.
 learning_rate, rho, epsilon = 0.0010000000474974513, 0.8999999761581421, 1.0000000116860974e-07
 # Two trained biases would step twice as far, so the second one is left out.

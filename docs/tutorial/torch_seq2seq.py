@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run", type=Path, help="a run of Rosetta")
@@ -39,9 +40,10 @@ num_samples = num_steps * batch_size  # N
 inputs = input_texts[:num_samples]
 targets = target_texts[:num_samples]
 ahead = [text[1:] for text in targets]  # by one character
-encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)  # (N, T_enc, V_enc)
-decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
-decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)  # (N, T_dec, V_dec)
+# (N, T_enc, V_enc), (N, T_dec, V_dec), (N, T_dec, V_dec)
+encoder_input_data = one_hot(inputs, input_characters, max_encoder_seq_length)
+decoder_input_data = one_hot(targets, target_characters, max_decoder_seq_length)
+decoder_target_data = one_hot(ahead, target_characters, max_decoder_seq_length)
 
 
 # 2. Model
@@ -54,7 +56,8 @@ class Seq2Seq(nn.Module):
 
     def forward(self, encoder_inputs, decoder_inputs):
         _, (state_h, state_c) = self.encoder(encoder_inputs)  # (1, N, H) each
-        decoder_outputs, _ = self.decoder_lstm(decoder_inputs, (state_h, state_c))  # (N, T_dec, H)
+        # (N, T_dec, H)
+        decoder_outputs, _ = self.decoder_lstm(decoder_inputs, (state_h, state_c))
         return self.decoder_dense(decoder_outputs)  # logits (N, T_dec, V_dec)
 
 
@@ -94,9 +97,9 @@ trained = [p for name, p in model.named_parameters() if not name.endswith("bias_
 optimizer = RMSprop(trained, lr=learning_rate, alpha=rho, eps=epsilon)
 cross_entropy = nn.CrossEntropyLoss()
 
-dataset = torch.utils.data.TensorDataset(encoder_input_data, decoder_input_data, decoder_target_data)
-# Usually: loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size, shuffle=True)
-loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size)
+dataset = TensorDataset(encoder_input_data, decoder_input_data, decoder_target_data)
+# Usually: loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
+loader = DataLoader(dataset, batch_size=batch_size)
 model.train()
 for step, (encoder_inputs, decoder_inputs, decoder_targets) in enumerate(loader):
     logits = model(encoder_inputs, decoder_inputs)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .framework import Computed, Described, Framework, Owned, States, put_back
-from .values import array_of, arrays_in, join_path, loss_in, name_of
+from .values import array_of, arrays_in, join, loss_in, name_of
 
 
 class Flax(Framework):
@@ -53,9 +53,9 @@ class Flax(Framework):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, part in parts:
             if isinstance(part, (nnx.Module, nnx.Variable)):
-                yield join_path(name, str(key)), part
+                yield join(name, str(key)), part
             elif isinstance(part, (nnx.Pytree, Mapping, list, tuple)) and not str(key).startswith("_pytree"):
-                yield from self._inside(part, join_path(name, str(key)))
+                yield from self._inside(part, join(name, str(key)))
 
     def weights(self, model: Any) -> dict[str, Any]:
         weights = super().weights(model)

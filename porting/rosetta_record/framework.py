@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple,
 from numpy.typing import NDArray
 
 from . import RecordError
-from .values import class_name, first_names, framework_of, join_path, loss_in
+from .values import class_name, first_names, framework_of, join, loss_in
 
 
 class Layer(NamedTuple):
@@ -125,7 +125,7 @@ class Framework(Protocol):
     def weights(self, model: Any) -> dict[str, Any]:
         """Return all parameters and buffers by name. A tied weight is there under each of its names."""
         return {
-            join_path(path, role): weight
+            join(path, role): weight
             for path, layer in self._walk(model, self._closed())
             for kept in self._owned(layer)
             for role, weight in kept.items()
@@ -134,7 +134,7 @@ class Framework(Protocol):
     def transient(self, model: Any) -> set[str]:
         """Return the names of buffers that the framework neither saves nor loads."""
         walked = self._walk(model, self._closed()) if self.unsaved else ()
-        return {join_path(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
+        return {join(path, role) for path, layer in walked for role in getattr(layer, self.unsaved, ())}
 
     def refuse_compiled(self, model: Any) -> None:
         """Raise RecordError for a model whose layers' calls cannot be watched."""
@@ -158,9 +158,7 @@ class Framework(Protocol):
         layers: dict[int, Layer] = {}
         for path, layer in self._walk(model, self._closed()):
             # The weights of a cell of Flax are its recurrent layer's own.
-            names = (
-                {re.sub(r"^cell\.", "", role): join_path(path, role) for role in kept} for kept in self._owned(layer)
-            )
+            names = ({re.sub(r"^cell\.", "", role): join(path, role) for role in kept} for kept in self._owned(layer))
             layers.setdefault(id(layer), Layer(path, layer, *names))
         return list(layers.values())
 
@@ -197,7 +195,7 @@ class Framework(Protocol):
         yield path, layer
         for name, part in () if isinstance(layer, closed) else self.parts(layer):
             if id(part) not in above:
-                yield from self._walk(part, closed, join_path(path, name), (*above, id(layer)))
+                yield from self._walk(part, closed, join(path, name), (*above, id(layer)))
 
     def _owned(self, layer: Any) -> Owned:
         """Return the layer's own weights; of a closed layer also those of its parts, each by its first name."""
@@ -207,7 +205,7 @@ class Framework(Protocol):
         for path, part in self._walk(layer):
             for of_kind, kept in zip(weights, self.owned(part)):
                 for role, weight in kept.items():
-                    of_kind.setdefault(id(weight), (join_path(path, role), weight))
+                    of_kind.setdefault(id(weight), (join(path, role), weight))
         return dict(weights[0].values()), dict(weights[1].values())
 
     # Calls of layers

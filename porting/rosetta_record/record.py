@@ -17,17 +17,7 @@ from .framework import Described, Layer
 from .replay import Feed
 from .run import COMPUTING, Run, being_made
 from .session import Inference, Loss, Training, record_task
-from .values import (
-    arrays_in,
-    first_names,
-    is_array,
-    join_path,
-    named_arrays,
-    number_in,
-    plain,
-    precision_of,
-    writable,
-)
+from .values import arrays_in, first_names, is_array, join, named_arrays, number_in, plain, precision_of, writable
 
 
 class Record:
@@ -197,7 +187,7 @@ class Record:
         run = self.run
         if run.framework is not None:
             raise RecordError("record.layer takes plain arrays; the layers of a model are recorded by record.model")
-        names = {role: join_path(path, role) for role in parameters or {}}
+        names = {role: join(path, role) for role in parameters or {}}
         if path not in [layer["path"] for layer in run.content["layers"]]:
             run.describe(Layer(path, None, names, {}), [kind], settings or {})
         if names:

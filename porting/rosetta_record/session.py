@@ -17,7 +17,7 @@ from .folder import CONTROL
 from .framework import States
 from .replay import replay_model
 from .run import computing
-from .values import arrays_in, framework_of, join_path, loss_in, plain_value
+from .values import arrays_in, framework_of, join, loss_in, plain_value
 
 if TYPE_CHECKING:
     from .record import Record
@@ -120,9 +120,7 @@ class Inference:
             record.run.watched = True
             arrays = arrays_in(self._compute(batch))
             names = [*self.outputs, *(f"output{place}" for place in range(len(self.outputs), len(arrays)))]
-            given.update(
-                zip([join_path(f"batch{number}" if number else "", name) for name in names], arrays.values())
-            )
+            given.update(zip([join(f"batch{number}" if number else "", name) for name in names], arrays.values()))
         record.forward(**given)
 
     def record_fed(self, replay: Record, computed: Any) -> None:

@@ -47,7 +47,7 @@ def class_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def join_path(path: str, name: str) -> str:
+def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
@@ -75,9 +75,7 @@ def arrays_in(value: Any, name: str = "") -> dict[str, Any]:
         pairs = enumerate(value)
     else:
         pairs = ((field, getattr(value, field)) for field in fields_of(value))
-    return {
-        inner: array for key, part in pairs for inner, array in arrays_in(part, join_path(name, str(key))).items()
-    }
+    return {inner: array for key, part in pairs for inner, array in arrays_in(part, join(name, str(key))).items()}
 
 
 def named_arrays(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The reference is the NumPy backend in float64. Every backend is compared with it, so no framework is taken as right.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from threading import Lock, RLock
@@ -29,7 +30,7 @@ OPTIMIZER: dict[str, Any] = {"learning_rate": 5e-4, "rho": 0.8, "epsilon": 4e-7}
 STOP_BIASES = (0.0, *(2.0**power for power in range(-2, 9)))
 ENDED = 0.5  # share of the decoded texts that end, at least; the batch loses rows by quarters
 PERMUTED = "permuted"
-FEWEST_WITH_RELU = 5  # trainings with permuted units; see `Cases.loss_error`
+FEWEST_WITH_RELU = 5  # trainings with permuted units; see `Cases.loss_errors`
 ON_ONE_BATCH = ("weights", "forward", "gradients", "step")  # stages
 
 
@@ -263,17 +264,18 @@ class Cases:
         trained = [stage for stage in self.by_stage if stage.startswith(("trajectory", PERMUTED))]
         return float(np.std([self.float32[stage]["losses"].mean() for stage in trained], ddof=1))
 
-    def loss_error(self, stage: str, steps: int) -> float:
+    def loss_errors(self, stage: str, steps: int) -> Iterator[float]:
         """The largest relative error of the first losses of NumPy's own float32 training.
 
-        For a model with ReLU it is that of several trainings. Rounding takes a number across ReLU's corner in some of
-        them: of 13 with permuted units the errors were 4e-7 to 7.4e-6 (256 units; masked 1.1e-7 to 3.3e-4). Those of
-        an LSTM were 4e-8 in all.
+        For a model with ReLU there are those of several trainings, each computed when it is asked for. Rounding takes
+        a number across ReLU's corner in some of them: of 13 with permuted units the errors were 4e-7 to 7.4e-6 (256
+        units; masked 1.1e-7 to 3.3e-4). Those of an LSTM were 4e-8 in all.
         """
         permuted = [name for name in self.by_stage if name.startswith(PERMUTED) and rectified_biases(self.model)]
         of_exact = {stage: stage, **dict.fromkeys(permuted, "trajectory")}
-        losses = [(self.float32[name]["losses"], self.reference[of]["losses"]) for name, of in of_exact.items()]
-        return max(float(np.abs(rounded / exact - 1)[:steps].max()) for rounded, exact in losses)
+        for name, exact in of_exact.items():
+            errors = self.float32[name]["losses"] / self.reference[exact]["losses"] - 1
+            yield float(np.abs(errors[:steps]).max())
 
     def margin(self, row: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> float:
         """The margin of the best character over the second best where two translations (L,) of a row's source first

@@ -51,7 +51,8 @@ class Seq2Seq(nnx.Module):
         (state_c, state_h), outputs = self.decoder(decoder_input_data, initial_carry=(state_c, state_h))
         # Usually: jax.nn.dot_product_attention, which computes in float32 whatever it is given.
         scores = outputs @ encoder_outputs.swapaxes(1, 2)  # (N, T_dec, T_enc)
-        contexts = jax.nn.softmax(jnp.where(encoder_mask[:, None] > 0, scores, -jnp.inf), -1) @ encoder_outputs
+        shares = jax.nn.softmax(jnp.where(encoder_mask[:, None] > 0, scores, -jnp.inf), -1)
+        contexts = shares @ encoder_outputs
         logits = self.dense(jnp.concatenate([outputs, contexts], -1))
         return logits, state_h, state_c, encoder_outputs, encoder_mask
 

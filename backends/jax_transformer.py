@@ -60,7 +60,8 @@ class Seq2Seq(nnx.Module):
             mask = mask * (time_steps < encoder_lengths[:, None])
         # Characters beyond the last position share it.
         places = time_steps.clip(max=self.max_length - 1)[:, None]  # (T_enc, 1)
-        embedded = self.encoder(encoder_input_data, (slots == places).astype(mask.dtype))  # (N, T_enc, H)
+        placed = (slots == places).astype(mask.dtype)  # (T_enc, L), one-hot
+        embedded = self.encoder(encoder_input_data, placed)  # (N, T_enc, H)
         keys, values = self.encoder_attention.keys_and_values(embedded)
         attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
         keys, values = self.cross_attention.keys_and_values(self.encoder_feed_forward(attended))
@@ -76,10 +77,13 @@ class Seq2Seq(nnx.Module):
         new_keys, new_values = self.decoder_attention.keys_and_values(embedded)
         keys = keys + written.mT @ new_keys  # (N, L, H)
         values = values + written.mT @ new_values
-        attended = self.decoder_attention(embedded, keys, values, slots <= places)  # (N, T_dec, H)
-        attended = self.cross_attention(attended, encoder_keys, encoder_values, encoder_mask[:, None] > 0)
+        reached = slots <= places  # (N, T_dec, L)
+        attended = self.decoder_attention(embedded, keys, values, reached)  # (N, T_dec, H)
+        real = encoder_mask[:, None] > 0  # (N, 1, T_enc)
+        attended = self.cross_attention(attended, encoder_keys, encoder_values, real)
         logits = self.dense(self.decoder_feed_forward(attended))
-        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position + time_steps
+        position = position + time_steps
+        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position
 
     def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states."""
@@ -167,7 +171,8 @@ class Attention(nnx.Module):
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         # Usually: jax.nn.dot_product_attention, which computes in float32 whatever it is given.
         scores = queries @ keys.swapaxes(2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)
-        contexts = jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), -1) @ values  # (N, heads, T, H / heads)
+        shares = jax.nn.softmax(jnp.where(mask[:, None], scores, -jnp.inf), -1)  # (N, heads, T, S)
+        contexts = shares @ values  # (N, heads, T, H / heads)
         return self.norm(inputs + self.projection(contexts.swapaxes(1, 2).reshape(inputs.shape)))
 
     def named_weights(self, name):

@@ -57,7 +57,8 @@ class Seq2Seq(keras.Model):
             mask = mask * ops.cast(time_steps < ops.cast(encoder_lengths[:, None], "int32"), mask.dtype)
         # Characters beyond the last position share it.
         places = ops.minimum(time_steps, self.max_length - 1)[:, None]  # (T_enc, 1)
-        embedded = self.encoder(encoder_input_data, ops.cast(slots == places, mask.dtype))  # (N, T_enc, H)
+        placed = ops.cast(slots == places, mask.dtype)  # (T_enc, L), one-hot
+        embedded = self.encoder(encoder_input_data, placed)  # (N, T_enc, H)
         keys, values = self.encoder_attention.keys_and_values(embedded)
         attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
         keys, values = self.cross_attention.keys_and_values(self.encoder_feed_forward(attended))
@@ -74,10 +75,13 @@ class Seq2Seq(keras.Model):
         new_keys, new_values = self.decoder_attention.keys_and_values(embedded)
         keys = keys + tf.matmul(written, new_keys, transpose_a=True)  # (N, L, H)
         values = values + tf.matmul(written, new_values, transpose_a=True)
-        attended = self.decoder_attention(embedded, keys, values, slots <= places)  # (N, T_dec, H)
-        attended = self.cross_attention(attended, encoder_keys, encoder_values, encoder_mask[:, None] > 0)
+        reached = slots <= places  # (N, T_dec, L)
+        attended = self.decoder_attention(embedded, keys, values, reached)  # (N, T_dec, H)
+        real = encoder_mask[:, None] > 0  # (N, 1, T_enc)
+        attended = self.cross_attention(attended, encoder_keys, encoder_values, real)
         logits = self.dense(self.decoder_feed_forward(attended))
-        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position + time_steps
+        position = position + time_steps
+        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position
 
     def call(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states."""
@@ -171,8 +175,10 @@ class Attention(layers.Layer):
         or ones in it, is true."""
         queries, keys, values = map(self.split, (self.query(inputs), keys, values))
         scores = queries @ ops.swapaxes(keys, 2, 3) / queries.shape[-1] ** 0.5  # (N, heads, T, S)
-        contexts = ops.softmax(ops.where(mask[:, None], scores, -np.inf), -1) @ values  # (N, heads, T, H / heads)
-        return self.norm(inputs + self.projection(ops.reshape(ops.swapaxes(contexts, 1, 2), ops.shape(inputs))))
+        shares = ops.softmax(ops.where(mask[:, None], scores, -np.inf), -1)  # (N, heads, T, S)
+        contexts = shares @ values  # (N, heads, T, H / heads)
+        joined = ops.reshape(ops.swapaxes(contexts, 1, 2), ops.shape(inputs))
+        return self.norm(inputs + self.projection(joined))
 
     def named_weights(self, name):
         return {

@@ -143,9 +143,9 @@ class Batch(NamedTuple):
 
     encoder_input_data  (N, T_enc, V_enc), one-hot
     decoder_input_data  (N, T_dec, V_dec), one-hot; begins with the tab
-    decoder_target_data (N, T_dec, V_dec), one-hot; one step ahead of the input, ends with the newline
+    decoder_target_data (N, T_dec, V_dec), one-hot; one step ahead, ends with the newline
     decoder_target_ids  (N, T_dec), int64
-    target_weights      (N, T_dec), weight of each position in the loss: 1, or 0 on padding that is masked
+    target_weights      (N, T_dec), weight of each position in the loss: 1, or 0 on masked padding
     real_positions      (N, T_dec), 1 up to and with the target's end, 0 on padding
     loss_positions      (), divisor of the summed loss, usually the sum of target_weights
     encoder_lengths     (N,), int64, from 1 to T_enc; None where padding counts

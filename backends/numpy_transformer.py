@@ -53,7 +53,8 @@ class Seq2Seq:
         mask = (np.arange(time_steps) < lengths[:, None]).astype(encoder_input_data.dtype)
         # Characters beyond the last position share it.
         places = np.minimum(np.arange(time_steps), self.slots[-1])[:, None]  # (T_enc, 1)
-        embedded = self.encoder(encoder_input_data, self.slots == places)  # (N, T_enc, H)
+        placed = self.slots == places  # (T_enc, L), one-hot
+        embedded = self.encoder(encoder_input_data, placed)  # (N, T_enc, H)
         keys, values = self.encoder_attention.keys_and_values(embedded)
         attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
         keys, values = self.cross_attention.keys_and_values(self.encoder_feed_forward(attended))
@@ -69,10 +70,13 @@ class Seq2Seq:
         new_keys, new_values = self.decoder_attention.keys_and_values(embedded)
         keys = keys + self.written.swapaxes(1, 2) @ new_keys  # (N, L, H)
         values = values + self.written.swapaxes(1, 2) @ new_values
-        attended = self.decoder_attention(embedded, keys, values, self.slots <= places)  # (N, T_dec, H)
-        attended = self.cross_attention(attended, encoder_keys, encoder_values, encoder_mask[:, None] > 0)
+        reached = self.slots <= places  # (N, T_dec, L)
+        attended = self.decoder_attention(embedded, keys, values, reached)  # (N, T_dec, H)
+        real = encoder_mask[:, None] > 0  # (N, 1, T_enc)
+        attended = self.cross_attention(attended, encoder_keys, encoder_values, real)
         logits = self.dense(self.decoder_feed_forward(attended))
-        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position + time_steps
+        position = position + time_steps
+        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position
 
     def __call__(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states."""

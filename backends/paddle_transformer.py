@@ -58,7 +58,8 @@ class Seq2Seq(nn.Layer):
             mask = mask * (time_steps < encoder_lengths[:, None]).astype(mask.dtype)
         # Characters beyond the last position share it.
         places = time_steps.clip(max=len(self.slots) - 1)[:, None]  # (T_enc, 1)
-        embedded = self.encoder(encoder_input_data, (self.slots == places).astype(mask.dtype))  # (N, T_enc, H)
+        placed = (self.slots == places).astype(mask.dtype)  # (T_enc, L), one-hot
+        embedded = self.encoder(encoder_input_data, placed)  # (N, T_enc, H)
         keys, values = self.encoder_attention.keys_and_values(embedded)
         attended = self.encoder_attention(embedded, keys, values, mask[:, None] > 0)
         keys, values = self.cross_attention.keys_and_values(self.encoder_feed_forward(attended))
@@ -68,17 +69,21 @@ class Seq2Seq(nn.Layer):
     def decode(self, decoder_input_data, encoder_keys, encoder_values, encoder_mask, keys, values, position):
         """Logits (N, T_dec, V_dec) and the next states, of which the encoder's stay."""
         time_steps = decoder_input_data.shape[1]
-        places = (position[:, None] + paddle.arange(time_steps, dtype=position.dtype))[..., None]  # (N, T_dec, 1)
+        steps = paddle.arange(time_steps, dtype=position.dtype)
+        places = (position[:, None] + steps)[..., None]  # (N, T_dec, 1)
         slots = self.slots.astype(position.dtype)
         written = (slots == places).astype(keys.dtype)  # (N, T_dec, L), one-hot
         embedded = self.decoder(decoder_input_data, written)  # (N, T_dec, H)
         new_keys, new_values = self.decoder_attention.keys_and_values(embedded)
         keys = keys + written.mT @ new_keys  # (N, L, H)
         values = values + written.mT @ new_values
-        attended = self.decoder_attention(embedded, keys, values, slots <= places)  # (N, T_dec, H)
-        attended = self.cross_attention(attended, encoder_keys, encoder_values, encoder_mask[:, None] > 0)
+        reached = slots <= places  # (N, T_dec, L)
+        attended = self.decoder_attention(embedded, keys, values, reached)  # (N, T_dec, H)
+        real = encoder_mask[:, None] > 0  # (N, 1, T_enc)
+        attended = self.cross_attention(attended, encoder_keys, encoder_values, real)
         logits = self.dense(self.decoder_feed_forward(attended))
-        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position + time_steps
+        position = position + time_steps
+        return logits, encoder_keys, encoder_values, encoder_mask, keys, values, position
 
     def forward(self, encoder_input_data, decoder_input_data, encoder_lengths=None):
         """Logits (N, T_dec, V_dec) and the encoder's states."""

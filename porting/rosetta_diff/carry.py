@@ -88,7 +88,11 @@ def write_carried(path: Path, like: Side, arrays: dict[str, Array], overwrite: b
     does not hold what was written."""
     suffixes = like.framework.files
     if path.name.endswith(".weights.h5"):
-        raise CannotBeginError(f"-o {path} is of Keras's newer kind, in which layers have places; name it .h5")
+        plain = path.name.removesuffix(".weights.h5") + ".h5"
+        raise CannotBeginError(
+            f"-o {path} ends in .weights.h5, the format that finds layers by their place; expected "
+            f".h5 alone, whose layers have names: model.load_weights reads it, too; try: -o {plain}"
+        )
     if path.suffix not in suffixes:
         raise CannotBeginError(
             f"-o {path} is no file of {like.framework.name}; give it the ending {' or '.join(suffixes)}"

@@ -49,7 +49,7 @@ TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
 MLP, FEEDFORWARD, GATED = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}, {"kind": "gated"}
 EXPERTS, STACK = {"kind": "experts", "experts": 3}, {"kind": "stack", "layers": 3}
 IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4, "each": 4}
-UNET, VIT = {"kind": "unet", "channels": 2, "size": 4}, {"kind": "vit", "size": 4, "time": TIME}
+UNET = {"kind": "unet", "channels": 2, "size": 4}
 POSITIONS = {"kind": "positions", "time": TIME}
 OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
 # What stands around a block: the model, the blocks before and after it.
@@ -214,11 +214,6 @@ MISTAKES: dict[str, Mistake] = {
     "dtype of a constant": Mistake("forward", "", SCALE, computed(dtype="float32"), perhaps="float32",
         place="norms.2|blocks.2|model/conv_net", within=[DECODER, TAGGER, TEXT]),
     # Images
-    "class token's place": Mistake("forward", "", VIT,
-        {"computed": {"token last": True}}),
-    "patches column by column": Mistake("forward", "", VIT, {"computed": {"by columns": True}}),
-    "positions of patches from 1": Mistake("forward", "", VIT, computed(first=1)),
-    "mean of the tokens": Mistake("forward", "", VIT, computed(average=True)),
     "flatten in the other order": Mistake("", "flattened with its channels first on the left", IMAGE,
         computed(cut="last"), cuts=[("first", "first")]),
     "image transposed": Mistake("", "with its axes in the order 1, 0, 2, 3", IMAGE, converted("image transposed"),

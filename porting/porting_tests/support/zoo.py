@@ -342,41 +342,6 @@ class UNet(Block):
         return x + (made[..., 0] if api.CHANNELS == "last" else made[:, 0])
 
 
-class Vit(Block):
-    """(N, T, M) as an image in patches of 2 by 2, a class token, positions, a norm and an attention; beside what it
-    takes comes what is computed of the class token."""
-
-    axes = (
-        "patches: 2 2 1 size, patches_bias: size, token: 1 1 size, positions: 1 time*width size, gain: size, "
-        "shift: size, out: size width"
-    )
-
-    def arrange(self) -> None:
-        api, w, size = self.api, self.w, self.config["size"]
-        self.patches = api.conv(w["patches"], w["patches_bias"], stride=2, pad=0)
-        self.own("token", w["token"])
-        self.own("positions", w["positions"])
-        self.norm = api.norm("layernorm", {name: w[name] for name in ("gain", "shift")}, EPSILON)
-        attention = {"kind": "attention", "heads": 2, "groups": 2, "size": size // 2, "cut": "q k v", "bias": True}
-        self.attention = block(api, {**attention, "rope": False}, size, np.random.default_rng(11))
-        self.out = api.dense(w["out"])
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        api, size = self.api, self.config["size"]
-        image = self.patches(image_of(api, x))
-        image = image if api.CHANNELS == "last" else api.transpose(image, (0, 2, 3, 1))
-        image = api.transpose(image, (0, 2, 1, 3)) if self.computed.get("by columns") else image
-        token = api.concat([self.token] * x.shape[0], 0)
-        both = [token, api.reshape(image, (x.shape[0], -1, size))]
-        tokens = api.concat(both[:: -1 if self.computed.get("token last") else 1], 1)
-        first = self.computed.get("first", 0)
-        tokens = tokens + self.positions[:, first : first + tokens.shape[1]]
-        tokens = tokens + self.attention(self.norm(tokens), ids)
-        place = -1 if self.computed.get("token last") else 0
-        pooled = api.average(tokens, 1) if self.computed.get("average") else tokens[:, place]
-        return x + self.out(pooled)[:, None]
-
-
 class Positions(Block):
     """An embedding of positions, which is added to what it takes."""
 

@@ -123,6 +123,13 @@ def layouts() -> dict[str, tuple[str, list[str], dict[str, Any], dict[str, Array
         "depthwise conv": (
             "keras", ["DepthwiseConv2D"], {}, {"kernel": cube}, {"l": {"kernel": cube.reshape(3, 3, 1, 8)}}
         ),
+        "transposed conv": (
+            "torch", ["ConvTranspose2d"], {}, {"weight": cube.transpose(3, 2, 0, 1)},
+            {"l": {"kernel": cube}},
+        ),
+        "keras's transposed conv": (
+            "keras", ["Conv2DTranspose"], {}, {"kernel": cube}, {"l": {"kernel": cube}}
+        ),
         "cell": (
             "torch", ["LSTMCell"], {}, {"weight_ih": a.T, "weight_hh": b.T},
             {"l": {"kernel": a, "recurrent_kernel": b}},

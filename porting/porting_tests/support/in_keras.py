@@ -25,7 +25,7 @@ sys.path.insert(0, str(PORTING / "ports"))
 guide = keras.optimizers if ON_TORCH else importlib.import_module("encoder_keras")
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.SimpleRNN}
 NORMS = {"layernorm": layers.LayerNormalization, "rmsnorm": layers.RMSNormalization}
-CHANNELS, CHANNEL_AXIS, TIES, TABLE = "last", -1, False, "embeddings"
+CHANNELS, TIES, TABLE = "last", False, "embeddings"
 List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
 sigmoid, average, dropout, whole = ops.sigmoid, ops.mean, layers.Dropout, ops.convert_to_tensor
@@ -139,17 +139,6 @@ class FlippedImage(layers.Conv2D):
 
     def call(self, x: Any) -> Any:
         return ops.conv(x, ops.flip(self.kernel, (0, 1))) + self.bias
-
-
-def image_transposed(kernel: Array, bias: Array, crop: int, flipped: bool = False) -> Any:
-    """Twice as large. Of what a kernel (..., F, C) of three makes more, one number is left out at the end."""
-    of = FlippedTransposed if flipped else layers.Conv2DTranspose
-    return with_weights(of(len(bias), kernel.shape[:2], 2, "same"), kernel, bias)
-
-
-class FlippedTransposed(layers.Conv2DTranspose):
-    def call(self, x: Any) -> Any:
-        return ops.conv_transpose(x, ops.flip(self.kernel, (0, 1)), 2, "same") + self.bias
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:

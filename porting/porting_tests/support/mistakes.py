@@ -49,7 +49,6 @@ TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
 MLP, FEEDFORWARD, GATED = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}, {"kind": "gated"}
 EXPERTS, STACK = {"kind": "experts", "experts": 3}, {"kind": "stack", "layers": 3}
 IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4, "each": 4}
-UNET = {"kind": "unet", "channels": 2, "size": 4}
 POSITIONS = {"kind": "positions", "time": TIME}
 OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
 # What stands around a block: the model, the blocks before and after it.
@@ -227,11 +226,6 @@ MISTAKES: dict[str, Mistake] = {
     "groups of channels": Mistake("forward", "", {**CONVNET, "groups": 2, "each": 2},
         {"computed": {"in turns": True}}),
     "kernel flipped": Mistake("forward", "", CONVNET, computed(flipped=True)),
-    "crop of a transposed convolution": Mistake("forward",
-        "padding is",
-        {**UNET, "size": 3}, computed(crop=0), lefts=["torch"], rights=["paddle"]),
-    "flip of a transposed convolution": Mistake("forward", "", UNET, computed(flipped=True)),
-    "order of a skip": Mistake("forward", "", UNET, {"computed": {"up first": True}}),
     # Recurrent layers
     "tanh and sigmoid of a cell exchanged": Mistake("forward",
         "activation is",

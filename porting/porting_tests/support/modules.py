@@ -17,7 +17,7 @@ from porting_tests.support.zoo import EPSILON, Array, Block, Config, Ways, array
 
 api: Any = sys.modules.get("paddle") or sys.modules["torch"]
 nn, F, IS_PADDLE = api.nn, api.nn.functional, api.__name__ == "paddle"
-CHANNELS, CHANNEL_AXIS, TABLE = "first", 1, "weight"
+CHANNELS, TABLE = "first", "weight"
 TIES = not IS_PADDLE  # Paddle's dense kernels are transposed, so a tied table is multiplied with
 List = nn.LayerList if IS_PADDLE else nn.ModuleList
 softmax, log_softmax = (partial(one, **{"axis" if IS_PADDLE else "dim": -1}) for one in (F.softmax, F.log_softmax))
@@ -162,23 +162,6 @@ class FlippedImage(nn.Conv2D if IS_PADDLE else nn.Conv2d):  # type: ignore[misc]
 
     def forward(self, x: Any) -> Any:
         return F.conv2d(x, self.weight.flip([2, 3]), self.bias)
-
-
-def image_transposed(kernel: Array, bias: Array, crop: int, flipped: bool = False) -> Any:
-    """Twice as large. Of what a kernel (..., F, C) of three makes more, one number is left out at the beginning where
-    it is cropped, and else at the end, which torch cannot."""
-    of = FlippedTransposed if flipped else nn.Conv2DTranspose if IS_PADDLE else nn.ConvTranspose2d
-    size, (units, channels) = kernel.shape[0], kernel.shape[2:]
-    more = {"output_padding": 1} if crop and size == 3 else {}
-    pad = 1 if crop else [[0, 0], [0, 0], [0, 1], [0, 1]]
-    layer = of(channels, units, size, 2, pad, **more)
-    return filled(layer, weight=kernel.transpose(3, 2, 0, 1), bias=bias)
-
-
-class FlippedTransposed(nn.Conv2DTranspose if IS_PADDLE else nn.ConvTranspose2d):  # type: ignore[misc]
-    def forward(self, x: Any) -> Any:
-        transposed = F.conv2d_transpose if IS_PADDLE else F.conv_transpose2d
-        return transposed(x, self.weight.flip([2, 3]), self.bias, 2, 1)
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:

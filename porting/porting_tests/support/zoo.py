@@ -319,29 +319,6 @@ class ConvNet(Block):
         return x + self.dense(api.average(image, axes))[:, None]
 
 
-class UNet(Block):
-    """(N, T, M) as an image is made half as large and as large again, and computed with what it was."""
-
-    axes = (
-        "enter: 3 3 1 channels, down: 3 3 channels channels, up: size size channels channels, out: 3 3 2*channels 1, "
-        "enter_bias: channels, down_bias: channels, up_bias: channels, out_bias: 1"
-    )
-
-    def arrange(self) -> None:
-        w, settings = self.w, {"flipped": self.computed.get("flipped", False)}
-        self.enter = self.api.conv(w["enter"], w["enter_bias"])
-        self.down = self.api.conv(w["down"], w["down_bias"], stride=2, pad=1)
-        self.up = self.api.image_transposed(w["up"], w["up_bias"], self.computed.get("crop", 1), **settings)
-        self.out = self.api.conv(w["out"], w["out_bias"])
-
-    def compute(self, x: Any, ids: Any) -> Any:
-        api = self.api
-        image = self.enter(image_of(api, x))
-        both = [image, self.up(api.tanh(self.down(api.tanh(image))))]
-        made = self.out(api.concat(both[:: -1 if self.computed.get("up first") else 1], api.CHANNEL_AXIS))
-        return x + (made[..., 0] if api.CHANNELS == "last" else made[:, 0])
-
-
 class Positions(Block):
     """An embedding of positions, which is added to what it takes."""
 

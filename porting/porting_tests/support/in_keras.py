@@ -30,7 +30,7 @@ List = list
 einsum, reshape, tanh, silu, transpose = ops.einsum, ops.reshape, ops.tanh, ops.silu, ops.transpose
 sigmoid, average, dropout, whole = ops.sigmoid, ops.mean, layers.Dropout, ops.convert_to_tensor
 constant_of, in_float32 = ops.stop_gradient, partial(ops.cast, dtype="float32")
-flip, channels_of = partial(ops.flip, axis=1), partial(ops.take, axis=-1)  # (N, T, M) backwards in time; of an image
+flip = partial(ops.flip, axis=1)  # (N, T, M) backwards in time
 softmax, log_softmax, mean = ops.softmax, ops.log_softmax, partial(ops.mean, axis=-1, keepdims=True)
 GIVEN: list[tuple[Any, list[Array]]] = []
 
@@ -125,20 +125,13 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return with_weights(layer, gain, bias, np.zeros_like(gain), np.ones_like(gain))
 
 
-def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, flipped: bool = False, **more: int) -> Any:
+def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, dilation: int = 1) -> Any:
     """With one zero on each side or with none; where the stride is 2, those are a layer of their own."""
-    of = FlippedImage if flipped else layers.Conv1D if kernel.ndim == 3 else layers.Conv2D
+    of = layers.Conv1D if kernel.ndim == 3 else layers.Conv2D
     padding = "same" if pad and stride == 1 else "valid"
-    settings = {"dilation_rate": more.get("dilation", 1), "groups": more.get("groups", 1)}
-    layer = with_weights(of(len(bias), kernel.shape[:-2], stride, padding, **settings), kernel, bias)
+    made = of(len(bias), kernel.shape[:-2], stride, padding, dilation_rate=dilation)
+    layer = with_weights(made, kernel, bias)
     return layer if stride == 1 or not pad else keras.Sequential([layers.ZeroPadding2D(1), layer])
-
-
-class FlippedImage(layers.Conv2D):
-    """A convolution as mathematics has it."""
-
-    def call(self, x: Any) -> Any:
-        return ops.conv(x, ops.flip(self.kernel, (0, 1))) + self.bias
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:

@@ -48,7 +48,7 @@ GROUPED = {**HEADS, "heads": 4, "size": 2}
 TURNED = {**HEADS, "heads": 4, "size": 4, "rope": "halves", "base": 1e4}
 MLP, FEEDFORWARD, GATED = {"kind": "mlp", "units": 6}, {"kind": "feedforward", "units": 7}, {"kind": "gated"}
 EXPERTS, STACK = {"kind": "experts", "experts": 3}, {"kind": "stack", "layers": 3}
-IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4, "each": 4}
+IMAGE, CONVNET = {"kind": "image", "channels": 2, "time": TIME}, {"kind": "convnet", "channels": 4}
 POSITIONS = {"kind": "positions", "time": TIME}
 OF_QKV, THREE, OF_PAIRS = "q+k+v", "q k v", "grouped gate+up"
 # What stands around a block: the model, the blocks before and after it.
@@ -223,9 +223,6 @@ MISTAKES: dict[str, Mistake] = {
     "stride": Mistake("forward", "stride is", {**CONVNET, "stride": 2}, computed(stride=1)),
     "dilation": Mistake("forward", "dilation is", {**CONVNET, "dilation": 2, "pad": (2, 2)},
         computed(dilation=1, pad=(1, 1))),
-    "groups of channels": Mistake("forward", "", {**CONVNET, "groups": 2, "each": 2},
-        {"computed": {"in turns": True}}),
-    "kernel flipped": Mistake("forward", "", CONVNET, computed(flipped=True)),
     # Recurrent layers
     "tanh and sigmoid of a cell exchanged": Mistake("forward",
         "activation is",

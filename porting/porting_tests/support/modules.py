@@ -113,10 +113,6 @@ def concat(parts: Sequence[Any], axis: int = -1) -> Any:
     return api.concat(list(parts), axis)
 
 
-def channels_of(image: Any, order: Array) -> Any:
-    return image[:, order.tolist()]
-
-
 def padded(image: Any, before: int, after: int) -> Any:
     return F.pad(image, [before, after, before, after])
 
@@ -149,19 +145,12 @@ def batchnorm(gain: Array, bias: Array, momentum: float) -> Any:
     return filled(of(len(bias), **{"epsilon" if IS_PADDLE else "eps": EPSILON}), weight=gain, bias=bias)
 
 
-def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, flipped: bool = False, **more: int) -> Any:
-    """Along time or of an image; `more` is a dilation or a number of groups."""
-    *size, each, units = kernel.shape
-    of = FlippedImage if flipped else getattr(nn, f"Conv{len(size)}{'D' if IS_PADDLE else 'd'}")
-    layer = of(each * more.get("groups", 1), units, size, stride, pad, **more)
+def conv(kernel: Array, bias: Array, stride: int = 1, pad: int = 1, dilation: int = 1) -> Any:
+    """Along time or of an image."""
+    *size, channels, units = kernel.shape
+    of = getattr(nn, f"Conv{len(size)}{'D' if IS_PADDLE else 'd'}")
+    layer = of(channels, units, size, stride, pad, dilation)
     return filled(layer, weight=np.moveaxis(kernel, (-1, -2), (0, 1)), bias=bias)
-
-
-class FlippedImage(nn.Conv2D if IS_PADDLE else nn.Conv2d):  # type: ignore[misc]
-    """A convolution as mathematics has it."""
-
-    def forward(self, x: Any) -> Any:
-        return F.conv2d(x, self.weight.flip([2, 3]), self.bias)
 
 
 def attention(heads: int, w: dict[str, Array]) -> Any:

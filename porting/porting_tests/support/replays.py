@@ -41,7 +41,7 @@ PORTS: dict[str, tuple[str, str, list[str]]] = {
     "image": ("torch", "keras", ["tanh and sigmoid of a gate exchanged", "post-norm", "image transposed",
         "clipped each to a norm"]),
     "image from keras": ("keras", "paddle", ["epsilon out of the root", "gate and up computed the other way",
-        "kernel flipped", "flatten in the other order"]),
+        "stride", "flatten in the other order"]),
     "experts": ("paddle", "torch", ["experts exchanged", "pairs of gate and up taken for halves", "RoPE's kind",
         "sum for a mean"]),
     "stack": ("keras", "torch", ["layers in another order", "scale forgotten", "directions exchanged",

@@ -293,26 +293,23 @@ class Image(Block):
 
 
 class ConvNet(Block):
-    """Two convolutions of (N, T, M) as an image, of which the second has a stride, a dilation, groups or a padding,
-    and a mean over all positions. `each` is the number of channels that are in a group."""
+    """Two convolutions of (N, T, M) as an image, and a mean over all positions. The second has a stride, a
+    dilation or a padding."""
 
     axes = (
-        "first: 3 3 1 channels, second: 3 3 each channels, first_bias: channels, second_bias: channels, "
-        "dense: channels width"
+        "first: 3 3 1 channels, second: 3 3 channels channels, first_bias: channels, "
+        "second_bias: channels, dense: channels width"
     )
 
     def arrange(self) -> None:
-        names = {"stride", "dilation", "groups", "flipped"} & self.computed.keys()
-        settings = {name: self.computed[name] for name in names}
+        settings = {name: self.computed.get(name, 1) for name in ("stride", "dilation")}
         self.first = self.api.conv(self.w["first"], self.w["first_bias"])
         self.second = self.api.conv(self.w["second"], self.w["second_bias"], pad=0, **settings)
         self.dense = self.api.dense(self.w["dense"])
 
     def compute(self, x: Any, ids: Any) -> Any:
-        api, channels, groups = self.api, self.config["channels"], self.config.get("groups", 1)
+        api = self.api
         image = api.tanh(self.first(image_of(api, x)))
-        if self.computed.get("in turns"):  # channels of a group, which are no neighbours then
-            image = api.channels_of(image, np.arange(channels).reshape(-1, groups).T.ravel())
         before, after = self.computed.get("pad", (1, 1))
         image = api.tanh(self.second(api.padded(image, before, after)))
         axes = (1, 2) if api.CHANNELS == "last" else (2, 3)

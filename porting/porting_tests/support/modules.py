@@ -25,7 +25,7 @@ mean = methodcaller("mean", -1, keepdim=True)
 einsum, reshape, tanh, silu, sigmoid = api.einsum, api.reshape, api.tanh, F.silu, F.sigmoid
 transpose = api.transpose if IS_PADDLE else api.permute
 as_tensor = whole = api.to_tensor if IS_PADDLE else api.tensor
-average, constant_of, flip, dropout = api.mean, api.Tensor.detach, methodcaller("flip", 1), nn.Dropout
+average, constant_of, dropout = api.mean, api.Tensor.detach, nn.Dropout
 RECURRENT = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.SimpleRNN if IS_PADDLE else nn.RNN}
 NORMS = {"layernorm": nn.LayerNorm} | ({} if IS_PADDLE else {"rmsnorm": nn.RMSNorm})
 GATES = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}  # Keras's, in the order of torch and Paddle

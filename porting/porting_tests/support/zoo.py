@@ -180,8 +180,7 @@ class Attention(Block):
             return api.attend(self.inner, x, ((ids == 0) if mask == "padding" else (ids != 0)) if mask else None)
         shape = (*x.shape[:2], groups, -1, size)
         projected = {name: api.reshape(one, shape) for name, one in self.projected(x, groups).items()}
-        q, k, v = (projected[name] for name in self.computed.get("order", "qkv"))
-        q, k = self._rotated(q), self._rotated(k)
+        q, k, v = self._rotated(projected["q"]), self._rotated(projected["k"]), projected["v"]
         in_turns = self.computed.get("heads order")  # the heads that have the same key stand apart
         if in_turns:
             q = api.transpose(api.reshape(q, (*x.shape[:2], -1, groups, size)), (0, 1, 3, 2, 4))
@@ -411,7 +410,6 @@ class Recurrent(Block):
             there, back = (
                 self.api.sequence(one, x, ids, initial, one is self.back) for one in (self.there, self.back)
             )
-            back = self.api.flip(back) if self.computed.get("unflipped") else back
             found = self.api.concat([there, back])
         real = self.api.one_where_real(ids, found) if ids is not None else 1.0
         return keep(self.out(found * real))
@@ -511,20 +509,15 @@ DIRECTIONS = [f"{name}0{way}" for name in ("kernel", "recurrent", "bias", "recur
 # Mistakes of a converter, in the weights of one block.
 MISTAKES = {
     "keys and values exchanged": exchanged("k", "v", "k_bias", "v_bias"),
-    "biases exchanged": exchanged("k_bias", "v_bias"),
     "gate and up exchanged": exchanged("gate", "up"),
-    "heads in another order": changed("o", lambda o: o.reshape(2, -1, o.shape[1]).swapaxes(0, 1).reshape(o.shape)),
     "experts exchanged": reordered(0, "w1", "w2"),
-    "an expert transposed": changed("w1", lambda w: w.swapaxes(1, 2)),
     "router in another order": reordered(1, "router"),
     "layers in another order": reordered(0, "kernel", "bias"),
     "biases in another order": reordered(0, "bias"),
     "directions exchanged": exchanged(*DIRECTIONS),
-    "gates in another order": changed("kernel01", lambda k: np.roll(k, k.shape[1] // 3, 1)),
     "gate order": changed("recurrent00", lambda k: k.reshape(len(k), 4, -1)[:, [0, 1, 3, 2]].reshape(k.shape)),
     "transposed square kernel": changed("kernel", np.transpose),
     "image transposed": changed("kernel", lambda k: k.swapaxes(0, 1)),
-    "norm of the other axis": changed("v", np.transpose),
     "gains in another order": reordered(0, "g"),
     "gain and shift exchanged": exchanged("gain", "shift"),
 }
